@@ -1,0 +1,326 @@
+"""The command line: options in, exit codes out. Nothing heavy is imported before a command needs it.
+
+Exit codes: 0 done, 1 a bug, 2 something the user must change, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from spquant_search import __version__
+from spquant_search.errors import UserError
+
+if TYPE_CHECKING:
+    from spquant_search.pareto import Budget
+    from spquant_search.report.files import RunSummary
+    from spquant_search.results import TrialResult
+    from spquant_search.runfolder import RunFolder
+    from spquant_search.space import SearchSpace
+
+EXIT_BUG, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+SpaceOption = Annotated[Path, typer.Option("--space", metavar="FILE", help="The space file: what to search, on what.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Override a value of the space file; repeatable."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's name below runs/, or its path.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"spquant-search {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def search(  # noqa: PLR0913 - one parameter an option
+    context: typer.Context,
+    space: Annotated[Path | None, typer.Option("--space", metavar="FILE", help="The space file: what to search.")] = None,
+    run: Annotated[str | None, typer.Option(help="The run's name or path (default: the space file's name).")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Trials besides the baseline.")] = None,
+    minutes: Annotated[float | None, typer.Option(min=0, help="Begin no trial after so many minutes.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Trainer processes of one thread each.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:K.")] = "auto",
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the whole search.")] = None,
+    overrides: SetOption = None,
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    """How few bits and how few operations does this spiking network need?
+
+    Searches per-layer weight bits, membrane levels and sparsity thresholds; leaves the Pareto front of accuracy,
+    memory and operations in runs/NAME. The same command again resumes an interrupted search.
+    """
+    del version
+    if context.invoked_subcommand is not None:
+        if space is not None:
+            raise UserError(f"--space belongs behind the command: spquant-search {context.invoked_subcommand} --space …")
+        return
+    if space is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(EXIT_USER)
+    named = {"search.trials": trials, "search.workers": workers, "search.seed": seed}
+    options = [f"{path}={value}" for path, value in named.items() if value is not None]
+    _search(space, run=run, device=device, minutes=minutes, overrides=[*(overrides or []), *options])
+
+
+def _search(space: Path, *, run: str | None, device: str, minutes: float | None, overrides: list[str]) -> None:
+    from rich.console import Console
+
+    from spquant_search.report.live import make_watcher
+    from spquant_search.runfolder import exclusive, find_run, open_run
+    from spquant_search.runtime import cache_folder, choose_device, keep_compiled_code
+
+    started = time.monotonic()
+    cache = cache_folder()
+    keep_compiled_code(cache)
+
+    from spquant_search.prepare import load_data, prepare
+    from spquant_search.search import Limits, run_search
+    from spquant_search.workers import Setup
+
+    prepared = prepare(space, overrides)
+    file = prepared.space.file
+    setup = Setup(space=file, device=choose_device(device), cache=cache)
+    console = Console()
+    folder = find_run(run or space.stem)
+    deadline = None if minutes is None else started + 60 * minutes
+    watcher = make_watcher(console)
+    try:
+        recordings = load_data(
+            file, cache=cache, progress=lambda done, total: watcher.stage("simulating recordings", done, total)
+        )
+        open_run(folder, file)
+        with exclusive(folder):
+            watcher.plan(_plan(prepared.space, folder, recordings.description, len(recordings.classes)))
+            try:
+                run_search(
+                    prepared,
+                    folder,
+                    setup=setup,
+                    limits=Limits(trials=file.search.trials, deadline=deadline),
+                    watcher=watcher,
+                )
+            finally:
+                folder.add_seconds(time.monotonic() - started)
+    except KeyboardInterrupt:
+        watcher.close()
+        console.print(f"Interrupted. Nothing finished is lost; the same command goes on with run {folder.name}.")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    finally:
+        watcher.close()
+    _report(folder, console)
+
+
+def _plan(space: SearchSpace, folder: RunFolder, description: str, classes: int) -> Any:
+    from spquant_search.events import SearchPlan
+
+    file = space.file
+    return SearchPlan(
+        run=folder.name,
+        source=space.source,
+        data=description,
+        network=file.model.network,
+        trials=file.search.trials,
+        epochs=file.train.epochs,
+        baseline_epochs=file.train.baseline_epochs,
+        workers=file.search.workers,
+        chance=1.0 / classes,
+        finished=folder.results(),
+    )
+
+
+def _summary(folder: RunFolder) -> RunSummary:
+    """Everything that tables, figures and files of a run are made from."""
+    from spquant_search import data
+    from spquant_search.pareto import reference_point
+    from spquant_search.report.files import RunSummary
+
+    file = folder.space()
+    results = folder.results()
+    if not results:
+        raise UserError(f"{folder.path}: no trial of this run is finished yet; start its search again")
+    info = data.describe(file.data.name)
+    return RunSummary(
+        run=folder.name,
+        source=folder.name,
+        data=info.description,
+        results=results,
+        test_accuracies=folder.test_accuracies(),
+        reference=reference_point(results[0], classes=len(info.classes)),
+        environment=folder.environment(),
+        seconds=folder.seconds(),
+    )
+
+
+def _report(folder: RunFolder, console: Any) -> None:
+    from spquant_search.report.files import write_outputs
+    from spquant_search.report.tables import front_table
+
+    summary = _summary(folder)
+    write_outputs(summary, folder.path)
+    console.print(front_table(summary))
+
+
+def _budget(max_memory: str | None, min_accuracy: float | None, max_flops: str | None) -> Budget:
+    from spquant_search.pareto import Budget
+
+    return Budget(
+        max_memory_bytes=None if max_memory is None else parse_quantity(max_memory, "--max-memory"),
+        min_accuracy=min_accuracy,
+        max_effective_flops=None if max_flops is None else parse_quantity(max_flops, "--max-flops"),
+    )
+
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
+
+
+def parse_quantity(text: str, option: str) -> float:
+    """``64KiB``, ``60M``, ``1.5MB`` or a plain number: K, M, G are thousands, Ki, Mi, Gi are 1024s."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]i?|)(?:B|FLOPs)?", text.strip(), flags=re.IGNORECASE)
+    if match is None:
+        raise UserError(f"{option} {text}: must be a number with a unit such as 64KiB, 60M or 1.5MB")
+    return float(match[1]) * _UNITS[match[2].upper()]
+
+
+@app.command()
+def cost(space: SpaceOption, overrides: SetOption = None, as_json: JsonOption = False) -> None:
+    """Bytes and dense operations of the float network, layer by layer, before any training."""
+    from spquant_search.cost import cost_report
+    from spquant_search.prepare import prepare
+
+    prepared = prepare(space, overrides or [])
+    time_steps = prepared.space.file.time_steps
+    report = cost_report(prepared.shapes, prepared.space.baseline(), time_steps=time_steps)
+    if as_json:
+        typer.echo(json.dumps({"space": str(space), "preset": "snn-bl", **report.as_dict()}, indent=1))
+        return
+    from rich.console import Console
+
+    from spquant_search.report.tables import cost_table
+
+    Console().print(cost_table(report))
+
+
+@app.command()
+def front(run: RunArgument, as_json: JsonOption = False) -> None:
+    """The Pareto front of a run, finished or not."""
+    from rich.console import Console
+
+    from spquant_search.report.files import front_document
+    from spquant_search.report.tables import front_table
+    from spquant_search.runfolder import find_run
+
+    summary = _summary(find_run(run))
+    if as_json:
+        typer.echo(json.dumps(front_document(summary), indent=1))
+    else:
+        Console().print(front_table(summary))
+
+
+@app.command()
+def pick(  # noqa: PLR0913 - one parameter an option
+    run: RunArgument,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The new folder to write.")],
+    max_memory: Annotated[str | None, typer.Option(help="For example 64KiB.")] = None,
+    min_accuracy: Annotated[float | None, typer.Option(min=0, max=1, help="Validation accuracy, a fraction.")] = None,
+    max_flops: Annotated[str | None, typer.Option(help="Effective FLOPs (2 per MAC) a sample, for example 60M.")] = None,
+    knee: Annotated[bool, typer.Option("--knee", help="The balanced member instead of the most accurate one.")] = False,
+) -> None:
+    """Write the front's best member within the given budgets, with its trained weights."""
+    from spquant_search.deploy.artifact import write_artifact
+    from spquant_search.pareto import front as members_of
+    from spquant_search.pareto import pick as choose
+    from spquant_search.runfolder import find_run
+
+    folder = find_run(run)
+    members = members_of(folder.results())
+    if not members:
+        raise UserError(f"{folder.path}: no trial of this run is complete yet; start its search again")
+    budget = _budget(max_memory, min_accuracy, max_flops)
+    member = choose(members, budget, at_knee=knee)
+    if member is None:
+        raise UserError(_nothing_fits(members, budget))
+    tested = folder.test_accuracies().get(member.number)
+    write_artifact(folder, folder.space(), member, out, test_accuracy=tested)
+    _explain(member, members, out)
+
+
+def _nothing_fits(members: tuple[TrialResult, ...], budget: Budget) -> str:
+    nearest = min(members, key=lambda member: sum(budget.excess(member).values()))
+    missed = ", ".join(f"{option} by {100 * share:.0f} %" for option, share in budget.excess(nearest).items())
+    return (
+        f"no member of the front fits. Nearest is trial {nearest.number} ({_figures(nearest)}), which misses {missed}; "
+        "relax that, or search longer"
+    )
+
+
+def _figures(member: TrialResult) -> str:
+    flops = member.effective_flops / 1e6
+    return f"{100 * member.accuracy:.1f} %, {member.memory_bytes / 1024:.1f} KiB, {flops:.1f} MFLOPs"
+
+
+def _explain(member: TrialResult, members: tuple[TrialResult, ...], out: Path) -> None:
+    typer.echo(f"trial {member.number} of {len(members)} members of the front: {_figures(member)} -> {out}")
+    place = members.index(member)
+    for word, neighbour in (("smaller", members[place - 1] if place else None), ("larger", _at(members, place + 1))):
+        if neighbour is not None:
+            points = 100 * (neighbour.accuracy - member.accuracy)
+            typer.echo(f"  next {word}: trial {neighbour.number} ({_figures(neighbour)}), {points:+.1f} points")
+
+
+def _at(members: tuple[TrialResult, ...], index: int) -> TrialResult | None:
+    return members[index] if index < len(members) else None
+
+
+@app.command()
+def report(run: RunArgument) -> None:
+    """Write a run's tables, figure and report again."""
+    from rich.console import Console
+
+    from spquant_search.runfolder import find_run
+
+    _report(find_run(run), Console())
+
+
+@app.command()
+def dashboard(
+    run: RunArgument,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="On 127.0.0.1.")] = 8080,
+) -> None:
+    """Open a run's study in Optuna Dashboard on 127.0.0.1."""
+    from spquant_search.dashboard import serve
+    from spquant_search.runfolder import find_run
+
+    folder = find_run(run)
+    serve(folder, _summary(folder), port=port)
+
+
+def main() -> None:
+    """The program ``spquant-search``."""
+    try:
+        app()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(EXIT_USER)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

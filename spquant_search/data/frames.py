@@ -1,0 +1,126 @@
+"""A cache of frames on disk: one file for each recipe, memory-mapped, whole or absent.
+
+A recipe is everything that shapes the frames, as JSON. The file NAME-KEY.npy holds a uint8 array
+[sample, time, channel, height, width] in numpy's format, followed by the CRC-32 of the array's bytes, which
+`numpy.load` leaves unread. KEY is the beginning of the recipe's SHA-256. The folder can be deleted at any time.
+
+A file is written in a folder of its own and then moved into place: a killed process leaves no half file, and of several
+processes that start together the last puts the same bytes over those of the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from spquant_search.errors import UserError
+
+Frames = UInt8[np.ndarray, "sample time channel height width"]
+Shape = tuple[int, int, int, int, int]
+
+_UNFINISHED = ".unfinished-"
+_ABANDONED_S = 24 * 3600.0
+_CRC_BYTES = 4
+_REMEDY = "choose another folder by the environment variable SPQUANT_CACHE"
+
+
+def default_folder() -> Path:
+    """`$SPQUANT_CACHE`, or else spquant-search in the user's cache folder (XDG Base Directory Specification)."""
+    if chosen := os.environ.get("SPQUANT_CACHE"):
+        return Path(chosen).expanduser()
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    # The specification: a relative path is invalid and to be ignored.
+    return (base if base.is_absolute() else Path.home() / ".cache") / "spquant-search"
+
+
+def cache_path(folder: Path, name: str, recipe: Mapping[str, object]) -> Path:
+    """The file of a recipe."""
+    key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
+    return folder / f"{name}-{key}.npy"
+
+
+def read_or_build(path: Path, shape: Shape, build: Callable[[], Iterable[Frames]]) -> Frames:
+    """The frames in `path`, read-only; where they are missing or damaged, `build` gives them in runs of samples."""
+    frames = _read(path, shape)
+    if frames is None:
+        _write(path, shape, build)
+        frames = _read(path, shape)
+    if frames is None:
+        raise UserError(f"{path}: reads back other bytes than were written; check the disk, or {_REMEDY}")
+    return frames
+
+
+def _read(path: Path, shape: Shape) -> Frames | None:
+    """The frames, or none unless the file is whole: readable, of this shape, and with the right checksum."""
+    try:
+        frames = np.lib.format.open_memmap(path, mode="r")
+        with path.open("rb") as file:
+            file.seek(-_CRC_BYTES, os.SEEK_END)
+            expected = int.from_bytes(file.read(), "little")
+    except (OSError, ValueError):  # absent; or no numpy file, or shorter than its header says
+        return None
+    if frames.shape != shape or frames.dtype != np.uint8 or not frames.flags.c_contiguous:
+        return None
+    return frames if zlib.crc32(frames.data) == expected else None
+
+
+def _write(path: Path, shape: Shape, build: Callable[[], Iterable[Frames]]) -> None:
+    folder = path.parent
+    with _blaming(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(folder)
+        unfinished = tempfile.TemporaryDirectory(dir=folder, prefix=_UNFINISHED, ignore_cleanup_errors=True)
+    with unfinished as name:
+        draft = Path(name) / path.name
+        with _blaming(folder):
+            _append(draft, _header(shape))
+        crc = 0
+        for run in build():
+            content = np.ascontiguousarray(run)
+            crc = zlib.crc32(content.data, crc)
+            with _blaming(folder):
+                _append(draft, content.data)
+        with _blaming(folder):
+            _append(draft, crc.to_bytes(_CRC_BYTES, "little"))
+            os.replace(draft, path)
+
+
+def _append(path: Path, content: bytes | memoryview) -> None:
+    # Not through a memory map: a full disk raises here, where a map ends the process with SIGBUS.
+    with path.open("ab") as file:
+        file.write(content)
+
+
+def _header(shape: Shape) -> bytes:
+    buffer = BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return buffer.getvalue()
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Deletes what killed processes have left; a day is longer than any build."""
+    for unfinished in folder.glob(f"{_UNFINISHED}*"):
+        with suppress(OSError):
+            if time.time() - unfinished.stat().st_mtime > _ABANDONED_S:
+                shutil.rmtree(unfinished)
+
+
+@contextmanager
+def _blaming(folder: Path) -> Iterator[None]:
+    """An error of the operating system inside is the folder's, and the user's to mend."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{folder}: the cache of frames cannot be written ({error.strerror}); {_REMEDY}") from error

@@ -1,0 +1,1 @@
+"""From a member of the front to what is deployed."""

@@ -1,0 +1,44 @@
+"""What a running search tells whoever watches it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from spquant_search.results import EpochMetrics, TrialResult
+from spquant_search.space import NetworkConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchPlan:
+    """What the search is about to do; told once, before everything else."""
+
+    run: str  # the run's name
+    source: str  # the space file
+    data: str  # what the data set says of itself, "simulated" included
+    network: str
+    trials: int  # besides the baseline
+    epochs: int
+    baseline_epochs: int
+    workers: int
+    chance: float  # accuracy of a guess
+    finished: tuple[TrialResult, ...]  # of an earlier start of the same run
+
+
+class Watcher(Protocol):
+    """Shows a search to people. Every method returns quickly and raises nothing."""
+
+    def plan(self, plan: SearchPlan) -> None: ...
+
+    def stage(self, text: str, done: int = 0, total: int = 0) -> None:
+        """A step outside the trials (simulating recordings, compiling, testing the front); ``total`` 0: unknown."""
+
+    def started(self, number: int, origin: str, config: NetworkConfig, epochs: int) -> None: ...
+
+    def epoch(self, number: int, metrics: EpochMetrics) -> None: ...
+
+    def finished(self, result: TrialResult) -> None: ...
+
+    def warning(self, text: str) -> None: ...
+
+    def close(self) -> None: ...

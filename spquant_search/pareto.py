@@ -1,0 +1,157 @@
+"""Dominance, the front, its hypervolume, and the choice of one of its members. Pure functions of arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+from numpy.typing import NDArray
+
+from spquant_search.results import Outcome, TrialResult
+
+OBJECTIVES = ("accuracy", "memory_bytes", "effective_macs")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReferencePoint:
+    """The worst corner of the volume that counts: chance accuracy, the float baseline's memory and MACs."""
+
+    accuracy: float
+    memory_bytes: float
+    effective_macs: float
+
+    def as_dict(self) -> dict[str, float]:
+        return {name: getattr(self, name) for name in OBJECTIVES}
+
+
+def objectives(results: Sequence[TrialResult]) -> Float[np.ndarray, "trial 3"]:
+    """Accuracy, memory in bytes and effective MACs of every trial."""
+    return np.array([[getattr(result, name) for name in OBJECTIVES] for result in results], float).reshape(-1, 3)
+
+
+def losses(points: Float[np.ndarray, "point 3"]) -> Float[np.ndarray, "point 3"]:
+    """All three as quantities to make small."""
+    signed: NDArray[np.float64] = points * np.array([-1.0, 1.0, 1.0])
+    return signed
+
+
+def non_dominated(points: Float[np.ndarray, "point 3"]) -> Bool[np.ndarray, " point"]:
+    """Which points no other point equals or beats in every objective while beating it in one; equal points all stay."""
+    loss = losses(points)
+    no_worse = (loss[:, None, :] <= loss[None, :, :]).all(axis=2)  # [i, j]: i is no worse than j anywhere
+    better = (loss[:, None, :] < loss[None, :, :]).any(axis=2)
+    dominated = np.asarray((no_worse & better).any(axis=0))
+    return ~dominated
+
+
+def front(results: Sequence[TrialResult]) -> tuple[TrialResult, ...]:
+    """The completed trials that none of the others dominates, smallest memory first."""
+    complete = [result for result in results if result.outcome is Outcome.COMPLETE]
+    keep = non_dominated(objectives(complete))
+    members = [result for result, kept in zip(complete, keep, strict=True) if kept]
+    return tuple(sorted(members, key=lambda member: (member.memory_bytes, member.effective_macs, member.number)))
+
+
+def hypervolume(points: Float[np.ndarray, "point 3"], reference: ReferencePoint) -> float:
+    """The volume dominated by ``points`` within the reference point.
+
+    Its axes: accuracy above chance (a fraction), memory and MACs as fractions of the baseline's. The largest possible
+    value is 1 - chance. Computed by sweeping the accuracy from the best point down: between two neighbouring accuracies
+    the volume is their difference times the area that the points above cover in the (memory, MACs) plane.
+    """
+    corner = np.array([reference.accuracy, reference.memory_bytes, reference.effective_macs])
+    scaled = points / np.array([1.0, corner[1], corner[2]])
+    inside = scaled[(points[:, 0] > corner[0]) & (points[:, 1] < corner[1]) & (points[:, 2] < corner[2])]
+    ordered = inside[np.argsort(-inside[:, 0], kind="stable")]
+    floors = np.append(ordered[1:, 0], corner[0])
+    slabs = [
+        (ordered[index, 0] - floors[index]) * _covered_area(ordered[: index + 1, 1:]) for index in range(len(ordered))
+    ]
+    return float(sum(slabs))
+
+
+def _covered_area(costs: Float[np.ndarray, "point 2"]) -> float:
+    """The area of the unit square that lies above and to the right of at least one of the points."""
+    area, ceiling = 0.0, 1.0
+    for memory, macs in costs[np.lexsort((costs[:, 1], costs[:, 0]))]:
+        if macs < ceiling:
+            area += (1.0 - memory) * (ceiling - macs)
+            ceiling = macs
+    return area
+
+
+def reference_point(baseline: TrialResult, *, classes: int) -> ReferencePoint:
+    """Chance accuracy and what the float baseline costs."""
+    return ReferencePoint(
+        accuracy=1.0 / classes,
+        memory_bytes=float(baseline.memory_bytes),
+        effective_macs=float(baseline.effective_macs),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Budget:
+    """What a member must keep to; None where it does not matter."""
+
+    max_memory_bytes: float | None = None
+    min_accuracy: float | None = None
+    max_effective_flops: float | None = None
+
+    def excess(self, member: TrialResult) -> dict[str, float]:
+        """By how much of its bound the member breaks each bound; empty where it fits."""
+        found = {
+            "--max-memory": _over(member.memory_bytes, self.max_memory_bytes),
+            "--max-flops": _over(member.effective_flops, self.max_effective_flops),
+            "--min-accuracy": _over(
+                1.0 - member.accuracy, None if self.min_accuracy is None else 1 - self.min_accuracy
+            ),
+        }
+        return {name: share for name, share in found.items() if share > 0}
+
+
+def _over(value: float, bound: float | None) -> float:
+    if bound is None:
+        return 0.0
+    return (value - bound) / max(bound, 1e-12)
+
+
+def knee(members: Sequence[TrialResult]) -> TrialResult:
+    """The member nearest to the ideal corner, each objective scaled to the members' own range; ties: less memory."""
+    loss = losses(objectives(members))
+    low, high = loss.min(axis=0), loss.max(axis=0)
+    spread = np.where(high > low, high - low, 1.0)
+    distance = (((loss - low) / spread) ** 2).sum(axis=1)
+    return members[int(np.argmin(distance))]
+
+
+def pick(members: Sequence[TrialResult], budget: Budget, *, at_knee: bool = False) -> TrialResult | None:
+    """The member to deploy: of those within the budget the most accurate one (or the knee), None where none fits."""
+    fitting = [member for member in members if not budget.excess(member)]
+    if not fitting:
+        return None
+    if at_knee:
+        return knee(fitting)
+    return max(fitting, key=lambda member: (member.accuracy, -member.memory_bytes, -member.effective_macs))
+
+
+def member_dict(member: TrialResult, *, test_accuracy: float | None) -> dict[str, Any]:
+    """A front member as `front --json` and front.json give it; accuracies are fractions."""
+    return {
+        "number": member.number,
+        "origin": member.origin,
+        "accuracy": member.accuracy,
+        "accuracy_split": "validation",
+        "test_accuracy": test_accuracy,
+        "memory_bytes": member.memory_bytes,
+        "weight_bytes": member.weight_bytes,
+        "membrane_bytes": member.membrane_bytes,
+        "overhead_bytes": member.overhead_bytes,
+        "dense_macs": member.dense_macs,
+        "effective_macs": member.effective_macs,
+        "effective_flops": member.effective_flops,
+        "synaptic_ops": member.synaptic_ops,
+        "config": member.config.as_dict(),
+    }

@@ -1,0 +1,61 @@
+"""From a space file to what a search or a cost table starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from spquant_search import data
+from spquant_search.cost import LayerShape
+from spquant_search.errors import SpaceError, UserError
+from spquant_search.snn.networks import InputShape, layer_shapes
+from spquant_search.space import SearchSpace, SpaceFile, bind, read_space
+from spquant_search.train import LARGEST_COUNT
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """A space bound to its network, and the network's layers."""
+
+    space: SearchSpace
+    shapes: tuple[LayerShape, ...]
+    input: InputShape
+
+
+def prepare(path: Path, overrides: Sequence[str] = ()) -> Prepared:
+    """Read a space file and check all of it, without simulating or training anything."""
+    return bind_network(read_space(path, overrides), source=str(path))
+
+
+def bind_network(file: SpaceFile, *, source: str) -> Prepared:
+    """Bind a space to its data set and network."""
+    try:
+        info = data.describe(file.data.name)
+    except UserError as error:
+        raise SpaceError(source, [f"data.name: {error}"]) from None
+    shape = InputShape(
+        channels=info.channels,
+        height=info.height,
+        width=info.width,
+        classes=len(info.classes),
+        largest=LARGEST_COUNT,
+    )
+    shapes = layer_shapes(file.model, shape, source=source)
+    space = bind(file, [layer.site for layer in shapes], source=source)
+    return Prepared(space=space, shapes=shapes, input=shape)
+
+
+def load_data(
+    file: SpaceFile, *, cache: Path, progress: Callable[[int, int], None] | None = None
+) -> data.DataSet:
+    """The recordings of a space, simulated now or read from the cache."""
+    return data.load(
+        file.data.name,
+        time_steps=file.time_steps,
+        cache_dir=cache,
+        train=file.data.train_samples,
+        validation=file.data.validation_samples,
+        test=file.data.test_samples,
+        progress=progress,
+    )

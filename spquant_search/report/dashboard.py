@@ -1,0 +1,96 @@
+"""What Optuna Dashboard shows of a search: attributes to sort by and notes to read. Pure functions, without Optuna.
+
+The dashboard cuts attributes that are not flat, and lists best trials without regard to constraints; hence numbers one
+by one, and the deployable set as a table of our own.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+
+from spquant_search.cost import membrane_bits
+from spquant_search.report import RunSummary
+from spquant_search.report.tables import (
+    bits_form,
+    front_table,
+    hypervolume_text,
+    layer_table,
+    levels_form,
+    one_line,
+    sparsity_form,
+)
+from spquant_search.results import TrialResult
+
+TEXT_LIMIT = 1000  # characters; the dashboard cuts an attribute at 1024 once it is JSON
+
+
+def trial_attributes(result: TrialResult, baseline: TrialResult | None) -> dict[str, float | int | str]:
+    """Flat attributes of a trial; what is not known is left out. FLOPs are 2 per MAC, a sample over all time steps."""
+    weight_bits = [layer.weight_bits for _, layer in result.config.layers]
+    levels = [layer.membrane_levels for _, layer in result.config.layers if layer.membrane_levels is not None]
+    numbers = {
+        "memory_kib": result.memory_bytes / 1024,
+        "memory_reduction": _ratio(baseline.memory_bytes if baseline else math.nan, result.memory_bytes),
+        "flops_m": result.effective_flops / 1e6,
+        "flops_reduction": _ratio(baseline.effective_flops if baseline else math.nan, result.effective_flops),
+        "synaptic_ops_m": result.synaptic_ops / 1e6,
+        "spikes_per_neuron_and_step": result.density,
+        "weight_bits_mean_over_layers": _mean(weight_bits),
+        "membrane_bits_mean_over_layers": _mean([membrane_bits(level) for level in levels]),
+        "seconds": result.seconds,
+    }
+    words = {
+        "origin": result.origin,
+        "outcome": result.outcome.value,
+        "reason": one_line(result.reason)[:TEXT_LIMIT],
+        "bits": bits_form(result.config),
+        "levels": levels_form(result.config),
+        "gates_and_skips": sparsity_form(result.config),
+    }
+    return {
+        **{name: float(f"{value:.5g}") for name, value in numbers.items() if math.isfinite(value)},
+        "epochs": len(result.epochs),
+        "seed": result.seed,
+        **{name: text for name, text in words.items() if text},
+    }
+
+
+def trial_note(result: TrialResult) -> str:
+    """A trial's layers as Markdown, and how it ended."""
+    ending = f"**{result.outcome.value}**"
+    if result.reason and result.reason != result.outcome.value:
+        ending += f": {one_line(result.reason)}"
+    return f"{ending}\n\n{layer_table(result).markdown()}"
+
+
+def study_note(summary: RunSummary) -> str:
+    """The search in Markdown: what it is about, the set to deploy from, how to run it again."""
+    run = shlex.quote(summary.run)
+    command = one_line(summary.command) or f"spquant-search --space {shlex.quote(summary.source)} --run {run}"
+    return f"""# {one_line(summary.run)}
+
+{summary.network} on {one_line(summary.data)}, space `{summary.source}`, {len(summary.trials)} trials besides the
+float baseline.
+
+## The deployable set
+
+Pick from this table: the front of the trials that were trained to their last epoch. The dashboard's own list of best
+trials may differ from it.
+
+{front_table(summary).markdown()}
+{hypervolume_text(summary.hypervolume, summary.reference_point)}
+
+## Commands
+
+    {command}
+    spquant-search pick {run} --knee --out picked
+"""
+
+
+def _ratio(baseline: float, value: float) -> float:
+    return baseline / value if value > 0 else math.nan
+
+
+def _mean(values: list[int]) -> float:
+    return sum(values) / len(values) if values else math.nan

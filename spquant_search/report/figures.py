@@ -1,0 +1,248 @@
+"""The front as a picture: accuracy against memory, coloured by operations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spquant_search.report import RunSummary
+from spquant_search.report.tables import one_line, uniform_label
+from spquant_search.results import Outcome, TrialResult
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, SOFT = "#1f2430", "#7a8190"
+SIZE_INCHES, DOTS_PER_INCH = (7.4, 4.8), 200
+Box = Sequence[float]  # left, bottom, right, top
+# Where a label may stand beside its point, in points of 1/72 inch, the best place first.
+_PLACES = tuple(
+    (distance * x, distance * y)
+    for distance in (9, 16, 25, 36, 50)
+    for x, y in ((1, -0.6), (1, 0.6), (-1, 0.6), (-1, -0.6), (0, -1.2), (0, 1.2))
+)
+
+
+def front_figure(summary: RunSummary, path: Path) -> None:
+    """Save :func:`front_drawing` as a PNG at ``path``."""
+    # Without matplotlib's version in it, equal runs give equal files.
+    front_drawing(summary).savefig(path, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+
+
+def front_drawing(summary: RunSummary) -> Figure:
+    """Accuracy against memory, coloured by operations: the front, the other completed trials, references, baseline.
+
+    Stopped trials are left out: their accuracy is not that of a last epoch.
+    """
+    # Imported here: half a second that `front` and `--help` need not wait. The Figure object itself draws by Agg,
+    # so neither a display nor pyplot's global state is involved.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=SIZE_INCHES, layout="constrained")
+    axes = figure.add_subplot()
+    complete = [result for result in summary.results if result.outcome is Outcome.COMPLETE]
+    front = summary.front
+    _style(axes)
+    _titles(axes, summary, len(complete))
+    if not complete:
+        axes.text(0.5, 0.5, "no trial has completed yet", ha="center", color=SOFT, transform=axes.transAxes)
+        return figure
+    _limits(axes, complete, front)
+    _colour_bar(figure, axes, _points(axes, complete, front))
+    _best_line(axes, front)
+    _legend(axes)
+    _labels(figure, axes, complete)
+    return figure
+
+
+def _style(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(SOFT)
+    axes.grid(True, which="major", color="#e6e8ec", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(which="both", color=SOFT, labelcolor=INK, labelsize=9)
+    axes.set_xlabel("memory: weights, membranes, scales (KiB, log scale)", color=INK)
+    axes.set_ylabel("validation accuracy (%)", color=INK)
+
+
+def _titles(axes: Axes, summary: RunSummary, complete: int) -> None:
+    title = _dollars(f"{summary.network} on {summary.data}")
+    axes.set_title(title, loc="left", color=INK, fontsize=11, pad=22)
+    trials = f"{complete} of {len(summary.results)} trials trained to the end"
+    text = f"run {summary.run}: {trials}; accuracy on n = {summary.validation_samples:,} validation samples"
+    axes.text(0, 1.025, _dollars(text), transform=axes.transAxes, color=SOFT, fontsize=8.5)
+
+
+def _dollars(text: str) -> str:
+    # matplotlib would set what stands between two dollar signs as a formula.
+    return one_line(text).replace("$", r"\$")
+
+
+def _memory_kib(result: TrialResult) -> float:
+    return result.memory_bytes / 1024
+
+
+def _limits(axes: Axes, complete: Sequence[TrialResult], front: Sequence[TrialResult]) -> None:
+    """Log memory axis with plain numbers; accuracy from the lowest point that matters, not from a failed outlier."""
+    memory = [_memory_kib(result) for result in complete]
+    low, high = min(memory), max(memory)
+    axes.set_xscale("log")
+    axes.set_xlim(low / (high / low) ** 0.06 / 1.04, high * (high / low) ** 0.06 * 1.04)
+    _log_ticks(axes.xaxis, high / low)
+    members = {result.number for result in front}
+    matter = [100 * r.accuracy for r in complete if r.number in members or r.origin in ("baseline", "reference")]
+    top = max(100 * result.accuracy for result in complete)
+    # As far again below what matters as that reaches itself; a chance-level trial further down is only counted.
+    reach = min(matter) - max(top - min(matter), 2.0)
+    bottom = min(100 * result.accuracy for result in complete if 100 * result.accuracy >= reach)
+    margin = max(0.08 * (top - bottom), 0.5)
+    axes.set_ylim(bottom - margin, min(top + margin, 101))
+    below = sum(100 * result.accuracy < bottom - margin for result in complete)
+    if below:
+        text = f"{below} completed {'trial' if below == 1 else 'trials'} below the axis"
+        axes.text(0.01, 0.012, text, transform=axes.transAxes, color=SOFT, fontsize=8)
+
+
+def _log_ticks(axis: Any, spread: float) -> None:
+    """Plain numbers on a logarithmic axis, the denser the fewer decades it has; ``spread`` is highest / lowest."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    subs = (1.0,) if spread > 1000 else (1.0, 2.0, 5.0) if spread > 5 else tuple(map(float, range(1, 10)))
+    axis.set_major_locator(LogLocator(base=10, subs=subs))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+
+
+def _points(axes: Axes, complete: Sequence[TrialResult], front: Sequence[TrialResult]) -> Any:
+    """The trials; those on the front large and ringed, the others faint. Returns what the colour bar explains."""
+    from matplotlib.colors import LogNorm
+
+    megaflops = [result.effective_flops / 1e6 for result in complete]
+    low, high = max(min(megaflops), 1e-9), max(megaflops)
+    norm = LogNorm(low, high if high > low else 1.1 * low)
+    members = {result.number for result in front}
+
+    def draw(chosen: Sequence[TrialResult], **style: Any) -> Any:
+        x, y = [_memory_kib(result) for result in chosen], [100 * result.accuracy for result in chosen]
+        colour = [result.effective_flops / 1e6 for result in chosen]
+        return axes.scatter(x, y, c=colour, cmap="viridis_r", norm=norm, **style)
+
+    searched = [result for result in complete if result.origin not in ("baseline", "reference")]
+    others = [result for result in searched if result.number not in members]
+    if others:
+        draw(others, s=26, alpha=0.45, linewidths=0, zorder=2, label="other completed trial")
+    drawn = draw([result for result in searched if result.number in members], **_ringed("o", 58), label="front")
+    for origin, marker, size, label in (
+        ("reference", "s", 50, "uniform precision"),
+        ("baseline", "*", 190, "float baseline"),
+    ):
+        chosen = [result for result in complete if result.origin == origin]
+        if chosen:
+            draw(chosen, **_ringed(marker, size), label=label)
+    return drawn
+
+
+def _ringed(marker: str, size: float) -> dict[str, Any]:
+    return {"marker": marker, "s": size, "edgecolors": INK, "linewidths": 0.9, "zorder": 4}
+
+
+def _best_line(axes: Axes, front: Sequence[TrialResult]) -> None:
+    """The best accuracy within each memory. A member below it is on the front for its operations."""
+    if not front:
+        return
+    memory = np.array([_memory_kib(member) for member in front])  # the front comes smallest memory first
+    best = np.maximum.accumulate([100 * member.accuracy for member in front])
+    edge = axes.get_xlim()[1]
+    axes.step(
+        np.append(memory, edge),
+        np.append(best, best[-1]),
+        where="post",
+        color=INK,
+        linewidth=1.1,
+        alpha=0.7,
+        zorder=3,
+        label="best accuracy within a memory",
+    )
+
+
+def _colour_bar(figure: Figure, axes: Axes, points: Any) -> None:
+    bar = figure.colorbar(points, ax=axes, pad=0.015, aspect=28)
+    _log_ticks(bar.ax.yaxis, points.norm.vmax / points.norm.vmin)
+    bar.ax.tick_params(color=SOFT, labelcolor=INK, labelsize=9)
+    bar.outline.set_visible(False)
+    bar.set_label("effective MFLOPs a sample, all time steps (2 per MAC)", color=INK, fontsize=9)
+
+
+def _legend(axes: Axes) -> None:
+    from matplotlib.collections import PathCollection
+
+    legend = axes.legend(loc="lower right", fontsize=8.5, frameon=True, framealpha=0.92, edgecolor="none")
+    for text in legend.get_texts():
+        text.set_color(INK)
+    # The markers' colour means operations; in the legend it would mean nothing.
+    for handle in legend.legend_handles:
+        if isinstance(handle, PathCollection):
+            handle.set_array(None)
+            handle.set_facecolor("#c9cdd5")
+
+
+def _labels(figure: Figure, axes: Axes, complete: Sequence[TrialResult]) -> None:
+    """Name the baseline and the references, each label where it covers no point, no line and no other label."""
+    from matplotlib.text import Text
+
+    named = [(result, uniform_label(result.config)) for result in complete if result.origin == "reference"]
+    named += [(result, "float baseline") for result in complete if result.origin == "baseline"]
+    figure.draw_without_rendering()  # the layout must be settled before anything is measured in pixels
+    taken = _occupied(axes, complete, pixel=figure.dpi / 72)
+    for result, words in named:
+        at = (_memory_kib(result), 100 * result.accuracy)
+        label = axes.annotate(words, at, xytext=(0, 0), textcoords="offset points", fontsize=8.5, color=INK, zorder=5)
+        size = Text.get_window_extent(label).size
+        anchor, frame = tuple(axes.transData.transform(at)), axes.get_window_extent().extents
+        box, far = _free_place(anchor, size, taken, frame=frame, pixel=figure.dpi / 72)
+        taken.append(box)
+        corner = ((box[0] - anchor[0]) * 72 / figure.dpi, (box[1] - anchor[1]) * 72 / figure.dpi)
+        label.set_position(corner)
+        if far:
+            leader = {"arrowstyle": "-", "color": SOFT, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 5}
+            axes.annotate("", at, xytext=corner, textcoords="offset points", arrowprops=leader)
+
+
+def _occupied(axes: Axes, complete: Sequence[TrialResult], *, pixel: float) -> list[Box]:
+    """What labels must not cover: the points, the step line, the legend."""
+    dots = axes.transData.transform([(_memory_kib(result), 100 * result.accuracy) for result in complete])
+    radii = [pixel * (8 if result.origin == "baseline" else 5) for result in complete]
+    boxes: list[Box] = [(x - r, y - r, x + r, y + r) for (x, y), r in zip(dots, radii, strict=True)]
+    for line in axes.lines:
+        path = line.get_transform().transform_path(line.get_path()).vertices
+        for (x1, y1), (x2, y2) in pairwise(np.asarray(path)):
+            boxes.append((min(x1, x2) - pixel, min(y1, y2) - pixel, max(x1, x2) + pixel, max(y1, y2) + pixel))
+    legend = axes.get_legend()
+    return boxes if legend is None else [*boxes, legend.get_window_extent().extents]
+
+
+def _free_place(
+    anchor: Sequence[float], size: Sequence[float], taken: Sequence[Box], *, frame: Box, pixel: float
+) -> tuple[Box, bool]:
+    """A label's box in pixels, and whether it stands so far off that it needs a leader; the first if all are taken."""
+    width, height = size
+    tried = []
+    for x, y in _PLACES:
+        left = anchor[0] + x * pixel - (width if x < 0 else width / 2 if x == 0 else 0)
+        bottom = anchor[1] + y * pixel - height / 2
+        box = (left, bottom, left + width, bottom + height)
+        inside = box[0] >= frame[0] and box[1] >= frame[1] and box[2] <= frame[2] and box[3] <= frame[3]
+        tried.append((box, math.hypot(x, y) > 20))
+        if inside and not any(_overlap(box, other) for other in taken):
+            return tried[-1]
+    return tried[0]
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

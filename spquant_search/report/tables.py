@@ -1,0 +1,384 @@
+"""Configurations, fronts and costs as tables: one value, shown by rich, as Markdown or as plain text.
+
+People read KiB, FLOPs (2 per MAC) and reduction factors against the float baseline; the data files carry MACs too.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import JustifyMethod
+from rich.table import Table
+from rich.text import Text
+
+from spquant_search.cost import FLOPS_PER_MAC, CostReport, membrane_bits
+from spquant_search.pareto import ReferencePoint
+from spquant_search.report import RunSummary
+from spquant_search.results import TrialResult
+from spquant_search.space import FLOAT_BITS, FLOAT_MEMBRANE, LayerPrecision, NetworkConfig
+
+MISSING = "-"
+GROUP = 4
+# Levels above 9 in one letter: that of the bits they are stored in.
+LEVEL_LETTERS = {"A": "10..16 levels", "B": "17..32", "C": "33..64", "D": "65..128", "E": "129..256"}
+SPARSITY_LEGEND = "g5s3: 5 layers with a channel gate, 3 layers that skip neurons"
+ORIGIN_MARKS = {"baseline": "base", "reference": "ref"}
+
+
+# ---------------------------------------------------------------- numbers as people read them
+
+
+def percent(fraction: float | None) -> str:
+    """``86.4`` for 0.864; the column or the sentence adds the sign."""
+    return MISSING if fraction is None or math.isnan(fraction) else f"{100 * fraction:.1f}"
+
+
+def kib(size_bytes: float) -> str:
+    """KiB without the unit: ``54.2``, or ``1,234`` where the tenth no longer matters."""
+    return _thousands(size_bytes / 1024)
+
+
+def mega(count: float) -> str:
+    """Millions without the unit."""
+    return _thousands(count / 1e6)
+
+
+def quantity(count: float) -> str:
+    """``38.2 M``: three digits and a decimal prefix."""
+    if math.isnan(count):
+        return MISSING
+    for limit, prefix in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
+        # 999,950 would otherwise read "1000 k".
+        if abs(count) >= limit * 0.9995:
+            return _three_digits(count / limit) + prefix
+    return f"{count:.0f}"
+
+
+def flops(count: float) -> str:
+    """``38.2 MFLOPs``; ``count`` in FLOPs, not MACs."""
+    return with_unit(count, "FLOPs")
+
+
+def with_unit(count: float, unit: str) -> str:
+    """``38.2 MMAC``, ``812 MAC``"""
+    number = quantity(count)
+    return number + unit if number[-1].isalpha() else f"{number} {unit}"
+
+
+def reduction(baseline: float | None, value: float) -> str:
+    """``1/14.2`` where ``value`` is the 14.2th part of the baseline's, ``x1.20`` where it is 1.2 times as much."""
+    if baseline is None or math.isnan(value) or math.isnan(baseline) or value <= 0 or baseline <= 0:
+        return MISSING
+    factor = baseline / value
+    if 0.995 <= factor < 1.005:
+        return "1"
+    return f"1/{_three_digits(factor)}" if factor > 1 else f"x{_three_digits(1 / factor)}"
+
+
+def duration(seconds: float) -> str:
+    """``1:05`` or ``2:03:09``."""
+    whole = max(0, round(seconds))
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def one_line(text: str) -> str:
+    """``text`` without control characters and line breaks: safe in a terminal, a log and a table's cell."""
+    visible = "".join(" " if unicodedata.category(letter).startswith(("C", "Z")) else letter for letter in text)
+    return " ".join(visible.split())
+
+
+def standard_error(accuracy: float, samples: int) -> float:
+    """sqrt(p (1 - p) / n), a fraction: how far an accuracy would wander with other samples of the same kind."""
+    return math.sqrt(accuracy * (1 - accuracy) / samples) if samples > 0 else math.nan
+
+
+def _thousands(value: float) -> str:
+    if math.isnan(value):
+        return MISSING
+    return f"{value:,.0f}" if abs(value) >= 999.95 else f"{value:.1f}"
+
+
+def _three_digits(value: float) -> str:
+    decimals = 2 if value < 9.995 else 1 if value < 99.95 else 0
+    return f"{value:.{decimals}f}"
+
+
+# ---------------------------------------------------------------- configurations in one line
+
+
+def bits_form(config: NetworkConfig) -> str:
+    """``8444 2222 4``: the weight bits of every layer, so that one layer stands in one place in every row."""
+    return _grouped("F" if layer.weight_bits == FLOAT_BITS else str(layer.weight_bits) for _, layer in config.layers)
+
+
+def levels_form(config: NetworkConfig) -> str:
+    """``3333 3A33``: the membrane levels of every layer, as :func:`legend` explains them, up to the last membrane."""
+    return _grouped(_levels_letter(layer.membrane_levels) for _, layer in config.layers).rstrip(f"{MISSING} ")
+
+
+def sparsity_form(config: NetworkConfig) -> str:
+    """``g5s3``: how many layers have a channel gate and how many skip neurons; empty where none does."""
+    gates = sum(layer.channel_mass < 1 for _, layer in config.layers)
+    skips = sum(layer.skip_below is not None for _, layer in config.layers)
+    return "".join(f"{letter}{count}" for letter, count in (("g", gates), ("s", skips)) if count)
+
+
+def short_form(config: NetworkConfig) -> str:
+    """``8444 2222 4 / 3333 3A33 g5s3``: a whole configuration in one line."""
+    return f"{bits_form(config)} / {levels_form(config)} {sparsity_form(config)}".rstrip()
+
+
+def legend(configs: Iterable[NetworkConfig]) -> str:
+    """How to read the forms of these configurations; what they do not use is left out."""
+    configs = tuple(configs)
+    letters = {letter for config in configs for letter in bits_form(config) + levels_form(config)}
+    words = {"F": "F float", MISSING: f"{MISSING} no membrane"}
+    words |= {letter: f"{letter} {levels}" for letter, levels in LEVEL_LETTERS.items()}
+    used = ", ".join(text for letter, text in words.items() if letter in letters)
+    return "bits, levels: one character a layer" + (f"; {used}" if used else "")
+
+
+def uniform_label(config: NetworkConfig) -> str:
+    """``4 bit / 3 levels``; with "mostly" before it where a layer, such as a fixed first one, differs."""
+    bits = Counter(layer.weight_bits for _, layer in config.layers)
+    levels = Counter(layer.membrane_levels for _, layer in config.layers if layer.membrane_levels is not None)
+    words = [_bits_words(bits.most_common(1)[0][0])]
+    words += [_levels_words(level) for level, _ in levels.most_common(1)]
+    return ("" if len(bits) == 1 and len(levels) <= 1 else "mostly ") + " / ".join(words)
+
+
+def _grouped(letters: Iterable[str]) -> str:
+    line = "".join(letters)
+    return " ".join(line[start : start + GROUP] for start in range(0, len(line), GROUP))
+
+
+def _levels_letter(levels: int | None) -> str:
+    if levels is None:
+        return MISSING
+    if levels == FLOAT_MEMBRANE:
+        return "F"
+    return str(levels) if levels <= 9 else tuple(LEVEL_LETTERS)[membrane_bits(levels) - 4]
+
+
+def _bits_words(bits: int) -> str:
+    return "float" if bits == FLOAT_BITS else f"{bits} bit"
+
+
+def _levels_words(levels: int) -> str:
+    return "float membranes" if levels == FLOAT_MEMBRANE else f"{levels} levels"
+
+
+# ---------------------------------------------------------------- a table and its three forms
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextTable:
+    """Cells ready to read. Columns are right-aligned but for those named in ``left``; ``notes`` stand below."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    total: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    left: frozenset[str] = frozenset()
+
+    def rich(self) -> Table:
+        """For a terminal."""
+        table = Table(title=Text(one_line(self.title)), title_justify="left", box=box.SIMPLE_HEAD)
+        table.show_edge, table.pad_edge, table.padding = False, False, (0, 1, 0, 0)
+        table.show_footer = bool(self.total)
+        for name, total in zip(self.header, self.total or self.header, strict=True):
+            side: JustifyMethod = "left" if name in self.left else "right"
+            # Too narrow a terminal folds the forms of deep networks between their groups, and nothing else.
+            table.add_column(Text(name), footer=Text(total), justify=side, no_wrap=name not in ("bits", "levels"))
+        for row in self.rows:
+            table.add_row(*(Text(cell) for cell in row))
+        if self.notes:
+            table.caption, table.caption_justify = Text("\n".join(one_line(note) for note in self.notes)), "left"
+        return table
+
+    def markdown(self) -> str:
+        """A GitHub table, its total in bold, its notes as a list; without the title."""
+        rule = tuple(":--" if name in self.left else "--:" for name in self.header)
+        total = tuple(f"**{cell}**" if cell else "" for cell in self.total)
+        rows = [_escaped(self.header), rule, *(_escaped(row) for row in self.rows), *([total] if total else [])]
+        lines = [f"| {' | '.join(row)} |" for row in rows]
+        notes = ["", *(f"- {one_line(note)}" for note in self.notes)] if self.notes else []
+        return "\n".join(lines + notes) + "\n"
+
+    def plain(self) -> str:
+        """Aligned columns without any colour, frame or wrapping: for pipes and logs."""
+        rows = [self.header, *self.rows, *([self.total] if self.total else [])]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(self.header))]
+        notes = (one_line(note) for note in self.notes)
+        return "\n".join([one_line(self.title), *(self._aligned(row, widths) for row in rows), *notes]) + "\n"
+
+    def _aligned(self, row: Sequence[str], widths: Sequence[int]) -> str:
+        cells = zip(row, self.header, widths, strict=True)
+        return "  ".join(
+            cell.ljust(width) if name in self.left else cell.rjust(width) for cell, name, width in cells
+        ).rstrip()
+
+
+def _escaped(cells: Iterable[str]) -> tuple[str, ...]:
+    return tuple(one_line(cell).replace("|", "\\|") for cell in cells)
+
+
+def _without_empty_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    return [column for column in range(len(header)) if any(row[column] for row in rows) or not rows]
+
+
+# ---------------------------------------------------------------- the tables
+
+
+def front_table(summary: RunSummary) -> TextTable:
+    """The front, smallest memory first, each member with its factors against the float baseline."""
+    header = ("trial", "val", "test", "KiB", "factor", "FLOPs", "factor", "bits", "levels", "gate")
+    rows = [_front_row(summary, member) for member in summary.front]
+    kept = _without_empty_columns(header, rows)
+    return TextTable(
+        title=f"{summary.run}: the front of accuracy, memory and operations",
+        header=tuple(header[column] for column in kept),
+        rows=tuple(tuple(row[column] for column in kept) for row in rows),
+        notes=_front_notes(summary),
+        left=frozenset({"trial", "bits", "levels", "gate"}),
+    )
+
+
+def _front_row(summary: RunSummary, member: TrialResult) -> tuple[str, ...]:
+    baseline = summary.baseline
+    test = summary.test_accuracy.get(member.number)
+    return (
+        f"{member.number} {ORIGIN_MARKS.get(member.origin, '')}".rstrip(),
+        percent(member.accuracy),
+        "" if test is None else percent(test),
+        kib(member.memory_bytes),
+        reduction(baseline.memory_bytes if baseline else None, member.memory_bytes),
+        quantity(member.effective_flops),
+        reduction(baseline.effective_flops if baseline else None, member.effective_flops),
+        bits_form(member.config),
+        levels_form(member.config),
+        sparsity_form(member.config),
+    )
+
+
+def _front_notes(summary: RunSummary) -> tuple[str, ...]:
+    tested = f", test: on {summary.test_samples:,} test samples" if summary.test_accuracy else ""
+    members = summary.front
+    notes = [
+        f"val: accuracy in % on {summary.validation_samples:,} validation samples{tested}; {summary.data}",
+        "FLOPs: 2 per MAC, effective ones, a sample over all time steps; factor: against the float baseline",
+        legend(member.config for member in members),
+    ]
+    if any(sparsity_form(member.config) for member in members):
+        notes.append(SPARSITY_LEGEND)
+    if any(member.origin in ORIGIN_MARKS for member in members):
+        notes.append("base: the float baseline; ref: a reference of uniform precision")
+    return tuple(notes)
+
+
+def cost_table(report: CostReport, *, title: str = "Cost") -> TextTable:
+    """Bytes and dense operations of every layer, before any training."""
+    header = ("layer", "weights", "neurons", "bits", "levels", "W KiB", "U KiB", "other", "MACs", "FLOPs")
+    rows = tuple(
+        (
+            layer.shape.name,
+            f"{layer.shape.weights:,}",
+            f"{layer.shape.neurons:,}",
+            "float" if layer.precision.weight_bits == FLOAT_BITS else str(layer.precision.weight_bits),
+            _levels_cell(layer.precision),
+            kib(layer.weight_bytes),
+            kib(layer.membrane_bytes),
+            kib(layer.overhead_bytes),
+            quantity(layer.shape.dense_macs),
+            quantity(layer.shape.dense_macs * FLOPS_PER_MAC),
+        )
+        for layer in report.layers
+    )
+    steps, macs = report.time_steps, report.dense_macs_all_steps
+    return TextTable(
+        title=title,
+        header=header,
+        rows=rows,
+        total=_cost_totals(report),
+        notes=(
+            f"memory {kib(report.memory_bytes)} KiB = W weights + U membranes + other (scales, offsets, "
+            "gate predictors), for one sample, every tensor packed at its own bits",
+            f"as the SpQuant-SNN paper counts it (W, U and one more buffer): {kib(report.paper_total_bytes)} KiB",
+            f"MACs and FLOPs (2 per MAC): dense, of one time step; over all {steps} steps "
+            f"{with_unit(macs, 'MAC')} = {flops(macs * FLOPS_PER_MAC)}",
+        ),
+        left=frozenset({"layer"}),
+    )
+
+
+def _cost_totals(report: CostReport) -> tuple[str, ...]:
+    return (
+        "total",
+        f"{sum(layer.shape.weights for layer in report.layers):,}",
+        f"{sum(layer.shape.neurons for layer in report.layers):,}",
+        "",
+        "",
+        kib(report.weight_bytes),
+        kib(report.membrane_bytes),
+        kib(report.overhead_bytes),
+        quantity(report.dense_macs),
+        quantity(report.dense_macs * FLOPS_PER_MAC),
+    )
+
+
+def _levels_cell(precision: LayerPrecision) -> str:
+    if precision.membrane_levels is None:
+        return MISSING
+    return "float" if precision.membrane_levels == FLOAT_MEMBRANE else str(precision.membrane_levels)
+
+
+def layer_table(result: TrialResult) -> TextTable:
+    """Every layer of one configuration, with what it did on the validation split where that was measured."""
+    header = ("layer", "weight bits", "membrane levels", "channel mass", "skip below")
+    measured = ("open channels %", "spikes a neuron and step", "MFLOPs")
+    activity = dict(result.layers)
+    rows = []
+    for name, precision in result.config.layers:
+        cells: tuple[str, ...] = (
+            name,
+            "float" if precision.weight_bits == FLOAT_BITS else str(precision.weight_bits),
+            _levels_cell(precision),
+            f"{precision.channel_mass:g}" if precision.channel_mass < 1 else MISSING,
+            MISSING if precision.skip_below is None else f"{precision.skip_below:g}",
+        )
+        done = activity.get(name)
+        if activity:
+            cells += (
+                percent(done.open_share if done else None),
+                f"{done.density:.3f}" if done and precision.membrane_levels is not None else MISSING,
+                mega(done.effective_macs * FLOPS_PER_MAC if done else math.nan),
+            )
+        rows.append(cells)
+    return TextTable(
+        title=f"trial {result.number}",
+        header=header + (measured if activity else ()),
+        rows=tuple(rows),
+        notes=("MFLOPs: effective ones, 2 per MAC, a sample over all time steps",) if activity else (),
+        left=frozenset({"layer"}),
+    )
+
+
+def reference_text(point: ReferencePoint) -> str:
+    """The reference point in words: a hypervolume says nothing without it."""
+    operations = flops(point.effective_macs * FLOPS_PER_MAC)
+    return f"accuracy {percent(point.accuracy)} %, {kib(point.memory_bytes)} KiB, {operations}: chance, float baseline"
+
+
+def hypervolume_text(hypervolume: float | None, point: ReferencePoint | None) -> str:
+    """``hypervolume 0.412 of at most 0.9 (reference point: ...)``"""
+    if hypervolume is None or point is None:
+        return "hypervolume: not before the float baseline is trained"
+    limit = 1 - point.accuracy
+    return f"hypervolume {hypervolume:.4f} of at most {limit:.3g} (reference point: {reference_text(point)})"

@@ -1,0 +1,131 @@
+"""What a trial leaves behind: its learning curve, its outcome, its figures. Plain values, without torch or Optuna."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import Any
+
+from spquant_search.cost import FLOPS_PER_MAC, CostReport
+from spquant_search.space import NetworkConfig
+
+
+class Outcome(Enum):
+    """How a trial ended; the values are what people read."""
+
+    COMPLETE = "trained to its last epoch"
+    STOPPED = "stopped early"
+    DUPLICATE = "same configuration as an earlier trial"
+    DIVERGED = "the loss became infinite or not a number"
+    FAILED = "its trainer died or raised an error"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LayerActivity:
+    """What one layer did on the evaluation split, per sample and over all time steps."""
+
+    effective_macs: float
+    synaptic_ops: float
+    density: float  # spikes per neuron and time step; of a read-out: 0
+    open_share: float  # channels left open by the gate; 1 without one
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EpochMetrics:
+    """One training epoch, measured on the validation split in the one defined form of evaluation."""
+
+    epoch: int  # from 1
+    loss: float
+    accuracy: float
+    effective_macs: float  # per sample, all time steps, gate predictors included
+    synaptic_ops: float
+    density: float  # spikes per neuron and time step over the whole network
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrialResult:
+    """One configuration, trained. ``reason`` says why it ended so, naming the trial that beat it if one did."""
+
+    number: int
+    origin: str  # "baseline", "reference" or the sampler's name
+    config: NetworkConfig
+    seed: int
+    outcome: Outcome
+    reason: str
+    epochs: tuple[EpochMetrics, ...]
+    weight_bytes: int
+    membrane_bytes: int
+    overhead_bytes: int
+    paper_total_bytes: int
+    dense_macs: int  # per sample, all time steps
+    layers: tuple[tuple[str, LayerActivity], ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def memory_bytes(self) -> int:
+        return self.weight_bytes + self.membrane_bytes + self.overhead_bytes
+
+    @property
+    def accuracy(self) -> float:
+        """Validation accuracy of the last epoch, a fraction; not a number where no epoch was finished."""
+        return self.epochs[-1].accuracy if self.epochs else float("nan")
+
+    @property
+    def effective_macs(self) -> float:
+        return self.epochs[-1].effective_macs if self.epochs else float("nan")
+
+    @property
+    def effective_flops(self) -> float:
+        return self.effective_macs * FLOPS_PER_MAC
+
+    @property
+    def synaptic_ops(self) -> float:
+        return self.epochs[-1].synaptic_ops if self.epochs else float("nan")
+
+    @property
+    def density(self) -> float:
+        return self.epochs[-1].density if self.epochs else float("nan")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON; :meth:`from_dict` is its inverse."""
+        values = {name: getattr(self, name) for name in self.__slots__}
+        return values | {
+            "config": self.config.as_dict(),
+            "outcome": self.outcome.name,
+            "epochs": [asdict(epoch) for epoch in self.epochs],
+            "layers": {name: asdict(activity) for name, activity in self.layers},
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrialResult:
+        return cls(
+            **{
+                **values,
+                "config": NetworkConfig.from_dict(values["config"]),
+                "outcome": Outcome[values["outcome"]],
+                "epochs": tuple(EpochMetrics(**epoch) for epoch in values["epochs"]),
+                "layers": tuple((name, LayerActivity(**activity)) for name, activity in values["layers"].items()),
+            }
+        )
+
+
+def unmeasured(
+    *, number: int, origin: str, config: NetworkConfig, seed: int, cost: CostReport, outcome: Outcome, reason: str
+) -> TrialResult:
+    """The result of a trial before (or without) any epoch: only what is known beforehand."""
+    return TrialResult(
+        number=number,
+        origin=origin,
+        config=config,
+        seed=seed,
+        outcome=outcome,
+        reason=reason,
+        epochs=(),
+        weight_bytes=cost.weight_bytes,
+        membrane_bytes=cost.membrane_bytes,
+        overhead_bytes=cost.overhead_bytes,
+        paper_total_bytes=cost.paper_total_bytes,
+        dense_macs=cost.dense_macs_all_steps,
+    )

@@ -1,0 +1,238 @@
+"""A run's folder: the one place that knows what lies where in it, and writes every file whole or not at all."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from spquant_search import __version__
+from spquant_search.errors import UserError
+from spquant_search.results import TrialResult
+from spquant_search.space import SpaceFile, frozen_space, parse_space
+
+# What may differ between two starts of one run: how much is done and by how many, never what is searched.
+MAY_CHANGE = (("search", "trials"), ("search", "workers"))
+PACKAGES = ("torch", "optuna", "numpy", "safetensors")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunFolder:
+    """``runs/NAME``: the truth about one search."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def space_file(self) -> Path:
+        return self.path / "space.yaml"
+
+    @property
+    def study_file(self) -> Path:
+        return self.path / "study.journal"
+
+    @property
+    def environment_file(self) -> Path:
+        return self.path / "environment.json"
+
+    def result_file(self, number: int) -> Path:
+        return self.path / "trials" / f"{number:04d}.json"
+
+    def weights_file(self, number: int) -> Path:
+        return self.path / "trials" / f"{number:04d}.safetensors"
+
+    @property
+    def tests_file(self) -> Path:
+        return self.path / "tests.json"
+
+    def exists(self) -> bool:
+        return self.space_file.is_file()
+
+    def space(self) -> SpaceFile:
+        """The frozen space."""
+        self.require()
+        return parse_space(self.space_file.read_text(encoding="utf-8"), source=str(self.space_file))
+
+    def environment(self) -> dict[str, Any]:
+        values: dict[str, Any] = json.loads(self.environment_file.read_text(encoding="utf-8"))
+        return values
+
+    def results(self) -> tuple[TrialResult, ...]:
+        """Every finished trial, by number."""
+        self.require()
+        files = sorted((self.path / "trials").glob("*.json"))
+        return tuple(TrialResult.from_dict(json.loads(file.read_text(encoding="utf-8"))) for file in files)
+
+    def result(self, number: int) -> TrialResult | None:
+        file = self.result_file(number)
+        return TrialResult.from_dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+
+    def write_result(self, result: TrialResult) -> None:
+        write_text(self.result_file(result.number), json.dumps(result.as_dict(), indent=1) + "\n")
+
+    def test_accuracies(self) -> dict[int, float]:
+        """Test accuracy by trial number, of those members that were tested."""
+        if not self.tests_file.is_file():
+            return {}
+        stored = json.loads(self.tests_file.read_text(encoding="utf-8"))
+        return {int(number): float(accuracy) for number, accuracy in stored.items()}
+
+    def write_test_accuracies(self, accuracies: Mapping[int, float]) -> None:
+        ordered = {str(number): accuracies[number] for number in sorted(accuracies)}
+        write_text(self.tests_file, json.dumps(ordered, indent=1) + "\n")
+
+    def require(self) -> None:
+        """Raise UserError where this is no run's folder."""
+        if not self.exists():
+            raise UserError(
+                f"{self.path}: is no run (it holds no space.yaml). "
+                "Give the name of a folder below runs/, or the path of one."
+            )
+
+
+def find_run(run: str) -> RunFolder:
+    """The folder that RUN on the command line means: a path where it has a separator or exists, a name otherwise."""
+    path = Path(run)
+    if len(path.parts) > 1 or path.is_absolute() or (path / "space.yaml").is_file():
+        return RunFolder(path=path)
+    return RunFolder(path=Path("runs") / run)
+
+
+def open_run(folder: RunFolder, file: SpaceFile) -> None:
+    """Make the folder, or check that the run in it has the same space.
+
+    Raises:
+        UserError: the folder cannot be written, holds something else, or holds a run of another space.
+    """
+    if folder.exists():
+        _require_same_space(folder, file)
+        if not os.access(folder.path, os.W_OK):
+            raise UserError(f"{folder.path}: this run's folder cannot be written; change its permissions or use --run")
+        if not _may_only_grow(folder, file):
+            write_text(folder.space_file, frozen_space(file))
+        return
+    if folder.path.exists() and any(folder.path.iterdir()):
+        raise UserError(f"{folder.path}: exists and is no run (it holds no space.yaml); choose another name with --run")
+    try:
+        _make(folder, file)
+    except OSError as error:
+        raise UserError(f"{folder.path}: cannot make this run's folder: {error.strerror}; choose another with --run") from error
+
+
+def _make(folder: RunFolder, file: SpaceFile) -> None:
+    """Everything a run starts with appears at once, by renaming a folder that is already complete."""
+    folder.path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.path.parent) as temporary:
+        complete = RunFolder(path=Path(temporary) / folder.name)
+        (complete.path / "trials").mkdir(parents=True)
+        write_text(complete.environment_file, json.dumps(describe_environment(), indent=1) + "\n")
+        write_text(complete.space_file, frozen_space(file))
+        os.rename(complete.path, folder.path)
+
+
+def _may_only_grow(folder: RunFolder, file: SpaceFile) -> bool:
+    return folder.space_file.read_text(encoding="utf-8") == frozen_space(file)
+
+
+def _require_same_space(folder: RunFolder, file: SpaceFile) -> None:
+    stored = yaml.safe_load(folder.space_file.read_text(encoding="utf-8"))
+    differences = _differences(stored, yaml.safe_load(frozen_space(file)))
+    if differences:
+        listed = "\n".join(f"  {path}: {old!r} in the run, {new!r} now" for path, old, new in differences)
+        raise UserError(
+            f"{folder.path}: this run searches another space than the one given:\n{listed}\n"
+            f"Undo the change, or start a run of its own with --run NAME."
+        )
+
+
+def _differences(old: Any, new: Any, path: tuple[str, ...] = ()) -> list[tuple[str, Any, Any]]:
+    if path in MAY_CHANGE or old == new:
+        return []
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = list(old) + [key for key in new if key not in old]
+        return [found for key in keys for found in _differences(old.get(key), new.get(key), (*path, str(key)))]
+    return [(".".join(path), old, new)]
+
+
+def describe_environment() -> dict[str, Any]:
+    """The machine and the versions that a run's figures come from."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:  # pragma: no cover - all are dependencies
+            continue
+    return {
+        "spquant-search": __version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "versions": versions,
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: a temporary file beside it takes its place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp's files are the owner's alone
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def exclusive(folder: RunFolder) -> Iterator[None]:
+    """Only one search works on a run at a time; the lock goes with its process, however that ends.
+
+    Raises:
+        UserError: another search holds it.
+    """
+    with (folder.path / "lock").open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise UserError(
+                f"{folder.path}: another search is working on this run (process {holder}); "
+                "wait for it, stop it, or start another run with --run NAME"
+            ) from None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield

@@ -1,0 +1,293 @@
+"""The search: one coordinator asks, decides and tells; trainers train.
+
+The coordinator owns the study and every decision; a trainer only ever sees one task. Everything that a decision is
+based on lies in the run's folder before the next decision is made, so a search can be killed at any moment and goes on
+with the same command: trials in work start again under their own number, finished ones are never repeated.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from spquant_search.cost import cost_report
+from spquant_search.errors import UserError
+from spquant_search.events import Watcher
+from spquant_search.pareto import front
+from spquant_search.prepare import Prepared
+from spquant_search.pruning import LearningCurve, stopping_reason
+from spquant_search.report.dashboard import trial_attributes
+from spquant_search.results import EpochMetrics, Outcome, TrialResult, unmeasured
+from spquant_search.runfolder import RunFolder
+from spquant_search.space import NetworkConfig
+from spquant_search.study import Asked, Study, trial_seed
+from spquant_search.train import Schedule
+from spquant_search.trial import Task
+from spquant_search.workers import Epoch, Failed, Setup, Tested, TestTask, Trained, Trainer, ready
+
+BASELINE = 0
+MAX_DUPLICATES_IN_A_ROW = 50
+COUNTED = (Outcome.COMPLETE, Outcome.STOPPED, Outcome.DIVERGED, Outcome.FAILED)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """When to begin no further trial."""
+
+    trials: int
+    deadline: float | None = None  # of time.monotonic()
+
+    def reached(self, begun: int) -> bool:
+        return begun >= self.trials or (self.deadline is not None and time.monotonic() >= self.deadline)
+
+
+def run_search(
+    prepared: Prepared, folder: RunFolder, *, setup: Setup, limits: Limits, watcher: Watcher
+) -> tuple[TrialResult, ...]:
+    """Search until the limits are reached, test the front's members, and return all results by number."""
+    coordinator = _Coordinator(prepared, folder, setup=setup, limits=limits, watcher=watcher)
+    try:
+        coordinator.train_baseline()
+        coordinator.train_candidates()
+        coordinator.test_front()
+    finally:
+        coordinator.close()
+    return coordinator.results
+
+
+class _Coordinator:
+    def __init__(
+        self, prepared: Prepared, folder: RunFolder, *, setup: Setup, limits: Limits, watcher: Watcher
+    ) -> None:
+        self._prepared, self._folder, self._limits, self._watcher = prepared, folder, limits, watcher
+        self._setup = setup
+        self._file = prepared.space.file
+        self._study = Study(folder.study_file, prepared.space)
+        self._results = {result.number: result for result in folder.results()}
+        self._open: dict[int, Asked] = {}
+        self._curves: dict[int, tuple[EpochMetrics, ...]] = {}
+        self._resumable = list(self._study.unfinished())
+        self._trainers = [Trainer(setup) for _ in range(self._file.search.workers)]
+        self._duplicates = 0
+
+    @property
+    def results(self) -> tuple[TrialResult, ...]:
+        return tuple(self._results[number] for number in sorted(self._results))
+
+    def close(self) -> None:
+        for trainer in self._trainers:
+            trainer.close()
+
+    # ------------------------------------------------------------ stages
+
+    def train_baseline(self) -> None:
+        """Trial 0: the float network, from whose weights every candidate starts."""
+        if BASELINE not in self._results:
+            asked = self._next()
+            if asked is not None:
+                self._begin(self._trainers[0], asked)
+                self._serve_until_idle()
+        baseline = self._results[BASELINE]
+        if baseline.outcome is not Outcome.COMPLETE:
+            raise UserError(
+                f"{self._folder.path}: the float baseline could not be trained: {baseline.reason}. "
+                "Without it nothing can be compared; mend the cause (a smaller train.baseline_learning_rate where the "
+                "loss diverged), and start a run of its own with --run NAME."
+            )
+
+    def train_candidates(self) -> None:
+        """References and sampled configurations, one a trainer, until a limit is reached."""
+        while True:
+            for trainer in self._idle():
+                asked = self._next()
+                if asked is None:
+                    break
+                self._begin(trainer, asked)
+            if not self._busy():
+                return
+            self._listen()
+
+    def test_front(self) -> None:
+        """The test accuracy of the baseline and of the front's members, each once."""
+        known = self._folder.test_accuracies()
+        wanted = [self._results[BASELINE], *front(self.results)]
+        missing = {member.number: member for member in wanted if member.number not in known}
+        tasks = [
+            TestTask(number=number, config=member.config, weights_file=self._folder.weights_file(number))
+            for number, member in missing.items()
+        ]
+        total = len(tasks)
+        while tasks or self._busy():
+            for trainer in self._idle():
+                if tasks:
+                    trainer.give(tasks.pop(0))
+            for trainer in ready(self._busy(), timeout=None):
+                message = trainer.receive()
+                trainer.task = None
+                if isinstance(message, Tested):
+                    known[message.number] = message.accuracy
+                elif isinstance(message, Failed):
+                    self._failed_test(trainer, message)
+            self._watcher.stage("testing the front on the test split", total - len(tasks) - len(self._busy()), total)
+        self._folder.write_test_accuracies(known)
+
+    # ------------------------------------------------------------ trials
+
+    def _next(self) -> Asked | None:
+        """The next configuration that is worth a trainer, None where a limit is reached or the space is exhausted."""
+        while True:
+            if self._resumable:
+                asked = self._resumable.pop(0)
+            elif self._limits.reached(self._begun()) or self._exhausted():
+                return None
+            else:
+                asked = self._study.ask()
+            stored = self._folder.result(asked.number)
+            if stored is not None:  # its process died between writing the result and telling the study
+                self._finish(asked, stored)
+                continue
+            twin = self._same_configuration(asked.config)
+            if twin is None:
+                self._duplicates = 0
+                return asked
+            self._duplicates += 1
+            self._finish(asked, self._known(asked, Outcome.DUPLICATE, f"same configuration as trial {twin}"))
+
+    def _begun(self) -> int:
+        """Trials besides the baseline that have been or are being trained."""
+        finished = [result for result in self._results.values() if result.outcome in COUNTED]
+        return sum(result.number != BASELINE for result in finished) + sum(n != BASELINE for n in self._open)
+
+    def _exhausted(self) -> bool:
+        seen = len({result.config for result in self._results.values()}) - 1 + len(self._open)
+        return seen >= self._prepared.space.size() or self._duplicates >= MAX_DUPLICATES_IN_A_ROW
+
+    def _same_configuration(self, config: NetworkConfig) -> int | None:
+        for number, other in self._configs():
+            if other == config:
+                return number
+        return None
+
+    def _configs(self) -> Iterable[tuple[int, NetworkConfig]]:
+        for number, asked in self._open.items():
+            yield number, asked.config
+        for number, result in self._results.items():
+            if result.outcome is not Outcome.FAILED:
+                yield number, result.config
+
+    def _known(self, asked: Asked, outcome: Outcome, reason: str) -> TrialResult:
+        cost = cost_report(self._prepared.shapes, asked.config, time_steps=self._file.time_steps)
+        return unmeasured(
+            number=asked.number,
+            origin=asked.origin,
+            config=asked.config,
+            seed=trial_seed(self._file.search.seed, asked.number),
+            cost=cost,
+            outcome=outcome,
+            reason=reason,
+        )
+
+    def _schedule(self, asked: Asked) -> Schedule:
+        recipe = self._file.train
+        if asked.number == BASELINE:
+            return Schedule(epochs=recipe.baseline_epochs, learning_rate=recipe.baseline_learning_rate)
+        return Schedule(epochs=recipe.epochs, learning_rate=recipe.learning_rate)
+
+    def _begin(self, trainer: Trainer, asked: Asked) -> None:
+        schedule = self._schedule(asked)
+        initial: Path | None = None if asked.number == BASELINE else self._folder.weights_file(BASELINE)
+        trainer.give(
+            Task(
+                result=self._known(asked, Outcome.FAILED, "not finished"),
+                schedule=schedule,
+                initial_weights=initial,
+                weights_file=self._folder.weights_file(asked.number),
+            )
+        )
+        self._open[asked.number] = asked
+        self._curves[asked.number] = ()
+        self._watcher.started(asked.number, asked.origin, asked.config, schedule.epochs)
+
+    def _finish(self, asked: Asked, result: TrialResult) -> None:
+        """Write the result first and tell the study second: in between it can be told again, never trained again."""
+        self._folder.write_result(result)
+        baseline = self._results.get(BASELINE, result)
+        self._study.tell(asked, result, trial_attributes(result, baseline))
+        self._results[result.number] = result
+        self._open.pop(result.number, None)
+        self._watcher.finished(result)
+
+    # ------------------------------------------------------------ trainers
+
+    def _idle(self) -> list[Trainer]:
+        return [trainer for trainer in self._trainers if trainer.task is None]
+
+    def _busy(self) -> list[Trainer]:
+        return [trainer for trainer in self._trainers if trainer.task is not None]
+
+    def _serve_until_idle(self) -> None:
+        while self._busy():
+            self._listen()
+
+    def _listen(self) -> None:
+        for trainer in ready(self._busy(), timeout=None):
+            message = trainer.receive()
+            asked = self._open[trainer.task.result.number]
+            if isinstance(message, Epoch):
+                trainer.answer(self._on_epoch(asked, message.metrics))
+            elif isinstance(message, Trained):
+                trainer.task = None
+                self._finish(asked, message.result)
+            elif isinstance(message, Failed):
+                self._on_failure(trainer, asked, message)
+
+    def _on_epoch(self, asked: Asked, metrics: EpochMetrics) -> str | None:
+        """Record an epoch; the reason to stop the trial, if there is one."""
+        self._curves[asked.number] = (*self._curves[asked.number], metrics)
+        self._study.report(asked, epoch=metrics.epoch, accuracy=metrics.accuracy)
+        self._watcher.epoch(asked.number, metrics)
+        stopping = self._file.search.stopping
+        # References are what everything else is compared with, and the last epoch is paid for already.
+        exempt = asked.origin in ("baseline", "reference") or metrics.epoch == self._schedule(asked).epochs
+        if exempt or not stopping.enabled:
+            return None
+        return stopping_reason(
+            self._curve(asked.number, self._known(asked, Outcome.FAILED, "").memory_bytes),
+            [self._curve(result.number, result.memory_bytes) for result in self._results.values()],
+            margin=stopping.margin,
+            min_peers=stopping.min_peers,
+            optimism=stopping.optimism,
+        )
+
+    def _curve(self, number: int, memory_bytes: int) -> LearningCurve:
+        result = self._results.get(number)
+        epochs = result.epochs if result is not None else self._curves[number]
+        return LearningCurve(
+            number=number,
+            memory_bytes=memory_bytes,
+            accuracies=tuple(epoch.accuracy for epoch in epochs),
+            effective_macs=tuple(epoch.effective_macs for epoch in epochs),
+            complete=result is not None and result.outcome is Outcome.COMPLETE and number != BASELINE,
+        )
+
+    def _on_failure(self, trainer: Trainer, asked: Asked, message: Failed) -> None:
+        trainer.task = None
+        result = replace(self._known(asked, Outcome.FAILED, message.reason), epochs=self._curves[asked.number])
+        if message.detail:
+            (self._folder.path / "trials" / f"{asked.number:04d}.error.txt").write_text(message.detail, encoding="utf-8")
+        self._watcher.warning(f"trial {asked.number} failed: {message.reason}")
+        self._finish(asked, result)
+        if message.died:
+            self._replace(trainer)
+
+    def _failed_test(self, trainer: Trainer, message: Failed) -> None:
+        self._watcher.warning(f"a member of the front could not be tested: {message.reason}")
+        if message.died:
+            self._replace(trainer)
+
+    def _replace(self, trainer: Trainer) -> None:
+        """Put a new process where one died."""
+        trainer.close()
+        self._trainers[self._trainers.index(trainer)] = Trainer(self._setup)

@@ -1,0 +1,43 @@
+"""VGG-9, as in SpQuant-SNN: 64-128-P-256-256-P-512-512-P-512-512-P, 3x3, and one linear read-out."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from spquant_search.snn.layers import ReadOut, Spikes, SpikingConv2d
+
+CHANNELS = (64, 128, 256, 256, 512, 512, 512, 512)
+POOLED = (False, True, False, True, False, True, False, True)
+SHRINKS = 2 ** sum(POOLED)
+
+
+class Vgg9(nn.Module):
+    """Eight spiking convolutions ``conv1`` .. ``conv8`` and ``readout``; the first has no gate."""
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        height: int,
+        width: int,
+        classes: int,
+        width_factor: float,
+        pool: Literal["before", "after"],
+    ) -> None:
+        super().__init__()
+        channels = in_channels
+        for index, (full, pooled) in enumerate(zip(CHANNELS, POOLED, strict=True), start=1):
+            out = max(1, round(full * width_factor))
+            layer = SpikingConv2d(channels, out, pool=pool if pooled else None, can_gate=index > 1)
+            self.add_module(f"conv{index}", layer)
+            channels = out
+        self.readout = ReadOut(channels, (height // SHRINKS) * (width // SHRINKS), classes)
+
+    def forward(self, spikes: Spikes) -> Float[Tensor, "time batch classes"]:
+        for index in range(1, len(CHANNELS) + 1):
+            spikes = self.get_submodule(f"conv{index}")(spikes)
+        logits: Tensor = self.readout(spikes)
+        return logits

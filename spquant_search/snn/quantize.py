@@ -1,0 +1,94 @@
+"""Weight and membrane quantizers.
+
+Weights are integers times one scale per output channel (or one for the tensor). Membranes take the values of a dyadic
+grid (:func:`spquant_search.space.membrane_grid`); ties round toward zero, so that a silent neuron always leaks.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from spquant_search.space import FLOAT_BITS
+
+# Clipping of 3, 4 and 8 bits in units of the channel's root mean square: the mean-squared-error optimum of a uniform
+# quantizer with 2 n + 1 levels on a normal distribution (computed in tests/test_quantize.py, not assumed).
+CLIP_RMS = {3: 1.92, 4: 2.44, 8: 4.02}
+# Ternary: values below 0.7 of the mean magnitude become 0 (Li & Liu, "Ternary weight networks", eq. 6).
+TERNARY_CUT = 0.7
+SMALLEST_SCALE = 1e-8
+
+
+class QuantizedWeight(NamedTuple):
+    """``integers * scale`` approximates the weight; ``scale`` is above 0, one a channel or one in all."""
+
+    integers: Tensor
+    scale: Tensor
+
+
+def highest_integer(bits: int) -> int:
+    """The largest magnitude of an integer weight: 1 for 1 and 2 bits, 2^(bits-1) - 1 above."""
+    return 1 if bits <= 2 else 2 ** (bits - 1) - 1
+
+
+def quantize_weight(weight: Float[Tensor, out * rest], bits: int, *, per_tensor: bool = False) -> QuantizedWeight:
+    """The integers and the scale of a weight at ``bits`` bits, with clipping from the weight's own statistics.
+
+    1 bit: the sign (0 counts as +1) times the mean magnitude, which minimises the squared error (XNOR-Net eq. 6).
+    2 bits: ternary, the mean magnitude of what is kept. 3, 4, 8 bits: round(w / scale), symmetric, clipped at the
+    smaller of the largest magnitude and ``CLIP_RMS`` root mean squares. 32 bits: the weight itself with scale 1.
+    """
+    axes = tuple(range(weight.dim())) if per_tensor else tuple(range(1, weight.dim()))
+    if bits == FLOAT_BITS:
+        return QuantizedWeight(weight, torch.ones_like(weight.sum(axes, keepdim=True)))
+    magnitude = weight.abs()
+    if bits == 1:
+        scale = magnitude.mean(axes, keepdim=True).clamp(min=SMALLEST_SCALE)
+        return QuantizedWeight(torch.where(weight < 0, -1.0, 1.0).to(weight.dtype), scale)
+    if bits == 2:
+        kept = magnitude > TERNARY_CUT * magnitude.mean(axes, keepdim=True)
+        total = (magnitude * kept).sum(axes, keepdim=True)
+        scale = (total / kept.sum(axes, keepdim=True).clamp(min=1)).clamp(min=SMALLEST_SCALE)
+        return QuantizedWeight(weight.sign() * kept, scale)
+    limit = highest_integer(bits)
+    rms = weight.square().mean(axes, keepdim=True).sqrt()
+    clip = torch.minimum(magnitude.amax(axes, keepdim=True), CLIP_RMS[bits] * rms)
+    scale = (clip / limit).clamp(min=SMALLEST_SCALE)
+    return QuantizedWeight((weight / scale).round().clamp(-limit, limit), scale)
+
+
+def fake_quantize(weight: Float[Tensor, out * rest], bits: int, *, per_tensor: bool = False) -> Tensor:
+    """``integers * scale`` for training, with the straight-through gradient 1.
+
+    The gradient is not cut outside the clipping range: a cut weight could never come back into it, since clipping
+    follows the weights' own statistics.
+    """
+    if bits == FLOAT_BITS:
+        return weight
+    with torch.no_grad():
+        integers, scale = quantize_weight(weight, bits, per_tensor=per_tensor)
+        correction = integers * scale - weight
+    return weight + correction
+
+
+def quantize_membrane(potential: Tensor, lowest: Tensor, highest: Tensor, step: Tensor) -> Tensor:
+    """The nearest value of the grid ``lowest, lowest + step .. highest``; ties go toward zero.
+
+    Toward zero, because nearest-level with ties away from it would keep a potential of one step for ever: leaked to
+    half a step it would round back up.
+    """
+    steps = potential / step
+    magnitude = (steps.abs() - 0.5).ceil()
+    return torch.where(potential < 0, -magnitude, magnitude).mul(step).clamp(lowest, highest)
+
+
+def membrane_gradient(potential: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
+    """The surrogate derivative of :func:`quantize_membrane`: sigmoid(2 (u - lowest)) - sigmoid(2 (u - highest)).
+
+    SpQuant-SNN stacks one bump 2 sigmoid'(2 (u - c)) on every decision boundary c of its unit grid; the sum of those
+    bumps times the step is a midpoint sum for the integral written here: a gain of about 1 for any number of levels.
+    """
+    return torch.sigmoid(2.0 * (potential - lowest)) - torch.sigmoid(2.0 * (potential - highest))

@@ -1,0 +1,70 @@
+"""The channel gate: which output channels of a layer are worth computing, decided per sample and time step.
+
+The gate's predictor sees how many input spikes n_i each input channel has. Its logit for output channel c is linear in
+n divided by its sum, ``sum_i (C w_ci + b_c) n_i / sum_j n_j`` with C input channels, so that the decision "logit > 0"
+is the sign of ``sum_i v_ci n_i``: no division on the device, and with v in 8-bit integers nothing but integer sums.
+Without any input spike the channel is open when b_c > 0.
+
+Its target is the smallest set of channels that holds the share r of the layer's activity, the spatial mean of the
+positive part of the input current (the cumulative-mass threshold of Fire-Together-Wire-Together, which SpQuant-SNN
+uses; there on the largest magnitude).
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from spquant_search.snn.quantize import highest_integer
+
+PREDICTOR_BITS = 8
+
+
+def channel_target(activity: Float[Tensor, "sample channel"], mass: float) -> Bool[Tensor, "sample channel"]:
+    """The smallest set of channels that holds the share ``mass`` of each sample's activity.
+
+    A channel belongs to it when those more active than it hold less than that share. Without any activity the set is
+    empty.
+    """
+    ordered, order = activity.sort(dim=1, descending=True, stable=True)
+    held_before = ordered.cumsum(dim=1) - ordered
+    needed = held_before < mass * activity.sum(dim=1, keepdim=True)
+    return torch.zeros_like(needed).scatter(1, order, needed)
+
+
+class ChannelGate(nn.Module):
+    """Predicts the open channels of a layer from its input spike counts; trained beside the task, never through it."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(out_channels, in_channels))
+        self.bias = nn.Parameter(torch.ones(out_channels))  # every channel starts open
+
+    def integers(self) -> Float[Tensor, "out in"]:
+        """The predictor's 8-bit integers; each row times its own positive scale is C w + b."""
+        return self._quantized()[0]
+
+    def _quantized(self) -> tuple[Tensor, Tensor]:
+        values = self.weight.shape[1] * self.weight + self.bias[:, None]
+        limit = highest_integer(PREDICTOR_BITS)
+        with torch.no_grad():
+            scale = values.abs().amax(dim=1, keepdim=True).clamp(min=1e-8) / limit
+            integers = (values / scale).round()
+        return integers, values + (integers * scale - values).detach()
+
+    def open(self, counts: Float[Tensor, "sample in"]) -> Bool[Tensor, "sample out"]:
+        """The decision, as the device takes it: exact integer sums (in double precision, exact to 2^53)."""
+        with torch.no_grad():
+            sums = counts.double() @ self.integers().double().T
+            return torch.where(counts.sum(dim=1, keepdim=True) > 0, sums > 0, self.bias > 0)
+
+    def loss(
+        self, counts: Float[Tensor, "sample in"], activity: Float[Tensor, "sample out"], mass: float
+    ) -> Float[Tensor, ""]:
+        """Binary cross-entropy between the predictor's logits and :func:`channel_target` of ``activity``."""
+        total = counts.sum(dim=1, keepdim=True)
+        shares = counts / total.clamp(min=1.0)
+        logits = torch.where(total > 0, shares @ self._quantized()[1].T, self.bias)
+        return F.binary_cross_entropy_with_logits(logits, channel_target(activity, mass).to(logits.dtype))

@@ -1,0 +1,219 @@
+"""The Optuna study in a run's folder: the only module that knows how Optuna stores a trial.
+
+Optuna refuses ``report`` and ``should_prune`` with several objectives, and TPE fails on a pruned trial that has
+intermediate values unless that trial also carries a violated constraint. So accuracies go to the storage as
+intermediate values, and a trial that did not complete is told as PRUNED with the constraint ``not_completed``.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import BaseJournalFileLock, JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+from spquant_search.pareto import OBJECTIVES
+from spquant_search.results import Outcome, TrialResult
+from spquant_search.space import NetworkConfig, Search, SearchSpace
+
+STUDY_NAME = "search"
+DIRECTIONS = ("maximize", "minimize", "minimize")
+CONSTRAINT = "not_completed"
+
+
+class _FileLock(BaseJournalFileLock):  # type: ignore[misc]
+    """A lock that ends with its process; Optuna's own leave a file behind that a killed process's successor waits for."""
+
+    def __init__(self, journal: Path) -> None:
+        self._path = journal.with_suffix(".lock")
+        self._descriptor = -1
+
+    def acquire(self) -> bool:
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        return True
+
+    def release(self) -> None:
+        os.close(self._descriptor)
+
+
+def open_storage(journal: Path) -> JournalStorage:
+    """The storage of a run; a last line that a killed process left half-written is cut off first."""
+    _drop_torn_line(journal)
+    return JournalStorage(JournalFileBackend(str(journal), lock_obj=_FileLock(journal)))
+
+
+def _drop_torn_line(journal: Path) -> None:
+    if not journal.is_file():
+        return
+    content = journal.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        os.truncate(journal, whole)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """A trial that Optuna has handed out."""
+
+    number: int
+    trial_id: int
+    origin: str
+    config: NetworkConfig
+
+
+class Study:
+    """A search's trials in Optuna, in our terms."""
+
+    def __init__(self, journal: Path, space: SearchSpace) -> None:
+        self._space = space
+        self._search = space.file.search
+        self._distributions = distributions(space)
+        with _quiet():
+            self._study = optuna.create_study(
+                study_name=STUDY_NAME,
+                storage=open_storage(journal),
+                directions=list(DIRECTIONS),
+                load_if_exists=True,
+            )
+            self._study.set_metric_names(list(OBJECTIVES))
+        self._enqueue_first_trials()
+
+    @property
+    def optuna_study(self) -> optuna.Study:
+        return self._study
+
+    def _enqueue_first_trials(self) -> None:
+        """The baseline, then the references; those that a killed search had queued already are not queued again."""
+        first: list[tuple[str, dict[str, Any]]] = [("baseline", {})]
+        for reference in self._space.references:
+            values = reference.flat()
+            first.append(("reference", {address: values[address] for address in self._distributions}))
+        for origin, values in first[len(self._study.get_trials(deepcopy=False)) :]:
+            self._study.enqueue_trial(values, user_attrs={"origin": origin})
+
+    def unfinished(self) -> tuple[Asked, ...]:
+        """Trials that an earlier process began and did not end; they go on under their own numbers."""
+        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return tuple(self._taken(optuna.trial.Trial(self._study, trial._trial_id)) for trial in running)
+
+    def ask(self) -> Asked:
+        """The next trial: one that is queued, otherwise one that the sampler proposes.
+
+        The sampler is made anew from (seed, number), so that what it proposes depends on the finished trials alone and
+        not on how often the search was interrupted.
+        """
+        waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        number = min((trial.number for trial in waiting), default=len(self._study.get_trials(deepcopy=False)))
+        self._study.sampler = new_sampler(self._search, self._distributions, number=number)
+        with _quiet():
+            return self._taken(self._study.ask())
+
+    def _taken(self, trial: optuna.trial.Trial) -> Asked:
+        origin = trial.user_attrs.get("origin")
+        if origin is None:
+            origin = self._search.sampler
+            trial.set_user_attr("origin", origin)
+        if origin == "baseline":
+            config = self._space.baseline()
+        else:
+            values = {name: _suggest(trial, name, options) for name, options in self._distributions.items()}
+            config = self._space.config(_snapped(values, self._space.choices()))
+        return Asked(number=trial.number, trial_id=trial._trial_id, origin=origin, config=config)
+
+    def report(self, asked: Asked, *, epoch: int, accuracy: float) -> None:
+        """Store an epoch's accuracy where Optuna's plots of learning curves look for it."""
+        self._study._storage.set_trial_intermediate_value(asked.trial_id, epoch, accuracy)
+
+    def tell(self, asked: Asked, result: TrialResult, attributes: Mapping[str, Any]) -> None:
+        """End a trial. Anything but a completed one is no point of the front."""
+        storage = self._study._storage
+        for name, value in attributes.items():
+            storage.set_trial_user_attr(asked.trial_id, name, value)
+        if result.outcome is Outcome.COMPLETE:
+            self._study.tell(asked.number, [float(getattr(result, name)) for name in OBJECTIVES])
+            return
+        if result.outcome is Outcome.FAILED:
+            self._study.tell(asked.number, state=TrialState.FAIL)
+            return
+        storage.set_trial_system_attr(asked.trial_id, f"constraints:{CONSTRAINT}", 1.0)
+        # The same in the form of Optuna 4, the only one that the dashboard 0.21 shows.
+        storage.set_trial_system_attr(asked.trial_id, "constraints", [1.0])
+        self._study.tell(asked.number, state=TrialState.PRUNED)
+
+
+def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
+    """What Optuna samples: every address with more than one choice."""
+    return {address: _distribution(options) for address, options in space.choices().items() if len(options) > 1}
+
+
+def _distribution(options: Sequence[Any]) -> BaseDistribution:
+    """Evenly spaced fractions are a stepped range, so that samplers know their order; all else is categorical."""
+    if len(options) > 2 and all(isinstance(option, float) for option in options):
+        steps = np.diff(sorted(options))
+        if np.allclose(steps, steps[0]):
+            return FloatDistribution(min(options), max(options), step=round(float(steps[0]), 10))
+    return CategoricalDistribution(tuple(options))
+
+
+def _suggest(trial: optuna.trial.Trial, name: str, distribution: BaseDistribution) -> Any:
+    if isinstance(distribution, FloatDistribution):
+        return trial.suggest_float(name, distribution.low, distribution.high, step=distribution.step)
+    if isinstance(distribution, CategoricalDistribution):
+        return trial.suggest_categorical(name, distribution.choices)
+    raise AssertionError(distribution)
+
+
+def _snapped(values: Mapping[str, Any], choices: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """Floats of a stepped range as the space writes them: 0.65, not 0.6500000000000001."""
+    return {
+        name: min(choices[name], key=lambda option: abs(option - value)) if isinstance(value, float) else value
+        for name, value in values.items()
+    }
+
+
+class _FixedSpaceTpe(TPESampler):  # type: ignore[misc]
+    """TPE over the known space; Optuna would take what all trials have in common, and the baseline samples nothing."""
+
+    def __init__(self, space: dict[str, BaseDistribution], *, seed: int, n_startup_trials: int) -> None:
+        super().__init__(seed=seed, n_startup_trials=n_startup_trials, multivariate=True)
+        self._known_space = space
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        del study, trial
+        return self._known_space
+
+
+def new_sampler(search: Search, space: dict[str, BaseDistribution], *, number: int) -> BaseSampler:
+    """The sampler that proposes trial ``number``."""
+    seed = trial_seed(search.seed, number)
+    if search.sampler == "random":
+        return RandomSampler(seed=seed)
+    with _quiet():
+        return _FixedSpaceTpe(space, seed=seed, n_startup_trials=search.startup_trials)
+
+
+def trial_seed(seed: int, number: int) -> int:
+    """The seed of everything random in one trial, independent of the order in which trials run."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Optuna's log lines and its notes on experimental features."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield

@@ -1,0 +1,222 @@
+"""Training and evaluation of one network. Knows neither Optuna nor pruning: to stop, do not ask for the next epoch."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from spquant_search.results import EpochMetrics, LayerActivity
+from spquant_search.snn.layers import SpikingConv2d, measured
+from spquant_search.snn.networks import spikes_from_frames
+from spquant_search.space import Training
+
+LARGEST_COUNT = 15  # event counts are clamped to four bits, in training, evaluation and on the device
+EVALUATION_BATCH = 250
+MASTER_DTYPE = torch.float32
+
+
+class Diverged(Exception):
+    """The loss became infinite or not a number."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recordings:
+    """One split on the training device, kept as bytes until a batch is drawn."""
+
+    frames: UInt8[Tensor, "sample time channel height width"]
+    labels: Int[Tensor, " sample"]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Schedule:
+    """How long and how fast: the part of the recipe in which baseline and candidates differ."""
+
+    epochs: int
+    learning_rate: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """What a network does on a split, in the one defined form of evaluation."""
+
+    accuracy: float
+    layers: tuple[tuple[str, LayerActivity], ...]
+    neurons: tuple[int, ...]  # of each layer, the weights of the mean density
+
+    @property
+    def effective_macs(self) -> float:
+        return sum(activity.effective_macs for _, activity in self.layers)
+
+    @property
+    def synaptic_ops(self) -> float:
+        return sum(activity.synaptic_ops for _, activity in self.layers)
+
+    @property
+    def density(self) -> float:
+        spikes = sum(activity.density * count for (_, activity), count in zip(self.layers, self.neurons, strict=True))
+        return spikes / max(sum(self.neurons), 1)
+
+
+def tet_loss(
+    logits: Float[Tensor, "time batch classes"], labels: Int[Tensor, " batch"], *, tet_lambda: float, tet_mean: float
+) -> Float[Tensor, ""]:
+    """Temporal efficient training (Deng et al., ICLR 2022, eq. 10 to 12).
+
+    (1 - lambda) * mean over time of the cross-entropy + lambda * mean squared distance of every logit to ``tet_mean``.
+    """
+    repeated = labels.repeat(logits.shape[0])
+    entropy = F.cross_entropy(logits.flatten(0, 1), repeated)
+    if tet_lambda == 0.0:
+        return entropy
+    spread = (logits - tet_mean).square().mean()
+    return (1.0 - tet_lambda) * entropy + tet_lambda * spread
+
+
+def rate_at(step: int, *, steps: int, warm_up: float) -> float:
+    """The share of the full learning rate at ``step``: linear from 0 over the warm-up, then a half cosine to 0."""
+    rising = max(1, round(steps * warm_up))
+    if step < rising:
+        return (step + 1) / (rising + 1)
+    return 0.5 * (1.0 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+
+
+def train(
+    network: nn.Module,
+    *,
+    training: Recordings,
+    validation: Recordings,
+    recipe: Training,
+    schedule: Schedule,
+    seed: int,
+) -> Iterator[tuple[EpochMetrics, Evaluation]]:
+    """Train ``network`` in place, one epoch each time the next value is asked for.
+
+    Equal seeds give equal results on one machine with an equal number of threads.
+    Raises:
+        Diverged: the loss of an epoch is not finite.
+    """
+    optimizer = _optimizer(network, recipe, schedule)
+    batches = len(training) // recipe.batch_size
+    order = torch.Generator().manual_seed(seed)
+    for epoch in range(schedule.epochs):
+        started = time.perf_counter()
+        network.train()
+        total = torch.zeros((), device=training.labels.device)
+        shuffled = torch.randperm(len(training), generator=order).to(training.labels.device)
+        for index in range(batches):
+            share = rate_at(epoch * batches + index, steps=schedule.epochs * batches, warm_up=recipe.warm_up)
+            _set_rate(optimizer, schedule.learning_rate * share)
+            chosen = shuffled[index * recipe.batch_size : (index + 1) * recipe.batch_size]
+            total += _train_step(network, training.frames[chosen], training.labels[chosen], recipe, optimizer)
+        loss = float(total) / max(batches, 1)
+        if not math.isfinite(loss):
+            raise Diverged(f"the mean loss of epoch {epoch + 1} is {loss}")
+        evaluation = evaluate(network, validation)
+        yield _metrics(epoch + 1, loss, evaluation, time.perf_counter() - started), evaluation
+
+
+def _metrics(epoch: int, loss: float, evaluation: Evaluation, seconds: float) -> EpochMetrics:
+    return EpochMetrics(
+        epoch=epoch,
+        loss=loss,
+        accuracy=evaluation.accuracy,
+        effective_macs=evaluation.effective_macs,
+        synaptic_ops=evaluation.synaptic_ops,
+        density=evaluation.density,
+        seconds=seconds,
+    )
+
+
+def _optimizer(network: nn.Module, recipe: Training, schedule: Schedule) -> torch.optim.Optimizer:
+    """AdamW; only matrices and kernels decay, as scales, offsets and gates have no size to be kept small."""
+    decayed = [parameter for name, parameter in network.named_parameters() if _decays(name, parameter)]
+    kept = [parameter for name, parameter in network.named_parameters() if not _decays(name, parameter)]
+    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": kept, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=schedule.learning_rate)
+
+
+def _decays(name: str, parameter: Tensor) -> bool:
+    return parameter.dim() > 1 and ".gate." not in name
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def _train_step(
+    network: nn.Module, frames: Tensor, labels: Tensor, recipe: Training, optimizer: torch.optim.Optimizer
+) -> Tensor:
+    dtype = training_dtype(recipe, frames.device)
+    with torch.autocast(frames.device.type, dtype=torch.bfloat16, enabled=dtype is torch.bfloat16):
+        logits = network(spikes_from_frames(frames, largest=LARGEST_COUNT, dtype=dtype))
+    loss = tet_loss(logits, labels, tet_lambda=recipe.tet_lambda, tet_mean=recipe.tet_mean)
+    layers = [layer for layer in network.modules() if isinstance(layer, SpikingConv2d)]
+    gates = [layer.gate_loss for layer in layers if layer.gate_loss is not None]
+    if gates:
+        loss = loss + recipe.gate_loss_weight * torch.stack(gates).mean()
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return loss.detach()
+
+
+def training_dtype(recipe: Training, device: torch.device) -> torch.dtype:
+    """bf16 where the processor multiplies it natively, unless the recipe says otherwise."""
+    if recipe.precision == "auto":
+        gains = torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_multiplies_bf16()
+        return torch.bfloat16 if gains else torch.float32
+    return torch.bfloat16 if recipe.precision == "bf16" else torch.float32
+
+
+def _cpu_multiplies_bf16() -> bool:
+    capabilities = torch.cpu.get_capabilities()
+    return any(bool(capabilities.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def exact_fp32() -> AbstractContextManager[None]:
+    """fp32 as it is: TensorFloat-32 would round the sums of integers."""
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+
+
+@torch.inference_mode()
+def evaluate(network: nn.Module, recordings: Recordings) -> Evaluation:
+    """Accuracy and activity on a split. The lowest class index wins a tie, as on the device."""
+    network.eval()
+    correct = torch.zeros((), dtype=torch.int64, device=recordings.labels.device)
+    with measured(network) as activities, exact_fp32():
+        for start in range(0, len(recordings), EVALUATION_BATCH):
+            frames = recordings.frames[start : start + EVALUATION_BATCH]
+            logits = network(spikes_from_frames(frames, largest=LARGEST_COUNT, dtype=torch.float32))
+            predictions = logits.sum(dim=0).argmax(dim=1)
+            correct += (predictions == recordings.labels[start : start + EVALUATION_BATCH]).sum()
+    layers = tuple((name, activity.per_sample()) for name, activity in activities.items())
+    neurons = tuple(round(activity.total("neuron_steps")) for activity in activities.values())
+    return Evaluation(accuracy=int(correct) / max(len(recordings), 1), layers=layers, neurons=neurons)
+
+
+@torch.no_grad()
+def estimate_norm_statistics(network: nn.Module, recordings: Recordings, *, batches: int, batch_size: int) -> None:
+    """Replace the batch-norm statistics by those of the first batches, after a change of precision without training."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over the batches
+    network.train()
+    for index in range(batches):
+        frames = recordings.frames[index * batch_size : (index + 1) * batch_size]
+        network(spikes_from_frames(frames, largest=LARGEST_COUNT, dtype=torch.float32))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum

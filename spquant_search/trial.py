@@ -1,0 +1,129 @@
+"""One configuration -> one result: build, warm-start, train epoch by epoch, keep the weights."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save
+from torch import nn
+
+from spquant_search.data import DataSet, Split
+from spquant_search.results import EpochMetrics, Outcome, TrialResult
+from spquant_search.runfolder import write_bytes
+from spquant_search.snn.networks import InputShape, build, configure
+from spquant_search.space import NetworkConfig, SpaceFile
+from spquant_search.train import (
+    LARGEST_COUNT,
+    Diverged,
+    Evaluation,
+    Recordings,
+    Schedule,
+    evaluate,
+    train,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """A configuration to train, with everything that is known before it is."""
+
+    result: TrialResult  # as far as known beforehand
+    schedule: Schedule
+    initial_weights: Path | None  # None: from the seed
+    weights_file: Path
+
+
+def input_shape(data: DataSet) -> InputShape:
+    """What a network for this data set is fed with."""
+    return InputShape(
+        channels=data.channels,
+        height=data.height,
+        width=data.width,
+        classes=len(data.classes),
+        largest=LARGEST_COUNT,
+    )
+
+
+def on_device(split: Split, device: torch.device) -> Recordings:
+    """A split as tensors on the training device, still as bytes."""
+    frames = torch.from_numpy(np.array(split.frames))
+    labels = torch.from_numpy(np.array(split.labels))
+    return Recordings(frames=frames.to(device), labels=labels.to(device))
+
+
+def new_network(space: SpaceFile, shape: InputShape, *, seed: int, device: torch.device) -> nn.Module:
+    """The network of a space with weights drawn from ``seed``, in the memory order that convolutions are fastest in."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = build(space.model, shape, source="space")
+    return network.to(device=device, memory_format=torch.channels_last)
+
+
+def load_weights(network: nn.Module, file: Path) -> None:
+    """Copy the weights of a file into a network of the same architecture."""
+    network.load_state_dict(load_file(file))
+
+
+def run_trial(
+    task: Task,
+    space: SpaceFile,
+    *,
+    training: Recordings,
+    validation: Recordings,
+    shape: InputShape,
+    stop_reason: Callable[[EpochMetrics], str | None],
+) -> TrialResult:
+    """Train one configuration until its last epoch, or until ``stop_reason`` gives a reason to stop.
+
+    ``stop_reason`` is asked after every epoch. The weights are written when, and only when, the trial completes.
+    """
+    started = time.perf_counter()
+    device = training.frames.device
+    network = new_network(space, shape, seed=task.result.seed, device=device)
+    configure(network, task.result.config, space.neuron)
+    if task.initial_weights is not None:
+        load_weights(network, task.initial_weights)
+    result, evaluation = task.result, None
+    epochs = train(
+        network,
+        training=training,
+        validation=validation,
+        recipe=space.train,
+        schedule=task.schedule,
+        seed=task.result.seed,
+    )
+    outcome, reason = Outcome.COMPLETE, Outcome.COMPLETE.value
+    try:
+        for metrics, evaluation in epochs:
+            result = replace(result, epochs=(*result.epochs, metrics))
+            stopped_because = stop_reason(metrics)
+            if stopped_because is not None:
+                outcome, reason = Outcome.STOPPED, stopped_because
+                break
+    except Diverged as error:
+        outcome, reason = Outcome.DIVERGED, str(error)
+    if outcome is Outcome.COMPLETE:
+        write_weights(network, task.weights_file)
+    layers = evaluation.layers if evaluation is not None else ()
+    seconds = time.perf_counter() - started
+    return replace(result, outcome=outcome, reason=reason, layers=layers, seconds=seconds)
+
+
+def write_weights(network: nn.Module, file: Path) -> None:
+    """All weights and statistics, whole or not at all."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    write_bytes(file, save(tensors))
+
+
+def test(config: NetworkConfig, weights: Path, space: SpaceFile, *, shape: InputShape, recordings: Recordings) -> Evaluation:
+    """Evaluate a trained configuration on recordings that the search has not seen."""
+    device = recordings.frames.device
+    network = new_network(space, shape, seed=0, device=device)
+    configure(network, config, space.neuron)
+    load_weights(network, weights)
+    return evaluate(network, recordings)

@@ -1,0 +1,187 @@
+"""Trainer processes: they train and test, stream their epochs, and are told to go on or to stop. No Optuna here."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from spquant_search.errors import UserError
+from spquant_search.results import EpochMetrics, TrialResult
+from spquant_search.runtime import keep_compiled_code, tune_allocator
+from spquant_search.space import NetworkConfig, SpaceFile
+
+SECONDS_TO_END = 10.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setup:
+    """What every trainer of a search needs to know once."""
+
+    space: SpaceFile
+    device: str
+    cache: Path
+    threads: int = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TestTask:
+    """A trained configuration to be measured on the test split."""
+
+    __test__ = False  # not a test case, whatever pytest makes of the name
+    number: int
+    config: NetworkConfig
+    weights_file: Path
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Epoch:
+    """A trainer finished an epoch and waits for the answer."""
+
+    metrics: EpochMetrics
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trained:
+    """A trial ended."""
+
+    result: TrialResult
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tested:
+    """A configuration's accuracy on the test split."""
+
+    number: int
+    accuracy: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failed:
+    """A task raised an error (with its traceback), or its trainer died."""
+
+    reason: str
+    detail: str = ""
+    died: bool = False
+
+
+Message = Epoch | Trained | Tested | Failed
+
+
+class Trainer:
+    """A trainer process as the coordinator sees it."""
+
+    def __init__(self, setup: Setup) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        # Daemon: a coordinator that ends takes its trainers with it.
+        self._process: BaseProcess = context.Process(target=_serve, args=(theirs, setup), daemon=True)
+        self._process.start()
+        theirs.close()
+        self.task: Any = None
+
+    def give(self, task: Any) -> None:
+        self.task = task
+        self.connection.send(task)
+
+    def answer(self, stop_because: str | None) -> None:
+        """Answer an :class:`Epoch`: None to go on, otherwise why to stop."""
+        self.connection.send(stop_because)
+
+    def receive(self) -> Message:
+        """The next message; a dead trainer's is that it died."""
+        try:
+            message: Message = self.connection.recv()
+        except (EOFError, ConnectionResetError):
+            self._process.join(SECONDS_TO_END)
+            return Failed(reason=f"the trainer process ended with exit code {self._process.exitcode}", died=True)
+        return message
+
+    def close(self) -> None:
+        """End the process: politely if it is idle, at once if it works."""
+        if self.task is None:
+            try:
+                self.connection.send(None)
+                self._process.join(SECONDS_TO_END)
+            except (BrokenPipeError, OSError):
+                pass
+        if self._process.is_alive():
+            self._process.terminate()
+            self._process.join(SECONDS_TO_END)
+        if self._process.is_alive():  # pragma: no cover - a process that ignores SIGTERM
+            self._process.kill()
+        self.connection.close()
+
+
+def ready(trainers: list[Trainer], *, timeout: float | None) -> list[Trainer]:
+    """The trainers that have something to say, after waiting for the first of them."""
+    said = wait([trainer.connection for trainer in trainers], timeout)
+    return [trainer for trainer in trainers if trainer.connection in said]
+
+
+# ---------------------------------------------------------------- in the trainer's process
+
+
+def _serve(connection: Connection, setup: Setup) -> None:
+    """A trainer's life: load the data once, then one task after the other until told to end or left alone."""
+    # Ctrl-C reaches the whole process group; only the coordinator decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tune_allocator()
+    keep_compiled_code(setup.cache)
+    try:
+        _work(connection, setup)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return  # the coordinator is gone, and nobody is left to work for
+
+
+def _work(connection: Connection, setup: Setup) -> None:
+    handle: Callable[[Any], Message] | None = None
+    while (task := connection.recv()) is not None:
+        try:
+            if handle is None:
+                handle = _handler(connection, setup)
+            connection.send(handle(task))
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            raise
+        except UserError as error:
+            connection.send(Failed(reason=str(error)))
+        except Exception as error:
+            last = f"{type(error).__name__}: {error}".splitlines()[0]
+            connection.send(Failed(reason=last, detail=traceback.format_exc()))
+
+
+def _handler(connection: Connection, setup: Setup) -> Callable[[Any], Message]:
+    """Everything that is loaded once, and the function that does a task with it."""
+    import torch
+
+    from spquant_search import trial
+    from spquant_search.prepare import load_data
+
+    torch.set_num_threads(setup.threads)
+    device = torch.device(setup.device)
+    data = load_data(setup.space, cache=setup.cache)
+    shape = trial.input_shape(data)
+    training, validation = trial.on_device(data.train, device), trial.on_device(data.validation, device)
+
+    def stop_reason(metrics: EpochMetrics) -> str | None:
+        connection.send(Epoch(metrics=metrics))
+        answer: str | None = connection.recv()
+        return answer
+
+    def handle(task: trial.Task | TestTask) -> Message:
+        if isinstance(task, TestTask):
+            recordings = trial.on_device(data.test, device)
+            tested = trial.test(task.config, task.weights_file, setup.space, shape=shape, recordings=recordings)
+            return Tested(number=task.number, accuracy=tested.accuracy)
+        result = trial.run_trial(
+            task, setup.space, training=training, validation=validation, shape=shape, stop_reason=stop_reason
+        )
+        return Trained(result=result)
+
+    return handle

@@ -1,0 +1,445 @@
+"""The shipped images, the frames made of them, and the cache that keeps them."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from spquant_search import data
+from spquant_search.data import Recording, frames, make_fashion_mnist
+from spquant_search.data.saccades import Camera, simulate_events
+from spquant_search.errors import UserError
+
+TINY = {"train": 20, "validation": 10, "test": 10}
+SHAPE = (5, 2, 2, 3, 4)
+Images = dict[str, tuple[NDArray[np.uint8], NDArray[np.uint8]]]  # images and labels of each split
+
+
+def load_tiny(folder: Path | None, **options: Any) -> data.DataSet:
+    return data.load("fashion-events", **{"time_steps": 3, "cache_dir": folder, "limit": TINY} | options)
+
+
+def cached_files(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir())
+
+
+def content(data_set: data.DataSet) -> str:
+    digest = hashlib.sha256()
+    for split in (data_set.train, data_set.validation, data_set.test):
+        digest.update(split.frames.tobytes() + split.labels.tobytes())
+    return digest.hexdigest()
+
+
+# The images in the package
+
+
+@pytest.fixture(scope="module")
+def images() -> Images:
+    return data._fashion_mnist()
+
+
+def test_splits_are_balanced_and_so_is_every_tenth_prefix(
+    images: Images,
+) -> None:
+    for split, size in {"train": 6000, "validation": 2000, "test": 2000}.items():
+        pixels, labels = images[split]
+        assert pixels.shape == (size, 28, 28)
+        assert pixels.dtype == labels.dtype == np.uint8
+        rounds = labels.reshape(-1, 10)
+        np.testing.assert_array_equal(np.sort(rounds, axis=1), np.broadcast_to(np.arange(10), rounds.shape))
+        # Shuffled: no round's order is the rule.
+        assert len(np.unique(rounds, axis=0)) > 0.99 * len(rounds)
+
+
+def test_no_image_is_in_two_places(images: Images) -> None:
+    digests = {image.tobytes() for pixels, _ in images.values() for image in pixels}
+    assert len(digests) == 10_000
+
+
+def test_images_go_with_their_labels(images: Images) -> None:
+    # Nearest class mean finds about two thirds of the real pairs, and a tenth of pairs that do not belong together.
+    train, labels = images["train"]
+    means = np.stack([train[labels == label].mean(0).ravel() for label in range(10)])
+    for split in ("validation", "test"):
+        pixels = images[split][0].reshape(-1, 784).astype(np.float64)
+        distances = (means**2).sum(1) - 2 * pixels @ means.T
+        assert (distances.argmin(1) == images[split][1]).mean() > 0.6
+
+
+def test_the_license_is_shipped_beside_the_images() -> None:
+    folder = Path(data.__file__).parent / "fashion_mnist"
+    assert "Copyright (c) 2017 Zalando SE" in (folder / "LICENSE").read_text()
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 6_000_000
+
+
+# The script that made the file
+
+
+def write_idx(path: Path, array: NDArray[np.uint8]) -> None:
+    sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
+    path.write_bytes(gzip.compress(bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes()))
+
+
+def write_source(folder: Path, train: int, test: int) -> None:
+    """Files as the Debian package's, three classes; an image's pixels tell file, class and place."""
+    for name, marker, size in (("train", 1, train), ("t10k", 2, test)):
+        labels = np.repeat(np.arange(3, dtype=np.uint8), size)
+        pixels = np.stack([np.array([[marker, label], [0, k]]) for k, label in enumerate(labels)]).astype(np.uint8)
+        write_idx(folder / f"{name}-images-idx3-ubyte.gz", pixels)
+        write_idx(folder / f"{name}-labels-idx1-ubyte.gz", labels)
+
+
+def test_script_selects_disjoint_balanced_splits(tmp_path: Path) -> None:
+    write_source(tmp_path, train=9, test=5)
+    chosen = make_fashion_mnist.select(tmp_path, {"train": 6, "validation": 3, "test": 4})
+    seen: set[bytes] = set()
+    for split, marker, per_class in (("train", 1, 6), ("validation", 1, 3), ("test", 2, 4)):
+        pixels, labels = chosen[f"{split}_images"], chosen[f"{split}_labels"]
+        assert np.bincount(labels).tolist() == [per_class] * 3
+        assert set(pixels[:, 0, 0].tolist()) == {marker}
+        np.testing.assert_array_equal(pixels[:, 0, 1], labels)
+        seen |= {image.tobytes() for image in pixels}
+        rounds = labels.reshape(-1, 3)
+        np.testing.assert_array_equal(np.sort(rounds, axis=1), [[0, 1, 2]] * per_class)
+        assert len(np.unique(rounds, axis=0)) > 1
+    assert len(seen) == 3 * (6 + 3 + 4)
+
+
+def test_script_refuses_too_few_images(tmp_path: Path) -> None:
+    write_source(tmp_path, train=8, test=5)
+    with pytest.raises(SystemExit, match="validation needs 3 images of each class, 2 are left"):
+        make_fashion_mnist.select(tmp_path, {"train": 6, "validation": 3, "test": 4})
+
+
+def test_script_refuses_another_format(tmp_path: Path) -> None:
+    (tmp_path / "floats.gz").write_bytes(gzip.compress(b"\x00\x00\x0d\x01"))
+    with pytest.raises(SystemExit, match="not an IDX file of unsigned bytes"):
+        make_fashion_mnist.read_idx(tmp_path / "floats.gz")
+
+
+def test_script_writes_the_same_bytes_at_any_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrays = {"a": np.arange(6, dtype=np.uint8).reshape(2, 3), "b": np.zeros(2, np.uint8)}
+    make_fashion_mnist.write_npz(tmp_path / "now.npz", arrays)
+    monkeypatch.setattr(time, "time", lambda: 2_000_000_000.0)
+    make_fashion_mnist.write_npz(tmp_path / "later.npz", arrays)
+    assert (tmp_path / "now.npz").read_bytes() == (tmp_path / "later.npz").read_bytes()
+    with np.load(tmp_path / "now.npz", allow_pickle=False) as read:
+        assert set(read) == {"a", "b"}
+        np.testing.assert_array_equal(read["a"], arrays["a"])
+
+
+# Loading
+
+
+def test_describe_agrees_with_what_is_loaded(tmp_path: Path) -> None:
+    info, loaded = data.describe("fashion-events"), load_tiny(tmp_path)
+    assert "simulated" in info.description
+    assert (info.name, info.description, info.classes) == (loaded.name, loaded.description, loaded.classes)
+    assert (info.channels, info.height, info.width) == (loaded.channels, loaded.height, loaded.width) == (2, 34, 34)
+    assert loaded.time_steps == 3
+    assert len(info.classes) == len(set(loaded.train.labels.tolist())) == 10
+    for split, size in ((loaded.train, 20), (loaded.validation, 10), (loaded.test, 10)):
+        assert split.frames.shape == (size, 3, 2, 34, 34)
+        assert split.frames.dtype == np.uint8
+        assert split.labels.dtype == np.int64
+
+
+def test_frames_are_those_of_the_events_of_each_image(tmp_path: Path, images: Images) -> None:
+    loaded = load_tiny(tmp_path)
+    # Samples are numbered through the splits, 6000 + 2000 + 2000.
+    for split, name, first in ((loaded.train, "train", 0), (loaded.validation, "validation", 6000)):
+        pixels, labels = images[name]
+        np.testing.assert_array_equal(split.labels, labels[: len(split.labels)])
+        numbers = np.arange(first, first + len(split.labels))
+        for shown, events in zip(split.frames, simulate_events(pixels[: len(numbers)], numbers), strict=True):
+            counts = np.zeros((3, 2, 34, 34), int)
+            for x, y, t, p in events.tolist():
+                counts[t // 105_000, p, y, x] += 1
+            np.testing.assert_array_equal(shown, counts)
+
+
+def test_frames_stay_at_their_calibration(tmp_path: Path) -> None:
+    loaded = data.load(
+        "fashion-events", time_steps=6, cache_dir=tmp_path, limit={"train": 300, "validation": 1, "test": 1}
+    )
+    events = loaded.train.frames.sum((1, 2, 3, 4), dtype=np.int64)
+    assert 2700 < events.mean() < 3300
+    assert 1000 < events.std() < 1800
+    assert loaded.train.frames.max() < 15
+
+
+def test_a_limit_takes_a_prefix_and_leaves_the_rest(tmp_path: Path) -> None:
+    small = load_tiny(tmp_path)
+    large = load_tiny(tmp_path, limit={**TINY, "train": 300})
+    np.testing.assert_array_equal(large.train.frames[:20], small.train.frames)
+    np.testing.assert_array_equal(large.train.labels[:20], small.train.labels)
+    assert len(large.train.frames) == 300
+    assert len(cached_files(tmp_path)) == 4  # validation and test came from the cache
+
+
+def test_frames_are_read_only_and_mapped(tmp_path: Path) -> None:
+    loaded = load_tiny(tmp_path)
+    assert isinstance(loaded.train.frames, np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        loaded.train.frames[0] = 0
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_progress_counts_all_splits(tmp_path: Path, cached: bool) -> None:
+    limit = {"train": 600, "validation": 10, "test": 10}
+    if cached:
+        load_tiny(tmp_path, limit=limit)
+    calls: list[tuple[int, int]] = []
+    load_tiny(tmp_path, limit=limit, progress=lambda done, total: calls.append((done, total)))
+    steps = [600, 610, 620] if cached else [256, 512, 600, 610, 620]
+    assert calls == [(done, 620) for done in steps]
+
+
+def test_wrong_options_are_all_named() -> None:
+    with pytest.raises(UserError) as caught:
+        data.load("fashion-events", time_steps=0, limit={"train": 6001, "valid": 5, "test": 0})
+    assert str(caught.value).splitlines() == [
+        "time_steps: must be 1 to 210, not 0",
+        "limit.train: must be 1 to 6000 samples, not 6001",
+        "limit.valid: no such split; choose from train, validation, test",
+        "limit.test: must be 1 to 2000 samples, not 0",
+    ]
+
+
+def test_unknown_name_gets_a_suggestion() -> None:
+    with pytest.raises(UserError, match=r"must be one of fashion-events, not 'fashion-event'; did you mean 'fashion-e"):
+        data.describe("fashion-event")
+    with pytest.raises(UserError, match=r"not 'xyz'$"):
+        data.load("xyz", time_steps=6)
+
+
+# The cache
+
+
+def test_key_is_of_everything_that_shapes_the_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = np.zeros((2, 28, 28), np.uint8)
+    base = Recording(images=pixels, first_number=0, time_steps=6)
+    variants = [
+        replace(base, images=pixels + np.uint8(1)),
+        replace(base, images=pixels[:1]),
+        replace(base, images=pixels.reshape(2, 14, 56)),
+        replace(base, first_number=1),
+        replace(base, time_steps=7),
+        *(
+            replace(base, camera=replace(Camera(), **{field.name: getattr(Camera(), field.name) + 1}))
+            for field in fields(Camera)
+            if field.name != "step_us"
+        ),
+        replace(base, camera=Camera(step_us=750)),
+    ]
+    recipes = [recording.recipe() for recording in (base, *variants)]
+    monkeypatch.setattr(data, "SIMULATION_VERSION", -1)
+    recipes.append(base.recipe())
+    paths = {frames.cache_path(Path("cache"), "name", recipe) for recipe in recipes}
+    assert len(paths) == len(recipes) == 6 + len(asdict(Camera())) + 1
+    monkeypatch.undo()
+    assert frames.cache_path(Path("cache"), "name", base.recipe()) in paths
+
+
+def test_equal_recipes_have_one_file_and_are_built_once(tmp_path: Path) -> None:
+    first = content(load_tiny(tmp_path))
+    files = {path: path.stat().st_mtime_ns for path in cached_files(tmp_path)}
+    assert [path.name.rsplit("-", 1)[0] for path in files] == [
+        "fashion-events-test",
+        "fashion-events-train",
+        "fashion-events-validation",
+    ]
+    assert content(load_tiny(tmp_path)) == first
+    assert {path: path.stat().st_mtime_ns for path in cached_files(tmp_path)} == files
+    load_tiny(tmp_path, time_steps=4)
+    assert len(cached_files(tmp_path)) == 6
+
+
+def test_a_cached_file_is_an_ordinary_npy_file(tmp_path: Path) -> None:
+    loaded = load_tiny(tmp_path)
+    (path,) = tmp_path.glob("*-train-*.npy")
+    np.testing.assert_array_equal(np.load(path, allow_pickle=False), loaded.train.frames)
+
+
+def damage_first_frame(path: Path) -> None:
+    whole = bytearray(path.read_bytes())
+    whole[300] ^= 1
+    path.write_bytes(whole)
+
+
+def cut_short(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def cut_the_checksum(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 4)
+
+
+def replace_by_text(path: Path) -> None:
+    path.write_text("not frames")
+
+
+def replace_by_nothing(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def replace_by_another_shape(path: Path) -> None:
+    other = np.zeros((20, 3, 2, 17, 68), np.uint8)
+    np.save(path, other)
+    with path.open("ab") as file:
+        file.write(zlib.crc32(other.data).to_bytes(4, "little"))
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [damage_first_frame, cut_short, cut_the_checksum, replace_by_text, replace_by_nothing, replace_by_another_shape],
+)
+def test_a_damaged_file_is_made_again(tmp_path: Path, harm: Callable[[Path], None]) -> None:
+    whole = content(load_tiny(tmp_path))
+    (path,) = tmp_path.glob("*-train-*.npy")
+    before = path.read_bytes()
+    harm(path)
+    assert path.read_bytes() != before
+    assert content(load_tiny(tmp_path)) == whole
+    assert path.read_bytes() == before
+
+
+def sample_frames() -> NDArray[np.uint8]:
+    return np.arange(np.prod(SHAPE), dtype=np.uint8).reshape(SHAPE)
+
+
+def test_an_interrupted_build_leaves_nothing(tmp_path: Path) -> None:
+    def interrupted() -> Iterator[NDArray[np.uint8]]:
+        yield sample_frames()[:2]
+        raise KeyboardInterrupt
+
+    path = tmp_path / "cache" / "a.npy"
+    with pytest.raises(KeyboardInterrupt):
+        frames.read_or_build(path, SHAPE, interrupted)
+    assert cached_files(path.parent) == []
+
+
+def test_a_killed_process_leaves_nothing_that_is_taken_for_whole(tmp_path: Path) -> None:
+    program = (
+        "import os, pathlib, sys; from spquant_search import data\n"
+        "die = lambda done, total: os._exit(9) if done > 200 else None\n"
+        "limit = dict(train=300, validation=1, test=1)\n"
+        "data.load('fashion-events', time_steps=3, cache_dir=pathlib.Path(sys.argv[1]), limit=limit, progress=die)"
+    )
+    assert subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False).returncode == 9
+    (left,) = cached_files(tmp_path)
+    assert left.name.startswith(".unfinished-")
+    assert [path.suffix for path in left.iterdir()] == [".npy"]
+
+    # What it left goes when it is older than any running build can be.
+    load_tiny(tmp_path)
+    assert left.exists()
+    os.utime(left, (time.time() - 90_000,) * 2)
+    load_tiny(tmp_path, time_steps=1)
+    assert not left.exists()
+    assert len(cached_files(tmp_path)) == 6
+
+
+def test_a_build_that_another_overtakes_gives_the_same(tmp_path: Path) -> None:
+    path, whole = tmp_path / "a.npy", sample_frames()
+    overtaken = []
+
+    def slow() -> Iterator[NDArray[np.uint8]]:
+        yield whole[:2]
+        overtaken.append(frames.read_or_build(path, SHAPE, lambda: [whole]))
+        yield whole[2:]
+
+    mine = frames.read_or_build(path, SHAPE, slow)
+    for read in (mine, overtaken[0], frames.read_or_build(path, SHAPE, lambda: pytest.fail("must be cached"))):
+        np.testing.assert_array_equal(read, whole)
+    assert cached_files(tmp_path) == [path]
+
+
+def test_two_processes_may_start_together(tmp_path: Path) -> None:
+    program = (
+        "import pathlib, sys; from spquant_search import data\n"
+        "limit = dict(train=300, validation=1, test=1)\n"
+        "loaded = data.load('fashion-events', time_steps=3, cache_dir=pathlib.Path(sys.argv[1]), limit=limit)\n"
+        "print(int(loaded.train.frames.astype('u8').sum()))"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    answers = [process.communicate(timeout=60)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert answers[0] == answers[1] != ""
+    assert [path.suffix for path in cached_files(tmp_path)] == [".npy"] * 3
+
+
+def test_an_unwritable_folder_is_named_with_the_remedy(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(UserError) as caught:
+        load_tiny(blocked / "cache")
+    assert str(caught.value) == (
+        f"{blocked}/cache: the cache of frames cannot be written (Not a directory); "
+        "choose another folder by the environment variable SPQUANT_CACHE"
+    )
+
+
+def test_a_full_disk_is_the_users_to_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(frames, "_append", full)
+    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\); choose another folder"):
+        load_tiny(tmp_path)
+    assert cached_files(tmp_path) == []
+
+
+def test_an_error_of_the_callers_callback_is_not_blamed_on_the_cache(tmp_path: Path) -> None:
+    def broken(done: int, total: int) -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        load_tiny(tmp_path, progress=broken)
+
+
+def test_a_disk_that_loses_bytes_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "_append", lambda path, content: path.write_bytes(content))
+    with pytest.raises(UserError, match=r"a\.npy: reads back other bytes than were written; check the disk, or choose"):
+        frames.read_or_build(tmp_path / "a.npy", SHAPE, lambda: [sample_frames()])
+
+
+def test_where_the_cache_is_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SPQUANT_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert frames.default_folder() == tmp_path / ".cache" / "spquant-search"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert frames.default_folder() == tmp_path / ".cache" / "spquant-search"
+    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
+    assert frames.default_folder() == Path("/xdg/spquant-search")
+    monkeypatch.setenv("SPQUANT_CACHE", "~/mine")
+    assert frames.default_folder() == tmp_path / "mine"
+    load_tiny(None)
+    assert len(cached_files(tmp_path / "mine")) == 3
+
+
+def test_a_recipe_is_plain_json() -> None:
+    recipe = Recording(images=np.zeros((1, 28, 28), np.uint8), first_number=0, time_steps=6).recipe()
+    assert json.loads(json.dumps(recipe))["camera"]["threshold"] == 0.458
+
+
+def test_loading_does_not_import_torch() -> None:
+    program = "import sys; from spquant_search import data; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,0 +1,348 @@
+"""What people read: numbers, one-line configurations, tables. Also the small run that the other report tests use."""
+
+from __future__ import annotations
+
+import io
+import math
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+from spquant_search.cost import LayerShape, cost_report
+from spquant_search.pareto import ReferencePoint
+from spquant_search.report import RunSummary, tables
+from spquant_search.results import EpochMetrics, LayerActivity, Outcome, TrialResult
+from spquant_search.space import LayerPrecision, NetworkConfig
+
+
+def config(bits: str = "844", levels: str = "3 16", mass: float = 1.0, skip: float | None = None) -> NetworkConfig:
+    """conv1, conv2, ... with one digit of weight bits each (0: float), the last one the read-out."""
+    numbers = [int(digit) or 32 for digit in bits]
+    membranes: list[int | None] = [*map(int, levels.split()), None]
+    layers = []
+    for index, (bit, membrane) in enumerate(zip(numbers, membranes, strict=True), 1):
+        readout = membrane is None
+        gate = mass if index > 1 and not readout else 1.0
+        precision = LayerPrecision(
+            weight_bits=bit, membrane_levels=membrane, channel_mass=gate, skip_below=None if readout else skip
+        )
+        layers.append(("readout" if readout else f"conv{index}", precision))
+    return NetworkConfig(layers=tuple(layers))
+
+
+def epoch(number: int, accuracy: float, macs: float) -> EpochMetrics:
+    return EpochMetrics(
+        epoch=number,
+        loss=0.5123,
+        accuracy=accuracy,
+        effective_macs=macs,
+        synaptic_ops=macs / 4,
+        density=0.125,
+        seconds=2.0,
+    )
+
+
+def trial(  # noqa: PLR0913 - a result has that many sides, and tests name those they are about
+    number: int,
+    accuracy: float = 0.8,
+    kib: float = 10,
+    mega_macs: float = 12.5,
+    *,
+    origin: str = "tpe",
+    outcome: Outcome = Outcome.COMPLETE,
+    reason: str = "",
+    epochs: int = 2,
+    of: NetworkConfig | None = None,
+    layers: tuple[tuple[str, LayerActivity], ...] = (),
+) -> TrialResult:
+    """A result whose last epoch has these figures; its bytes are 7 parts weights, 2 membranes, 1 overhead."""
+    tenth = round(kib * 1024) // 10
+    return TrialResult(
+        number=number,
+        origin=origin,
+        config=of or config(),
+        seed=number + 100,
+        outcome=outcome,
+        reason=reason or outcome.value,
+        epochs=tuple(epoch(index, accuracy, mega_macs * 1e6) for index in range(1, epochs + 1)),
+        weight_bytes=7 * tenth,
+        membrane_bytes=2 * tenth,
+        overhead_bytes=round(kib * 1024) - 9 * tenth,
+        paper_total_bytes=12 * tenth,
+        dense_macs=50_000_000,
+        layers=layers,
+        seconds=4.5,
+    )
+
+
+def example_run(**changes: object) -> RunSummary:
+    """A baseline of 100 KiB and 100 MFLOPs; trial 2 at a tenth and a quarter of it; one dominated, two not finished."""
+    values: dict[str, object] = {
+        "run": "tiny",
+        "source": "spaces/tiny.yaml",
+        "network": "vgg9",
+        "data": "fashion-events (simulated)",
+        "classes": 10,
+        "validation_samples": 2000,
+        "seconds": 65.0,
+        "results": (
+            trial(0, 0.9, 100, 50, origin="baseline", of=config("000", "0 0"), epochs=3),
+            trial(1, 0.85, 20, 50, origin="reference", of=config("444", "3 3")),
+            trial(2, 0.864, 10, 12.5, of=config("844", "3 16", mass=0.8, skip=0.0)),
+            trial(3, 0.8, 12, 25),
+            trial(4, 0.3, 8, 25, outcome=Outcome.STOPPED, reason="trial 2 is better in every objective", epochs=1),
+            trial(5, outcome=Outcome.DIVERGED, epochs=0),
+        ),
+    }
+    return RunSummary(**(values | changes))  # type: ignore[arg-type]
+
+
+def shown(renderable: object, width: int) -> list[str]:
+    file = io.StringIO()
+    Console(file=file, width=width, color_system=None).print(renderable)
+    return file.getvalue().splitlines()
+
+
+# ---------------------------------------------------------------- numbers
+
+
+@pytest.mark.parametrize(
+    ("function", "value", "text"),
+    [
+        (tables.percent, 0.864, "86.4"),
+        (tables.percent, 1.0, "100.0"),
+        (tables.percent, math.nan, "-"),
+        (tables.percent, None, "-"),
+        (tables.kib, 55_501, "54.2"),
+        (tables.kib, 1024 * 999.96, "1,000"),
+        (tables.kib, 3_686_400, "3,600"),
+        (tables.mega, 22_149_000, "22.1"),
+        (tables.mega, math.nan, "-"),
+        (tables.quantity, 38_249_000, "38.2 M"),
+        (tables.quantity, 999_960, "1.00 M"),
+        (tables.quantity, 812_400, "812 k"),
+        (tables.quantity, 1_240_000_000, "1.24 G"),
+        (tables.quantity, 500, "500"),
+        (tables.flops, 38_249_000, "38.2 MFLOPs"),
+        (tables.flops, 500, "500 FLOPs"),
+        (tables.duration, 65.4, "1:05"),
+        (tables.duration, 7389, "2:03:09"),
+        (tables.duration, -1, "0:00"),
+    ],
+)
+def test_numbers_as_people_read_them(function, value, text):
+    assert function(value) == text
+
+
+@pytest.mark.parametrize(
+    ("baseline", "value", "text"),
+    [
+        (142.0, 10.0, "1/14.2"),
+        (1000.0, 10.0, "1/100"),
+        (10.0, 10.01, "1"),
+        (10.0, 12.0, "x1.20"),
+        (None, 12.0, "-"),
+        (math.nan, 12.0, "-"),
+        (10.0, math.nan, "-"),
+        (10.0, 0.0, "-"),
+    ],
+)
+def test_reduction_is_the_factor_against_the_baseline(baseline, value, text):
+    assert tables.reduction(baseline, value) == text
+
+
+def test_standard_error_of_an_accuracy():
+    assert tables.standard_error(0.9, 2500) == pytest.approx(0.006)
+    assert math.isnan(tables.standard_error(0.9, 0))
+
+
+def test_one_line_keeps_words_and_drops_what_moves_a_cursor():
+    assert tables.one_line("a\x1b[31m b\r\n\tc\u202ed\x9b") == "a [31m b c d"
+
+
+# ---------------------------------------------------------------- configurations
+
+
+def test_forms_of_a_configuration():
+    precision = config("82401481F".replace("F", "0"), "3 9 10 16 17 256 0 2", mass=0.8, skip=0.0)
+    assert tables.bits_form(precision) == "824F 1481 F"
+    assert tables.levels_form(precision) == "39AA BEF2"
+    assert tables.sparsity_form(precision) == "g7s8"
+    assert tables.short_form(precision) == "824F 1481 F / 39AA BEF2 g7s8"
+    assert tables.short_form(config("844", "3 3")) == "844 / 33"
+
+
+def test_a_layer_stands_in_one_place_in_every_row():
+    deep = [config("4" * 37, " ".join(["3"] * 36)), config("1" * 37, " ".join(["256"] * 36))]
+    assert {len(tables.bits_form(one)) for one in deep} == {37 + 9}
+    assert {len(tables.levels_form(one)) for one in deep} == {36 + 8}
+
+
+def test_a_layer_without_membrane_keeps_its_place():
+    layers = config("444", "3 3").layers
+    assert tables.levels_form(NetworkConfig(layers=(layers[2], layers[0], layers[2]))) == "-3"
+
+
+def test_legend_explains_the_letters_in_use_and_no_others():
+    assert tables.legend([config("844", "3 3")]) == "bits, levels: one character a layer"
+    assert tables.legend([config("044", "16 256")]) == (
+        "bits, levels: one character a layer; F float, A 10..16 levels, E 129..256"
+    )
+
+
+@pytest.mark.parametrize(
+    ("bits", "levels", "label"),
+    [
+        ("4444", "3 3 3", "4 bit / 3 levels"),
+        ("8444", "3 3 3", "mostly 4 bit / 3 levels"),
+        ("4444", "3 3 16", "mostly 4 bit / 3 levels"),
+        ("0000", "0 0 0", "float / float membranes"),
+    ],
+)
+def test_uniform_label(bits, levels, label):
+    assert tables.uniform_label(config(bits, levels)) == label
+
+
+# ---------------------------------------------------------------- tables
+
+
+def test_front_table_in_plain_text():
+    lines = tables.front_table(example_run(test_accuracy={2: 0.851}, test_samples=10_000)).plain().splitlines()
+    assert lines == [
+        "tiny: the front of accuracy, memory and operations",
+        "trial    val  test    KiB  factor   FLOPs  factor  bits  levels  gate",
+        "2       86.4  85.1   10.0  1/10.0  25.0 M  1/4.00  844   3A      g1s2",
+        "0 base  90.0        100.0       1   100 M       1  FFF   FF",
+        "val: accuracy in % on 2,000 validation samples, test: on 10,000 test samples; fashion-events (simulated)",
+        "FLOPs: 2 per MAC, effective ones, a sample over all time steps; factor: against the float baseline",
+        "bits, levels: one character a layer; F float, A 10..16 levels",
+        "g5s3: 5 layers with a channel gate, 3 layers that skip neurons",
+        "base: the float baseline; ref: a reference of uniform precision",
+    ]
+
+
+def test_front_table_leaves_out_what_no_member_has():
+    run = example_run(results=(trial(3, of=config("844", "3 3")),))
+    table = tables.front_table(run)
+    assert table.header == ("trial", "val", "KiB", "factor", "FLOPs", "factor", "bits", "levels")
+    # No baseline: no factor.
+    assert table.rows == (("3", "80.0", "10.0", "-", "25.0 M", "-", "844", "33"),)
+    assert not any("base" in note.partition(": ")[0] for note in table.notes)
+
+
+def test_front_table_of_nine_layers_fits_80_columns():
+    nine = config("844422223", "3 3 3 3 16 256 3 3", mass=0.8, skip=0.0)
+    run = example_run(results=(*example_run().results[:1], trial(12, 0.9, 99.9, 49, of=nine)), test_accuracy={12: 0.88})
+    lines = shown(tables.front_table(run).rich(), 80)
+    assert max(map(len, lines)) <= 80
+    assert any("8444 2222 3  3333 AE33  g7s8" in line for line in lines)
+    assert "…" not in "".join(lines)
+
+
+@pytest.mark.parametrize("width", [20, 40, 60])
+def test_tables_survive_narrow_terminals(width):
+    assert max(map(len, shown(tables.front_table(example_run()).rich(), width))) <= width
+
+
+def test_deep_forms_fold_between_groups():
+    deep = config("4" * 36, " ".join(["3"] * 35))
+    lines = shown(tables.front_table(example_run(results=(trial(3, of=deep),))).rich(), 80)
+    assert sum(line.count("4444") for line in lines) == 9
+
+
+def test_markdown_has_equal_columns_and_escapes_bars():
+    table = tables.TextTable(title="t", header=("a|b", "c"), rows=(("x|y", "1\n2"),), total=("sum", "3"), notes=("n",))
+    assert table.markdown().splitlines() == [
+        "| a\\|b | c |",
+        "| --: | --: |",
+        "| x\\|y | 1 2 |",
+        "| **sum** | **3** |",
+        "",
+        "- n",
+    ]
+
+
+def test_cost_table_by_hand():
+    shapes = (
+        # 2 * 4 * 9 = 72 weights, 16 positions: 1,152 MACs; 64 neurons
+        LayerShape(
+            name="conv1",
+            kind="convolution",
+            in_channels=2,
+            out_channels=4,
+            kernel_area=9,
+            positions=16,
+            neurons=64,
+            can_gate=False,
+        ),
+        LayerShape(
+            name="readout",
+            kind="readout",
+            in_channels=256,
+            out_channels=10,
+            kernel_area=1,
+            positions=1,
+            neurons=0,
+            can_gate=False,
+        ),
+    )
+    table = tables.cost_table(cost_report(shapes, config("80", "3"), time_steps=5))
+    assert table.header == ("layer", "weights", "neurons", "bits", "levels", "W KiB", "U KiB", "other", "MACs", "FLOPs")
+    # read-out: 2,560 float weights in 10 KiB
+    assert table.rows == (
+        ("conv1", "72", "64", "8", "3", "0.1", "0.0", "0.0", "1.15 k", "2.30 k"),
+        ("readout", "2,560", "0", "float", "-", "10.0", "0.0", "0.0", "2.56 k", "5.12 k"),
+    )
+    assert table.total == ("total", "2,632", "64", "", "", "10.1", "0.0", "0.1", "3.71 k", "7.42 k")
+    assert "over all 5 steps 18.6 kMAC = 37.1 kFLOPs" in table.notes[-1]
+    assert "| **total** | **2,632** | **64** |  |  |" in table.markdown()
+
+
+def test_layer_table_with_and_without_activity():
+    precision = config("844", "3 16", mass=0.8, skip=0.0)
+    activity = LayerActivity(effective_macs=1.25e6, synaptic_ops=0.0, density=0.1234, open_share=0.755)
+    table = tables.layer_table(trial(1, of=precision, layers=(("conv1", activity), ("readout", activity))))
+    assert table.rows == (
+        ("conv1", "8", "3", "-", "0", "75.5", "0.123", "2.5"),
+        ("conv2", "4", "16", "0.8", "0", "-", "-", "-"),
+        ("readout", "4", "-", "-", "-", "75.5", "-", "2.5"),
+    )
+    assert tables.layer_table(trial(1, of=precision)).rows[0] == ("conv1", "8", "3", "-", "0")
+
+
+def test_hypervolume_is_never_told_without_its_reference_point():
+    point = ReferencePoint(accuracy=0.1, memory_bytes=102_400, effective_macs=50e6)
+    assert tables.hypervolume_text(0.5157, point) == (
+        "hypervolume 0.5157 of at most 0.9 "
+        "(reference point: accuracy 10.0 %, 100.0 KiB, 100 MFLOPs: chance, float baseline)"
+    )
+    assert tables.hypervolume_text(None, None) == "hypervolume: not before the float baseline is trained"
+
+
+# ---------------------------------------------------------------- the run as a value
+
+
+def test_summary_of_a_run_by_hand():
+    run = example_run()
+    assert run.baseline is run.results[0]
+    assert [result.number for result in run.trials] == [1, 2, 3, 4, 5]
+    assert [member.number for member in run.front] == [2, 0]
+    # The baseline is the reference point's own corner; trial 2 spans (0.864 - 0.1) * (1 - 0.1) * (1 - 0.25).
+    assert run.hypervolume == pytest.approx(0.764 * 0.9 * 0.75)
+
+
+def test_summary_without_a_trained_baseline():
+    run = example_run(results=(trial(0, origin="baseline", outcome=Outcome.FAILED, epochs=0),))
+    assert (run.baseline, run.reference_point, run.hypervolume, run.front) == (None, None, None, ())
+
+
+def test_reports_import_neither_torch_nor_matplotlib():
+    code = (
+        "import sys\n"
+        "from spquant_search.report import dashboard, figures, files, live, tables\n"
+        "print([name for name in ('torch', 'matplotlib', 'optuna') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
