@@ -9,8 +9,11 @@ import json
 import re
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,10 +21,15 @@ from spquant_search import __version__
 from spquant_search.errors import UserError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from spquant_search.data import DataSet
+    from spquant_search.events import SearchPlan
     from spquant_search.pareto import Budget
-    from spquant_search.report.files import RunSummary
+    from spquant_search.report import RunSummary
+    from spquant_search.report.tables import TextTable
     from spquant_search.results import TrialResult
-    from spquant_search.runfolder import RunFolder
+    from spquant_search.runfolder import RunFacts, RunFolder
     from spquant_search.space import SearchSpace
 
 EXIT_BUG, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
@@ -51,7 +59,9 @@ def _show_version(wanted: bool) -> None:
 @app.callback(invoke_without_command=True)
 def search(  # noqa: PLR0913 - one parameter an option
     context: typer.Context,
-    space: Annotated[Path | None, typer.Option("--space", metavar="FILE", help="The space file: what to search.")] = None,
+    space: Annotated[
+        Path | None, typer.Option("--space", metavar="FILE", help="The space file: what to search.")
+    ] = None,
     run: Annotated[str | None, typer.Option(help="The run's name or path (default: the space file's name).")] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Trials besides the baseline.")] = None,
     minutes: Annotated[float | None, typer.Option(min=0, help="Begin no trial after so many minutes.")] = None,
@@ -69,7 +79,9 @@ def search(  # noqa: PLR0913 - one parameter an option
     del version
     if context.invoked_subcommand is not None:
         if space is not None:
-            raise UserError(f"--space belongs behind the command: spquant-search {context.invoked_subcommand} --space …")
+            raise UserError(
+                f"--space belongs behind the command: spquant-search {context.invoked_subcommand} --space …"
+            )
         return
     if space is None:
         typer.echo(context.get_help())
@@ -82,13 +94,13 @@ def search(  # noqa: PLR0913 - one parameter an option
 def _search(space: Path, *, run: str | None, device: str, minutes: float | None, overrides: list[str]) -> None:
     from rich.console import Console
 
-    from spquant_search.report.live import make_watcher
+    from spquant_search.report.live import watcher as watcher_for
     from spquant_search.runfolder import exclusive, find_run, open_run
     from spquant_search.runtime import cache_folder, choose_device, keep_compiled_code
 
     started = time.monotonic()
     cache = cache_folder()
-    keep_compiled_code(cache)
+    keep_compiled_code(cache)  # before torch is imported
 
     from spquant_search.prepare import load_data, prepare
     from spquant_search.search import Limits, run_search
@@ -97,84 +109,111 @@ def _search(space: Path, *, run: str | None, device: str, minutes: float | None,
     prepared = prepare(space, overrides)
     file = prepared.space.file
     setup = Setup(space=file, device=choose_device(device), cache=cache)
-    console = Console()
+    limits = Limits(trials=file.search.trials, deadline=None if minutes is None else started + 60 * minutes)
     folder = find_run(run or space.stem)
-    deadline = None if minutes is None else started + 60 * minutes
-    watcher = make_watcher(console)
+    console = Console()
+    watcher = watcher_for(console)
     try:
         recordings = load_data(
             file, cache=cache, progress=lambda done, total: watcher.stage("simulating recordings", done, total)
         )
-        open_run(folder, file)
+        facts = _facts(space, recordings)
+        open_run(folder, file, facts)
         with exclusive(folder):
-            watcher.plan(_plan(prepared.space, folder, recordings.description, len(recordings.classes)))
-            try:
-                run_search(
-                    prepared,
-                    folder,
-                    setup=setup,
-                    limits=Limits(trials=file.search.trials, deadline=deadline),
-                    watcher=watcher,
-                )
-            finally:
-                folder.add_seconds(time.monotonic() - started)
+            watcher.plan(_plan(prepared.space, folder, facts))
+            with _counted(folder, started):
+                run_search(prepared, folder, setup=setup, limits=limits, watcher=watcher)
     except KeyboardInterrupt:
         watcher.close()
-        console.print(f"Interrupted. Nothing finished is lost; the same command goes on with run {folder.name}.")
+        console.print(f"Interrupted. Nothing finished is lost: the same command goes on with run {folder.name}.")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     finally:
         watcher.close()
     _report(folder, console)
 
 
-def _plan(space: SearchSpace, folder: RunFolder, description: str, classes: int) -> Any:
+def _facts(space: Path, recordings: DataSet) -> RunFacts:
+    from spquant_search.runfolder import RunFacts
+
+    return RunFacts(
+        source=str(space),
+        command=" ".join(["spquant-search", *sys.argv[1:]]),
+        data=recordings.description,
+        classes=len(recordings.classes),
+        validation_samples=len(recordings.validation.labels),
+        test_samples=len(recordings.test.labels),
+    )
+
+
+def _plan(space: SearchSpace, folder: RunFolder, facts: RunFacts) -> SearchPlan:
     from spquant_search.events import SearchPlan
 
     file = space.file
     return SearchPlan(
         run=folder.name,
         source=space.source,
-        data=description,
+        data=facts.data,
         network=file.model.network,
         trials=file.search.trials,
         epochs=file.train.epochs,
         baseline_epochs=file.train.baseline_epochs,
         workers=file.search.workers,
-        chance=1.0 / classes,
+        chance=1.0 / facts.classes,
         finished=folder.results(),
     )
 
 
+@contextmanager
+def _counted(folder: RunFolder, started: float) -> Iterator[None]:
+    """Add this start's wall-clock time to the run's, however it ends."""
+    try:
+        yield
+    finally:
+        facts = folder.facts()
+        folder.write_facts(replace(facts, seconds=facts.seconds + time.monotonic() - started))
+
+
 def _summary(folder: RunFolder) -> RunSummary:
     """Everything that tables, figures and files of a run are made from."""
-    from spquant_search import data
-    from spquant_search.pareto import reference_point
-    from spquant_search.report.files import RunSummary
+    from spquant_search.report import RunSummary
 
-    file = folder.space()
     results = folder.results()
-    if not results:
-        raise UserError(f"{folder.path}: no trial of this run is finished yet; start its search again")
-    info = data.describe(file.data.name)
+    if not results or not results[0].epochs:
+        raise UserError(f"{folder.path}: the baseline of this run is not trained yet; start its search again")
+    facts = folder.facts()
     return RunSummary(
         run=folder.name,
-        source=folder.name,
-        data=info.description,
+        source=facts.source,
+        network=folder.space().model.network,
+        data=facts.data,
+        classes=facts.classes,
         results=results,
-        test_accuracies=folder.test_accuracies(),
-        reference=reference_point(results[0], classes=len(info.classes)),
+        validation_samples=facts.validation_samples,
+        test_samples=facts.test_samples,
+        seconds=facts.seconds,
+        command=facts.command,
         environment=folder.environment(),
-        seconds=folder.seconds(),
+        test_accuracy=folder.test_accuracies(),
     )
 
 
-def _report(folder: RunFolder, console: Any) -> None:
-    from spquant_search.report.files import write_outputs
+def _report(folder: RunFolder, console: Console) -> None:
+    from spquant_search.report.files import write_reports
     from spquant_search.report.tables import front_table
 
     summary = _summary(folder)
-    write_outputs(summary, folder.path)
-    console.print(front_table(summary))
+    write_reports(summary, folder.path)
+    _show(front_table(summary), console)
+    console.print(f"Written to {folder.path}: front.png, front.csv, front.json, results.csv, report.md")
+    console.print(f"Pick from it: spquant-search pick {folder.name} --max-memory 64KiB --out picked")
+
+
+def _show(table: TextTable, console: Console) -> None:
+    """For a pipe as plain text, which no width wraps."""
+    if console.is_terminal:
+        console.print(table.rich())
+    else:
+        typer.echo(table.plain())
 
 
 def _budget(max_memory: str | None, min_accuracy: float | None, max_flops: str | None) -> Budget:
@@ -214,7 +253,7 @@ def cost(space: SpaceOption, overrides: SetOption = None, as_json: JsonOption = 
 
     from spquant_search.report.tables import cost_table
 
-    Console().print(cost_table(report))
+    _show(cost_table(report), Console())
 
 
 @app.command()
@@ -230,16 +269,18 @@ def front(run: RunArgument, as_json: JsonOption = False) -> None:
     if as_json:
         typer.echo(json.dumps(front_document(summary), indent=1))
     else:
-        Console().print(front_table(summary))
+        _show(front_table(summary), Console())
 
 
 @app.command()
-def pick(  # noqa: PLR0913 - one parameter an option
+def pick(
     run: RunArgument,
     out: Annotated[Path, typer.Option(metavar="DIR", help="The new folder to write.")],
     max_memory: Annotated[str | None, typer.Option(help="For example 64KiB.")] = None,
     min_accuracy: Annotated[float | None, typer.Option(min=0, max=1, help="Validation accuracy, a fraction.")] = None,
-    max_flops: Annotated[str | None, typer.Option(help="Effective FLOPs (2 per MAC) a sample, for example 60M.")] = None,
+    max_flops: Annotated[
+        str | None, typer.Option(help="Effective FLOPs (2 per MAC) a sample, for example 60M.")
+    ] = None,
     knee: Annotated[bool, typer.Option("--knee", help="The balanced member instead of the most accurate one.")] = False,
 ) -> None:
     """Write the front's best member within the given budgets, with its trained weights."""

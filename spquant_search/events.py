@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from spquant_search.results import EpochMetrics, TrialResult
-from spquant_search.space import NetworkConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +32,8 @@ class Watcher(Protocol):
     def stage(self, text: str, done: int = 0, total: int = 0) -> None:
         """A step outside the trials (simulating recordings, compiling, testing the front); ``total`` 0: unknown."""
 
-    def started(self, number: int, origin: str, config: NetworkConfig, epochs: int) -> None: ...
+    def started(self, task: TrialResult, epochs: int) -> None:
+        """A trial begins; ``task`` is its result as far as it is known: configuration, memory, no epochs."""
 
     def epoch(self, number: int, metrics: EpochMetrics) -> None: ...
 

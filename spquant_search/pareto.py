@@ -49,7 +49,8 @@ def non_dominated(points: Float[np.ndarray, "point 3"]) -> Bool[np.ndarray, " po
 
 def front(results: Sequence[TrialResult]) -> tuple[TrialResult, ...]:
     """The completed trials that none of the others dominates, smallest memory first."""
-    complete = [result for result in results if result.outcome is Outcome.COMPLETE]
+    # A figure that is not a number compares as neither better nor worse and would stay on the front for ever.
+    complete = [result for result in results if result.outcome is Outcome.COMPLETE and result.is_measured]
     keep = non_dominated(objectives(complete))
     members = [result for result, kept in zip(complete, keep, strict=True) if kept]
     return tuple(sorted(members, key=lambda member: (member.memory_bytes, member.effective_macs, member.number)))

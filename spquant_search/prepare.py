@@ -46,16 +46,10 @@ def bind_network(file: SpaceFile, *, source: str) -> Prepared:
     return Prepared(space=space, shapes=shapes, input=shape)
 
 
-def load_data(
-    file: SpaceFile, *, cache: Path, progress: Callable[[int, int], None] | None = None
-) -> data.DataSet:
+def load_data(file: SpaceFile, *, cache: Path, progress: Callable[[int, int], None] | None = None) -> data.DataSet:
     """The recordings of a space, simulated now or read from the cache."""
+    counts = {split: getattr(file.data, f"{split}_samples") for split in data.SPLITS}
+    limit = {split: count for split, count in counts.items() if count is not None}
     return data.load(
-        file.data.name,
-        time_steps=file.time_steps,
-        cache_dir=cache,
-        train=file.data.train_samples,
-        validation=file.data.validation_samples,
-        test=file.data.test_samples,
-        progress=progress,
+        file.data.name, time_steps=file.time_steps, cache_dir=cache / "recordings", limit=limit, progress=progress
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -66,6 +67,11 @@ class TrialResult:
     @property
     def memory_bytes(self) -> int:
         return self.weight_bytes + self.membrane_bytes + self.overhead_bytes
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether accuracy and effective MACs are numbers."""
+        return math.isfinite(self.accuracy) and math.isfinite(self.effective_macs)
 
     @property
     def accuracy(self) -> float:

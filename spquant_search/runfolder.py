@@ -9,7 +9,7 @@ import platform
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,19 @@ from spquant_search.space import SpaceFile, frozen_space, parse_space
 # What may differ between two starts of one run: how much is done and by how many, never what is searched.
 MAY_CHANGE = (("search", "trials"), ("search", "workers"))
 PACKAGES = ("torch", "optuna", "numpy", "safetensors")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunFacts:
+    """What a report says of a run beside its trials, so that no command needs the data set again."""
+
+    source: str  # the space file as it was named
+    command: str  # the command line
+    data: str  # what the data set says of itself
+    classes: int
+    validation_samples: int
+    test_samples: int
+    seconds: float = 0.0  # wall clock over all starts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +71,16 @@ class RunFolder:
     def tests_file(self) -> Path:
         return self.path / "tests.json"
 
+    @property
+    def facts_file(self) -> Path:
+        return self.path / "run.json"
+
+    def facts(self) -> RunFacts:
+        return RunFacts(**json.loads(self.facts_file.read_text(encoding="utf-8")))
+
+    def write_facts(self, facts: RunFacts) -> None:
+        write_text(self.facts_file, json.dumps(asdict(facts), indent=1) + "\n")
+
     def exists(self) -> bool:
         return self.space_file.is_file()
 
@@ -66,8 +89,8 @@ class RunFolder:
         self.require()
         return parse_space(self.space_file.read_text(encoding="utf-8"), source=str(self.space_file))
 
-    def environment(self) -> dict[str, Any]:
-        values: dict[str, Any] = json.loads(self.environment_file.read_text(encoding="utf-8"))
+    def environment(self) -> dict[str, str]:
+        values: dict[str, str] = json.loads(self.environment_file.read_text(encoding="utf-8"))
         return values
 
     def results(self) -> tuple[TrialResult, ...]:
@@ -111,7 +134,7 @@ def find_run(run: str) -> RunFolder:
     return RunFolder(path=Path("runs") / run)
 
 
-def open_run(folder: RunFolder, file: SpaceFile) -> None:
+def open_run(folder: RunFolder, file: SpaceFile, facts: RunFacts) -> None:
     """Make the folder, or check that the run in it has the same space.
 
     Raises:
@@ -121,30 +144,28 @@ def open_run(folder: RunFolder, file: SpaceFile) -> None:
         _require_same_space(folder, file)
         if not os.access(folder.path, os.W_OK):
             raise UserError(f"{folder.path}: this run's folder cannot be written; change its permissions or use --run")
-        if not _may_only_grow(folder, file):
-            write_text(folder.space_file, frozen_space(file))
+        write_text(folder.space_file, frozen_space(file))  # more trials or workers than before, perhaps
         return
     if folder.path.exists() and any(folder.path.iterdir()):
         raise UserError(f"{folder.path}: exists and is no run (it holds no space.yaml); choose another name with --run")
     try:
-        _make(folder, file)
+        _make(folder, file, facts)
     except OSError as error:
-        raise UserError(f"{folder.path}: cannot make this run's folder: {error.strerror}; choose another with --run") from error
+        raise UserError(
+            f"{folder.path}: cannot make this run's folder: {error.strerror}; choose another with --run"
+        ) from error
 
 
-def _make(folder: RunFolder, file: SpaceFile) -> None:
+def _make(folder: RunFolder, file: SpaceFile, facts: RunFacts) -> None:
     """Everything a run starts with appears at once, by renaming a folder that is already complete."""
     folder.path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.path.parent) as temporary:
         complete = RunFolder(path=Path(temporary) / folder.name)
         (complete.path / "trials").mkdir(parents=True)
         write_text(complete.environment_file, json.dumps(describe_environment(), indent=1) + "\n")
+        complete.write_facts(facts)
         write_text(complete.space_file, frozen_space(file))
         os.rename(complete.path, folder.path)
-
-
-def _may_only_grow(folder: RunFolder, file: SpaceFile) -> bool:
-    return folder.space_file.read_text(encoding="utf-8") == frozen_space(file)
 
 
 def _require_same_space(folder: RunFolder, file: SpaceFile) -> None:
@@ -167,7 +188,7 @@ def _differences(old: Any, new: Any, path: tuple[str, ...] = ()) -> list[tuple[s
     return [(".".join(path), old, new)]
 
 
-def describe_environment() -> dict[str, Any]:
+def describe_environment() -> dict[str, str]:
     """The machine and the versions that a run's figures come from."""
     versions = {}
     for package in PACKAGES:
@@ -176,12 +197,12 @@ def describe_environment() -> dict[str, Any]:
         except PackageNotFoundError:  # pragma: no cover - all are dependencies
             continue
     return {
-        "spquant-search": __version__,
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
-        "cores": os.cpu_count(),
-        "versions": versions,
+        "cores": str(os.cpu_count()),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "spquant-search": __version__,
+        **versions,
     }
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from spquant_search.cost import cost_report
 from spquant_search.errors import UserError
@@ -197,18 +196,18 @@ class _Coordinator:
 
     def _begin(self, trainer: Trainer, asked: Asked) -> None:
         schedule = self._schedule(asked)
-        initial: Path | None = None if asked.number == BASELINE else self._folder.weights_file(BASELINE)
+        known = self._known(asked, Outcome.FAILED, "not finished")
         trainer.give(
             Task(
-                result=self._known(asked, Outcome.FAILED, "not finished"),
+                result=known,
                 schedule=schedule,
-                initial_weights=initial,
+                initial_weights=None if asked.number == BASELINE else self._folder.weights_file(BASELINE),
                 weights_file=self._folder.weights_file(asked.number),
             )
         )
         self._open[asked.number] = asked
         self._curves[asked.number] = ()
-        self._watcher.started(asked.number, asked.origin, asked.config, schedule.epochs)
+        self._watcher.started(known, schedule.epochs)
 
     def _finish(self, asked: Asked, result: TrialResult) -> None:
         """Write the result first and tell the study second: in between it can be told again, never trained again."""
@@ -276,7 +275,9 @@ class _Coordinator:
         trainer.task = None
         result = replace(self._known(asked, Outcome.FAILED, message.reason), epochs=self._curves[asked.number])
         if message.detail:
-            (self._folder.path / "trials" / f"{asked.number:04d}.error.txt").write_text(message.detail, encoding="utf-8")
+            (self._folder.path / "trials" / f"{asked.number:04d}.error.txt").write_text(
+                message.detail, encoding="utf-8"
+            )
         self._watcher.warning(f"trial {asked.number} failed: {message.reason}")
         self._finish(asked, result)
         if message.died:

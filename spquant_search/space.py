@@ -23,6 +23,7 @@ FLOAT_BITS = 32
 WEIGHT_BITS = (1, 2, 3, 4, 8, FLOAT_BITS)
 FLOAT_MEMBRANE = 0
 PARAMETERS = ("weight_bits", "membrane_levels", "channel_mass", "skip_below")
+OFF: dict[str, float | None] = {"channel_mass": 1.0, "skip_below": None}  # values that switch a mechanism off
 
 
 # ---------------------------------------------------------------- membrane grid
@@ -586,26 +587,38 @@ def _layer_space(site: Site, own: LayerChoices, every: LayerChoices) -> LayerSpa
 
 
 def _references(space: SearchSpace) -> tuple[tuple[NetworkConfig, ...], list[tuple[str, str]]]:
-    """The reference configurations, each of which the space must contain."""
+    """The reference configurations, each of which the space must contain, and what is wrong with them."""
     configs, problems = [], []
     for index, reference in enumerate(space.file.search.references):
         path = f"search.references.{index}"
-        unknown = [key for key in reference if key not in PARAMETERS]
-        problems += [
-            (f"{path}.{key}", f"unknown key{suggestion(key, PARAMETERS)} Known here: {', '.join(PARAMETERS)}")
-            for key in unknown
-        ]
-        values = {}
-        for address, options in space.choices().items():
-            parameter = address.rpartition(".")[2]
-            value = reference.get(parameter, options[-1] if parameter == "channel_mass" else options[0])
-            value = None if value == "none" else value
-            if value in options:
-                values[address] = value
-            elif len(options) > 1:
-                problems.append((f"{path}.{parameter}", f"{value!r} is not a choice of {address}; has {options}"))
+        for key in reference:
+            if key not in PARAMETERS:
+                known = ", ".join(PARAMETERS)
+                problems.append((f"{path}.{key}", f"unknown key{suggestion(key, PARAMETERS)} Known here: {known}"))
+        values, misfits = _reference_values(space, reference)
+        problems += [(f"{path}.{parameter}", sentence) for parameter, sentence in misfits.items()]
         configs.append(space.config(values))
     return tuple(configs), problems
+
+
+def _reference_values(space: SearchSpace, reference: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """A reference's value at every address, and by parameter what does not fit. Gates and masks are off if not named."""
+    values: dict[str, Any] = {}
+    misfits: dict[str, str] = {}
+    for address, options in space.choices().items():
+        if len(options) == 1:
+            continue
+        parameter = address.rpartition(".")[2]
+        value = reference.get(parameter, OFF.get(parameter))
+        value = None if value == "none" else value
+        if value in options:
+            values[address] = value
+        elif parameter not in misfits:
+            choices = ", ".join("none" if option is None else f"{option:g}" for option in options)
+            misfits[parameter] = (
+                f"must be a choice of {address}: {choices}; got {'nothing' if value is None else value}"
+            )
+    return values, misfits
 
 
 def frozen_space(file: SpaceFile) -> str:

@@ -21,7 +21,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
-from optuna.storages.journal import BaseJournalFileLock, JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 from spquant_search.pareto import OBJECTIVES
@@ -33,10 +33,11 @@ DIRECTIONS = ("maximize", "minimize", "minimize")
 CONSTRAINT = "not_completed"
 
 
-class _FileLock(BaseJournalFileLock):  # type: ignore[misc]
-    """A lock that ends with its process; Optuna's own leave a file behind that a killed process's successor waits for."""
+class _FileLock(JournalFileOpenLock):
+    """A lock that ends with its process; Optuna's own leave a file behind, which the next process waits 30 s for."""
 
     def __init__(self, journal: Path) -> None:
+        super().__init__(str(journal))
         self._path = journal.with_suffix(".lock")
         self._descriptor = -1
 
@@ -129,8 +130,12 @@ class Study:
         if origin == "baseline":
             config = self._space.baseline()
         else:
-            values = {name: _suggest(trial, name, options) for name, options in self._distributions.items()}
-            config = self._space.config(_snapped(values, self._space.choices()))
+            choices = self._space.choices()
+            values = {
+                name: _suggest(trial, name, distribution, choices[name])
+                for name, distribution in self._distributions.items()
+            }
+            config = self._space.config(values)
         return Asked(number=trial.number, trial_id=trial._trial_id, origin=origin, config=config)
 
     def report(self, asked: Asked, *, epoch: int, accuracy: float) -> None:
@@ -168,20 +173,13 @@ def _distribution(options: Sequence[Any]) -> BaseDistribution:
     return CategoricalDistribution(tuple(options))
 
 
-def _suggest(trial: optuna.trial.Trial, name: str, distribution: BaseDistribution) -> Any:
+def _suggest(trial: optuna.trial.Trial, name: str, distribution: BaseDistribution, options: Sequence[Any]) -> Any:
     if isinstance(distribution, FloatDistribution):
-        return trial.suggest_float(name, distribution.low, distribution.high, step=distribution.step)
+        value = trial.suggest_float(name, distribution.low, distribution.high, step=distribution.step)
+        return min(options, key=lambda option: abs(option - value))  # 0.65, not 0.6500000000000001
     if isinstance(distribution, CategoricalDistribution):
         return trial.suggest_categorical(name, distribution.choices)
     raise AssertionError(distribution)
-
-
-def _snapped(values: Mapping[str, Any], choices: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
-    """Floats of a stepped range as the space writes them: 0.65, not 0.6500000000000001."""
-    return {
-        name: min(choices[name], key=lambda option: abs(option - value)) if isinstance(value, float) else value
-        for name, value in values.items()
-    }
 
 
 class _FixedSpaceTpe(TPESampler):  # type: ignore[misc]

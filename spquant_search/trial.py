@@ -120,7 +120,9 @@ def write_weights(network: nn.Module, file: Path) -> None:
     write_bytes(file, save(tensors))
 
 
-def test(config: NetworkConfig, weights: Path, space: SpaceFile, *, shape: InputShape, recordings: Recordings) -> Evaluation:
+def test(
+    config: NetworkConfig, weights: Path, space: SpaceFile, *, shape: InputShape, recordings: Recordings
+) -> Evaluation:
     """Evaluate a trained configuration on recordings that the search has not seen."""
     device = recordings.frames.device
     network = new_network(space, shape, seed=0, device=device)

@@ -178,8 +178,8 @@ def test_frames_stay_at_their_calibration(tmp_path: Path) -> None:
         "fashion-events", time_steps=6, cache_dir=tmp_path, limit={"train": 300, "validation": 1, "test": 1}
     )
     events = loaded.train.frames.sum((1, 2, 3, 4), dtype=np.int64)
-    assert 2700 < events.mean() < 3300
-    assert 1000 < events.std() < 1800
+    assert 4800 < events.mean() < 5300
+    assert 800 < events.std() < 1200
     assert loaded.train.frames.max() < 15
 
 

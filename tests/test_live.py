@@ -6,8 +6,8 @@ import io
 import re
 
 import pytest
+from examples import config, epoch, example_run, trial
 from rich.console import Console
-from test_report_tables import config, epoch, example_run, trial
 
 from spquant_search.events import SearchPlan
 from spquant_search.report.live import LiveView, PlainLog, Progress, RunningTrial, frame, watcher
@@ -40,14 +40,14 @@ def a_plan(**changes) -> SearchPlan:
 
 def feed(watching, results) -> None:
     for result in results:
-        watching.started(result.number, result.origin, result.config, 3)
+        watching.started(result, 3)
         for metrics in result.epochs:
             watching.epoch(result.number, metrics)
         watching.finished(result)
 
 
 def start(progress: Progress, number: int, origin: str = "tpe", epochs: int = 3) -> None:
-    progress.take_start(number, RunningTrial(origin=origin, config=config(), epochs=epochs))
+    progress.take_start(RunningTrial(task=trial(number, origin=origin), epochs=epochs))
 
 
 # ---------------------------------------------------------------- time left
@@ -96,7 +96,7 @@ def test_plain_log_to_the_letter():
     log.plan(a_plan(trials=2))
     log.stage("simulating recordings", 0, 9000)
     clock.now += 60
-    log.started(0, "baseline", config("000", "0 0"), 3)
+    log.started(trial(0, kib=100, origin="baseline", of=config("000", "0 0")), 3)
     log.epoch(0, epoch(2, 0.9, 50e6))
     log.finished(example_run().results[0])
     log.finished(example_run().results[2])
@@ -108,7 +108,7 @@ def test_plain_log_to_the_letter():
         "run tiny: spaces/tiny.yaml, vgg9 on fashion-events (simulated)",
         "2 trials of 3 epochs after a float baseline of 4, 2 at a time",
         "simulating recordings  0/9,000",
-        "trial 0  started  baseline  FFF / FF",
+        "trial 0  started  baseline  FFF / FF  100.0 KiB",
         "trial 0  epoch 2/3  loss 0.512  accuracy 90.0 %  100 MFLOPs",
         "trial 0  complete  accuracy 90.0 %  100.0 KiB  100 MFLOPs  0 of 2 trials, 1:00 gone, at most 0:00 left",
         "trial 2  complete  accuracy 86.4 %  10.0 KiB  25.0 MFLOPs  1 of 2 trials, 1:00 gone, at most 0:00 left",
@@ -190,7 +190,7 @@ def busy_progress() -> Progress:
     nine = config("844422223", "3 3 3 3 16 256 3 3")
     for number in range(6, 40):
         progress.take_result(trial(number, 0.5 + number / 200, 10 + number, 10 + number, of=nine))
-    progress.take_start(40, RunningTrial(origin="tpe", config=nine, epochs=3))
+    progress.take_start(RunningTrial(task=trial(40, of=nine), epochs=3))
     clock.now += 2
     progress.take_epoch(40, epoch(2, 0.777, 11e6))
     return progress
@@ -262,7 +262,9 @@ def test_live_view_gives_the_terminal_back_and_leaves_warnings_and_a_summary():
     view.close()
     shown = file.getvalue()
     assert "\x1b[?1049h" in shown
-    after = shown.rpartition("\x1b[?1049l")[2]
+    before, left, after = shown.rpartition("\x1b[?1049l")
+    assert before
+    assert left
     assert "warning: slow step" in after
     assert "5 of 5 trials in 0:00; hypervolume 0.5157" in after
 

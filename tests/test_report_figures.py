@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_report_tables import config, example_run, trial
+from examples import config, example_run, trial
 
 from spquant_search.report.figures import _free_place, _overlap, front_drawing, front_figure
 from spquant_search.results import Outcome
@@ -65,6 +65,7 @@ def test_step_line_holds_the_best_accuracy_within_a_memory():
     )
     line = front_drawing(run).axes[0].lines[0]
     assert np.asarray(line.get_ydata()) == pytest.approx([70, 80, 80, 90, 90])
+    assert line.get_drawstyle() == "steps-post"
     assert np.asarray(line.get_xdata())[:4] == pytest.approx([10, 20, 40, 80])
 
 
@@ -114,9 +115,19 @@ def test_names_are_never_read_as_formulas(tmp_path):
 def test_pyplot_and_its_global_state_stay_out(tmp_path):
     code = (
         "import sys\nsys.path.insert(0, sys.argv[1])\nfrom pathlib import Path\n"
-        "from test_report_tables import example_run\nfrom spquant_search.report.figures import front_figure\n"
+        "from examples import example_run\nfrom spquant_search.report.figures import front_figure\n"
         "front_figure(example_run(), Path(sys.argv[2]))\nprint('matplotlib.pyplot' in sys.modules)"
     )
     arguments = [sys.executable, "-c", code, str(Path(__file__).parent), str(tmp_path / "f.png")]
     done = subprocess.run(arguments, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_a_long_description_of_the_data_is_wrapped_inside_the_figure():
+    figure = front_drawing(example_run(data="events of " + "very " * 25 + "(simulated)"))
+    figure.draw_without_rendering()
+    title = figure.axes[0]._left_title
+    assert title.get_text().endswith("(simulated)")
+    box = title.get_window_extent()
+    assert 0 <= box.x0 < box.x1 <= figure.bbox.width
+    assert box.y1 <= figure.bbox.height

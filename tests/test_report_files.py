@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_report_tables import config, epoch, example_run, trial
+from examples import config, epoch, example_run, trial
 
 from spquant_search.report import dashboard, files
 from spquant_search.results import Outcome

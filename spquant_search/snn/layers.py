@@ -11,6 +11,7 @@ inputs (exact in fp32), then comes a * A + d per channel with batch norm and all
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -110,7 +111,7 @@ class SpikingConv2d(nn.Module):
         super().__init__()
         self.in_channels, self.out_channels, self.kernel_size, self.pool = in_channels, out_channels, kernel_size, pool
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel_size, kernel_size))
-        nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
+        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5.0))  # as nn.Conv2d: smaller weights learn faster here
         self.norm = nn.BatchNorm2d(out_channels)
         self.gate = ChannelGate(in_channels, out_channels) if can_gate else None
         self.neuron = Neuron()
