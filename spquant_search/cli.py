@@ -80,7 +80,7 @@ def search(  # noqa: PLR0913 - one parameter an option
     if context.invoked_subcommand is not None:
         if space is not None:
             raise UserError(
-                f"--space belongs behind the command: spquant-search {context.invoked_subcommand} --space …"
+                f"--space belongs behind the command: spquant-search {context.invoked_subcommand} --space FILE"
             )
         return
     if space is None:

@@ -67,6 +67,9 @@ class RunFolder:
     def weights_file(self, number: int) -> Path:
         return self.path / "trials" / f"{number:04d}.safetensors"
 
+    def error_file(self, number: int) -> Path:
+        return self.path / "trials" / f"{number:04d}.error.txt"
+
     @property
     def tests_file(self) -> Path:
         return self.path / "tests.json"

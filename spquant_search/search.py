@@ -275,9 +275,7 @@ class _Coordinator:
         trainer.task = None
         result = replace(self._known(asked, Outcome.FAILED, message.reason), epochs=self._curves[asked.number])
         if message.detail:
-            (self._folder.path / "trials" / f"{asked.number:04d}.error.txt").write_text(
-                message.detail, encoding="utf-8"
-            )
+            self._folder.error_file(asked.number).write_text(message.detail, encoding="utf-8")
         self._watcher.warning(f"trial {asked.number} failed: {message.reason}")
         self._finish(asked, result)
         if message.died:

@@ -224,7 +224,7 @@ class Search:
     trials: Positive = 24
     workers: Positive = 2
     seed: Annotated[int, BeforeValidator(_refuse_bool), Field(ge=0)] = 0
-    sampler: Literal["tpe", "nsga2", "random"] = "tpe"
+    sampler: Literal["tpe", "random"] = "tpe"
     startup_trials: Positive = 10
     stopping: Stopping = field(default_factory=Stopping)
     # Tried first, one value a parameter for all layers (a layer without such a parameter ignores it).
@@ -602,7 +602,7 @@ def _references(space: SearchSpace) -> tuple[tuple[NetworkConfig, ...], list[tup
 
 
 def _reference_values(space: SearchSpace, reference: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """A reference's value at every address, and by parameter what does not fit. Gates and masks are off if not named."""
+    """A reference's value at every address, and by parameter what does not fit; gates and masks not named are off."""
     values: dict[str, Any] = {}
     misfits: dict[str, str] = {}
     for address, options in space.choices().items():

@@ -22,6 +22,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from spquant_search.pareto import OBJECTIVES
@@ -29,7 +30,7 @@ from spquant_search.results import Outcome, TrialResult
 from spquant_search.space import NetworkConfig, Search, SearchSpace
 
 STUDY_NAME = "search"
-DIRECTIONS = ("maximize", "minimize", "minimize")
+DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE, StudyDirection.MINIMIZE)
 CONSTRAINT = "not_completed"
 
 
@@ -54,6 +55,18 @@ def open_storage(journal: Path) -> JournalStorage:
     """The storage of a run; a last line that a killed process left half-written is cut off first."""
     _drop_torn_line(journal)
     return JournalStorage(JournalFileBackend(str(journal), lock_obj=_FileLock(journal)))
+
+
+def study_in(storage: JournalStorage) -> optuna.Study:
+    """The study that a run's storage holds."""
+    with _quiet():
+        return optuna.load_study(study_name=STUDY_NAME, storage=storage)
+
+
+def trial_in(study: optuna.Study, number: int) -> optuna.trial.Trial:
+    """A trial of any state, as an object that notes can be attached to."""
+    frozen = study.get_trials(deepcopy=False)[number]
+    return optuna.trial.Trial(study, frozen._trial_id)
 
 
 def _drop_torn_line(journal: Path) -> None:
@@ -182,7 +195,7 @@ def _suggest(trial: optuna.trial.Trial, name: str, distribution: BaseDistributio
     raise AssertionError(distribution)
 
 
-class _FixedSpaceTpe(TPESampler):  # type: ignore[misc]
+class _FixedSpaceTpe(TPESampler):
     """TPE over the known space; Optuna would take what all trials have in common, and the baseline samples nothing."""
 
     def __init__(self, space: dict[str, BaseDistribution], *, seed: int, n_startup_trials: int) -> None:

@@ -61,7 +61,7 @@ def new_network(space: SpaceFile, shape: InputShape, *, seed: int, device: torch
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = build(space.model, shape, source="space")
-    return network.to(device=device, memory_format=torch.channels_last)
+    return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def load_weights(network: nn.Module, file: Path) -> None:
@@ -88,7 +88,7 @@ def run_trial(
     configure(network, task.result.config, space.neuron)
     if task.initial_weights is not None:
         load_weights(network, task.initial_weights)
-    result, evaluation = task.result, None
+    result = task.result
     epochs = train(
         network,
         training=training,
@@ -100,7 +100,7 @@ def run_trial(
     outcome, reason = Outcome.COMPLETE, Outcome.COMPLETE.value
     try:
         for metrics, evaluation in epochs:
-            result = replace(result, epochs=(*result.epochs, metrics))
+            result = replace(result, epochs=(*result.epochs, metrics), layers=evaluation.layers)
             stopped_because = stop_reason(metrics)
             if stopped_because is not None:
                 outcome, reason = Outcome.STOPPED, stopped_because
@@ -109,9 +109,7 @@ def run_trial(
         outcome, reason = Outcome.DIVERGED, str(error)
     if outcome is Outcome.COMPLETE:
         write_weights(network, task.weights_file)
-    layers = evaluation.layers if evaluation is not None else ()
-    seconds = time.perf_counter() - started
-    return replace(result, outcome=outcome, reason=reason, layers=layers, seconds=seconds)
+    return replace(result, outcome=outcome, reason=reason, seconds=time.perf_counter() - started)
 
 
 def write_weights(network: nn.Module, file: Path) -> None:

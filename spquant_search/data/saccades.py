@@ -13,10 +13,10 @@ the reference still moves. Poisson noise comes on top. The screen shows the imag
 greys, and a grey differs far more from black than from white in the logarithm: in the negative many of them vanish.
 
 What is fitted: `threshold`, so that MNIST digits in the negative give about the 4172 events a sample reported for
-N-MNIST (5,000 digits give 4205 +- 1024); `refractory_us`, `noise_hz` and `cutoff_hz`, against a single N-MNIST recording. What is not: the
-spread over samples, the ON/OFF ratio, the number of active pixels, and anything about images other than digits. The
-10,000 images of `fashion-events` give 5026 +- 978 events. The recordings are simulated: results on them are no results
-on N-MNIST.
+N-MNIST (5,000 digits give 4205 +- 1024); `refractory_us`, `noise_hz` and `cutoff_hz`, against a single N-MNIST
+recording. What is not: the spread over samples, the ON/OFF ratio, the number of active pixels, and anything about
+images other than digits. The 10,000 images of `fashion-events` give 5026 +- 978 events. The recordings are simulated:
+results on them are no results on N-MNIST.
 
 All of it is elementwise float32 and integer arithmetic, the logarithm comes from a table, and the random numbers are a
 sample's own: neither the batch that a sample is in nor the processor changes an event.

@@ -17,6 +17,7 @@ once for every number of levels, layer and batch size.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -161,9 +162,9 @@ def _backward(gradient: Tensor, potentials: Tensor, p: NeuronParameters) -> Tens
 
 
 class _Compiled:
-    """A function compiled at its first call, or run as it stands where compilation is off or fails (said once)."""
+    """A function compiled at its first call, or run as it stands where that is off ($SPQUANT_COMPILE 0) or fails."""
 
-    enabled = True
+    enabled = os.environ.get("SPQUANT_COMPILE") != "0"
     failed = False
 
     def __init__(self, function: Callable[..., Any]) -> None:

@@ -1,0 +1,34 @@
+# make search   the main job: install, then search spaces/vgg9.yaml into runs/vgg9
+# make test     install, then ruff, mypy, the import contract and all tests
+# make lint     only the checks that run nothing
+# make setup    only .venv
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: setup setup-dev search test lint
+
+setup: .venv/installed
+setup-dev: .venv/installed-dev
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(PIP) --editable '.[dashboard]'
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(PIP) --editable '.[dashboard,dev]'
+	touch $@
+
+search: setup
+	$(BIN)/spquant-search --space spaces/vgg9.yaml
+
+lint: setup-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/python -m pytest
