@@ -24,7 +24,7 @@ from spquant_search.space import NetworkConfig
 from spquant_search.study import Asked, Study, trial_seed
 from spquant_search.train import Schedule
 from spquant_search.trial import Task
-from spquant_search.workers import Epoch, Failed, Setup, Tested, TestTask, Trained, Trainer, ready
+from spquant_search.workers import Epoch, Failed, Note, Setup, Tested, TestTask, Trained, Trainer, ready
 
 BASELINE = 0
 MAX_DUPLICATES_IN_A_ROW = 50
@@ -70,6 +70,7 @@ class _Coordinator:
         self._resumable = list(self._study.unfinished())
         self._trainers = [Trainer(setup) for _ in range(self._file.search.workers)]
         self._duplicates = 0
+        self._notes: set[str] = set()
 
     @property
     def results(self) -> tuple[TrialResult, ...]:
@@ -124,6 +125,9 @@ class _Coordinator:
                     trainer.give(tasks.pop(0))
             for trainer in ready(self._busy(), timeout=None):
                 message = trainer.receive()
+                if isinstance(message, Note):
+                    self._note(message)
+                    continue
                 trainer.task = None
                 if isinstance(message, Tested):
                     known[message.number] = message.accuracy
@@ -234,7 +238,9 @@ class _Coordinator:
         for trainer in ready(self._busy(), timeout=None):
             message = trainer.receive()
             asked = self._open[trainer.task.result.number]
-            if isinstance(message, Epoch):
+            if isinstance(message, Note):
+                self._note(message)
+            elif isinstance(message, Epoch):
                 trainer.answer(self._on_epoch(asked, message.metrics))
             elif isinstance(message, Trained):
                 trainer.task = None
@@ -285,6 +291,12 @@ class _Coordinator:
         self._watcher.warning(f"a member of the front could not be tested: {message.reason}")
         if message.died:
             self._replace(trainer)
+
+    def _note(self, note: Note) -> None:
+        """Show what a trainer has to say, once for all trainers."""
+        if note.text not in self._notes:
+            self._notes.add(note.text)
+            self._watcher.warning(note.text)
 
     def _replace(self, trainer: Trainer) -> None:
         """Put a new process where one died."""

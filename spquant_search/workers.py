@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import traceback
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -71,7 +72,14 @@ class Failed:
     died: bool = False
 
 
-Message = Epoch | Trained | Tested | Failed
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Note:
+    """Something that people should know, such as neurons that could not be compiled; the task goes on."""
+
+    text: str
+
+
+Message = Epoch | Trained | Tested | Failed | Note
 
 
 class Trainer:
@@ -132,6 +140,8 @@ def _serve(connection: Connection, setup: Setup) -> None:
     """A trainer's life: load the data once, then one task after the other until told to end or left alone."""
     # Ctrl-C reaches the whole process group; only the coordinator decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # To the coordinator, which shows them once, instead of across its display.
+    warnings.showwarning = lambda message, *_others, **_more: connection.send(Note(text=str(message)))
     tune_allocator()
     keep_compiled_code(setup.cache)
     try:

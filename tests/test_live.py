@@ -204,7 +204,7 @@ def test_a_frame_fits_its_terminal(width, height):
     text = "\n".join(lines)
     assert "run tiny: vgg9 on fashion-events (simulated)" in text
     assert "39 of 50 trials, 0:02 gone, at most" in text
-    assert re.search(r"40 .*8444 2222 3  3333 AE33 .* 2/3 +77\.7 +- +22\.0  running", text)
+    assert re.search(r"40 .*8444 2222 3  3333 AE33 .* 2/3 +77\.7 +10\.0 +22\.0  running", text)
     assert re.search(r"39 .*8444 2222 3  3333 AE33 ", text)
     assert re.search(r"trial 2 at its knee;.hypervolume 0\.\d+", text.replace("\n", " "))
     assert "(reference point:" in text.replace("\n", " ")

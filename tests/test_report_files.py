@@ -182,7 +182,7 @@ def test_report_says_what_was_searched_and_counted():
         "2,000 validation samples;\nthe test split was not used.",
         "![accuracy against memory of every completed trial](front.png)",
         "| 2 | 86.4 | 10.0 | 1/10.0 | 25.0 M | 1/4.00 | 844 | 3A | g1s2 |",
-        "hypervolume 0.5157 of at most 0.9 (reference point: accuracy 10.0 %, 100.0 KiB, 100 MFLOPs",
+        "Hypervolume 0.5157 of at most 0.9 (reference point: accuracy 10.0 %, 100.0 KiB, 100 MFLOPs",
         "| trained to its last epoch | 3 |\n| stopped early | 1 |\n| the loss became infinite or not a number | 1 |",
         "5 trials besides the float baseline, 7 epochs, 1:05 of wall clock",
         "FLOPs: 2 per MAC",

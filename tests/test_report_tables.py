@@ -122,6 +122,8 @@ def test_legend_explains_the_letters_in_use_and_no_others():
 )
 def test_uniform_label(bits, levels, label):
     assert tables.uniform_label(config(bits, levels)) == label
+    assert tables.uniform_label(config(bits, levels, mass=0.8)) == f"{label}, sparse"
+    assert tables.uniform_label(config(bits, levels, skip=0.0)) == f"{label}, sparse"
 
 
 # ---------------------------------------------------------------- tables

@@ -57,7 +57,7 @@ def front_drawing(summary: RunSummary) -> Figure:
     _limits(axes, complete, front)
     _colour_bar(figure, axes, _points(axes, complete, front))
     _best_line(axes, front)
-    _legend(axes)
+    _legend(figure)
     _labels(figure, axes, complete)
     return figure
 
@@ -178,13 +178,14 @@ def _colour_bar(figure: Figure, axes: Axes, points: Any) -> None:
     _log_ticks(bar.ax.yaxis, points.norm.vmax / points.norm.vmin)
     bar.ax.tick_params(color=SOFT, labelcolor=INK, labelsize=9)
     bar.outline.set_visible(False)
-    bar.set_label("effective MFLOPs a sample, all time steps (2 per MAC)", color=INK, fontsize=9)
+    bar.set_label("effective MFLOPs a sample (2 per MAC)", color=INK, fontsize=9)
 
 
-def _legend(axes: Axes) -> None:
+def _legend(figure: Figure) -> None:
+    """Below the axes: wherever it stood inside them it would cover a point of some run."""
     from matplotlib.collections import PathCollection
 
-    legend = axes.legend(loc="lower right", fontsize=8.5, frameon=True, framealpha=0.92, edgecolor="none")
+    legend = figure.legend(loc="outside lower center", ncols=3, fontsize=8.5, frameon=False)
     for text in legend.get_texts():
         text.set_color(INK)
     # The markers' colour means operations; in the legend it would mean nothing.
@@ -217,7 +218,7 @@ def _labels(figure: Figure, axes: Axes, complete: Sequence[TrialResult]) -> None
 
 
 def _occupied(axes: Axes, complete: Sequence[TrialResult], *, pixel: float) -> list[Box]:
-    """What labels must not cover: the points, the step line, the legend."""
+    """What labels must not cover: the points and the step line."""
     dots = axes.transData.transform([(_memory_kib(result), 100 * result.accuracy) for result in complete])
     radii = [pixel * (8 if result.origin == "baseline" else 5) for result in complete]
     boxes: list[Box] = [(x - r, y - r, x + r, y + r) for (x, y), r in zip(dots, radii, strict=True)]
@@ -225,8 +226,7 @@ def _occupied(axes: Axes, complete: Sequence[TrialResult], *, pixel: float) -> l
         path = line.get_transform().transform_path(line.get_path()).vertices
         for (x1, y1), (x2, y2) in pairwise(np.asarray(path)):
             boxes.append((min(x1, x2) - pixel, min(y1, y2) - pixel, max(x1, x2) + pixel, max(y1, y2) + pixel))
-    legend = axes.get_legend()
-    return boxes if legend is None else [*boxes, legend.get_window_extent().extents]
+    return boxes
 
 
 def _free_place(

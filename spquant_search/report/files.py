@@ -214,9 +214,13 @@ def _front_section(summary: RunSummary) -> str:
 One standard error of the highest accuracy, from the number of validation samples alone: {percent(error)} points.
 The front was chosen on this split, so that its accuracies lean to the high side.
 
-{hypervolume_text(summary.hypervolume, summary.reference_point)}. Its axes: accuracy above chance, memory and
-operations as parts of the baseline's.
+{_sentence(hypervolume_text(summary.hypervolume, summary.reference_point))}. Its axes: accuracy above chance, memory
+and operations as parts of the baseline's.
 """
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _trials_section(summary: RunSummary) -> str:
@@ -254,7 +258,7 @@ def _next_section(summary: RunSummary) -> str:
     if summary.front:
         member = pareto.knee(summary.front)
         lines += [
-            "As an integer model for a device, the member nearest to the ideal corner (the knee: here trial "
+            "To deploy the member nearest to the ideal corner (the knee: here trial "
             f"{member.number}, `{short_form(member.config)}`), or the most accurate one within a memory:",
             "",
             f"    spquant-search pick {run} --knee --out picked",

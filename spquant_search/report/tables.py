@@ -145,12 +145,17 @@ def legend(configs: Iterable[NetworkConfig]) -> str:
 
 
 def uniform_label(config: NetworkConfig) -> str:
-    """``4 bit / 3 levels``; with "mostly" before it where a layer, such as a fixed first one, differs."""
+    """``4 bit / 3 levels, sparse``; with "mostly" before it where a layer, such as a fixed first one, differs.
+
+    Sparse: some layer has a gate or skips neurons.
+    """
     bits = Counter(layer.weight_bits for _, layer in config.layers)
     levels = Counter(layer.membrane_levels for _, layer in config.layers if layer.membrane_levels is not None)
     words = [_bits_words(bits.most_common(1)[0][0])]
     words += [_levels_words(level) for level, _ in levels.most_common(1)]
-    return ("" if len(bits) == 1 and len(levels) <= 1 else "mostly ") + " / ".join(words)
+    sparse = any(layer.channel_mass < 1 or layer.skip_below is not None for _, layer in config.layers)
+    uniform = len(bits) == 1 and len(levels) <= 1
+    return ("" if uniform else "mostly ") + " / ".join(words) + (", sparse" if sparse else "")
 
 
 def _grouped(letters: Iterable[str]) -> str:

@@ -209,7 +209,7 @@ class SpikingConv2d(nn.Module):
         samples, channels, height, width = fired.shape
         opened = torch.ones(samples, channels, dtype=torch.bool, device=fired.device) if opened is None else opened
         activity.samples += samples // spikes.time_steps
-        activity.add("spikes", fired)
+        activity.add("spikes", torch.count_nonzero(fired))
         activity.add("neuron_steps", torch.tensor(float(fired.numel())))
         activity.add("open_channels", opened)
         activity.add("channel_steps", torch.tensor(float(opened.numel())))
