@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 a bug, 2 something the user must change, 130 interrupted.
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 import time
@@ -304,7 +305,7 @@ def pick(
 
 def _nothing_fits(members: tuple[TrialResult, ...], budget: Budget) -> str:
     nearest = min(members, key=lambda member: sum(budget.excess(member).values()))
-    missed = ", ".join(f"{option} by {100 * share:.0f} %" for option, share in budget.excess(nearest).items())
+    missed = ", ".join(f"{option} by {math.ceil(100 * share)} %" for option, share in budget.excess(nearest).items())
     return (
         f"no member of the front fits. Nearest is trial {nearest.number} ({_figures(nearest)}), which misses {missed}; "
         "relax that, or search longer"

@@ -106,9 +106,7 @@ class Budget:
         found = {
             "--max-memory": _over(member.memory_bytes, self.max_memory_bytes),
             "--max-flops": _over(member.effective_flops, self.max_effective_flops),
-            "--min-accuracy": _over(
-                1.0 - member.accuracy, None if self.min_accuracy is None else 1 - self.min_accuracy
-            ),
+            "--min-accuracy": -_over(member.accuracy, self.min_accuracy),
         }
         return {name: share for name, share in found.items() if share > 0}
 

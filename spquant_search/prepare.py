@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,9 @@ def load_data(file: SpaceFile, *, cache: Path, progress: Callable[[int, int], No
     """The recordings of a space, simulated now or read from the cache."""
     counts = {split: getattr(file.data, f"{split}_samples") for split in data.SPLITS}
     limit = {split: count for split, count in counts.items() if count is not None}
-    return data.load(
-        file.data.name, time_steps=file.time_steps, cache_dir=cache / "recordings", limit=limit, progress=progress
-    )
+    try:
+        return data.load(
+            file.data.name, time_steps=file.time_steps, cache_dir=cache / "recordings", limit=limit, progress=progress
+        )
+    except UserError as error:  # in the space file's words
+        raise UserError(re.sub(r"limit\.(\w+):", r"data.\1_samples:", str(error))) from None

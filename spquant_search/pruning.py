@@ -94,9 +94,11 @@ def _best_final_accuracy(now: float, completed: Sequence[LearningCurve], rung: i
     at_rung = np.array([peer.accuracies[rung - 1] for peer in completed])
     final = np.array([peer.accuracies[-1] for peer in completed])
     design = np.column_stack([np.ones_like(at_rung), at_rung])
-    coefficients = np.linalg.lstsq(design, final, rcond=None)[0]
-    spread = max(float((final - design @ coefficients).std()), SMALLEST_SPREAD)
-    predicted = float(coefficients[0] + coefficients[1] * now)
+    # A line that falls is noise: a better candidate is never expected to end worse.
+    slope = max(0.0, float(np.linalg.lstsq(design, final, rcond=None)[0][1]))
+    centred = at_rung - at_rung.mean()
+    spread = max(float((final - slope * centred).std()), SMALLEST_SPREAD)
+    predicted = float(final.mean() + slope * (now - at_rung.mean()))
     # A candidate can always stay where it is, whatever a line through few points says.
     return max(now, predicted + optimism * spread)
 

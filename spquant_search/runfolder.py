@@ -99,8 +99,9 @@ class RunFolder:
     def results(self) -> tuple[TrialResult, ...]:
         """Every finished trial, by number."""
         self.require()
-        files = sorted((self.path / "trials").glob("*.json"))
-        return tuple(TrialResult.from_dict(json.loads(file.read_text(encoding="utf-8"))) for file in files)
+        files = (self.path / "trials").glob("*.json")
+        found = [TrialResult.from_dict(json.loads(file.read_text(encoding="utf-8"))) for file in files]
+        return tuple(sorted(found, key=lambda result: result.number))
 
     def result(self, number: int) -> TrialResult | None:
         file = self.result_file(number)
@@ -132,7 +133,7 @@ class RunFolder:
 def find_run(run: str) -> RunFolder:
     """The folder that RUN on the command line means: a path where it has a separator or exists, a name otherwise."""
     path = Path(run)
-    if len(path.parts) > 1 or path.is_absolute() or (path / "space.yaml").is_file():
+    if os.sep in run or (path / "space.yaml").is_file():
         return RunFolder(path=path)
     return RunFolder(path=Path("runs") / run)
 
@@ -149,7 +150,7 @@ def open_run(folder: RunFolder, file: SpaceFile, facts: RunFacts) -> None:
             raise UserError(f"{folder.path}: this run's folder cannot be written; change its permissions or use --run")
         write_text(folder.space_file, frozen_space(file))  # more trials or workers than before, perhaps
         return
-    if folder.path.exists() and any(folder.path.iterdir()):
+    if folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
         raise UserError(f"{folder.path}: exists and is no run (it holds no space.yaml); choose another name with --run")
     try:
         _make(folder, file, facts)
@@ -172,8 +173,7 @@ def _make(folder: RunFolder, file: SpaceFile, facts: RunFacts) -> None:
 
 
 def _require_same_space(folder: RunFolder, file: SpaceFile) -> None:
-    stored = yaml.safe_load(folder.space_file.read_text(encoding="utf-8"))
-    differences = _differences(stored, yaml.safe_load(frozen_space(file)))
+    differences = _differences(yaml.safe_load(frozen_space(folder.space())), yaml.safe_load(frozen_space(file)))
     if differences:
         listed = "\n".join(f"  {path}: {old!r} in the run, {new!r} now" for path, old, new in differences)
         raise UserError(

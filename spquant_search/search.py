@@ -85,10 +85,10 @@ class _Coordinator:
     def train_baseline(self) -> None:
         """Trial 0: the float network, from whose weights every candidate starts."""
         if BASELINE not in self._results:
-            asked = self._next()
-            if asked is not None:
-                self._begin(self._trainers[0], asked)
-                self._serve_until_idle()
+            # Whatever the limits: a run without its baseline is nothing.
+            asked = self._resumable.pop(0) if self._resumable else self._study.ask()
+            self._begin(self._trainers[0], asked)
+            self._serve_until_idle()
         baseline = self._results[BASELINE]
         if baseline.outcome is not Outcome.COMPLETE:
             raise UserError(
@@ -149,7 +149,7 @@ class _Coordinator:
                 asked = self._study.ask()
             stored = self._folder.result(asked.number)
             if stored is not None:  # its process died between writing the result and telling the study
-                self._finish(asked, stored)
+                self._tell(asked, stored)
                 continue
             twin = self._same_configuration(asked.config)
             if twin is None:
@@ -216,11 +216,14 @@ class _Coordinator:
     def _finish(self, asked: Asked, result: TrialResult) -> None:
         """Write the result first and tell the study second: in between it can be told again, never trained again."""
         self._folder.write_result(result)
-        baseline = self._results.get(BASELINE, result)
-        self._study.tell(asked, result, trial_attributes(result, baseline))
+        self._tell(asked, result)
         self._results[result.number] = result
         self._open.pop(result.number, None)
         self._watcher.finished(result)
+
+    def _tell(self, asked: Asked, result: TrialResult) -> None:
+        baseline = self._results.get(BASELINE, result)
+        self._study.tell(asked, result, trial_attributes(result, baseline))
 
     # ------------------------------------------------------------ trainers
 

@@ -57,6 +57,8 @@ def membrane_grid(levels: int, lowest: float | None = None) -> MembraneGrid:
         raise ValueError(f"a membrane needs at least 2 levels, or 0 for a float one; got {levels}")
     if lowest is None:
         lowest = {2: 0.0, 4: -2.0, 5: -3.0}.get(levels, -1.0)
+    if not (math.isfinite(lowest) and lowest <= 0.0):
+        raise ValueError("the lowest level must be a number of at most 0, where a membrane rests")
     step = 2.0 ** math.floor(math.log2((1.0 - lowest) / (levels - 1)))
     grid = MembraneGrid(levels=levels, lowest=float(lowest), step=step)
     if not (grid.lowest <= 0.0 <= grid.highest and (grid.lowest / step).is_integer()):
@@ -134,7 +136,7 @@ ChannelMass = Annotated[float, BeforeValidator(_refuse_bool), Field(gt=0, le=1)]
 SkipBelow = Annotated[Annotated[float, Field(le=0)] | None, BeforeValidator(_none_word)]
 _CHOICES = (BeforeValidator(_listed), AfterValidator(_distinct))
 
-_STRICT = ConfigDict(extra="forbid")
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 # ---------------------------------------------------------------- the space file
@@ -380,9 +382,12 @@ def read_space(path: Path, overrides: Sequence[str] = ()) -> SpaceFile:
 def parse_space(text: str, *, source: str, overrides: Sequence[str] = ()) -> SpaceFile:
     """As :func:`read_space`, from the text of a file; ``source`` names it in messages."""
     document = _load_yaml(text, source)
-    lines = _line_numbers(text)
+    lines, repeated = _places(text)
+    if repeated:
+        raise SpaceError(source, _sorted_by_line(repeated, lines))
     for override in overrides:
-        _apply_override(document, override)
+        place = _apply_override(document, override)
+        lines = {path: line for path, line in lines.items() if not f"{path}.".startswith(f"{place}.")}
     try:
         parsed = TypeAdapter(SpaceFile).validate_python(document)
     except ValidationError as error:
@@ -414,9 +419,9 @@ def bind(file: SpaceFile, sites: Sequence[Site], *, source: str) -> SearchSpace:
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """``"; did you mean 'conv8'?"`` where a known word is near, otherwise nothing."""
+    """The end of a sentence about an unknown word: ``"; did you mean 'conv8'?"`` where a known one is near."""
     near = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return f"; did you mean {near[0]!r}?" if near else "."
 
 
 def _load_yaml(text: str, source: str) -> dict[str, Any]:
@@ -429,7 +434,8 @@ def _load_yaml(text: str, source: str) -> dict[str, Any]:
     return document
 
 
-def _apply_override(document: dict[str, Any], override: str) -> None:
+def _apply_override(document: dict[str, Any], override: str) -> str:
+    """Put the value of ``PATH=VALUE`` into the document; its path."""
     path, equals, text = override.partition("=")
     if not equals or not path:
         raise UserError(f"--set {override}: must be PATH=VALUE, for example --set train.epochs=3")
@@ -444,6 +450,7 @@ def _apply_override(document: dict[str, Any], override: str) -> None:
         node[last] = yaml.safe_load(text)
     except yaml.YAMLError:
         raise UserError(f"--set {override}: the value {text!r} is not valid YAML") from None
+    return path
 
 
 def _problems(error: ValidationError, document: object) -> list[tuple[str, str]]:
@@ -463,6 +470,7 @@ def _problems(error: ValidationError, document: object) -> list[tuple[str, str]]
             sentence = f"must be a mapping of keys and values; got {value!r}"
         else:
             message = found["msg"].removeprefix("Value error, ").replace("Input should", "must")
+            message = message.replace("a valid tuple", "a list").replace("a valid dictionary", "a mapping")
             sentence = f"{message}; got {value!r}"
         problems[path, sentence] = None
     return list(problems)
@@ -500,14 +508,17 @@ def _known_keys(parents: tuple[int | str, ...]) -> tuple[str, ...]:
     return tuple(entry.name for entry in fields(section))
 
 
-def _line_numbers(text: str) -> dict[str, int]:
-    """The line of every path in the file, for messages."""
+def _places(text: str) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """The line of every path in the file, for messages, and the keys of which YAML would drop all but the last."""
     lines: dict[str, int] = {}
+    repeated: list[tuple[str, str]] = []
 
     def visit(node: yaml.Node, path: str) -> None:
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
                 below = f"{path}.{key.value}" if path else str(key.value)
+                if below in lines:
+                    repeated.append((below, f"is in line {lines[below]} already; keep one of the two"))
                 lines[below] = key.start_mark.line + 1
                 visit(value, below)
         elif isinstance(node, yaml.SequenceNode):
@@ -518,7 +529,7 @@ def _line_numbers(text: str) -> dict[str, int]:
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     if root is not None:
         visit(root, "")
-    return lines
+    return lines, repeated
 
 
 def _sorted_by_line(problems: Sequence[tuple[str, str]], lines: Mapping[str, int]) -> list[str]:
@@ -543,13 +554,25 @@ def _rules_between_fields(file: SpaceFile) -> list[tuple[str, str]]:
         return problems
     every = file.layers.get("all", LayerChoices())
     for name, layer in file.layers.items():
-        levels_choices = layer.membrane_levels or every.membrane_levels or ()
-        for cut in layer.skip_below or ():
-            for levels in levels_choices:
-                if cut is None or levels == FLOAT_MEMBRANE or cut in file.neuron.grid(levels).values:
-                    continue
-                problems.append((f"layers.{name}.skip_below", f"{cut:g} is no level of the {levels}-level membrane"))
+        if layer.skip_below is None and layer.membrane_levels is None:
+            continue
+        parameter = "membrane_levels" if layer.skip_below is None else "skip_below"
+        cuts = [cut for cut in layer.skip_below or every.skip_below or () if cut is not None]
+        for levels in layer.membrane_levels or every.membrane_levels or ():
+            problems += [(f"layers.{name}.{parameter}", words) for words in _cuts_off_the_grid(cuts, levels, file)]
     return problems
+
+
+def _cuts_off_the_grid(cuts: Sequence[float], levels: int, file: SpaceFile) -> list[str]:
+    if levels == FLOAT_MEMBRANE:
+        return []
+    grid = file.neuron.grid(levels)
+    return [
+        f"skip_below {cut:g} is no level of the {levels}-level membrane, which has {grid.lowest:g} to {grid.highest:g} "
+        f"in steps of {grid.step:g}"
+        for cut in cuts
+        if cut not in grid.values
+    ]
 
 
 def _unknown_layers(file: SpaceFile, sites: Sequence[Site]) -> list[tuple[str, str]]:
@@ -611,8 +634,8 @@ def _reference_values(space: SearchSpace, reference: Mapping[str, Any]) -> tuple
         parameter = address.rpartition(".")[2]
         value = reference.get(parameter, OFF.get(parameter))
         value = None if value == "none" else value
-        if value in options:
-            values[address] = value
+        if value in options and not isinstance(value, bool):
+            values[address] = options[options.index(value)]
         elif parameter not in misfits:
             choices = ", ".join("none" if option is None else f"{option:g}" for option in options)
             misfits[parameter] = (

@@ -180,9 +180,11 @@ def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
 def _distribution(options: Sequence[Any]) -> BaseDistribution:
     """Evenly spaced fractions are a stepped range, so that samplers know their order; all else is categorical."""
     if len(options) > 2 and all(isinstance(option, float) for option in options):
-        steps = np.diff(sorted(options))
-        if np.allclose(steps, steps[0]):
-            return FloatDistribution(min(options), max(options), step=round(float(steps[0]), 10))
+        low, second, *_ = ordered = sorted(options)
+        step = round(second - low, 10)
+        # To the digit: Optuna cuts off the highest value of a range that its step does not divide.
+        if all(round(low + index * step, 10) == option for index, option in enumerate(ordered)):
+            return FloatDistribution(low, ordered[-1], step=step)
     return CategoricalDistribution(tuple(options))
 
 

@@ -20,11 +20,10 @@ from spquant_search.space import Training
 
 LARGEST_COUNT = 15  # event counts are clamped to four bits, in training, evaluation and on the device
 EVALUATION_BATCH = 250
-MASTER_DTYPE = torch.float32
 
 
 class Diverged(Exception):
-    """The loss became infinite or not a number."""
+    """The loss or a weight became infinite or not a number."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +83,10 @@ def tet_loss(
 
 
 def rate_at(step: int, *, steps: int, warm_up: float) -> float:
-    """The share of the full learning rate at ``step``: linear from 0 over the warm-up, then a half cosine to 0."""
+    """The share of the full learning rate at ``step`` of 0 .. ``steps`` - 1.
+
+    Linear from 0 (exclusive) over the warm-up, of one step at least, then a half cosine that reaches 0 at ``steps``.
+    """
     rising = max(1, round(steps * warm_up))
     if step < rising:
         return (step + 1) / (rising + 1)
@@ -104,10 +106,11 @@ def train(
 
     Equal seeds give equal results on one machine with an equal number of threads.
     Raises:
-        Diverged: the loss of an epoch is not finite.
+        Diverged: after an epoch its loss or a weight is not finite.
     """
     optimizer = _optimizer(network, recipe, schedule)
-    batches = len(training) // recipe.batch_size
+    # Whole batches; a split smaller than one is a batch of its own.
+    batches = max(1, len(training) // recipe.batch_size)
     order = torch.Generator().manual_seed(seed)
     for epoch in range(schedule.epochs):
         started = time.perf_counter()
@@ -119,11 +122,19 @@ def train(
             _set_rate(optimizer, schedule.learning_rate * share)
             chosen = shuffled[index * recipe.batch_size : (index + 1) * recipe.batch_size]
             total += _train_step(network, training.frames[chosen], training.labels[chosen], recipe, optimizer)
-        loss = float(total) / max(batches, 1)
-        if not math.isfinite(loss):
-            raise Diverged(f"the mean loss of epoch {epoch + 1} is {loss}")
+        loss = float(total) / batches
+        _raise_if_diverged(network, epoch + 1, loss)
         evaluation = evaluate(network, validation)
         yield _metrics(epoch + 1, loss, evaluation, time.perf_counter() - started), evaluation
+
+
+def _raise_if_diverged(network: nn.Module, epoch: int, loss: float) -> None:
+    if not math.isfinite(loss):
+        raise Diverged(f"the mean loss of epoch {epoch} is {loss}")
+    # A neuron whose potential is not a number never spikes, so that a broken layer leaves the loss finite.
+    for name, values in network.state_dict().items():
+        if not bool(values.isfinite().all()):
+            raise Diverged(f"after epoch {epoch}, {name} is not finite")
 
 
 def _metrics(epoch: int, loss: float, evaluation: Evaluation, seconds: float) -> EpochMetrics:
@@ -204,19 +215,3 @@ def evaluate(network: nn.Module, recordings: Recordings) -> Evaluation:
     layers = tuple((name, activity.per_sample()) for name, activity in activities.items())
     neurons = tuple(round(activity.total("neuron_steps")) for activity in activities.values())
     return Evaluation(accuracy=int(correct) / max(len(recordings), 1), layers=layers, neurons=neurons)
-
-
-@torch.no_grad()
-def estimate_norm_statistics(network: nn.Module, recordings: Recordings, *, batches: int, batch_size: int) -> None:
-    """Replace the batch-norm statistics by those of the first batches, after a change of precision without training."""
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain mean over the batches
-    network.train()
-    for index in range(batches):
-        frames = recordings.frames[index * batch_size : (index + 1) * batch_size]
-        network(spikes_from_frames(frames, largest=LARGEST_COUNT, dtype=torch.float32))
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum

@@ -7,6 +7,7 @@ import signal
 import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -96,17 +97,21 @@ class Trainer:
 
     def give(self, task: Any) -> None:
         self.task = task
-        self.connection.send(task)
+        self._send(task)
 
     def answer(self, stop_because: str | None) -> None:
         """Answer an :class:`Epoch`: None to go on, otherwise why to stop."""
-        self.connection.send(stop_because)
+        self._send(stop_because)
+
+    def _send(self, words: Any) -> None:
+        with suppress(BrokenPipeError, ConnectionResetError):  # of a dead trainer the next message says that it died
+            self.connection.send(words)
 
     def receive(self) -> Message:
         """The next message; a dead trainer's is that it died."""
         try:
             message: Message = self.connection.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # OSError: it died amid a message
             self._process.join(SECONDS_TO_END)
             return Failed(reason=f"the trainer process ended with exit code {self._process.exitcode}", died=True)
         return message

@@ -278,7 +278,7 @@ def test_the_stacked_bumps_here_are_those_of_the_released_code() -> None:
     assert found.tolist() == pytest.approx([0.967, 0.890], abs=5e-4)
 
 
-@pytest.mark.parametrize(("levels", "tolerance"), [(3, 0.033), (4, 0.03), (5, 0.03), (16, 0.001), (256, 1e-5)])
+@pytest.mark.parametrize(("levels", "tolerance"), [(3, 0.035), (4, 0.024), (5, 0.022), (16, 0.001), (256, 1e-5)])
 def test_the_gradient_is_the_stacked_bumps_in_closed_form(levels: int, tolerance: float) -> None:
     grid = membrane_grid(levels)
     potentials = torch.linspace(grid.lowest - 1, grid.highest + 1, 401, dtype=torch.float64)

@@ -37,7 +37,7 @@ def test_words_around_the_figure():
     assert axes.get_xscale() == "log"
     assert axes.get_xlabel() == "memory: weights, membranes, scales (KiB, log scale)"
     assert axes.get_ylabel() == "validation accuracy (%)"
-    assert bar.get_ylabel() == "effective MFLOPs a sample, all time steps (2 per MAC)"
+    assert bar.get_ylabel() == "effective MFLOPs a sample (2 per MAC)"
     assert {"4 bit / 3 levels", "float baseline"} <= set(texts(figure))
 
 

@@ -105,7 +105,7 @@ def read_artifact(path: Path) -> Artifact:
             raise UserError(f"{file}: is missing; write the folder again with spquant-search pick")
     try:
         artifact = TypeAdapter(Artifact).validate_python(yaml.safe_load(config.read_text(encoding="utf-8")))
-    except (ValidationError, yaml.YAMLError) as error:
+    except (ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
         first = str(error).splitlines()[0]
         raise UserError(f"{config}: is not what pick writes ({first}); write the folder again") from None
     if _sha256(weights) != artifact.weights_sha256:

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from spquant_search.cost import LayerShape
 from spquant_search.results import LayerActivity
-from spquant_search.snn.neuron import Neuron, computed
+from spquant_search.snn.neuron import Neuron, skipped
 from spquant_search.snn.quantize import fake_quantize, highest_integer, quantize_weight
 from spquant_search.snn.sparsity import ChannelGate
 from spquant_search.space import FLOAT_BITS, LayerPrecision, NeuronSpace
@@ -63,7 +63,7 @@ class Activity:
         self._sums: dict[str, Tensor] = {}
 
     def add(self, name: str, value: Tensor) -> None:
-        total = value.double().sum()
+        total = value.detach().double().sum()
         self._sums[name] = self._sums[name] + total if name in self._sums else total
 
     def total(self, name: str) -> float:
@@ -209,41 +209,41 @@ class SpikingConv2d(nn.Module):
         samples, channels, height, width = fired.shape
         opened = torch.ones(samples, channels, dtype=torch.bool, device=fired.device) if opened is None else opened
         activity.samples += samples // spikes.time_steps
-        activity.add("spikes", torch.count_nonzero(fired))
+        activity.add("spikes", fired.sum(dim=(1, 2, 3)))  # each sum is exact: it is far below 2^24
         activity.add("neuron_steps", torch.tensor(float(fired.numel())))
         activity.add("open_channels", opened)
         activity.add("channel_steps", torch.tensor(float(opened.numel())))
 
-        skipped = self._skipped_in_open_channels(potentials, spikes.time_steps, (samples, height, width), opened)
+        missed = self._skipped_in_open_channels(potentials, (samples, height, width), opened)
         positions = spikes.values.shape[2] * spikes.values.shape[3]
-        outputs = opened.sum(dim=1) * positions - skipped.sum(dim=(1, 2)) * self._pooled_positions
+        outputs = opened.sum(dim=1) * positions - missed.sum(dim=(1, 2)) * self._pooled_positions
         activity.add("effective_macs", outputs * self.kernel_size**2 * spikes.open_channels())
-        activity.add("synaptic_ops", self._synaptic_ops(spikes, opened, skipped))
+        activity.add("synaptic_ops", self._synaptic_ops(spikes, opened, missed))
         if self.is_gated:
             predictor = torch.tensor(float(samples * self.in_channels * channels))
             activity.add("effective_macs", predictor)
             activity.add("synaptic_ops", (spikes.counts() != 0).sum(dim=1) * channels)
 
     def _skipped_in_open_channels(
-        self, potentials: Tensor, time_steps: int, shape: tuple[int, int, int], opened: Tensor
+        self, potentials: Tensor, shape: tuple[int, int, int], opened: Tensor
     ) -> Float[Tensor, "time_batch height width"]:
         """How many of the open channels' neurons were skipped, at each position."""
         samples, height, width = shape
         if not self.neuron.skips:
             return torch.zeros(shape, device=potentials.device)
-        mask = ~computed(potentials, self.neuron.parameters_now)
-        by_channel = mask.view(samples, height, width, self.out_channels)
-        return (by_channel & opened[:, None, None, :]).sum(dim=3).float()
+        by_channel = skipped(potentials, self.neuron.parameters_now).view(samples, height, width, self.out_channels)
+        return torch.einsum("nhwc,nc->nhw", by_channel, opened.float())
 
-    def _synaptic_ops(self, spikes: Spikes, opened: Tensor, skipped: Tensor) -> Float[Tensor, " time_batch"]:
+    def _synaptic_ops(self, spikes: Spikes, opened: Tensor, missed: Tensor) -> Float[Tensor, " time_batch"]:
         """Non-zero inputs under the kernel, summed over the outputs that are computed."""
-        present = (spikes.values != 0).sum(dim=1, keepdim=True).float()
+        present = spikes.values if spikes.largest == 1 else (spikes.values != 0).float()
+        present = present.sum(dim=1, keepdim=True)
         box = torch.ones(1, 1, self.kernel_size, self.kernel_size, device=present.device)
         reached = F.conv2d(present, box, padding=self.kernel_size // 2)[:, 0]
         saved = reached
         if self.pool == "before":
             saved = F.avg_pool2d(reached[:, None], POOL)[:, 0] * POOL**2
-        return reached.sum(dim=(1, 2)) * opened.sum(dim=1) - (saved * skipped).sum(dim=(1, 2))
+        return reached.sum(dim=(1, 2)) * opened.sum(dim=1) - (saved * missed).sum(dim=(1, 2))
 
     def shape(self, name: str, values: Tensor) -> LayerShape:
         """What this layer is for inputs like ``values`` (one frame), for cost and search."""

@@ -103,7 +103,7 @@ def step(
     return spikes, stored
 
 
-def fire_step_by_step(current: Float[Tensor, time * neurons], p: NeuronParameters) -> Float[Tensor, time * neurons]:
+def fire_step_by_step(current: Float[Tensor, "time *neurons"], p: NeuronParameters) -> Float[Tensor, "time *neurons"]:
     """The spikes of all time steps by :func:`step`: the slow reference of :func:`fire`."""
     membrane, spikes = torch.zeros_like(current[0]), []
     for frame in current:
@@ -161,6 +161,12 @@ def _backward(gradient: Tensor, potentials: Tensor, p: NeuronParameters) -> Tens
     return torch.stack(gradients)
 
 
+def _skipped(potentials: Tensor, p: NeuronParameters) -> Tensor:
+    # In floating point for the same reason as the spikes above.
+    later = [torch.where(_stored(frame, p) >= p.skip_below, 0.0, 1.0) for frame in potentials[:-1]]
+    return torch.stack([torch.zeros_like(potentials[0], dtype=torch.float32), *later])
+
+
 class _Compiled:
     """A function compiled at its first call, or run as it stands where that is off ($SPQUANT_COMPILE 0) or fails."""
 
@@ -187,6 +193,7 @@ class _Compiled:
 
 _compiled_forward = _Compiled(_forward)
 _compiled_backward = _Compiled(_backward)
+_compiled_skipped = _Compiled(_skipped)
 
 
 def compile_neurons(enabled: bool) -> None:
@@ -224,10 +231,14 @@ def fire(
     return spikes, potentials
 
 
-def computed(potentials: Float[Tensor, time * neurons], p: NeuronParameters) -> Tensor:
-    """Which neurons were not skipped, in every time step: those whose stored membrane was not below the cut."""
-    first = torch.ones_like(potentials[:1], dtype=torch.bool)
-    return torch.cat([first, _stored(potentials[:-1], p) >= p.skip_below])
+def skipped(potentials: Float[Tensor, "time *neurons"], p: NeuronParameters) -> Float[Tensor, "time *neurons"]:
+    """1 where a neuron was skipped in that time step, as its stored membrane was below the cut; 0 elsewhere."""
+    mask: Tensor = _compiled_skipped(potentials, p)
+    return mask
+
+
+def computed(potentials: Tensor, p: NeuronParameters) -> Tensor:
+    return skipped(potentials, p) == 0
 
 
 class Neuron(nn.Module):

@@ -34,7 +34,7 @@ def highest_integer(bits: int) -> int:
     return 1 if bits <= 2 else 2 ** (bits - 1) - 1
 
 
-def quantize_weight(weight: Float[Tensor, out * rest], bits: int, *, per_tensor: bool = False) -> QuantizedWeight:
+def quantize_weight(weight: Float[Tensor, "out *rest"], bits: int, *, per_tensor: bool = False) -> QuantizedWeight:
     """The integers and the scale of a weight at ``bits`` bits, with clipping from the weight's own statistics.
 
     1 bit: the sign (0 counts as +1) times the mean magnitude, which minimises the squared error (XNOR-Net eq. 6).
@@ -60,7 +60,7 @@ def quantize_weight(weight: Float[Tensor, out * rest], bits: int, *, per_tensor:
     return QuantizedWeight((weight / scale).round().clamp(-limit, limit), scale)
 
 
-def fake_quantize(weight: Float[Tensor, out * rest], bits: int, *, per_tensor: bool = False) -> Tensor:
+def fake_quantize(weight: Float[Tensor, "out *rest"], bits: int, *, per_tensor: bool = False) -> Tensor:
     """``integers * scale`` for training, with the straight-through gradient 1.
 
     The gradient is not cut outside the clipping range: a cut weight could never come back into it, since clipping

@@ -1,0 +1,93 @@
+"""Figures of a finished run of the default search: how long it took and what its front holds.
+
+    make search
+    .venv/bin/python benchmarks/default_search.py            # or --run NAME, --json
+
+Reads the run's own files; nothing is trained. Accuracies are validation accuracies, reductions are against the float
+baseline of the same run. ``help_ms`` is measured here, the median of several starts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from spquant_search.pareto import front
+from spquant_search.results import TrialResult
+from spquant_search.runfolder import RunFolder, find_run
+
+STARTS = 7
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Figures of a finished run of the default search.")
+    parser.add_argument("--run", default="vgg9", help="a run's name or path")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    document = measure(find_run(arguments.run))
+    if arguments.json:
+        print(json.dumps(document, indent=1))
+        return
+    for name, value in document["figures"].items():
+        print(f"{name:32} {value:.4g}")
+
+
+def measure(folder: RunFolder) -> dict[str, Any]:
+    """The document that every benchmark prints."""
+    results, facts = folder.results(), folder.facts()
+    baseline, members = results[0], front(results)
+    figures = {
+        "minutes": facts.seconds / 60,
+        "trials_trained_one_epoch": sum(bool(result.epochs) for result in results[1:]),
+        "trials_complete": sum(result.outcome.name == "COMPLETE" for result in results[1:]),
+        "trials_stopped_early": sum(result.outcome.name == "STOPPED" for result in results[1:]),
+        "baseline_accuracy": baseline.accuracy,
+        "front_members": len(members),
+        "memory_span": members[-1].memory_bytes / members[0].memory_bytes,
+        "points_lost_at_memory_1_12": _points_lost(
+            baseline, [member for member in members if member.memory_bytes <= baseline.memory_bytes / 12]
+        ),
+        "points_lost_at_macs_0_6": _points_lost(
+            baseline, [member for member in members if member.effective_macs <= 0.6 * baseline.effective_macs]
+        ),
+        "help_ms": _help_ms(),
+    }
+    environment = folder.environment()
+    machine = {name: environment[name] for name in ("processor", "cores", "system")}
+    rows = [_row(member, baseline) for member in members]
+    return {"machine": machine, "versions": environment, "rows": rows, "figures": figures}
+
+
+def _points_lost(baseline: TrialResult, members: list[TrialResult]) -> float:
+    """What the most accurate of these members lacks of the baseline's accuracy; below 0 where it has more."""
+    best = max((member.accuracy for member in members), default=0.0)
+    return 100 * (baseline.accuracy - best)
+
+
+def _row(member: TrialResult, baseline: TrialResult) -> dict[str, float]:
+    return {
+        "number": member.number,
+        "accuracy": member.accuracy,
+        "memory_reduction": baseline.memory_bytes / member.memory_bytes,
+        "flops_reduction": baseline.effective_macs / member.effective_macs,
+    }
+
+
+def _help_ms() -> float:
+    program = Path(sys.executable).with_name("spquant-search")
+    seconds = []
+    for _ in range(STARTS):
+        started = time.perf_counter()
+        subprocess.run([program, "--help"], check=True, stdout=subprocess.DEVNULL)
+        seconds.append(time.perf_counter() - started)
+    return 1000 * statistics.median(seconds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""What `pick` writes: whole or not at all, read back equal, refused where it is damaged."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+from examples import config, trial
+
+from spquant_search.deploy import artifact as module
+from spquant_search.deploy.artifact import read_artifact, write_artifact
+from spquant_search.errors import UserError
+from spquant_search.runfolder import RunFolder, write_bytes
+from spquant_search.space import SpaceFile, parse_space
+
+SPACE = """\
+data: {name: fashion-events}
+time_steps: 3
+model: {network: vgg9, width: 0.5}
+neuron: {leak: 0.25, lowest_level: {24: -2}}
+layers: {all: {weight_bits: [2, 4]}}
+"""
+MEMBER = trial(7, 0.75, 10, 12.5, of=config("84", "24", skip=-1.0))
+
+
+def a_space() -> SpaceFile:
+    return parse_space(SPACE, source="s.yaml")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    made = RunFolder(path=tmp_path / "runs" / "tiny")
+    write_bytes(made.weights_file(7), b"weights")
+    return made
+
+
+def write(folder: RunFolder, out: Path):
+    return write_artifact(folder, a_space(), MEMBER, out, test_accuracy=0.7)
+
+
+def test_what_is_written_is_read_back(folder, tmp_path):
+    out = tmp_path / "deep" / "picked"
+    written = write(folder, out)
+    assert sorted(path.name for path in out.iterdir()) == ["config.yaml", "weights.safetensors"]
+    read = read_artifact(out)
+    assert read == written
+    assert read.config == MEMBER.config
+    assert (read.run, read.trial, read.data, read.time_steps) == ("tiny", 7, "fashion-events", 3)
+    assert (read.model, read.neuron) == (a_space().model, a_space().neuron)
+    assert (read.accuracy, read.test_accuracy) == (0.75, 0.7)
+    assert (read.memory_bytes, read.effective_macs) == (10240, 12.5e6)
+    assert read.weights_sha256 == hashlib.sha256(b"weights").hexdigest()
+    assert (out / "weights.safetensors").read_bytes() == b"weights"
+
+
+def test_an_untested_member_has_no_test_accuracy(folder, tmp_path):
+    write_artifact(folder, a_space(), MEMBER, tmp_path / "picked", test_accuracy=None)
+    assert read_artifact(tmp_path / "picked").test_accuracy is None
+
+
+def test_the_configuration_is_plain_yaml(folder, tmp_path):
+    write(folder, tmp_path / "picked")
+    document = yaml.safe_load((tmp_path / "picked" / "config.yaml").read_text())
+    assert document["layers"]["conv1"] == {
+        "weight_bits": 8,
+        "membrane_levels": 24,
+        "channel_mass": 1.0,
+        "skip_below": -1.0,
+    }
+    assert document["layers"]["readout"]["membrane_levels"] is None
+
+
+def test_an_empty_folder_is_taken_and_a_used_one_is_not(folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    write(folder, tmp_path / "empty")
+    for used in (tmp_path / "empty", folder.weights_file(7)):
+        with pytest.raises(UserError) as caught:
+            write(folder, used)
+        assert str(caught.value) == f"{used}: exists already; give --out a new folder"
+
+
+def test_missing_weights(folder, tmp_path):
+    folder.weights_file(7).unlink()
+    with pytest.raises(UserError, match=r"0007\.safetensors: the weights of trial 7 are missing; run the search again"):
+        write(folder, tmp_path / "picked")
+    assert not (tmp_path / "picked").exists()
+
+
+@pytest.mark.parametrize("step", ["copyfile", "write_text", "rename"])
+def test_a_write_that_fails_leaves_nothing(folder, tmp_path, monkeypatch, step):
+    def full(*_arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    owner = {"copyfile": module.shutil, "write_text": module, "rename": os}[step]
+    monkeypatch.setattr(owner, step, full)
+    with pytest.raises(UserError) as caught:
+        write(folder, tmp_path / "picked")
+    out = tmp_path / "picked"
+    assert str(caught.value) == f"{out}: cannot be written: No space left on device; give --out another folder"
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
+def test_a_place_that_cannot_be_written(folder, tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match=r"cannot be written: .*; give --out another folder"):
+        write(folder, tmp_path / "file" / "picked")
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "weights.safetensors"])
+def test_a_missing_file(folder, tmp_path, name):
+    write(folder, tmp_path / "picked")
+    (tmp_path / "picked" / name).unlink()
+    with pytest.raises(UserError) as caught:
+        read_artifact(tmp_path / "picked")
+    assert (
+        str(caught.value)
+        == f"{tmp_path / 'picked' / name}: is missing; write the folder again with spquant-search pick"
+    )
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"a: [", b"- 1", b"run: x", b"\xff\xfe", b"!!python/object/apply:os.getcwd []"]
+)
+def test_a_damaged_configuration(folder, tmp_path, content):
+    write(folder, tmp_path / "picked")
+    (tmp_path / "picked" / "config.yaml").write_bytes(content)
+    with pytest.raises(UserError, match=r"config\.yaml: is not what pick writes \(.*\); write the folder again"):
+        read_artifact(tmp_path / "picked")
+
+
+def test_weights_of_another_trial(folder, tmp_path):
+    write(folder, tmp_path / "picked")
+    (tmp_path / "picked" / "weights.safetensors").write_bytes(b"other weights")
+    with pytest.raises(UserError, match=r"weights\.safetensors: does not match the checksum in config\.yaml"):
+        read_artifact(tmp_path / "picked")

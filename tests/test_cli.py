@@ -1,0 +1,657 @@
+"""The command line: exit codes and messages, and one search from end to end, interrupted, killed and resumed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from examples import trial
+
+from spquant_search import cli, prepare
+from spquant_search.cli import main, parse_quantity
+from spquant_search.deploy.artifact import read_artifact
+from spquant_search.errors import UserError
+from spquant_search.pareto import front
+from spquant_search.results import TrialResult
+from spquant_search.runfolder import RunFacts, RunFolder, exclusive, open_run
+from spquant_search.snn.networks import configure
+from spquant_search.space import read_space
+from spquant_search.train import evaluate
+from spquant_search.trial import input_shape, load_weights, new_network, on_device
+
+TINY = Path(__file__).parents[1] / "spaces" / "tiny.yaml"
+PROGRAM = [sys.executable, "-c", "from spquant_search.cli import main; main()"]
+SMALLER = {
+    "data.train_samples": "64",
+    "data.validation_samples": "40",
+    "data.test_samples": "40",
+    "time_steps": "2",
+    "train.batch_size": "32",
+    "train.baseline_epochs": "2",
+}
+SEARCH = [
+    *("--space", str(TINY), "--trials", "3", "--workers", "1", "--device", "cpu"),
+    *(word for path, value in SMALLER.items() for word in ("--set", f"{path}={value}")),
+]
+LIMIT_SECONDS = 240.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(monkeypatch, capsys) -> Callable[..., Answer]:
+    """Run the command line in this process."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "unused")  # which a search would set for its trainers
+
+    def run(*words: str | Path) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["spquant-search", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            main()
+        printed = capsys.readouterr()
+        return Answer(caught.value.code or 0, printed.out, printed.err)
+
+    return run
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"SPQUANT_COMPILE": "0"}
+
+
+# ---------------------------------------------------------------- one search, from end to end
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A search that nothing disturbed: the folder it was started in and what it printed."""
+    home = tmp_path_factory.mktemp("finished")
+    done = subprocess.run(
+        [*PROGRAM, *SEARCH], cwd=home, env=environment(), capture_output=True, text=True, timeout=LIMIT_SECONDS
+    )
+    assert done.returncode == 0, done.stderr
+    return home, done
+
+
+@pytest.fixture
+def run_folder(finished, monkeypatch) -> RunFolder:
+    """The run of the finished search, from the folder it was started in."""
+    monkeypatch.chdir(finished[0])
+    return RunFolder(path=Path("runs/tiny"))
+
+
+def test_a_search_leaves_every_file_and_nothing_else(finished):
+    home, _ = finished
+    assert [path.name for path in home.iterdir()] == ["runs"]
+    assert [path.name for path in (home / "runs").iterdir()] == ["tiny"]
+    run = home / "runs" / "tiny"
+    assert {path.name for path in run.iterdir()} == {
+        *("space.yaml", "environment.json", "run.json", "study.journal", "study.lock", "lock", "trials", "tests.json"),
+        *("results.csv", "front.csv", "front.json", "front.png", "report.md"),
+    }
+    assert sorted(path.name for path in (run / "trials").iterdir()) == [
+        f"{number:04d}.{kind}" for number in range(4) for kind in ("json", "safetensors")
+    ]
+    assert (run / "front.png").read_bytes().startswith(b"\x89PNG")
+    for file in (*run.glob("*.json"), *run.glob("trials/*.json")):
+        json.loads(file.read_text(), parse_constant=pytest.fail)  # neither NaN nor Infinity
+
+
+def test_the_tables_agree_with_the_results(run_folder):
+    results = run_folder.results()
+    rows = list(csv.DictReader((run_folder.path / "results.csv").open()))
+    assert [int(row["number"]) for row in rows] == [0, 1, 2, 3]
+    assert [row["origin"] for row in rows] == ["baseline", "reference", "reference", "tpe"]
+    for row, result in zip(rows, results, strict=True):
+        assert float(row["accuracy"]) == result.accuracy
+        assert int(row["memory_bytes"]) == result.memory_bytes
+        assert float(row["effective_flops"]) == 2 * result.effective_macs
+        assert int(row["conv3.weight_bits"]) == result.config["conv3"].weight_bits
+    members = list(csv.DictReader((run_folder.path / "front.csv").open()))
+    assert [int(row["number"]) for row in members] == [member.number for member in front(results)]
+    assert all(0 <= float(row["test_accuracy"]) <= 1 for row in members)
+
+
+def test_the_run_remembers_what_made_it(run_folder):
+    facts = run_folder.facts()
+    assert facts.source == str(TINY)
+    assert facts.command.endswith(" ".join(SEARCH))
+    assert "simulated" in facts.data
+    assert (facts.classes, facts.validation_samples, facts.test_samples) == (10, 40, 40)
+    assert facts.seconds > 0
+    assert run_folder.space() == read_space(
+        TINY,
+        [f"{path}={value}" for path, value in SMALLER.items()]
+        + [
+            "search.trials=3",
+            "search.workers=1",
+        ],
+    )
+
+
+def test_what_is_piped_has_no_control_characters(finished):
+    _, done = finished
+    assert re.findall(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", done.stdout) == []
+    lines = done.stdout.splitlines()
+    assert any(line.startswith("simulating recordings") for line in lines)
+    assert "trial 3  epoch 2/2  loss " in done.stdout
+    assert "Written to runs/tiny: front.png, front.csv, front.json, results.csv, report.md" in lines
+    assert done.stderr == ""
+
+
+MEMBER_KEYS = [
+    *("number", "origin", "accuracy", "accuracy_split", "test_accuracy", "memory_bytes", "weight_bytes"),
+    *("membrane_bytes", "overhead_bytes", "dense_macs", "effective_macs", "effective_flops", "synaptic_ops", "config"),
+]
+
+
+def test_front_json_keeps_its_contract(run_folder, command):
+    answer = command("front", "tiny", "--json")
+    assert (answer.code, answer.err) == (0, "")
+    document = json.loads(answer.out)
+    assert document == json.loads((run_folder.path / "front.json").read_text())
+    assert list(document) == [
+        *("run", "objectives", "reference_point", "hypervolume", "seconds", "trials", "baseline", "members"),
+    ]
+    assert document["run"] == "tiny"
+    assert document["objectives"] == ["accuracy", "memory_bytes", "effective_macs"]
+    baseline = document["baseline"]
+    assert document["reference_point"] == {
+        "accuracy": 0.1,
+        "memory_bytes": baseline["memory_bytes"],
+        "effective_macs": baseline["effective_macs"],
+    }
+    assert list(document["trials"]) == ["total", "read_out", "trained_one_epoch", "last_rung", "stopped", "failed"]
+    assert document["trials"]["total"] == 3
+    for member in (baseline, *document["members"]):
+        assert list(member) == MEMBER_KEYS
+        assert member["accuracy_split"] == "validation"
+        assert 0 <= member["accuracy"] <= 1
+        assert 0 <= member["test_accuracy"] <= 1
+        assert member["memory_bytes"] == sum(member[f"{part}_bytes"] for part in ("weight", "membrane", "overhead"))
+        assert member["effective_flops"] == 2 * member["effective_macs"]
+        assert list(member["config"]) == [*(f"conv{n}" for n in range(1, 9)), "readout"]
+        for precision in member["config"].values():
+            assert list(precision) == ["weight_bits", "membrane_levels", "channel_mass", "skip_below"]
+    assert [member["number"] for member in document["members"]] == [m.number for m in front(run_folder.results())]
+
+
+def test_front_is_a_table_for_people_by_name_and_by_path(run_folder, command):
+    by_name, by_path = command("front", "tiny"), command("front", "runs/tiny")
+    assert by_name == by_path
+    assert by_name.code == 0
+    assert by_name.out.startswith("tiny: the front of accuracy, memory and operations\n")
+
+
+def test_report_writes_the_files_again(run_folder, command):
+    before = {name: (run_folder.path / name).read_bytes() for name in ("front.json", "results.csv", "report.md")}
+    for name in before:
+        (run_folder.path / name).unlink()
+    assert command("report", "tiny").code == 0
+    assert {name: (run_folder.path / name).read_bytes() for name in before} == before
+
+
+def test_the_same_command_again_trains_nothing(run_folder, command):
+    def stamps() -> dict[str, int]:
+        return {path.name: path.stat().st_mtime_ns for path in (run_folder.path / "trials").iterdir()}
+
+    before, tested = stamps(), run_folder.tests_file.read_bytes()
+    answer = command(*SEARCH)
+    assert (answer.code, answer.err) == (0, "")
+    assert stamps() == before
+    assert run_folder.tests_file.read_bytes() == tested
+    assert "started" not in answer.out
+    assert "3 of them done before" in answer.out
+
+
+def test_pick_takes_a_network_that_evaluates_to_its_stored_accuracy(run_folder, command, tmp_path, plain_neurons):
+    members = front(run_folder.results())
+    small = members[0]
+    out = tmp_path / "picked"
+    answer = command("pick", "tiny", "--max-memory", f"{small.memory_bytes}B", "--out", out)
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out.startswith(f"trial {small.number} of {len(members)} members of the front: ")
+    assert f"-> {out}" in answer.out
+    artifact = read_artifact(out)
+    assert artifact.config == small.config
+    assert artifact.test_accuracy == run_folder.test_accuracies()[small.number]
+    space = run_folder.space()
+    data = prepare.load_data(space, cache=Path(os.environ["SPQUANT_CACHE"]))
+    network = new_network(space, input_shape(data), seed=123, device=torch.device("cpu"))
+    configure(network, artifact.config, artifact.neuron)
+    load_weights(network, out / "weights.safetensors")
+    evaluation = evaluate(network, on_device(data.validation, torch.device("cpu")))
+    assert evaluation.accuracy == artifact.accuracy == small.accuracy
+    assert evaluation.effective_macs == artifact.effective_macs
+    again = command("pick", "tiny", "--out", out)
+    assert (again.code, again.err) == (2, f"error: {out}: exists already; give --out a new folder\n")
+
+
+def test_pick_explains_what_is_next_to_its_choice_and_why_nothing_fits(run_folder, command, tmp_path):
+    members = front(run_folder.results())
+    best = max(members, key=lambda member: member.accuracy)
+    answer = command("pick", "tiny", "--out", tmp_path / "best")
+    assert answer.out.startswith(f"trial {best.number} of ")
+    assert ("  next smaller: trial " in answer.out) == (members[0] != best)
+    nothing = command("pick", "tiny", "--max-memory", "1KiB", "--out", tmp_path / "none")
+    assert nothing.code == 2
+    assert re.fullmatch(
+        r"error: no member of the front fits\. Nearest is trial \d+ \([\d.]+ %, [\d.]+ KiB, [\d.]+ MFLOPs\), "
+        r"which misses --max-memory by \d+ %; relax that, or search longer\n",
+        nothing.err,
+    )
+    assert not (tmp_path / "none").exists()
+    wrong = command("pick", "tiny", "--max-memory", "64 apples", "--out", tmp_path / "none")
+    assert wrong.err == "error: --max-memory 64 apples: must be a number with a unit such as 64KiB, 60M or 1.5MB\n"
+    assert command("pick", "tiny", "--knee", "--out", tmp_path / "knee").code == 0
+
+
+def test_another_space_under_the_same_name_is_refused(run_folder, command):
+    before = run_folder.space_file.read_bytes()
+    answer = command(*SEARCH, "--set", "train.epochs=9")
+    assert answer.code == 2
+    assert answer.err == (
+        "error: runs/tiny: this run searches another space than the one given:\n"
+        "  train.epochs: 2 in the run, 9 now\n"
+        "Undo the change, or start a run of its own with --run NAME.\n"
+    )
+    assert run_folder.space_file.read_bytes() == before
+
+
+def test_a_run_in_work_is_refused(run_folder, command):
+    with exclusive(run_folder):
+        answer = command(*SEARCH)
+    assert answer.code == 2
+    assert f"another search is working on this run (process {os.getpid()})" in answer.err
+
+
+# ---------------------------------------------------------------- interrupted, killed, resumed
+
+
+class Search:
+    """A search in a process group of its own, as a shell starts it."""
+
+    def __init__(self, home: Path) -> None:
+        self.process = subprocess.Popen(
+            [*PROGRAM, *SEARCH],
+            cwd=home,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self._watchdog = threading.Timer(LIMIT_SECONDS, self.process.kill)
+        self._watchdog.start()
+        self.lines: list[str] = []
+
+    def until(self, words: str) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line)
+            if words in line:
+                return
+        pytest.fail(f"the search ended before {words!r}:\n{''.join(self.lines)}")
+
+    def children(self) -> list[int]:
+        number = self.process.pid
+        return [int(word) for word in Path(f"/proc/{number}/task/{number}/children").read_text().split()]
+
+    def end(self) -> int:
+        assert self.process.stdout is not None
+        with self.process.stdout:
+            self.lines.extend(self.process.stdout)
+        code = self.process.wait()
+        self._watchdog.cancel()
+        return code
+
+
+def is_alive(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+@pytest.fixture(scope="module")
+def disturbed(finished, tmp_path_factory) -> Iterator[dict[str, object]]:
+    """The same search, interrupted by Ctrl-C, then killed, then left alone."""
+    home = tmp_path_factory.mktemp("disturbed")
+    first = Search(home)
+    first.until("trial 1  epoch 1")
+    os.killpg(first.process.pid, signal.SIGINT)
+    interrupted = first.end()
+    second = Search(home)
+    second.until("trial 2  epoch 1")
+    orphans = second.children()
+    second.process.kill()
+    killed = second.process.wait()
+    third = Search(home)
+    code = third.end()
+    second.end()
+    yield {
+        "home": home,
+        "codes": (interrupted, killed, code),
+        "lines": (first.lines, second.lines, third.lines),
+        "orphans": orphans,
+    }
+
+
+def test_ctrl_c_says_that_nothing_is_lost(disturbed):
+    assert disturbed["codes"] == (130, -signal.SIGKILL, 0), disturbed["lines"]
+    words = "".join(disturbed["lines"][0])
+    assert "Interrupted. Nothing finished is lost: the same command goes on with run tiny.\n" in words
+    assert "Traceback" not in words
+
+
+def test_what_was_finished_is_not_trained_again(disturbed):
+    started = [
+        [int(line.split()[1]) for line in lines if re.match(r"trial \d+  started", line)]
+        for lines in disturbed["lines"]
+    ]
+    assert started == [[0, 1], [1, 2], [2, 3]]
+
+
+def test_trainers_of_a_killed_search_end_by_themselves(disturbed):
+    assert disturbed["orphans"]
+    deadline = time.monotonic() + 60
+    while any(map(is_alive, disturbed["orphans"])):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+WALL_CLOCK = {"seconds"}
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    return [{name: cell for name, cell in row.items() if name not in WALL_CLOCK} for row in csv.DictReader(file.open())]
+
+
+def test_equal_seeds_give_equal_results_disturbed_or_not(finished, disturbed):
+    one, other = finished[0] / "runs" / "tiny", disturbed["home"] / "runs" / "tiny"
+    for name in ("results.csv", "front.csv"):
+        assert rows_of(one / name) == rows_of(other / name)
+    documents = [json.loads((run / "front.json").read_text()) for run in (one, other)]
+    assert documents[0] | {"seconds": 0} == documents[1] | {"seconds": 0}
+    for number in range(4):
+        file = f"trials/{number:04d}.safetensors"
+        assert (one / file).read_bytes() == (other / file).read_bytes()
+
+
+def test_seconds_add_up_over_all_starts(disturbed):
+    folder = RunFolder(path=disturbed["home"] / "runs" / "tiny")
+    # The killed start could not add its own.
+    assert folder.facts().seconds > sum(result.seconds for result in folder.results() if result.number in (0, 2, 3))
+
+
+# ---------------------------------------------------------------- exit code 2, and nothing half made
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--set", "train.epoch=3"], ": train.epoch: unknown key; did you mean 'epochs'? Known here: epochs, "),
+        (
+            ["--set", "layers.all.weight_bits=[2, 5]"],
+            ": layers.all.weight_bits.1: must be one of 1, 2, 3, 4, 8, 32; got 5",
+        ),
+        (
+            ["--set", "layers.conv9.weight_bits=4"],
+            ": layers.conv9: unknown layer; did you mean 'conv8'? vgg9 has conv1 .. readout: conv1, conv2,",
+        ),
+        (
+            ["--set", "data.name=fashion-event"],
+            ": data.name: a data set must be one of fashion-events, not 'fashion-event'; "
+            "did you mean 'fashion-events'?",
+        ),
+        (["--set", "model.network=vgg8"], ": model.network: unknown network 'vgg8'; did you mean 'vgg9'? Known: vgg9"),
+        (["--set", "data.train_samples=999999"], "error: data.train_samples: must be 1 to "),
+        (["--set", "trials"], "error: --set trials: must be PATH=VALUE, for example --set train.epochs=3"),
+        (["--device", "cuda"], "--device cuda: this machine has no CUDA device that torch can use; take --device cpu"),
+        (["--device", "gpu"], "--device gpu: must be auto, cpu, cuda or cuda:K with K a device number"),
+        (["--run", "a-file/run"], "a-file/run: cannot make this run's folder: Not a directory; choose another"),
+        (["--run", "a-file"], "runs/a-file"),
+        (
+            ["--run", "./a-file"],
+            "a-file: exists and is no run (it holds no space.yaml); choose another name with --run",
+        ),
+    ],
+)
+def test_what_the_user_must_change(command, tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    (tmp_path / "a-file").write_text("x")
+    if words == ["--run", "a-file"]:
+        (tmp_path / "runs").write_text("not a folder")
+        message = "runs/a-file: cannot make this run's folder: "
+    before = sorted(tmp_path.rglob("*"))
+    answer = command(*SEARCH, *words)
+    assert answer.code == 2
+    assert answer.err.startswith("error: ")
+    assert message in answer.err
+    assert "Traceback" not in answer.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("words", [["--trials", "0"], ["--workers", "x"], ["--no-such-option"], ["no-such-command"]])
+def test_options_out_of_range(command, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    answer = command(*SEARCH, *words)
+    assert answer.code == 2
+    assert answer.err.startswith("Usage: spquant-search")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_space_file_that_is_not_there(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for words in (["--space", "gone.yaml"], ["cost", "--space", "gone.yaml"]):
+        answer = command(*words)
+        assert (answer.code, answer.err) == (
+            2,
+            "error: gone.yaml: cannot read this space file: No such file or directory. Give the path of a YAML file.\n",
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_space_there_is_help_and_exit_code_2(command):
+    answer = command()
+    assert answer.code == 2
+    assert "Usage: spquant-search [OPTIONS] COMMAND" in answer.out
+
+
+def test_a_space_before_a_command(command):
+    answer = command("--space", TINY, "cost")
+    assert (answer.code, answer.err) == (
+        2,
+        "error: --space belongs behind the command: spquant-search cost --space FILE\n",
+    )
+
+
+@pytest.mark.parametrize("words", [["front"], ["report"], ["pick", "--out", "picked"], ["front", "--json"]])
+def test_a_run_that_is_not_there(command, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    answer = command(*words[:1], "gone", *words[1:])
+    assert (answer.code, answer.err) == (
+        2,
+        "error: runs/gone: is no run (it holds no space.yaml). "
+        "Give the name of a folder below runs/, or the path of one.\n",
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def unfinished_run(path: Path, *results: TrialResult) -> RunFolder:
+    folder = RunFolder(path=path)
+    facts = RunFacts(source="tiny", command="", data="", classes=10, validation_samples=1, test_samples=1)
+    open_run(folder, read_space(TINY), facts)
+    for result in results:
+        folder.write_result(result)
+    return folder
+
+
+def test_a_run_without_a_baseline_yet(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    unfinished_run(tmp_path / "runs" / "young")
+    for words in (["front"], ["report"]):
+        answer = command(*words, "young")
+        assert (answer.code, answer.err) == (
+            2,
+            "error: runs/young: the baseline of this run is not trained yet; start its search again\n",
+        )
+    answer = command("pick", "young", "--out", "picked")
+    assert (answer.code, answer.err) == (
+        2,
+        "error: runs/young: no trial of this run is complete yet; start its search again\n",
+    )
+
+
+def test_the_front_of_an_unfinished_run(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    unfinished_run(tmp_path / "runs" / "young", trial(0, 0.9, 100, 50, origin="baseline"))
+    document = json.loads(command("front", "young", "--json").out)
+    assert [member["number"] for member in document["members"]] == [0]
+    assert document["members"][0]["test_accuracy"] is None
+    assert document["trials"]["total"] == 0
+
+
+def test_ctrl_c_before_a_search_has_begun(command, monkeypatch):
+    def interrupts(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(prepare, "prepare", interrupts)
+    assert command("cost", "--space", TINY).code == 130
+    assert command(*SEARCH).code == 130
+
+
+def test_a_bug_is_no_user_error(command, monkeypatch):
+    def fails(*_arguments: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(prepare, "prepare", fails)
+    monkeypatch.setattr(sys, "argv", ["spquant-search", "cost", "--space", str(TINY)])
+    with pytest.raises(ZeroDivisionError):  # of which the interpreter makes a traceback and exit code 1
+        main()
+
+
+# ---------------------------------------------------------------- cost
+
+
+def test_cost_json_keeps_its_contract(command):
+    answer = command("cost", "--space", TINY, "--json")
+    assert (answer.code, answer.err) == (0, "")
+    document = json.loads(answer.out)
+    assert list(document) == ["space", "preset", "time_steps", "layers", "total"]
+    assert (document["space"], document["preset"], document["time_steps"]) == (str(TINY), "snn-bl", 3)
+    for layer in document["layers"]:
+        assert list(layer) == [
+            *("layer", "weights", "neurons", "dense_macs", "weight_bits", "membrane_levels"),
+            *("weight_bytes", "membrane_bytes", "overhead_bytes"),
+        ]
+        assert layer["weight_bytes"] == 4 * layer["weights"]
+        assert layer["membrane_bytes"] == 4 * layer["neurons"]
+    readout = document["layers"][-1]
+    assert (readout["layer"], readout["neurons"], readout["membrane_levels"]) == ("readout", 0, None)
+    total = document["total"]
+    assert list(total) == [
+        *("weight_bytes", "membrane_bytes", "overhead_bytes", "memory_bytes", "paper_total_bytes"),
+        *("dense_macs", "dense_macs_all_steps"),
+    ]
+    for name in ("weight_bytes", "membrane_bytes", "overhead_bytes", "dense_macs"):
+        assert total[name] == sum(layer[name] for layer in document["layers"])
+    assert total["memory_bytes"] == total["weight_bytes"] + total["membrane_bytes"] + total["overhead_bytes"]
+    assert total["dense_macs_all_steps"] == 3 * total["dense_macs"]
+
+
+def test_cost_agrees_with_the_trained_baseline(run_folder, command):
+    overrides = [word for path, value in SMALLER.items() for word in ("--set", f"{path}={value}")]
+    total = json.loads(command("cost", "--space", TINY, "--json", *overrides).out)["total"]
+    baseline = run_folder.results()[0]
+    assert total["memory_bytes"] == baseline.memory_bytes
+    assert total["dense_macs_all_steps"] == baseline.dense_macs == baseline.effective_macs
+
+
+def test_cost_is_a_table_for_people(command):
+    answer = command("cost", "--space", TINY)
+    assert answer.code == 0
+    assert "conv1" in answer.out
+    assert "readout" in answer.out
+
+
+# ---------------------------------------------------------------- small things
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("64KiB", 65536),
+        ("64kib", 65536),
+        ("64 Ki", 65536),
+        ("64K", 64000),
+        ("64KB", 64000),
+        ("1.5MB", 1.5e6),
+        ("60M", 60e6),
+        ("60MFLOPs", 60e6),
+        ("2GiB", 2**31),
+        ("1000", 1000),
+        ("10B", 10),
+        (" 7 ", 7),
+    ],
+)
+def test_quantities(text, value):
+    assert parse_quantity(text, "--max-memory") == value
+
+
+@pytest.mark.parametrize("text", ["", "KiB", "-1K", "1,5M", "64 apples", "1e6", "64KiKi", "nan"])
+def test_words_that_are_no_quantity(text):
+    with pytest.raises(UserError, match=r"^--max-flops .*: must be a number with a unit such as 64KiB, 60M or 1\.5MB$"):
+        parse_quantity(text, "--max-flops")
+
+
+def test_version(command):
+    assert command("--version") == Answer(0, f"spquant-search {cli.__version__}\n", "")
+
+
+HEAVY = ("torch", "optuna", "pydantic", "matplotlib")
+NOTHING_HEAVY = f"""
+import sys
+from spquant_search.cli import main
+sys.argv[0] = "spquant-search"
+try:
+    if len(sys.argv) > 1:
+        main()
+finally:
+    print("heavy:", [name for name in {HEAVY!r} if name in sys.modules])
+"""
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["pick", "--help"], ["--version"]])
+def test_help_needs_nothing_heavy(words):
+    done = subprocess.run([sys.executable, "-c", NOTHING_HEAVY, *words], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("heavy: []\n")
+    if "help" in "".join(words):
+        assert "Usage: spquant-search" in done.stdout
+
+
+def test_help_lists_every_command_and_option(command):
+    text = command("--help").out
+    for word in ("--space", "--run", "--trials", "--minutes", "--workers", "--device", "--seed", "--set"):
+        assert word in text
+    for word in ("cost", "front", "pick", "report"):
+        assert re.search(rf"^  {word} ", text, flags=re.MULTILINE)

@@ -1,0 +1,218 @@
+"""VGG-9's layers, the same on the meta device as in earnest, and the change of a configuration."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from spquant_search.cost import LayerShape
+from spquant_search.errors import SpaceError
+from spquant_search.snn.layers import ReadOut, Spikes, SpikingConv2d, measured, searchable_layers
+from spquant_search.snn.networks import InputShape, build, configure, layer_shapes, spikes_from_frames
+from spquant_search.snn.networks.vgg import Vgg9
+from spquant_search.space import LayerPrecision, ModelSpace, NetworkConfig, NeuronSpace
+
+NAMES = (*(f"conv{index}" for index in range(1, 9)), "readout")
+CAMERA = InputShape(channels=2, height=34, width=34, classes=10)
+
+
+def shapes_of(model: ModelSpace, shape: InputShape) -> tuple[LayerShape, ...]:
+    return layer_shapes(model, shape, source="test.yaml")
+
+
+def table(shapes: tuple[LayerShape, ...]) -> list[tuple[int, int, int, int]]:
+    return [(shape.in_channels, shape.out_channels, shape.positions, shape.neurons) for shape in shapes]
+
+
+def uniform(bits: int, levels: int, *, mass: float = 1.0, skip: float | None = None) -> NetworkConfig:
+    layers = [
+        (
+            name,
+            LayerPrecision(
+                weight_bits=bits,
+                membrane_levels=None if name == "readout" else levels,
+                channel_mass=1.0 if name in ("conv1", "readout") else mass,
+                skip_below=None if name == "readout" else skip,
+            ),
+        )
+        for name in NAMES
+    ]
+    return NetworkConfig(layers=tuple(layers))
+
+
+# The table of layers
+
+
+def test_vgg9_on_a_34x34_camera_by_hand() -> None:
+    # 34 -> 17 -> 8 (the odd row is dropped) -> 4 -> 2; pooling comes before the neurons of conv2, 4, 6 and 8.
+    shapes = shapes_of(ModelSpace(network="vgg9", width=0.125), CAMERA)
+    assert table(shapes) == [
+        (2, 8, 34 * 34, 8 * 34 * 34),
+        (8, 16, 34 * 34, 16 * 17 * 17),
+        (16, 32, 17 * 17, 32 * 17 * 17),
+        (32, 32, 17 * 17, 32 * 8 * 8),
+        (32, 64, 8 * 8, 64 * 8 * 8),
+        (64, 64, 8 * 8, 64 * 4 * 4),
+        (64, 64, 4 * 4, 64 * 4 * 4),
+        (64, 64, 4 * 4, 64 * 2 * 2),
+        (64 * 2 * 2, 10, 1, 0),
+    ]
+    assert tuple(shape.name for shape in shapes) == NAMES
+    assert [shape.kernel_area for shape in shapes] == [9] * 8 + [1]
+    assert [shape.kind for shape in shapes] == ["convolution"] * 8 + ["readout"]
+    assert [shape.can_gate for shape in shapes] == [False, *[True] * 7, False]
+    assert [shape.site.has_membrane for shape in shapes] == [True] * 8 + [False]
+
+
+def test_pooling_after_the_neuron_keeps_four_times_the_neurons_of_the_pooled_layers() -> None:
+    before = shapes_of(ModelSpace(network="vgg9", width=0.125), CAMERA)
+    after = shapes_of(ModelSpace(network="vgg9", width=0.125, pool="after"), CAMERA)
+    assert [shape.neurons for shape in after] == [
+        8 * 34 * 34, 16 * 34 * 34, 32 * 17 * 17, 32 * 17 * 17, 64 * 8 * 8, 64 * 8 * 8, 64 * 4 * 4, 64 * 4 * 4, 0,
+    ]  # fmt: skip
+    assert [shape.dense_macs for shape in after] == [shape.dense_macs for shape in before]
+
+
+def test_the_papers_vgg9() -> None:
+    model = ModelSpace(network="vgg9", pool="after")
+    shapes = shapes_of(model, InputShape(channels=3, height=48, width=48, classes=10))
+    assert [shape.neurons for shape in shapes] == [147456, 294912, 147456, 147456, 73728, 73728, 18432, 18432, 0]
+    assert sum(shape.neurons for shape in shapes) == 921_600
+    assert sum(shape.weights for shape in shapes) == 9_263_808
+
+
+@pytest.mark.parametrize("width", [1 / 64, 0.1, 0.3])
+def test_channels_are_rounded_and_at_least_one(width: float) -> None:
+    shapes = shapes_of(ModelSpace(network="vgg9", width=width / 2), CAMERA)
+    expected = [max(1, round(full * width / 2)) for full in (64, 128, 256, 256, 512, 512, 512, 512)]
+    assert [shape.out_channels for shape in shapes[:-1]] == expected
+
+
+@pytest.mark.parametrize("pool", ["before", "after"])
+def test_shapes_from_the_meta_device_are_those_of_a_real_network(pool: str, plain_neurons: None) -> None:
+    model = ModelSpace(network="vgg9", width=1 / 16, pool="before" if pool == "before" else "after")
+    shape = InputShape(channels=2, height=18, width=35, classes=4)
+    network = build(model, shape, source="test.yaml").eval()
+    seen: dict[str, LayerShape] = {}
+    for name, layer in searchable_layers(network).items():
+        layer.register_forward_pre_hook(
+            lambda module, inputs, name=name: seen.update({name: module.shape(name, inputs[0].values)})
+        )
+    with measured(network) as activities, torch.inference_mode():
+        logits = network(Spikes(values=torch.ones(2, 2, 18, 35), time_steps=2, largest=15))
+    assert logits.shape == (2, 1, 4)
+    assert tuple(seen.values()) == shapes_of(model, shape)
+    for name, layer in searchable_layers(network).items():
+        assert activities[name].total("neuron_steps") == 2 * seen[name].neurons
+        weight = layer.linear.weight if isinstance(layer, ReadOut) else layer.weight
+        assert weight.numel() == seen[name].weights
+
+
+# Wrong requests
+
+
+def test_an_unknown_network_is_named_with_the_known_ones() -> None:
+    with pytest.raises(SpaceError) as error:
+        build(ModelSpace(network="vgg_9"), CAMERA, source="my.yaml")
+    assert str(error.value) == "my.yaml: model.network: unknown network 'vgg_9'; did you mean 'vgg9'? Known: vgg9"
+    with pytest.raises(SpaceError) as error:
+        build(ModelSpace(network="transformer"), CAMERA, source="my.yaml")
+    assert str(error.value) == "my.yaml: model.network: unknown network 'transformer'. Known: vgg9"
+
+
+@pytest.mark.parametrize(("height", "width"), [(15, 64), (64, 15)])
+def test_an_input_that_would_be_pooled_away_is_refused(height: int, width: int) -> None:
+    model = ModelSpace(network="vgg9")
+    with pytest.raises(SpaceError) as error:
+        shapes_of(model, InputShape(channels=2, height=height, width=width, classes=10))
+    assert str(error.value) == (
+        f"test.yaml: model.network: vgg9 halves its input 4 times and needs at least 16x16; got {height}x{width}"
+    )
+
+
+def test_the_smallest_input_is_taken() -> None:
+    shapes = shapes_of(ModelSpace(network="vgg9"), InputShape(channels=2, height=16, width=16, classes=10))
+    assert (shapes[-1].in_channels, shapes[-1].out_channels) == (512, 10)
+
+
+# Configurations
+
+
+def tiny_network(seed: int = 0) -> Vgg9:
+    torch.manual_seed(seed)
+    return Vgg9(in_channels=2, height=16, width=16, classes=3, width_factor=1 / 16, pool="before")
+
+
+def some_input() -> Spikes:
+    values = torch.rand(6, 2, 16, 16, generator=torch.Generator().manual_seed(0)).mul(4).floor()
+    return Spikes(values=values, time_steps=3, largest=15)
+
+
+def identities(network: Vgg9) -> dict[str, tuple[int, int]]:
+    tensors: dict[str, Tensor] = dict(network.named_parameters()) | dict(network.named_buffers())
+    return {name: (id(tensor), tensor.data_ptr()) for name, tensor in tensors.items()}
+
+
+def test_a_configuration_reaches_every_layer() -> None:
+    network = tiny_network()
+    config = uniform(4, 5, mass=0.8, skip=-1.0)
+    configure(network, config, NeuronSpace(leak=0.25, lowest_level={5: -2.0}))
+    for name, layer in searchable_layers(network).items():
+        assert layer.precision == config[name]
+        if isinstance(layer, SpikingConv2d):
+            now = layer.neuron.parameters_now
+            found = [float(value) for value in (now.leak, now.lowest, now.highest, now.grid_step, now.skip_below)]
+            assert found == [0.25, -2.0, 0.0, 0.5, -1.0]
+            assert layer.is_gated == (name != "conv1")
+
+
+def test_configurations_change_between_steps_without_rebuilding_anything(plain_neurons: None) -> None:
+    network, spikes = tiny_network(), some_input()
+    before = identities(network)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+    configs = [uniform(32, 0), uniform(4, 16, mass=0.8, skip=0.0), uniform(1, 3), uniform(2, 5, mass=0.5)]
+    for config in configs:
+        configure(network.train(), config, NeuronSpace())
+        optimizer.zero_grad(set_to_none=True)
+        network(spikes).square().mean().backward()
+        optimizer.step()
+    assert identities(network) == before
+
+
+def test_a_network_that_has_been_reconfigured_is_as_one_built_so(plain_neurons: None) -> None:
+    spikes, wanted = some_input(), uniform(4, 16, mass=0.8)
+    changed, fresh = tiny_network().eval(), tiny_network().eval()
+    configure(changed, uniform(1, 3, skip=0.0), NeuronSpace(leak=0.125))
+    changed(spikes)
+    for network in (changed, fresh):
+        configure(network, wanted, NeuronSpace())
+    assert torch.equal(changed(spikes), fresh(spikes))
+    assert list(fresh.state_dict()) == list(tiny_network().state_dict()), "the same weights fit any configuration"
+
+
+def test_precision_changes_what_the_network_says(plain_neurons: None) -> None:
+    """Guards the tests above: with equal answers for all configurations they would show nothing."""
+    network, spikes = tiny_network().train(), some_input()
+    answers = []
+    for config in (uniform(32, 0), uniform(1, 0), uniform(32, 3), uniform(4, 16, mass=0.5)):
+        configure(network, config, NeuronSpace())
+        answers.append(network(spikes))
+    assert all(not torch.equal(answers[0], other) for other in answers[1:])
+
+
+# The input
+
+
+def test_frames_become_clamped_whole_numbers_with_time_first() -> None:
+    frames = torch.arange(2 * 3 * 2 * 4 * 5, dtype=torch.uint8).reshape(2, 3, 2, 4, 5)
+    spikes = spikes_from_frames(frames, largest=15, dtype=torch.float32)
+    assert spikes.values.shape == (6, 2, 4, 5)
+    assert (spikes.time_steps, spikes.largest, spikes.divisor, spikes.open) == (3, 15, 1, None)
+    for time in range(3):
+        for sample in range(2):
+            expected = [min(value, 15) for value in frames[sample, time].flatten().tolist()]
+            assert spikes.values[time * 2 + sample].flatten().tolist() == expected
+    in_bf16 = spikes_from_frames(frames, largest=15, dtype=torch.bfloat16)
+    assert in_bf16.values.dtype == torch.bfloat16
+    assert torch.equal(in_bf16.values.float(), spikes.values)

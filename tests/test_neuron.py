@@ -1,0 +1,322 @@
+"""The neuron, three times: a scalar one written here from its formulas, one step at a time, all steps at once."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch._dynamo.utils import counters
+
+from spquant_search.snn import neuron
+from spquant_search.snn.neuron import (
+    Neuron,
+    NeuronParameters,
+    compilation_failed,
+    compile_neurons,
+    computed,
+    fire,
+    fire_step_by_step,
+    neuron_parameters,
+)
+from spquant_search.space import MembraneGrid, membrane_grid
+
+# Levels (0: a float membrane), where skipping begins, leak.
+SETTINGS = [
+    (0, None, 0.5),
+    (0, 0.0, 0.25),
+    (2, None, 0.5),
+    (3, None, 0.5),
+    (3, 0.0, 0.5),
+    (4, -1.0, 0.5),
+    (5, None, 0.25),
+    (5, -2.0, 0.5),
+    (16, 0.0, 0.5),
+    (16, None, 0.125),
+    (256, -0.25, 0.5),
+]
+settings = pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: "{}-{}-{}".format(*setting))
+Setting = tuple[int, float | None, float]
+
+
+def grid_of(levels: int) -> MembraneGrid | None:
+    return membrane_grid(levels) if levels else None
+
+
+def parameters(setting: Setting) -> NeuronParameters:
+    levels, skip_below, leak = setting
+    return neuron_parameters(leak=leak, grid=grid_of(levels), skip_below=skip_below)
+
+
+def currents(time: int, neurons: int, seed: int = 0, grain: int = 64) -> Tensor:
+    """Multiples of 1 / grain, so that all sums are exact and ties and potentials on the threshold occur."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(-2 * grain, 2 * grain + 1, (time, neurons), generator=generator) / grain
+
+
+def spikes_and_gradient(run: Callable[[Tensor], Tensor], current: Tensor, by_spike: Tensor) -> tuple[Tensor, Tensor]:
+    leaf = current.clone().requires_grad_()
+    spikes = run(leaf)
+    spikes.backward(by_spike.to(spikes.dtype))
+    assert leaf.grad is not None
+    return spikes.detach(), leaf.grad
+
+
+def fired_all_at_once(setting: Setting) -> Callable[[Tensor], Tensor]:
+    return lambda current: fire(current, parameters(setting))[0]
+
+
+def fired_step_by_step(setting: Setting) -> Callable[[Tensor], Tensor]:
+    return lambda current: fire_step_by_step(current, parameters(setting))
+
+
+# The scalar neuron: plain numbers, forward-mode derivatives
+
+
+@dataclass
+class Scalar:
+    """One neuron's spikes, potentials, computed steps, and the derivatives of every spike by every current."""
+
+    spikes: list[float]
+    potentials: list[float]
+    computed: list[bool]
+    slopes: list[list[float]]  # [spike's time][current's time]
+
+
+def sigmoid(value: float) -> float:
+    return 1 / (1 + math.exp(-value))
+
+
+def scalar_neuron(
+    current: list[float], setting: Setting, rounded: Callable[[float], float] = lambda value: value
+) -> Scalar:
+    levels, skip_below, leak = setting
+    grid = grid_of(levels)
+    stored, by_current = 0.0, [0.0] * len(current)
+    found = Scalar([], [], [], [])
+    for time, value in enumerate(current):
+        taken = skip_below is None or stored >= skip_below
+        potential = rounded(leak * stored + (value if taken else 0.0))
+        by_current = [leak * slope for slope in by_current]
+        by_current[time] += 1.0 if taken else 0.0
+        spike = 1.0 if potential > 1 else 0.0
+        triangle = max(0.0, 1 - abs(potential - 1))
+        found.spikes.append(spike)
+        found.potentials.append(potential)
+        found.computed.append(taken)
+        found.slopes.append([triangle * slope for slope in by_current])
+        # d((1 - s) u) = (1 - s) du - u ds: the reset is not detached.
+        by_current = [((1 - spike) - potential * triangle) * slope for slope in by_current]
+        stored = (1 - spike) * potential
+        if grid is not None:
+            slope = sigmoid(2 * (stored - grid.lowest)) - sigmoid(2 * (stored - grid.highest))
+            by_current = [slope * value for value in by_current]
+            stored = min(grid.values, key=lambda level: (abs(level - stored), abs(level)))
+    return found
+
+
+def scalar_spikes_and_gradient(current: Tensor, setting: Setting, by_spike: Tensor, **options: Any) -> Any:
+    """As :func:`spikes_and_gradient`, with the potentials and which steps were computed besides."""
+    neurons = [scalar_neuron(column.tolist(), setting, **options) for column in current.T]
+    spikes = torch.tensor([one.spikes for one in neurons]).T
+    potentials = torch.tensor([one.potentials for one in neurons]).T
+    taken = torch.tensor([one.computed for one in neurons]).T
+    slopes = torch.tensor([one.slopes for one in neurons])
+    return spikes, potentials, taken, torch.einsum("nsc,sn->cn", slopes, by_spike)
+
+
+@settings
+def test_all_implementations_agree(setting: Setting, plain_neurons: None) -> None:
+    current = currents(6, 300)
+    by_spike = torch.randn(current.shape, generator=torch.Generator().manual_seed(1))
+    spikes, potentials, taken, gradient = scalar_spikes_and_gradient(current, setting, by_spike)
+    assert 0.05 < spikes.mean() < 0.95
+    assert (potentials == 1.0).any(), "a potential on the threshold is wanted: it must not spike"
+    for run in (fired_all_at_once(setting), fired_step_by_step(setting)):
+        found, found_gradient = spikes_and_gradient(run, current, by_spike)
+        assert torch.equal(found, spikes)
+        torch.testing.assert_close(found_gradient, gradient, rtol=1e-5, atol=1e-5)
+    assert torch.equal(fire(current, parameters(setting))[1], potentials)
+    assert torch.equal(computed(potentials, parameters(setting)), taken)
+
+
+def test_a_hand_worked_neuron(plain_neurons: None) -> None:
+    current = torch.tensor([[1.0], [0.75], [-1.5], [3.0], [0.25], [1.0]])
+    # u: 1 (no spike: not above 1), kept as 1; .5 + .75 spikes; -1.5 is a tie between -1 and -2: -1, the lowest;
+    # -.5 + 3 spikes; .25 is stored as 0; 1 again.
+    spikes, potentials = fire(current, parameters((3, None, 0.5)))
+    assert potentials.flatten().tolist() == [1.0, 1.25, -1.5, 2.5, 0.25, 1.0]
+    assert spikes.flatten().tolist() == [0.0, 1.0, 0.0, 1.0, 0.0, 0.0]
+
+
+def test_a_hand_worked_gradient(plain_neurons: None) -> None:
+    # Float membrane, two steps, u = 0.75 then 0.875; only the second spike is asked about: triangle .875.
+    # By the first current: .875 * .5 * (1 - .75 * .75) with triangle(.75) = .75.
+    current = torch.tensor([[0.75], [0.5]])
+    _, gradient = spikes_and_gradient(fired_all_at_once((0, None, 0.5)), current, torch.tensor([[0.0], [1.0]]))
+    assert gradient.flatten().tolist() == [0.875 * 0.5 * (1 - 0.75 * 0.75), 0.875]
+
+
+def test_skipped_neurons_take_no_current_and_leak_back(plain_neurons: None) -> None:
+    current = torch.tensor([[-1.0], [9.0], [9.0]])
+    setting = (3, 0.0, 0.5)
+    # -1 is below the cut: step 1 is skipped, leaks to -.5, a tie, stored as 0; step 2 is computed.
+    spikes, potentials = fire(current, parameters(setting))
+    assert potentials.flatten().tolist() == [-1.0, -0.5, 9.0]
+    assert spikes.flatten().tolist() == [0.0, 0.0, 1.0]
+    assert computed(potentials, parameters(setting)).flatten().tolist() == [True, False, True]
+    _, gradient = spikes_and_gradient(fired_all_at_once(setting), current, torch.ones(3, 1))
+    assert gradient[1].item() == 0.0
+
+
+def test_without_a_cut_every_step_is_computed(plain_neurons: None) -> None:
+    p = parameters((3, None, 0.5))
+    assert computed(fire(currents(4, 50), p)[1], p).all()
+
+
+# The reference's derivatives against finite differences
+
+
+def test_the_reference_differentiates_its_smooth_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With spike and quantizer replaced by the integrals of their surrogates, the gradient must be the true one."""
+
+    def smooth_spike(ctx: Any, potential: Tensor) -> Tensor:
+        ctx.save_for_backward(potential)
+        x = (potential - 1.0).clamp(-1.0, 1.0)
+        return 0.5 + x - x * x.abs() / 2
+
+    def smooth_levels(ctx: Any, potential: Tensor, p: NeuronParameters) -> Tensor:
+        ctx.save_for_backward(potential)
+        ctx.parameters = p
+        integral = torch.nn.functional.softplus
+        rise = integral(2 * (potential - p.lowest)) - integral(2 * (potential - p.highest))
+        return rise / 2 + p.lowest
+
+    monkeypatch.setattr(neuron._Spike, "forward", staticmethod(smooth_spike))
+    monkeypatch.setattr(neuron._Quantize, "forward", staticmethod(smooth_levels))
+    current = currents(4, 5, seed=3, grain=7).double().requires_grad_()
+    for levels in (0, 3, 16):
+        p = NeuronParameters(*(value.double() for value in parameters((levels, None, 0.5))))
+        p = p._replace(is_float=p.is_float.bool())
+        assert torch.autograd.gradcheck(lambda leaf, p=p: fire_step_by_step(leaf, p), current, atol=1e-6)
+
+
+# bf16
+
+
+@pytest.mark.parametrize("setting", [(0, None, 0.5), (3, 0.0, 0.5), (16, None, 0.5)])
+def test_in_bf16_the_backward_pass_decides_as_the_forward_pass_did(setting: Setting, plain_neurons: None) -> None:
+    def rounded(value: float) -> float:
+        return torch.tensor(value).bfloat16().item()
+
+    current = torch.randn(5, 400, generator=torch.Generator().manual_seed(2)).bfloat16() * 2
+    by_spike = torch.randn(current.shape, generator=torch.Generator().manual_seed(3)).bfloat16()
+    spikes, potentials, taken, gradient = scalar_spikes_and_gradient(
+        current.float(), setting, by_spike.float(), rounded=rounded
+    )
+    p = parameters(setting)
+    found_spikes, found_potentials = fire(current, p)
+    assert found_spikes.dtype == found_potentials.dtype == torch.bfloat16
+    assert torch.equal(found_spikes.float(), spikes)
+    assert torch.equal(found_potentials.float(), potentials)
+    assert torch.equal(computed(found_potentials, p), taken)
+    _, found = spikes_and_gradient(fired_all_at_once(setting), current, by_spike)
+    assert found.dtype == torch.bfloat16
+    # One rounding of each result; a single other decision would be off by far more.
+    torch.testing.assert_close(found.float(), gradient, rtol=2**-8, atol=1e-6)
+
+
+# Modules and devices
+
+
+def test_a_module_takes_a_new_precision_in_the_same_buffers(plain_neurons: None) -> None:
+    module = Neuron()
+    buffers = {name: buffer.data_ptr() for name, buffer in module.named_buffers()}
+    current = currents(4, 100)
+    for levels, skip_below, leak in SETTINGS:
+        module.configure(leak=leak, grid=grid_of(levels), skip_below=skip_below)
+        assert module.skips == (skip_below is not None)
+        assert torch.equal(module(current)[0], fire(current, parameters((levels, skip_below, leak)))[0])
+    assert {name: buffer.data_ptr() for name, buffer in module.named_buffers()} == buffers
+    assert module.state_dict() == {}, "precision belongs to the configuration, not to the weights"
+
+
+def test_neurons_run_on_the_meta_device() -> None:
+    with torch.device("meta"):
+        spikes, potentials = Neuron()(torch.empty(3, 10))
+    assert spikes.shape == potentials.shape == (3, 10)
+    assert spikes.is_meta
+
+
+def test_a_potential_that_is_not_a_number_stays_visible(plain_neurons: None) -> None:
+    current = torch.tensor([[math.nan], [0.5]])
+    _, potentials = fire(current, parameters((3, None, 0.5)))
+    assert potentials.isnan().all()
+
+
+# Compilation
+
+
+@pytest.fixture(scope="session")
+def compiled() -> Callable[[Setting, Tensor], tuple[Tensor, Tensor]]:
+    """Fires compiled: spikes and gradient by all ones. Compiled once, by the first call."""
+
+    def run(setting: Setting, current: Tensor) -> tuple[Tensor, Tensor]:
+        return spikes_and_gradient(fired_all_at_once(setting), current, torch.ones_like(current))
+
+    compile_neurons(True)
+    with warnings.catch_warnings():
+        # The compiler's own deprecations; a failure of ours would show in compilation_failed.
+        warnings.simplefilter("ignore")
+        run((3, None, 0.5), currents(4, 96))
+    return run
+
+
+def graphs() -> int:
+    return int(counters["stats"]["unique_graphs"])
+
+
+def test_compiled_neurons_are_the_plain_ones_and_are_compiled_once(
+    compiled: Callable[[Setting, Tensor], tuple[Tensor, Tensor]],
+) -> None:
+    before = graphs()
+    assert before >= 2, "forward and backward"
+    for number, setting in enumerate(SETTINGS):
+        current = currents(4, 64 * (number + 2) + number, seed=number)  # every layer and batch has its own size
+        spikes, gradient = compiled(setting, current)
+        compile_neurons(False)
+        expected, expected_gradient = spikes_and_gradient(fired_all_at_once(setting), current, torch.ones_like(current))
+        compile_neurons(True)
+        assert torch.equal(spikes, expected)
+        torch.testing.assert_close(gradient, expected_gradient, rtol=1e-5, atol=1e-5)
+    assert graphs() == before, "a change of precision or size is a change of data"
+    assert not counters["graph_break"]
+    assert not compilation_failed()
+
+
+def test_a_failing_compiler_is_said_once_and_then_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def broken(function: Any, **_options: Any) -> Any:
+        calls.append(function)
+        raise RuntimeError("no C++ compiler found\nand a long story")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    monkeypatch.setattr(neuron, "_compiled_forward", neuron._Compiled(neuron._forward))
+    monkeypatch.setattr(neuron, "_compiled_backward", neuron._Compiled(neuron._backward))
+    monkeypatch.setattr(neuron._Compiled, "failed", False)
+    setting, current = (3, None, 0.5), currents(4, 50)
+    with pytest.warns(UserWarning, match="^neurons run uncompiled, 2 to 3 times slower: no C\\+\\+ compiler found$"):
+        spikes, gradient = spikes_and_gradient(fired_all_at_once(setting), current, torch.ones_like(current))
+    again, _ = spikes_and_gradient(fired_all_at_once(setting), current, torch.ones_like(current))
+    assert len(calls) == 1
+    assert compilation_failed()
+    expected, expected_gradient = spikes_and_gradient(fired_step_by_step(setting), current, torch.ones_like(current))
+    assert torch.equal(spikes, expected)
+    assert torch.equal(again, expected)
+    torch.testing.assert_close(gradient, expected_gradient)

@@ -1,0 +1,210 @@
+"""The front against its definition and Optuna's; the hypervolume against Optuna's and by hand."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from dataclasses import replace
+
+import numpy as np
+import optuna
+import pytest
+from examples import epoch, trial
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna._hypervolume import compute_hypervolume
+
+from spquant_search import pareto
+from spquant_search.pareto import Budget, ReferencePoint
+from spquant_search.results import Outcome, TrialResult
+
+CORNER = ReferencePoint(accuracy=0.1, memory_bytes=100.0, effective_macs=200.0)
+# Few values an axis, so that ties and equal points are common.
+POINTS = st.lists(
+    st.tuples(st.integers(0, 5).map(lambda n: n / 5), st.integers(1, 5), st.integers(1, 5)), min_size=1, max_size=12
+)
+
+
+def results_of(points) -> list[TrialResult]:
+    return [trial(number, *point) for number, point in enumerate(points)]
+
+
+def dominates(one, other) -> bool:
+    """Word for word: no worse anywhere, better somewhere."""
+    no_worse = one[0] >= other[0] and one[1] <= other[1] and one[2] <= other[2]
+    return no_worse and tuple(one) != tuple(other)
+
+
+# ---------------------------------------------------------------- front
+
+
+@given(points=POINTS)
+def test_front_is_the_definition(points):
+    kept = pareto.non_dominated(np.array(points, float))
+    assert kept.tolist() == [not any(dominates(other, point) for other in points) for point in points]
+
+
+@settings(max_examples=15, deadline=None)
+@given(points=POINTS)
+def test_front_is_optunas(points):
+    study = optuna.create_study(directions=["maximize", "minimize", "minimize"])
+    for point in points:
+        study.add_trial(optuna.trial.create_trial(values=list(map(float, point))))
+    kept = pareto.non_dominated(np.array(points, float))
+    assert np.flatnonzero(kept).tolist() == [found.number for found in study.best_trials]
+
+
+@given(points=POINTS, seed=st.integers(0, 100))
+def test_front_does_not_depend_on_the_order(points, seed):
+    results = results_of(points)
+    shuffled = random.Random(seed).sample(results, len(results))
+    assert pareto.front(shuffled) == pareto.front(results)
+
+
+def test_front_by_hand_smallest_memory_first():
+    results = [
+        trial(1, 0.8, 10, 5),
+        trial(2, 0.9, 20, 5),
+        trial(3, 0.8, 10, 6),  # trial 1, more operations
+        trial(4, 0.7, 10, 4),
+        trial(5, 0.9, 20, 5),  # trial 2 again
+        trial(6, 0.9, 21, 5),
+    ]
+    assert [member.number for member in pareto.front(results)] == [4, 1, 2, 5]
+
+
+def test_only_measured_completed_trials_can_be_members():
+    good = trial(1, 0.5, 50, 50)
+    others = [
+        trial(n, 0.9, 1, 1, outcome=outcome) for n, outcome in enumerate(Outcome, 2) if outcome != Outcome.COMPLETE
+    ]
+    unmeasured = trial(10, epochs=0)
+    not_a_number = replace(trial(11, 0.9, 1, 1), epochs=(epoch(1, math.nan, 1.0),))
+    no_macs = replace(trial(12, 0.9, 1, 1), epochs=(epoch(1, 0.9, math.nan),))
+    assert pareto.front([*others, unmeasured, not_a_number, no_macs, good]) == (good,)
+
+
+def test_an_empty_front():
+    assert pareto.front([]) == ()
+    assert pareto.hypervolume(pareto.objectives([]), CORNER) == 0.0
+
+
+# ---------------------------------------------------------------- hypervolume
+
+
+def test_hypervolume_by_hand():
+    # One box: (0.6 - 0.1) x (1 - 0.25) x (1 - 0.5).
+    one = [0.6, 25.0, 100.0]
+    assert pareto.hypervolume(np.array([one]), CORNER) == pytest.approx(0.1875)
+    # Another 0.8 high over (1 - 0.5) x (1 - 0.75), of which 0.5 x 0.125 are in the first: inclusion, exclusion.
+    two = [0.9, 50.0, 150.0]
+    assert pareto.hypervolume(np.array([one, two]), CORNER) == pytest.approx(0.1875 + 0.8 * 0.125 - 0.5 * 0.125)
+
+
+def test_the_largest_hypervolume_is_one_less_chance():
+    assert pareto.hypervolume(np.array([[1.0, 0.0, 0.0]]), CORNER) == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("outside", [[0.1, 1.0, 1.0], [0.05, 1.0, 1.0], [0.9, 100.0, 1.0], [0.9, 1.0, 201.0]])
+def test_points_outside_the_reference_add_nothing(outside):
+    inside = [0.5, 50.0, 50.0]
+    assert pareto.hypervolume(np.array([outside]), CORNER) == 0.0
+    expected = pareto.hypervolume(np.array([inside]), CORNER)
+    assert pareto.hypervolume(np.array([outside, inside]), CORNER) == expected
+
+
+UNIT = st.floats(0, 1, width=32)
+
+
+@settings(max_examples=60, deadline=None)
+@given(points=st.lists(st.tuples(UNIT, UNIT, UNIT), min_size=1, max_size=8))
+def test_hypervolume_is_optunas(points):
+    scale = np.array([1.0, CORNER.memory_bytes, CORNER.effective_macs])
+    ours = pareto.hypervolume(np.array(points) * scale, CORNER)
+    inside = [p for p in points if p[0] > 0.1 and p[1] < 1 and p[2] < 1]
+    theirs = (
+        compute_hypervolume(np.reshape(inside, (-1, 3)) * [-1, 1, 1], np.array([-0.1, 1.0, 1.0])) if inside else 0.0
+    )
+    assert ours == pytest.approx(theirs, abs=1e-9)
+    # And by inclusion and exclusion over all subsets of the boxes.
+    total = 0.0
+    for count in range(1, len(inside) + 1):
+        for boxes in itertools.combinations(inside, count):
+            height = min(box[0] for box in boxes) - 0.1
+            total -= (-1) ** count * height * (1 - max(b[1] for b in boxes)) * (1 - max(b[2] for b in boxes))
+    assert ours == pytest.approx(total, abs=1e-9)
+
+
+def test_reference_point_is_chance_and_the_baseline():
+    point = pareto.reference_point(trial(0, 0.9, 100, 50, origin="baseline"), classes=10)
+    assert point.as_dict() == {"accuracy": 0.1, "memory_bytes": 102_400.0, "effective_macs": 50e6}
+    assert list(point.as_dict()) == list(pareto.OBJECTIVES)
+
+
+# ---------------------------------------------------------------- choice
+
+MEMBERS = pareto.front([trial(1, 0.6, 10, 10), trial(2, 0.85, 20, 20), trial(3, 0.9, 100, 100), trial(4, 0.7, 90, 9)])
+
+
+def test_knee_is_nearest_to_the_ideal_corner_of_the_members_own_range():
+    # Scaled distances squared: 1: 1; 2: 0.028 + 0.012 + 0.015; 3: 2; 4: 0.444 + 0.790 + 0.
+    assert pareto.knee(MEMBERS).number == 2
+    assert pareto.knee(MEMBERS[:1]) is MEMBERS[0]
+    assert pareto.knee([trial(8, 0.5, 10, 10), trial(9, 0.5, 10, 10)]).number == 8
+
+
+def test_knee_ties_go_to_less_memory():
+    members = pareto.front([trial(1, 0.9, 20, 10), trial(2, 0.8, 10, 10)])
+    assert pareto.knee(members).number == 2
+
+
+@pytest.mark.parametrize(
+    ("budget", "number"),
+    [
+        (Budget(), 3),
+        (Budget(max_memory_bytes=100 * 1024), 3),
+        (Budget(max_memory_bytes=100 * 1024 - 1), 2),
+        (Budget(max_effective_flops=40e6), 2),  # FLOPs are two a MAC
+        (Budget(max_effective_flops=40e6 - 1), 4),
+        (Budget(max_effective_flops=19e6), 4),
+        (Budget(min_accuracy=0.9), 3),
+        (Budget(max_memory_bytes=20 * 1024, min_accuracy=0.8, max_effective_flops=50e6), 2),
+        (Budget(max_memory_bytes=9 * 1024), None),
+        (Budget(min_accuracy=0.91), None),
+        (Budget(min_accuracy=0.9, max_memory_bytes=20 * 1024), None),
+    ],
+)
+def test_pick_takes_the_most_accurate_within_the_budget(budget, number):
+    picked = pareto.pick(MEMBERS, budget)
+    assert (picked.number if picked else None) == number
+
+
+def test_pick_at_the_knee_looks_at_fitting_members_only():
+    assert pareto.pick(MEMBERS, Budget(), at_knee=True).number == 2
+    assert pareto.pick(MEMBERS, Budget(max_effective_flops=20e6), at_knee=True).number in (1, 4)
+    assert pareto.pick(MEMBERS, Budget(max_memory_bytes=1), at_knee=True) is None
+
+
+def test_pick_ties_go_to_less_memory_then_fewer_operations():
+    assert pareto.pick([trial(1, 0.8, 11, 1), trial(2, 0.8, 10, 9)], Budget()).number == 2
+    assert pareto.pick([trial(1, 0.8, 10, 9), trial(2, 0.8, 10, 8)], Budget()).number == 2
+
+
+def test_excess_is_the_share_of_each_bound_that_is_missed():
+    member = trial(1, 0.6, 15, 30)
+    budget = Budget(max_memory_bytes=10 * 1024, min_accuracy=0.8, max_effective_flops=100e6)
+    assert budget.excess(member) == pytest.approx({"--max-memory": 0.5, "--min-accuracy": 0.25})
+    assert Budget(min_accuracy=1.0).excess(member) == pytest.approx({"--min-accuracy": 0.4})
+    assert Budget(min_accuracy=0.0).excess(member) == {}
+    assert Budget().excess(member) == {}
+
+
+def test_member_as_json():
+    member = pareto.member_dict(trial(2, 0.5, 10, 12.5), test_accuracy=0.25)
+    assert member["accuracy"] == 0.5
+    assert member["accuracy_split"] == "validation"
+    assert member["test_accuracy"] == 0.25
+    assert member["effective_flops"] == 2 * member["effective_macs"] == 25e6
+    assert member["memory_bytes"] == member["weight_bytes"] + member["membrane_bytes"] + member["overhead_bytes"]
+    assert set(member["config"]["conv1"]) == {"weight_bits", "membrane_levels", "channel_mass", "skip_below"}

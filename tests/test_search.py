@@ -1,0 +1,590 @@
+"""The coordinator, with trainers that replay learning curves: what is trained, stopped, resumed and tested."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from examples import epoch
+from optuna.trial import TrialState
+
+from spquant_search import search, workers
+from spquant_search.errors import UserError
+from spquant_search.events import SearchPlan
+from spquant_search.pareto import front
+from spquant_search.prepare import Prepared, prepare
+from spquant_search.results import EpochMetrics, Outcome, TrialResult
+from spquant_search.runfolder import RunFacts, RunFolder, open_run
+from spquant_search.search import Limits, run_search
+from spquant_search.study import Study, trial_seed
+from spquant_search.trial import Task
+from spquant_search.workers import Epoch, Failed, Message, Note, Setup, TestTask, Trained, Trainer
+
+TINY = Path(__file__).parents[1] / "spaces" / "tiny.yaml"
+FACTS = RunFacts(source="tiny", command="", data="", classes=10, validation_samples=1, test_samples=1)
+Play = Generator[Message, str | None, None]
+
+
+class Killed(BaseException):
+    """The process ends here, as far as the search can tell."""
+
+
+class Watching:
+    """A watcher that remembers."""
+
+    def __init__(self) -> None:
+        self.begun: list[int] = []
+        self.ended: list[int] = []
+        self.warnings: list[str] = []
+        self.stages: list[tuple[str, int, int]] = []
+
+    def plan(self, plan: SearchPlan) -> None: ...
+
+    def stage(self, text: str, done: int = 0, total: int = 0) -> None:
+        self.stages.append((text, done, total))
+
+    def started(self, task: TrialResult, epochs: int) -> None:
+        self.begun.append(task.number)
+
+    def epoch(self, number: int, metrics: EpochMetrics) -> None: ...
+
+    def finished(self, result: TrialResult) -> None:
+        self.ended.append(result.number)
+
+    def warning(self, text: str) -> None:
+        self.warnings.append(text)
+
+    def close(self) -> None: ...
+
+
+def accuracy_of(task: Task) -> float:
+    """Made from the configuration, so that it does not depend on what was trained before."""
+    bits = [min(layer.weight_bits, 8) for _, layer in task.result.config.layers]
+    return 0.3 + 0.05 * sum(bits) / len(bits) + 0.1 * task.result.config["conv2"].channel_mass
+
+
+def trains(task: Task, accuracies: list[float] | None = None) -> Play:
+    """A trainer that goes through its epochs until it is told to stop."""
+    result, count = task.result, task.schedule.epochs
+    for index, accuracy in enumerate(accuracies or [accuracy_of(task)] * count, 1):
+        metrics = epoch(index, accuracy, 1e6 * result.config["conv2"].channel_mass)
+        result = replace(result, epochs=(*result.epochs, metrics))
+        reason = yield Epoch(metrics=metrics)
+        if reason is not None:
+            yield Trained(result=replace(result, outcome=Outcome.STOPPED, reason=reason))
+            return
+    task.weights_file.write_bytes(b"weights")
+    yield Trained(result=replace(result, outcome=Outcome.COMPLETE, reason=Outcome.COMPLETE.value))
+
+
+def measures(task: TestTask) -> Play:
+    assert task.weights_file.is_file()
+    yield workers.Tested(number=task.number, accuracy=0.01 * task.number)
+
+
+class Lab:
+    """All trainers of a search, what they were given, and how single trials shall go."""
+
+    def __init__(self, folder: Path, *overrides: str) -> None:
+        self.prepared: Prepared = prepare(TINY, overrides)
+        self.folder = RunFolder(path=folder)
+        open_run(self.folder, self.prepared.space.file, FACTS)
+        self.trainers: list[FakeTrainer] = []
+        self.tasks: list[Task] = []
+        self.tested: list[int] = []
+        self.plays: dict[int, Callable[[Task], Play]] = {}
+        self.test_plays: dict[int, Callable[[TestTask], Play]] = {}
+        self.most_busy = 0
+        self.watching = Watching()
+
+    def make_trainer(self, _setup: Setup) -> FakeTrainer:
+        self.trainers.append(FakeTrainer(self))
+        return self.trainers[-1]
+
+    def ready(self, trainers: list[FakeTrainer], *, timeout: float | None) -> list[FakeTrainer]:
+        assert trainers
+        assert timeout is None
+        self.most_busy = max(self.most_busy, len(trainers))
+        return trainers[-1:]  # the one that began last, so that trials do not end in their order
+
+    def run(self, trials: int, *, deadline: float | None = None) -> tuple[TrialResult, ...]:
+        setup = Setup(space=self.prepared.space.file, device="cpu", cache=Path("unused"))
+        limits = Limits(trials=trials, deadline=deadline)
+        return run_search(self.prepared, self.folder, setup=setup, limits=limits, watcher=self.watching)
+
+    def study(self) -> Study:
+        return Study(self.folder.study_file, self.prepared.space)
+
+    def states(self) -> list[str]:
+        return [trial.state.name for trial in self.study().optuna_study.trials]
+
+    @property
+    def trained(self) -> list[int]:
+        return [task.result.number for task in self.tasks]
+
+
+class FakeTrainer:
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.task: Task | TestTask | None = None
+        self.closed = False
+        self._play: Play | None = None
+        self._answer: str | None = None
+
+    def give(self, task: Task | TestTask) -> None:
+        assert self.task is None
+        assert not self.closed
+        self.task = task
+        if isinstance(task, TestTask):
+            self.lab.tested.append(task.number)
+            self._play = self.lab.test_plays.get(task.number, measures)(task)
+        else:
+            self.lab.tasks.append(task)
+            self._play = self.lab.plays.get(task.result.number, trains)(task)
+
+    def answer(self, stop_because: str | None) -> None:
+        self._answer = stop_because
+
+    def receive(self) -> Message:
+        assert self._play is not None
+        answer, self._answer = self._answer, None
+        return self._play.send(answer)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def new_lab(tmp_path, monkeypatch):
+    def make(*overrides: str, name: str = "run") -> Lab:
+        lab = Lab(tmp_path / name, *overrides)
+        monkeypatch.setattr(search, "Trainer", lab.make_trainer)
+        monkeypatch.setattr(search, "ready", lab.ready)
+        return lab
+
+    return make
+
+
+NO_STOPPING = "search.stopping.enabled=false"
+ONE = "search.workers=1"
+# Two configurations: conv1 with 2 or 4 bits, all else fixed.
+TWO_CONFIGURATIONS = (
+    "layers={all: {weight_bits: 4, membrane_levels: 3}, conv1: {weight_bits: [2, 4]}}",
+    "search.references=[]",
+    "search.sampler=random",
+)
+
+
+def plain(result: TrialResult) -> TrialResult:
+    return replace(result, seconds=0.0)
+
+
+# ---------------------------------------------------------------- the whole
+
+
+def test_baseline_alone_then_references_then_proposals(new_lab):
+    lab = new_lab(NO_STOPPING)
+    results = lab.run(6)
+    assert [result.number for result in results] == list(range(7))
+    assert [result.origin for result in results] == ["baseline", "reference", "reference", *["tpe"] * 4]
+    assert all(result.outcome is Outcome.COMPLETE for result in results)
+    assert lab.folder.results() == results
+    assert lab.watching.begun[0] == lab.watching.ended[0] == 0
+    assert sorted(lab.watching.ended) == list(range(7))
+    assert lab.most_busy == 2
+    assert lab.states() == ["COMPLETE"] * 7
+    assert all(trainer.closed for trainer in lab.trainers)
+
+
+def test_tasks_say_all_that_a_trainer_needs(new_lab):
+    lab = new_lab(NO_STOPPING, "search.seed=5", "train.epochs=3", "train.baseline_epochs=4")
+    lab.run(2)
+    baseline, candidate, _ = lab.tasks
+    recipe = lab.prepared.space.file.train
+    assert baseline.initial_weights is None
+    assert (baseline.schedule.epochs, baseline.schedule.learning_rate) == (4, recipe.baseline_learning_rate)
+    assert baseline.weights_file == lab.folder.weights_file(0)
+    assert candidate.initial_weights == lab.folder.weights_file(0)
+    assert (candidate.schedule.epochs, candidate.schedule.learning_rate) == (3, recipe.learning_rate)
+    assert candidate.weights_file == lab.folder.weights_file(1)
+    assert [task.result.seed for task in lab.tasks] == [trial_seed(5, number) for number in range(3)]
+    # Costs are known before any training.
+    assert candidate.result.memory_bytes > 0
+    assert candidate.result.dense_macs == baseline.result.dense_macs > 0
+    assert candidate.result.epochs == ()
+
+
+def test_dashboard_attributes_are_told(new_lab):
+    lab = new_lab(NO_STOPPING)
+    lab.run(2)
+    told = lab.study().optuna_study.trials[1].user_attrs
+    assert told["origin"] == "reference"
+    assert told["memory_reduction"] > 1
+    assert told["outcome"] == "trained to its last epoch"
+
+
+# ---------------------------------------------------------------- stopping early
+
+HASTY = "search.stopping={min_peers: 2, margin: 0.01}"
+
+
+def test_a_hopeless_candidate_is_stopped_and_the_better_trial_named(new_lab):
+    lab = new_lab(HASTY, ONE, "search.sampler=random", "layers.all.channel_mass=1")
+    lab.plays[3] = lambda task: trains(task, [0.01, 0.9])
+    results = lab.run(3)
+    stopped = results[3]
+    assert stopped.outcome is Outcome.STOPPED
+    assert len(stopped.epochs) == 1
+    assert stopped.reason.startswith("after epoch 1 trial ")
+    named = results[int(stopped.reason.partition("trial ")[2].split()[0])]
+    assert named.memory_bytes <= stopped.memory_bytes
+    assert named.accuracy > 0.01
+    assert lab.states()[3] == "PRUNED"
+    assert not lab.folder.weights_file(3).exists()
+    assert 3 not in lab.tested
+
+
+def test_the_same_candidate_goes_on_where_stopping_is_off(new_lab):
+    lab = new_lab(NO_STOPPING, ONE, "search.sampler=random", "layers.all.channel_mass=1")
+    lab.plays[3] = lambda task: trains(task, [0.01, 0.9])
+    assert lab.run(3)[3].outcome is Outcome.COMPLETE
+
+
+def test_baseline_and_references_are_never_stopped(new_lab):
+    lab = new_lab(
+        "search.stopping={min_peers: 1, margin: 0}",
+        ONE,
+        "search.references=[{weight_bits: 2, membrane_levels: 3}, {weight_bits: 4, membrane_levels: 3}]",
+    )
+    lab.plays[0] = lambda task: trains(task, [0.0] * task.schedule.epochs)
+    lab.plays[2] = lambda task: trains(task, [0.0, 0.0])  # larger and worse than reference 1
+    results = lab.run(2)
+    assert [result.outcome for result in results] == [Outcome.COMPLETE] * 3
+
+
+def test_the_last_epoch_is_paid_for_already(new_lab):
+    lab = new_lab(HASTY, ONE, "search.sampler=random", "layers.all.channel_mass=1")
+    lab.plays[3] = lambda task: trains(task, [0.9, 0.01])
+    assert lab.run(3)[3].outcome is Outcome.COMPLETE
+
+
+# ---------------------------------------------------------------- duplicates and small spaces
+
+
+def test_a_duplicate_is_recorded_and_not_trained_and_does_not_count(new_lab):
+    twice = "search.references=[{weight_bits: 4, membrane_levels: 3}, {weight_bits: 4, membrane_levels: 3}]"
+    lab = new_lab(NO_STOPPING, ONE, twice)
+    results = lab.run(2)
+    assert [result.outcome.name for result in results] == ["COMPLETE", "COMPLETE", "DUPLICATE", "COMPLETE"]
+    assert results[2].reason == "same configuration as trial 1"
+    assert results[2].config == results[1].config
+    assert results[2].memory_bytes == results[1].memory_bytes
+    assert results[2].epochs == ()
+    assert lab.trained == [0, 1, 3]
+    assert lab.states()[2] == "PRUNED"
+    assert lab.folder.result(2) == results[2]
+
+
+@pytest.mark.parametrize("count", ["1", "3"])
+def test_an_exhausted_space_ends_the_search(new_lab, count):
+    lab = new_lab(*TWO_CONFIGURATIONS, f"search.workers={count}")
+    results = lab.run(50)
+    assert sum(result.outcome is Outcome.COMPLETE for result in results) == 3
+    assert lab.run(50) == results
+
+
+def test_a_space_of_the_float_network_alone_ends_too(new_lab):
+    lab = new_lab("layers={all: {weight_bits: 32}}", "search.references=[]", ONE)
+    results = lab.run(5)
+    assert {result.outcome for result in results[1:]} == {Outcome.DUPLICATE}
+    assert lab.trained == [0]
+
+
+def test_a_duplicate_of_a_trial_in_work_is_seen(new_lab):
+    lab = new_lab(
+        NO_STOPPING, "search.references=[{weight_bits: 4, membrane_levels: 3}, {weight_bits: 4, membrane_levels: 3}]"
+    )
+    results = lab.run(2)
+    assert results[2].outcome is Outcome.DUPLICATE
+    assert results[2].reason == "same configuration as trial 1"
+
+
+# ---------------------------------------------------------------- failures
+
+
+def test_an_error_in_a_trial_is_kept_and_the_search_goes_on(new_lab):
+    def fails(task: Task) -> Play:
+        yield Epoch(metrics=epoch(1, 0.5, 1e6))
+        yield Failed(reason="RuntimeError: out of memory", detail="Traceback ...\nRuntimeError: out of memory\n")
+
+    lab = new_lab(NO_STOPPING, ONE)
+    lab.plays[1] = fails
+    results = lab.run(3)
+    assert [result.outcome.name for result in results] == ["COMPLETE", "FAILED", "COMPLETE", "COMPLETE"]
+    assert results[1].reason == "RuntimeError: out of memory"
+    assert len(results[1].epochs) == 1
+    assert lab.folder.error_file(1).read_text().endswith("out of memory\n")
+    assert lab.watching.warnings == ["trial 1 failed: RuntimeError: out of memory"]
+    assert lab.states()[1] == "FAIL"
+    assert len(lab.trainers) == 1
+    assert 1 not in lab.tested
+
+
+def test_a_trainer_that_dies_is_replaced(new_lab):
+    def dies(task: Task) -> Play:
+        yield Failed(reason="the trainer process ended with exit code -9", died=True)
+
+    lab = new_lab(NO_STOPPING)
+    lab.plays[2] = dies
+    results = lab.run(5)
+    assert [result.outcome is Outcome.FAILED for result in results] == [False, False, True, False, False, False]
+    assert len(lab.trainers) == 3
+    assert all(trainer.closed for trainer in lab.trainers)
+    assert not lab.folder.error_file(2).exists()
+
+
+def test_a_failed_configuration_may_be_tried_again(new_lab):
+    def fails(task: Task) -> Play:
+        yield Failed(reason="no luck")
+
+    lab = new_lab(
+        NO_STOPPING,
+        ONE,
+        "search.references=[{weight_bits: 4, membrane_levels: 3}, {weight_bits: 4, membrane_levels: 3}]",
+    )
+    lab.plays[1] = fails
+    results = lab.run(2)
+    assert results[2].config == results[1].config
+    assert results[2].outcome is Outcome.COMPLETE
+
+
+def diverges(task: Task) -> Play:
+    yield Trained(result=replace(task.result, outcome=Outcome.DIVERGED, reason="the mean loss of epoch 1 is nan"))
+
+
+def test_without_a_baseline_there_is_no_search(new_lab):
+    lab = new_lab()
+    lab.plays[0] = diverges
+    for _ in range(2):
+        with pytest.raises(UserError) as caught:
+            lab.run(5)
+        assert str(caught.value) == (
+            f"{lab.folder.path}: the float baseline could not be trained: the mean loss of epoch 1 is nan. "
+            "Without it nothing can be compared; mend the cause (a smaller train.baseline_learning_rate where the "
+            "loss diverged), and start a run of its own with --run NAME."
+        )
+        assert lab.trained == [0]
+    assert all(trainer.closed for trainer in lab.trainers)
+
+
+def test_a_diverged_candidate_is_one_trial_less(new_lab):
+    lab = new_lab(NO_STOPPING, ONE)
+    lab.plays[2] = diverges
+    results = lab.run(3)
+    assert len(results) == 4
+    assert results[2].outcome is Outcome.DIVERGED
+    assert lab.states()[2] == "PRUNED"
+
+
+def test_notes_are_shown_once(new_lab):
+    def notes(task: Task) -> Play:
+        yield Note(text="neurons run uncompiled")
+        yield from trains(task)
+
+    def tests_with_a_note(task: TestTask) -> Play:
+        yield Note(text="neurons run uncompiled")
+        yield from measures(task)
+
+    lab = new_lab(NO_STOPPING)
+    lab.plays = {1: notes, 2: notes}
+    lab.test_plays = {0: tests_with_a_note}
+    assert [result.outcome for result in lab.run(2)] == [Outcome.COMPLETE] * 3
+    assert lab.watching.warnings == ["neurons run uncompiled"]
+    assert 0 in lab.folder.test_accuracies()
+
+
+# ---------------------------------------------------------------- limits
+
+
+def test_limits():
+    assert not Limits(trials=3).reached(2)
+    assert Limits(trials=3).reached(3)
+    assert Limits(trials=3, deadline=time.monotonic() - 1).reached(0)
+    assert not Limits(trials=3, deadline=time.monotonic() + 60).reached(0)
+
+
+def test_after_the_deadline_no_trial_begins_but_the_baseline_does(new_lab):
+    lab = new_lab()
+    results = lab.run(5, deadline=0.0)
+    assert [result.origin for result in results] == ["baseline"]
+    assert lab.folder.test_accuracies() == {0: 0.0}
+
+
+def test_trials_in_work_end_after_the_deadline(new_lab, monkeypatch):
+    lab = new_lab(NO_STOPPING)
+    now = [0.0]
+    monkeypatch.setattr(search.time, "monotonic", lambda: now[0])
+
+    def passes(task: Task) -> Play:
+        now[0] = 100.0
+        yield from trains(task)
+
+    lab.plays[2] = passes
+    assert [result.number for result in lab.run(9, deadline=50.0)] == [0, 1, 2]
+
+
+def test_more_trials_may_follow_later(new_lab):
+    lab = new_lab(NO_STOPPING, ONE)
+    first = lab.run(2)
+    assert lab.run(2) == first
+    assert lab.trained == [0, 1, 2]
+    assert lab.run(4)[:3] == first
+    assert lab.trained == [0, 1, 2, 3, 4]
+    whole = new_lab(NO_STOPPING, ONE, name="whole")
+    assert whole.run(4) == lab.folder.results()
+
+
+# ---------------------------------------------------------------- killed and resumed
+
+
+def dies_here(task: Task) -> Play:
+    yield Epoch(metrics=epoch(1, 0.5, 1e6))
+    raise Killed
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 4])
+def test_a_killed_search_goes_on_under_the_same_numbers_to_the_same_results(new_lab, number):
+    lab = new_lab(NO_STOPPING, ONE)
+    lab.plays[number] = dies_here
+    with pytest.raises(Killed):
+        lab.run(5)
+    assert all(trainer.closed for trainer in lab.trainers)
+    done = {result.number for result in lab.folder.results()}
+    assert number not in done
+    lab.plays.clear()
+    lab.tasks.clear()
+    results = lab.run(5)
+    assert lab.trained[0] == number
+    assert not done & set(lab.trained)
+    whole = new_lab(NO_STOPPING, ONE, name="whole")
+    assert list(map(plain, whole.run(5))) == list(map(plain, results))
+    assert lab.states() == whole.states() == ["COMPLETE"] * 6
+
+
+def test_two_trials_in_work_when_killed_both_come_back(new_lab):
+    lab = new_lab(NO_STOPPING)
+    lab.plays[2] = dies_here
+    with pytest.raises(Killed):
+        lab.run(4)
+    assert [result.number for result in lab.folder.results()] == [0]
+    lab.plays.clear()
+    lab.tasks.clear()
+    lab.run(4)
+    assert lab.trained == [1, 2, 3, 4]
+
+
+def test_killed_between_result_and_study_is_told_and_not_trained_again(new_lab, monkeypatch):
+    lab = new_lab(NO_STOPPING, ONE)
+    real = Study.tell
+
+    def dies_before_telling(study: Study, asked, result, attributes) -> None:
+        if result.number == 2:
+            raise Killed
+        real(study, asked, result, attributes)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Study, "tell", dies_before_telling)
+        with pytest.raises(Killed):
+            lab.run(3)
+    stored = lab.folder.result(2)
+    assert stored is not None
+    assert lab.study().optuna_study.trials[2].state is TrialState.RUNNING
+    lab.tasks.clear()
+    lab.watching.ended.clear()
+    assert lab.run(3)[2] == stored
+    assert lab.trained == [3]
+    assert lab.states() == ["COMPLETE"] * 4
+    # It is one of the run's earlier results, which the plan counts already.
+    assert lab.watching.ended == [3]
+
+
+def test_the_baseline_killed_between_result_and_study(new_lab, monkeypatch):
+    lab = new_lab(NO_STOPPING, ONE)
+
+    def dies_before_telling(*_arguments: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Study, "tell", dies_before_telling)
+        with pytest.raises(Killed):
+            lab.run(2)
+    lab.tasks.clear()
+    lab.run(2)
+    assert lab.trained == [1, 2]
+    assert lab.states() == ["COMPLETE"] * 3
+
+
+# ---------------------------------------------------------------- the test split
+
+
+def test_the_front_and_the_baseline_are_tested_once(new_lab):
+    lab = new_lab(NO_STOPPING)
+    results = lab.run(6)
+    wanted = {0, *(member.number for member in front(results))}
+    assert sorted(lab.tested) == sorted(wanted)
+    assert lab.folder.test_accuracies() == {number: 0.01 * number for number in wanted}
+    assert lab.watching.stages[-1] == ("testing the front on the test split", len(wanted), len(wanted))
+    lab.tested.clear()
+    lab.run(6)
+    assert lab.tested == []
+    more = lab.run(12)
+    assert set(lab.tested) == {member.number for member in front(more)} - wanted
+
+
+def test_a_test_that_fails_is_said_and_done_at_the_next_start(new_lab):
+    def dies(task: TestTask) -> Play:
+        yield Failed(reason="the trainer process ended with exit code -9", died=True)
+
+    lab = new_lab(NO_STOPPING, ONE)
+    lab.test_plays[0] = dies
+    lab.run(2)
+    assert lab.watching.warnings == [
+        "a member of the front could not be tested: the trainer process ended with exit code -9"
+    ]
+    assert 0 not in lab.folder.test_accuracies()
+    assert len(lab.folder.test_accuracies()) >= 1
+    assert len(lab.trainers) == 2
+    lab.test_plays.clear()
+    lab.tested.clear()
+    lab.run(2)
+    assert lab.tested == [0]
+    assert 0 in lab.folder.test_accuracies()
+
+
+# ---------------------------------------------------------------- real processes
+
+
+@pytest.fixture
+def trainer():
+    space = prepare(TINY).space.file
+    made = Trainer(Setup(space=space, device="cpu", cache=Path("unused")))
+    yield made
+    made.close()
+
+
+def test_a_dead_trainer_is_a_message_and_no_exception(trainer):
+    trainer._process.kill()
+    trainer._process.join()
+    trainer.give("a task")
+    trainer.answer(None)
+    assert workers.ready([trainer], timeout=10) == [trainer]
+    assert trainer.receive() == Failed(reason="the trainer process ended with exit code -9", died=True)
+    trainer.task = None
+
+
+def test_an_idle_trainer_ends_politely(trainer):
+    trainer.close()
+    assert trainer._process.exitcode == 0

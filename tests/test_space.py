@@ -1,0 +1,580 @@
+"""Space files: every rule's message to the letter, grids by hand, round trips by property."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from spquant_search.errors import SpaceError, UserError
+from spquant_search.space import (
+    LayerPrecision,
+    NetworkConfig,
+    SearchSpace,
+    Site,
+    SpaceFile,
+    bind,
+    frozen_space,
+    membrane_grid,
+    parse_space,
+    read_space,
+    suggestion,
+)
+
+TINY = Path(__file__).parents[1] / "spaces" / "tiny.yaml"
+BASE = """\
+data:
+  name: fashion-events
+time_steps: 3
+model:
+  network: vgg9
+layers:
+  all:
+    weight_bits: [2, 4]
+train:
+  epochs: 2
+"""
+SITES = (
+    Site(name="conv1", has_membrane=True, can_gate=False),
+    Site(name="conv2", has_membrane=True, can_gate=True),
+    Site(name="conv8", has_membrane=True, can_gate=True),
+    Site(name="readout", has_membrane=False, can_gate=False),
+)
+
+
+def parse(text: str, *overrides: str) -> SpaceFile:
+    return parse_space(text, source="s.yaml", overrides=overrides)
+
+
+def with_layers(*lines: str) -> str:
+    """BASE with other lines below ``layers.all``, the first of them line 8."""
+    return BASE.replace("    weight_bits: [2, 4]\n", "".join(f"    {line}\n" for line in lines))
+
+
+def bound(text: str) -> SearchSpace:
+    return bind(parse(text), SITES, source="s.yaml")
+
+
+def problems_of(text: str, *overrides: str) -> tuple[str, ...]:
+    with pytest.raises(SpaceError) as caught:
+        parse(text, *overrides)
+    assert str(caught.value) == "\n".join(f"s.yaml: {problem}" for problem in caught.value.problems)
+    return caught.value.problems
+
+
+def problems_bound(text: str) -> tuple[str, ...]:
+    with pytest.raises(SpaceError) as caught:
+        bound(text)
+    return caught.value.problems
+
+
+# ---------------------------------------------------------------- messages, one rule each
+
+YES_NO = "must be a number, not yes/no (YAML reads yes, no, on and off as true and false)"
+TRAIN_KEYS = (
+    "epochs, learning_rate, baseline_epochs, baseline_learning_rate, batch_size, weight_decay, warm_up, tet_lambda, "
+    "tet_mean, gate_loss_weight, precision"
+)
+RANGE = "a range is written {from: 0.5, to: 1, step: 0.05}"
+RANGE_ORDER = "a range needs from <= to and a step above 0"
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("weight_bits: [2, 5]", "weight_bits.1 (line 8): must be one of 1, 2, 3, 4, 8, 32; got 5"),
+        ("weight_bits: 5", "weight_bits (line 8): must be one of 1, 2, 3, 4, 8, 32; got 5"),
+        ("weight_bits: no", f"weight_bits (line 8): {YES_NO}; got False"),
+        ("weight_bits: [4, yes]", f"weight_bits.1 (line 8): {YES_NO}; got True"),
+        ("weight_bits: []", "weight_bits (line 8): must name at least one choice; got []"),
+        ("weight_bits: [2, 2]", "weight_bits (line 8): names a choice twice; got [2, 2]"),
+        ("weight_bits: {from: 1}", "weight_bits (line 8): must be a list; got {'from': 1}"),
+        (
+            "weight_bits: two",
+            "weight_bits (line 8): must be a valid integer, unable to parse string as an integer; got 'two'",
+        ),
+        ("membrane_levels: 1", "membrane_levels (line 8): must be 0 (float) or from 2 to 256 levels; got 1"),
+        ("membrane_levels: [3, 257]", "membrane_levels.1 (line 8): must be 0 (float) or from 2 to 256 levels; got 257"),
+        (
+            "membrane_levels: 3.5",
+            "membrane_levels (line 8): must be a valid integer, got a number with a fractional part; got 3.5",
+        ),
+        ("channel_mass: [0.5, 1.5]", "channel_mass.1 (line 8): must be less than or equal to 1; got 1.5"),
+        ("channel_mass: 0", "channel_mass (line 8): must be greater than 0; got 0"),
+        ("channel_mass: .nan", "channel_mass (line 8): must be a finite number; got nan"),
+        ("channel_mass: off", f"channel_mass (line 8): {YES_NO}; got False"),
+        ("channel_mass: {from: 0.5}", f"channel_mass (line 8): {RANGE}; got {{'from': 0.5}}"),
+        (
+            "channel_mass: {from: a, to: 1, step: 1}",
+            f"channel_mass (line 8): {RANGE}; got {{'from': 'a', 'to': 1, 'step': 1}}",
+        ),
+        (
+            "channel_mass: {from: 0.5, to: 0.4, step: 0.1}",
+            f"channel_mass (line 8): {RANGE_ORDER}; got {{'from': 0.5, 'to': 0.4, 'step': 0.1}}",
+        ),
+        (
+            "channel_mass: {from: 0.5, to: 1, step: 0}",
+            f"channel_mass (line 8): {RANGE_ORDER}; got {{'from': 0.5, 'to': 1, 'step': 0}}",
+        ),
+        ("skip_below: [none, 0.5]", "skip_below.1 (line 8): must be less than or equal to 0; got 0.5"),
+        ("skip_below: no", f"skip_below (line 8): {YES_NO}; got False"),
+        ("skip_below: [none, null]", "skip_below (line 8): names a choice twice; got ['none', None]"),
+        (
+            "weight_bit: 4",
+            "weight_bit (line 8): unknown key; did you mean 'weight_bits'? "
+            "Known here: weight_bits, membrane_levels, channel_mass, skip_below",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_layers_choices(line, problem):
+    assert problems_of(with_layers(line)) == (f"layers.all.{problem}",)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        (
+            "epochs",
+            "epoch",
+            f"train.epoch (line 10): unknown key; did you mean 'epochs'? Known here: {TRAIN_KEYS}",
+        ),
+        ("epochs", "zzz", f"train.zzz (line 10): unknown key. Known here: {TRAIN_KEYS}"),
+        (
+            "train:",
+            "trian:",
+            "trian (line 9): unknown key; did you mean 'train'? "
+            "Known here: data, time_steps, model, layers, neuron, train, search",
+        ),
+        ("epochs: 2", "epochs: 0", "train.epochs (line 10): must be greater than or equal to 1; got 0"),
+        ("epochs: 2", "epochs: yes", f"train.epochs (line 10): {YES_NO}; got True"),
+        ("epochs: 2", "learning_rate: .inf", "train.learning_rate (line 10): must be a finite number; got inf"),
+        ("epochs: 2", "learning_rate: 0", "train.learning_rate (line 10): must be greater than 0; got 0"),
+        ("epochs: 2", "learning_rate: no", f"train.learning_rate (line 10): {YES_NO}; got False"),
+        ("epochs: 2", "warm_up: 1.1", "train.warm_up (line 10): must be less than or equal to 1; got 1.1"),
+        ("epochs: 2", "precision: fp16", "train.precision (line 10): must be 'auto', 'bf16' or 'fp32'; got 'fp16'"),
+        ("time_steps: 3\n", "", "time_steps: is missing; add it (spaces/vgg9.yaml shows every key)"),
+        ("  name: fashion-events", "  name: 5", "data.name (line 2): must be a valid string; got 5"),
+        ("network: vgg9", "network: vgg9\n  pool: no", "model.pool (line 6): must be 'before' or 'after'; got False"),
+        ("train:\n  epochs: 2", "train: 3", "train (line 9): must be a mapping of keys and values; got 3"),
+        (
+            "train:\n  epochs: 2",
+            "neuron: {leak: 0.3}",
+            "neuron.leak (line 9): must be one of 0.5, 0.25, 0.125; got 0.3",
+        ),
+        (
+            "train:\n  epochs: 2",
+            "neuron: {lowest_level: {3: 2}}",
+            "neuron.lowest_level.3 (line 9): the lowest level must be a number of at most 0, where a membrane rests; "
+            "got 2",
+        ),
+        (
+            "train:\n  epochs: 2",
+            "neuron: {lowest_level: {16: -0.3}}",
+            "neuron.lowest_level.16 (line 9): the grid of 16 levels from -0.3 by 0.0625 does not contain 0, where a "
+            "membrane rests; got -0.3",
+        ),
+        (
+            "train:\n  epochs: 2",
+            "neuron: {lowest_level: {x: -1}}",
+            "neuron.lowest_level.x (line 9): must be a valid integer, unable to parse string as an integer; got 'x'",
+        ),
+        (
+            "train:\n  epochs: 2",
+            "search: {sampler: magic}",
+            "search.sampler (line 9): must be 'tpe' or 'random'; got 'magic'",
+        ),
+        (
+            "train:\n  epochs: 2",
+            "search: {stopping: {enable: true}}",
+            "search.stopping.enable (line 9): unknown key; did you mean 'enabled'? "
+            "Known here: enabled, margin, min_peers, optimism",
+        ),
+        ("train:\n  epochs: 2", "search: {references: [3]}", "search.references.0 (line 9): must be a mapping; got 3"),
+        (
+            "  epochs: 2\n",
+            "  epochs: 2\ntrain:\n  epochs: 3\n",
+            "train (line 11): is in line 9 already; keep one of the two",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_section(old, new, problem):
+    assert BASE.count(old) == 1
+    assert problems_of(BASE.replace(old, new))[0] == problem
+
+
+def test_all_problems_come_at_once_in_the_files_order():
+    text = BASE.replace("time_steps: 3", "time_steps: 0").replace("[2, 4]", "[2, 7]").replace("epochs", "epoch")
+    text += "search:\n  seed: -1\n"
+    assert [problem.partition(":")[0] for problem in problems_of(text)] == [
+        "time_steps (line 3)",
+        "layers.all.weight_bits.1 (line 8)",
+        "train.epoch (line 10)",
+        "search.seed (line 12)",
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "- 1\n", "just words\n"])
+def test_a_file_without_a_mapping(text):
+    assert problems_of(text) == ("must hold a mapping with the keys data, time_steps, model and layers",)
+
+
+def test_invalid_yaml_says_where():
+    (problem,) = problems_of("data:\n  name: [1\n")
+    assert problem.startswith("is not valid YAML: while parsing a flow sequence")
+    assert "line 2, column 9" in problem
+    assert "\n" not in problem
+
+
+def test_a_tag_is_refused_and_runs_nothing():
+    (problem,) = problems_of("data: !!python/object/apply:os.system ['exit 1']\n")
+    assert "could not determine a constructor" in problem
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    remedy = "Give the path of a YAML file."
+    with pytest.raises(
+        UserError, match=r"gone\.yaml: cannot read this space file: No such file or directory"
+    ) as caught:
+        read_space(tmp_path / "gone.yaml")
+    assert str(caught.value).endswith(remedy)
+    with pytest.raises(UserError, match=r"cannot read this space file: Is a directory\. Give"):
+        read_space(tmp_path)
+    (tmp_path / "latin.yaml").write_bytes(b"# \xe9\n")
+    with pytest.raises(UserError, match="cannot read this space file: 'utf-8' codec can't decode byte 0xe9"):
+        read_space(tmp_path / "latin.yaml")
+
+
+# ---------------------------------------------------------------- what is read as what
+
+
+def test_yaml_traps():
+    # PyYAML reads 4e-3, without a dot, as text.
+    assert yaml.safe_load("4e-3") == "4e-3"
+    assert parse(BASE + "  learning_rate: 4e-3\n").train.learning_rate == 0.004
+    assert parse(BASE + "  learning_rate: 4.0e-3\n").train.learning_rate == 0.004
+    for words in ("[none, 0]", "[null, 0]", "[~, -0.0]"):
+        assert parse(with_layers(f"skip_below: {words}")).layers["all"].skip_below == (None, 0.0)
+
+
+def test_a_single_value_is_a_choice_of_one():
+    layer = parse(with_layers("weight_bits: 8", "membrane_levels: 3", "channel_mass: 1", "skip_below: none"))
+    assert layer.layers["all"].weight_bits == (8,)
+    assert layer.layers["all"].membrane_levels == (3,)
+    assert layer.layers["all"].channel_mass == (1.0,)
+    assert layer.layers["all"].skip_below == (None,)
+
+
+def test_a_range_has_both_ends_and_clean_digits():
+    mass = parse(with_layers("channel_mass: {from: 0.5, to: 1, step: 0.05}")).layers["all"].channel_mass
+    assert mass == (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
+    mass = parse(with_layers("channel_mass: {from: 0.5, to: 0.95, step: 0.2}")).layers["all"].channel_mass
+    assert mass == (0.5, 0.7, 0.9)
+    assert parse(with_layers("channel_mass: {from: 0.5, to: 0.5, step: 1}")).layers["all"].channel_mass == (0.5,)
+
+
+def test_a_cut_must_be_a_level_of_every_membrane_it_meets():
+    good = with_layers("membrane_levels: [0, 3, 16]", "skip_below: [none, -1, 0]")
+    assert parse(good).layers["all"].skip_below == (None, -1.0, 0.0)
+    words = "skip_below -0.5 is no level of the 3-level membrane, which has -1 to 1 in steps of 1"
+    problems = problems_of(with_layers("membrane_levels: [3, 16]", "skip_below: [none, -0.5]"))
+    assert problems == (f"layers.all.skip_below (line 9): {words}",)
+    # conv1's cut meets the levels of all, conv2's levels meet the cut of all, conv3 has neither of its own.
+    text = with_layers("membrane_levels: 16", "skip_below: -0.5")
+    text = text.replace("train:", "  conv1: {skip_below: -3}\n  conv2: {membrane_levels: 3}\n  conv3: {}\ntrain:")
+    assert problems_of(text) == (
+        "layers.conv1.skip_below (line 10): "
+        "skip_below -3 is no level of the 16-level membrane, which has -1 to 0.875 in steps of 0.125",
+        f"layers.conv2.membrane_levels (line 11): {words}",
+    )
+
+
+def test_a_cut_follows_a_lowered_grid():
+    text = with_layers("membrane_levels: 16", "skip_below: -2").replace("16", "24")
+    assert "is no level of the 24-level membrane" in problems_of(text)[0]
+    lowered = parse(text + "neuron: {lowest_level: {24: -2}}\n")
+    assert lowered.neuron.grid(24).lowest == -2
+    assert lowered.neuron.grid(4).lowest == -2
+    assert lowered.neuron.grid(3).lowest == -1
+
+
+# ---------------------------------------------------------------- overrides
+
+
+def test_overrides_replace_add_and_reach_lists():
+    file = parse(BASE, "train.epochs=7", "layers.all.weight_bits=[1, 8]", "search.stopping.margin=0.5", "time_steps=9")
+    assert file.train.epochs == 7
+    assert file.layers["all"].weight_bits == (1, 8)
+    assert file.search.stopping.margin == 0.5
+    assert file.time_steps == 9
+    assert parse(BASE, "train.epochs=7", "train.epochs=8").train.epochs == 8
+    assert parse(BASE, "train={warm_up: 0}").train.warm_up == 0
+    assert parse(BASE, "layers.conv2.skip_below=none").layers["conv2"].skip_below == (None,)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.epochs", "--set train.epochs: must be PATH=VALUE, for example --set train.epochs=3"),
+        ("=3", "--set =3: must be PATH=VALUE, for example --set train.epochs=3"),
+        ("time_steps.x=3", "--set time_steps.x=3: 'time_steps' holds 3, which has nothing below it"),
+        ("train.epochs=[1", "--set train.epochs=[1: the value '[1' is not valid YAML"),
+    ],
+)
+def test_malformed_overrides(override, message):
+    with pytest.raises(UserError) as caught:
+        parse(BASE, override)
+    assert str(caught.value) == message
+
+
+def test_a_problem_of_an_override_names_no_line_of_the_file():
+    assert problems_of(BASE, "train.epochs=0") == ("train.epochs: must be greater than or equal to 1; got 0",)
+    assert problems_of(BASE, "train={epochs: 0}") == ("train.epochs: must be greater than or equal to 1; got 0",)
+    assert problems_of(BASE, "trian.epochs=3")[0].startswith("trian: unknown key; did you mean 'train'?")
+    bad = BASE.replace("epochs: 2", "epochs: 0")
+    assert problems_of(bad, "train.epoch=1")[1].startswith("train.epochs (line 10)")
+
+
+# ---------------------------------------------------------------- the membrane grid
+
+
+@pytest.mark.parametrize(
+    ("levels", "lowest", "values"),
+    [
+        (2, None, (0.0, 1.0)),
+        (3, None, (-1.0, 0.0, 1.0)),
+        (4, None, (-2.0, -1.0, 0.0, 1.0)),
+        (5, None, (-3.0, -2.0, -1.0, 0.0, 1.0)),
+        (3, -2.0, (-2.0, -1.0, 0.0)),
+        (4, -1.0, (-1.0, -0.5, 0.0, 0.5)),
+        (9, None, tuple(index / 4 - 1 for index in range(9))),
+    ],
+)
+def test_small_grids_by_hand(levels, lowest, values):
+    assert membrane_grid(levels, lowest).values == values
+
+
+@pytest.mark.parametrize(
+    ("levels", "lowest", "bottom", "step", "top"),
+    [
+        (16, None, -1, 1 / 8, 7 / 8),
+        (24, -2, -2, 1 / 8, 7 / 8),  # (1 + 2) / 23 = 0.1304: the largest power of two below it
+        (256, None, -1, 1 / 128, 127 / 128),
+        (256, -3, -3, 1 / 64, 63 / 64),
+    ],
+)
+def test_larger_grids_by_hand(levels, lowest, bottom, step, top):
+    grid = membrane_grid(levels, lowest)
+    assert (grid.lowest, grid.step, grid.highest, len(grid.values)) == (bottom, step, top, levels)
+
+
+@settings(deadline=None)
+@given(levels=st.integers(2, 256), lowest=st.sampled_from([None, 0.0, -0.5, -1.0, -2.0]))
+def test_a_grid_holds_zero_in_dyadic_steps_up_to_one(levels, lowest):
+    try:
+        grid = membrane_grid(levels, lowest)
+    except ValueError:
+        assume(False)
+    assert 0.0 in grid.values
+    assert len(set(grid.values)) == levels
+    assert grid.step.as_integer_ratio()[0] & (grid.step.as_integer_ratio()[0] - 1) == 0
+    assert grid.highest <= 1.0 < grid.lowest + 2 * grid.step * (levels - 1)
+
+
+@pytest.mark.parametrize(
+    ("levels", "lowest", "words"),
+    [
+        (1, None, "a membrane needs at least 2 levels, or 0 for a float one; got 1"),
+        (0, None, "a membrane needs at least 2 levels, or 0 for a float one; got 0"),
+        (3, 0.5, "the lowest level must be a number of at most 0"),
+        (3, 1.0, "the lowest level must be a number of at most 0"),
+        (3, float("nan"), "the lowest level must be a number of at most 0"),
+        (3, float("-inf"), "the lowest level must be a number of at most 0"),
+        (3, -0.3, "the grid of 3 levels from -0.3 by 0.5 does not contain 0"),
+        (3, -3.0, "the grid of 3 levels from -3 by 2 does not contain 0"),
+    ],
+)
+def test_grids_that_are_refused(levels, lowest, words):
+    with pytest.raises(ValueError, match=words):
+        membrane_grid(levels, lowest)
+
+
+# ---------------------------------------------------------------- bound to a network
+
+
+def test_layers_take_their_own_choices_then_those_of_all_then_none():
+    text = with_layers("weight_bits: [2, 4]", "channel_mass: [0.8, 1]").replace(
+        "train:", "  conv2: {weight_bits: 8}\ntrain:"
+    )
+    choices = bound(text).choices()
+    assert list(choices)[:4] == ["conv1.weight_bits", "conv1.membrane_levels", "conv1.channel_mass", "conv1.skip_below"]
+    assert choices["conv1.weight_bits"] == (2, 4)
+    assert choices["conv2.weight_bits"] == (8,)
+    assert choices["conv1.channel_mass"] == (1.0,)
+    assert choices["conv2.channel_mass"] == (0.8, 1.0)
+    assert choices["conv2.membrane_levels"] == (0,)
+    assert choices["readout.weight_bits"] == (2, 4)
+    assert choices["readout.membrane_levels"] == (None,)
+    assert choices["readout.channel_mass"] == (1.0,)
+    assert bound(text).size() == 2 * 2 * 2 * 2 * 2  # bits of conv1, conv8, readout; mass of conv2, conv8
+
+
+def test_a_space_without_choices_is_the_float_network():
+    space = bound(BASE.replace("    weight_bits: [2, 4]\n", "").replace("all:", "all: {}"))
+    assert space.size() == 1
+    assert space.config({}) == space.baseline()
+
+
+def test_unknown_and_unfit_layers_all_at_once():
+    text = BASE.replace(
+        "train:",
+        "  conv9: {weight_bits: 4}\n  fc: {}\n  conv1: {channel_mass: [0.8, 1]}\n"
+        "  readout: {membrane_levels: 3, skip_below: 0, channel_mass: 0.8}\ntrain:",
+    )
+    no_gate = "this layer has no channel gate (the first and the read-out never do)"
+    no_membrane = "this layer has no membrane; remove the key"
+    known = "vgg9 has conv1 .. readout: conv1, conv2, conv8, readout, and `all`"
+    problems = problems_bound(text.replace("skip_below: 0", "skip_below: none"))
+    assert sorted(problems) == sorted(
+        [
+            f"layers.conv9: unknown layer; did you mean 'conv8'? {known}",
+            f"layers.fc: unknown layer. {known}",
+            f"layers.conv1.channel_mass: {no_gate}",
+            f"layers.readout.channel_mass: {no_gate}",
+            f"layers.readout.membrane_levels: {no_membrane}",
+            f"layers.readout.skip_below: {no_membrane}",
+        ]
+    )
+
+
+def test_a_gate_that_is_off_may_stand_anywhere():
+    assert bound(BASE.replace("train:", "  conv1: {channel_mass: 1}\ntrain:")).choices()["conv1.channel_mass"] == (1.0,)
+
+
+def test_suggestion_ends_the_sentence():
+    assert suggestion("conv9", ["conv8", "readout"]) == "; did you mean 'conv8'?"
+    assert suggestion("zzz", ["conv8"]) == "."
+
+
+# ---------------------------------------------------------------- references, baseline, configurations
+
+FULL = with_layers("weight_bits: [2, 4]", "membrane_levels: [3, 16]", "channel_mass: [0.8, 1]", "skip_below: [none, 0]")
+
+
+def with_references(*references: str) -> str:
+    return FULL + "search:\n  references:\n" + "".join(f"    - {reference}\n" for reference in references)
+
+
+def test_references_take_their_value_where_a_layer_has_it_and_are_off_where_not_named():
+    plain, gated = bound(
+        with_references(
+            "{weight_bits: 4, membrane_levels: 3}",
+            "{weight_bits: 2, membrane_levels: 16, channel_mass: 0.8, skip_below: 0}",
+        )
+    ).references
+    assert plain["conv2"] == LayerPrecision(weight_bits=4, membrane_levels=3, channel_mass=1.0, skip_below=None)
+    assert plain["readout"] == LayerPrecision(weight_bits=4, membrane_levels=None)
+    assert gated["conv1"] == LayerPrecision(weight_bits=2, membrane_levels=16, channel_mass=1.0, skip_below=0.0)
+    assert gated["conv8"] == LayerPrecision(weight_bits=2, membrane_levels=16, channel_mass=0.8, skip_below=0.0)
+    # Written 0 in the reference and 0 in the choices: one value, a float as the field says, in every file.
+    assert isinstance(gated["conv8"].skip_below, float)
+
+
+def test_a_reference_may_say_none():
+    (reference,) = bound(with_references("{weight_bits: 4, membrane_levels: 3, skip_below: none}")).references
+    assert reference["conv2"].skip_below is None
+
+
+def test_references_outside_the_space():
+    problems = problems_bound(
+        with_references(
+            "{weight_bits: 3, membrane_levels: 3}",
+            "{weight_bits: 4}",
+            "{weight_bits: 4, membrane_levels: 3, channel_mass: 0.7, skip_below: -1}",
+            "{weight_bit: 4, weight_bits: 4, membrane_levels: 3}",
+            "{weight_bits: 4, membrane_levels: 3, channel_mass: yes}",
+        )
+    )
+    assert problems == (
+        "search.references.0.weight_bits: must be a choice of conv1.weight_bits: 2, 4; got 3",
+        "search.references.1.membrane_levels: must be a choice of conv1.membrane_levels: 3, 16; got nothing",
+        "search.references.2.skip_below: must be a choice of conv1.skip_below: none, 0; got -1",
+        "search.references.2.channel_mass: must be a choice of conv2.channel_mass: 0.8, 1; got 0.7",
+        "search.references.3.weight_bit: unknown key; did you mean 'weight_bits'? "
+        "Known here: weight_bits, membrane_levels, channel_mass, skip_below",
+        "search.references.4.channel_mass: must be a choice of conv2.channel_mass: 0.8, 1; got True",
+    )
+
+
+def test_a_space_without_an_off_value_needs_references_that_name_one():
+    text = with_references("{weight_bits: 4, membrane_levels: 3}").replace("[0.8, 1]", "[0.7, 0.8]")
+    assert problems_bound(text) == (
+        "search.references.0.channel_mass: must be a choice of conv2.channel_mass: 0.7, 0.8; got 1.0",
+    )
+
+
+def test_baseline_is_float_without_gates_and_masks():
+    baseline = bound(FULL).baseline()
+    assert baseline["conv2"] == LayerPrecision()
+    assert baseline["conv2"].is_float
+    assert baseline["readout"] == LayerPrecision(membrane_levels=None)
+    assert baseline["readout"].is_float
+    assert not LayerPrecision(weight_bits=32, membrane_levels=3).is_float
+    assert not LayerPrecision(weight_bits=4, membrane_levels=0).is_float
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data())
+def test_config_flat_and_dict_are_inverses(data):
+    space = bound(FULL)
+    values = {address: data.draw(st.sampled_from(options)) for address, options in space.choices().items()}
+    config = space.config(values)
+    assert config.flat() == values
+    assert space.config(config.flat()) == config
+    assert NetworkConfig.from_dict(config.as_dict()) == config
+    several = {address: value for address, value in values.items() if len(space.choices()[address]) > 1}
+    assert space.config(several) == config
+
+
+def test_a_layer_that_is_not_there():
+    with pytest.raises(KeyError, match="conv9"):
+        bound(FULL).baseline()["conv9"]
+
+
+# ---------------------------------------------------------------- the frozen space
+
+
+def test_frozen_space_is_readable_and_equal():
+    file = read_space(TINY)
+    frozen = frozen_space(file)
+    assert parse_space(frozen, source="frozen") == file
+    assert frozen_space(parse_space(frozen, source="frozen")) == frozen
+    assert "baseline_learning_rate: 0.004" in frozen  # a default, written out
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    bits=st.lists(st.sampled_from([1, 2, 3, 4, 8, 32]), min_size=1, unique=True),
+    levels=st.lists(st.sampled_from([0, 3, 16, 256]), min_size=1, unique=True),
+    mass=st.lists(st.floats(0.01, 1.0), min_size=1, unique=True),
+    cuts=st.lists(st.sampled_from([None, 0.0, -1.0]), min_size=1, unique=True),
+    rate=st.floats(1e-9, 1e3),
+    enabled=st.booleans(),
+    lowest=st.dictionaries(st.sampled_from([24, 48]), st.sampled_from([-1.0, -2.0]), max_size=2),
+)
+def test_frozen_space_round_trip(bits, levels, mass, cuts, rate, enabled, lowest):
+    document = yaml.safe_load(BASE)
+    document["layers"]["all"] = {"weight_bits": bits, "membrane_levels": levels, "channel_mass": mass}
+    document["layers"]["conv2"] = {"skip_below": cuts}
+    document["train"]["learning_rate"] = rate
+    document["search"] = {"stopping": {"enabled": enabled}, "references": [{"weight_bits": bits[0]}]}
+    document["neuron"] = {"lowest_level": lowest}
+    file = parse(yaml.safe_dump(document))
+    assert parse(frozen_space(file)) == file
+
+
+def test_every_space_of_the_project_is_valid():
+    for path in sorted(TINY.parent.glob("*.yaml")):
+        assert read_space(path).layers

@@ -1,0 +1,377 @@
+"""The loss, the schedule, and training: what it repeats, what it stops at, and what it leaves alone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import chain, pairwise
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from spquant_search import train as train_module
+from spquant_search.snn.layers import Spikes, SpikingConv2d
+from spquant_search.snn.networks import configure
+from spquant_search.snn.networks.vgg import Vgg9
+from spquant_search.space import LayerPrecision, NetworkConfig, NeuronSpace, Training
+from spquant_search.train import (
+    Diverged,
+    Evaluation,
+    Recordings,
+    Schedule,
+    evaluate,
+    rate_at,
+    tet_loss,
+    train,
+    training_dtype,
+)
+
+RECIPE = Training(batch_size=8, precision="fp32")
+SCHEDULE = Schedule(epochs=2, learning_rate=2e-3)
+
+
+def recordings(samples: int, *, seed: int = 0) -> Recordings:
+    """Two classes that differ in the half of the image that is bright; 3 frames of 2 channels."""
+    generator = torch.Generator().manual_seed(seed)
+    frames = torch.randint(0, 3, (samples, 3, 2, 16, 16), generator=generator, dtype=torch.uint8)
+    labels = torch.arange(samples) % 2
+    frames[labels == 0, :, :, :, :8] += 5
+    frames[labels == 1, :, :, :, 8:] += 5
+    return Recordings(frames=frames, labels=labels)
+
+
+def network(*, seed: int = 0, mass: float = 0.8) -> Vgg9:
+    torch.manual_seed(seed)
+    built = Vgg9(in_channels=2, height=16, width=16, classes=2, width_factor=1 / 16, pool="before")
+    precision = LayerPrecision(weight_bits=4, membrane_levels=16)
+    layers = [("conv1", precision)]
+    layers += [(f"conv{index}", replace(precision, channel_mass=mass, skip_below=0.0)) for index in range(2, 9)]
+    layers += [("readout", LayerPrecision(weight_bits=4, membrane_levels=None))]
+    configure(built, NetworkConfig(layers=tuple(layers)), NeuronSpace())
+    return built
+
+
+def trained(
+    *, seed: int = 0, recipe: Training = RECIPE, schedule: Schedule = SCHEDULE, samples: int = 24
+) -> tuple[list[tuple[object, ...]], dict[str, Tensor]]:
+    """What every epoch says, but for its seconds, and the weights in the end."""
+    subject = network()
+    epochs = train(
+        subject,
+        training=recordings(samples),
+        validation=recordings(10, seed=1),
+        recipe=recipe,
+        schedule=schedule,
+        seed=seed,
+    )
+    curve = [(replace(metrics, seconds=0.0), evaluation) for metrics, evaluation in epochs]
+    return curve, subject.state_dict()
+
+
+def is_equal(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
+    return all(torch.equal(left[name], right[name]) for name in left)
+
+
+# The loss
+
+
+def test_the_tet_loss_by_hand() -> None:
+    # Two steps, one sample, two classes. exp(log 3) against exp(0): probabilities 3/4 and 1/4, then 1/2 each.
+    logits = torch.tensor([[[math.log(3), 0.0]], [[2.0, 2.0]]])
+    labels = torch.tensor([1])
+    entropy = (math.log(4) + math.log(2)) / 2
+    assert tet_loss(logits, labels, tet_lambda=0.0, tet_mean=1.0).item() == pytest.approx(entropy)
+    spread = ((math.log(3) - 1.5) ** 2 + 1.5**2 + 0.5**2 + 0.5**2) / 4
+    loss = tet_loss(logits, labels, tet_lambda=0.3, tet_mean=1.5).item()
+    assert loss == pytest.approx(0.7 * entropy + 0.3 * spread)
+    assert tet_loss(logits, labels, tet_lambda=1.0, tet_mean=1.5).item() == pytest.approx(spread)
+
+
+def test_every_step_of_a_sample_is_held_against_its_own_label() -> None:
+    logits = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([4, 0, 2, 1])
+    terms = [-logits[time, sample].log_softmax(0)[labels[sample]] for time in range(3) for sample in range(4)]
+    loss = tet_loss(logits, labels, tet_lambda=0.0, tet_mean=0.0)
+    torch.testing.assert_close(loss, torch.stack(terms).mean())
+
+
+# The schedule
+
+
+def test_the_learning_rate_by_hand() -> None:
+    # 10 steps, 20 % warm-up: a third, two thirds, then half a cosine over the other 8.
+    rates = [rate_at(step, steps=10, warm_up=0.2) for step in range(10)]
+    assert rates[:3] == pytest.approx([1 / 3, 2 / 3, 1.0])
+    assert rates[6] == pytest.approx(0.5)
+    assert rates[9] == pytest.approx(0.5 * (1 + math.cos(math.pi * 7 / 8)))
+    assert rate_at(10, steps=10, warm_up=0.2) == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("warm_up", [0.0, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize("steps", [1, 2, 7, 100])
+def test_the_learning_rate_rises_and_falls_between_0_and_1(steps: int, warm_up: float) -> None:
+    rates = [rate_at(step, steps=steps, warm_up=warm_up) for step in range(steps)]
+    assert all(0 < rate <= 1 for rate in rates)
+    top = rates.index(max(rates))
+    assert all(earlier < later for earlier, later in pairwise(rates[: top + 1]))
+    assert all(earlier > later for earlier, later in pairwise(rates[top:]))
+
+
+def test_training_follows_the_schedule_over_all_epochs(monkeypatch: pytest.MonkeyPatch, plain_neurons: None) -> None:
+    rates: list[float] = []
+    set_rate = train_module._set_rate
+    monkeypatch.setattr(
+        train_module, "_set_rate", lambda optimizer, rate: (rates.append(rate), set_rate(optimizer, rate))
+    )
+    trained(schedule=Schedule(epochs=2, learning_rate=0.01))
+    assert rates == pytest.approx([0.01 * rate_at(step, steps=6, warm_up=0.1) for step in range(6)])
+
+
+# Repeating
+
+
+def test_equal_seeds_give_equal_results_and_other_seeds_do_not(plain_neurons: None) -> None:
+    curve, weights = trained(seed=3)
+    again, same_weights = trained(seed=3)
+    assert again == curve
+    assert is_equal(weights, same_weights)
+    assert not is_equal(weights, trained(seed=4)[1])
+
+
+def test_training_leaves_the_global_generator_alone(plain_neurons: None) -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    subject = network()
+    torch.manual_seed(0)
+    next(
+        train(
+            subject,
+            training=recordings(8),
+            validation=recordings(4),
+            recipe=RECIPE,
+            schedule=Schedule(epochs=1, learning_rate=1e-3),
+            seed=7,
+        )
+    )
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_each_epoch_draws_every_sample_once_in_another_order(
+    monkeypatch: pytest.MonkeyPatch, plain_neurons: None
+) -> None:
+    drawn: list[list[int]] = []
+
+    def step(_network: object, _frames: Tensor, labels: Tensor, *_rest: object) -> Tensor:
+        drawn.append(labels.tolist())
+        return torch.zeros(())
+
+    monkeypatch.setattr(train_module, "_train_step", step)
+    numbered = replace(recordings(24), labels=torch.arange(24))
+    epochs = train(network(), training=numbered, validation=recordings(4), recipe=RECIPE, schedule=SCHEDULE, seed=0)
+    assert [metrics.epoch for metrics, _ in epochs] == [1, 2]
+    first, second = drawn[:3], drawn[3:]
+    assert [len(batch) for batch in drawn] == [8] * 6
+    for batches in (first, second):
+        assert sorted(chain(*batches)) == list(range(24))
+    assert first != second
+
+
+# Learning
+
+
+def test_the_loss_goes_down_and_the_task_is_learned(plain_neurons: None) -> None:
+    recipe = replace(RECIPE, tet_lambda=0.05)
+    curve, _ = trained(recipe=recipe, schedule=Schedule(epochs=5, learning_rate=5e-3), samples=64)
+    metrics = [one for one, _ in curve]
+    assert metrics[-1].loss < 0.8 * metrics[0].loss  # type: ignore[attr-defined]
+    assert metrics[-1].accuracy > 0.8  # type: ignore[attr-defined]
+
+
+def test_a_split_smaller_than_a_batch_is_one_batch(plain_neurons: None) -> None:
+    _, weights = trained(samples=5, schedule=Schedule(epochs=1, learning_rate=1e-2))
+    assert not is_equal(weights, network().state_dict())
+
+
+def test_gates_learn_beside_the_task_by_their_weight_in_the_loss(plain_neurons: None) -> None:
+    start = network().state_dict()
+    gates = [name for name in start if ".gate.weight" in name]
+    _, moved = trained(recipe=replace(RECIPE, gate_loss_weight=1.0))
+    _, still = trained(recipe=replace(RECIPE, gate_loss_weight=0.0))
+    assert any(not torch.equal(moved[name], start[name]) for name in gates)
+    assert all(torch.equal(still[name], start[name]) for name in gates)
+
+
+def test_the_loss_of_a_step_is_the_tasks_and_the_mean_of_the_gates(plain_neurons: None) -> None:
+    def loss(weight: float) -> float:
+        subject, batch = network().train(), recordings(8)
+        recipe = replace(RECIPE, gate_loss_weight=weight)
+        optimizer = torch.optim.SGD(subject.parameters(), lr=0.0)
+        return train_module._train_step(subject, batch.frames, batch.labels, recipe, optimizer).item()
+
+    subject = network().train()
+    subject(train_module.spikes_from_frames(recordings(8).frames, largest=15, dtype=torch.float32))
+    gates = [layer.gate_loss for layer in subject.modules() if isinstance(layer, SpikingConv2d)]
+    losses = [value.item() for value in gates if value is not None]
+    assert len(losses) == 7
+    assert loss(2.0) - loss(0.0) == pytest.approx(2.0 * sum(losses) / 7, rel=1e-4)
+
+
+def test_only_kernels_and_matrices_decay(plain_neurons: None) -> None:
+    subject = network()
+    names = {parameter: name for name, parameter in subject.named_parameters()}
+    decayed, kept = train_module._optimizer(subject, replace(RECIPE, weight_decay=0.3), SCHEDULE).param_groups
+    assert (decayed["weight_decay"], kept["weight_decay"]) == (0.3, 0.0)
+    expected = {*(f"conv{index}.weight" for index in range(1, 9)), "readout.linear.weight"}
+    assert {names[parameter] for parameter in decayed["params"]} == expected
+    assert {names[parameter] for parameter in kept["params"]} == set(names.values()) - expected
+
+
+# Stopping
+
+
+def test_nothing_happens_before_the_next_epoch_is_asked_for(plain_neurons: None) -> None:
+    subject = network()
+    start = {name: value.clone() for name, value in subject.state_dict().items()}
+    epochs = train(
+        subject,
+        training=recordings(16),
+        validation=recordings(4),
+        recipe=RECIPE,
+        schedule=Schedule(epochs=100, learning_rate=1e-3),
+        seed=0,
+    )
+    assert is_equal(subject.state_dict(), start)
+    metrics, _ = next(epochs)
+    assert metrics.epoch == 1
+    after_one = {name: value.clone() for name, value in subject.state_dict().items()}
+    assert not is_equal(after_one, start)
+    epochs.close()  # type: ignore[attr-defined]
+    assert is_equal(subject.state_dict(), after_one)
+
+
+@pytest.mark.parametrize("broken", ["conv1.weight", "conv4.norm.bias", "readout.linear.weight", "conv3.gate.bias"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_not_finite_diverges(broken: str, value: float, plain_neurons: None) -> None:
+    subject = network()
+    with torch.no_grad():
+        subject.get_parameter(broken).view(-1)[0] = value
+    epochs = train(subject, training=recordings(16), validation=recordings(4), recipe=RECIPE, schedule=SCHEDULE, seed=0)
+    with pytest.raises(Diverged, match="epoch 1"):
+        next(epochs)
+
+
+def test_divergence_names_the_epoch_and_the_loss(monkeypatch: pytest.MonkeyPatch, plain_neurons: None) -> None:
+    losses = iter([1.0, 2.0, 3.0, math.inf])
+    monkeypatch.setattr(train_module, "_train_step", lambda *_rest: torch.tensor(next(losses)))
+    epochs = train(
+        network(), training=recordings(16), validation=recordings(4), recipe=RECIPE, schedule=SCHEDULE, seed=0
+    )
+    assert next(epochs)[0].loss == 1.5
+    with pytest.raises(Diverged, match=r"^the mean loss of epoch 2 is inf$"):
+        next(epochs)
+
+
+def test_divergence_behind_a_finite_loss_names_the_weight(plain_neurons: None) -> None:
+    subject = network()
+    with torch.no_grad():
+        subject.conv8.norm.bias[0] = math.nan
+    epochs = train(subject, training=recordings(16), validation=recordings(4), recipe=RECIPE, schedule=SCHEDULE, seed=0)
+    with pytest.raises(Diverged, match=r"^after epoch 1, conv\d\.[a-z_.]+ is not finite$"):
+        next(epochs)
+
+
+# Precision
+
+
+def test_the_recipe_chooses_the_type_of_training() -> None:
+    cpu = torch.device("cpu")
+    assert training_dtype(replace(RECIPE, precision="bf16"), cpu) is torch.bfloat16
+    assert training_dtype(replace(RECIPE, precision="fp32"), cpu) is torch.float32
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [({"avx512_bf16": True}, torch.bfloat16), ({"amx_bf16": True}, torch.bfloat16), ({"avx2": True}, torch.float32)],
+)
+def test_auto_is_bf16_where_the_processor_multiplies_it(
+    capabilities: dict[str, bool], expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert training_dtype(replace(RECIPE, precision="auto"), torch.device("cpu")) is expected
+
+
+def test_bf16_is_for_training_alone(plain_neurons: None) -> None:
+    seen: list[tuple[bool, torch.dtype]] = []
+    subject = network()
+    subject.conv4.register_forward_hook(lambda module, _inputs, out: seen.append((module.training, out.values.dtype)))
+    epochs = train(
+        subject,
+        training=recordings(8),
+        validation=recordings(4),
+        recipe=replace(RECIPE, precision="bf16"),
+        schedule=Schedule(epochs=1, learning_rate=1e-3),
+        seed=0,
+    )
+    next(epochs)
+    assert seen == [(True, torch.bfloat16), (False, torch.float32)]
+    assert all(parameter.dtype == torch.float32 for parameter in subject.parameters())
+
+
+# Evaluation
+
+
+class Answers(nn.Module):
+    """Says what it is told: logits [time, sample, class], whatever it sees."""
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__()
+        self.logits = logits
+        self.seen = 0
+
+    def forward(self, spikes: Spikes) -> Tensor:
+        batch = len(spikes.values) // spikes.time_steps
+        self.seen += batch
+        return self.logits[:, self.seen - batch : self.seen]
+
+
+def test_the_prediction_is_the_mean_over_time_and_the_lowest_class_wins_a_tie() -> None:
+    logits = torch.tensor(
+        [
+            [[3.0, 0.0, 0.0], [1.0, 2.0, 2.0], [0.0, 0.0, 1.0], [0.0, 5.0, 0.0]],
+            [[0.0, 4.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 9.0]],
+        ]
+    )
+    # Sums: (3, 4, 0) -> 1; (2, 2, 2) -> 0, the lowest; (0, 0, 2) -> 2; (0, 5, 9) -> 2.
+    frames = torch.zeros(4, 2, 1, 16, 16, dtype=torch.uint8)
+    for labels, accuracy in (([1, 0, 2, 2], 1.0), ([1, 1, 2, 2], 0.75), ([0, 1, 0, 1], 0.0)):
+        found = evaluate(Answers(logits), Recordings(frames=frames, labels=torch.tensor(labels)))
+        assert found.accuracy == accuracy
+
+
+def test_evaluation_does_not_depend_on_its_batches(monkeypatch: pytest.MonkeyPatch, plain_neurons: None) -> None:
+    subject, split = network(), recordings(11)
+    whole = evaluate(subject, split)
+    monkeypatch.setattr(train_module, "EVALUATION_BATCH", 4)
+    assert evaluate(subject, split) == whole
+    assert not subject.training
+    assert len(whole.layers) == len(whole.neurons) == 9
+
+
+def test_totals_add_the_layers_and_weigh_densities_by_neurons(plain_neurons: None) -> None:
+    found: Evaluation = evaluate(network(), recordings(6))
+    activities = [activity for _, activity in found.layers]
+    assert found.effective_macs == sum(activity.effective_macs for activity in activities)
+    assert found.synaptic_ops == sum(activity.synaptic_ops for activity in activities)
+    # Width 1/16: 4 channels at 16x16 and so on, 6 samples of 3 steps.
+    neurons = [4 * 256, 8 * 64, 16 * 64, 16 * 16, 32 * 16, 32 * 4, 32 * 4, 32 * 1, 0]
+    assert list(found.neurons) == [18 * count for count in neurons]
+    spikes = sum(activity.density * count for activity, count in zip(activities, neurons, strict=True))
+    assert found.density == pytest.approx(spikes / sum(neurons))
+    assert 0 < found.density < 1
+
+
+def test_an_epochs_metrics_are_those_of_its_evaluation(plain_neurons: None) -> None:
+    (metrics, evaluation), *_ = trained()[0]
+    names = ("accuracy", "effective_macs", "synaptic_ops", "density")
+    assert [getattr(metrics, name) for name in names] == [getattr(evaluation, name) for name in names]
