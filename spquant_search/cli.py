@@ -356,7 +356,7 @@ def dashboard(
 def main() -> None:
     """The program ``spquant-search``."""
     try:
-        app()
+        app(prog_name="spquant-search")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(EXIT_USER)

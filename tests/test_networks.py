@@ -92,7 +92,7 @@ def test_channels_are_rounded_and_at_least_one(width: float) -> None:
 @pytest.mark.parametrize("pool", ["before", "after"])
 def test_shapes_from_the_meta_device_are_those_of_a_real_network(pool: str, plain_neurons: None) -> None:
     model = ModelSpace(network="vgg9", width=1 / 16, pool="before" if pool == "before" else "after")
-    shape = InputShape(channels=2, height=18, width=35, classes=4)
+    shape = InputShape(channels=2, height=24, width=47, classes=4)
     network = build(model, shape, source="test.yaml").eval()
     seen: dict[str, LayerShape] = {}
     for name, layer in searchable_layers(network).items():
@@ -100,7 +100,7 @@ def test_shapes_from_the_meta_device_are_those_of_a_real_network(pool: str, plai
             lambda module, inputs, name=name: seen.update({name: module.shape(name, inputs[0].values)})
         )
     with measured(network) as activities, torch.inference_mode():
-        logits = network(Spikes(values=torch.ones(2, 2, 18, 35), time_steps=2, largest=15))
+        logits = network(Spikes(values=torch.ones(2, 2, 24, 47), time_steps=2, largest=15))
     assert logits.shape == (2, 1, 4)
     assert tuple(seen.values()) == shapes_of(model, shape)
     for name, layer in searchable_layers(network).items():
@@ -205,7 +205,9 @@ def test_precision_changes_what_the_network_says(plain_neurons: None) -> None:
 
 
 def test_frames_become_clamped_whole_numbers_with_time_first() -> None:
-    frames = torch.arange(2 * 3 * 2 * 4 * 5, dtype=torch.uint8).reshape(2, 3, 2, 4, 5)
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.randint(0, 21, (2, 3, 2, 4, 5), generator=generator, dtype=torch.uint8)
+    frames[0, 0, 0, 0] = 255
     spikes = spikes_from_frames(frames, largest=15, dtype=torch.float32)
     assert spikes.values.shape == (6, 2, 4, 5)
     assert (spikes.time_steps, spikes.largest, spikes.divisor, spikes.open) == (3, 15, 1, None)

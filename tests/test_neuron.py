@@ -19,10 +19,10 @@ from spquant_search.snn.neuron import (
     NeuronParameters,
     compilation_failed,
     compile_neurons,
-    computed,
     fire,
     fire_step_by_step,
     neuron_parameters,
+    skipped,
 )
 from spquant_search.space import MembraneGrid, membrane_grid
 
@@ -80,11 +80,11 @@ def fired_step_by_step(setting: Setting) -> Callable[[Tensor], Tensor]:
 
 @dataclass
 class Scalar:
-    """One neuron's spikes, potentials, computed steps, and the derivatives of every spike by every current."""
+    """One neuron's spikes, potentials, skipped steps, and the derivatives of every spike by every current."""
 
     spikes: list[float]
     potentials: list[float]
-    computed: list[bool]
+    skipped: list[float]
     slopes: list[list[float]]  # [spike's time][current's time]
 
 
@@ -108,7 +108,7 @@ def scalar_neuron(
         triangle = max(0.0, 1 - abs(potential - 1))
         found.spikes.append(spike)
         found.potentials.append(potential)
-        found.computed.append(taken)
+        found.skipped.append(0.0 if taken else 1.0)
         found.slopes.append([triangle * slope for slope in by_current])
         # d((1 - s) u) = (1 - s) du - u ds: the reset is not detached.
         by_current = [((1 - spike) - potential * triangle) * slope for slope in by_current]
@@ -121,20 +121,20 @@ def scalar_neuron(
 
 
 def scalar_spikes_and_gradient(current: Tensor, setting: Setting, by_spike: Tensor, **options: Any) -> Any:
-    """As :func:`spikes_and_gradient`, with the potentials and which steps were computed besides."""
+    """As :func:`spikes_and_gradient`, with the potentials and which steps were skipped besides."""
     neurons = [scalar_neuron(column.tolist(), setting, **options) for column in current.T]
     spikes = torch.tensor([one.spikes for one in neurons]).T
     potentials = torch.tensor([one.potentials for one in neurons]).T
-    taken = torch.tensor([one.computed for one in neurons]).T
+    missed = torch.tensor([one.skipped for one in neurons]).T
     slopes = torch.tensor([one.slopes for one in neurons])
-    return spikes, potentials, taken, torch.einsum("nsc,sn->cn", slopes, by_spike)
+    return spikes, potentials, missed, torch.einsum("nsc,sn->cn", slopes, by_spike)
 
 
 @settings
 def test_all_implementations_agree(setting: Setting, plain_neurons: None) -> None:
     current = currents(6, 300)
     by_spike = torch.randn(current.shape, generator=torch.Generator().manual_seed(1))
-    spikes, potentials, taken, gradient = scalar_spikes_and_gradient(current, setting, by_spike)
+    spikes, potentials, missed, gradient = scalar_spikes_and_gradient(current, setting, by_spike)
     assert 0.05 < spikes.mean() < 0.95
     assert (potentials == 1.0).any(), "a potential on the threshold is wanted: it must not spike"
     for run in (fired_all_at_once(setting), fired_step_by_step(setting)):
@@ -142,7 +142,7 @@ def test_all_implementations_agree(setting: Setting, plain_neurons: None) -> Non
         assert torch.equal(found, spikes)
         torch.testing.assert_close(found_gradient, gradient, rtol=1e-5, atol=1e-5)
     assert torch.equal(fire(current, parameters(setting))[1], potentials)
-    assert torch.equal(computed(potentials, parameters(setting)), taken)
+    assert torch.equal(skipped(potentials, parameters(setting)), missed)
 
 
 def test_a_hand_worked_neuron(plain_neurons: None) -> None:
@@ -169,14 +169,14 @@ def test_skipped_neurons_take_no_current_and_leak_back(plain_neurons: None) -> N
     spikes, potentials = fire(current, parameters(setting))
     assert potentials.flatten().tolist() == [-1.0, -0.5, 9.0]
     assert spikes.flatten().tolist() == [0.0, 0.0, 1.0]
-    assert computed(potentials, parameters(setting)).flatten().tolist() == [True, False, True]
+    assert skipped(potentials, parameters(setting)).flatten().tolist() == [0.0, 1.0, 0.0]
     _, gradient = spikes_and_gradient(fired_all_at_once(setting), current, torch.ones(3, 1))
     assert gradient[1].item() == 0.0
 
 
-def test_without_a_cut_every_step_is_computed(plain_neurons: None) -> None:
+def test_without_a_cut_no_step_is_skipped(plain_neurons: None) -> None:
     p = parameters((3, None, 0.5))
-    assert computed(fire(currents(4, 50), p)[1], p).all()
+    assert not skipped(fire(currents(4, 50), p)[1], p).any()
 
 
 # The reference's derivatives against finite differences
@@ -216,7 +216,7 @@ def test_in_bf16_the_backward_pass_decides_as_the_forward_pass_did(setting: Sett
 
     current = torch.randn(5, 400, generator=torch.Generator().manual_seed(2)).bfloat16() * 2
     by_spike = torch.randn(current.shape, generator=torch.Generator().manual_seed(3)).bfloat16()
-    spikes, potentials, taken, gradient = scalar_spikes_and_gradient(
+    spikes, potentials, missed, gradient = scalar_spikes_and_gradient(
         current.float(), setting, by_spike.float(), rounded=rounded
     )
     p = parameters(setting)
@@ -224,11 +224,19 @@ def test_in_bf16_the_backward_pass_decides_as_the_forward_pass_did(setting: Sett
     assert found_spikes.dtype == found_potentials.dtype == torch.bfloat16
     assert torch.equal(found_spikes.float(), spikes)
     assert torch.equal(found_potentials.float(), potentials)
-    assert torch.equal(computed(found_potentials, p), taken)
+    assert torch.equal(skipped(found_potentials, p), missed)
     _, found = spikes_and_gradient(fired_all_at_once(setting), current, by_spike)
     assert found.dtype == torch.bfloat16
     # One rounding of each result; a single other decision would be off by far more.
     torch.testing.assert_close(found.float(), gradient, rtol=2**-8, atol=1e-6)
+
+
+def test_in_bf16_a_potential_is_rounded_before_it_is_compared_with_the_threshold(plain_neurons: None) -> None:
+    # 0.5 * 0.5078125 + 0.75 = 1 + 1/256, which bf16 rounds to 1: no spike, as the backward pass will see it.
+    current = torch.tensor([[0.5078125], [0.75]], dtype=torch.bfloat16)
+    spikes, potentials = fire(current, parameters((0, None, 0.5)))
+    assert potentials.flatten().tolist() == [0.5078125, 1.0]
+    assert spikes.flatten().tolist() == [0.0, 0.0]
 
 
 # Modules and devices
@@ -274,6 +282,7 @@ def compiled() -> Callable[[Setting, Tensor], tuple[Tensor, Tensor]]:
         # The compiler's own deprecations; a failure of ours would show in compilation_failed.
         warnings.simplefilter("ignore")
         run((3, None, 0.5), currents(4, 96))
+        skipped(currents(4, 96), parameters((3, None, 0.5)))
     return run
 
 
@@ -285,14 +294,17 @@ def test_compiled_neurons_are_the_plain_ones_and_are_compiled_once(
     compiled: Callable[[Setting, Tensor], tuple[Tensor, Tensor]],
 ) -> None:
     before = graphs()
-    assert before >= 2, "forward and backward"
+    assert before >= 3, "forward, backward and the skip mask"
     for number, setting in enumerate(SETTINGS):
         current = currents(4, 64 * (number + 2) + number, seed=number)  # every layer and batch has its own size
         spikes, gradient = compiled(setting, current)
+        missed = skipped(current, parameters(setting))
         compile_neurons(False)
         expected, expected_gradient = spikes_and_gradient(fired_all_at_once(setting), current, torch.ones_like(current))
+        expected_missed = skipped(current, parameters(setting))
         compile_neurons(True)
         assert torch.equal(spikes, expected)
+        assert torch.equal(missed, expected_missed)
         torch.testing.assert_close(gradient, expected_gradient, rtol=1e-5, atol=1e-5)
     assert graphs() == before, "a change of precision or size is a change of data"
     assert not counters["graph_break"]
@@ -311,7 +323,7 @@ def test_a_failing_compiler_is_said_once_and_then_left_alone(monkeypatch: pytest
     monkeypatch.setattr(neuron, "_compiled_backward", neuron._Compiled(neuron._backward))
     monkeypatch.setattr(neuron._Compiled, "failed", False)
     setting, current = (3, None, 0.5), currents(4, 50)
-    with pytest.warns(UserWarning, match="^neurons run uncompiled, 2 to 3 times slower: no C\\+\\+ compiler found$"):
+    with pytest.warns(UserWarning, match=r"^neurons run uncompiled, 2 to 3 times slower: no C\+\+ compiler found$"):
         spikes, gradient = spikes_and_gradient(fired_all_at_once(setting), current, torch.ones_like(current))
     again, _ = spikes_and_gradient(fired_all_at_once(setting), current, torch.ones_like(current))
     assert len(calls) == 1

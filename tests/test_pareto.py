@@ -106,7 +106,10 @@ def test_the_largest_hypervolume_is_one_less_chance():
     assert pareto.hypervolume(np.array([[1.0, 0.0, 0.0]]), CORNER) == pytest.approx(0.9)
 
 
-@pytest.mark.parametrize("outside", [[0.1, 1.0, 1.0], [0.05, 1.0, 1.0], [0.9, 100.0, 1.0], [0.9, 1.0, 201.0]])
+@pytest.mark.parametrize(
+    "outside",
+    [[0.1, 1.0, 1.0], [0.05, 1.0, 1.0], [0.9, 100.0, 1.0], [0.9, 150.0, 1.0], [0.9, 1.0, 200.0], [0.9, 1.0, 300.0]],
+)
 def test_points_outside_the_reference_add_nothing(outside):
     inside = [0.5, 50.0, 50.0]
     assert pareto.hypervolume(np.array([outside]), CORNER) == 0.0
@@ -152,6 +155,11 @@ def test_knee_is_nearest_to_the_ideal_corner_of_the_members_own_range():
     assert pareto.knee(MEMBERS).number == 2
     assert pareto.knee(MEMBERS[:1]) is MEMBERS[0]
     assert pareto.knee([trial(8, 0.5, 10, 10), trial(9, 0.5, 10, 10)]).number == 8
+
+
+def test_knee_weighs_accuracy_like_bytes():
+    # Scaled: 1: 1; 2: 0.0006 + 0.444 + 0.444; 3: 2.
+    assert pareto.knee([trial(1, 0.5, 10, 10), trial(2, 0.9, 70, 70), trial(3, 0.91, 100, 100)]).number == 2
 
 
 def test_knee_ties_go_to_less_memory():

@@ -137,6 +137,21 @@ def test_b_expects_macs_to_fall_as_they_did():
     assert reason(curve(20, 100, [0.3], 22), peers, min_peers=99) is not None
 
 
+def test_b_is_as_optimistic_about_macs():
+    # The last epoch took 0.4 or 0.6 of the first one's: 0.5 less a spread of 0.1 at best.
+    peers = [
+        curve(n, 100, [final - 0.2, final], [10 / (0.4 if n % 2 else 0.6), 10], complete=True)
+        for n, final in enumerate(FINALS)
+    ]
+    assert reason(curve(20, 100, [0.3], 24.9), peers, min_peers=99) is None
+    assert reason(curve(20, 100, [0.3], 25.1), peers, min_peers=99) is not None
+
+
+def test_b_needs_a_peer_of_no_more_memory():
+    assert reason(curve(20, 100, [0.3]), completed(*FINALS, memory=100), min_peers=99) is not None
+    assert reason(curve(20, 100, [0.3]), completed(*FINALS, memory=101), min_peers=99) is None
+
+
 def test_b_never_expects_macs_to_grow():
     peers = [curve(n, 100, [final - 0.2, final], [5, 10], complete=True) for n, final in enumerate(FINALS)]
     assert reason(curve(20, 100, [0.3], 9.9), peers, min_peers=99) is None

@@ -117,11 +117,11 @@ def test_a_sum_of_zero_keeps_the_channel_closed() -> None:
 def test_sums_are_exact_for_counts_of_any_size() -> None:
     gate = ChannelGate(3, 1)
     with torch.no_grad():
-        gate.weight.copy_(torch.tensor([[1.0, -1.0, 1 / 127]]))
+        gate.weight.copy_(torch.tensor([[1.0, 1 / 127, -1.0]]))
         gate.bias.zero_()
-    # 127 (n0 - n1) + n2 would lose n2 in fp32.
-    assert gate.integers().tolist() == [[127.0, -127.0, 1.0]]
-    assert gate.open(torch.tensor([[2.0**20, 2.0**20, 1.0]])).item()
+    # 127 n0 + n1 - 127 n2 would lose n1 in fp32.
+    assert gate.integers().tolist() == [[127.0, 1.0, -127.0]]
+    assert gate.open(torch.tensor([[2.0**20, 1.0, 2.0**20]])).item()
 
 
 def test_without_input_spikes_the_bias_decides() -> None:

@@ -339,12 +339,12 @@ def test_the_prediction_is_the_mean_over_time_and_the_lowest_class_wins_a_tie() 
     logits = torch.tensor(
         [
             [[3.0, 0.0, 0.0], [1.0, 2.0, 2.0], [0.0, 0.0, 1.0], [0.0, 5.0, 0.0]],
-            [[0.0, 4.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 9.0]],
+            [[0.0, 4.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 4.0]],
         ]
     )
-    # Sums: (3, 4, 0) -> 1; (2, 2, 2) -> 0, the lowest; (0, 0, 2) -> 2; (0, 5, 9) -> 2.
+    # Sums: (3, 4, 0) -> 1; (2, 2, 2) -> 0, the lowest; (0, 0, 2) -> 2; (0, 5, 4) -> 1.
     frames = torch.zeros(4, 2, 1, 16, 16, dtype=torch.uint8)
-    for labels, accuracy in (([1, 0, 2, 2], 1.0), ([1, 1, 2, 2], 0.75), ([0, 1, 0, 1], 0.0)):
+    for labels, accuracy in (([1, 0, 2, 1], 1.0), ([1, 1, 2, 1], 0.75), ([0, 1, 0, 2], 0.0)):
         found = evaluate(Answers(logits), Recordings(frames=frames, labels=torch.tensor(labels)))
         assert found.accuracy == accuracy
 

@@ -197,7 +197,7 @@ _compiled_skipped = _Compiled(_skipped)
 
 
 def compile_neurons(enabled: bool) -> None:
-    """Whether :func:`fire` compiles its two functions (seconds, once a machine) or runs them as they stand."""
+    """Whether neurons are compiled (seconds, once a machine) or run as they stand."""
     _Compiled.enabled = enabled
 
 
@@ -235,10 +235,6 @@ def skipped(potentials: Float[Tensor, "time *neurons"], p: NeuronParameters) -> 
     """1 where a neuron was skipped in that time step, as its stored membrane was below the cut; 0 elsewhere."""
     mask: Tensor = _compiled_skipped(potentials, p)
     return mask
-
-
-def computed(potentials: Tensor, p: NeuronParameters) -> Tensor:
-    return skipped(potentials, p) == 0
 
 
 class Neuron(nn.Module):
