@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
@@ -583,6 +585,24 @@ def test_a_dead_trainer_is_a_message_and_no_exception(trainer):
     assert workers.ready([trainer], timeout=10) == [trainer]
     assert trainer.receive() == Failed(reason="the trainer process ended with exit code -9", died=True)
     trainer.task = None
+
+
+def test_a_trainer_outlives_ctrl_c_and_what_the_user_must_change():
+    space = prepare(TINY, ["data.train_samples=999999"]).space.file
+    trainer = Trainer(Setup(space=space, device="cpu", cache=Path("unused")))
+    try:
+        for _ in range(2):
+            trainer.give("a task")
+            message = trainer.receive()
+            trainer.task = None
+            assert isinstance(message, Failed)
+            assert not message.died
+            assert message.detail == ""
+            assert message.reason.startswith("data.train_samples: must be 1 to ")
+            os.kill(trainer._process.pid, signal.SIGINT)
+    finally:
+        trainer.close()
+    assert trainer._process.exitcode == 0
 
 
 def test_an_idle_trainer_ends_politely(trainer):
