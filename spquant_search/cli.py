@@ -96,7 +96,7 @@ def _search(space: Path, *, run: str | None, device: str, minutes: float | None,
     from rich.console import Console
 
     from spquant_search.report.live import watcher as watcher_for
-    from spquant_search.runfolder import exclusive, find_run, open_run
+    from spquant_search.runfolder import check_run, exclusive, find_run, open_run
     from spquant_search.runtime import cache_folder, choose_device, keep_compiled_code
 
     started = time.monotonic()
@@ -112,6 +112,7 @@ def _search(space: Path, *, run: str | None, device: str, minutes: float | None,
     setup = Setup(space=file, device=choose_device(device), cache=cache)
     limits = Limits(trials=file.search.trials, deadline=None if minutes is None else started + 60 * minutes)
     folder = find_run(run or space.stem)
+    check_run(folder, file)
     console = Console()
     watcher = watcher_for(console)
     try:

@@ -139,7 +139,24 @@ def find_run(run: str) -> RunFolder:
 
 
 def open_run(folder: RunFolder, file: SpaceFile, facts: RunFacts) -> None:
-    """Make the folder, or check that the run in it has the same space.
+    """Make the folder, or take note of what may change in the run that it holds.
+
+    Raises:
+        UserError: as :func:`check_run`, or another search is working on this run.
+    """
+    check_run(folder, file)
+    if folder.exists():
+        with exclusive(folder):
+            write_text(folder.space_file, frozen_space(file))  # more trials or workers than before, perhaps
+        return
+    try:
+        _make(folder, file, facts)
+    except OSError as error:
+        raise UserError(_cannot_make(folder, error.strerror)) from error
+
+
+def check_run(folder: RunFolder, file: SpaceFile) -> None:
+    """Whether this run can be made or gone on with; writes nothing, so that it can be asked before long work.
 
     Raises:
         UserError: the folder cannot be written, holds something else, or holds a run of another space.
@@ -148,16 +165,19 @@ def open_run(folder: RunFolder, file: SpaceFile, facts: RunFacts) -> None:
         _require_same_space(folder, file)
         if not os.access(folder.path, os.W_OK):
             raise UserError(f"{folder.path}: this run's folder cannot be written; change its permissions or use --run")
-        write_text(folder.space_file, frozen_space(file))  # more trials or workers than before, perhaps
         return
     if folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
         raise UserError(f"{folder.path}: exists and is no run (it holds no space.yaml); choose another name with --run")
-    try:
-        _make(folder, file, facts)
-    except OSError as error:
-        raise UserError(
-            f"{folder.path}: cannot make this run's folder: {error.strerror}; choose another with --run"
-        ) from error
+    parents = folder.path.absolute().parents
+    nearest = next(parent for parent in parents if os.path.lexists(parent))
+    if not nearest.is_dir():
+        raise UserError(_cannot_make(folder, f"{nearest} is no folder"))
+    if not os.access(nearest, os.W_OK):
+        raise UserError(_cannot_make(folder, f"{nearest} cannot be written"))
+
+
+def _cannot_make(folder: RunFolder, reason: str | None) -> str:
+    return f"{folder.path}: cannot make this run's folder: {reason}; choose another with --run"
 
 
 def _make(folder: RunFolder, file: SpaceFile, facts: RunFacts) -> None:
