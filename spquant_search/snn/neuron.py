@@ -212,6 +212,7 @@ class _Fire(torch.autograd.Function):
         spikes, potentials = _compiled_forward(current, NeuronParameters(*p))
         ctx.save_for_backward(potentials, *p)
         ctx.mark_non_differentiable(potentials)
+        ctx.set_materialize_grads(False)  # or the potentials' gradient, which nobody reads, would be filled with zeros
         return spikes, potentials
 
     @staticmethod
