@@ -14,11 +14,10 @@ from torch import Tensor
 from torch._dynamo.utils import counters
 
 from spquant_search.snn import neuron
+from spquant_search.snn.compiled import Compiled, compilation_failed, compile_kernels
 from spquant_search.snn.neuron import (
     Neuron,
     NeuronParameters,
-    compilation_failed,
-    compile_neurons,
     fire,
     fire_step_by_step,
     neuron_parameters,
@@ -277,7 +276,7 @@ def compiled() -> Callable[[Setting, Tensor], tuple[Tensor, Tensor]]:
     def run(setting: Setting, current: Tensor) -> tuple[Tensor, Tensor]:
         return spikes_and_gradient(fired_all_at_once(setting), current, torch.ones_like(current))
 
-    compile_neurons(True)
+    compile_kernels(True)
     with warnings.catch_warnings():
         # The compiler's own deprecations; a failure of ours would show in compilation_failed.
         warnings.simplefilter("ignore")
@@ -299,16 +298,31 @@ def test_compiled_neurons_are_the_plain_ones_and_are_compiled_once(
         current = currents(4, 64 * (number + 2) + number, seed=number)  # every layer and batch has its own size
         spikes, gradient = compiled(setting, current)
         missed = skipped(current, parameters(setting))
-        compile_neurons(False)
+        compile_kernels(False)
         expected, expected_gradient = spikes_and_gradient(fired_all_at_once(setting), current, torch.ones_like(current))
         expected_missed = skipped(current, parameters(setting))
-        compile_neurons(True)
+        compile_kernels(True)
         assert torch.equal(spikes, expected)
         assert torch.equal(missed, expected_missed)
         torch.testing.assert_close(gradient, expected_gradient, rtol=1e-5, atol=1e-5)
     assert graphs() == before, "a change of precision or size is a change of data"
     assert not counters["graph_break"]
     assert not compilation_failed()
+
+
+def test_compiled_in_bf16_the_potential_is_rounded_before_anything_is_decided(
+    compiled: Callable[[Setting, Tensor], tuple[Tensor, Tensor]],
+) -> None:
+    # Left to itself the compiler decides on the unrounded value: about two spikes in ten thousand would differ.
+    current = currents(4, 40_000).bfloat16()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        spikes, _ = compiled((3, None, 0.5), current)
+    compile_kernels(False)
+    expected, potentials = fire(current, parameters((3, None, 0.5)))
+    compile_kernels(True)
+    assert torch.equal(spikes, expected)
+    assert torch.equal(spikes > 0, potentials > 1)
 
 
 def test_a_failing_compiler_is_said_once_and_then_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,9 +333,9 @@ def test_a_failing_compiler_is_said_once_and_then_left_alone(monkeypatch: pytest
         raise RuntimeError("no C++ compiler found\nand a long story")
 
     monkeypatch.setattr(torch, "compile", broken)
-    monkeypatch.setattr(neuron, "_compiled_forward", neuron._Compiled(neuron._forward))
-    monkeypatch.setattr(neuron, "_compiled_backward", neuron._Compiled(neuron._backward))
-    monkeypatch.setattr(neuron._Compiled, "failed", False)
+    monkeypatch.setattr(neuron, "_compiled_forward", Compiled(neuron._forward))
+    monkeypatch.setattr(neuron, "_compiled_backward", Compiled(neuron._backward))
+    monkeypatch.setattr(Compiled, "failed", False)
     setting, current = (3, None, 0.5), currents(4, 50)
     with pytest.warns(UserWarning, match=r"^neurons run uncompiled, 2 to 3 times slower: no C\+\+ compiler found$"):
         spikes, gradient = spikes_and_gradient(fired_all_at_once(setting), current, torch.ones_like(current))

@@ -25,11 +25,11 @@ from torch.nn import functional as F
 from spquant_search.cost import LayerShape
 from spquant_search.results import LayerActivity
 from spquant_search.snn.neuron import Neuron, skipped
+from spquant_search.snn.pooling import POOL, sum_pool
 from spquant_search.snn.quantize import fake_quantize, highest_integer, quantize_weight
 from spquant_search.snn.sparsity import ChannelGate
 from spquant_search.space import FLOAT_BITS, LayerPrecision, NeuronSpace
 
-POOL = 2
 EXACT_FP32 = 2**24  # integers up to here are exact in fp32, and so are sums that stay below
 
 
@@ -140,8 +140,7 @@ class SpikingConv2d(nn.Module):
             self._measure(self.activity, spikes, fired, potentials, opened)
         out = Spikes(values=fired, time_steps=spikes.time_steps, open=opened)
         if self.pool == "after":
-            pooled = F.avg_pool2d(fired, POOL) * POOL**2
-            out = replace(out, values=pooled, largest=POOL**2, divisor=POOL**2)
+            out = replace(out, values=sum_pool(fired), largest=POOL**2, divisor=POOL**2)
         return out
 
     def _convolve(self, values: Tensor, weight: Tensor) -> Tensor:

@@ -17,15 +17,13 @@ once for every number of levels, layer and batch size.
 
 from __future__ import annotations
 
-import os
-import warnings
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from spquant_search.snn.compiled import Compiled
 from spquant_search.snn.quantize import membrane_gradient, quantize_membrane
 from spquant_search.space import MembraneGrid
 
@@ -126,18 +124,21 @@ def _forward(current: Tensor, p: NeuronParameters) -> tuple[Tensor, Tensor]:
     for frame in current:
         charged = p.leak * stored + torch.where(stored >= p.skip_below, frame.float(), 0.0)
         kept = charged.to(current.dtype)
-        fired = kept.float() > THRESHOLD
         stored = _stored(kept, p)
-        # Not `fired.to(...)`: from a boolean that conversion compiles to scalar code in bf16.
-        spikes.append(torch.where(fired, 1.0, 0.0).to(current.dtype))
+        spikes.append(_spikes(kept).to(current.dtype))
         potentials.append(kept)
     return torch.stack(spikes), torch.stack(potentials)
+
+
+def _spikes(potentials: Tensor) -> Tensor:
+    # In fp32 and not boolean: from booleans the compiler makes scalar code.
+    return torch.where(potentials.float() > THRESHOLD, 1.0, 0.0)
 
 
 def _stored(potentials: Tensor, p: NeuronParameters) -> Tensor:
     """What is carried to the next step, in fp32: the reset potential, quantized."""
     values = potentials.float()
-    reset = torch.where(values > THRESHOLD, 0.0, values)
+    reset = values - _spikes(potentials) * values
     return torch.where(p.is_float, reset, quantize_membrane(reset, p.lowest, p.highest, p.grid_step))
 
 
@@ -162,48 +163,13 @@ def _backward(gradient: Tensor, potentials: Tensor, p: NeuronParameters) -> Tens
 
 
 def _skipped(potentials: Tensor, p: NeuronParameters) -> Tensor:
-    # In floating point for the same reason as the spikes above.
     later = [torch.where(_stored(frame, p) >= p.skip_below, 0.0, 1.0) for frame in potentials[:-1]]
     return torch.stack([torch.zeros_like(potentials[0], dtype=torch.float32), *later])
 
 
-class _Compiled:
-    """A function compiled at its first call, or run as it stands where that is off ($SPQUANT_COMPILE 0) or fails."""
-
-    enabled = os.environ.get("SPQUANT_COMPILE") != "0"
-    failed = False
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._plain = function
-        self._compiled: Callable[..., Any] | None = None
-
-    def __call__(self, *arguments: Any) -> Any:
-        if not _Compiled.enabled or _Compiled.failed or arguments[0].device.type not in ("cpu", "cuda"):
-            return self._plain(*arguments)
-        try:
-            if self._compiled is None:
-                self._compiled = torch.compile(self._plain, dynamic=True, fullgraph=True)
-            return self._compiled(*arguments)
-        except Exception as error:  # whatever a compiler tool chain raises: the plain function is always right
-            _Compiled.failed = True
-            first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-            warnings.warn(f"neurons run uncompiled, 2 to 3 times slower: {first_line}", stacklevel=2)
-            return self._plain(*arguments)
-
-
-_compiled_forward = _Compiled(_forward)
-_compiled_backward = _Compiled(_backward)
-_compiled_skipped = _Compiled(_skipped)
-
-
-def compile_neurons(enabled: bool) -> None:
-    """Whether neurons are compiled (seconds, once a machine) or run as they stand."""
-    _Compiled.enabled = enabled
-
-
-def compilation_failed() -> bool:
-    """Whether a compilation was tried and failed in this process."""
-    return _Compiled.failed
+_compiled_forward = Compiled(_forward)
+_compiled_backward = Compiled(_backward)
+_compiled_skipped = Compiled(_skipped)
 
 
 class _Fire(torch.autograd.Function):

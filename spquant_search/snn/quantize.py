@@ -80,9 +80,11 @@ def quantize_membrane(potential: Tensor, lowest: Tensor, highest: Tensor, step: 
     Toward zero, because nearest-level with ties away from it would keep a potential of one step for ever: leaked to
     half a step it would round back up.
     """
-    steps = potential / step
-    magnitude = (steps.abs() - 0.5).ceil()
-    return torch.where(potential < 0, -magnitude, magnitude).mul(step).clamp(lowest, highest)
+    steps = potential * (1.0 / step)  # exact: the step is a power of two
+    # Rounding half down and half up differ at ties alone, and of the two the one nearer to zero is meant. Written
+    # without a comparison, which costs processors more than all the rest.
+    half_down, half_up = (steps - 0.5).ceil(), (steps + 0.5).floor()
+    return torch.maximum(half_down, half_up.clamp(max=0.0)).mul(step).clamp(lowest, highest)
 
 
 def membrane_gradient(potential: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:

@@ -1,0 +1,48 @@
+"""Functions that are compiled at their first call, by torch's compiler and its C++ or Triton back end."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+# A rounding to bf16 that is written down happens: without this the compiler decides on the unrounded value and stores
+# the rounded one, so that forward and backward pass disagree on spikes near the threshold.
+OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {"emulate_precision_casts": True}
+
+
+class Compiled:
+    """A function compiled at its first call, or run as it stands where that is off ($SPQUANT_COMPILE 0) or fails."""
+
+    enabled = os.environ.get("SPQUANT_COMPILE") != "0"
+    failed = False
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._plain = function
+        self._compiled: Callable[..., Any] | None = None
+
+    def __call__(self, *arguments: Any) -> Any:
+        if not Compiled.enabled or Compiled.failed or arguments[0].device.type not in ("cpu", "cuda"):
+            return self._plain(*arguments)
+        try:
+            if self._compiled is None:
+                self._compiled = torch.compile(self._plain, dynamic=True, fullgraph=True, options=OPTIONS)
+            return self._compiled(*arguments)
+        except Exception as error:  # whatever a compiler tool chain raises: the plain function is always right
+            Compiled.failed = True
+            first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+            warnings.warn(f"neurons run uncompiled, 2 to 3 times slower: {first_line}", stacklevel=2)
+            return self._plain(*arguments)
+
+
+def compile_kernels(enabled: bool) -> None:
+    """Whether neurons and pooling are compiled (seconds, once a machine) or run as they stand."""
+    Compiled.enabled = enabled
+
+
+def compilation_failed() -> bool:
+    """Whether a compilation was tried and failed in this process."""
+    return Compiled.failed
