@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import textwrap
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ import numpy as np
 from spquant_search.report import RunSummary
 from spquant_search.report.tables import one_line, uniform_label
 from spquant_search.results import Outcome, TrialResult
+from spquant_search.runfolder import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,9 +33,11 @@ _PLACES = tuple(
 
 
 def front_figure(summary: RunSummary, path: Path) -> None:
-    """Save :func:`front_drawing` as a PNG at ``path``."""
+    """Save :func:`front_drawing` as a PNG at ``path``, whole or not at all."""
+    drawn = io.BytesIO()
     # Without matplotlib's version in it, equal runs give equal files.
-    front_drawing(summary).savefig(path, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+    front_drawing(summary).savefig(drawn, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+    write_bytes(path, drawn.getvalue())
 
 
 def front_drawing(summary: RunSummary) -> Figure:

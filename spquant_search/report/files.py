@@ -9,11 +9,9 @@ import csv
 import io
 import json
 import math
-import os
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +32,7 @@ from spquant_search.report.tables import (
     standard_error,
 )
 from spquant_search.results import Outcome, TrialResult
+from spquant_search.runfolder import write_text
 
 RESULT_COLUMNS = (
     "number",
@@ -63,27 +62,8 @@ def write_reports(summary: RunSummary, folder: Path, *, figure: bool = True) -> 
     write_front_csv(summary, folder / "front.csv")
     write_front_json(summary, folder / "front.json")
     if figure:
-        with replacing(folder / "front.png") as temporary:
-            front_figure(summary, temporary)
+        front_figure(summary, folder / "front.png")
     write_report(summary, folder / "report.md")
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to instead of ``path``, which it replaces at the end; after an error ``path`` is as it was."""
-    # In the same folder, because a move between file systems is a copy and can be cut off. Not by tempfile, whose
-    # files nobody else may read.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _write_text(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="")
 
 
 # ---------------------------------------------------------------- CSV
@@ -91,14 +71,14 @@ def _write_text(path: Path, text: str) -> None:
 
 def write_results_csv(summary: RunSummary, path: Path) -> None:
     """One row a trial, the baseline and those that failed included."""
-    _write_text(path, _csv(RESULT_COLUMNS, [_result_row(result) for result in summary.results], summary.results))
+    write_text(path, _csv(RESULT_COLUMNS, [_result_row(result) for result in summary.results], summary.results))
 
 
 def write_front_csv(summary: RunSummary, path: Path) -> None:
     """The front's rows of results.csv, with the accuracy on the test split where that was measured."""
     members = summary.front
     rows = [_result_row(member) | {"test_accuracy": summary.test_accuracy.get(member.number)} for member in members]
-    _write_text(path, _csv((*RESULT_COLUMNS, "test_accuracy"), rows, summary.results))
+    write_text(path, _csv((*RESULT_COLUMNS, "test_accuracy"), rows, summary.results))
 
 
 def _result_row(result: TrialResult) -> dict[str, Any]:
@@ -138,7 +118,7 @@ def front_document(summary: RunSummary) -> dict[str, Any]:
 
 
 def write_front_json(summary: RunSummary, path: Path) -> None:
-    _write_text(path, json.dumps(front_document(summary), indent=1, allow_nan=False) + "\n")
+    write_text(path, json.dumps(front_document(summary), indent=1, allow_nan=False) + "\n")
 
 
 def trial_counts(summary: RunSummary) -> dict[str, int]:
@@ -174,7 +154,7 @@ def _null_for_nan(value: Any) -> Any:
 
 
 def write_report(summary: RunSummary, path: Path) -> None:
-    _write_text(path, report_markdown(summary))
+    write_text(path, report_markdown(summary))
 
 
 def report_markdown(summary: RunSummary) -> str:
