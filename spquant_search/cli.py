@@ -241,7 +241,7 @@ def parse_quantity(text: str, option: str) -> float:
 
 @app.command()
 def cost(space: SpaceOption, overrides: SetOption = None, as_json: JsonOption = False) -> None:
-    """Bytes and dense operations of the float network, layer by layer, before any training."""
+    """Bytes and dense operations of the float network."""
     from spquant_search.cost import cost_report
     from spquant_search.prepare import prepare
 
@@ -285,7 +285,7 @@ def pick(
     ] = None,
     knee: Annotated[bool, typer.Option("--knee", help="The balanced member instead of the most accurate one.")] = False,
 ) -> None:
-    """Write the front's best member within the given budgets, with its trained weights."""
+    """Write a member of the front with its trained weights."""
     from spquant_search.deploy.artifact import write_artifact
     from spquant_search.pareto import front as members_of
     from spquant_search.pareto import pick as choose
@@ -346,7 +346,7 @@ def dashboard(
     run: RunArgument,
     port: Annotated[int, typer.Option(min=1, max=65535, help="On 127.0.0.1.")] = 8080,
 ) -> None:
-    """Open a run's study in Optuna Dashboard on 127.0.0.1."""
+    """Serve Optuna Dashboard for a run on 127.0.0.1."""
     from spquant_search.dashboard import serve
     from spquant_search.runfolder import find_run
 
