@@ -14,7 +14,7 @@ from torch import Tensor
 from torch._dynamo.utils import counters
 
 from spquant_search.snn import neuron
-from spquant_search.snn.compiled import Compiled, compilation_failed, compile_kernels
+from spquant_search.snn.compiled import Compiled, compile_kernels
 from spquant_search.snn.neuron import (
     Neuron,
     NeuronParameters,
@@ -278,7 +278,7 @@ def compiled() -> Callable[[Setting, Tensor], tuple[Tensor, Tensor]]:
 
     compile_kernels(True)
     with warnings.catch_warnings():
-        # The compiler's own deprecations; a failure of ours would show in compilation_failed.
+        # The compiler's own deprecations; a failure of ours would show in Compiled.failed.
         warnings.simplefilter("ignore")
         run((3, None, 0.5), currents(4, 96))
         skipped(currents(4, 96), parameters((3, None, 0.5)))
@@ -307,7 +307,7 @@ def test_compiled_neurons_are_the_plain_ones_and_are_compiled_once(
         torch.testing.assert_close(gradient, expected_gradient, rtol=1e-5, atol=1e-5)
     assert graphs() == before, "a change of precision or size is a change of data"
     assert not counters["graph_break"]
-    assert not compilation_failed()
+    assert not Compiled.failed
 
 
 def test_compiled_in_bf16_the_potential_is_rounded_before_anything_is_decided(
@@ -341,7 +341,7 @@ def test_a_failing_compiler_is_said_once_and_then_left_alone(monkeypatch: pytest
         spikes, gradient = spikes_and_gradient(fired_all_at_once(setting), current, torch.ones_like(current))
     again, _ = spikes_and_gradient(fired_all_at_once(setting), current, torch.ones_like(current))
     assert len(calls) == 1
-    assert compilation_failed()
+    assert Compiled.failed
     expected, expected_gradient = spikes_and_gradient(fired_step_by_step(setting), current, torch.ones_like(current))
     assert torch.equal(spikes, expected)
     assert torch.equal(again, expected)

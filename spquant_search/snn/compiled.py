@@ -41,8 +41,3 @@ class Compiled:
 def compile_kernels(enabled: bool) -> None:
     """Whether neurons and pooling are compiled (seconds, once a machine) or run as they stand."""
     Compiled.enabled = enabled
-
-
-def compilation_failed() -> bool:
-    """Whether a compilation was tried and failed in this process."""
-    return Compiled.failed
