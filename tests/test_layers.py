@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from spquant_search.snn.layers import Activity, ReadOut, Spikes, SpikingConv2d, measured, pooled_kernel
 from spquant_search.snn.networks.vgg import Vgg9
-from spquant_search.snn.neuron import _stored, fire_step_by_step
-from spquant_search.snn.quantize import highest_integer, quantize_weight
+from spquant_search.snn.neuron import THRESHOLD, fire_step_by_step
+from spquant_search.snn.quantize import highest_integer, quantize_membrane, quantize_weight
 from spquant_search.space import LayerPrecision, NeuronSpace, membrane_grid
 
 Pool = Literal["before", "after"] | None
@@ -451,7 +451,9 @@ def test_a_trained_network_stores_only_values_that_its_bits_allow(plain_neurons:
         layer.neuron.register_forward_hook(lambda _module, _inputs, out: potentials.append(out[1]))
     network.eval()(spikes)
     for layer, (levels, bits), seen in zip(convolutions, levels_and_bits, potentials, strict=True):
-        stored = _stored(seen, layer.neuron.parameters_now).unique().tolist()
+        now = layer.neuron.parameters_now
+        reset = torch.where(seen > THRESHOLD, 0.0, seen)
+        stored = quantize_membrane(reset, now.lowest, now.highest, now.grid_step).unique().tolist()
         assert set(stored) <= set(membrane_grid(levels).values)
         assert len(stored) > 1
         integers, scale = quantize_weight(layer.weight, bits)

@@ -178,6 +178,18 @@ def test_without_a_cut_no_step_is_skipped(plain_neurons: None) -> None:
     assert not skipped(fire(currents(4, 50), p)[1], p).any()
 
 
+@pytest.mark.parametrize("levels", [2, 3, 4, 5, 7, 16, 256])
+def test_a_cut_on_the_stored_value_is_a_cut_on_the_potential_after_the_reset(levels: int) -> None:
+    grid = membrane_grid(levels)
+    ties = torch.arange(grid.lowest - 2, grid.highest + 2, grid.step / 2)
+    near = [torch.nextafter(ties, torch.tensor(end)) for end in (math.inf, -math.inf)]
+    resets = torch.cat([ties, *near])
+    for cut in {*grid.values, grid.lowest - 1, 0.1, -0.3, grid.highest + 1}:
+        p = neuron_parameters(leak=0.5, grid=grid, skip_below=cut)
+        stored = torch.tensor([min(grid.values, key=lambda v: (abs(v - x), abs(v))) for x in resets.tolist()])
+        assert torch.equal(resets >= p.reset_cut, stored >= torch.tensor(cut)), cut
+
+
 # The reference's derivatives against finite differences
 
 

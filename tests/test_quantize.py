@@ -16,11 +16,17 @@ from torch import Tensor
 from spquant_search.snn.quantize import (
     CLIP_RMS,
     SMALLEST_SCALE,
+    MembraneCode,
+    SurrogateShape,
+    bf16_membrane_code,
     fake_quantize,
+    fast_membrane_gradient,
     highest_integer,
+    membrane_code,
     membrane_gradient,
     quantize_membrane,
     quantize_weight,
+    surrogate_shape,
 )
 from spquant_search.space import MembraneGrid, membrane_grid
 
@@ -49,6 +55,10 @@ def quantized_membrane(potential: Tensor, grid: MembraneGrid) -> Tensor:
 
 def surrogate(potential: Tensor, grid: MembraneGrid) -> Tensor:
     return membrane_gradient(potential, torch.tensor(grid.lowest), torch.tensor(grid.highest))
+
+
+def fast_surrogate(potential: Tensor, shape: SurrogateShape) -> Tensor:
+    return fast_membrane_gradient(potential, *(torch.tensor(value) for value in shape))
 
 
 # Weights: which values they take
@@ -232,6 +242,29 @@ def test_a_membrane_is_stored_as_its_nearest_level_and_ties_go_toward_zero(grid:
     assert stored[-6:].tolist() == [nearest_level(value, grid) for value in far.tolist()]
 
 
+def every_bf16_value(below: float) -> Tensor:
+    patterns = torch.arange(-(2**15), 2**15, dtype=torch.int16).view(torch.bfloat16).float()
+    return patterns[patterns.abs() < below]
+
+
+def coded(potential: Tensor, code: MembraneCode) -> Tensor:
+    bounds = (torch.tensor(value) for value in (code.steps_per_unit, code.lowest, code.highest))
+    return bf16_membrane_code(potential, *bounds) * code.step
+
+
+@grids
+def test_the_short_form_for_bf16_is_right_for_every_bf16_value(grid: MembraneGrid) -> None:
+    every = every_bf16_value(2**24 * grid.step)
+    assert torch.equal(coded(every, membrane_code(grid)), quantized_membrane(every, grid))
+
+
+def test_the_short_form_for_bf16_keeps_a_float_membrane() -> None:
+    every = every_bf16_value(2.0**60)
+    kept = coded(every, MembraneCode())
+    assert torch.equal(kept[every.abs() > 2**-33], every[every.abs() > 2**-33])
+    torch.testing.assert_close(kept, every, rtol=0, atol=2**-40)
+
+
 @given(potentials=st.lists(st.floats(-6, 6, width=32), min_size=1), grid=st.sampled_from(GRIDS))
 def test_storing_a_stored_membrane_changes_nothing(potentials: list[float], grid: MembraneGrid) -> None:
     stored = quantized_membrane(torch.tensor(potentials), grid)
@@ -292,6 +325,23 @@ def test_the_gradient_rises_by_the_range_of_the_grid_as_the_quantizer_does(grid:
     potentials = torch.linspace(-30.0, 30.0, 60_001, dtype=torch.float64)
     rise = torch.trapezoid(surrogate(potentials, grid), potentials).item()
     assert rise == pytest.approx(grid.highest - grid.lowest, rel=1e-6)
+
+
+@grids
+def test_the_fast_gradient_is_the_gradient(grid: MembraneGrid) -> None:
+    potentials = torch.cat([torch.linspace(-9.0, 9.0, 20_001), torch.tensor([-1e4, -60.0, 60.0, 1e4, 1e30])])
+    fast = fast_surrogate(potentials, surrogate_shape(grid)).double()
+    torch.testing.assert_close(fast, surrogate(potentials.double(), grid), rtol=0, atol=1e-5)
+
+
+def test_the_fast_gradient_of_a_very_wide_grid_is_finite_everywhere_and_1_inside() -> None:
+    shape = surrogate_shape(membrane_grid(130, -128.0))
+    slopes = fast_surrogate(torch.tensor([-1e30, -1e4, -80.0, -28.5, 0.0, -128.0, 1e4, 1e30]), shape)
+    assert slopes.tolist() == pytest.approx([0, 0, 1, 1, torch.tensor(2.0).sigmoid().item(), 0.5, 0, 0], abs=1e-5)
+
+
+def test_the_fast_gradient_without_quantization_is_1() -> None:
+    assert fast_surrogate(torch.linspace(-1e6, 1e6, 999), SurrogateShape()).unique().tolist() == [1.0]
 
 
 def test_the_gain_depends_on_the_range_of_the_grid_and_not_on_its_step() -> None:

@@ -27,7 +27,7 @@ from spquant_search.results import LayerActivity
 from spquant_search.snn.neuron import Neuron, skipped
 from spquant_search.snn.pooling import POOL, sum_pool
 from spquant_search.snn.quantize import fake_quantize, highest_integer, quantize_weight
-from spquant_search.snn.sparsity import ChannelGate
+from spquant_search.snn.sparsity import ChannelGate, channel_activity
 from spquant_search.space import FLOAT_BITS, LayerPrecision, NeuronSpace
 
 EXACT_FP32 = 2**24  # integers up to here are exact in fp32, and so are sums that stay below
@@ -191,7 +191,7 @@ class SpikingConv2d(nn.Module):
             return None
         counts = spikes.counts()
         if self.training:
-            activity = current.detach().float().clamp(min=0.0).mean(dim=(2, 3))
+            activity = channel_activity(current)
             with torch.autocast(current.device.type, enabled=False):
                 self.gate_loss = self.gate.loss(counts, activity, self.precision.channel_mass)
         return self.gate.open(counts)

@@ -17,14 +17,25 @@ once for every number of levels, layer and batch size.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from spquant_search.snn.compiled import Compiled
-from spquant_search.snn.quantize import membrane_gradient, quantize_membrane
+from spquant_search.snn.quantize import (
+    MembraneCode,
+    SurrogateShape,
+    bf16_membrane_code,
+    fast_membrane_gradient,
+    membrane_code,
+    membrane_gradient,
+    quantize_membrane,
+    surrogate_shape,
+)
 from spquant_search.space import MembraneGrid
 
 THRESHOLD = 1.0
@@ -39,6 +50,20 @@ class NeuronParameters(NamedTuple):
     grid_step: Tensor
     is_float: Tensor  # the membrane is not quantized
     skip_below: Tensor  # -inf: no neuron is skipped
+    # Derived from those above, so that no compiled loop has to. A potential after the reset is stored at or above
+    # skip_below where it is at or above this:
+    reset_cut: Tensor
+    # quantize.MembraneCode, the step times the leak:
+    steps_per_unit: Tensor
+    leaked_step: Tensor
+    lowest_code: Tensor
+    highest_code: Tensor
+    # quantize.SurrogateShape, the gain times the leak:
+    middle: Tensor
+    half_range: Tensor
+    rate: Tensor
+    leaked_gain: Tensor
+    tail: Tensor
 
 
 def neuron_parameters(
@@ -46,6 +71,10 @@ def neuron_parameters(
 ) -> NeuronParameters:
     """The parameters of a neuron; ``grid`` None keeps the membrane in floating point."""
     is_float = torch.tensor(grid is None, device=device)
+    cut = -math.inf if skip_below is None else skip_below
+    reset_cut = cut if grid is None else _reset_cut(grid, cut)
+    code = MembraneCode() if grid is None else membrane_code(grid)
+    surrogate = SurrogateShape() if grid is None else surrogate_shape(grid)
     grid = grid or MembraneGrid(levels=3, lowest=-1.0, step=1.0)  # any: a float membrane reads none of it
 
     def scalar(value: float) -> Tensor:
@@ -57,8 +86,30 @@ def neuron_parameters(
         highest=scalar(grid.highest),
         grid_step=scalar(grid.step),
         is_float=is_float,
-        skip_below=scalar(float("-inf") if skip_below is None else skip_below),
+        skip_below=scalar(cut),
+        reset_cut=scalar(reset_cut),
+        steps_per_unit=scalar(code.steps_per_unit),
+        leaked_step=scalar(leak * code.step),
+        lowest_code=scalar(code.lowest),
+        highest_code=scalar(code.highest),
+        middle=scalar(surrogate.middle),
+        half_range=scalar(surrogate.half_range),
+        rate=scalar(surrogate.rate),
+        leaked_gain=scalar(leak * surrogate.gain),
+        tail=scalar(surrogate.tail),
     )
+
+
+def _reset_cut(grid: MembraneGrid, skip_below: float) -> float:
+    """The smallest fp32 value that the grid stores at or above ``skip_below``."""
+    kept = [value for value in grid.values if value >= skip_below]
+    if not kept:
+        return math.inf
+    if kept[0] == grid.lowest:
+        return -math.inf  # whatever lies below the grid is stored as its lowest value
+    tie = kept[0] - grid.step / 2
+    # A tie goes toward zero: up where the value above it is 0 or negative, down where it is positive.
+    return tie if kept[0] <= 0.0 else float(np.nextafter(np.float32(tie), np.float32(math.inf)))
 
 
 # ---------------------------------------------------------------- one step, for reading and checking
@@ -113,57 +164,63 @@ def fire_step_by_step(current: Float[Tensor, "time *neurons"], p: NeuronParamete
 # ---------------------------------------------------------------- all steps at once
 
 
+# A step here is bound by the number of operations and not by memory, so that nothing is worked out twice, and what is
+# constant over a trial stands ready in the parameters.
+
+
 def _forward(current: Tensor, p: NeuronParameters) -> tuple[Tensor, Tensor]:
     """Spikes and membrane potentials before the reset, both in the current's type.
 
     The potential is rounded to that type before anything is decided on it, so that the backward pass, which reads what
     was stored, decides the same in every element.
     """
-    stored = torch.zeros_like(current[0], dtype=torch.float32)
+    reset = torch.zeros_like(current[0], dtype=torch.float32)
     spikes, potentials = [], []
-    for frame in current:
-        charged = p.leak * stored + torch.where(stored >= p.skip_below, frame.float(), 0.0)
+    for t, frame in enumerate(current):
+        charged = frame.float()
+        if t > 0:  # the first step sees a stored membrane of 0, below which no cut lies
+            charged = _leaked(reset, p, current.dtype) + torch.where(reset >= p.reset_cut, charged, 0.0)
         kept = charged.to(current.dtype)
-        stored = _stored(kept, p)
-        spikes.append(_spikes(kept).to(current.dtype))
+        potential = kept.float()
+        fired = potential > THRESHOLD
+        reset = torch.where(fired, 0.0, potential)
+        # By fp32: from booleans the compiler makes scalar code.
+        spikes.append(torch.where(fired, 1.0, 0.0).to(current.dtype))
         potentials.append(kept)
     return torch.stack(spikes), torch.stack(potentials)
 
 
-def _spikes(potentials: Tensor) -> Tensor:
-    # In fp32 and not boolean: from booleans the compiler makes scalar code.
-    return torch.where(potentials.float() > THRESHOLD, 1.0, 0.0)
-
-
-def _stored(potentials: Tensor, p: NeuronParameters) -> Tensor:
-    """What is carried to the next step, in fp32: the reset potential, quantized."""
-    values = potentials.float()
-    reset = values - _spikes(potentials) * values
-    return torch.where(p.is_float, reset, quantize_membrane(reset, p.lowest, p.highest, p.grid_step))
+def _leaked(reset: Tensor, p: NeuronParameters, dtype: torch.dtype) -> Tensor:
+    """What is left in the next step of ``reset``, a potential that ``dtype`` holds exactly: leak * Q(reset)."""
+    if dtype is torch.bfloat16:
+        return bf16_membrane_code(reset, p.steps_per_unit, p.lowest_code, p.highest_code) * p.leaked_step
+    quantized = quantize_membrane(reset, p.lowest, p.highest, p.grid_step)
+    return p.leak * torch.where(p.is_float, reset, quantized)
 
 
 def _backward(gradient: Tensor, potentials: Tensor, p: NeuronParameters) -> Tensor:
     """The gradient by the input current, given that by the spikes."""
-    time_steps = potentials.shape[0]
-    carried = torch.zeros_like(potentials[0], dtype=torch.float32)
-    gradients: list[Tensor] = [carried] * time_steps
-    for t in range(time_steps - 1, -1, -1):
-        potential = potentials[t].float()
-        fired = potential > THRESHOLD
-        reset = torch.where(fired, 0.0, potential)
-        by_reset = torch.where(p.is_float, carried, carried * membrane_gradient(reset, p.lowest, p.highest))
-        triangle = (1.0 - (potential - THRESHOLD).abs()).clamp(min=0.0)
-        by_potential = torch.where(fired, 0.0, by_reset) + (gradient[t].float() - by_reset * potential) * triangle
-        taken = by_potential
-        if t > 0:  # the first step sees a stored membrane of 0, below which no cut lies
-            taken = torch.where(_stored(potentials[t - 1], p) >= p.skip_below, by_potential, 0.0)
-        gradients[t] = taken.to(gradient.dtype)
-        carried = p.leak * by_potential
-    return torch.stack(gradients)
+    values = [frame.float() for frame in potentials]
+    fired = [potential > THRESHOLD for potential in values]
+    resets = [torch.where(one, 0.0, potential) for one, potential in zip(fired, values, strict=True)]
+    shape = (p.middle, p.half_range, p.rate, p.leaked_gain, p.tail)
+    gradients: list[Tensor] = []
+    by_next: Tensor | None = None  # the gradient by the next potential; what the last step stores is read by nobody
+    for t in reversed(range(len(values))):
+        triangle = (1.0 - (values[t] - THRESHOLD).abs()).relu()
+        by_potential = gradient[t].float() * triangle
+        if by_next is not None:
+            by_reset = by_next * fast_membrane_gradient(resets[t], *shape)
+            by_potential = by_potential + torch.where(fired[t], 0.0, by_reset) - by_reset * values[t] * triangle
+        taken = by_potential if t == 0 else torch.where(resets[t - 1] >= p.reset_cut, by_potential, 0.0)
+        gradients.append(taken.to(gradient.dtype))
+        by_next = by_potential
+    return torch.stack(gradients[::-1])
 
 
 def _skipped(potentials: Tensor, p: NeuronParameters) -> Tensor:
-    later = [torch.where(_stored(frame, p) >= p.skip_below, 0.0, 1.0) for frame in potentials[:-1]]
+    resets = [torch.where(frame > THRESHOLD, 0.0, frame.float()) for frame in potentials[:-1]]
+    later = [torch.where(reset >= p.reset_cut, 0.0, 1.0) for reset in resets]
     return torch.stack([torch.zeros_like(potentials[0], dtype=torch.float32), *later])
 
 
@@ -213,6 +270,16 @@ class Neuron(nn.Module):
     grid_step: Tensor
     is_float: Tensor
     skip_below: Tensor
+    reset_cut: Tensor
+    steps_per_unit: Tensor
+    leaked_step: Tensor
+    lowest_code: Tensor
+    highest_code: Tensor
+    middle: Tensor
+    half_range: Tensor
+    rate: Tensor
+    leaked_gain: Tensor
+    tail: Tensor
 
     def __init__(self) -> None:
         super().__init__()

@@ -6,13 +6,14 @@ grid (:func:`spquant_search.space.membrane_grid`); ties round toward zero, so th
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spquant_search.space import FLOAT_BITS
+from spquant_search.space import FLOAT_BITS, MembraneGrid
 
 # Clipping of 3, 4 and 8 bits in units of the channel's root mean square: the mean-squared-error optimum of a uniform
 # quantizer with 2 n + 1 levels on a normal distribution (computed in tests/test_quantize.py, not assumed).
@@ -95,3 +96,79 @@ def membrane_gradient(potential: Tensor, lowest: Tensor, highest: Tensor) -> Ten
     quantizer's rise is, so that the gain stays below 1 and near it for any step.
     """
     return torch.sigmoid(2.0 * (potential - lowest)) - torch.sigmoid(2.0 * (potential - highest))
+
+
+# Of a compiled neuron loop's time nearly all is arithmetic, so it has forms of its own for the two functions above.
+
+
+class MembraneCode(NamedTuple):
+    """A grid in units of its step, for :func:`bf16_membrane_code`; the defaults are those of a float membrane.
+
+    Without quantization the step is 2^-40 and there are no ends: a bf16 value above 2^-33 is a whole number of those.
+    """
+
+    steps_per_unit: float = 2.0**40
+    step: float = 2.0**-40
+    lowest: float = -math.inf
+    highest: float = math.inf
+
+
+# A tie that is made smaller by this much rounds toward zero, and no other bf16 value, with its 8 bits of mantissa, is
+# near enough to a tie to change sides.
+_BELOW_A_TIE = 1.0 - 2.0**-12
+
+
+def membrane_code(grid: MembraneGrid) -> MembraneCode:
+    """The grid's bounds in steps; ``steps_per_unit`` brings ties to the side of zero."""
+    return MembraneCode(_BELOW_A_TIE / grid.step, grid.step, grid.lowest / grid.step, grid.highest / grid.step)
+
+
+def bf16_membrane_code(potential: Tensor, steps_per_unit: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
+    """:func:`quantize_membrane` in steps, of values that bf16 holds exactly, below 2^24 steps in magnitude."""
+    code = (potential * steps_per_unit).round()
+    # As clamp does, in half of its operations (a processor's clamp takes care of what is not a number), and exact.
+    return code + (lowest - code).relu() - (code - highest).relu()
+
+
+class SurrogateShape(NamedTuple):
+    """What :func:`fast_membrane_gradient` knows of a grid; the defaults make it 1 everywhere, exactly."""
+
+    middle: float = 0.0
+    half_range: float = 0.0
+    rate: float = 0.0
+    gain: float = 2.0
+    tail: float = 0.0
+
+
+_SQUARINGS = 6
+
+
+def surrogate_shape(grid: MembraneGrid) -> SurrogateShape:
+    """The shape of a grid's :func:`membrane_gradient`."""
+    half_range = (grid.highest - grid.lowest) / 2
+    tail = math.exp(-4.0 * half_range)
+    return SurrogateShape(
+        middle=(grid.lowest + grid.highest) / 2,
+        half_range=half_range,
+        rate=2.0 / 2**_SQUARINGS,
+        gain=1.0 - tail,
+        tail=tail,
+    )
+
+
+def fast_membrane_gradient(
+    potential: Tensor, middle: Tensor, half_range: Tensor, rate: Tensor, gain: Tensor, tail: Tensor
+) -> Tensor:
+    """:func:`membrane_gradient` to 1e-5, in less than half of the time.
+
+    With D = exp(2 (|u - middle| - h)), h half the grid's range, the two sigmoids' difference is
+    (1 - e^-4h) D / ((1 + D) (D + e^-4h)); and D is the 64th power of an exponential near 0, for which a short series
+    serves: calls of a library's exponential out of a compiled loop cost more than the arithmetic.
+    """
+    exponent = ((potential - middle).abs() - half_range) * rate
+    # Between -1.25 and 1.25, where the series still is an exponential and its 64th power still a number.
+    exponent = 1.25 - (2.5 - (exponent + 1.25).relu()).relu()
+    far = 1.0 + exponent * (1.0 + exponent * (1 / 2 + exponent * (1 / 6 + exponent * (1 / 24))))
+    for _ in range(_SQUARINGS):
+        far = far * far
+    return far * gain / ((1.0 + far) * (far + tail))

@@ -17,9 +17,27 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from spquant_search.snn.compiled import Compiled
 from spquant_search.snn.quantize import highest_integer
 
 PREDICTOR_BITS = 8
+
+
+def _positive_mean(current: Tensor) -> Tensor:
+    """[sample, height, width, channel] -> [sample, channel] in fp32."""
+    return current.float().relu().sum(dim=(1, 2)) / (current.shape[1] * current.shape[2])
+
+
+_compiled_positive_mean = Compiled(_positive_mean)
+
+
+def channel_activity(current: Float[Tensor, "sample channel height width"]) -> Float[Tensor, "sample channel"]:
+    """The spatial mean of the positive part of each channel's input current, without gradient.
+
+    ``current`` should lie in memory with its channels last.
+    """
+    mean: Tensor = _compiled_positive_mean(current.detach().permute(0, 2, 3, 1).contiguous())
+    return mean
 
 
 def channel_target(activity: Float[Tensor, "sample channel"], mass: float) -> Bool[Tensor, "sample channel"]:
