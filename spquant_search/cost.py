@@ -24,26 +24,39 @@ class LayerShape:
     """A layer as its network reports it for one frame: the only description that costs are computed from."""
 
     name: str
-    kind: Literal["convolution", "readout"]
+    # A shortcut is a convolution without neurons, attention has neurons and no weights.
+    kind: Literal["convolution", "shortcut", "attention", "readout"]
     in_channels: int
     out_channels: int
-    kernel_area: int  # products per pair of an input and an output channel and position
+    kernel_area: int  # products per pair of a connected input and output channel and position
     positions: int  # output positions a channel, before any pooling
     neurons: int
     can_gate: bool
+    groups: int = 1  # input and output channels fall into so many groups that do not see each other
+    weightless_macs: int = 0  # of one time step: products of two signals, as in attention
 
     @property
     def weights(self) -> int:
-        return self.in_channels * self.out_channels * self.kernel_area
+        return self.in_channels * self.out_channels * self.kernel_area // self.groups if self.has_weights else 0
+
+    @property
+    def has_weights(self) -> bool:
+        return self.kind != "attention"
+
+    @property
+    def has_membrane(self) -> bool:
+        return self.kind in ("convolution", "attention")
 
     @property
     def dense_macs(self) -> int:
         """Of one time step."""
-        return self.weights * self.positions
+        return self.weights * self.positions + self.weightless_macs
 
     @property
     def site(self) -> Site:
-        return Site(name=self.name, has_membrane=self.kind == "convolution", can_gate=self.can_gate)
+        return Site(
+            name=self.name, has_membrane=self.has_membrane, can_gate=self.can_gate, has_weights=self.has_weights
+        )
 
 
 def membrane_bits(levels: int | None) -> int:
@@ -81,6 +94,8 @@ class LayerCost:
     @property
     def _affine_bytes(self) -> int:
         channels = self.shape.out_channels
+        if not self.shape.has_weights:
+            return 0
         if self.precision.weight_bits == FLOAT_BITS:
             return channels * FLOAT_BYTES * (1 if self.shape.kind == "readout" else 2)
         if self.shape.kind == "readout":  # one scale for the whole tensor never changes the argmax: only d is kept

@@ -257,6 +257,7 @@ class Site:
     name: str
     has_membrane: bool
     can_gate: bool
+    has_weights: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -592,6 +593,8 @@ def _unfit_parameters(own: LayerChoices, site: Site) -> list[tuple[str, str]]:
         problems.append(
             (f"layers.{site.name}.channel_mass", "this layer has no channel gate (the first and the read-out never do)")
         )
+    if own.weight_bits is not None and not site.has_weights:
+        problems.append((f"layers.{site.name}.weight_bits", "this layer has no weights; remove the key"))
     if not site.has_membrane:
         for parameter in ("membrane_levels", "skip_below"):
             if getattr(own, parameter) is not None:
@@ -602,7 +605,7 @@ def _unfit_parameters(own: LayerChoices, site: Site) -> list[tuple[str, str]]:
 def _layer_space(site: Site, own: LayerChoices, every: LayerChoices) -> LayerSpace:
     return LayerSpace(
         name=site.name,
-        weight_bits=own.weight_bits or every.weight_bits or (FLOAT_BITS,),
+        weight_bits=(own.weight_bits or every.weight_bits or (FLOAT_BITS,)) if site.has_weights else (FLOAT_BITS,),
         membrane_levels=(own.membrane_levels or every.membrane_levels or (0,)) if site.has_membrane else (None,),
         channel_mass=(own.channel_mass or every.channel_mass or (1.0,)) if site.can_gate else (1.0,),
         skip_below=(own.skip_below or every.skip_below or (None,)) if site.has_membrane else (None,),

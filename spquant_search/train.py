@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spquant_search.results import EpochMetrics, LayerActivity
-from spquant_search.snn.layers import SpikingConv2d, measured
+from spquant_search.snn.layers import measured, searchable_layers
 from spquant_search.snn.networks import spikes_from_frames
 from spquant_search.space import Training
 
@@ -173,7 +173,7 @@ def _train_step(
     with torch.autocast(frames.device.type, dtype=torch.bfloat16, enabled=dtype is torch.bfloat16):
         logits = network(spikes_from_frames(frames, largest=LARGEST_COUNT, dtype=dtype))
     loss = tet_loss(logits, labels, tet_lambda=recipe.tet_lambda, tet_mean=recipe.tet_mean)
-    layers = [layer for layer in network.modules() if isinstance(layer, SpikingConv2d)]
+    layers = searchable_layers(network).values()
     gates = [layer.gate_loss for layer in layers if layer.gate_loss is not None]
     if gates:
         loss = loss + recipe.gate_loss_weight * torch.stack(gates).mean()

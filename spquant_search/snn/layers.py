@@ -92,11 +92,37 @@ def pooled_kernel(weight: Float[Tensor, "out in k k"]) -> Float[Tensor, "out in 
     return torch.stack(shifted).sum(dim=0)
 
 
-class SpikingConv2d(nn.Module):
+class SearchableLayer(nn.Module):
+    """A layer whose precision can be chosen: a network's are found by this class and named by their place in it.
+
+    ``gate_loss`` holds the channel gate's loss of the last training forward, None without a gate. What the layer does
+    in evaluation goes to ``activity`` while it is :func:`measured`.
+    """
+
+    precision: LayerPrecision
+    gate_loss: Tensor | None
+    activity: Activity | None
+
+    def __init__(self, precision: LayerPrecision) -> None:
+        super().__init__()
+        self.precision = precision
+        self.gate_loss = None
+        self.activity = None
+
+    def set_precision(self, precision: LayerPrecision, neuron: NeuronSpace) -> None:
+        """Take a new precision; nothing is rebuilt or recompiled."""
+        raise NotImplementedError
+
+    def shape(self, name: str, *inputs: Spikes) -> LayerShape:
+        """What this layer is for inputs like these (of one frame), for cost and search."""
+        raise NotImplementedError
+
+
+class SpikingConv2d(SearchableLayer):
     """Convolution, batch norm, average pooling before or after the neuron (or none), channel gate, neuron.
 
     Its precision (:meth:`set_precision`) may change between any two calls. A layer made with ``can_gate`` owns a gate,
-    which works where ``channel_mass`` is below 1. ``gate_loss`` holds the gate's loss of the last training forward.
+    which works where ``channel_mass`` is below 1.
     """
 
     def __init__(
@@ -108,19 +134,15 @@ class SpikingConv2d(nn.Module):
         pool: Literal["before", "after"] | None = None,
         can_gate: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(LayerPrecision())
         self.in_channels, self.out_channels, self.kernel_size, self.pool = in_channels, out_channels, kernel_size, pool
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel_size, kernel_size))
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5.0))  # as nn.Conv2d: smaller weights learn faster here
         self.norm = nn.BatchNorm2d(out_channels)
         self.gate = ChannelGate(in_channels, out_channels) if can_gate else None
         self.neuron = Neuron()
-        self.precision = LayerPrecision()
-        self.gate_loss: Tensor | None = None
-        self.activity: Activity | None = None
 
     def set_precision(self, precision: LayerPrecision, neuron: NeuronSpace) -> None:
-        """Take a new precision; nothing is rebuilt or recompiled."""
         levels = precision.membrane_levels
         grid = neuron.grid(levels) if levels else None
         self.neuron.configure(leak=neuron.leak, grid=grid, skip_below=precision.skip_below)
@@ -244,9 +266,8 @@ class SpikingConv2d(nn.Module):
             saved = F.avg_pool2d(reached[:, None], POOL)[:, 0] * POOL**2
         return reached.sum(dim=(1, 2)) * opened.sum(dim=1) - (saved * missed).sum(dim=(1, 2))
 
-    def shape(self, name: str, values: Tensor) -> LayerShape:
-        """What this layer is for inputs like ``values`` (one frame), for cost and search."""
-        height, width = values.shape[2], values.shape[3]
+    def shape(self, name: str, *inputs: Spikes) -> LayerShape:
+        height, width = inputs[0].values.shape[2:]
         shrink = 1 if self.pool != "before" else POOL
         return LayerShape(
             name=name,
@@ -260,19 +281,16 @@ class SpikingConv2d(nn.Module):
         )
 
 
-class ReadOut(nn.Module):
+class ReadOut(SearchableLayer):
     """The linear read-out: logits at every time step; the prediction is their mean over time."""
 
     def __init__(self, in_channels: int, positions: int, classes: int) -> None:
-        super().__init__()
+        super().__init__(LayerPrecision(membrane_levels=None))
         self.in_channels, self.positions, self.classes = in_channels, positions, classes
         self.linear = nn.Linear(in_channels * positions, classes)
-        self.precision = LayerPrecision(membrane_levels=None)
-        self.activity: Activity | None = None
 
     def set_precision(self, precision: LayerPrecision, neuron: NeuronSpace) -> None:
-        """Take a new precision; ``neuron`` is not used, there is none here."""
-        del neuron
+        del neuron  # there is none here
         self.precision = precision
 
     def forward(self, spikes: Spikes) -> Float[Tensor, "time batch classes"]:
@@ -293,9 +311,8 @@ class ReadOut(nn.Module):
         activity.add("effective_macs", spikes.open_channels() * self.positions * self.classes)
         activity.add("synaptic_ops", (spikes.values != 0).sum(dim=(1, 2, 3)) * self.classes)
 
-    def shape(self, name: str, values: Tensor) -> LayerShape:
-        """What this layer is, for cost and search."""
-        del values
+    def shape(self, name: str, *inputs: Spikes) -> LayerShape:
+        del inputs
         return LayerShape(
             name=name,
             kind="readout",
@@ -306,9 +323,6 @@ class ReadOut(nn.Module):
             neurons=0,
             can_gate=False,
         )
-
-
-SearchableLayer = SpikingConv2d | ReadOut
 
 
 def searchable_layers(network: nn.Module) -> dict[str, SearchableLayer]:

@@ -65,8 +65,8 @@ def layer_shapes(model: ModelSpace, shape: InputShape, *, source: str) -> tuple[
     found: list[LayerShape] = []
 
     def record(name: str, layer: SearchableLayer) -> Any:
-        def hook(_module: nn.Module, inputs: tuple[Spikes]) -> None:
-            found.append(layer.shape(name, inputs[0].values))
+        def hook(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            found.append(layer.shape(name, *(one for one in inputs if isinstance(one, Spikes))))
 
         return hook
 
