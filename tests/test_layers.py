@@ -321,7 +321,7 @@ def test_operations_are_those_that_loops_count(
     spikes = Spikes(values=values, time_steps=TIME, largest=3, open=opened)
     expected = slow_counts(layer, spikes)
     assert measured_counts(layer, spikes) == pytest.approx(expected, rel=1e-6)
-    dense = layer.shape("conv2", spikes.values).dense_macs * TIME
+    dense = layer.shape("conv2", spikes).dense_macs * TIME
     if mass == 1.0 and skip is None and not inputs_gated:
         assert expected["effective_macs"] == dense
     else:
@@ -336,7 +336,7 @@ def test_what_a_layer_says_of_its_shape_is_what_it_does(size: tuple[int, int], p
     spikes = Spikes(values=whole_numbers(3, *size), time_steps=TIME)
     layer.activity = Activity()
     layer(spikes)
-    shape = layer.shape("conv2", spikes.values)
+    shape = layer.shape("conv2", spikes)
     assert shape.neurons == layer.activity.total("neuron_steps") / (TIME * BATCH)
     assert shape.weights == layer.weight.numel()
     assert shape.positions == size[0] * size[1]
@@ -365,7 +365,7 @@ def test_a_hand_worked_layer(plain_neurons: None) -> None:
     assert found.synaptic_ops == 4 + 0 + 0 + 16
     assert found.density == 4 / 16
     assert found.open_share == 1.0
-    assert layer.shape("conv1", frames).dense_macs * 4 == 4 * 4 * 9
+    assert layer.shape("conv1", Spikes(values=frames, time_steps=1)).dense_macs * 4 == 4 * 4 * 9
 
 
 def test_a_hand_worked_gate_and_read_out(plain_neurons: None) -> None:

@@ -97,7 +97,7 @@ def test_shapes_from_the_meta_device_are_those_of_a_real_network(pool: str, plai
     seen: dict[str, LayerShape] = {}
     for name, layer in searchable_layers(network).items():
         layer.register_forward_pre_hook(
-            lambda module, inputs, name=name: seen.update({name: module.shape(name, inputs[0].values)})
+            lambda module, inputs, name=name: seen.update({name: module.shape(name, inputs[0])})
         )
     with measured(network) as activities, torch.inference_mode():
         logits = network(Spikes(values=torch.ones(2, 2, 24, 47), time_steps=2, largest=15))
