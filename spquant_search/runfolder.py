@@ -84,6 +84,21 @@ class RunFolder:
     def write_facts(self, facts: RunFacts) -> None:
         write_text(self.facts_file, json.dumps(asdict(facts), indent=1) + "\n")
 
+    @property
+    def profile_file(self) -> Path:
+        return self.path / "profile.json"
+
+    def profile(self) -> dict[str, dict[str, float]]:
+        """By process, where the seconds of the latest start went."""
+        stored: dict[str, dict[str, float]] = json.loads(self.profile_file.read_text(encoding="utf-8"))
+        return stored
+
+    def write_profile(self, profile: Mapping[str, Mapping[str, float]]) -> None:
+        rounded = {
+            process: {what: round(value, 2) for what, value in seconds.items()} for process, seconds in profile.items()
+        }
+        write_text(self.profile_file, json.dumps(rounded, indent=1) + "\n")
+
     def exists(self) -> bool:
         return self.space_file.is_file()
 

@@ -22,6 +22,7 @@ from spquant_search.results import EpochMetrics, Outcome, TrialResult, unmeasure
 from spquant_search.runfolder import RunFolder
 from spquant_search.space import NetworkConfig
 from spquant_search.study import Asked, Study, trial_seed
+from spquant_search.timing import PROCESS
 from spquant_search.train import Schedule
 from spquant_search.trial import Task
 from spquant_search.workers import Epoch, Failed, Note, Setup, Tested, TestTask, Trained, Trainer, ready
@@ -53,6 +54,7 @@ def run_search(
         coordinator.test_front()
     finally:
         coordinator.close()
+        folder.write_profile(coordinator.profile())
     return coordinator.results
 
 
@@ -69,8 +71,14 @@ class _Coordinator:
         self._curves: dict[int, tuple[EpochMetrics, ...]] = {}
         self._resumable = list(self._study.unfinished())
         self._trainers = [Trainer(setup) for _ in range(self._file.search.workers)]
+        self._seconds: dict[Trainer, dict[str, float]] = {}
         self._duplicates = 0
         self._notes: set[str] = set()
+
+    def profile(self) -> dict[str, dict[str, float]]:
+        """Where the seconds of the coordinator and of every trainer went."""
+        trainers = {f"trainer {i}": seconds for i, seconds in enumerate(self._seconds.values(), start=1)}
+        return {"coordinator": PROCESS.seconds(), **trainers}
 
     @property
     def results(self) -> tuple[TrialResult, ...]:
@@ -86,7 +94,7 @@ class _Coordinator:
         """Trial 0: the float network, from whose weights every candidate starts."""
         if BASELINE not in self._results:
             # Whatever the limits: a run without its baseline is nothing.
-            asked = self._resumable.pop(0) if self._resumable else self._study.ask()
+            asked = self._resumable.pop(0) if self._resumable else self._ask()
             self._begin(self._trainers[0], asked)
             self._serve_until_idle()
         baseline = self._results[BASELINE]
@@ -123,7 +131,7 @@ class _Coordinator:
             for trainer in self._idle():
                 if tasks:
                     trainer.give(tasks.pop(0))
-            for trainer in ready(self._busy(), timeout=None):
+            for trainer in self._ready():
                 message = trainer.receive()
                 if isinstance(message, Note):
                     self._note(message)
@@ -131,6 +139,7 @@ class _Coordinator:
                 trainer.task = None
                 if isinstance(message, Tested):
                     known[message.number] = message.accuracy
+                    self._seconds[trainer] = message.seconds
                 elif isinstance(message, Failed):
                     self._failed_test(trainer, message)
             self._watcher.stage("testing the front on the test split", total - len(tasks) - len(self._busy()), total)
@@ -146,7 +155,7 @@ class _Coordinator:
             elif self._limits.reached(self._begun()) or self._exhausted():
                 return None
             else:
-                asked = self._study.ask()
+                asked = self._ask()
             stored = self._folder.result(asked.number)
             if stored is not None:  # its process died between writing the result and telling the study
                 self._tell(asked, stored)
@@ -157,6 +166,10 @@ class _Coordinator:
                 return asked
             self._duplicates += 1
             self._finish(asked, self._known(asked, Outcome.DUPLICATE, f"same configuration as trial {twin}"))
+
+    def _ask(self) -> Asked:
+        with PROCESS.on("sampler"):
+            return self._study.ask()
 
     def _begun(self) -> int:
         """Trials besides the baseline that have been or are being trained."""
@@ -215,8 +228,9 @@ class _Coordinator:
 
     def _finish(self, asked: Asked, result: TrialResult) -> None:
         """Write the result first and tell the study second: in between it can be told again, never trained again."""
-        self._folder.write_result(result)
-        self._tell(asked, result)
+        with PROCESS.on("bookkeeping"):
+            self._folder.write_result(result)
+            self._tell(asked, result)
         self._results[result.number] = result
         self._open.pop(result.number, None)
         self._watcher.finished(result)
@@ -233,12 +247,16 @@ class _Coordinator:
     def _busy(self) -> list[Trainer]:
         return [trainer for trainer in self._trainers if trainer.task is not None]
 
+    def _ready(self) -> list[Trainer]:
+        with PROCESS.on("waiting"):
+            return ready(self._busy(), timeout=None)
+
     def _serve_until_idle(self) -> None:
         while self._busy():
             self._listen()
 
     def _listen(self) -> None:
-        for trainer in ready(self._busy(), timeout=None):
+        for trainer in self._ready():
             message = trainer.receive()
             asked = self._open[trainer.task.result.number]
             if isinstance(message, Note):
@@ -247,6 +265,7 @@ class _Coordinator:
                 trainer.answer(self._on_epoch(asked, message.metrics))
             elif isinstance(message, Trained):
                 trainer.task = None
+                self._seconds[trainer] = message.seconds
                 self._finish(asked, message.result)
             elif isinstance(message, Failed):
                 self._on_failure(trainer, asked, message)

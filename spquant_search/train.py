@@ -17,6 +17,7 @@ from spquant_search.results import EpochMetrics, LayerActivity
 from spquant_search.snn.layers import measured, searchable_layers
 from spquant_search.snn.networks import spikes_from_frames
 from spquant_search.space import Training
+from spquant_search.timing import PROCESS
 
 LARGEST_COUNT = 15  # event counts are clamped to four bits, in training, evaluation and on the device
 EVALUATION_BATCH = 250
@@ -121,10 +122,12 @@ def train(
             share = rate_at(epoch * batches + index, steps=schedule.epochs * batches, warm_up=recipe.warm_up)
             _set_rate(optimizer, schedule.learning_rate * share)
             chosen = shuffled[index * recipe.batch_size : (index + 1) * recipe.batch_size]
-            total += _train_step(network, training.frames[chosen], training.labels[chosen], recipe, optimizer)
+            with PROCESS.on("training"):
+                total += _train_step(network, training.frames[chosen], training.labels[chosen], recipe, optimizer)
         loss = float(total) / batches
         _raise_if_diverged(network, epoch + 1, loss)
-        evaluation = evaluate(network, validation)
+        with PROCESS.on("evaluation"):
+            evaluation = evaluate(network, validation)
         yield _metrics(epoch + 1, loss, evaluation, time.perf_counter() - started), evaluation
 
 

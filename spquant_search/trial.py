@@ -17,6 +17,7 @@ from spquant_search.results import EpochMetrics, Outcome, TrialResult
 from spquant_search.runfolder import write_bytes
 from spquant_search.snn.networks import InputShape, build, configure
 from spquant_search.space import NetworkConfig, SpaceFile
+from spquant_search.timing import PROCESS
 from spquant_search.train import (
     LARGEST_COUNT,
     Diverged,
@@ -126,4 +127,5 @@ def test(
     network = new_network(space, shape, seed=0, device=device)
     configure(network, config, space.neuron)
     load_weights(network, weights)
-    return evaluate(network, recordings)
+    with PROCESS.on("evaluation"):
+        return evaluate(network, recordings)

@@ -18,6 +18,7 @@ from spquant_search.errors import UserError
 from spquant_search.results import EpochMetrics, TrialResult
 from spquant_search.runtime import keep_compiled_code, tune_allocator
 from spquant_search.space import NetworkConfig, SpaceFile
+from spquant_search.timing import PROCESS
 
 SECONDS_TO_END = 10.0
 
@@ -51,17 +52,19 @@ class Epoch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trained:
-    """A trial ended."""
+    """A trial ended; ``seconds`` is where the trainer's went until now."""
 
     result: TrialResult
+    seconds: dict[str, float]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tested:
-    """A configuration's accuracy on the test split."""
+    """A configuration's accuracy on the test split; ``seconds`` as in :class:`Trained`."""
 
     number: int
     accuracy: float
+    seconds: dict[str, float]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -157,10 +160,11 @@ def _serve(connection: Connection, setup: Setup) -> None:
 
 def _work(connection: Connection, setup: Setup) -> None:
     handle: Callable[[Any], Message] | None = None
-    while (task := connection.recv()) is not None:
+    while (task := _wait(connection)) is not None:
         try:
             if handle is None:
-                handle = _handler(connection, setup)
+                with PROCESS.on("loading"):
+                    handle = _handler(connection, setup)
             connection.send(handle(task))
         except (EOFError, BrokenPipeError, ConnectionResetError):
             raise
@@ -169,6 +173,11 @@ def _work(connection: Connection, setup: Setup) -> None:
         except Exception as error:
             last = f"{type(error).__name__}: {error}".splitlines()[0]
             connection.send(Failed(reason=last, detail=traceback.format_exc()))
+
+
+def _wait(connection: Connection) -> Any:
+    with PROCESS.on("waiting"):
+        return connection.recv()
 
 
 def _handler(connection: Connection, setup: Setup) -> Callable[[Any], Message]:
@@ -186,17 +195,18 @@ def _handler(connection: Connection, setup: Setup) -> Callable[[Any], Message]:
 
     def stop_reason(metrics: EpochMetrics) -> str | None:
         connection.send(Epoch(metrics=metrics))
-        answer: str | None = connection.recv()
+        answer: str | None = _wait(connection)
         return answer
 
     def handle(task: trial.Task | TestTask) -> Message:
         if isinstance(task, TestTask):
-            recordings = trial.on_device(data.test, device)
+            with PROCESS.on("loading"):
+                recordings = trial.on_device(data.test, device)
             tested = trial.test(task.config, task.weights_file, setup.space, shape=shape, recordings=recordings)
-            return Tested(number=task.number, accuracy=tested.accuracy)
+            return Tested(number=task.number, accuracy=tested.accuracy, seconds=PROCESS.seconds())
         result = trial.run_trial(
             task, setup.space, training=training, validation=validation, shape=shape, stop_reason=stop_reason
         )
-        return Trained(result=result)
+        return Trained(result=result, seconds=PROCESS.seconds())
 
     return handle

@@ -76,10 +76,10 @@ def trains(task: Task, accuracies: list[float] | None = None) -> Play:
         result = replace(result, epochs=(*result.epochs, metrics))
         reason = yield Epoch(metrics=metrics)
         if reason is not None:
-            yield Trained(result=replace(result, outcome=Outcome.STOPPED, reason=reason))
+            yield Trained(result=replace(result, outcome=Outcome.STOPPED, reason=reason), seconds={})
             return
     task.weights_file.write_bytes(b"weights")
-    yield Trained(result=replace(result, outcome=Outcome.COMPLETE, reason=Outcome.COMPLETE.value))
+    yield Trained(result=replace(result, outcome=Outcome.COMPLETE, reason=Outcome.COMPLETE.value), seconds={})
 
 
 def measures(task: TestTask) -> Play:
@@ -364,7 +364,7 @@ def test_a_failed_configuration_may_be_tried_again(new_lab):
 
 
 def diverges(task: Task) -> Play:
-    yield Trained(result=replace(task.result, outcome=Outcome.DIVERGED, reason="the mean loss of epoch 1 is nan"))
+    yield Trained(result=replace(task.result, outcome=Outcome.DIVERGED, reason="the mean loss of epoch 1 is nan"), seconds={})
 
 
 def test_without_a_baseline_there_is_no_search(new_lab):

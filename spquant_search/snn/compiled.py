@@ -8,10 +8,17 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch._dynamo.callback import callback_handler
+
+from spquant_search.timing import PROCESS
 
 # A rounding to bf16 that is written down happens: without this the compiler decides on the unrounded value and stores
 # the rounded one, so that forward and backward pass disagree on spikes near the threshold.
 OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {"emulate_precision_casts": True}
+
+
+callback_handler.register_start_callback(lambda _arguments: PROCESS.begin("compilation"))
+callback_handler.register_end_callback(lambda _arguments: PROCESS.end())
 
 
 class Compiled:

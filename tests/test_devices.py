@@ -1,0 +1,110 @@
+"""Nothing is left on another device than the network's: proved on the meta device, and on a GPU where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from spquant_search.snn.layers import SpikingConv2d, searchable_layers
+from spquant_search.snn.networks import InputShape, build, configure
+from spquant_search.snn.neuron import fire, fire_step_by_step, neuron_parameters
+from spquant_search.space import LayerPrecision, ModelSpace, NetworkConfig, NeuronSpace, Training, membrane_grid
+from spquant_search.train import Recordings, Schedule, _optimizer, _train_step, evaluate, train
+
+SHAPE = InputShape(channels=2, height=16, width=16, classes=3)
+MODEL = ModelSpace(network="vgg9", width=1 / 32, pool="after")
+RECIPE = Training(precision="bf16", batch_size=4)
+NEURON = NeuronSpace()
+
+gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+def sparse(network: nn.Module) -> nn.Module:
+    """Quantized, with every gate and every skip mask on."""
+    layers = {}
+    for name, layer in searchable_layers(network).items():
+        if not isinstance(layer, SpikingConv2d):
+            layers[name] = LayerPrecision(weight_bits=4, membrane_levels=None)
+            continue
+        mass = 1.0 if layer.gate is None else 0.8
+        layers[name] = LayerPrecision(weight_bits=4, membrane_levels=3, channel_mass=mass, skip_below=0.0)
+    configure(network, NetworkConfig(layers=tuple(layers.items())), NEURON)
+    return network
+
+
+class Devices(TorchDispatchMode):
+    """Collects the devices of everything that is computed, single numbers aside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        out = function(*args, **(kwargs or {}))
+        self.seen |= {leaf.device.type for leaf in tree_leaves(out) if isinstance(leaf, Tensor) and leaf.dim() > 0}
+        return out
+
+
+def test_a_training_step_leaves_nothing_on_another_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "autocast", lambda *_args, **_options: nullcontext())  # it does not know this device
+    with torch.device("meta"):
+        network = sparse(build(MODEL, SHAPE, source="test")).train()
+        frames = torch.empty(4, 3, 2, 16, 16, dtype=torch.uint8)
+        labels = torch.empty(4, dtype=torch.int64)
+    optimizer = _optimizer(network, RECIPE, Schedule(epochs=1, learning_rate=1e-3))
+    with Devices() as devices:
+        loss = _train_step(network, frames, labels, RECIPE, optimizer)
+    assert devices.seen == {"meta"}
+    assert loss.is_meta
+    tensors = [*network.parameters(), *network.buffers(), *(parameter.grad for parameter in network.parameters())]
+    assert {tensor.device.type for tensor in tensors if tensor is not None} == {"meta"}
+
+
+@pytest.mark.gpu
+@gpu
+@pytest.mark.parametrize("levels", [0, 3, 16, 256])
+@pytest.mark.parametrize("skip_below", [None, 0.0])
+def test_compiled_neurons_on_a_gpu_are_the_reference(levels: int, skip_below: float | None) -> None:
+    grid = membrane_grid(levels) if levels else None
+    generator = torch.Generator().manual_seed(0)
+    current = (torch.randint(-128, 129, (5, 4096), generator=generator) / 64).cuda()
+    by_spikes = torch.randn(current.shape, generator=generator).cuda()
+    p = neuron_parameters(leak=0.5, grid=grid, skip_below=skip_below, device=current.device)
+    found = []
+    for run in (lambda leaf: fire(leaf, p)[0], lambda leaf: fire_step_by_step(leaf, p)):
+        leaf = current.clone().requires_grad_()
+        spikes = run(leaf)
+        spikes.backward(by_spikes)
+        found.append((spikes.detach(), leaf.grad))
+    assert torch.equal(found[0][0], found[1][0])
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-5, atol=1e-5)
+
+
+def recordings(device: str) -> Recordings:
+    generator = torch.Generator().manual_seed(1)
+    frames = torch.randint(0, 4, (16, 3, 2, 16, 16), generator=generator, dtype=torch.uint8)
+    return Recordings(frames=frames.to(device), labels=torch.randint(0, 3, (16,), generator=generator).to(device))
+
+
+@pytest.mark.gpu
+@gpu
+def test_a_network_trains_on_a_gpu_and_evaluates_there_as_on_the_processor() -> None:
+    torch.manual_seed(0)
+    network = sparse(build(MODEL, SHAPE, source="test")).cuda()
+    data = recordings("cuda")
+    schedule = Schedule(epochs=2, learning_rate=1e-3)
+    epochs = list(train(network, training=data, validation=data, recipe=RECIPE, schedule=schedule, seed=0))
+    assert all(torch.isfinite(torch.tensor(metrics.loss)) for metrics, _ in epochs)
+    on_gpu, on_processor = evaluate(network, data), evaluate(network.cpu(), recordings("cpu"))
+    # Sums of integers are exact on both; a * A + d may be contracted to one rounding on a GPU.
+    assert on_gpu.accuracy == pytest.approx(on_processor.accuracy, abs=1 / 16)
+    assert on_gpu.effective_macs == pytest.approx(on_processor.effective_macs, rel=1e-3)
