@@ -19,6 +19,7 @@ from spquant_search.snn.neuron import (
     Neuron,
     NeuronParameters,
     fire,
+    fire_and_pool,
     fire_step_by_step,
     neuron_parameters,
     skipped,
@@ -188,6 +189,26 @@ def test_a_cut_on_the_stored_value_is_a_cut_on_the_potential_after_the_reset(lev
         p = neuron_parameters(leak=0.5, grid=grid, skip_below=cut)
         stored = torch.tensor([min(grid.values, key=lambda v: (abs(v - x), abs(v))) for x in resets.tolist()])
         assert torch.equal(resets >= p.reset_cut, stored >= torch.tensor(cut)), cut
+
+
+@settings
+@pytest.mark.parametrize("size", [(4, 6), (5, 6), (4, 3)])
+def test_fired_and_pooled_at_once_is_fired_and_then_pooled(
+    setting: Setting, size: tuple[int, int], plain_neurons: None
+) -> None:
+    height, width = size
+    current = currents(3, 2 * height * width * 3).view(3, 2, height, width, 3)
+    by_sums = torch.randn(3, 2, height // 2, width // 2, 3, generator=torch.Generator().manual_seed(1))
+
+    def in_two_steps(leaf: Tensor) -> Tensor:
+        spikes = fire(leaf.flatten(1), parameters(setting))[0].view(leaf.shape)
+        blocks = spikes[:, :, : height // 2 * 2, : width // 2 * 2].unflatten(3, (-1, 2)).unflatten(2, (-1, 2))
+        return blocks.sum(dim=(3, 5))
+
+    expected, expected_gradient = spikes_and_gradient(in_two_steps, current, by_sums)
+    found, gradient = spikes_and_gradient(lambda leaf: fire_and_pool(leaf, parameters(setting)), current, by_sums)
+    assert torch.equal(found, expected)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-5, atol=1e-6)
 
 
 # The reference's derivatives against finite differences

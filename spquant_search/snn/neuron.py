@@ -26,6 +26,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from spquant_search.snn.compiled import Compiled
+from spquant_search.snn.pooling import POOL, spread_gradient
 from spquant_search.snn.quantize import (
     MembraneCode,
     SurrogateShape,
@@ -168,8 +169,8 @@ def fire_step_by_step(current: Float[Tensor, "time *neurons"], p: NeuronParamete
 # constant over a trial stands ready in the parameters.
 
 
-def _forward(current: Tensor, p: NeuronParameters) -> tuple[Tensor, Tensor]:
-    """Spikes and membrane potentials before the reset, both in the current's type.
+def _run(current: Tensor, p: NeuronParameters) -> tuple[list[Tensor], list[Tensor]]:
+    """Of every step, the spikes in fp32 and the membrane potentials before the reset in the current's type.
 
     The potential is rounded to that type before anything is decided on it, so that the backward pass, which reads what
     was stored, decides the same in every element.
@@ -184,10 +185,20 @@ def _forward(current: Tensor, p: NeuronParameters) -> tuple[Tensor, Tensor]:
         potential = kept.float()
         fired = potential > THRESHOLD
         reset = torch.where(fired, 0.0, potential)
-        # By fp32: from booleans the compiler makes scalar code.
-        spikes.append(torch.where(fired, 1.0, 0.0).to(current.dtype))
+        # In fp32: from booleans the compiler makes scalar code.
+        spikes.append(torch.where(fired, 1.0, 0.0))
         potentials.append(kept)
-    return torch.stack(spikes), torch.stack(potentials)
+    return spikes, potentials
+
+
+def _forward(current: Tensor, p: NeuronParameters) -> tuple[Tensor, Tensor]:
+    """Spikes and potentials, both in the current's type."""
+    spikes, potentials = _run(current, p)
+    return torch.stack([spike.to(current.dtype) for spike in spikes]), torch.stack(potentials)
+
+
+def _potentials(current: Tensor, p: NeuronParameters) -> Tensor:
+    return torch.stack(_run(current, p)[1])
 
 
 def _leaked(reset: Tensor, p: NeuronParameters, dtype: torch.dtype) -> Tensor:
@@ -199,7 +210,7 @@ def _leaked(reset: Tensor, p: NeuronParameters, dtype: torch.dtype) -> Tensor:
 
 
 def _backward(gradient: Tensor, potentials: Tensor, p: NeuronParameters) -> Tensor:
-    """The gradient by the input current, given that by the spikes."""
+    """The gradient by the input current, given that by the spikes; the two may have shapes that broadcast."""
     values = [frame.float() for frame in potentials]
     fired = [potential > THRESHOLD for potential in values]
     resets = [torch.where(one, 0.0, potential) for one, potential in zip(fired, values, strict=True)]
@@ -218,6 +229,25 @@ def _backward(gradient: Tensor, potentials: Tensor, p: NeuronParameters) -> Tens
     return torch.stack(gradients[::-1])
 
 
+def _backward_of_pooled(gradient: Tensor, potentials: Tensor, p: NeuronParameters) -> Tensor:
+    """The same, given the gradient [time, sample, rows, columns, channel] by sums of spikes over 2x2 neurons.
+
+    The four of a block share their sum's gradient. ``potentials`` have twice the rows and columns, none left over.
+    """
+    time_steps, samples, rows, columns, channels = gradient.shape
+    blocks = potentials.view(time_steps, samples, rows, POOL, columns, POOL, channels)
+    by_current = _backward(gradient[:, :, :, None, :, None], blocks, p)
+    return by_current.view(time_steps, samples, rows * POOL, columns * POOL, channels)
+
+
+def _pooled_spikes(potentials: Tensor) -> Tensor:
+    """[..., height, width, channel] -> how many of each 2x2 neurons fired; an odd last row or column is left out."""
+    height, width = potentials.shape[-3] // POOL * POOL, potentials.shape[-2] // POOL * POOL
+    corners = [potentials[..., i:height:POOL, j:width:POOL, :] for i in range(POOL) for j in range(POOL)]
+    fired = [torch.where(corner.float() > THRESHOLD, 1.0, 0.0) for corner in corners]
+    return (fired[0] + fired[1] + fired[2] + fired[3]).to(potentials.dtype)
+
+
 def _skipped(potentials: Tensor, p: NeuronParameters) -> Tensor:
     resets = [torch.where(frame > THRESHOLD, 0.0, frame.float()) for frame in potentials[:-1]]
     later = [torch.where(reset >= p.reset_cut, 0.0, 1.0) for reset in resets]
@@ -226,6 +256,9 @@ def _skipped(potentials: Tensor, p: NeuronParameters) -> Tensor:
 
 _compiled_forward = Compiled(_forward)
 _compiled_backward = Compiled(_backward)
+_compiled_potentials = Compiled(_potentials)
+_compiled_pooled_spikes = Compiled(_pooled_spikes)
+_compiled_backward_of_pooled = Compiled(_backward_of_pooled)
 _compiled_skipped = Compiled(_skipped)
 
 
@@ -253,6 +286,39 @@ def fire(
     """
     spikes, potentials = _Fire.apply(current, *p)  # type: ignore[no-untyped-call]
     return spikes, potentials
+
+
+class _FirePooled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, current: Tensor, *p: Tensor) -> Tensor:
+        potentials = _compiled_potentials(current.flatten(1), NeuronParameters(*p)).view(current.shape)
+        ctx.save_for_backward(potentials, *p)
+        sums: Tensor = _compiled_pooled_spikes(potentials)
+        return sums
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        potentials, *p = ctx.saved_tensors
+        gradient = gradient.contiguous()
+        height, width = potentials.shape[2:4]
+        if height % POOL == 0 and width % POOL == 0:
+            by_current = _compiled_backward_of_pooled(gradient, potentials, NeuronParameters(*p))
+        else:
+            spread = spread_gradient(gradient.flatten(0, 1), height, width).view(potentials.shape)
+            flat = _compiled_backward(spread.flatten(1), potentials.flatten(1), NeuronParameters(*p))
+            by_current = flat.view(potentials.shape)
+        return (by_current, *([None] * len(p)))
+
+
+def fire_and_pool(
+    current: Float[Tensor, "time sample height width channel"], p: NeuronParameters
+) -> Float[Tensor, "time sample rows columns channel"]:
+    """How many of each 2x2 neurons spike: :func:`fire` and the sum-pooling of its spikes, which are never written out.
+
+    ``current`` must be contiguous; an odd last row or column of neurons reaches no sum.
+    """
+    sums: Tensor = _FirePooled.apply(current, *p)  # type: ignore[no-untyped-call]
+    return sums
 
 
 def skipped(potentials: Float[Tensor, "time *neurons"], p: NeuronParameters) -> Float[Tensor, "time *neurons"]:
@@ -301,3 +367,7 @@ class Neuron(nn.Module):
     def forward(self, current: Float[Tensor, "time neurons"]) -> tuple[Tensor, Tensor]:
         """Spikes and potentials, see :func:`fire`."""
         return fire(current, self.parameters_now)
+
+    def pooled(self, current: Float[Tensor, "time sample height width channel"]) -> Tensor:
+        """Sums of spikes over 2x2 neurons, see :func:`fire_and_pool`."""
+        return fire_and_pool(current, self.parameters_now)
