@@ -18,7 +18,7 @@ setup-dev: .venv/installed-dev
 	touch $@
 
 .venv/installed-dev: .venv/installed
-	$(PIP) --editable '.[dashboard,dev]'
+	$(PIP) --editable '.[dashboard,events,dev]'
 	touch $@
 
 search: setup

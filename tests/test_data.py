@@ -12,6 +12,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ import pytest
 from numpy.typing import NDArray
 
 from spquant_search import data
-from spquant_search.data import Recording, frames, make_fashion_mnist
+from spquant_search.data import frames, make_fashion_mnist, simulated
 from spquant_search.data.saccades import Camera, simulate_events
+from spquant_search.data.simulated import Recording
 from spquant_search.errors import UserError
 
 TINY = {"train": 20, "validation": 10, "test": 10}
@@ -50,7 +52,7 @@ def content(data_set: data.DataSet) -> str:
 
 @pytest.fixture(scope="module")
 def images() -> Images:
-    return data._fashion_mnist()
+    return simulated.fashion_mnist()
 
 
 def test_splits_are_balanced_and_so_is_every_tenth_prefix(
@@ -222,7 +224,9 @@ def test_wrong_options_are_all_named() -> None:
 
 
 def test_unknown_name_gets_a_suggestion() -> None:
-    with pytest.raises(UserError, match=r"must be one of fashion-events, not 'fashion-event'; did you mean 'fashion-e"):
+    with pytest.raises(
+        UserError, match=r"^name: .* one of fashion-events, .*not 'fashion-event'; did you mean 'fashion-e"
+    ):
         data.describe("fashion-event")
     with pytest.raises(UserError, match=r"not 'xyz'$"):
         data.load("xyz", time_steps=6)
@@ -248,7 +252,7 @@ def test_key_is_of_everything_that_shapes_the_frames(monkeypatch: pytest.MonkeyP
         replace(base, camera=Camera(step_us=750)),
     ]
     recipes = [recording.recipe() for recording in (base, *variants)]
-    monkeypatch.setattr(data, "SIMULATION_VERSION", -1)
+    monkeypatch.setattr(simulated, "SIMULATION_VERSION", -1)
     recipes.append(base.recipe())
     paths = {frames.cache_path(Path("cache"), "name", recipe) for recipe in recipes}
     assert len(paths) == len(recipes) == 6 + len(asdict(Camera())) + 1
@@ -342,20 +346,46 @@ def test_a_killed_process_leaves_nothing_that_is_taken_for_whole(tmp_path: Path)
         "data.load('fashion-events', time_steps=3, cache_dir=pathlib.Path(sys.argv[1]), limit=limit, progress=die)"
     )
     assert subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False).returncode == 9
-    (left,) = cached_files(tmp_path)
+    lock, left = cached_files(tmp_path)
+    assert (lock.name[:6], lock.suffix, lock.stat().st_size) == (".lock-", ".npy", 0)
     assert left.name.startswith(".unfinished-")
     assert [path.suffix for path in left.iterdir()] == [".npy"]
 
     # What it left goes when it is older than any running build can be.
     load_tiny(tmp_path)
     assert left.exists()
-    os.utime(left, (time.time() - 90_000,) * 2)
+    for path in (lock, left):
+        os.utime(path, (time.time() - 90_000,) * 2)
     load_tiny(tmp_path, time_steps=1)
     assert not left.exists()
     assert len(cached_files(tmp_path)) == 6
 
 
-def test_a_build_that_another_overtakes_gives_the_same(tmp_path: Path) -> None:
+def test_of_several_that_start_together_one_builds(tmp_path: Path) -> None:
+    path, whole = tmp_path / "a.npy", sample_frames()
+    built = []
+
+    def slow() -> Iterator[NDArray[np.uint8]]:
+        built.append(1)
+        yield whole[:2]
+        time.sleep(0.1)
+        yield whole[2:]
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: frames.read_or_build(path, SHAPE, slow), range(8)))
+    for read in answers:
+        np.testing.assert_array_equal(read, whole)
+    assert len(built) == 1
+    assert cached_files(tmp_path) == [path]
+
+
+def test_without_locks_a_build_that_another_overtakes_gives_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(frames.fcntl, "flock", unsupported)
     path, whole = tmp_path / "a.npy", sample_frames()
     overtaken = []
 

@@ -1,47 +1,54 @@
-"""Data sets as frames: uint8 event counts [sample, time, channel, height, width], made once and cached on disk.
+"""Data sets as frames: uint8 values [sample, time, channel, height, width], made once and cached on disk.
 
     events = data.load("fashion-events", time_steps=6)
     events.train.frames[0]   # [time, channel, height, width]; channel 0 counts OFF events, 1 ON events
 
-`fashion-events` is simulated (see `saccades`) from images that come with the package; nothing is downloaded.
+`fashion-events` is simulated (see `saccades`) from images that come with the package. All others are read from a
+folder of the user's, `options.root`; nothing is ever downloaded.
 """
 
 from __future__ import annotations
 
-import difflib
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
-from importlib import resources
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Int64, UInt8
-from numpy.typing import NDArray
 
+from spquant_search.data import tonic_readers
+from spquant_search.data.catalog import LARGEST_COUNT, LARGEST_PIXEL, NAMES, SETS, DataInfo, describe
 from spquant_search.data.frames import Frames, Shape, cache_path, default_folder, read_or_build
-from spquant_search.data.saccades import DURATION_US, POLARITIES, SIMULATION_VERSION, Camera, simulate_frames
+from spquant_search.data.images import ImageFiles, Images, StillFrames, StoredImages
+from spquant_search.data.layouts import Found, find
+from spquant_search.data.recordings import Binning, RecordedFrames
+from spquant_search.data.simulated import LONGEST, Recording, camera_for, fashion_mnist
 from spquant_search.errors import UserError
+from spquant_search.space import DataSpace
 
-__all__ = ["NAMES", "SPLITS", "DataInfo", "DataSet", "Progress", "Split", "describe", "load"]
+__all__ = [
+    "LARGEST_COUNT",
+    "LARGEST_PIXEL",
+    "NAMES",
+    "SPLITS",
+    "DataInfo",
+    "DataSet",
+    "Progress",
+    "Split",
+    "describe",
+    "load",
+]
 
-NAMES: tuple[str, ...] = ("fashion-events",)
 SPLITS: tuple[str, ...] = ("train", "validation", "test")
 Progress = Callable[[int, int], None]  # samples done so far, samples in all
 
-_FASHION_CLASSES = (
-    "T-shirt/top",
-    "trouser",
-    "pullover",
-    "dress",
-    "coat",
-    "sandal",
-    "shirt",
-    "sneaker",
-    "bag",
-    "ankle boot",
-)
-_RUN = 256  # samples between two reports of progress: a fraction of a second
+_READERS = {
+    "nmnist": tonic_readers.read_bin,
+    "n-caltech101": tonic_readers.read_bin,
+    "cifar10-dvs": tonic_readers.read_aedat4,
+    "dvs-gesture": tonic_readers.read_gesture,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,18 +61,20 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataSet:
-    """A loaded data set; `classes[label]` is the name of a label."""
+    """A loaded data set; `classes[label]` is the name of a label.
+
+    A `static` one has a single frame a sample, which stands for each of the `time_steps`.
+    """
 
     name: str
     description: str
     classes: tuple[str, ...]
+    time_steps: int
     train: Split
     validation: Split
     test: Split
-
-    @property
-    def time_steps(self) -> int:
-        return int(self.train.frames.shape[1])
+    largest: int = LARGEST_COUNT  # of the values that a network shall see: larger ones are to be clamped to it
+    static: bool = False
 
     @property
     def channels(self) -> int:
@@ -80,93 +89,123 @@ class DataSet:
         return int(self.train.frames.shape[4])
 
 
+class _Build(Protocol):
+    """How the frames of a split are made."""
+
+    @property
+    def shape(self) -> Shape: ...
+
+    def recipe(self) -> dict[str, object]: ...
+
+    def runs(self) -> Iterator[Frames]: ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DataInfo:
-    """What is known of a data set without loading it: sizes in pixels, the same for every number of time steps."""
+class _Stored:
+    """A split before it is binned. `build` takes how many samples, and the number of the first."""
 
-    name: str
-    description: str
-    classes: tuple[str, ...]
-    channels: int
-    height: int
-    width: int
-
-
-def describe(name: str) -> DataInfo:
-    """Classes and frame size of a data set, without reading anything."""
-    if name not in NAMES:
-        close = difflib.get_close_matches(name, NAMES, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise UserError(f"a data set must be one of {', '.join(NAMES)}, not {name!r}{hint}")
-    camera = Camera()
-    return DataInfo(
-        name=name,
-        description="simulated event-camera recordings of Fashion-MNIST images moved in three micro-saccades",
-        classes=_FASHION_CLASSES,
-        channels=POLARITIES,
-        height=camera.height,
-        width=camera.width,
-    )
+    labels: Int64[np.ndarray, " sample"]
+    build: Callable[[int, int], _Build]
 
 
 def load(
     name: str,
     *,
     time_steps: int,
+    options: DataSpace | None = None,
     cache_dir: Path | None = None,
     limit: Mapping[str, int] | None = None,
     progress: Progress | None = None,
 ) -> DataSet:
     """The data set in frames, each one of `time_steps` equal parts of a recording; from the cache, or made now.
 
-    `limit` takes only the first samples of a split, by its name: {"train": 256}. Without `cache_dir` the cache is in
+    `options` say where it is and how it becomes frames (its counts of samples are not looked at). `limit` takes only
+    the first samples of a split, by its name: {"train": 256}. Without `cache_dir` the cache is in
     `frames.default_folder()`. `progress` is called with the samples done so far and those of all splits.
     """
-    info = describe(name)
-    stored = _fashion_mnist()
-    counts = _sample_counts(time_steps, limit or {}, {split: len(labels) for split, (_, labels) in stored.items()})
+    options = options or DataSpace(name=name)
+    info = describe(name, options)
+    stored = _open(info, options, time_steps)
+    longest = LONGEST if name == "fashion-events" or options.as_events else None
+    available = {split: len(part.labels) for split, part in stored.items()}
+    counts = _sample_counts(time_steps, longest, limit or {}, available)
     counter = _Counter(progress, total=sum(counts.values()))
     splits: dict[str, Split] = {}
     first_number = 0
-    for split, (images, labels) in stored.items():
-        recording = Recording(images=images[: counts[split]], first_number=first_number, time_steps=time_steps)
-        path = cache_path(cache_dir or default_folder(), f"{name}-{split}", recording.recipe())
-        splits[split] = Split(frames=_frames(recording, path, counter), labels=labels[: counts[split]].astype(np.int64))
-        first_number += len(images)
-    return DataSet(name=name, description=info.description, classes=info.classes, **splits)
+    for split, part in stored.items():
+        build = part.build(counts[split], first_number)
+        path = cache_path(cache_dir or default_folder(), f"{name}-{split}", build.recipe())
+        splits[split] = Split(frames=_frames(build, path, counter), labels=part.labels[: counts[split]])
+        first_number += len(part.labels)
+    return DataSet(
+        name=name,
+        description=info.description,
+        classes=info.classes,
+        time_steps=time_steps,
+        largest=info.largest,
+        static=info.static,
+        **splits,
+    )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Recording:
-    """What shapes the frames of a split. Its samples are numbered from `first_number`: no two share their noise."""
-
-    images: UInt8[np.ndarray, "sample rows columns"]
-    first_number: int
-    time_steps: int
-    camera: Camera = field(default_factory=Camera)
-
-    @property
-    def shape(self) -> Shape:
-        """[sample, time, polarity, height, width]"""
-        return (len(self.images), self.time_steps, POLARITIES, self.camera.height, self.camera.width)
-
-    def recipe(self) -> dict[str, object]:
-        """Everything above and the code's version, as JSON; the key of the cache."""
+def _open(info: DataInfo, options: DataSpace, time_steps: int) -> dict[str, _Stored]:
+    """Each split of a data set, found and ready to be binned."""
+    if SETS[info.name].kind == "package":
         return {
-            "images": hashlib.sha256(self.images.tobytes()).hexdigest(),
-            "image_shape": self.images.shape,
-            "first_number": self.first_number,
-            "time_steps": self.time_steps,
-            "camera": asdict(self.camera),
-            "simulation_version": SIMULATION_VERSION,
+            split: _Stored(
+                labels=labels.astype(np.int64),
+                build=lambda count, first, images=images: Recording(  # type: ignore[misc]
+                    images=images[:count], first_number=first, time_steps=time_steps
+                ),
+            )
+            for split, (images, labels) in fashion_mnist().items()
         }
+    found = find(info.name, options)
+    return {
+        split: _Stored(labels=found.labels[order], build=_builder(info, options, found, order, time_steps))
+        for split, order in found.splits.items()
+    }
 
-    def runs(self) -> Iterator[Frames]:
-        """The frames, a run of samples at a time."""
-        numbers = self.first_number + np.arange(len(self.images))
-        for start in range(0, len(self.images), _RUN):
-            run = slice(start, start + _RUN)
-            yield simulate_frames(self.images[run], numbers[run], time_steps=self.time_steps, camera=self.camera)
+
+def _builder(
+    info: DataInfo, options: DataSpace, found: Found, order: Int64[np.ndarray, " sample"], time_steps: int
+) -> Callable[[int, int], _Build]:
+    def build(count: int, first_number: int) -> _Build:
+        chosen = order[:count]
+        if SETS[info.name].kind == "events":
+            files = tuple(found.files[index] for index in chosen)
+            binning = _binning(info, options, time_steps)
+            return RecordedFrames(base=found.base, files=files, read=_READERS[info.name], binning=binning)
+        images = _images(info, options, found, chosen)
+        if info.static:
+            return StillFrames(images=images)
+        camera = camera_for((images.shape[1], images.shape[2]))
+        return Recording(images=images, first_number=first_number, time_steps=time_steps, camera=camera)
+
+    return build
+
+
+def _binning(info: DataInfo, options: DataSpace, time_steps: int) -> Binning:
+    published = SETS[info.name]
+    sensor = (published.height, published.width)
+    return Binning(
+        sensor=sensor,
+        crop=options.crop or sensor,
+        size=(info.height, info.width),
+        polarity=options.polarity,
+        denoise_us=options.denoise_us,
+        sort_events=options.sort_events,
+        time_steps=time_steps,
+    )
+
+
+def _images(info: DataInfo, options: DataSpace, found: Found, chosen: Int64[np.ndarray, " sample"]) -> Images:
+    published = SETS[info.name]
+    size = options.size or (published.height, published.width)
+    if found.pixels is not None:
+        return StoredImages(pixels=found.pixels[chosen], size=size, grey=options.as_events)
+    files = tuple(found.files[index] for index in chosen)
+    return ImageFiles(base=found.base, files=files, size=size, grey=options.as_events)
 
 
 class _Counter:
@@ -188,26 +227,22 @@ class _Counter:
             self.reach(self.done + len(run))
 
 
-def _frames(recording: Recording, path: Path, counter: _Counter) -> Frames:
-    end = counter.done + len(recording.images)
-    frames = read_or_build(path, recording.shape, lambda: counter.counted(recording.runs()))
+def _frames(build: _Build, path: Path, counter: _Counter) -> Frames:
+    end = counter.done + build.shape[0]
+    frames = read_or_build(path, build.shape, lambda: counter.counted(build.runs()))
     counter.reach(end)  # at once, if they were in the cache
     return frames
 
 
-def _fashion_mnist() -> dict[str, tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    """Images [sample, 28, 28] and labels of each split; see fashion_mnist/README.md for their origin."""
-    source = resources.files("spquant_search.data") / "fashion_mnist" / "images.npz"
-    with source.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        return {split: (arrays[f"{split}_images"], arrays[f"{split}_labels"]) for split in SPLITS}
-
-
-def _sample_counts(time_steps: int, limit: Mapping[str, int], available: Mapping[str, int]) -> dict[str, int]:
+def _sample_counts(
+    time_steps: int, longest: int | None, limit: Mapping[str, int], available: Mapping[str, int]
+) -> dict[str, int]:
     """How many samples to take of each split; raises with everything that is wrong with the options."""
-    longest = DURATION_US // Camera().step_us  # a frame shorter than a step of the simulation shows nothing more
     problems = []
-    if not 1 <= time_steps <= longest:
+    if longest is not None and not 1 <= time_steps <= longest:
         problems.append(f"time_steps: must be 1 to {longest}, not {time_steps}")
+    elif time_steps < 1:
+        problems.append(f"time_steps: must be at least 1, not {time_steps}")
     for split, count in limit.items():
         if split not in available:
             problems.append(f"limit.{split}: no such split; choose from {', '.join(available)}")

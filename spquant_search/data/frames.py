@@ -4,12 +4,13 @@ A recipe is everything that shapes the frames, as JSON. The file NAME-KEY.npy ho
 [sample, time, channel, height, width] in numpy's format, followed by the CRC-32 of the array's bytes, which
 `numpy.load` leaves unread. KEY is the beginning of the recipe's SHA-256. The folder can be deleted at any time.
 
-A file is written in a folder of its own and then moved into place: a killed process leaves no half file, and of several
-processes that start together the last puts the same bytes over those of the others.
+A file is written in a folder of its own and then moved into place: a killed process leaves no half file. Of several
+processes that start together one builds it, and the others wait for it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -31,8 +32,10 @@ Frames = UInt8[np.ndarray, "sample time channel height width"]
 Shape = tuple[int, int, int, int, int]
 
 _UNFINISHED = ".unfinished-"
+_LOCK = ".lock-"
 _ABANDONED_S = 24 * 3600.0
 _CRC_BYTES = 4
+_BLOCK = 1 << 20
 _REMEDY = "choose another folder by the environment variable SPQUANT_CACHE"
 
 
@@ -55,8 +58,11 @@ def read_or_build(path: Path, shape: Shape, build: Callable[[], Iterable[Frames]
     """The frames in `path`, read-only; where they are missing or damaged, `build` gives them in runs of samples."""
     frames = _read(path, shape)
     if frames is None:
-        _write(path, shape, build)
-        frames = _read(path, shape)
+        with _alone(path):
+            frames = _read(path, shape)  # another process may have built it in the meantime
+            if frames is None:
+                _write(path, shape, build)
+                frames = _read(path, shape)
     if frames is None:
         raise UserError(f"{path}: reads back other bytes than were written; check the disk, or {_REMEDY}")
     return frames
@@ -66,20 +72,29 @@ def _read(path: Path, shape: Shape) -> Frames | None:
     """The frames, or none unless the file is whole: readable, of this shape, and with the right checksum."""
     try:
         frames = np.lib.format.open_memmap(path, mode="r")
-        with path.open("rb") as file:
-            file.seek(-_CRC_BYTES, os.SEEK_END)
-            expected = int.from_bytes(file.read(), "little")
+        if frames.shape != shape or frames.dtype != np.uint8 or not frames.flags.c_contiguous:
+            return None
+        return frames if _is_whole(path, frames.nbytes) else None
     except (OSError, ValueError):  # absent; or no numpy file, or shorter than its header says
         return None
-    if frames.shape != shape or frames.dtype != np.uint8 or not frames.flags.c_contiguous:
-        return None
-    return frames if zlib.crc32(frames.data) == expected else None
+
+
+def _is_whole(path: Path, size: int) -> bool:
+    """Whether the last `size` bytes before the checksum agree with it."""
+    # Not through the memory map: what is read there counts as this process's memory, all of it.
+    block = memoryview(bytearray(_BLOCK))
+    with path.open("rb", buffering=0) as file:
+        file.seek(-_CRC_BYTES - size, os.SEEK_END)
+        crc, left = 0, size
+        while left and (got := file.readinto(block[: min(left, _BLOCK)])):
+            crc = zlib.crc32(block[:got], crc)
+            left -= got
+        return crc == int.from_bytes(file.read(_CRC_BYTES), "little") and not left
 
 
 def _write(path: Path, shape: Shape, build: Callable[[], Iterable[Frames]]) -> None:
     folder = path.parent
     with _blaming(folder):
-        folder.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(folder)
         unfinished = tempfile.TemporaryDirectory(dir=folder, prefix=_UNFINISHED, ignore_cleanup_errors=True)
     with unfinished as name:
@@ -111,10 +126,37 @@ def _header(shape: Shape) -> bytes:
 
 def _remove_abandoned(folder: Path) -> None:
     """Deletes what killed processes have left; a day is longer than any build."""
-    for unfinished in folder.glob(f"{_UNFINISHED}*"):
+    for left in (*folder.glob(f"{_UNFINISHED}*"), *folder.glob(f"{_LOCK}*")):
         with suppress(OSError):
-            if time.time() - unfinished.stat().st_mtime > _ABANDONED_S:
-                shutil.rmtree(unfinished)
+            if time.time() - left.stat().st_mtime > _ABANDONED_S:
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Inside, no other process is; the system lets the next one in when this one ends, however it ends."""
+    lock = path.with_name(f"{_LOCK}{path.name}")
+    with _blaming(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = _locked(lock)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            lock.unlink()
+        os.close(descriptor)
+
+
+def _locked(lock: Path) -> int:
+    while True:
+        descriptor = os.open(lock, os.O_RDONLY | os.O_CREAT, 0o666)
+        # On a file system without locks several may build: the last puts the same bytes over those of the others.
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), lock.stat()):
+                return descriptor
+        os.close(descriptor)  # its last holder has removed it: those who come now lock another file
 
 
 @contextmanager

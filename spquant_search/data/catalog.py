@@ -1,0 +1,302 @@
+"""The data sets that a space may name: what is known of each without its files, and where they are published."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from spquant_search.data.saccades import POLARITIES, Camera
+from spquant_search.errors import UserError
+from spquant_search.space import DataSpace
+
+LARGEST_COUNT = 15  # event counts are clamped to four bits before a network sees them
+LARGEST_PIXEL = 255
+POLARITY_CHANNELS = {"both": 2, "sum": 1, "both-and-sum": 3}
+# Of the saccades, 7 pixels long: as many as a 28 x 28 digit has around it on N-MNIST's 34 x 34 sensor.
+SACCADE_MARGIN = 6
+TRAIN_FOLDER = "train"
+IMAGE_FOLDER = "image-folder"
+
+Kind = Literal["package", "events", "images"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataInfo:
+    """What is known of a data set without loading it: sizes in pixels, the same for every number of time steps."""
+
+    name: str
+    description: str
+    classes: tuple[str, ...]
+    channels: int
+    height: int
+    width: int
+    largest: int = LARGEST_COUNT  # of the values that a network shall see: larger ones are to be clamped to it
+    static: bool = False  # one frame a sample, the same in every time step
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Published:
+    """A data set as its authors publish it."""
+
+    kind: Kind
+    description: str
+    classes: tuple[str, ...] = ()
+    channels: int = POLARITIES
+    height: int = 0  # of the sensor or the images, in pixels; 0: differs from image to image
+    width: int = 0
+    counts: Mapping[str, int] = field(default_factory=dict)  # samples by the folder or file that holds them
+    layout: str = ""
+    source: str = ""
+
+
+_DIGITS = tuple("0123456789")
+_CLOTHES = (
+    "T-shirt/top",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle boot",
+)
+_CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+_GESTURES = (
+    "hand clapping",
+    "right hand wave",
+    "left hand wave",
+    "right arm clockwise",
+    "right arm counter-clockwise",
+    "left arm clockwise",
+    "left arm counter-clockwise",
+    "arm roll",
+    "air drums",
+    "air guitar",
+    "other gestures",
+)
+# Folder names; the label of a class is its place here. Caltech-101 without Faces, which shows what Faces_easy shows.
+_CALTECH101 = tuple(
+    """
+    BACKGROUND_Google Faces_easy Leopards Motorbikes accordion airplanes anchor ant barrel bass beaver binocular bonsai
+    brain brontosaurus buddha butterfly camera cannon car_side ceiling_fan cellphone chair chandelier cougar_body
+    cougar_face crab crayfish crocodile crocodile_head cup dalmatian dollar_bill dolphin dragonfly electric_guitar
+    elephant emu euphonium ewer ferry flamingo flamingo_head garfield gerenuk gramophone grand_piano hawksbill headphone
+    hedgehog helicopter ibis inline_skate joshua_tree kangaroo ketch lamp laptop llama lobster lotus mandolin mayfly
+    menorah metronome minaret nautilus octopus okapi pagoda panda pigeon pizza platypus pyramid revolver rhino rooster
+    saxophone schooner scissors scorpion sea_horse snoopy soccer_ball stapler starfish stegosaurus stop_sign strawberry
+    sunflower tick trilobite umbrella watch water_lilly wheelchair wild_cat windsor_chair wrench yin_yang
+    """.split()  # noqa: SIM905 - a hundred names in eight lines
+)
+_IDX_LAYOUT = (
+    "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, "
+    "each plain or .gz"
+)
+
+SETS: Mapping[str, Published] = {
+    "fashion-events": Published(
+        kind="package",
+        description="simulated event-camera recordings of Fashion-MNIST images moved in three micro-saccades",
+        classes=_CLOTHES,
+        height=Camera().height,
+        width=Camera().width,
+    ),
+    "nmnist": Published(
+        kind="events",
+        description="N-MNIST: MNIST digits on a screen before a moving event camera",
+        classes=_DIGITS,
+        height=34,
+        width=34,
+        counts={"Train": 60_000, "Test": 10_000},
+        layout="Train/0 .. Train/9 and Test/0 .. Test/9 with files NNNNN.bin",
+        source="https://www.garrickorchard.com/datasets/n-mnist",
+    ),
+    "cifar10-dvs": Published(
+        kind="events",
+        description="CIFAR10-DVS: CIFAR-10 images moved on a screen before an event camera",
+        classes=_CIFAR10,
+        height=128,
+        width=128,
+        counts={"": 10_000},
+        layout="airplane .. truck, a folder for each of the ten classes, with files *.aedat4",
+        source="https://figshare.com/ndownloader/files/38023437 (recordings as AEDAT4)",
+    ),
+    "n-caltech101": Published(
+        kind="events",
+        description="N-Caltech101: Caltech-101 images on a screen before a moving event camera",
+        classes=_CALTECH101,
+        height=180,
+        width=240,
+        counts={"": 8709},
+        layout="BACKGROUND_Google .. yin_yang, a folder for each of the 101 classes, with files image_NNNN.bin",
+        source="https://www.garrickorchard.com/datasets/n-caltech101",
+    ),
+    "dvs-gesture": Published(
+        kind="events",
+        description="DVS128 Gesture: people's gestures before an event camera",
+        classes=_GESTURES,
+        height=128,
+        width=128,
+        counts={"ibmGestureTrain": 1077, "ibmGestureTest": 264},
+        layout="ibmGestureTrain and ibmGestureTest with folders userNN_LIGHT and files 0.npy .. 10.npy",
+        source=(
+            "https://figshare.com/ndownloader/files/38022171 and https://figshare.com/ndownloader/files/38020584 "
+            "(recordings cut into gestures)"
+        ),
+    ),
+    "mnist": Published(
+        kind="images",
+        description="MNIST: images of handwritten digits",
+        classes=_DIGITS,
+        channels=1,
+        height=28,
+        width=28,
+        counts={TRAIN_FOLDER: 60_000, "t10k": 10_000},
+        layout=_IDX_LAYOUT,
+        source="http://yann.lecun.com/exdb/mnist/",
+    ),
+    "fashion-mnist": Published(
+        kind="images",
+        description="Fashion-MNIST: images of clothes",
+        classes=_CLOTHES,
+        channels=1,
+        height=28,
+        width=28,
+        counts={TRAIN_FOLDER: 60_000, "t10k": 10_000},
+        layout=_IDX_LAYOUT,
+        source="https://github.com/zalandoresearch/fashion-mnist, or Debian's package dataset-fashion-mnist",
+    ),
+    "cifar10": Published(
+        kind="images",
+        description="CIFAR-10: colour images of animals and vehicles",
+        classes=_CIFAR10,
+        channels=3,
+        height=32,
+        width=32,
+        counts={TRAIN_FOLDER: 50_000, "test": 10_000},
+        layout=(
+            "cifar-10-batches-bin with data_batch_1.bin .. data_batch_5.bin and test_batch.bin, "
+            "or cifar-10-batches-py with data_batch_1 .. data_batch_5 and test_batch"
+        ),
+        source="https://www.cs.toronto.edu/~kriz/cifar.html",
+    ),
+    IMAGE_FOLDER: Published(
+        kind="images",
+        description="colour images of the user's, a folder for each class",
+        channels=3,
+        layout="CLASS/IMAGE.png (or .jpg, ...), or train/CLASS/IMAGE.png beside test/CLASS/IMAGE.png (or val/)",
+        source="wherever the images are from",
+    ),
+}
+NAMES: tuple[str, ...] = tuple(SETS)
+
+
+def describe(name: str, options: DataSpace | None = None) -> DataInfo:
+    """Classes and frame size of a data set, without its files.
+
+    Only `image-folder` may need them: its classes are its folders, unless `options.classes` counts them.
+    Raises UserError with everything that is wrong, one line each, which begins with the option's name.
+    """
+    options = options or DataSpace(name=name)
+    if name not in SETS:
+        close = difflib.get_close_matches(name, NAMES, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise UserError(f"name: a data set must be one of {', '.join(NAMES)}, not {name!r}{hint}")
+    published = SETS[name]
+    if problems := _misfits(name, published, options):
+        raise UserError("\n".join(problems))
+    classes = _folder_classes(options) if name == IMAGE_FOLDER else published.classes
+    height, width = options.size or options.crop or (published.height, published.width)
+    channels, static = published.channels, published.kind == "images" and not options.as_events
+    description = published.description
+    if published.kind == "events":
+        channels = POLARITY_CHANNELS[options.polarity]
+    if options.as_events:
+        height, width, channels = height + SACCADE_MARGIN, width + SACCADE_MARGIN, POLARITIES
+        description = f"simulated event-camera recordings of {description}, moved in three micro-saccades"
+    return DataInfo(
+        name=name,
+        description=description,
+        classes=classes,
+        channels=channels,
+        height=height,
+        width=width,
+        largest=LARGEST_PIXEL if static else LARGEST_COUNT,
+        static=static,
+    )
+
+
+def folder_of(name: str, options: DataSpace) -> Path:
+    """The folder with the files of a set that does not come with the package."""
+    published = SETS[name]
+    if options.root is None:
+        raise UserError(
+            f"root: {name} does not come with the package; name the folder that holds {published.layout}. "
+            f"Published at {published.source}"
+        )
+    folder = Path(options.root).expanduser()
+    if not folder.is_dir():
+        raise UserError(
+            f"root: {folder} is no folder; {name} needs one that holds {published.layout}. "
+            f"Published at {published.source}"
+        )
+    return folder
+
+
+def class_folders(folder: Path) -> tuple[str, ...]:
+    """The classes of an image folder, in the order of their labels."""
+    base = folder / TRAIN_FOLDER if (folder / TRAIN_FOLDER).is_dir() else folder
+    return tuple(sorted(entry.name for entry in os.scandir(base) if entry.is_dir() and not entry.name.startswith(".")))
+
+
+def _misfits(name: str, published: Published, options: DataSpace) -> list[str]:
+    """Options that this data set does not have."""
+    recorded, fixed = published.kind == "events", published.kind == "package"
+    unfit = {
+        "root": fixed and options.root is not None,
+        "size": fixed and options.size is not None,
+        "crop": not recorded and options.crop is not None,
+        "polarity": not recorded and options.polarity != "both",
+        "denoise_us": not recorded and options.denoise_us is not None,
+        "sort_events": not recorded and options.sort_events,
+        "as_events": published.kind != "images" and options.as_events,
+        "partial": (fixed or name == IMAGE_FOLDER) and options.partial,
+        "classes": name != IMAGE_FOLDER and options.classes is not None,
+    }
+    problems = [
+        f"{option}: {name} has no such option; remove the key" for option, is_unfit in unfit.items() if is_unfit
+    ]
+    if recorded:
+        problems += _too_large(published, options)
+    if name == IMAGE_FOLDER and options.size is None:
+        problems.append(f"size: {name} needs the [height, width] in pixels to which its images are brought")
+    return problems
+
+
+def _too_large(published: Published, options: DataSpace) -> list[str]:
+    """Events can be merged into fewer pixels, not spread over more."""
+    problems, sensor = [], (published.height, published.width)
+    for option, value, most in (
+        ("crop", options.crop, sensor),
+        ("size", options.size, options.crop or sensor),
+    ):
+        if value is not None and (value[0] > most[0] or value[1] > most[1]):
+            problems.append(f"{option}: must be at most {list(most)} pixels [height, width], not {list(value)}")
+    return problems
+
+
+def _folder_classes(options: DataSpace) -> tuple[str, ...]:
+    if options.root is not None and Path(options.root).expanduser().is_dir():
+        found = class_folders(Path(options.root).expanduser())
+        if options.classes not in (None, len(found)):
+            raise UserError(f"classes: {options.root} holds {len(found)} class folders, not {options.classes}")
+        if found:
+            return found
+    if options.classes is None:
+        raise UserError(f"classes: say how many {IMAGE_FOLDER} has, or name by root a folder that holds class folders")
+    return tuple(f"class {number}" for number in range(options.classes))

@@ -1,0 +1,164 @@
+"""Events of a recording: checked, cropped, denoised and counted into frames, without a loop over events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+from numpy.typing import NDArray
+
+from spquant_search.data.catalog import POLARITY_CHANNELS
+from spquant_search.data.files import File, fingerprint
+from spquant_search.data.frames import Frames, Shape
+from spquant_search.errors import UserError
+
+# Raise it with every change that alters a frame: cached frames of the old code are then no longer used.
+BINNING_VERSION = 1
+
+_RUN_BYTES = 8 << 20  # of the frames that are made before they are written
+
+
+class Events(NamedTuple):
+    """The events of one recording in the order of their file, one array [event] each."""
+
+    x: NDArray[np.int64]  # pixels from the left
+    y: NDArray[np.int64]  # pixels from the top
+    t: NDArray[np.int64]  # microseconds
+    p: NDArray[np.int64]  # 0 = OFF (darker), 1 = ON (brighter)
+
+    def chosen(self, which: NDArray[np.bool_] | NDArray[np.intp]) -> Events:
+        return Events(*(values[which] for values in self))
+
+
+Reader = Callable[[Path], Events]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Binning:
+    """From events to frames. Sizes are (height, width) in pixels."""
+
+    sensor: tuple[int, int]
+    crop: tuple[int, int]  # the middle of the sensor
+    size: tuple[int, int]  # of a frame: the pixels of the crop, merged evenly
+    polarity: str
+    denoise_us: int | None
+    sort_events: bool
+    time_steps: int
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """[time, channel, height, width]"""
+        return (self.time_steps, POLARITY_CHANNELS[self.polarity], *self.size)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecordedFrames:
+    """What shapes the frames of a split of recordings."""
+
+    base: Path
+    files: tuple[File, ...]
+    read: Reader
+    binning: Binning
+
+    @property
+    def shape(self) -> Shape:
+        """[sample, time, channel, height, width]"""
+        return (len(self.files), *self.binning.shape)
+
+    def recipe(self) -> dict[str, object]:
+        """Everything that shapes the frames, as JSON. Files count as changed when their size or time has changed."""
+        return {
+            "files": fingerprint(self.base, self.files),
+            "reader": self.read.__name__,
+            "binning": asdict(self.binning),
+            "binning_version": BINNING_VERSION,
+        }
+
+    def runs(self) -> Iterator[Frames]:
+        """The frames, a run of samples at a time."""
+        count = max(1, _RUN_BYTES // int(np.prod(self.binning.shape)))
+        for start in range(0, len(self.files), count):
+            run = self.files[start : start + count]
+            frames = np.empty((len(run), *self.binning.shape), np.uint8)
+            for place, file in zip(frames, run, strict=True):
+                path = self.base / file.name
+                place[...] = frame_counts(self.read(path), self.binning, source=path)
+            yield frames
+
+
+def frame_counts(events: Events, binning: Binning, *, source: Path) -> UInt8[np.ndarray, "time channel height width"]:
+    """Events counted in equal parts of the time from the first to the last one; counts end at 255.
+
+    Channels: OFF, ON (`both`), their sum (`sum`), or OFF, ON and their sum (`both-and-sum`).
+    """
+    events = _checked(events, binning, source)
+    begin, span = int(events.t[0]), int(events.t[-1] - events.t[0]) + 1
+    if binning.denoise_us is not None:
+        events = events.chosen(supported(events, binning.sensor[1], binning.denoise_us))
+    events = _cropped(events, binning)
+    if not len(events.t):
+        raise UserError(f"{source}: no event is left by crop and denoise_us; choose a larger crop or a longer time")
+    (crop_height, crop_width), (height, width) = binning.crop, binning.size
+    step = (events.t - begin) * binning.time_steps // span
+    row, column = events.y * height // crop_height, events.x * width // crop_width
+    cells = ((step * 2 + events.p) * height + row) * width + column
+    shape = (binning.time_steps, 2, height, width)
+    counts = np.bincount(cells, minlength=int(np.prod(shape))).reshape(shape)
+    if binning.polarity != "both":
+        total = counts.sum(1, keepdims=True)
+        counts = total if binning.polarity == "sum" else np.concatenate([counts, total], axis=1)
+    return np.minimum(counts, 255).astype(np.uint8)
+
+
+def supported(events: Events, width: int, window_us: int) -> Bool[np.ndarray, " event"]:
+    """True for events that one of the four neighbouring pixels backs: with an event less than `window_us` before, or at
+    the same time (the background activity filter of Delbruck, 2008). `width` is the sensor's, in pixels."""
+    row = width + 2  # a rim of pixels without events: the neighbours of an edge are not those of the next row
+    pixel = (events.y + 1) * row + events.x + 1
+    time = events.t - events.t.min()
+    span = int(time.max()) + 1
+    seen = np.sort(pixel * span + time)
+    backed = np.zeros(len(time), np.bool_)
+    for neighbour in (-row, -1, 1, row):
+        start = (pixel + neighbour) * span
+        latest = np.searchsorted(seen, start + time, side="right") - 1
+        earliest = start + np.maximum(time - window_us + 1, 0)
+        backed |= (latest >= 0) & (seen[latest] >= earliest)
+    return backed
+
+
+def _cropped(events: Events, binning: Binning) -> Events:
+    (height, width), (sensor_height, sensor_width) = binning.crop, binning.sensor
+    if binning.crop == binning.sensor:
+        return events
+    y, x = events.y - (sensor_height - height) // 2, events.x - (sensor_width - width) // 2
+    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    return events._replace(x=x, y=y).chosen(inside)
+
+
+def _checked(events: Events, binning: Binning, source: Path) -> Events:
+    """The events in the order of time; raises with everything that is wrong with them."""
+    height, width = binning.sensor
+    if not len(events.t):
+        raise UserError(f"{source}: holds no events; get the file again, or remove it")
+    problems = []
+    for axis, values, size in (("x", events.x, width), ("y", events.y, height), ("polarity", events.p, 2)):
+        outside = np.flatnonzero((values < 0) | (values >= size))
+        if len(outside):
+            problems.append(f"event {outside[0]} has {axis} {values[outside[0]]}, where 0 to {size - 1} are possible")
+    backwards = np.flatnonzero(np.diff(events.t) < 0)
+    if len(backwards) and binning.sort_events:
+        events = events.chosen(np.argsort(events.t, kind="stable"))
+    elif len(backwards):
+        at = int(backwards[0])
+        problems.append(
+            f"time runs backwards from {events.t[at]} us (event {at}) to {events.t[at + 1]} us; "
+            "sort_events: true puts events in order"
+        )
+    if problems:
+        raise UserError(f"{source}: {'; '.join(problems)}. Get the file again if it is damaged, or remove it")
+    return events

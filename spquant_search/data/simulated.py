@@ -1,0 +1,71 @@
+"""Recordings simulated from still images, as frames; and the images that come with the package."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from importlib import resources
+
+import numpy as np
+from jaxtyping import UInt8
+from numpy.typing import NDArray
+
+from spquant_search.data.catalog import SACCADE_MARGIN
+from spquant_search.data.frames import Frames, Shape
+from spquant_search.data.images import Images
+from spquant_search.data.saccades import DURATION_US, POLARITIES, SIMULATION_VERSION, Camera, simulate_frames
+
+LONGEST = DURATION_US // Camera().step_us  # time steps; a frame shorter than a simulation's step shows nothing more
+
+_RUN = 256  # samples between two reports of progress: a fraction of a second
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recording:
+    """What shapes the frames of a split. Its samples are numbered from `first_number`: no two share their noise."""
+
+    images: UInt8[np.ndarray, "sample rows columns"] | Images
+    first_number: int
+    time_steps: int
+    camera: Camera = field(default_factory=Camera)
+
+    @property
+    def shape(self) -> Shape:
+        """[sample, time, polarity, height, width]"""
+        return (self.images.shape[0], self.time_steps, POLARITIES, self.camera.height, self.camera.width)
+
+    def recipe(self) -> dict[str, object]:
+        """Everything above and the code's version, as JSON; the key of the cache."""
+        return {
+            **(_array_recipe(self.images) if isinstance(self.images, np.ndarray) else self.images.recipe()),
+            "first_number": self.first_number,
+            "time_steps": self.time_steps,
+            "camera": asdict(self.camera),
+            "simulation_version": SIMULATION_VERSION,
+        }
+
+    def runs(self) -> Iterator[Frames]:
+        """The frames, a run of samples at a time."""
+        numbers = self.first_number + np.arange(self.images.shape[0])
+        for start in range(0, len(numbers), _RUN):
+            run = slice(start, start + _RUN)
+            yield simulate_frames(self.images[run], numbers[run], time_steps=self.time_steps, camera=self.camera)
+
+
+def _array_recipe(images: NDArray[np.uint8]) -> dict[str, object]:
+    return {"images": hashlib.sha256(images.tobytes()).hexdigest(), "image_shape": images.shape}
+
+
+def camera_for(size: tuple[int, int]) -> Camera:
+    """A sensor with the room for the saccades of an image of `size` (height, width)."""
+    return Camera(height=size[0] + SACCADE_MARGIN, width=size[1] + SACCADE_MARGIN)
+
+
+def fashion_mnist() -> dict[str, tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Images [sample, 28, 28] and labels of each split; see fashion_mnist/README.md for their origin."""
+    source = resources.files("spquant_search.data") / "fashion_mnist" / "images.npz"
+    with source.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return {
+            split: (arrays[f"{split}_images"], arrays[f"{split}_labels"]) for split in ("train", "validation", "test")
+        }

@@ -1,0 +1,90 @@
+"""One file of a published event data set -> its events, by tonic's readers. The only module that imports tonic.
+
+tonic is under the GPL-3.0-only licence, this package under MIT: tonic is not among its requirements, is not
+distributed with it, and is imported when a recording is read. AEDAT4 needs `aedat` besides, for which tonic does
+not ask.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spquant_search.data.recordings import Events
+from spquant_search.errors import UserError
+
+_BIN_RECORD = 5  # bytes of an event
+_XYTP = np.dtype([(name, np.int64) for name in "xytp"])
+
+
+def read_bin(path: Path) -> Events:
+    """N-MNIST and N-Caltech101: 40 bits an event, big-endian: x, y, polarity (1 bit), time in us (23 bits)."""
+    reader = _tonic_io("tonic")
+    try:
+        size = path.stat().st_size
+        if size % _BIN_RECORD:
+            raise _damaged(path, f"its {size} bytes are no whole number of {_BIN_RECORD}-byte events")
+        return _events(reader.read_mnist_file(str(path), dtype=_XYTP), "xytp")
+    except OSError as error:
+        raise _damaged(path, error.strerror or str(error)) from error
+
+
+def read_aedat4(path: Path) -> Events:
+    """CIFAR10-DVS: the first event stream of an AEDAT4 file."""
+    reader = _tonic_io("tonic", "aedat")
+    try:
+        packets = reader.read_aedat4(str(path))
+    except BaseException as error:
+        if isinstance(error, ValueError) and "at least one array" in str(error):  # numpy, joining no packets
+            return Events(*(np.empty(0, np.int64) for _ in "xytp"))
+        # The decoder raises plain exceptions by what it stumbles over, and Rust's panics, which are no Exception.
+        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+            raise _damaged(path, str(error)) from error
+        raise
+    return _events(packets, ("x", "y", "t", packets.dtype.names[-1]))  # polarity is called `on` or `p`
+
+
+def read_gesture(path: Path) -> Events:
+    """DVS128 Gesture, cut into gestures: rows x, y, polarity, time in ms.
+
+    tonic reads these files in its data set's class alone, which multiplies the times in the type of the file; small
+    integers overflow there.
+    """
+    try:
+        table = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise _damaged(path, str(error)) from error
+    if not isinstance(table, np.ndarray) or table.ndim != 2 or table.shape[1] != 4 or table.dtype.kind not in "iuf":
+        raise _damaged(path, "it is no table of numbers with four columns")
+    if not np.isfinite(table).all():
+        raise _damaged(path, "it holds values that are no finite numbers")
+    x, y, p = (table[:, column].astype(np.int64) for column in range(3))
+    return Events(x=x, y=y, t=np.rint(table[:, 3].astype(np.float64) * 1000.0).astype(np.int64), p=p)
+
+
+def _events(records: NDArray[Any], names: tuple[str, ...] | str) -> Events:
+    return Events(*(np.asarray(records[name]).astype(np.int64) for name in names))
+
+
+def _damaged(path: Path, why: str) -> UserError:
+    return UserError(
+        f"{path}: cannot be read: {why.rstrip('.')}. It is truncated or damaged; get it again, or remove it"
+    )
+
+
+def _tonic_io(*packages: str) -> Any:
+    """tonic's readers; it takes seconds to import, as it imports torch."""
+    try:
+        for package in packages:
+            import_module(package)
+        from tonic import io  # type: ignore  # has no annotations, and may be absent
+    except ImportError as error:
+        raise UserError(
+            f"reading these recordings needs {' and '.join(packages)}, which cannot be imported ({error}); "
+            f"pip install {' '.join(packages)} (tonic's licence is GPL-3.0)"
+        ) from error
+    return io
