@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -14,12 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spquant_search.results import EpochMetrics, LayerActivity
-from spquant_search.snn.layers import measured, searchable_layers
+from spquant_search.snn.layers import Spikes, measured, searchable_layers
 from spquant_search.snn.networks import spikes_from_frames
 from spquant_search.space import Training
 from spquant_search.timing import PROCESS
 
-LARGEST_COUNT = 15  # event counts are clamped to four bits, in training, evaluation and on the device
 EVALUATION_BATCH = 250
 
 
@@ -31,11 +30,21 @@ class Diverged(Exception):
 class Recordings:
     """One split on the training device, kept as bytes until a batch is drawn."""
 
-    frames: UInt8[Tensor, "sample time channel height width"]
+    frames: UInt8[Tensor, "sample time channel height width"]  # of a still image one, whatever time_steps is
     labels: Int[Tensor, " sample"]
+    time_steps: int
+    largest: int  # counts are clamped to it: in training, evaluation and on the device
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def batch(self, chosen: Int[Tensor, " batch"] | slice) -> Recordings:
+        """Some of the samples."""
+        return replace(self, frames=self.frames[chosen], labels=self.labels[chosen])
+
+    def spikes(self, dtype: torch.dtype) -> Spikes:
+        """All of the samples as a network's input."""
+        return spikes_from_frames(self.frames, largest=self.largest, dtype=dtype, time_steps=self.time_steps)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,7 +132,7 @@ def train(
             _set_rate(optimizer, schedule.learning_rate * share)
             chosen = shuffled[index * recipe.batch_size : (index + 1) * recipe.batch_size]
             with PROCESS.on("training"):
-                total += _train_step(network, training.frames[chosen], training.labels[chosen], recipe, optimizer)
+                total += _train_step(network, training.batch(chosen), recipe, optimizer)
         loss = float(total) / batches
         _raise_if_diverged(network, epoch + 1, loss)
         with PROCESS.on("evaluation"):
@@ -169,13 +178,12 @@ def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
-def _train_step(
-    network: nn.Module, frames: Tensor, labels: Tensor, recipe: Training, optimizer: torch.optim.Optimizer
-) -> Tensor:
-    dtype = training_dtype(recipe, frames.device)
-    with torch.autocast(frames.device.type, dtype=torch.bfloat16, enabled=dtype is torch.bfloat16):
-        logits = network(spikes_from_frames(frames, largest=LARGEST_COUNT, dtype=dtype))
-    loss = tet_loss(logits, labels, tet_lambda=recipe.tet_lambda, tet_mean=recipe.tet_mean)
+def _train_step(network: nn.Module, batch: Recordings, recipe: Training, optimizer: torch.optim.Optimizer) -> Tensor:
+    device = batch.frames.device
+    dtype = training_dtype(recipe, device)
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype is torch.bfloat16):
+        logits = network(batch.spikes(dtype))
+    loss = tet_loss(logits, batch.labels, tet_lambda=recipe.tet_lambda, tet_mean=recipe.tet_mean)
     layers = searchable_layers(network).values()
     gates = [layer.gate_loss for layer in layers if layer.gate_loss is not None]
     if gates:
@@ -211,10 +219,10 @@ def evaluate(network: nn.Module, recordings: Recordings) -> Evaluation:
     correct = torch.zeros((), dtype=torch.int64, device=recordings.labels.device)
     with measured(network) as activities, exact_fp32():
         for start in range(0, len(recordings), EVALUATION_BATCH):
-            frames = recordings.frames[start : start + EVALUATION_BATCH]
-            logits = network(spikes_from_frames(frames, largest=LARGEST_COUNT, dtype=torch.float32))
+            batch = recordings.batch(slice(start, start + EVALUATION_BATCH))
+            logits = network(batch.spikes(torch.float32).repeated())
             predictions = logits.sum(dim=0).argmax(dim=1)
-            correct += (predictions == recordings.labels[start : start + EVALUATION_BATCH]).sum()
+            correct += (predictions == batch.labels).sum()
     layers = tuple((name, activity.per_sample()) for name, activity in activities.items())
     neurons = tuple(round(activity.total("neuron_steps")) for activity in activities.values())
     return Evaluation(accuracy=int(correct) / max(len(recordings), 1), layers=layers, neurons=neurons)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,7 +20,6 @@ from spquant_search.snn.networks import InputShape, build, configure
 from spquant_search.space import NetworkConfig, SpaceFile
 from spquant_search.timing import PROCESS
 from spquant_search.train import (
-    LARGEST_COUNT,
     Diverged,
     Evaluation,
     Recordings,
@@ -46,15 +46,18 @@ def input_shape(data: DataSet) -> InputShape:
         height=data.height,
         width=data.width,
         classes=len(data.classes),
-        largest=LARGEST_COUNT,
+        largest=data.largest,
     )
 
 
-def on_device(split: Split, device: torch.device) -> Recordings:
+def on_device(data: DataSet, name: Literal["train", "validation", "test"], device: torch.device) -> Recordings:
     """A split as tensors on the training device, still as bytes."""
+    split: Split = getattr(data, name)
     frames = torch.from_numpy(np.array(split.frames))
     labels = torch.from_numpy(np.array(split.labels))
-    return Recordings(frames=frames.to(device), labels=labels.to(device))
+    return Recordings(
+        frames=frames.to(device), labels=labels.to(device), time_steps=data.time_steps, largest=data.largest
+    )
 
 
 def new_network(space: SpaceFile, shape: InputShape, *, seed: int, device: torch.device) -> nn.Module:

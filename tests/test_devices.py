@@ -60,9 +60,10 @@ def test_a_training_step_leaves_nothing_on_another_device(monkeypatch: pytest.Mo
         network = sparse(build(MODEL, SHAPE, source="test")).train()
         frames = torch.empty(4, 3, 2, 16, 16, dtype=torch.uint8)
         labels = torch.empty(4, dtype=torch.int64)
+    batch = Recordings(frames=frames, labels=labels, time_steps=3, largest=15)
     optimizer = _optimizer(network, RECIPE, Schedule(epochs=1, learning_rate=1e-3))
     with Devices() as devices:
-        loss = _train_step(network, frames, labels, RECIPE, optimizer)
+        loss = _train_step(network, batch, RECIPE, optimizer)
     assert devices.seen == {"meta"}
     assert loss.is_meta
     tensors = [*network.parameters(), *network.buffers(), *(parameter.grad for parameter in network.parameters())]
@@ -92,7 +93,8 @@ def test_compiled_neurons_on_a_gpu_are_the_reference(levels: int, skip_below: fl
 def recordings(device: str) -> Recordings:
     generator = torch.Generator().manual_seed(1)
     frames = torch.randint(0, 4, (16, 3, 2, 16, 16), generator=generator, dtype=torch.uint8)
-    return Recordings(frames=frames.to(device), labels=torch.randint(0, 3, (16,), generator=generator).to(device))
+    labels = torch.randint(0, 3, (16,), generator=generator)
+    return Recordings(frames=frames.to(device), labels=labels.to(device), time_steps=3, largest=15)
 
 
 @pytest.mark.gpu

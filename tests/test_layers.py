@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from typing import Literal
+import math
+from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -12,17 +14,38 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from spquant_search.snn.layers import Activity, ReadOut, Spikes, SpikingConv2d, measured, pooled_kernel
+from spquant_search.snn.layers import (
+    Activity,
+    ReadOut,
+    Shortcut,
+    Spikes,
+    SpikingConv2d,
+    global_average,
+    measured,
+    pooled_kernel,
+)
 from spquant_search.snn.networks.vgg import Vgg9
 from spquant_search.snn.neuron import THRESHOLD, fire_step_by_step
 from spquant_search.snn.quantize import highest_integer, quantize_membrane, quantize_weight
 from spquant_search.space import LayerPrecision, NeuronSpace, membrane_grid
 
-Pool = Literal["before", "after"] | None
+Pool = Literal["before", "after", "max"] | None
 Array = NDArray[np.float64]
 TIME, BATCH = 3, 2
 NEURON = NeuronSpace()
-pools = pytest.mark.parametrize("pool", [None, "before", "after"])
+pools = pytest.mark.parametrize("pool", [None, "before", "after", "max"])
+# Layers of other forms than a 3x3 convolution of all channels at every pixel, from 4 channels to 8.
+FORMS: dict[str, dict[str, Any]] = {
+    "stride 2": {"stride": 2},
+    "7x7, stride 2": {"kernel_size": 7, "stride": 2},
+    "7x7, stride 2, pooled before": {"kernel_size": 7, "stride": 2, "pool": "before"},
+    "1x1, stride 2": {"kernel_size": 1, "stride": 2},
+    "depthwise": {"groups": 4},
+    "depthwise, stride 2": {"groups": 4, "stride": 2},
+    "two groups, pooled before": {"groups": 2, "pool": "before"},
+    "without norm": {"kernel_size": 1, "norm": False},
+}
+forms = pytest.mark.parametrize("form", FORMS.values(), ids=list(FORMS))
 
 
 def whole_numbers(channels: int, height: int, width: int, *, largest: int = 1, seed: int = 0) -> Tensor:
@@ -32,23 +55,30 @@ def whole_numbers(channels: int, height: int, width: int, *, largest: int = 1, s
     return numbers.clamp(min=0).float()
 
 
-def a_layer(
-    pool: Pool, *, inputs: int = 3, outputs: int = 4, kernel_size: int = 3, can_gate: bool = True, seed: int = 0
-) -> SpikingConv2d:
+def a_layer(pool: Pool = None, *, inputs: int = 3, outputs: int = 4, seed: int = 0, **options: Any) -> SpikingConv2d:
     """In evaluation, with batch-norm values as after training, some of them negative, and a gate that knows nothing."""
     torch.manual_seed(seed)
-    layer = SpikingConv2d(inputs, outputs, kernel_size=kernel_size, pool=pool, can_gate=can_gate).eval()
+    layer = SpikingConv2d(inputs, outputs, pool=pool, **options).eval()
     with torch.no_grad():
-        layer.norm.weight.copy_(torch.linspace(-1.5, 2.5, outputs))
-        layer.norm.bias.uniform_(-0.5, 1.0)
-        assert layer.norm.running_mean is not None
-        assert layer.norm.running_var is not None
-        layer.norm.running_mean.uniform_(-0.2, 0.2)
-        layer.norm.running_var.uniform_(0.05, 0.5)
+        as_after_training(layer)
         if layer.gate is not None:
             layer.gate.weight.normal_()
             layer.gate.bias.normal_(std=0.1)
     return layer
+
+
+def as_after_training(layer: SpikingConv2d | Shortcut) -> None:
+    norm = layer.norm
+    if norm is None:
+        assert layer.bias is not None
+        layer.bias.uniform_(-0.5, 1.0)
+        return
+    norm.weight.copy_(torch.linspace(-1.5, 2.5, layer.out_channels))
+    norm.bias.uniform_(-0.5, 1.0)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    norm.running_mean.uniform_(-0.2, 0.2)
+    norm.running_var.uniform_(0.05, 0.5)
 
 
 def precise(
@@ -67,15 +97,19 @@ def array(tensor: Tensor) -> Array:
     return tensor.detach().double().numpy()
 
 
-def slow_convolution(values: Array, weight: Array) -> Array:
-    """Output [sample, out, y, x] by loops, zero outside the image."""
-    samples, _, height, width = values.shape
+def slow_convolution(values: Array, weight: Array, *, stride: int = 1) -> Array:
+    """Output [sample, out, y, x] by loops, zero outside the image; a weight of fewer inputs falls into groups."""
+    samples, inputs, height, width = values.shape
+    groups = inputs // weight.shape[1]
     reach = weight.shape[2] // 2
     out = np.zeros((samples, len(weight), height, width))
     for y, x, dy, dx in itertools.product(range(height), range(width), *(2 * [range(-reach, reach + 1)])):
         if 0 <= y + dy < height and 0 <= x + dx < width:
-            out[:, :, y, x] += values[:, :, y + dy, x + dx] @ weight[:, :, dy + reach, dx + reach].T
-    return out
+            seen = np.split(values[:, :, y + dy, x + dx], groups, axis=1)
+            kernels = np.split(weight[:, :, dy + reach, dx + reach], groups, axis=0)
+            parts = [one @ kernel.T for one, kernel in zip(seen, kernels, strict=True)]
+            out[:, :, y, x] += np.concatenate(parts, axis=1)
+    return out[:, :, ::stride, ::stride]
 
 
 def slow_pool(values: Array) -> Array:
@@ -85,13 +119,17 @@ def slow_pool(values: Array) -> Array:
     return np.mean(corners, axis=0)
 
 
-def slow_current(layer: SpikingConv2d, spikes: Spikes) -> Array:
+def slow_current(layer: SpikingConv2d | Shortcut, spikes: Spikes) -> Array:
     """Batch norm of the pooled convolution of real-valued weights with real-valued inputs, in double precision."""
     integers, scale = quantize_weight(layer.weight, layer.precision.weight_bits)
-    summed = slow_convolution(array(spikes.values) / spikes.divisor, array(integers * scale))
-    if layer.pool == "before":
+    values = array(spikes.values) / spikes.divisor
+    summed = slow_convolution(values, array(integers * scale), stride=layer.stride)
+    if layer.pools_before:
         summed = slow_pool(summed)
     norm = layer.norm
+    if norm is None:
+        assert layer.bias is not None
+        return summed + array(layer.bias)[:, None, None]
     assert norm.running_mean is not None
     assert norm.running_var is not None
     mean, variance, gamma, beta = map(array, (norm.running_mean, norm.running_var, norm.weight, norm.bias))
@@ -119,7 +157,9 @@ def by_time(values: Array) -> Array:
     return values.reshape(TIME, BATCH, *values.shape[1:])
 
 
-def slow_layer(layer: SpikingConv2d, spikes: Spikes) -> tuple[Array, NDArray[np.bool_], NDArray[np.bool_]]:
+def slow_layer(
+    layer: SpikingConv2d, spikes: Spikes, residual: Array | float = 0.0
+) -> tuple[Array, NDArray[np.bool_], NDArray[np.bool_]]:
     """Spikes before any pooling, which neurons were not skipped, and which channels were open."""
     current = slow_current(layer, spikes)
     opened = np.ones(current.shape[:2], dtype=bool)
@@ -127,7 +167,7 @@ def slow_layer(layer: SpikingConv2d, spikes: Spikes) -> tuple[Array, NDArray[np.
         assert layer.gate is not None
         counts = array(spikes.values).sum(axis=(2, 3))
         opened = counts @ array(layer.gate.integers()).T > 0
-    current = current * opened[:, :, None, None]
+    current = current * opened[:, :, None, None] + residual
     fired, computed = slow_neuron(
         by_time(current), levels=layer.precision.membrane_levels or 0, skip=layer.precision.skip_below
     )
@@ -147,6 +187,9 @@ def test_evaluation_is_the_slow_double_precision_layer(bits: int, levels: int, p
     if pool == "after":
         np.testing.assert_array_equal(array(out.values), 4 * slow_pool(expected))
         assert (out.largest, out.divisor) == (4, 4)
+    elif pool == "max":
+        np.testing.assert_array_equal(array(out.values), slow_pool(expected) > 0)
+        assert (out.largest, out.divisor) == (1, 1)
     else:
         np.testing.assert_array_equal(array(out.values), expected)
         assert (out.largest, out.divisor) == (1, 1)
@@ -210,6 +253,179 @@ def test_samples_and_time_steps_do_not_mix(plain_neurons: None) -> None:
         assert torch.equal(together[sample::BATCH], alone)
 
 
+# Strides, groups, residuals and shortcuts
+
+
+def four_channels(seed: int = 0) -> Spikes:
+    """Whole numbers up to 4, over 4, on 7x6 pixels; the second channel is closed in half of the time steps."""
+    opened = torch.ones(TIME * BATCH, 4, dtype=torch.bool)
+    opened[::2, 1] = False
+    values = whole_numbers(4, 7, 6, largest=4, seed=seed) * opened[:, :, None, None]
+    return Spikes(values=values, time_steps=TIME, largest=4, divisor=4, open=opened)
+
+
+def a_residual(layer: SpikingConv2d, spikes: Spikes) -> Tensor:
+    """Some current of the shape of the layer's own."""
+    shape = layer._evaluation_current(spikes).shape
+    return torch.randn(shape, generator=torch.Generator().manual_seed(7))
+
+
+@forms
+@pytest.mark.parametrize("bits", [3, 32])
+def test_evaluation_of_other_forms_is_the_slow_layer(form: dict[str, Any], bits: int, plain_neurons: None) -> None:
+    layer, spikes = precise(a_layer(inputs=4, outputs=8, **form), bits, 16, mass=0.8, skip=0.0), four_channels()
+    np.testing.assert_allclose(array(layer._evaluation_current(spikes)), slow_current(layer, spikes), atol=4e-6)
+    residual = a_residual(layer, spikes)
+    for added in (None, residual):
+        expected, _, _ = slow_layer(layer, spikes, 0.0 if added is None else array(added))
+        assert 0.0 < expected.mean() < 0.9
+        np.testing.assert_array_equal(array(layer(spikes, added).values), expected)
+
+
+@forms
+@pytest.mark.parametrize("bits", [1, 8])
+def test_integers_of_other_forms_are_convolved_exactly(form: dict[str, Any], bits: int) -> None:
+    layer = precise(a_layer(inputs=4, outputs=8, **form), bits, 3)
+    values = whole_numbers(4, 7, 6, largest=15)
+    integers, _ = quantize_weight(layer.weight, bits)
+    expected = slow_convolution(array(values), array(integers), stride=layer.stride)
+    if layer.pool == "before":
+        expected = 4 * slow_pool(expected)
+    np.testing.assert_array_equal(array(layer._integer_sums(values, integers, 15)), expected)
+
+
+@pytest.mark.parametrize("size", [(9, 8), (7, 10), (5, 6)])
+@pytest.mark.parametrize("kernel_size", [1, 3, 7])
+def test_a_pooled_kernel_of_stride_2(kernel_size: int, size: tuple[int, int]) -> None:
+    weight = torch.randn(4, 3, kernel_size, kernel_size, generator=torch.Generator().manual_seed(0))
+    values = whole_numbers(3, *size, largest=9)
+    pooled = F.conv2d(values, pooled_kernel(weight, 2), stride=4, padding=kernel_size // 2)
+    expected = 4 * slow_pool(slow_convolution(array(values), array(weight), stride=2))
+    np.testing.assert_allclose(array(pooled), expected, atol=1e-4)
+
+
+@forms
+@pytest.mark.parametrize("bits", [4, 32])
+def test_other_forms_with_the_batch_as_its_statistics_evaluate_as_they_train(form: dict[str, Any], bits: int) -> None:
+    layer, spikes = precise(a_layer(inputs=4, outputs=8, **form), bits, 3).train(), four_channels()
+    if layer.norm is not None:
+        layer.norm.momentum = 1.0
+    in_training = layer._training_current(spikes)
+    if layer.norm is not None:
+        assert layer.norm.running_var is not None
+        numbers = in_training.numel() // in_training.shape[1]
+        layer.norm.running_var.mul_((numbers - 1) / numbers)
+    torch.testing.assert_close(layer.eval()._evaluation_current(spikes), in_training, rtol=1e-4, atol=1e-5)
+
+
+def test_a_closed_channel_takes_the_residual_alone(plain_neurons: None) -> None:
+    layer, spikes = precise(a_layer(inputs=4, outputs=8), 4, 0, mass=0.5), four_channels()
+    assert layer.gate is not None
+    with torch.no_grad():
+        layer.gate.weight.zero_()
+        layer.gate.bias.fill_(-1.0)
+    assert layer(spikes).values.sum() == 0
+    residual = 2.0 * whole_numbers(8, 7, 6, seed=3)
+    out = layer(spikes, residual)
+    assert torch.equal(out.values, residual / 2)
+    assert out.open is None, "a closed channel may spike, so that the next layer must not leave it out"
+    with pytest.raises(ValueError, match="shape of the current that it is added to") as error:
+        layer(spikes, residual[:, :1])
+    assert str(error.value) == (
+        "a residual must have the shape of the current that it is added to, (6, 8, 7, 6); got (6, 1, 7, 6)"
+    )
+
+
+def test_a_gate_learns_from_its_convolution_and_not_from_the_residual(plain_neurons: None) -> None:
+    layer, spikes = precise(a_layer(inputs=4, outputs=8), 4, 3, mass=0.6).train(), four_channels()
+    layer(spikes)
+    alone = layer.gate_loss
+    layer(spikes, a_residual(layer, spikes).abs() * 5)
+    assert alone is not None
+    assert layer.gate_loss is not None
+    assert torch.equal(alone, layer.gate_loss)
+
+
+@pytest.mark.parametrize("bits", [2, 8, 32])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_shortcut_is_the_slow_current_and_counts_its_open_inputs(bits: int, stride: int) -> None:
+    torch.manual_seed(0)
+    shortcut, spikes = Shortcut(4, 5, stride=stride).eval(), four_channels()
+    with torch.no_grad():
+        as_after_training(shortcut)
+    shortcut.set_precision(LayerPrecision(weight_bits=bits, membrane_levels=None), NEURON)
+    shortcut.activity = Activity()
+    current = shortcut(spikes)
+    np.testing.assert_allclose(array(current), slow_current(shortcut, spikes), atol=4e-6)
+
+    rows, columns = (4, 3) if stride == 2 else (7, 6)
+    found = shortcut.activity.per_sample()
+    # Of 4 inputs one is closed in half of the time steps.
+    assert found.effective_macs == 5 * rows * columns * TIME * 3.5
+    assert found.synaptic_ops == 5 * np.count_nonzero(array(spikes.values)[:, :, ::stride, ::stride]) / BATCH
+    assert (found.density, found.open_share) == (0.0, 1.0)
+    shape = shortcut.shape("s2b1shortcut", spikes)
+    assert (shape.kind, shape.neurons, shape.can_gate, shape.has_membrane) == ("shortcut", 0, False, False)
+    assert shape.dense_macs == 4 * 5 * rows * columns
+
+
+def test_residual_branches_are_integers_each_with_its_own_slope_and_offset(plain_neurons: None) -> None:
+    """u = a1 * A1 + d1 + a2 * A2 + d2 from integer sums alone: 8-bit convolution, 3-bit shortcut."""
+    torch.manual_seed(1)
+    layer = precise(a_layer(inputs=4, outputs=8), 8, 16)
+    shortcut, spikes = Shortcut(4, 8).eval(), four_channels()
+    with torch.no_grad():
+        as_after_training(shortcut)
+    shortcut.set_precision(LayerPrecision(weight_bits=3, membrane_levels=None), NEURON)
+    current = np.zeros((TIME * BATCH, 8, 7, 6))
+    for branch, bits in ((layer, 8), (shortcut, 3)):
+        integers, scale = quantize_weight(branch.weight, bits)
+        whole = array(spikes.values).astype(np.int64), array(integers).astype(np.int64)
+        sums = slow_convolution(*(one.astype(float) for one in whole))
+        assert np.array_equal(sums, np.rint(sums))
+        slope, offset = (array(one)[:, None, None] for one in branch.affine(scale, spikes.divisor))
+        current += slope * sums + offset
+    expected, _ = slow_neuron(by_time(current), levels=16, skip=None)
+    found = layer(spikes, shortcut(spikes)).values
+    np.testing.assert_array_equal(by_time(array(found)), expected)
+
+
+def test_spikes_are_their_own_current_as_identity_shortcut() -> None:
+    spikes = four_channels()
+    assert torch.equal(spikes.current(), spikes.values / 4)
+    plain = Spikes(values=whole_numbers(2, 3, 3), time_steps=TIME)
+    assert plain.current() is plain.values
+
+
+def test_a_global_average_is_a_sum_of_whole_numbers_and_its_divisor() -> None:
+    spikes = four_channels()
+    pooled = global_average(spikes)
+    assert pooled.values.shape == (TIME * BATCH, 4, 1, 1)
+    assert torch.equal(pooled.values, pooled.values.round())
+    np.testing.assert_allclose(
+        array(pooled.values) / pooled.divisor, array(spikes.values / 4).mean(axis=(2, 3), keepdims=True)
+    )
+    assert (pooled.largest, pooled.divisor) == (4 * 42, 4 * 42)
+    assert pooled.open is spikes.open
+    full = Spikes(values=torch.ones(1, 1, 19, 27, dtype=torch.bfloat16), time_steps=1)
+    assert global_average(full).values.item() == 19 * 27, "more than bf16 counts"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kernel_size": 2}, "kernel_size must be odd, so that a pixel has a middle to lie under; got 2"),
+        ({"stride": 3}, "stride must be 1 or 2; got 3"),
+        ({"groups": 3}, "groups must divide the channels of both sides; got 3 with 4 input and 6 output channels"),
+        ({"groups": 0}, "groups must divide the channels of both sides; got 0 with 4 input and 6 output channels"),
+    ],
+)
+def test_a_form_that_does_not_fit_is_refused(options: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match="got") as error:
+        SpikingConv2d(4, 6, **options)
+    assert str(error.value) == message
+
+
 # The read-out
 
 
@@ -249,7 +465,8 @@ def test_training_normalises_the_pooled_current_by_its_batch(bits: int, pool: Po
     assert layer.norm.running_mean is not None
     before = layer.norm.running_mean.clone()
     out = layer(spikes).values
-    assert torch.equal(out, F.avg_pool2d(expected, 2) * 4 if pool == "after" else expected)
+    pooled = {"after": F.avg_pool2d(expected, 2) * 4, "max": F.max_pool2d(expected, 2)}
+    assert torch.equal(out, pooled.get(str(pool), expected))
     torch.testing.assert_close(layer.norm.running_mean, 0.9 * before + 0.1 * mean)
 
 
@@ -269,13 +486,15 @@ def test_with_the_batch_as_its_statistics_evaluation_is_the_training_forward(poo
 # What is counted
 
 
-def slow_counts(layer: SpikingConv2d, spikes: Spikes) -> dict[str, float]:
+def slow_counts(layer: SpikingConv2d, spikes: Spikes, residual: Array | float = 0.0) -> dict[str, float]:
     """The figures per sample, output by output, as the contract of design and docstrings defines them."""
-    fired, computed, opened = slow_layer(layer, spikes)
+    fired, computed, opened = slow_layer(layer, spikes, residual)
     values = array(spikes.values)
-    samples, inputs, height, width = values.shape
-    open_inputs = np.full(samples, inputs) if spikes.open is None else spikes.open.sum(dim=1).numpy()
+    samples, inputs = values.shape[:2]
+    height, width = (math.ceil(side / layer.stride) for side in values.shape[2:])
+    inputs_open = np.ones((samples, inputs)) if spikes.open is None else spikes.open.numpy()
     reach = layer.kernel_size // 2
+    per_group = inputs // layer.groups, layer.out_channels // layer.groups
     macs = operations = 0
     for sample, channel, y, x in itertools.product(
         range(samples), range(layer.out_channels), range(height), range(width)
@@ -284,9 +503,11 @@ def slow_counts(layer: SpikingConv2d, spikes: Spikes) -> dict[str, float]:
         inside = neuron[0] < computed.shape[2] and neuron[1] < computed.shape[3]
         if not opened[sample, channel] or (inside and not computed[(sample, channel, *neuron)]):
             continue
-        macs += layer.kernel_size**2 * open_inputs[sample]
-        seen = values[sample, :, max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1]
-        operations += np.count_nonzero(seen)
+        first = channel // per_group[1] * per_group[0]
+        connected = slice(first, first + per_group[0])
+        macs += layer.kernel_size**2 * inputs_open[sample, connected].sum()
+        rows, columns = (slice(max(0, at * layer.stride - reach), at * layer.stride + reach + 1) for at in (y, x))
+        operations += np.count_nonzero(values[sample, connected, rows, columns])
     if layer.precision.channel_mass < 1:
         macs += samples * inputs * layer.out_channels
         operations += np.count_nonzero(values.sum(axis=(2, 3))) * layer.out_channels
@@ -298,9 +519,9 @@ def slow_counts(layer: SpikingConv2d, spikes: Spikes) -> dict[str, float]:
     }
 
 
-def measured_counts(layer: SpikingConv2d, spikes: Spikes) -> dict[str, float]:
+def measured_counts(layer: SpikingConv2d, spikes: Spikes, residual: Tensor | None = None) -> dict[str, float]:
     layer.activity = Activity()
-    layer(spikes)
+    layer(spikes, residual)
     found = layer.activity.per_sample()
     return {name: getattr(found, name) for name in ("effective_macs", "synaptic_ops", "density", "open_share")}
 
@@ -327,6 +548,32 @@ def test_operations_are_those_that_loops_count(
     else:
         assert 0 < expected["effective_macs"] < dense
     assert expected["synaptic_ops"] < expected["effective_macs"]
+
+
+@forms
+@pytest.mark.parametrize(("mass", "skip"), [(1.0, None), (0.8, None), (1.0, 0.0), (0.8, 0.0)])
+@pytest.mark.parametrize("adds", [False, True])
+def test_operations_of_other_forms_are_those_that_loops_count(
+    form: dict[str, Any], adds: bool, mass: float, skip: float | None, plain_neurons: None
+) -> None:
+    layer, spikes = precise(a_layer(inputs=4, outputs=8, **form), 4, 5, mass=mass, skip=skip), four_channels()
+    residual = a_residual(layer, spikes) if adds else None
+    expected = slow_counts(layer, spikes, 0.0 if residual is None else array(residual))
+    assert measured_counts(layer, spikes, residual) == pytest.approx(expected, rel=1e-6)
+    all_open = replace(spikes, open=None)
+    shape = layer.shape("conv2", spikes)
+    if mass == 1.0 and skip is None:
+        assert measured_counts(layer, all_open, residual)["effective_macs"] == shape.dense_macs * TIME
+    else:
+        unlimited = precise(layer, 4, 5)
+        assert expected["effective_macs"] < slow_counts(unlimited, all_open)["effective_macs"] + predictor(layer, mass)
+    assert shape.neurons == math.prod(layer._evaluation_current(spikes).shape[1:])
+    assert shape.weights == layer.weight.numel()
+
+
+def predictor(layer: SpikingConv2d, mass: float) -> float:
+    """The gate's own operations, of one sample."""
+    return 0.0 if mass == 1.0 else float(TIME * layer.in_channels * layer.out_channels)
 
 
 @pools
@@ -461,3 +708,42 @@ def test_a_trained_network_stores_only_values_that_its_bits_allow(plain_neurons:
             assert len(channel.unique()) <= (2 if bits == 1 else 2 * highest_integer(bits) + 1)
     integers, scale = quantize_weight(network.readout.linear.weight, 2, per_tensor=True)
     assert len((integers * scale).unique()) == 3
+
+
+# A still image
+
+
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("pool", ["before", "after", None])
+def test_a_still_image_is_convolved_once_and_trains_as_if_it_were_shown_at_every_step(
+    pool: Pool, gated: bool, plain_neurons: None
+) -> None:
+    torch.manual_seed(3)
+    image = torch.randint(0, 256, (BATCH, 3, 6, 6)).float()
+    found = []
+    for constant in (True, False):
+        torch.manual_seed(4)
+        layer = SpikingConv2d(3, 4, pool=pool, can_gate=gated).train()
+        layer.set_precision(
+            LayerPrecision(weight_bits=4, membrane_levels=3, channel_mass=0.7 if gated else 1.0), NEURON
+        )
+        shown = image if constant else image.repeat(TIME, 1, 1, 1)
+        spikes = layer(Spikes(values=shown, time_steps=TIME, largest=255, constant=constant))
+        assert len(spikes.values) == TIME * BATCH
+        spikes.values.square().sum().backward()
+        found.append((spikes.values, layer.weight.grad, layer.norm.running_mean, layer.gate_loss))
+    for once, every in zip(*found, strict=True):
+        if once is not None:
+            torch.testing.assert_close(once, every, rtol=1e-4, atol=1e-4)
+
+
+def test_a_convolution_of_a_still_image_is_computed_once(monkeypatch: pytest.MonkeyPatch, plain_neurons: None) -> None:
+    seen: list[int] = []
+    convolve = torch.nn.functional.conv2d
+    monkeypatch.setattr(
+        torch.nn.functional,
+        "conv2d",
+        lambda values, *rest, **more: seen.append(len(values)) or convolve(values, *rest, **more),
+    )
+    SpikingConv2d(3, 4).train()(Spikes(values=torch.rand(BATCH, 3, 6, 6), time_steps=TIME, constant=True))
+    assert seen == [BATCH]

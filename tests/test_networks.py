@@ -115,10 +115,16 @@ def test_shapes_from_the_meta_device_are_those_of_a_real_network(pool: str, plai
 def test_an_unknown_network_is_named_with_the_known_ones() -> None:
     with pytest.raises(SpaceError) as error:
         build(ModelSpace(network="vgg_9"), CAMERA, source="my.yaml")
-    assert str(error.value) == "my.yaml: model.network: unknown network 'vgg_9'; did you mean 'vgg9'? Known: vgg9"
+    assert str(error.value) == (
+        "my.yaml: model.network: unknown network 'vgg_9'; did you mean 'vgg9'? "
+        "Known: vgg9, resnet19, resnet34, spikformer4-256, mobilenet; your own goes into model.build"
+    )
     with pytest.raises(SpaceError) as error:
         build(ModelSpace(network="transformer"), CAMERA, source="my.yaml")
-    assert str(error.value) == "my.yaml: model.network: unknown network 'transformer'. Known: vgg9"
+    assert str(error.value) == (
+        "my.yaml: model.network: unknown network 'transformer'. "
+        "Known: vgg9, resnet19, resnet34, spikformer4-256, mobilenet; your own goes into model.build"
+    )
 
 
 @pytest.mark.parametrize(("height", "width"), [(15, 64), (64, 15)])
@@ -127,7 +133,7 @@ def test_an_input_that_would_be_pooled_away_is_refused(height: int, width: int) 
     with pytest.raises(SpaceError) as error:
         shapes_of(model, InputShape(channels=2, height=height, width=width, classes=10))
     assert str(error.value) == (
-        f"test.yaml: model.network: vgg9 halves its input 4 times and needs at least 16x16; got {height}x{width}"
+        f"test.yaml: model.network: vgg9 needs an input of 16x16 at least; got {height}x{width}"
     )
 
 

@@ -84,7 +84,7 @@ def trains(task: Task, accuracies: list[float] | None = None) -> Play:
 
 def measures(task: TestTask) -> Play:
     assert task.weights_file.is_file()
-    yield workers.Tested(number=task.number, accuracy=0.01 * task.number)
+    yield workers.Tested(number=task.number, accuracy=0.01 * task.number, seconds={})
 
 
 class Lab:
@@ -364,7 +364,9 @@ def test_a_failed_configuration_may_be_tried_again(new_lab):
 
 
 def diverges(task: Task) -> Play:
-    yield Trained(result=replace(task.result, outcome=Outcome.DIVERGED, reason="the mean loss of epoch 1 is nan"), seconds={})
+    yield Trained(
+        result=replace(task.result, outcome=Outcome.DIVERGED, reason="the mean loss of epoch 1 is nan"), seconds={}
+    )
 
 
 def test_without_a_baseline_there_is_no_search(new_lab):

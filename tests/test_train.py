@@ -38,7 +38,7 @@ def recordings(samples: int, *, seed: int = 0) -> Recordings:
     labels = torch.arange(samples) % 2
     frames[labels == 0, :, :, :, :8] += 5
     frames[labels == 1, :, :, :, 8:] += 5
-    return Recordings(frames=frames, labels=labels)
+    return Recordings(frames=frames, labels=labels, time_steps=frames.shape[1], largest=15)
 
 
 def network(*, seed: int = 0, mass: float = 0.8) -> Vgg9:
@@ -162,8 +162,8 @@ def test_each_epoch_draws_every_sample_once_in_another_order(
 ) -> None:
     drawn: list[list[int]] = []
 
-    def step(_network: object, _frames: Tensor, labels: Tensor, *_rest: object) -> Tensor:
-        drawn.append(labels.tolist())
+    def step(_network: object, batch: Recordings, *_rest: object) -> Tensor:
+        drawn.append(batch.labels.tolist())
         return torch.zeros(())
 
     monkeypatch.setattr(train_module, "_train_step", step)
@@ -207,10 +207,10 @@ def test_the_loss_of_a_step_is_the_tasks_and_the_mean_of_the_gates(plain_neurons
         subject, batch = network().train(), recordings(8)
         recipe = replace(RECIPE, gate_loss_weight=weight)
         optimizer = torch.optim.SGD(subject.parameters(), lr=0.0)
-        return train_module._train_step(subject, batch.frames, batch.labels, recipe, optimizer).item()
+        return train_module._train_step(subject, batch, recipe, optimizer).item()
 
     subject = network().train()
-    subject(train_module.spikes_from_frames(recordings(8).frames, largest=15, dtype=torch.float32))
+    subject(recordings(8).spikes(torch.float32))
     gates = [layer.gate_loss for layer in subject.modules() if isinstance(layer, SpikingConv2d)]
     losses = [value.item() for value in gates if value is not None]
     assert len(losses) == 7
@@ -345,7 +345,10 @@ def test_the_prediction_is_the_mean_over_time_and_the_lowest_class_wins_a_tie() 
     # Sums: (3, 4, 0) -> 1; (2, 2, 2) -> 0, the lowest; (0, 0, 2) -> 2; (0, 5, 4) -> 1.
     frames = torch.zeros(4, 2, 1, 16, 16, dtype=torch.uint8)
     for labels, accuracy in (([1, 0, 2, 1], 1.0), ([1, 1, 2, 1], 0.75), ([0, 1, 0, 2], 0.0)):
-        found = evaluate(Answers(logits), Recordings(frames=frames, labels=torch.tensor(labels)))
+        found = evaluate(
+            Answers(logits),
+            Recordings(frames=frames, labels=torch.tensor(labels), time_steps=frames.shape[1], largest=15),
+        )
         assert found.accuracy == accuracy
 
 
@@ -375,3 +378,26 @@ def test_an_epochs_metrics_are_those_of_its_evaluation(plain_neurons: None) -> N
     (metrics, evaluation), *_ = trained()[0]
     names = ("accuracy", "effective_macs", "synaptic_ops", "density")
     assert [getattr(metrics, name) for name in names] == [getattr(evaluation, name) for name in names]
+
+
+# Still images
+
+
+def test_still_images_are_evaluated_as_if_shown_at_every_step_and_clamped_to_their_own_largest(
+    plain_neurons: None,
+) -> None:
+    generator = torch.Generator().manual_seed(5)
+    images = torch.randint(0, 256, (6, 1, 2, 16, 16), generator=generator, dtype=torch.uint8)
+    labels = torch.arange(6) % 2
+    still = Recordings(frames=images, labels=labels, time_steps=3, largest=255)
+    shown = Recordings(frames=images.repeat(1, 3, 1, 1, 1), labels=labels, time_steps=3, largest=255)
+    assert still.spikes(torch.float32).constant
+    assert still.spikes(torch.float32).values.max() > 200
+    assert evaluate(network(), still) == evaluate(network(), shown)
+    schedule = Schedule(epochs=1, learning_rate=1e-2)
+    recipe = replace(RECIPE, precision="fp32")
+    losses = [
+        next(train(network(), training=data, validation=data, recipe=recipe, schedule=schedule, seed=0))[0].loss
+        for data in (still, shown)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)

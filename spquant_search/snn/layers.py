@@ -6,7 +6,8 @@ evaluation every convolution adds integers.
 
 Training and evaluation differ in one respect. In training a convolution takes fake-quantized weights, possibly in
 bf16, and batch norm its batch's statistics. In evaluation it has one defined form: integer weights convolve integer
-inputs (exact in fp32), then comes a * A + d per channel with batch norm and all scales folded, then the neuron.
+inputs (exact in fp32), then comes a * A + d per channel with batch norm and all scales folded, then the neuron. Where
+two branches meet, each has its own a and d, and their currents are added before the neuron.
 """
 
 from __future__ import annotations
@@ -30,29 +31,52 @@ from spquant_search.snn.quantize import fake_quantize, highest_integer, quantize
 from spquant_search.snn.sparsity import ChannelGate, channel_activity
 from spquant_search.space import FLOAT_BITS, LayerPrecision, NeuronSpace
 
+# Averaged spikes have a mean square of about 1/16 where a quarter of the neurons fires: this makes currents of about 1.
+UNNORMED_GAIN = 4.0
 EXACT_FP32 = 2**24  # integers up to here are exact in fp32, and so are sums that stay below
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Spikes:
-    """What a layer passes on: ``values / divisor`` is the signal, ``values`` are whole numbers up to ``largest``."""
+    """What a layer passes on: ``values / divisor`` is the signal, ``values`` are whole numbers up to ``largest``.
+
+    A ``constant`` signal, a still image, is the same in every time step; its values are [batch, ...], without time.
+    Only training has it, where the first convolution then is computed once instead of once a step.
+    """
 
     values: Float[Tensor, "time_batch channels height width"]
     time_steps: int
     largest: int = 1
     divisor: int = 1
     open: Bool[Tensor, "time_batch channels"] | None = None  # None: every channel is open
+    constant: bool = False
 
     def counts(self) -> Float[Tensor, "time_batch channels"]:
         """The sum of each channel's values, in fp32."""
-        return self.values.detach().float().sum(dim=(2, 3))
+        return self.over_time(self.values.detach().float().sum(dim=(2, 3)))
+
+    def repeated(self) -> Spikes:
+        """The same signal with its values written out for every time step."""
+        return replace(self, values=self.over_time(self.values), constant=False)
+
+    def over_time(self, values: Tensor) -> Tensor:
+        """``values``, made from this signal's, for every time step."""
+        return values.repeat(self.time_steps, *[1] * (values.dim() - 1)) if self.constant else values
 
     def open_channels(self) -> Float[Tensor, " time_batch"]:
         """How many channels are open, per sample and time step."""
+        return self.open_channels_by_group(1).flatten()
+
+    def open_channels_by_group(self, groups: int) -> Float[Tensor, "time_batch groups"]:
+        """How many channels are open in each of ``groups`` equal runs of neighbouring channels."""
+        samples, channels = self.values.shape[:2]
         if self.open is None:
-            samples, channels = self.values.shape[:2]
-            return torch.full((samples,), float(channels), device=self.values.device)
-        return self.open.sum(dim=1).float()
+            return torch.full((samples, groups), float(channels // groups), device=self.values.device)
+        return self.open.view(samples, groups, -1).sum(dim=2).float()
+
+    def current(self) -> Float[Tensor, "time_batch channels height width"]:
+        """The signal itself, as the identity shortcut of a residual block adds it to a layer's current."""
+        return self.over_time(self.values if self.divisor == 1 else self.values / self.divisor)
 
 
 class Activity:
@@ -81,13 +105,22 @@ class Activity:
         )
 
 
-def pooled_kernel(weight: Float[Tensor, "out in k k"]) -> Float[Tensor, "out in k_plus_1 k_plus_1"]:
-    """The kernel whose convolution with stride 2 is the 2x2 sum-pooling of the convolution with ``weight``.
+def global_average(spikes: Spikes) -> Spikes:
+    """The mean of each channel over its pixels, [time_batch, channels, 1, 1]: whole numbers and their divisor."""
+    pixels = spikes.values.shape[2] * spikes.values.shape[3]
+    # In fp32, as bf16 holds whole numbers up to 256 only.
+    values = spikes.values.float().sum(dim=(2, 3), keepdim=True)
+    return replace(spikes, values=values, largest=spikes.largest * pixels, divisor=spikes.divisor * pixels)
 
-    Convolution and pooling are linear, so they can be one: a quarter of the positions, each with (k + 1)^2 instead of
-    4 k^2 products. Sums of integers stay integers.
+
+def pooled_kernel(weight: Float[Tensor, "out in k k"], stride: int = 1) -> Float[Tensor, "out in k_more k_more"]:
+    """The kernel whose convolution with twice the stride is the 2x2 sum-pooling of the convolution with ``weight``.
+
+    Convolution and pooling are linear, so they can be one: a quarter of the positions, each with (k + stride)^2
+    instead of 4 k^2 products. Sums of integers stay integers.
     """
-    right_bottom = ((0, 1, 0, 1), (1, 0, 0, 1), (0, 1, 1, 0), (1, 0, 1, 0))
+    s = stride
+    right_bottom = ((0, s, 0, s), (s, 0, 0, s), (0, s, s, 0), (s, 0, s, 0))
     shifted = [F.pad(weight, padding) for padding in right_bottom]
     return torch.stack(shifted).sum(dim=0)
 
@@ -118,67 +151,65 @@ class SearchableLayer(nn.Module):
         raise NotImplementedError
 
 
-class SpikingConv2d(SearchableLayer):
-    """Convolution, batch norm, average pooling before or after the neuron (or none), channel gate, neuron.
+class _Convolution(SearchableLayer):
+    """What convolutions with and without neurons have in common: spikes in, current out, and what that takes.
 
-    Its precision (:meth:`set_precision`) may change between any two calls. A layer made with ``can_gate`` owns a gate,
-    which works where ``channel_mass`` is below 1.
+    The current is batch norm of the convolution or, with ``norm`` False, the convolution with a bias.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a convolution has that many sides
         self,
         in_channels: int,
         out_channels: int,
         *,
-        kernel_size: int = 3,
-        pool: Literal["before", "after"] | None = None,
-        can_gate: bool = True,
+        precision: LayerPrecision,
+        kernel_size: int,
+        stride: int,
+        groups: int,
+        pools_before: bool,
+        norm: bool,
     ) -> None:
-        super().__init__(LayerPrecision())
-        self.in_channels, self.out_channels, self.kernel_size, self.pool = in_channels, out_channels, kernel_size, pool
-        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel_size, kernel_size))
-        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5.0))  # as nn.Conv2d: smaller weights learn faster here
-        self.norm = nn.BatchNorm2d(out_channels)
-        self.gate = ChannelGate(in_channels, out_channels) if can_gate else None
-        self.neuron = Neuron()
+        super().__init__(precision)
+        _refuse_misfits(in_channels, out_channels, kernel_size=kernel_size, stride=stride, groups=groups)
+        self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, kernel_size
+        self.stride, self.groups, self.pools_before = stride, groups, pools_before
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, kernel_size, kernel_size))
+        if norm:
+            nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5.0))  # as nn.Conv2d: smaller weights learn faster here
+        else:
+            # No batch norm brings the current up to the threshold: with the weights above no neuron would fire, and
+            # the next layer would learn nothing.
+            nn.init.normal_(self.weight, std=UNNORMED_GAIN * self.weight[0].numel() ** -0.5)
+        self.norm = nn.BatchNorm2d(out_channels) if norm else None
+        self.bias = None if norm else nn.Parameter(torch.zeros(out_channels))
 
-    def set_precision(self, precision: LayerPrecision, neuron: NeuronSpace) -> None:
-        levels = precision.membrane_levels
-        grid = neuron.grid(levels) if levels else None
-        self.neuron.configure(leak=neuron.leak, grid=grid, skip_below=precision.skip_below)
-        self.precision = precision
-
-    @property
-    def is_gated(self) -> bool:
-        return self.gate is not None and self.precision.channel_mass < 1.0
-
-    def forward(self, spikes: Spikes) -> Spikes:
-        current = self._training_current(spikes) if self.training else self._evaluation_current(spikes)
-        opened = self._open(spikes, current)
-        if opened is not None:
-            current = current * opened[:, :, None, None].to(current.dtype)
-        fired, potentials = self._fire(current, spikes.time_steps)
-        if self.activity is not None:
-            self._measure(self.activity, spikes, fired, potentials, opened)
-        out = Spikes(values=fired, time_steps=spikes.time_steps, open=opened)
-        if self.pool == "after":
-            out = replace(out, values=sum_pool(fired), largest=POOL**2, divisor=POOL**2)
-        return out
+    def _current(self, spikes: Spikes) -> Float[Tensor, "time_batch out height width"]:
+        return spikes.over_time(self._training_current(spikes) if self.training else self._evaluation_current(spikes))
 
     def _convolve(self, values: Tensor, weight: Tensor) -> Tensor:
         """The convolution, with 2x2 sum-pooling inside where the pooling comes before the neuron."""
         padding = self.kernel_size // 2
-        if self.pool == "before":
-            return F.conv2d(values, pooled_kernel(weight), stride=POOL, padding=padding)
-        return F.conv2d(values, weight, padding=padding)
+        if self.pools_before:
+            weight, stride = pooled_kernel(weight, self.stride), self.stride * POOL
+            return F.conv2d(values, weight, stride=stride, padding=padding, groups=self.groups)
+        return F.conv2d(values, weight, stride=self.stride, padding=padding, groups=self.groups)
 
     @property
     def _pooled_positions(self) -> int:
-        return POOL**2 if self.pool == "before" else 1
+        return POOL**2 if self.pools_before else 1
+
+    def _output_size(self, spikes: Spikes) -> tuple[int, int]:
+        """Height and width of the convolution's output, before any pooling."""
+        height, width = spikes.values.shape[2:]
+        return -(-height // self.stride), -(-width // self.stride)
 
     def _training_current(self, spikes: Spikes) -> Tensor:
         weight = fake_quantize(self.weight, self.precision.weight_bits) / (spikes.divisor * self._pooled_positions)
-        current: Tensor = self.norm(self._convolve(spikes.values, weight))
+        current: Tensor = self._convolve(spikes.values, weight)
+        if self.norm is not None:
+            current = self.norm(current)
+        elif self.bias is not None:
+            current = current + self.bias[:, None, None].to(current.dtype)
         return current
 
     def _evaluation_current(self, spikes: Spikes) -> Tensor:
@@ -193,7 +224,7 @@ class SpikingConv2d(SearchableLayer):
 
     def _integer_sums(self, values: Tensor, integers: Tensor, largest: int) -> Tensor:
         """A, exactly: rounding undoes what a library's fast convolution algorithms may do to sums of integers."""
-        products = self.in_channels * self.kernel_size**2 * self._pooled_positions
+        products = self.in_channels // self.groups * self.kernel_size**2 * self._pooled_positions
         bound = products * highest_integer(self.precision.weight_bits) * largest
         if bound < EXACT_FP32:
             return self._convolve(values, integers).round()
@@ -201,11 +232,132 @@ class SpikingConv2d(SearchableLayer):
 
     def affine(self, scale: Tensor, divisor: int) -> tuple[Float[Tensor, " out"], Float[Tensor, " out"]]:
         """a and d of ``a * A + d``: batch norm, weight scale, and the divisors of pooling and input folded."""
-        if self.norm.running_mean is None or self.norm.running_var is None:
+        slope, offset = self._folded_norm()
+        return slope * scale.flatten() / (divisor * self._pooled_positions), offset
+
+    def _folded_norm(self) -> tuple[Tensor, Tensor]:
+        if self.bias is not None:
+            return torch.ones_like(self.bias), self.bias
+        if self.norm is None or self.norm.running_mean is None or self.norm.running_var is None:
             raise AssertionError("batch norm without running statistics cannot be folded")
         slope = self.norm.weight / (self.norm.running_var + self.norm.eps).sqrt()
-        offset = self.norm.bias - self.norm.running_mean * slope
-        return slope * scale.flatten() / (divisor * self._pooled_positions), offset
+        return slope, self.norm.bias - self.norm.running_mean * slope
+
+    def _count(
+        self,
+        activity: Activity,
+        spikes: Spikes,
+        *,
+        opened: Bool[Tensor, "time_batch out"],
+        missed: Float[Tensor, "time_batch groups rows columns"],
+    ) -> None:
+        """Count the operations of the outputs in ``opened`` channels, less ``missed`` ones at each position.
+
+        ``missed`` lies where the current does: with pooling before the neuron one of them stands for four outputs.
+        """
+        height, width = self._output_size(spikes)
+        opened = opened.view(len(opened), self.groups, -1).sum(dim=2)
+        outputs = opened * (height * width) - missed.sum(dim=(2, 3)) * self._pooled_positions
+        inputs = spikes.open_channels_by_group(self.groups)
+        activity.add("effective_macs", outputs * self.kernel_size**2 * inputs)
+        activity.add("synaptic_ops", self._synaptic_ops(spikes, opened, missed))
+
+    def _synaptic_ops(
+        self, spikes: Spikes, opened: Float[Tensor, "time_batch groups"], missed: Tensor
+    ) -> Float[Tensor, "time_batch groups"]:
+        """Non-zero inputs under the kernel, summed over the outputs that are computed."""
+        present = spikes.values if spikes.largest == 1 else (spikes.values != 0).float()
+        present = present.view(len(present), self.groups, -1, *present.shape[2:]).sum(dim=2)
+        box = torch.ones(self.groups, 1, self.kernel_size, self.kernel_size, device=present.device)
+        reached = F.conv2d(present, box, stride=self.stride, padding=self.kernel_size // 2, groups=self.groups)
+        saved = F.avg_pool2d(reached, POOL) * POOL**2 if self.pools_before else reached
+        return reached.sum(dim=(2, 3)) * opened - (saved * missed).sum(dim=(2, 3))
+
+
+def _refuse_misfits(in_channels: int, out_channels: int, *, kernel_size: int, stride: int, groups: int) -> None:
+    if kernel_size % 2 == 0:
+        raise ValueError(f"kernel_size must be odd, so that a pixel has a middle to lie under; got {kernel_size}")
+    if stride not in (1, 2):
+        raise ValueError(f"stride must be 1 or 2; got {stride}")
+    if groups < 1 or in_channels % groups or out_channels % groups:
+        channels = f"{in_channels} input and {out_channels} output channels"
+        raise ValueError(f"groups must divide the channels of both sides; got {groups} with {channels}")
+
+
+class SpikingConv2d(_Convolution):
+    """Convolution, batch norm, pooling before or after the neuron (or none), channel gate, residual, neuron.
+
+    Its precision (:meth:`set_precision`) may change between any two calls. A layer made with ``can_gate`` owns a gate,
+    which works where ``channel_mass`` is below 1.
+
+    ``pool`` is 2x2: "before" averages the current, "after" averages the spikes, "max" takes the largest of four spikes.
+    ``groups`` as in :class:`torch.nn.Conv2d`: with as many as input channels the convolution is depthwise. With
+    ``norm`` False a bias replaces batch norm: a fully connected layer is one with kernel 1 on maps of one pixel.
+    """
+
+    def __init__(  # noqa: PLR0913 - options by name, each with the value that most layers have
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel_size: int = 3,
+        stride: int = 1,
+        groups: int = 1,
+        pool: Literal["before", "after", "max"] | None = None,
+        can_gate: bool = True,
+        norm: bool = True,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            out_channels,
+            precision=LayerPrecision(),
+            kernel_size=kernel_size,
+            stride=stride,
+            groups=groups,
+            pools_before=pool == "before",
+            norm=norm,
+        )
+        self.pool = pool
+        self.gate = ChannelGate(in_channels, out_channels) if can_gate else None
+        self.neuron = Neuron()
+
+    def set_precision(self, precision: LayerPrecision, neuron: NeuronSpace) -> None:
+        levels = precision.membrane_levels
+        grid = neuron.grid(levels) if levels else None
+        self.neuron.configure(leak=neuron.leak, grid=grid, skip_below=precision.skip_below)
+        self.precision = precision
+
+    @property
+    def is_gated(self) -> bool:
+        return self.gate is not None and self.precision.channel_mass < 1.0
+
+    def forward(self, spikes: Spikes, residual: Float[Tensor, "time_batch out height width"] | None = None) -> Spikes:
+        """Spikes of the convolution's current plus ``residual``, a current from elsewhere.
+
+        The gate judges and closes the convolution alone: a closed channel takes the residual as its whole current. It
+        may spike, so that with a residual no output channel is known to be silent, and all count as open. A skipped
+        neuron takes neither current.
+        """
+        current = self._current(spikes)
+        opened = self._open(spikes, current)
+        if opened is not None:
+            current = current * opened[:, :, None, None].to(current.dtype)
+        if residual is not None:
+            if residual.shape != current.shape:
+                shapes = f"{tuple(current.shape)}; got {tuple(residual.shape)}"
+                raise ValueError(f"a residual must have the shape of the current that it is added to, {shapes}")
+            current = current + residual.to(current.dtype)
+        known = opened if residual is None else None
+        if self.pool == "after" and self.training:
+            sums = self._fire_and_pool(current, spikes.time_steps)
+            return Spikes(values=sums, time_steps=spikes.time_steps, largest=POOL**2, divisor=POOL**2, open=known)
+        fired, potentials = self._fire(current, spikes.time_steps)
+        if self.activity is not None:
+            self._measure(self.activity, spikes, fired, potentials, opened)
+        out = Spikes(values=fired, time_steps=spikes.time_steps, open=known)
+        if self.pool == "after":
+            return replace(out, values=sum_pool(fired), largest=POOL**2, divisor=POOL**2)
+        return replace(out, values=F.max_pool2d(fired, POOL)) if self.pool == "max" else out
 
     def _open(self, spikes: Spikes, current: Tensor) -> Bool[Tensor, "time_batch out"] | None:
         if self.gate is None or not self.is_gated:
@@ -224,6 +376,12 @@ class SpikingConv2d(SearchableLayer):
         fired, potentials = self.neuron(last.reshape(time_steps, -1))
         return fired.view(last.shape).permute(0, 3, 1, 2), potentials
 
+    def _fire_and_pool(self, current: Tensor, time_steps: int) -> Tensor:
+        """As :meth:`_fire` and sum-pooling, in one: what is not measured need not be written out."""
+        last = current.permute(0, 2, 3, 1).contiguous()
+        sums = self.neuron.pooled(last.view(time_steps, -1, *last.shape[1:]))
+        return sums.flatten(0, 1).permute(0, 3, 1, 2)
+
     def _measure(
         self, activity: Activity, spikes: Spikes, fired: Tensor, potentials: Tensor, opened: Tensor | None
     ) -> None:
@@ -236,10 +394,7 @@ class SpikingConv2d(SearchableLayer):
         activity.add("channel_steps", torch.tensor(float(opened.numel())))
 
         missed = self._skipped_in_open_channels(potentials, (samples, height, width), opened)
-        positions = spikes.values.shape[2] * spikes.values.shape[3]
-        outputs = opened.sum(dim=1) * positions - missed.sum(dim=(1, 2)) * self._pooled_positions
-        activity.add("effective_macs", outputs * self.kernel_size**2 * spikes.open_channels())
-        activity.add("synaptic_ops", self._synaptic_ops(spikes, opened, missed))
+        self._count(activity, spikes, opened=opened, missed=missed)
         if self.is_gated:
             predictor = torch.tensor(float(samples * self.in_channels * channels))
             activity.add("effective_macs", predictor)
@@ -247,28 +402,18 @@ class SpikingConv2d(SearchableLayer):
 
     def _skipped_in_open_channels(
         self, potentials: Tensor, shape: tuple[int, int, int], opened: Tensor
-    ) -> Float[Tensor, "time_batch height width"]:
-        """How many of the open channels' neurons were skipped, at each position."""
+    ) -> Float[Tensor, "time_batch groups height width"]:
+        """How many of the open channels' neurons were skipped, at each position and in each group."""
         samples, height, width = shape
         if not self.neuron.skips:
-            return torch.zeros(shape, device=potentials.device)
-        by_channel = skipped(potentials, self.neuron.parameters_now).view(samples, height, width, self.out_channels)
-        return torch.einsum("nhwc,nc->nhw", by_channel, opened.float())
-
-    def _synaptic_ops(self, spikes: Spikes, opened: Tensor, missed: Tensor) -> Float[Tensor, " time_batch"]:
-        """Non-zero inputs under the kernel, summed over the outputs that are computed."""
-        present = spikes.values if spikes.largest == 1 else (spikes.values != 0).float()
-        present = present.sum(dim=1, keepdim=True)
-        box = torch.ones(1, 1, self.kernel_size, self.kernel_size, device=present.device)
-        reached = F.conv2d(present, box, padding=self.kernel_size // 2)[:, 0]
-        saved = reached
-        if self.pool == "before":
-            saved = F.avg_pool2d(reached[:, None], POOL)[:, 0] * POOL**2
-        return reached.sum(dim=(1, 2)) * opened.sum(dim=1) - (saved * missed).sum(dim=(1, 2))
+            return torch.zeros((samples, self.groups, height, width), device=potentials.device)
+        by_channel = skipped(potentials, self.neuron.parameters_now)
+        by_group = by_channel.view(samples, height, width, self.groups, -1)
+        return torch.einsum("nhwgc,ngc->nghw", by_group, opened.float().view(samples, self.groups, -1))
 
     def shape(self, name: str, *inputs: Spikes) -> LayerShape:
-        height, width = inputs[0].values.shape[2:]
-        shrink = 1 if self.pool != "before" else POOL
+        height, width = self._output_size(inputs[0])
+        shrink = POOL if self.pools_before else 1
         return LayerShape(
             name=name,
             kind="convolution",
@@ -278,6 +423,56 @@ class SpikingConv2d(SearchableLayer):
             positions=height * width,
             neurons=self.out_channels * (height // shrink) * (width // shrink),
             can_gate=self.gate is not None,
+            groups=self.groups,
+        )
+
+
+class Shortcut(_Convolution):
+    """The 1x1 convolution with batch norm that fits a residual to a block of another shape: a current, no neuron.
+
+    All its outputs are computed: it knows neither the gate nor the skipped neurons of the layer that adds them.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1) -> None:
+        super().__init__(
+            in_channels,
+            out_channels,
+            precision=LayerPrecision(membrane_levels=None),
+            kernel_size=1,
+            stride=stride,
+            groups=1,
+            pools_before=False,
+            norm=True,
+        )
+
+    def set_precision(self, precision: LayerPrecision, neuron: NeuronSpace) -> None:
+        del neuron  # there is none here
+        self.precision = precision
+
+    def forward(self, spikes: Spikes) -> Float[Tensor, "time_batch out height width"]:
+        current = self._current(spikes)
+        if self.activity is not None:
+            self._measure(self.activity, spikes, current)
+        return current
+
+    def _measure(self, activity: Activity, spikes: Spikes, current: Tensor) -> None:
+        samples, channels, height, width = current.shape
+        activity.samples += samples // spikes.time_steps
+        opened = torch.ones(samples, channels, dtype=torch.bool, device=current.device)
+        missed = torch.zeros(samples, self.groups, height, width, device=current.device)
+        self._count(activity, spikes, opened=opened, missed=missed)
+
+    def shape(self, name: str, *inputs: Spikes) -> LayerShape:
+        height, width = self._output_size(inputs[0])
+        return LayerShape(
+            name=name,
+            kind="shortcut",
+            in_channels=self.in_channels,
+            out_channels=self.out_channels,
+            kernel_area=1,
+            positions=height * width,
+            neurons=0,
+            can_gate=False,
         )
 
 
@@ -294,7 +489,7 @@ class ReadOut(SearchableLayer):
         self.precision = precision
 
     def forward(self, spikes: Spikes) -> Float[Tensor, "time batch classes"]:
-        values = spikes.values.flatten(1)
+        values = spikes.over_time(spikes.values).flatten(1)
         if self.activity is not None:
             self._measure(self.activity, spikes)
         bits, divisor = self.precision.weight_bits, spikes.divisor
@@ -303,8 +498,15 @@ class ReadOut(SearchableLayer):
             logits = F.linear(values, weight / divisor, self.linear.bias)
         else:
             integers, scale = quantize_weight(self.linear.weight, bits, per_tensor=True)
-            logits = F.linear(values.float(), integers) * (scale.reshape(()) / divisor) + self.linear.bias
+            sums = self._sums(values.float(), integers, spikes.largest)
+            logits = sums * (scale.reshape(()) / divisor) + self.linear.bias
         return logits.reshape(spikes.time_steps, -1, self.classes).float()
+
+    def _sums(self, values: Tensor, integers: Tensor, largest: int) -> Tensor:
+        bound = self.in_channels * self.positions * highest_integer(self.precision.weight_bits) * largest
+        if self.precision.weight_bits == FLOAT_BITS or bound < EXACT_FP32:
+            return F.linear(values, integers)
+        return F.linear(values.double(), integers.double()).float()
 
     def _measure(self, activity: Activity, spikes: Spikes) -> None:
         activity.samples += spikes.values.shape[0] // spikes.time_steps

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from spquant_search.snn.layers import ReadOut, Spikes, SpikingConv2d
+from spquant_search.space import ModelSpace
+
+if TYPE_CHECKING:
+    from spquant_search.snn.networks import InputShape
 
 CHANNELS = (64, 128, 256, 256, 512, 512, 512, 512)
 POOLED = (False, True, False, True, False, True, False, True)
-SHRINKS = 2 ** sum(POOLED)
+SMALLEST_INPUT = 2 ** sum(POOLED)  # one pixel is left
 
 
 class Vgg9(nn.Module):
@@ -34,10 +38,22 @@ class Vgg9(nn.Module):
             layer = SpikingConv2d(channels, out, pool=pool if pooled else None, can_gate=index > 1)
             self.add_module(f"conv{index}", layer)
             channels = out
-        self.readout = ReadOut(channels, (height // SHRINKS) * (width // SHRINKS), classes)
+        self.readout = ReadOut(channels, (height // SMALLEST_INPUT) * (width // SMALLEST_INPUT), classes)
 
     def forward(self, spikes: Spikes) -> Float[Tensor, "time batch classes"]:
         for index in range(1, len(CHANNELS) + 1):
             spikes = self.get_submodule(f"conv{index}")(spikes)
         logits: Tensor = self.readout(spikes)
         return logits
+
+
+def build_vgg9(model: ModelSpace, shape: InputShape) -> Vgg9:
+    """VGG-9 at a space's width, for inputs of this shape."""
+    return Vgg9(
+        in_channels=shape.channels,
+        height=shape.height,
+        width=shape.width,
+        classes=shape.classes,
+        width_factor=model.width,
+        pool=model.pool,
+    )

@@ -1,0 +1,62 @@
+"""A user's own network: a function that returns an ordinary module made of this package's layers."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from spquant_search.errors import SpaceError
+from spquant_search.snn.layers import searchable_layers
+
+if TYPE_CHECKING:
+    from spquant_search.snn.networks import InputShape
+
+
+def build_own(path: str, shape: InputShape, *, source: str) -> nn.Module:
+    """What the function at ``path`` ("package.module:function") makes for inputs of this shape.
+
+    The module is looked for in the current folder first, as Python itself would.
+
+    Raises:
+        SpaceError: there is no such function, it fails, or what it returns has no layer to search.
+    """
+    function = _function(path, source)
+    try:
+        network = function(shape)
+    except Exception as error:
+        words = f"{type(error).__name__}: {error}"
+        raise SpaceError(source, [f"model.build: {path} failed for {shape}: {words}"]) from error
+    if not isinstance(network, nn.Module) or not searchable_layers(network):
+        found = type(network).__name__
+        raise SpaceError(
+            source,
+            [
+                f"model.build: {path} must return a torch.nn.Module with layers of spquant_search.snn.layers in it; "
+                f"got {found}"
+            ],
+        )
+    return network
+
+
+def _function(path: str, source: str) -> Callable[[InputShape], object]:
+    module_name, _, name = path.partition(":")
+    if not module_name or not name:
+        raise SpaceError(source, [f"model.build: must be written package.module:function; got {path!r}"])
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # whatever a module does when it is imported
+        words = f"{type(error).__name__}: {error}"
+        raise SpaceError(source, [f"model.build: {module_name} could not be imported from {here}: {words}"]) from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise SpaceError(source, [f"model.build: {module_name} has no function {name!r}"])
+    built: Callable[[InputShape], object] = function
+    return built
