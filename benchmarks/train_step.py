@@ -37,7 +37,7 @@ from spquant_search.runfolder import describe_environment
 from spquant_search.runtime import cache_folder, keep_compiled_code, tune_allocator
 from spquant_search.snn.layers import ReadOut, Spikes, SpikingConv2d, searchable_layers
 from spquant_search.snn.neuron import fire, fire_step_by_step, neuron_parameters
-from spquant_search.snn.pooling import POOL
+from spquant_search.snn.pooling import POOL, sum_pool
 from spquant_search.space import LayerPrecision, NeuronSpace
 
 CHANNELS = (2, 32, 64, 128)
@@ -130,6 +130,7 @@ def floor(device: torch.device, *, pool: str) -> Step:
     for layer in network.children():
         if isinstance(layer, SpikingConv2d):
             layer._fire = lambda current, _time_steps: (current, current)  # type: ignore[method-assign]
+            layer._fire_and_pool = lambda current, _time_steps: sum_pool(current)  # type: ignore[method-assign]
     events, labels = recordings(device)
     flat = events.flatten(0, 1).to(torch.bfloat16, memory_format=torch.channels_last)
 

@@ -20,6 +20,7 @@ import typer
 
 from spquant_search import __version__
 from spquant_search.errors import UserError
+from spquant_search.presets import Preset, preset_values
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from spquant_search.space import SearchSpace
 
 EXIT_BUG, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
+WIDE = 100  # columns of a terminal
 
 app = typer.Typer(
     add_completion=False,
@@ -69,6 +71,10 @@ def search(  # noqa: PLR0913 - one parameter an option
     workers: Annotated[int | None, typer.Option(min=1, help="Trainer processes of one thread each.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:K.")] = "auto",
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the whole search.")] = None,
+    preset: Annotated[
+        Preset | None, typer.Option(help="Search nothing: train the float baseline and this configuration alone.")
+    ] = None,
+    profile: Annotated[bool, typer.Option("--profile", help="Show where every second went.")] = False,
     overrides: SetOption = None,
     version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")] = False,
 ) -> None:
@@ -83,16 +89,41 @@ def search(  # noqa: PLR0913 - one parameter an option
             raise UserError(
                 f"--space belongs behind the command: spquant-search {context.invoked_subcommand} --space FILE"
             )
+        if preset is not None:
+            raise UserError(f"--preset belongs behind the command, and only `cost` takes it: got {preset}")
         return
     if space is None:
         typer.echo(context.get_help())
         raise typer.Exit(EXIT_USER)
+    if preset is not None and trials is not None:
+        raise UserError(f"--trials {trials}: --preset {preset} trains one configuration; give one of the two")
     named = {"search.trials": trials, "search.workers": workers, "search.seed": seed}
     options = [f"{path}={value}" for path, value in named.items() if value is not None]
-    _search(space, run=run, device=device, minutes=minutes, overrides=[*(overrides or []), *options])
+    only = [] if preset is None else _only(preset, space, overrides or [])
+    _search(
+        space,
+        run=run or (space.stem if preset is None else f"{space.stem}-{preset}"),
+        device=device,
+        minutes=minutes,
+        overrides=[*(overrides or []), *only, *options],
+        candidates=preset is not Preset.SNN_BL,
+        profile=profile,
+    )
 
 
-def _search(space: Path, *, run: str | None, device: str, minutes: float | None, overrides: list[str]) -> None:
+def _only(preset: Preset, space: Path, overrides: list[str]) -> list[str]:
+    """Overrides that leave one configuration to search, the preset's, whatever the file's choices are."""
+    from spquant_search.space import read_space
+
+    every = preset_values(preset, read_space(space, overrides).model.network)
+    references = [] if preset is Preset.SNN_BL else [{"preset": preset}]  # the float baseline is trained in any case
+    one = {"layers": {"all": every}, "search.references": references, "search.trials": 1, "search.workers": 1}
+    return [f"{path}={json.dumps(value)}" for path, value in one.items()]
+
+
+def _search(
+    space: Path, *, run: str, device: str, minutes: float | None, overrides: list[str], candidates: bool, profile: bool
+) -> None:
     from rich.console import Console
 
     from spquant_search.report.live import watcher as watcher_for
@@ -104,25 +135,29 @@ def _search(space: Path, *, run: str | None, device: str, minutes: float | None,
     keep_compiled_code(cache)  # before torch is imported
 
     from spquant_search.prepare import load_data, prepare
+    from spquant_search.report.profile import profile_table
     from spquant_search.search import Limits, run_search
+    from spquant_search.timing import PROCESS
     from spquant_search.workers import Setup
 
     prepared = prepare(space, overrides)
     file = prepared.space.file
     setup = Setup(space=file, device=choose_device(device), cache=cache)
-    limits = Limits(trials=file.search.trials, deadline=None if minutes is None else started + 60 * minutes)
-    folder = find_run(run or space.stem)
+    trials = file.search.trials if candidates else 0
+    limits = Limits(trials=trials, deadline=None if minutes is None else started + 60 * minutes)
+    folder = find_run(run)
     check_run(folder, file)
     console = Console()
     watcher = watcher_for(console)
     try:
-        recordings = load_data(
-            file, cache=cache, progress=lambda done, total: watcher.stage("simulating recordings", done, total)
-        )
+        with PROCESS.on("data"):
+            recordings = load_data(
+                file, cache=cache, progress=lambda done, total: watcher.stage("simulating recordings", done, total)
+            )
         facts = _facts(space, recordings)
         open_run(folder, file, facts)
         with exclusive(folder):
-            watcher.plan(_plan(prepared.space, folder, facts))
+            watcher.plan(_plan(prepared.space, folder, facts, trials=trials))
             with _counted(folder, started):
                 run_search(prepared, folder, setup=setup, limits=limits, watcher=watcher)
     except KeyboardInterrupt:
@@ -132,6 +167,8 @@ def _search(space: Path, *, run: str | None, device: str, minutes: float | None,
     finally:
         watcher.close()
     _report(folder, console)
+    if profile:
+        _show(profile_table(folder.profile()), console)
 
 
 def _facts(space: Path, recordings: DataSet) -> RunFacts:
@@ -147,7 +184,7 @@ def _facts(space: Path, recordings: DataSet) -> RunFacts:
     )
 
 
-def _plan(space: SearchSpace, folder: RunFolder, facts: RunFacts) -> SearchPlan:
+def _plan(space: SearchSpace, folder: RunFolder, facts: RunFacts, *, trials: int) -> SearchPlan:
     from spquant_search.events import SearchPlan
 
     file = space.file
@@ -156,7 +193,7 @@ def _plan(space: SearchSpace, folder: RunFolder, facts: RunFacts) -> SearchPlan:
         source=space.source,
         data=facts.data,
         network=file.model.network,
-        trials=file.search.trials,
+        trials=trials,
         epochs=file.train.epochs,
         baseline_epochs=file.train.baseline_epochs,
         workers=file.search.workers,
@@ -201,13 +238,24 @@ def _summary(folder: RunFolder) -> RunSummary:
 
 def _report(folder: RunFolder, console: Console) -> None:
     from spquant_search.report.files import write_reports
-    from spquant_search.report.tables import front_table
 
     summary = _summary(folder)
     write_reports(summary, folder.path)
-    _show(front_table(summary), console)
+    _show(_front_table(summary, folder, console), console)
     console.print(f"Written to {folder.path}: front.png, front.csv, front.json, results.csv, report.md")
     console.print(f"Pick from it: spquant-search pick {folder.name} --max-memory 64KiB --out picked")
+
+
+def _front_table(summary: RunSummary, folder: RunFolder, console: Console) -> TextTable:
+    """The front, with the energy estimate where there is room for it."""
+    from spquant_search.report.tables import front_table
+
+    return front_table(summary, time_steps=folder.space().time_steps if _is_wide(console) else None)
+
+
+def _is_wide(console: Console) -> bool:
+    """Whether two more columns still leave a network of nine layers uncut; a pipe has no width."""
+    return not console.is_terminal or console.width >= WIDE
 
 
 def _show(table: TextTable, console: Console) -> None:
@@ -240,22 +288,39 @@ def parse_quantity(text: str, option: str) -> float:
 
 
 @app.command()
-def cost(space: SpaceOption, overrides: SetOption = None, as_json: JsonOption = False) -> None:
-    """Bytes and dense operations of the float network."""
-    from spquant_search.cost import cost_report
+def cost(
+    space: SpaceOption,
+    preset: Annotated[
+        Preset, typer.Option(help="Of which system of the SpQuant-SNN paper, whatever the file searches.")
+    ] = Preset.SNN_BL,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Bytes, dense operations and an energy estimate, before any training."""
+    from spquant_search.cost import cost_report, paper_comparison
     from spquant_search.prepare import prepare
+    from spquant_search.space import preset_config
 
     prepared = prepare(space, overrides or [])
-    time_steps = prepared.space.file.time_steps
-    report = cost_report(prepared.shapes, prepared.space.baseline(), time_steps=time_steps)
+    file = prepared.space.file
+    config = preset_config(preset, network=file.model.network, sites=[shape.site for shape in prepared.shapes])
+    report = cost_report(prepared.shapes, config, time_steps=file.time_steps)
+    size = {"height": prepared.input.height, "width": prepared.input.width}
+    paper = paper_comparison(report, preset, model=file.model, **size)
     if as_json:
-        typer.echo(json.dumps({"space": str(space), "preset": "snn-bl", **report.as_dict()}, indent=1))
+        document = {"space": str(space), "preset": str(preset), **report.as_dict()}
+        beside = {} if paper is None else {"paper": paper.as_dict()}
+        typer.echo(json.dumps(document | beside, indent=1))
         return
     from rich.console import Console
 
-    from spquant_search.report.tables import cost_table
+    from spquant_search.report.tables import cost_table, paper_table
 
-    _show(cost_table(report), Console())
+    console = Console()
+    title = f"Cost of {file.model.network} as {preset}"
+    _show(cost_table(report, title=title, energy="columns" if _is_wide(console) else "note"), console)
+    if paper is not None:
+        _show(paper_table(paper), console)
 
 
 @app.command()
@@ -264,14 +329,15 @@ def front(run: RunArgument, as_json: JsonOption = False) -> None:
     from rich.console import Console
 
     from spquant_search.report.files import front_document
-    from spquant_search.report.tables import front_table
     from spquant_search.runfolder import find_run
 
-    summary = _summary(find_run(run))
+    folder = find_run(run)
+    summary = _summary(folder)
     if as_json:
         typer.echo(json.dumps(front_document(summary), indent=1))
     else:
-        _show(front_table(summary), Console())
+        console = Console()
+        _show(_front_table(summary, folder, console), console)
 
 
 @app.command()

@@ -12,7 +12,6 @@ from spquant_search.cost import LayerShape
 from spquant_search.errors import SpaceError, UserError
 from spquant_search.snn.networks import InputShape, layer_shapes
 from spquant_search.space import SearchSpace, SpaceFile, bind, read_space
-from spquant_search.train import LARGEST_COUNT
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,15 +31,15 @@ def prepare(path: Path, overrides: Sequence[str] = ()) -> Prepared:
 def bind_network(file: SpaceFile, *, source: str) -> Prepared:
     """Bind a space to its data set and network."""
     try:
-        info = data.describe(file.data.name)
+        info = data.describe(file.data.name, file.data)
     except UserError as error:
-        raise SpaceError(source, [f"data.name: {error}"]) from None
+        raise SpaceError(source, [f"data.{problem}" for problem in str(error).splitlines()]) from None
     shape = InputShape(
         channels=info.channels,
         height=info.height,
         width=info.width,
         classes=len(info.classes),
-        largest=LARGEST_COUNT,
+        largest=info.largest,
     )
     shapes = layer_shapes(file.model, shape, source=source)
     space = bind(file, [layer.site for layer in shapes], source=source)
@@ -53,7 +52,13 @@ def load_data(file: SpaceFile, *, cache: Path, progress: Callable[[int, int], No
     limit = {split: count for split, count in counts.items() if count is not None}
     try:
         return data.load(
-            file.data.name, time_steps=file.time_steps, cache_dir=cache / "recordings", limit=limit, progress=progress
+            file.data.name,
+            time_steps=file.time_steps,
+            options=file.data,
+            cache_dir=cache / "recordings",
+            limit=limit,
+            progress=progress,
         )
     except UserError as error:  # in the space file's words
-        raise UserError(re.sub(r"limit\.(\w+):", r"data.\1_samples:", str(error))) from None
+        words = re.sub(r"limit\.(\w+):", r"data.\1_samples:", str(error))
+        raise UserError(re.sub(r"^(root|classes):", r"data.\1:", words)) from None

@@ -18,6 +18,7 @@ import yaml
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from spquant_search.errors import SpaceError, UserError
+from spquant_search.presets import Preset, preset_values
 
 FLOAT_BITS = 32
 WEIGHT_BITS = (1, 2, 3, 4, 8, FLOAT_BITS)
@@ -142,15 +143,38 @@ _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 # ---------------------------------------------------------------- the space file
 
 
+def _square(value: object) -> object:
+    return [value, value] if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Size = Annotated[tuple[Positive, Positive] | None, BeforeValidator(_square)]
+ProperShare = Annotated[float, BeforeValidator(_refuse_bool), Field(gt=0, lt=1)]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataSpace:
-    """Which recordings, and how many of each split (None: all of them)."""
+    """Which recordings or images, how they become frames, and how many of each split (None: all of them).
+
+    docs/data.md says which data set has which option.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     name: str
+    root: str | None = None  # the folder with the files, of sets that do not come with the package
     train_samples: Positive | None = None
     validation_samples: Positive | None = None
     test_samples: Positive | None = None
+    size: Size = None  # of a frame, [height, width] in pixels; None: as recorded
+    crop: Size = None  # the middle of the sensor, [height, width] in pixels; None: all of it
+    polarity: Literal["both", "sum", "both-and-sum"] = "both"
+    denoise_us: Positive | None = None  # drop events that no neighbour backs within this time
+    sort_events: bool = False  # instead of refusing recordings in which time runs backwards
+    as_events: bool = False  # images: recorded by a simulated event camera
+    classes: Positive | None = None  # of an image folder that is not there yet
+    validation_share: ProperShare = 0.1  # of train
+    test_share: ProperShare = 0.1  # of each class, where the publisher has made no test split
+    split_seed: Annotated[int, BeforeValidator(_refuse_bool), Field(ge=0)] = 0
+    partial: bool = False  # take a set of which only some samples are there
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,7 +182,9 @@ class ModelSpace:
     """Which network, and what of its shape is the user's choice."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    network: str
+    network: str = "own"
+    # "package.module:function" that makes a network from an InputShape; then `network` is only what it is called.
+    build: str | None = None
     width: Rate = 1.0
     pool: Literal["before", "after"] = "before"
 
@@ -229,7 +255,8 @@ class Search:
     sampler: Literal["tpe", "random"] = "tpe"
     startup_trials: Positive = 10
     stopping: Stopping = field(default_factory=Stopping)
-    # Tried first, one value a parameter for all layers (a layer without such a parameter ignores it).
+    # Tried first, one value a parameter for all layers (a layer without such a parameter ignores it); or a preset, such
+    # as {preset: quant-snn}, beside which {preset: quant-snn, weight_bits: 4} replaces one of its values.
     references: tuple[dict[str, Any], ...] = ()
 
 
@@ -258,6 +285,7 @@ class Site:
     has_membrane: bool
     can_gate: bool
     has_weights: bool = True
+    can_skip: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -413,7 +441,7 @@ def bind(file: SpaceFile, sites: Sequence[Site], *, source: str) -> SearchSpace:
         problems += _unfit_parameters(own, site)
         layers.append(_layer_space(site, own, every))
     space = SearchSpace(source=source, file=file, layers=tuple(layers), references=())
-    references, more = _references(space)
+    references, more = _references(space, sites)
     if problems + more:
         raise SpaceError(source, [f"{path}: {message}" for path, message in problems + more])
     return SearchSpace(source=source, file=file, layers=tuple(layers), references=references)
@@ -599,6 +627,9 @@ def _unfit_parameters(own: LayerChoices, site: Site) -> list[tuple[str, str]]:
         for parameter in ("membrane_levels", "skip_below"):
             if getattr(own, parameter) is not None:
                 problems.append((f"layers.{site.name}.{parameter}", "this layer has no membrane; remove the key"))
+    elif own.skip_below not in (None, (None,)) and not site.can_skip:
+        sentence = "this layer's potentials are never negative, so that no neuron could be skipped; remove the key"
+        problems.append((f"layers.{site.name}.skip_below", sentence))
     return problems
 
 
@@ -608,23 +639,86 @@ def _layer_space(site: Site, own: LayerChoices, every: LayerChoices) -> LayerSpa
         weight_bits=(own.weight_bits or every.weight_bits or (FLOAT_BITS,)) if site.has_weights else (FLOAT_BITS,),
         membrane_levels=(own.membrane_levels or every.membrane_levels or (0,)) if site.has_membrane else (None,),
         channel_mass=(own.channel_mass or every.channel_mass or (1.0,)) if site.can_gate else (1.0,),
-        skip_below=(own.skip_below or every.skip_below or (None,)) if site.has_membrane else (None,),
+        skip_below=(own.skip_below or every.skip_below or (None,)) if site.has_membrane and site.can_skip else (None,),
     )
 
 
-def _references(space: SearchSpace) -> tuple[tuple[NetworkConfig, ...], list[tuple[str, str]]]:
+def preset_config(
+    preset: Preset, *, network: str, sites: Sequence[Site], weight_bits: int | None = None
+) -> NetworkConfig:
+    """The configuration of a preset on a network with these sites, whatever a space file's choices are.
+
+    ``weight_bits`` replaces those that the preset has for ``network``; a network that SpQuant-SNN does not have, such
+    as a user's own, otherwise takes the bits of vgg9.
+    """
+    return _uniform(preset_values(preset, network, weight_bits=weight_bits), sites)
+
+
+def _uniform(values: Mapping[str, Any], sites: Sequence[Site]) -> NetworkConfig:
+    """One value a parameter for all layers; a site without such a parameter has what means "none"."""
+    return NetworkConfig(
+        layers=tuple(
+            (
+                site.name,
+                LayerPrecision(
+                    weight_bits=values["weight_bits"] if site.has_weights else FLOAT_BITS,
+                    membrane_levels=values["membrane_levels"] if site.has_membrane else None,
+                    channel_mass=values.get("channel_mass", 1.0) if site.can_gate else 1.0,
+                    skip_below=values.get("skip_below") if site.has_membrane and site.can_skip else None,
+                ),
+            )
+            for site in sites
+        )
+    )
+
+
+def _references(space: SearchSpace, sites: Sequence[Site]) -> tuple[tuple[NetworkConfig, ...], list[tuple[str, str]]]:
     """The reference configurations, each of which the space must contain, and what is wrong with them."""
     configs, problems = [], []
     for index, reference in enumerate(space.file.search.references):
         path = f"search.references.{index}"
         for key in reference:
-            if key not in PARAMETERS:
-                known = ", ".join(PARAMETERS)
-                problems.append((f"{path}.{key}", f"unknown key{suggestion(key, PARAMETERS)} Known here: {known}"))
-        values, misfits = _reference_values(space, reference)
+            if key not in (*PARAMETERS, "preset"):
+                near = suggestion(key, (*PARAMETERS, "preset"))
+                problems.append((f"{path}.{key}", f"unknown key{near} Known here: {', '.join(PARAMETERS)}"))
+        if "preset" in reference:
+            values, misfits = _preset_reference(space, sites, reference)
+        else:
+            values, misfits = _reference_values(space, reference)
         problems += [(f"{path}.{parameter}", sentence) for parameter, sentence in misfits.items()]
         configs.append(space.config(values))
     return tuple(configs), problems
+
+
+def _preset_reference(
+    space: SearchSpace, sites: Sequence[Site], reference: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """As :func:`_reference_values`, of a preset; a layer that is fixed to another value is a misfit too."""
+    name = reference["preset"]
+    known = [str(preset) for preset in Preset]
+    if name not in known:
+        return {}, {"preset": f"unknown preset {name!r}{suggestion(str(name), known)} Known: {', '.join(known)}"}
+    # Keys beside the preset replace its values: a network of one's own may need other bits than vgg9's.
+    replaced = {key: None if value == "none" else value for key, value in reference.items() if key in PARAMETERS}
+    wanted = _uniform(preset_values(Preset(name), space.file.model.network) | replaced, sites).flat()
+    values: dict[str, Any] = {}
+    misfits: dict[str, str] = {}
+    for address, options in space.choices().items():
+        value, parameter = wanted[address], address.rpartition(".")[2]
+        key = parameter if parameter in replaced else "preset"
+        if value in options and not isinstance(value, bool):
+            values[address] = options[options.index(value)]
+        elif key not in misfits:
+            shown = "none" if value is None else value
+            misfits[key] = (
+                f"{name} has {parameter} {shown}, which is no choice of {address}: {_listed_choices(options)}; "
+                f"add it to layers.{address} or layers.all.{parameter}, or remove this reference"
+            )
+    return values, misfits
+
+
+def _listed_choices(options: Iterable[float | None]) -> str:
+    return ", ".join("none" if option is None else f"{option:g}" for option in options)
 
 
 def _reference_values(space: SearchSpace, reference: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -640,9 +734,9 @@ def _reference_values(space: SearchSpace, reference: Mapping[str, Any]) -> tuple
         if value in options and not isinstance(value, bool):
             values[address] = options[options.index(value)]
         elif parameter not in misfits:
-            choices = ", ".join("none" if option is None else f"{option:g}" for option in options)
             misfits[parameter] = (
-                f"must be a choice of {address}: {choices}; got {'nothing' if value is None else value}"
+                f"must be a choice of {address}: {_listed_choices(options)}; "
+                f"got {'nothing' if value is None else value}"
             )
     return values, misfits
 

@@ -18,16 +18,18 @@ from pathlib import Path
 import pytest
 import torch
 from examples import trial
+from rich.console import Console
 
 from spquant_search import cli, prepare
 from spquant_search.cli import main, parse_quantity
 from spquant_search.deploy.artifact import read_artifact
 from spquant_search.errors import UserError
 from spquant_search.pareto import front
+from spquant_search.presets import Preset
 from spquant_search.results import TrialResult
 from spquant_search.runfolder import RunFacts, RunFolder, exclusive, open_run
-from spquant_search.snn.networks import configure
-from spquant_search.space import read_space
+from spquant_search.snn.networks import InputShape, configure, layer_shapes
+from spquant_search.space import bind, preset_config, read_space
 from spquant_search.train import evaluate
 from spquant_search.trial import input_shape, load_weights, new_network, on_device
 
@@ -103,7 +105,7 @@ def test_a_search_leaves_every_file_and_nothing_else(finished):
     run = home / "runs" / "tiny"
     assert {path.name for path in run.iterdir()} == {
         *("space.yaml", "environment.json", "run.json", "study.journal", "study.lock", "lock", "trials", "tests.json"),
-        *("results.csv", "front.csv", "front.json", "front.png", "report.md"),
+        *("profile.json", "results.csv", "front.csv", "front.json", "front.png", "report.md"),
     }
     assert sorted(path.name for path in (run / "trials").iterdir()) == [
         f"{number:04d}.{kind}" for number in range(4) for kind in ("json", "safetensors")
@@ -203,6 +205,13 @@ def test_front_is_a_table_for_people_by_name_and_by_path(run_folder, command):
     assert by_name.out.startswith("tiny: the front of accuracy, memory and operations\n")
 
 
+@pytest.mark.parametrize(("width", "shown"), [(99, False), (100, True)])
+def test_energy_is_in_the_front_where_there_is_room(run_folder, width, shown):
+    console = Console(width=width, force_terminal=True)
+    table = cli._front_table(cli._summary(run_folder), run_folder, console)
+    assert ("uJ int" in table.header) is shown
+
+
 def test_report_writes_the_files_again(run_folder, command):
     before = {name: (run_folder.path / name).read_bytes() for name in ("front.json", "results.csv", "report.md")}
     for name in before:
@@ -240,7 +249,7 @@ def test_pick_takes_a_network_that_evaluates_to_its_stored_accuracy(run_folder, 
     network = new_network(space, input_shape(data), seed=123, device=torch.device("cpu"))
     configure(network, artifact.config, artifact.neuron)
     load_weights(network, out / "weights.safetensors")
-    evaluation = evaluate(network, on_device(data.validation, torch.device("cpu")))
+    evaluation = evaluate(network, on_device(data, "validation", torch.device("cpu")))
     assert evaluation.accuracy == artifact.accuracy == small.accuracy
     assert evaluation.effective_macs == artifact.effective_macs
     again = command("pick", "tiny", "--out", out)
@@ -425,8 +434,7 @@ def test_seconds_add_up_over_all_starts_however_they_end(tmp_path):
         ),
         (
             ["--set", "data.name=fashion-event"],
-            ": data.name: a data set must be one of fashion-events, not 'fashion-event'; "
-            "did you mean 'fashion-events'?",
+            "not 'fashion-event'; did you mean 'fashion-events'?",
         ),
         (["--set", "model.network=vgg8"], ": model.network: unknown network 'vgg8'; did you mean 'vgg9'? Known: vgg9"),
         (["--set", "data.train_samples=999999"], "error: data.train_samples: must be 1 to "),
@@ -596,8 +604,102 @@ def test_cost_agrees_with_the_trained_baseline(run_folder, command):
 def test_cost_is_a_table_for_people(command):
     answer = command("cost", "--space", TINY)
     assert answer.code == 0
+    assert answer.out.startswith("Cost of vgg9 as snn-bl\n")
     assert "conv1" in answer.out
     assert "readout" in answer.out
+    assert "uJ fp32" in answer.out
+    assert "upper bound" in answer.out
+
+
+@pytest.mark.parametrize("preset", ["snn-bl", "quant-snn", "spquant-snn"])
+def test_cost_of_a_preset_whatever_the_space_has(command, preset):
+    # tiny.yaml has no channel mass of 0.85.
+    document = json.loads(command("cost", "--space", TINY, "--preset", preset, "--json").out)
+    assert list(document) == ["space", "preset", "time_steps", "layers", "total"]
+    assert document["preset"] == preset
+    quantized, gated = preset != "snn-bl", preset == "spquant-snn"
+    for layer in document["layers"]:
+        assert layer["weight_bits"] == (2 if quantized else 32)
+        assert layer["membrane_levels"] == (None if layer["layer"] == "readout" else 3 if quantized else 0)
+    plain = json.loads(command("cost", "--space", TINY, "--preset", "quant-snn", "--json").out)["total"]
+    assert (document["total"]["overhead_bytes"] > plain["overhead_bytes"]) == gated or not quantized
+    assert command("cost", "--space", TINY, "--preset", preset).out.startswith(f"Cost of vgg9 as {preset}\n")
+
+
+def test_cost_without_a_preset_is_that_of_the_float_network(command):
+    plain, named = (command("cost", "--space", TINY, "--json", *words) for words in ((), ("--preset", "snn-bl")))
+    assert plain == named
+
+
+def test_a_preset_that_is_not_there(command):
+    answer = command("cost", "--space", TINY, "--preset", "quant")
+    assert answer.code == 2
+    assert "'quant' is not one of 'snn-bl', 'quant-snn', 'spquant-snn'" in answer.err
+
+
+def prepare_at_48x48(path: Path, overrides: list[str]) -> prepare.Prepared:
+    """A space on frames of the size of the paper's DVS-CIFAR10."""
+    file = read_space(path, [*overrides, "model.width=1", "model.pool=after"])
+    shape = InputShape(channels=3, height=48, width=48, classes=10)
+    shapes = layer_shapes(file.model, shape, source=str(path))
+    space = bind(file, [layer.site for layer in shapes], source=str(path))
+    return prepare.Prepared(space=space, shapes=shapes, input=shape)
+
+
+def test_cost_beside_the_papers_table(command, monkeypatch):
+    monkeypatch.setattr(prepare, "prepare", prepare_at_48x48)
+    document = json.loads(command("cost", "--space", TINY, "--preset", "quant-snn", "--json").out)
+    assert list(document) == ["space", "preset", "time_steps", "layers", "total", "paper"]
+    cells = {cell["cell"]: cell for cell in document["paper"]["cells"]}
+    assert (cells["U"]["ours"], cells["U"]["paper"]) == (0.2304, 0.23)
+    assert round(1e6 * cells["W + U + X"]["ours"]) == document["total"]["paper_total_bytes"]
+    lines = command("cost", "--space", TINY, "--preset", "snn-bl").out.splitlines()
+    (row,) = [line.split() for line in lines if line.startswith("U ")]
+    assert row == ["U", "3.6864", "3.68", "+0.2"]
+
+
+# ---------------------------------------------------------------- one preset alone
+
+
+def preset_run(home: Path, preset: str, *words: str) -> subprocess.CompletedProcess[str]:
+    few = {**SMALLER, "train.baseline_epochs": "1", "train.epochs": "1"}
+    options = [word for path, value in few.items() for word in ("--set", f"{path}={value}")]
+    command = [*PROGRAM, "--space", str(TINY), "--preset", preset, "--device", "cpu", *options, *words]
+    return subprocess.run(command, cwd=home, env=environment(), capture_output=True, text=True, timeout=LIMIT_SECONDS)
+
+
+def test_a_preset_is_trained_alone_after_the_baseline(tmp_path):
+    done = preset_run(tmp_path, "spquant-snn")
+    assert done.returncode == 0, done.stderr
+    run = RunFolder(path=tmp_path / "runs" / "tiny-spquant-snn")
+    baseline, only = run.results()
+    assert (baseline.origin, only.origin) == ("baseline", "reference")
+    sites = [shape.site for shape in prepare.prepare(TINY).shapes]
+    assert only.config == preset_config(Preset.SPQUANT_SNN, network="vgg9", sites=sites)
+    assert len(only.epochs) == 1
+    assert "uJ fp32" in done.stdout
+
+
+def test_the_float_preset_is_the_baseline(tmp_path):
+    done = preset_run(tmp_path, "snn-bl", "--run", "floats")
+    assert done.returncode == 0, done.stderr
+    (only,) = RunFolder(path=tmp_path / "runs" / "floats").results()
+    assert only.origin == "baseline"
+
+
+def test_a_preset_that_does_not_go_with_other_options(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    answer = command("--space", TINY, "--preset", "quant-snn", "--trials", "4")
+    assert (answer.code, answer.err) == (
+        2,
+        "error: --trials 4: --preset quant-snn trains one configuration; give one of the two\n",
+    )
+    answer = command("--preset", "quant-snn", "front", "tiny")
+    assert (answer.code, answer.err) == (
+        2,
+        "error: --preset belongs behind the command, and only `cost` takes it: got quant-snn\n",
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 # ---------------------------------------------------------------- small things
@@ -658,7 +760,7 @@ def test_help_needs_nothing_heavy(words):
 
 def test_help_lists_every_command_and_option(command):
     text = command("--help").out
-    for word in ("--space", "--run", "--trials", "--minutes", "--workers", "--device", "--seed", "--set"):
+    for word in ("--space", "--run", "--trials", "--minutes", "--workers", "--device", "--seed", "--preset", "--set"):
         assert word in text
     for word in ("cost", "front", "pick", "report"):
         assert re.search(rf"^  {word} ", text, flags=re.MULTILINE)

@@ -10,13 +10,15 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from rich import box
 from rich.console import JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from spquant_search.cost import FLOPS_PER_MAC, CostReport, membrane_bits
+from spquant_search.cost import FLOPS_PER_MAC, PAPER, CostReport, PaperCell, PaperComparison, membrane_bits
+from spquant_search.energy import Energy, measured_energy, total_energy, upper_bounds
 from spquant_search.pareto import ReferencePoint
 from spquant_search.report import RunSummary
 from spquant_search.results import TrialResult
@@ -28,6 +30,16 @@ GROUP = 4
 LEVEL_LETTERS = {"A": "10..16 levels", "B": "17..32", "C": "33..64", "D": "65..128", "E": "129..256"}
 SPARSITY_LEGEND = "g5s3: 5 layers with a channel gate, 3 layers that skip neurons"
 ORIGIN_MARKS = {"baseline": "base", "reference": "ref"}
+# At two prices: see spquant_search.energy.
+ENERGY_COLUMNS = ("uJ fp32", "uJ int")
+ENERGY_NOTES = (
+    "uJ: an estimate and no measurement, of the synaptic operations at 45 nm prices (Horowitz, ISSCC 2014) and of "
+    "reading and writing every stored membrane once a step (10 pJ for 64 bits of SRAM)",
+    "uJ fp32: an operation is an fp32 addition of 0.9 pJ, in the first layer an fp32 MAC of 4.6 pJ; uJ int: a 32-bit "
+    "integer addition of 0.1 pJ, in the first layer with an 8-bit product 0.3 pJ; float weights as fp32",
+    "extrapolated: membranes in proportion to their bits, products of weights below 8 bits as of 8; not counted: "
+    "reading weights; a sum of spikes, behind pooling or a residual, counts as one addition",
+)
 
 
 # ---------------------------------------------------------------- numbers as people read them
@@ -78,6 +90,12 @@ def reduction(baseline: float | None, value: float) -> str:
     if 0.995 <= factor < 1.005:
         return "1"
     return f"1/{_three_digits(factor)}" if factor > 1 else f"x{_three_digits(1 / factor)}"
+
+
+def microjoules(picojoules: float) -> str:
+    """Microjoules without the unit, in three digits: ``0.812``, ``12.3`` or ``1,234``."""
+    value = picojoules / 1e6
+    return f"{value:.3f}" if value < 0.9995 else _three_digits(value) if value < 999.5 else f"{value:,.0f}"
 
 
 def duration(seconds: float) -> str:
@@ -242,22 +260,27 @@ def _without_empty_columns(header: Sequence[str], rows: Sequence[Sequence[str]])
 # ---------------------------------------------------------------- the tables
 
 
-def front_table(summary: RunSummary) -> TextTable:
-    """The front, smallest memory first, each member with its factors against the float baseline."""
-    header = ("trial", "val", "test", "KiB", "factor", "FLOPs", "factor", "bits", "levels", "gate")
-    rows = [_front_row(summary, member) for member in summary.front]
+def front_table(summary: RunSummary, *, time_steps: int | None = None) -> TextTable:
+    """The front, smallest memory first, each member with its factors against the float baseline.
+
+    With ``time_steps`` (of a sample), also what a sample's energy is estimated at.
+    """
+    header = ("trial", "val", "test", "KiB", "factor", "FLOPs", "factor", *ENERGY_COLUMNS, "bits", "levels", "gate")
+    rows = [_front_row(summary, member, time_steps) for member in summary.front]
     kept = _without_empty_columns(header, rows)
+    has_energy = any(header[column] in ENERGY_COLUMNS for column in kept)
     return TextTable(
         title=f"{summary.run}: the front of accuracy, memory and operations",
         header=tuple(header[column] for column in kept),
         rows=tuple(tuple(row[column] for column in kept) for row in rows),
-        notes=_front_notes(summary),
+        notes=_front_notes(summary, has_energy=has_energy and bool(rows)),
         left=frozenset({"trial", "bits", "levels", "gate"}),
     )
 
 
-def _front_row(summary: RunSummary, member: TrialResult) -> tuple[str, ...]:
+def _front_row(summary: RunSummary, member: TrialResult, time_steps: int | None) -> tuple[str, ...]:
     baseline = summary.baseline
+    energy = None if time_steps is None else measured_energy(member, time_steps=time_steps)
     test = summary.test_accuracy.get(member.number)
     return (
         f"{member.number} {ORIGIN_MARKS.get(member.origin, '')}".rstrip(),
@@ -267,13 +290,18 @@ def _front_row(summary: RunSummary, member: TrialResult) -> tuple[str, ...]:
         reduction(baseline.memory_bytes if baseline else None, member.memory_bytes),
         quantity(member.effective_flops),
         reduction(baseline.effective_flops if baseline else None, member.effective_flops),
+        *(("", "") if energy is None else _energy_cells(energy)),
         bits_form(member.config),
         levels_form(member.config),
         sparsity_form(member.config),
     )
 
 
-def _front_notes(summary: RunSummary) -> tuple[str, ...]:
+def _energy_cells(energy: Energy) -> tuple[str, str]:
+    return microjoules(energy.at_fp32_price), microjoules(energy.at_integer_price)
+
+
+def _front_notes(summary: RunSummary, *, has_energy: bool) -> tuple[str, ...]:
     tested = f", test: on {summary.test_samples:,} test samples" if summary.test_accuracy else ""
     members = summary.front
     notes = [
@@ -283,15 +311,23 @@ def _front_notes(summary: RunSummary) -> tuple[str, ...]:
     ]
     if any(sparsity_form(member.config) for member in members):
         notes.append(SPARSITY_LEGEND)
+    if has_energy:
+        notes += [f"{ENERGY_NOTES[0]}; operations as measured on the validation split", *ENERGY_NOTES[1:]]
     if any(member.origin in ORIGIN_MARKS for member in members):
         notes.append("base: the float baseline; ref: a reference of uniform precision")
     return tuple(notes)
 
 
-def cost_table(report: CostReport, *, title: str = "Cost") -> TextTable:
-    """Bytes and dense operations of every layer, before any training."""
+def cost_table(
+    report: CostReport, *, title: str = "Cost", energy: Literal["columns", "note"] | None = None
+) -> TextTable:
+    """Bytes and dense operations of every layer, before any training.
+
+    With ``energy`` also the estimate of what a sample takes at most: of every layer, or where there is no room for two
+    more columns of the network alone.
+    """
     header = ("layer", "weights", "neurons", "bits", "levels", "W KiB", "U KiB", "other", "MACs", "FLOPs")
-    rows = tuple(
+    rows: list[tuple[str, ...]] = [
         (
             layer.shape.name,
             f"{layer.shape.weights:,}",
@@ -305,21 +341,41 @@ def cost_table(report: CostReport, *, title: str = "Cost") -> TextTable:
             quantity(layer.shape.dense_macs * FLOPS_PER_MAC),
         )
         for layer in report.layers
-    )
-    steps, macs = report.time_steps, report.dense_macs_all_steps
+    ]
+    totals, notes = _cost_totals(report), _cost_notes(report)
+    bounds = upper_bounds(report)
+    if energy == "columns":
+        rows = [(*row, *_energy_cells(bound)) for row, bound in zip(rows, bounds, strict=True)]
+        totals += _energy_cells(total_energy(bounds))
+    if energy is not None:
+        notes += (_bound_note(total_energy(bounds), report.time_steps), *ENERGY_NOTES)
     return TextTable(
         title=title,
-        header=header,
-        rows=rows,
-        total=_cost_totals(report),
-        notes=(
-            f"memory {kib(report.memory_bytes)} KiB = W weights + U membranes + other (scales, offsets, "
-            "gate predictors), for one sample, every tensor packed at its own bits",
-            f"as the SpQuant-SNN paper counts it (W, U and one more buffer): {kib(report.paper_total_bytes)} KiB",
-            f"MACs and FLOPs (2 per MAC): dense, of one time step; over all {steps} steps "
-            f"{with_unit(macs, 'MAC')} = {flops(macs * FLOPS_PER_MAC)}",
-        ),
+        header=header + (ENERGY_COLUMNS if energy == "columns" else ()),
+        rows=tuple(rows),
+        total=totals,
+        notes=notes,
         left=frozenset({"layer"}),
+    )
+
+
+def _bound_note(bound: Energy, time_steps: int) -> str:
+    fp32, integer = _energy_cells(bound)
+    return (
+        f"a sample takes at most {fp32} uJ fp32 or {integer} uJ int: an upper bound, at full density, with every input "
+        f"non-zero in all {time_steps} steps; sparse spikes stay far below, and a trained network's is made from its "
+        "measured operations"
+    )
+
+
+def _cost_notes(report: CostReport) -> tuple[str, ...]:
+    steps, macs = report.time_steps, report.dense_macs_all_steps
+    return (
+        f"memory {kib(report.memory_bytes)} KiB = W weights + U membranes + other (scales, offsets, "
+        "gate predictors), for one sample, every tensor packed at its own bits",
+        f"as the SpQuant-SNN paper counts it (W, U and one more buffer): {kib(report.paper_total_bytes)} KiB",
+        f"MACs and FLOPs (2 per MAC): dense, of one time step; over all {steps} steps "
+        f"{with_unit(macs, 'MAC')} = {flops(macs * FLOPS_PER_MAC)}",
     )
 
 
@@ -336,6 +392,39 @@ def _cost_totals(report: CostReport) -> tuple[str, ...]:
         quantity(report.dense_macs),
         quantity(report.dense_macs * FLOPS_PER_MAC),
     )
+
+
+def paper_table(comparison: PaperComparison) -> TextTable:
+    """Memory as SpQuant-SNN counts it, in its units, beside its table's cells."""
+    row = comparison.row
+    reasons: dict[str, list[str]] = {}  # a reason once, with the cells that it is for
+    for cell in comparison.cells:
+        if cell.reason:
+            reasons.setdefault(cell.reason, []).append(cell.name)
+    notes = [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()]
+    if comparison.neurons_left_out:
+        notes.append(
+            f"{comparison.neurons_left_out:,} neurons between linear layers, which our network's memory counts, are "
+            "in none of the paper's cells, and not in this table"
+        )
+    return TextTable(
+        title=f"{row.system}, {comparison.preset}: memory as the paper counts it, beside its table",
+        header=("cell", f"ours {row.unit}", f"paper {row.unit}", "difference %"),
+        rows=tuple(_paper_cells(cell) for cell in comparison.cells),
+        notes=(
+            f"{row.unit} is {'10^6' if row.unit == 'MB' else '2^20'} bytes; the paper: {PAPER}",
+            "W weights, U membranes, X one more buffer of a value a neuron (8 bits; 32 beside float membranes), "
+            "inferred from the paper's totals",
+            *notes,
+        ),
+        left=frozenset({"cell"}),
+    )
+
+
+def _paper_cells(cell: PaperCell) -> tuple[str, ...]:
+    if cell.paper is None or cell.difference_percent is None:
+        return (cell.name, f"{cell.ours:.4f}", MISSING, MISSING)
+    return (cell.name, f"{cell.ours:.4f}", f"{cell.paper:.2f}", f"{cell.difference_percent:+.1f}")
 
 
 def _levels_cell(precision: LayerPrecision) -> str:

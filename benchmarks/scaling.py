@@ -1,0 +1,104 @@
+"""How a training step grows with the network: its time against its multiply-accumulates.
+
+    .venv/bin/python benchmarks/scaling.py            # a table; --json for its figures
+
+VGG-9 on 34x34 events, 4-bit weights and 3 levels, pooling before the neuron, one core. Width, time steps and batch size
+grow one at a time from a common middle; in every series the last doubling's growth in time is compared with its growth
+in work. 1 means linear; below 1 the larger network is the more efficient one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from spquant_search.cost import cost_report
+from spquant_search.runfolder import describe_environment
+from spquant_search.runtime import cache_folder, keep_compiled_code, tune_allocator
+from spquant_search.snn.layers import searchable_layers
+from spquant_search.snn.networks import InputShape, build, configure, layer_shapes
+from spquant_search.space import LayerPrecision, ModelSpace, NetworkConfig, NeuronSpace, Training
+from spquant_search.train import Recordings, Schedule, _optimizer, _train_step
+
+SHAPE = InputShape(channels=2, height=34, width=34, classes=10)
+MIDDLE = {"width": 0.25, "time_steps": 4, "batch": 32}
+SERIES: dict[str, tuple[float, ...]] = {
+    "width": (0.0625, 0.125, 0.25, 0.5),
+    "time_steps": (2, 4, 8, 16),
+    "batch": (8, 16, 32, 64),
+}
+WARM_UP, STEPS = 3, 5
+
+
+def measure(width: float, time_steps: int, batch: int) -> dict[str, float]:
+    """Median milliseconds of a training step, and its multiply-accumulates of one forward pass in millions."""
+    model = ModelSpace(network="vgg9", width=width, pool="before")
+    shapes = layer_shapes(model, SHAPE, source="benchmark")
+    torch.manual_seed(0)
+    network = build(model, SHAPE, source="benchmark").to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    config = NetworkConfig(
+        layers=tuple(
+            (name, replace(LayerPrecision(weight_bits=4), membrane_levels=3 if hasattr(layer, "neuron") else None))
+            for name, layer in searchable_layers(network).items()
+        )
+    )
+    configure(network, config, NeuronSpace())
+    recipe = Training()
+    optimizer = _optimizer(network, recipe, Schedule(epochs=1, learning_rate=1e-3))
+    generator = torch.Generator().manual_seed(0)
+    frames = (torch.rand(batch, time_steps, 2, 34, 34, generator=generator) < 0.1).to(torch.uint8)
+    labels = torch.randint(SHAPE.classes, (batch,), generator=generator)
+    batch_of = Recordings(frames=frames, labels=labels, time_steps=time_steps, largest=15)
+    milliseconds = []
+    for _ in range(WARM_UP + STEPS):
+        started = time.perf_counter()
+        _train_step(network, batch_of, recipe, optimizer)
+        milliseconds.append(1000 * (time.perf_counter() - started))
+    macs = cost_report(shapes, config, time_steps=time_steps).dense_macs_all_steps * batch
+    return {"ms": statistics.median(milliseconds[WARM_UP:]), "forward_mmacs": macs / 1e6}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Time of a training step against its work.")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    tune_allocator()
+    keep_compiled_code(cache_folder())
+    torch.set_num_threads(1)
+    rows: list[dict[str, Any]] = []
+    for name, values in SERIES.items():
+        for value in values:
+            chosen = {**MIDDLE, name: value}
+            found = measure(chosen["width"], int(chosen["time_steps"]), int(chosen["batch"]))
+            rows.append(
+                {"series": name, "value": value, **found, "ms_per_gmac": 1000 * found["ms"] / found["forward_mmacs"]}
+            )
+    figures = {}
+    for name in SERIES:
+        smaller, larger = [row for row in rows if row["series"] == name][-2:]
+        work = larger["forward_mmacs"] / smaller["forward_mmacs"]
+        figures[f"growth_with_{name}"] = larger["ms"] / smaller["ms"] / work
+    versions = describe_environment()
+    machine = {name: versions[name] for name in ("processor", "cores", "system")}
+    document = {"machine": machine, "versions": versions, "rows": rows, "figures": figures}
+    print(json.dumps(document, indent=1) if options.json else table(document))
+
+
+def table(document: dict[str, Any]) -> str:
+    lines = ["| series | value | forward MMACs | ms a step | ms a GMAC |", "|:--|--:|--:|--:|--:|"]
+    lines += [
+        f"| {row['series']} | {row['value']:g} | {row['forward_mmacs']:.0f} | {row['ms']:.1f} | "
+        f"{row['ms_per_gmac']:.1f} |"
+        for row in document["rows"]
+    ]
+    return "\n".join([*lines, *(f"{name}: {value:.2f}" for name, value in document["figures"].items())])
+
+
+if __name__ == "__main__":
+    main()
