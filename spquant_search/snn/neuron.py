@@ -24,9 +24,10 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from spquant_search.snn.compiled import Compiled
-from spquant_search.snn.pooling import POOL, spread_gradient
+from spquant_search.snn.pooling import POOL
 from spquant_search.snn.quantize import (
     MembraneCode,
     SurrogateShape,
@@ -241,9 +242,8 @@ def _backward_of_pooled(gradient: Tensor, potentials: Tensor, p: NeuronParameter
 
 
 def _pooled_spikes(potentials: Tensor) -> Tensor:
-    """[..., height, width, channel] -> how many of each 2x2 neurons fired; an odd last row or column is left out."""
-    height, width = potentials.shape[-3] // POOL * POOL, potentials.shape[-2] // POOL * POOL
-    corners = [potentials[..., i:height:POOL, j:width:POOL, :] for i in range(POOL) for j in range(POOL)]
+    """[..., height, width, channel] -> how many of each 2x2 neurons fired; no row and no column is left over."""
+    corners = [potentials[..., i::POOL, j::POOL, :] for i in range(POOL) for j in range(POOL)]
     fired = [torch.where(corner.float() > THRESHOLD, 1.0, 0.0) for corner in corners]
     return (fired[0] + fired[1] + fired[2] + fired[3]).to(potentials.dtype)
 
@@ -291,7 +291,12 @@ def fire(
 class _FirePooled(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, current: Tensor, *p: Tensor) -> Tensor:
-        potentials = _compiled_potentials(current.flatten(1), NeuronParameters(*p)).view(current.shape)
+        height, width = current.shape[2:4]
+        ctx.left_over = (height % POOL, width % POOL)
+        whole = current[:, :, : height - height % POOL, : width - width % POOL]
+        # Flat where that is possible: one graph for all layers.
+        flat = whole.flatten(1) if ctx.left_over == (0, 0) else whole
+        potentials = _compiled_potentials(flat, NeuronParameters(*p)).view(whole.shape)
         ctx.save_for_backward(potentials, *p)
         sums: Tensor = _compiled_pooled_spikes(potentials)
         return sums
@@ -299,14 +304,10 @@ class _FirePooled(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         potentials, *p = ctx.saved_tensors
-        gradient = gradient.contiguous()
-        height, width = potentials.shape[2:4]
-        if height % POOL == 0 and width % POOL == 0:
-            by_current = _compiled_backward_of_pooled(gradient, potentials, NeuronParameters(*p))
-        else:
-            spread = spread_gradient(gradient.flatten(0, 1), height, width).view(potentials.shape)
-            flat = _compiled_backward(spread.flatten(1), potentials.flatten(1), NeuronParameters(*p))
-            by_current = flat.view(potentials.shape)
+        by_current = _compiled_backward_of_pooled(gradient.contiguous(), potentials, NeuronParameters(*p))
+        if ctx.left_over != (0, 0):
+            rows, columns = ctx.left_over
+            by_current = F.pad(by_current, (0, 0, 0, columns, 0, rows))
         return (by_current, *([None] * len(p)))
 
 

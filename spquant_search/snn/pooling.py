@@ -37,12 +37,6 @@ _compiled_forward = Compiled(_forward)
 _compiled_backward = Compiled(_backward)
 
 
-def spread_gradient(gradient: Tensor, height: int, width: int) -> Tensor:
-    """From sums [sample, rows, columns, channel] to the values [sample, height, width, channel] that they are of."""
-    spread: Tensor = _compiled_backward(gradient, height, width)
-    return spread
-
-
 class _SumPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
@@ -52,7 +46,8 @@ class _SumPool(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return spread_gradient(gradient.contiguous(), *ctx.size)
+        spread: Tensor = _compiled_backward(gradient.contiguous(), *ctx.size)
+        return spread
 
 
 def sum_pool(values: Float[Tensor, "sample channels height width"]) -> Float[Tensor, "sample channels rows columns"]:
