@@ -26,6 +26,11 @@ def tune_allocator() -> bool:
     return all(mallopt(parameter, value) == 1 for parameter, value in settings)
 
 
+def available_cores() -> int:
+    """The cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def cache_folder() -> Path:
     """Where simulated recordings and compiled code are kept: ``$SPQUANT_CACHE``, or the user's cache folder."""
     chosen = os.environ.get("SPQUANT_CACHE")

@@ -20,6 +20,7 @@ from spquant_search.pruning import LearningCurve, stopping_reason
 from spquant_search.report.dashboard import trial_attributes
 from spquant_search.results import EpochMetrics, Outcome, TrialResult, unmeasured
 from spquant_search.runfolder import RunFolder
+from spquant_search.runtime import available_cores
 from spquant_search.space import NetworkConfig
 from spquant_search.study import Asked, Study, trial_seed
 from spquant_search.timing import PROCESS
@@ -220,6 +221,8 @@ class _Coordinator:
                 schedule=schedule,
                 initial_weights=None if asked.number == BASELINE else self._folder.weights_file(BASELINE),
                 weights_file=self._folder.weights_file(asked.number),
+                # While the baseline is trained, the other trainers have nothing to do.
+                threads=min(len(self._trainers), available_cores()) if asked.number == BASELINE else 1,
             )
         )
         self._open[asked.number] = asked

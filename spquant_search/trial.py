@@ -37,6 +37,7 @@ class Task:
     schedule: Schedule
     initial_weights: Path | None  # None: from the seed
     weights_file: Path
+    threads: int = 1  # on a processor
 
 
 def input_shape(data: DataSet) -> InputShape:
@@ -87,6 +88,7 @@ def run_trial(
     ``stop_reason`` is asked after every epoch. The weights are written when, and only when, the trial completes.
     """
     started = time.perf_counter()
+    torch.set_num_threads(task.threads)
     device = training.frames.device
     network = new_network(space, shape, seed=task.result.seed, device=device)
     configure(network, task.result.config, space.neuron)

@@ -30,7 +30,6 @@ class Setup:
     space: SpaceFile
     device: str
     cache: Path
-    threads: int = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -187,7 +186,7 @@ def _handler(connection: Connection, setup: Setup) -> Callable[[Any], Message]:
     from spquant_search import trial
     from spquant_search.prepare import load_data
 
-    torch.set_num_threads(setup.threads)
+    torch.set_num_threads(1)
     device = torch.device(setup.device)
     data = load_data(setup.space, cache=setup.cache)
     shape = trial.input_shape(data)

@@ -14,7 +14,12 @@ from spquant_search.timing import PROCESS
 
 # A rounding to bf16 that is written down happens: without this the compiler decides on the unrounded value and stores
 # the rounded one, so that forward and backward pass disagree on spikes near the threshold.
-OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {"emulate_precision_casts": True}
+# Threads are counted at each call: the baseline is trained on all of a search's cores, candidates on one each, by the
+# same compiled code.
+OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {
+    "emulate_precision_casts": True,
+    "cpp.dynamic_threads": True,
+}
 
 
 callback_handler.register_start_callback(lambda _arguments: PROCESS.begin("compilation"))
