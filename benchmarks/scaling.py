@@ -18,13 +18,14 @@ from typing import Any
 
 import torch
 
+from spquant_search.batches import Recordings
 from spquant_search.cost import cost_report
 from spquant_search.runfolder import describe_environment
 from spquant_search.runtime import cache_folder, keep_compiled_code, tune_allocator
 from spquant_search.snn.layers import searchable_layers
 from spquant_search.snn.networks import InputShape, build, configure, layer_shapes
 from spquant_search.space import LayerPrecision, ModelSpace, NetworkConfig, NeuronSpace, Training
-from spquant_search.train import Recordings, Schedule, _optimizer, _train_step
+from spquant_search.train import Schedule, _optimizer, _train_step
 
 SHAPE = InputShape(channels=2, height=34, width=34, classes=10)
 MIDDLE = {"width": 0.25, "time_steps": 4, "batch": 32}

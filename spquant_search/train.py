@@ -6,16 +6,16 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from spquant_search.batches import Recordings, Samples
 from spquant_search.results import EpochMetrics, LayerActivity
-from spquant_search.snn.layers import Spikes, measured, searchable_layers
-from spquant_search.snn.networks import spikes_from_frames
+from spquant_search.snn.layers import measured, searchable_layers
 from spquant_search.space import Training
 from spquant_search.timing import PROCESS
 
@@ -24,27 +24,6 @@ EVALUATION_BATCH = 250
 
 class Diverged(Exception):
     """The loss or a weight became infinite or not a number."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Recordings:
-    """One split on the training device, kept as bytes until a batch is drawn."""
-
-    frames: UInt8[Tensor, "sample time channel height width"]  # of a still image one, whatever time_steps is
-    labels: Int[Tensor, " sample"]
-    time_steps: int
-    largest: int  # counts are clamped to it: in training, evaluation and on the device
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def batch(self, chosen: Int[Tensor, " batch"] | slice) -> Recordings:
-        """Some of the samples."""
-        return replace(self, frames=self.frames[chosen], labels=self.labels[chosen])
-
-    def spikes(self, dtype: torch.dtype) -> Spikes:
-        """All of the samples as a network's input."""
-        return spikes_from_frames(self.frames, largest=self.largest, dtype=dtype, time_steps=self.time_steps)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,8 +85,8 @@ def rate_at(step: int, *, steps: int, warm_up: float) -> float:
 def train(
     network: nn.Module,
     *,
-    training: Recordings,
-    validation: Recordings,
+    training: Samples,
+    validation: Samples,
     recipe: Training,
     schedule: Schedule,
     seed: int,
@@ -121,18 +100,17 @@ def train(
     optimizer = _optimizer(network, recipe, schedule)
     # Whole batches; a split smaller than one is a batch of its own.
     batches = max(1, len(training) // recipe.batch_size)
-    order = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     for epoch in range(schedule.epochs):
         started = time.perf_counter()
         network.train()
-        total = torch.zeros((), device=training.labels.device)
-        shuffled = torch.randperm(len(training), generator=order).to(training.labels.device)
-        for index in range(batches):
-            share = rate_at(epoch * batches + index, steps=schedule.epochs * batches, warm_up=recipe.warm_up)
-            _set_rate(optimizer, schedule.learning_rate * share)
-            chosen = shuffled[index * recipe.batch_size : (index + 1) * recipe.batch_size]
-            with PROCESS.on("training"):
-                total += _train_step(network, training.batch(chosen), recipe, optimizer)
+        total = torch.zeros((), device=training.device)
+        order = torch.randperm(len(training), generator=generator)[: batches * recipe.batch_size]
+        with PROCESS.on("training"):
+            for index, batch in enumerate(training.batches(recipe.batch_size, order=order)):
+                share = rate_at(epoch * batches + index, steps=schedule.epochs * batches, warm_up=recipe.warm_up)
+                _set_rate(optimizer, schedule.learning_rate * share)
+                total += _train_step(network, batch, recipe, optimizer)
         loss = float(total) / batches
         _raise_if_diverged(network, epoch + 1, loss)
         with PROCESS.on("evaluation"):
@@ -179,7 +157,7 @@ def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def _train_step(network: nn.Module, batch: Recordings, recipe: Training, optimizer: torch.optim.Optimizer) -> Tensor:
-    device = batch.frames.device
+    device = batch.device
     dtype = training_dtype(recipe, device)
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype is torch.bfloat16):
         logits = network(batch.spikes(dtype))
@@ -213,13 +191,12 @@ def exact_fp32() -> AbstractContextManager[None]:
 
 
 @torch.inference_mode()
-def evaluate(network: nn.Module, recordings: Recordings) -> Evaluation:
+def evaluate(network: nn.Module, recordings: Samples) -> Evaluation:
     """Accuracy and activity on a split. The lowest class index wins a tie, as on the device."""
     network.eval()
-    correct = torch.zeros((), dtype=torch.int64, device=recordings.labels.device)
+    correct = torch.zeros((), dtype=torch.int64, device=recordings.device)
     with measured(network) as activities, exact_fp32():
-        for start in range(0, len(recordings), EVALUATION_BATCH):
-            batch = recordings.batch(slice(start, start + EVALUATION_BATCH))
+        for batch in recordings.batches(EVALUATION_BATCH):
             logits = network(batch.spikes(torch.float32).repeated())
             predictions = logits.sum(dim=0).argmax(dim=1)
             correct += (predictions == batch.labels).sum()

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save
 from torch import nn
 
+from spquant_search.batches import Samples, place
 from spquant_search.data import DataSet, Split
 from spquant_search.results import EpochMetrics, Outcome, TrialResult
 from spquant_search.runfolder import write_bytes
@@ -22,7 +22,6 @@ from spquant_search.timing import PROCESS
 from spquant_search.train import (
     Diverged,
     Evaluation,
-    Recordings,
     Schedule,
     evaluate,
     train,
@@ -51,13 +50,18 @@ def input_shape(data: DataSet) -> InputShape:
     )
 
 
-def on_device(data: DataSet, name: Literal["train", "validation", "test"], device: torch.device) -> Recordings:
-    """A split as tensors on the training device, still as bytes."""
+def on_device(
+    data: DataSet, name: Literal["train", "validation", "test"], device: torch.device, *, sharers: int = 1
+) -> Samples:
+    """A split, still as bytes, as batches of which the device trains; ``sharers`` processes train on that device."""
     split: Split = getattr(data, name)
-    frames = torch.from_numpy(np.array(split.frames))
-    labels = torch.from_numpy(np.array(split.labels))
-    return Recordings(
-        frames=frames.to(device), labels=labels.to(device), time_steps=data.time_steps, largest=data.largest
+    return place(
+        split.frames,
+        split.labels,
+        time_steps=data.time_steps,
+        largest=data.largest,
+        device=device,
+        sharers=sharers,
     )
 
 
@@ -78,8 +82,8 @@ def run_trial(
     task: Task,
     space: SpaceFile,
     *,
-    training: Recordings,
-    validation: Recordings,
+    training: Samples,
+    validation: Samples,
     shape: InputShape,
     stop_reason: Callable[[EpochMetrics], str | None],
 ) -> TrialResult:
@@ -89,7 +93,7 @@ def run_trial(
     """
     started = time.perf_counter()
     torch.set_num_threads(task.threads)
-    device = training.frames.device
+    device = training.device
     network = new_network(space, shape, seed=task.result.seed, device=device)
     configure(network, task.result.config, space.neuron)
     if task.initial_weights is not None:
@@ -125,10 +129,10 @@ def write_weights(network: nn.Module, file: Path) -> None:
 
 
 def test(
-    config: NetworkConfig, weights: Path, space: SpaceFile, *, shape: InputShape, recordings: Recordings
+    config: NetworkConfig, weights: Path, space: SpaceFile, *, shape: InputShape, recordings: Samples
 ) -> Evaluation:
     """Evaluate a trained configuration on recordings that the search has not seen."""
-    device = recordings.frames.device
+    device = recordings.device
     network = new_network(space, shape, seed=0, device=device)
     configure(network, config, space.neuron)
     load_weights(network, weights)

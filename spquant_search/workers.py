@@ -190,7 +190,9 @@ def _handler(connection: Connection, setup: Setup) -> Callable[[Any], Message]:
     device = torch.device(setup.device)
     data = load_data(setup.space, cache=setup.cache)
     shape = trial.input_shape(data)
-    training, validation = trial.on_device(data, "train", device), trial.on_device(data, "validation", device)
+    sharers = setup.space.search.workers
+    training = trial.on_device(data, "train", device, sharers=sharers)
+    validation = trial.on_device(data, "validation", device, sharers=sharers)
 
     def stop_reason(metrics: EpochMetrics) -> str | None:
         connection.send(Epoch(metrics=metrics))
@@ -200,7 +202,7 @@ def _handler(connection: Connection, setup: Setup) -> Callable[[Any], Message]:
     def handle(task: trial.Task | TestTask) -> Message:
         if isinstance(task, TestTask):
             with PROCESS.on("loading"):
-                recordings = trial.on_device(data, "test", device)
+                recordings = trial.on_device(data, "test", device, sharers=sharers)
             tested = trial.test(task.config, task.weights_file, setup.space, shape=shape, recordings=recordings)
             return Tested(number=task.number, accuracy=tested.accuracy, seconds=PROCESS.seconds())
         result = trial.run_trial(

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from spquant_search.batches import Recordings
 from spquant_search.snn.layers import SpikingConv2d, searchable_layers
 from spquant_search.snn.networks import InputShape, build, configure
 from spquant_search.snn.neuron import fire, fire_step_by_step, neuron_parameters
 from spquant_search.space import LayerPrecision, ModelSpace, NetworkConfig, NeuronSpace, Training, membrane_grid
-from spquant_search.train import Recordings, Schedule, _optimizer, _train_step, evaluate, train
+from spquant_search.train import Schedule, _optimizer, _train_step, evaluate, train
 
 SHAPE = InputShape(channels=2, height=16, width=16, classes=3)
 MODEL = ModelSpace(network="vgg9", width=1 / 32, pool="after")

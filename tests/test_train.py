@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from spquant_search import train as train_module
+from spquant_search.batches import HostRecordings, Recordings, Samples
 from spquant_search.snn.layers import Spikes, SpikingConv2d
 from spquant_search.snn.networks import configure
 from spquant_search.snn.networks.vgg import Vgg9
@@ -18,7 +19,6 @@ from spquant_search.space import LayerPrecision, NetworkConfig, NeuronSpace, Tra
 from spquant_search.train import (
     Diverged,
     Evaluation,
-    Recordings,
     Schedule,
     evaluate,
     rate_at,
@@ -129,6 +129,28 @@ def test_training_follows_the_schedule_over_all_epochs(monkeypatch: pytest.Monke
 
 
 # Repeating
+
+
+def test_training_from_host_memory_is_the_same_training(plain_neurons: None) -> None:
+    def run(training: Samples, validation: Samples) -> tuple[list[object], dict[str, Tensor]]:
+        subject = network()
+        epochs = train(subject, training=training, validation=validation, recipe=RECIPE, schedule=SCHEDULE, seed=1)
+        return [(replace(metrics, seconds=0.0), found) for metrics, found in epochs], subject.state_dict()
+
+    def on_host(split: Recordings) -> HostRecordings:
+        return HostRecordings(
+            frames=split.frames,
+            labels=split.labels,
+            time_steps=split.time_steps,
+            largest=split.largest,
+            device=split.device,
+        )
+
+    training, validation = recordings(28), recordings(10, seed=1)
+    curve, weights = run(training, validation)
+    streamed, same_weights = run(on_host(training), on_host(validation))
+    assert streamed == curve
+    assert is_equal(weights, same_weights)
 
 
 def test_equal_seeds_give_equal_results_and_other_seeds_do_not(plain_neurons: None) -> None:

@@ -1,0 +1,155 @@
+"""Samples as batches on the training device, which hold the same bytes wherever the split itself lies.
+
+:class:`Recordings` lie on the device as a whole. :class:`HostRecordings` stay in the memory map of their file, and
+while the device works on one batch a thread gathers the next ones and sends them over.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
+
+from spquant_search.snn.layers import Spikes
+from spquant_search.snn.networks import spikes_from_frames
+
+AHEAD = 2  # batches that are on their way while one is computed
+RESIDENT_SHARE = 0.5  # of a device's free memory that a split may take; networks and their gradients need the rest
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recordings:
+    """Samples on the training device, kept as bytes until they become a network's input."""
+
+    frames: UInt8[Tensor, "sample time channel height width"]  # of a still image one, whatever time_steps is
+    labels: Int[Tensor, " sample"]
+    time_steps: int
+    largest: int  # counts are clamped to it: in training, evaluation and on the device
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def device(self) -> torch.device:
+        return self.frames.device
+
+    def batch(self, chosen: Int[Tensor, " batch"] | slice) -> Recordings:
+        """Some of the samples."""
+        return replace(self, frames=self.frames[chosen], labels=self.labels[chosen])
+
+    def batches(self, size: int, *, order: Int[Tensor, " drawn"] | None = None) -> Iterator[Recordings]:
+        """The samples of ``order`` (None: all, as they stand), ``size`` at a time; the last batch may be smaller."""
+        order = order if order is None else order.to(self.device)
+        for run in _runs(len(self) if order is None else len(order), size):
+            yield self.batch(run if order is None else order[run])
+
+    def spikes(self, dtype: torch.dtype) -> Spikes:
+        """All of the samples as a network's input."""
+        return spikes_from_frames(self.frames, largest=self.largest, dtype=dtype, time_steps=self.time_steps)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HostRecordings:
+    """Samples that the training device has no room for; they stay in host memory, and batches are sent over in time."""
+
+    frames: UInt8[Tensor, "sample time channel height width"]
+    labels: Int[Tensor, " sample"]
+    time_steps: int
+    largest: int
+    device: torch.device
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batches(self, size: int, *, order: Int[Tensor, " drawn"] | None = None) -> Iterator[Recordings]:
+        """As :meth:`Recordings.batches`, each gathered and sent by a thread while earlier ones are computed."""
+        on_gpu = self.device.type == "cuda"
+        stream = torch.cuda.Stream(self.device) if on_gpu else None  # type: ignore[no-untyped-call]
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as background:
+            under_way: deque[Future[_Sent]] = deque()
+            for run in _runs(len(self) if order is None else len(order), size):
+                under_way.append(background.submit(self._send, run if order is None else order[run], stream))
+                if len(under_way) > AHEAD:
+                    yield _received(*under_way.popleft().result())
+            while under_way:
+                yield _received(*under_way.popleft().result())
+
+    def _send(self, chosen: Int[Tensor, " batch"] | slice, stream: torch.cuda.Stream | None) -> _Sent:
+        index = torch.arange(len(self))[chosen] if isinstance(chosen, slice) else chosen
+        # Only from page-locked memory does a copy run beside the device's work. torch keeps such blocks and hands one
+        # out again when the copy from it has ended.
+        frames = torch.empty((len(index), *self.frames.shape[1:]), dtype=torch.uint8, pin_memory=stream is not None)
+        torch.index_select(self.frames, 0, index, out=frames)
+        labels = self.labels[index]
+        if stream is not None:
+            labels = labels.pin_memory()
+        with torch.cuda.stream(stream):
+            batch = Recordings(
+                frames=frames.to(self.device, non_blocking=True),
+                labels=labels.to(self.device, non_blocking=True),
+                time_steps=self.time_steps,
+                largest=self.largest,
+            )
+        return batch, None if stream is None else stream.record_event()
+
+
+Samples = Recordings | HostRecordings
+_Sent = tuple[Recordings, torch.cuda.Event | None]  # a batch and the end of its copy
+
+
+def _runs(count: int, size: int) -> Iterator[slice]:
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))
+
+
+def _received(batch: Recordings, copied: torch.cuda.Event | None) -> Recordings:
+    """The batch, which the device does not read before its copy has ended; the host waits for nothing."""
+    if copied is not None:
+        reader = torch.cuda.current_stream(batch.device)
+        reader.wait_event(copied)
+        for tensor in (batch.frames, batch.labels):
+            tensor.record_stream(reader)
+    return batch
+
+
+def mapped(frames: UInt8[np.ndarray, "sample time channel height width"]) -> UInt8[Tensor, "..."]:
+    """The frames as a tensor: of a memory-mapped file not copied, so that all processes share one copy of its bytes.
+
+    The file is mapped copy-on-write, as tensors may be written to: a write stays in this process and off the disk.
+    """
+    if isinstance(frames, np.memmap) and isinstance(frames.base, mmap.mmap) and frames.filename is not None:
+        private = np.memmap(frames.filename, frames.dtype, mode="c", offset=frames.offset, shape=frames.shape)
+        return torch.from_numpy(private)
+    return torch.from_numpy(np.array(frames))
+
+
+def place(
+    frames: UInt8[np.ndarray, "sample time channel height width"],
+    labels: Int[np.ndarray, " sample"],
+    *,
+    time_steps: int,
+    largest: int,
+    device: torch.device,
+    sharers: int = 1,
+) -> Samples:
+    """A split where batches of it come from fastest.
+
+    On a processor that is the memory map itself. On a GPU it is the GPU's memory if the split fits into
+    ``RESIDENT_SHARE`` of what is free, divided by the ``sharers``, the processes that train on that GPU; otherwise host
+    memory.
+    """
+    shared, numbers = mapped(frames), torch.from_numpy(np.array(labels))
+    if device.type != "cuda" or _fits(shared.nbytes, device, sharers):
+        return Recordings(frames=shared.to(device), labels=numbers.to(device), time_steps=time_steps, largest=largest)
+    return HostRecordings(frames=shared, labels=numbers, time_steps=time_steps, largest=largest, device=device)
+
+
+def _fits(size: int, device: torch.device, sharers: int) -> bool:
+    free, _ = torch.cuda.mem_get_info(device)
+    return size <= RESIDENT_SHARE * free / sharers
