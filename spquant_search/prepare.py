@@ -11,7 +11,9 @@ from spquant_search import data
 from spquant_search.cost import LayerShape
 from spquant_search.errors import SpaceError, UserError
 from spquant_search.snn.networks import InputShape, layer_shapes
-from spquant_search.space import SearchSpace, SpaceFile, bind, read_space
+from spquant_search.space import Augmentation, SearchSpace, SpaceFile, bind, read_space
+
+SIDED = ("dvs-gesture",)  # data sets whose classes tell left from right
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +36,8 @@ def bind_network(file: SpaceFile, *, source: str) -> Prepared:
         info = data.describe(file.data.name, file.data)
     except UserError as error:
         raise SpaceError(source, [f"data.{problem}" for problem in str(error).splitlines()]) from None
+    if misfits := _unfit_augmentation(file.train.augment, info):
+        raise SpaceError(source, misfits)
     shape = InputShape(
         channels=info.channels,
         height=info.height,
@@ -44,6 +48,24 @@ def bind_network(file: SpaceFile, *, source: str) -> Prepared:
     shapes = layer_shapes(file.model, shape, source=source)
     space = bind(file, [layer.site for layer in shapes], source=source)
     return Prepared(space=space, shapes=shapes, input=shape)
+
+
+def _unfit_augmentation(augment: Augmentation, info: data.DataInfo) -> list[str]:
+    """What of it these samples cannot be given."""
+    problems = {}
+    if augment.flip and info.name in SIDED:
+        problems["flip"] = f"{info.name} has classes for left and right, which a flip would swap; set it to false"
+    if info.static:
+        name = f"{info.name}, whose samples are still images"
+        if augment.roll:
+            problems["roll"] = f"is for recordings, not for {name}; set it to 0 and take crop"
+        if augment.event_drop:
+            problems["event_drop"] = f"is for recordings, not for {name}; set it to 0"
+    for key, pixels in (("roll", augment.roll), ("crop", augment.crop)):
+        if pixels >= min(info.height, info.width):
+            frame = f"the frame's height and width, {info.height}x{info.width}"
+            problems.setdefault(key, f"must be less than {frame}; got {pixels}")
+    return [f"train.augment.{key}: {problem}" for key, problem in problems.items()]
 
 
 def load_data(file: SpaceFile, *, cache: Path, progress: Callable[[int, int], None] | None = None) -> data.DataSet:

@@ -215,6 +215,20 @@ class LayerChoices:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Augmentation:
+    """How training samples are varied at random, each in its own way; see :mod:`spquant_search.augment`."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    flip: bool = False  # left and right, every other sample
+    # Shifted by up to so many pixels in both directions: what leaves on one side enters on the other, as is usual for
+    # recordings (NDA, Li et al., ECCV 2022, up to 5 pixels).
+    roll: Annotated[int, BeforeValidator(_refuse_bool), Field(ge=0)] = 0
+    # Padded with so many zeros on all sides, and a window of the frame's size cut (He et al., CVPR 2016).
+    crop: Annotated[int, BeforeValidator(_refuse_bool), Field(ge=0)] = 0
+    event_drop: Share = 0.0  # the share of recordings that lose events (EventDrop, whose authors take 0.75)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Training:
     """How networks are trained: the float baseline first, then every candidate from the baseline's weights."""
 
@@ -231,6 +245,7 @@ class Training:
     tet_mean: Number = 1.0
     gate_loss_weight: Annotated[float, BeforeValidator(_refuse_bool), Field(ge=0)] = 0.5
     precision: Literal["auto", "bf16", "fp32"] = "auto"
+    augment: Augmentation = field(default_factory=Augmentation)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -527,6 +542,7 @@ _SECTIONS: dict[tuple[str, ...], type] = {
     ("model",): ModelSpace,
     ("neuron",): NeuronSpace,
     ("train",): Training,
+    ("train", "augment"): Augmentation,
     ("search",): Search,
     ("search", "stopping"): Stopping,
 }

@@ -6,13 +6,14 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from spquant_search.augment import augmented
 from spquant_search.batches import Recordings, Samples
 from spquant_search.results import EpochMetrics, LayerActivity
 from spquant_search.snn.layers import measured, searchable_layers
@@ -110,7 +111,8 @@ def train(
             for index, batch in enumerate(training.batches(recipe.batch_size, order=order)):
                 share = rate_at(epoch * batches + index, steps=schedule.epochs * batches, warm_up=recipe.warm_up)
                 _set_rate(optimizer, schedule.learning_rate * share)
-                total += _train_step(network, batch, recipe, optimizer)
+                varied = replace(batch, frames=augmented(batch.frames, recipe.augment, seed=(seed, epoch, index)))
+                total += _train_step(network, varied, recipe, optimizer)
         loss = float(total) / batches
         _raise_if_diverged(network, epoch + 1, loss)
         with PROCESS.on("evaluation"):

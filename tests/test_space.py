@@ -76,7 +76,7 @@ def problems_bound(text: str) -> tuple[str, ...]:
 YES_NO = "must be a number, not yes/no (YAML reads yes, no, on and off as true and false)"
 TRAIN_KEYS = (
     "epochs, learning_rate, baseline_epochs, baseline_learning_rate, batch_size, weight_decay, warm_up, tet_lambda, "
-    "tet_mean, gate_loss_weight, precision"
+    "tet_mean, gate_loss_weight, precision, augment"
 )
 RANGE = "a range is written {from: 0.5, to: 1, step: 0.05}"
 RANGE_ORDER = "a range needs from <= to and a step above 0"
@@ -155,6 +155,23 @@ def test_what_is_wrong_with_a_layers_choices(line, problem):
         ("epochs: 2", "learning_rate: no", f"train.learning_rate (line 10): {YES_NO}; got False"),
         ("epochs: 2", "warm_up: 1.1", "train.warm_up (line 10): must be less than or equal to 1; got 1.1"),
         ("epochs: 2", "precision: fp16", "train.precision (line 10): must be 'auto', 'bf16' or 'fp32'; got 'fp16'"),
+        ("epochs: 2", "augment: flip", "train.augment (line 10): must be a mapping of keys and values; got 'flip'"),
+        (
+            "epochs: 2",
+            "augment: {flips: true}",
+            "train.augment.flips (line 10): unknown key; did you mean 'flip'? Known here: flip, roll, crop, event_drop",
+        ),
+        (
+            "epochs: 2",
+            "augment: {roll: -1}",
+            "train.augment.roll (line 10): must be greater than or equal to 0; got -1",
+        ),
+        ("epochs: 2", "augment: {crop: yes}", f"train.augment.crop (line 10): {YES_NO}; got True"),
+        (
+            "epochs: 2",
+            "augment: {event_drop: 1.5}",
+            "train.augment.event_drop (line 10): must be less than or equal to 1; got 1.5",
+        ),
         ("time_steps: 3\n", "", "time_steps: is missing; add it (spaces/vgg9.yaml shows every key)"),
         ("  name: fashion-events", "  name: 5", "data.name (line 2): must be a valid string; got 5"),
         ("network: vgg9", "network: vgg9\n  pool: no", "model.pool (line 6): must be 'before' or 'after'; got False"),

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from spquant_search import train as train_module
+from spquant_search.augment import augmented
 from spquant_search.batches import HostRecordings, Recordings, Samples
 from spquant_search.snn.layers import Spikes, SpikingConv2d
 from spquant_search.snn.networks import configure
 from spquant_search.snn.networks.vgg import Vgg9
-from spquant_search.space import LayerPrecision, NetworkConfig, NeuronSpace, Training
+from spquant_search.space import Augmentation, LayerPrecision, NetworkConfig, NeuronSpace, Training
 from spquant_search.train import (
     Diverged,
     Evaluation,
@@ -126,6 +127,53 @@ def test_training_follows_the_schedule_over_all_epochs(monkeypatch: pytest.Monke
     )
     trained(schedule=Schedule(epochs=2, learning_rate=0.01))
     assert rates == pytest.approx([0.01 * rate_at(step, steps=6, warm_up=0.1) for step in range(6)])
+
+
+# Augmentation
+
+
+def test_every_batch_is_augmented_by_its_own_seed_and_evaluation_never(
+    monkeypatch: pytest.MonkeyPatch, plain_neurons: None
+) -> None:
+    trained_on: list[Tensor] = []
+    evaluated: list[Tensor] = []
+
+    def step(_network: object, batch: Recordings, *_rest: object) -> Tensor:
+        trained_on.append(batch.frames)
+        return torch.zeros(())
+
+    def look(_network: object, split: Recordings) -> Evaluation:
+        evaluated.append(split.frames.clone())
+        return Evaluation(accuracy=0.0, layers=(), neurons=())
+
+    monkeypatch.setattr(train_module, "_train_step", step)
+    monkeypatch.setattr(train_module, "evaluate", look)
+
+    def run(augment: Augmentation) -> list[Tensor]:
+        trained_on.clear()
+        data = recordings(24)
+        recipe = replace(RECIPE, augment=augment)
+        list(train(network(), training=data, validation=data, recipe=recipe, schedule=SCHEDULE, seed=5))
+        assert torch.equal(data.frames, recordings(24).frames)
+        return list(trained_on)
+
+    options = Augmentation(flip=True, roll=3, crop=2, event_drop=0.75)
+    plain, varied = run(Augmentation()), run(options)
+    assert len(plain) == len(varied) == 6
+    for position, (before, after) in enumerate(zip(plain, varied, strict=True)):
+        seed = (5, position // 3, position % 3)
+        assert torch.equal(after, augmented(before, options, seed=seed))
+        assert not torch.equal(after, before)
+    assert len(evaluated) == 4
+    assert all(torch.equal(frames, recordings(24).frames) for frames in evaluated)
+
+
+def test_augmented_training_repeats(plain_neurons: None) -> None:
+    recipe = replace(RECIPE, augment=Augmentation(flip=True, roll=2, event_drop=0.5))
+    (curve, weights), (again, same) = trained(recipe=recipe, seed=2), trained(recipe=recipe, seed=2)
+    assert curve == again
+    assert is_equal(weights, same)
+    assert not is_equal(weights, trained(seed=2)[1])
 
 
 # Repeating
