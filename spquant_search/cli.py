@@ -134,15 +134,19 @@ def _search(
     cache = cache_folder()
     keep_compiled_code(cache)  # before torch is imported
 
+    import torch
+
     from spquant_search.prepare import load_data, prepare
     from spquant_search.report.profile import profile_table
     from spquant_search.search import Limits, run_search
     from spquant_search.timing import PROCESS
+    from spquant_search.train import training_dtype
     from spquant_search.workers import Setup
 
     prepared = prepare(space, overrides)
     file = prepared.space.file
     setup = Setup(space=file, device=choose_device(device), cache=cache)
+    training_dtype(file.train, torch.device(setup.device))  # a precision that the device lacks is refused here
     trials = file.search.trials if candidates else 0
     limits = Limits(trials=trials, deadline=None if minutes is None else started + 60 * minutes)
     folder = find_run(run)

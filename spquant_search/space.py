@@ -24,6 +24,7 @@ FLOAT_BITS = 32
 WEIGHT_BITS = (1, 2, 3, 4, 8, FLOAT_BITS)
 FLOAT_MEMBRANE = 0
 PARAMETERS = ("weight_bits", "membrane_levels", "channel_mass", "skip_below")
+DEFAULT_MOMENTUM = 0.9
 OFF: dict[str, float | None] = {"channel_mass": 1.0, "skip_below": None}  # values that switch a mechanism off
 
 
@@ -135,6 +136,7 @@ WeightBits = Annotated[int, BeforeValidator(_refuse_bool), _one_of(WEIGHT_BITS)]
 MembraneLevels = Annotated[int, BeforeValidator(_refuse_bool), AfterValidator(_levels)]
 ChannelMass = Annotated[float, BeforeValidator(_refuse_bool), Field(gt=0, le=1)]
 SkipBelow = Annotated[Annotated[float, Field(le=0)] | None, BeforeValidator(_none_word)]
+MaxNorm = Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_none_word)]
 _CHOICES = (BeforeValidator(_listed), AfterValidator(_distinct))
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -238,13 +240,19 @@ class Training:
     baseline_epochs: Positive = 8
     baseline_learning_rate: Rate = 4e-3
     batch_size: Positive = 64
+    optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
+    momentum: Annotated[float, BeforeValidator(_refuse_bool), Field(ge=0, lt=1)] = DEFAULT_MOMENTUM  # of sgd alone
+    nesterov: bool = False  # of sgd alone
     weight_decay: Annotated[float, BeforeValidator(_refuse_bool), Field(ge=0)] = 0.01
+    schedule: Literal["cosine", "one-cycle", "constant"] = "cosine"
     warm_up: Share = 0.1
+    max_grad_norm: MaxNorm = None  # a step's gradients are scaled down to it where their norm is larger
+    label_smoothing: Annotated[float, BeforeValidator(_refuse_bool), Field(ge=0, lt=1)] = 0.0
     # TET: (1 - tet_lambda) * mean over time of the cross-entropy + tet_lambda * mean squared distance to tet_mean.
     tet_lambda: Share = 0.0
     tet_mean: Number = 1.0
     gate_loss_weight: Annotated[float, BeforeValidator(_refuse_bool), Field(ge=0)] = 0.5
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     augment: Augmentation = field(default_factory=Augmentation)
 
 
@@ -597,6 +605,7 @@ def _rules_between_fields(file: SpaceFile) -> list[tuple[str, str]]:
             problems.append((f"neuron.lowest_level.{levels}", f"{error}; got {lowest:g}"))
     if problems:
         return problems
+    problems += _rules_of_the_optimizer(file.train)
     every = file.layers.get("all", LayerChoices())
     for name, layer in file.layers.items():
         if layer.skip_below is None and layer.membrane_levels is None:
@@ -606,6 +615,16 @@ def _rules_between_fields(file: SpaceFile) -> list[tuple[str, str]]:
         for levels in layer.membrane_levels or every.membrane_levels or ():
             problems += [(f"layers.{name}.{parameter}", words) for words in _cuts_off_the_grid(cuts, levels, file)]
     return problems
+
+
+def _rules_of_the_optimizer(recipe: Training) -> list[tuple[str, str]]:
+    remedy = f"of the optimizers only sgd has it, not {recipe.optimizer}; remove the key or set train.optimizer: sgd"
+    own = {"momentum": recipe.momentum != DEFAULT_MOMENTUM, "nesterov": recipe.nesterov}
+    if recipe.optimizer != "sgd":
+        return [(f"train.{key}", f"{remedy}; got {getattr(recipe, key)}") for key, is_set in own.items() if is_set]
+    if recipe.nesterov and recipe.momentum == 0:
+        return [("train.nesterov", "needs a momentum above 0; set train.momentum or remove the key; got True")]
+    return []
 
 
 def _cuts_off_the_grid(cuts: Sequence[float], levels: int, file: SpaceFile) -> list[str]:

@@ -7,20 +7,26 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 from torch.nn import functional as F
 
 from spquant_search.augment import augmented
 from spquant_search.batches import Recordings, Samples
+from spquant_search.errors import UserError
 from spquant_search.results import EpochMetrics, LayerActivity
 from spquant_search.snn.layers import measured, searchable_layers
 from spquant_search.space import Training
 from spquant_search.timing import PROCESS
 
 EVALUATION_BATCH = 250
+# torch.optim.lr_scheduler.OneCycleLR's div_factor and final_div_factor
+ONE_CYCLE_START, ONE_CYCLE_END = 1 / 25, 1 / 25e4
+SMALLEST_LOSS_SCALE = 1.0  # below, gradients overflow fp16 though they were not enlarged
 
 
 class Diverged(Exception):
@@ -58,29 +64,54 @@ class Evaluation:
 
 
 def tet_loss(
-    logits: Float[Tensor, "time batch classes"], labels: Int[Tensor, " batch"], *, tet_lambda: float, tet_mean: float
+    logits: Float[Tensor, "time batch classes"],
+    labels: Int[Tensor, " batch"],
+    *,
+    tet_lambda: float,
+    tet_mean: float,
+    label_smoothing: float = 0.0,
 ) -> Float[Tensor, ""]:
     """Temporal efficient training (Deng et al., ICLR 2022, eq. 10 to 12).
 
     (1 - lambda) * mean over time of the cross-entropy + lambda * mean squared distance of every logit to ``tet_mean``.
+    The cross-entropy is that with a target of 1 - ``label_smoothing`` for the label and the rest for all classes alike.
     """
     repeated = labels.repeat(logits.shape[0])
-    entropy = F.cross_entropy(logits.flatten(0, 1), repeated)
+    entropy = F.cross_entropy(logits.flatten(0, 1), repeated, label_smoothing=label_smoothing)
     if tet_lambda == 0.0:
         return entropy
     spread = (logits - tet_mean).square().mean()
     return (1.0 - tet_lambda) * entropy + tet_lambda * spread
 
 
-def rate_at(step: int, *, steps: int, warm_up: float) -> float:
+def rate_at(
+    step: int, *, steps: int, warm_up: float, schedule: Literal["cosine", "one-cycle", "constant"] = "cosine"
+) -> float:
     """The share of the full learning rate at ``step`` of 0 .. ``steps`` - 1.
 
-    Linear from 0 (exclusive) over the warm-up, of one step at least, then a half cosine that reaches 0 at ``steps``.
+    ``cosine`` and ``constant``: linear from 0 (exclusive) over the warm-up, of one step at least, then a half cosine
+    that reaches 0 at ``steps``, or 1 to the end. ``one-cycle`` (Smith and Topin, 2018; the values of torch's
+    OneCycleLR): a half cosine from 1/25 up to 1 over the warm-up, and one down to 1/250000 at the last step.
     """
+    if schedule == "one-cycle":
+        return _one_cycle(step, steps=steps, warm_up=warm_up)
     rising = max(1, round(steps * warm_up))
     if step < rising:
         return (step + 1) / (rising + 1)
+    if schedule == "constant":
+        return 1.0
     return 0.5 * (1.0 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+
+
+def _one_cycle(step: int, *, steps: int, warm_up: float) -> float:
+    top, last = steps * warm_up - 1.0, steps - 1.0
+    if step <= top:
+        return _half_cosine(ONE_CYCLE_START, 1.0, step / top if top > 0.0 else 1.0)
+    return _half_cosine(1.0, ONE_CYCLE_END, (step - top) / (last - top))
+
+
+def _half_cosine(begin: float, end: float, share: float) -> float:
+    return end + 0.5 * (begin - end) * (1.0 + math.cos(math.pi * share))
 
 
 def train(
@@ -96,9 +127,11 @@ def train(
 
     Equal seeds give equal results on one machine with an equal number of threads.
     Raises:
-        Diverged: after an epoch its loss or a weight is not finite.
+        Diverged: after an epoch its loss or a weight is not finite, or its gradients are too large for fp16.
+        UserError: the recipe asks for a precision that the device does not have.
     """
     optimizer = _optimizer(network, recipe, schedule)
+    scaler = loss_scaler(recipe, training.device)
     # Whole batches; a split smaller than one is a batch of its own.
     batches = max(1, len(training) // recipe.batch_size)
     generator = torch.Generator().manual_seed(seed)
@@ -109,24 +142,28 @@ def train(
         order = torch.randperm(len(training), generator=generator)[: batches * recipe.batch_size]
         with PROCESS.on("training"):
             for index, batch in enumerate(training.batches(recipe.batch_size, order=order)):
-                share = rate_at(epoch * batches + index, steps=schedule.epochs * batches, warm_up=recipe.warm_up)
+                step, steps = epoch * batches + index, schedule.epochs * batches
+                share = rate_at(step, steps=steps, warm_up=recipe.warm_up, schedule=recipe.schedule)
                 _set_rate(optimizer, schedule.learning_rate * share)
                 varied = replace(batch, frames=augmented(batch.frames, recipe.augment, seed=(seed, epoch, index)))
-                total += _train_step(network, varied, recipe, optimizer)
+                total += _train_step(network, varied, recipe, optimizer, scaler)
         loss = float(total) / batches
-        _raise_if_diverged(network, epoch + 1, loss)
+        _raise_if_diverged(network, epoch + 1, loss, scaler)
         with PROCESS.on("evaluation"):
             evaluation = evaluate(network, validation)
         yield _metrics(epoch + 1, loss, evaluation, time.perf_counter() - started), evaluation
 
 
-def _raise_if_diverged(network: nn.Module, epoch: int, loss: float) -> None:
+def _raise_if_diverged(network: nn.Module, epoch: int, loss: float, scaler: GradScaler | None) -> None:
     if not math.isfinite(loss):
         raise Diverged(f"the mean loss of epoch {epoch} is {loss}")
     # A neuron whose potential is not a number never spikes, so that a broken layer leaves the loss finite.
     for name, values in network.state_dict().items():
         if not bool(values.isfinite().all()):
             raise Diverged(f"after epoch {epoch}, {name} is not finite")
+    # Steps whose gradients are not finite are left out and the scale halved: so weights stay finite.
+    if scaler is not None and scaler.get_scale() < SMALLEST_LOSS_SCALE:
+        raise Diverged(f"in epoch {epoch}, gradients were not finite in fp16 at any scale of the loss")
 
 
 def _metrics(epoch: int, loss: float, evaluation: Evaluation, seconds: float) -> EpochMetrics:
@@ -142,11 +179,17 @@ def _metrics(epoch: int, loss: float, evaluation: Evaluation, seconds: float) ->
 
 
 def _optimizer(network: nn.Module, recipe: Training, schedule: Schedule) -> torch.optim.Optimizer:
-    """AdamW; only matrices and kernels decay, as scales, offsets and gates have no size to be kept small."""
+    """The recipe's; only matrices and kernels decay, as scales, offsets and gates have no size to be kept small."""
     decayed = [parameter for name, parameter in network.named_parameters() if _decays(name, parameter)]
     kept = [parameter for name, parameter in network.named_parameters() if not _decays(name, parameter)]
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": kept, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=schedule.learning_rate)
+    # Of those on a GPU only the fused ones take GradScaler's steps without asking the device, and waiting for it.
+    fused = True if all(parameter.is_cuda for parameter in network.parameters()) else None
+    if recipe.optimizer == "sgd":
+        rate, momentum, nesterov = schedule.learning_rate, recipe.momentum, recipe.nesterov
+        return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=nesterov, fused=fused)
+    kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
+    return kind(groups, lr=schedule.learning_rate, fused=fused)
 
 
 def _decays(name: str, parameter: Tensor) -> bool:
@@ -158,28 +201,75 @@ def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
-def _train_step(network: nn.Module, batch: Recordings, recipe: Training, optimizer: torch.optim.Optimizer) -> Tensor:
+def _train_step(
+    network: nn.Module,
+    batch: Recordings,
+    recipe: Training,
+    optimizer: torch.optim.Optimizer,
+    scaler: GradScaler | None = None,
+) -> Tensor:
     device = batch.device
     dtype = training_dtype(recipe, device)
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype is torch.bfloat16):
+    with torch.autocast(device.type, dtype=dtype, enabled=dtype is not torch.float32):
         logits = network(batch.spikes(dtype))
-    loss = tet_loss(logits, batch.labels, tet_lambda=recipe.tet_lambda, tet_mean=recipe.tet_mean)
+    loss = tet_loss(
+        logits,
+        batch.labels,
+        tet_lambda=recipe.tet_lambda,
+        tet_mean=recipe.tet_mean,
+        label_smoothing=recipe.label_smoothing,
+    )
     layers = searchable_layers(network).values()
     gates = [layer.gate_loss for layer in layers if layer.gate_loss is not None]
     if gates:
         loss = loss + recipe.gate_loss_weight * torch.stack(gates).mean()
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
+    _descend(network, loss, optimizer, scaler, max_grad_norm=recipe.max_grad_norm)
     return loss.detach()
 
 
+def _descend(
+    network: nn.Module,
+    loss: Tensor,
+    optimizer: torch.optim.Optimizer,
+    scaler: GradScaler | None,
+    *,
+    max_grad_norm: float | None,
+) -> None:
+    """One step of the optimizer, on gradients of at most the norm that the recipe allows."""
+    scaled = loss if scaler is None else scaler.scale(loss)
+    scaled.backward()  # type: ignore[no-untyped-call]
+    if max_grad_norm is not None:
+        if scaler is not None:
+            scaler.unscale_(optimizer)  # the norm is that of the loss itself
+        # Where it is not finite, so are the weights after this step, at which the epoch ends.
+        nn.utils.clip_grad_norm_(network.parameters(), max_grad_norm)
+    if scaler is None:
+        optimizer.step()
+    else:
+        scaler.step(optimizer)
+        scaler.update()
+
+
 def training_dtype(recipe: Training, device: torch.device) -> torch.dtype:
-    """bf16 where the processor multiplies it natively, unless the recipe says otherwise."""
+    """bf16 where the processor multiplies it natively, unless the recipe says otherwise.
+
+    Raises:
+        UserError: fp16 without a GPU.
+    """
     if recipe.precision == "auto":
         gains = torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_multiplies_bf16()
         return torch.bfloat16 if gains else torch.float32
-    return torch.bfloat16 if recipe.precision == "bf16" else torch.float32
+    if recipe.precision == "fp16" and device.type != "cuda":
+        raise UserError(
+            f"train.precision: fp16 needs a GPU, and this training is on device {device}; take auto, bf16 or fp32"
+        )
+    return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[recipe.precision]
+
+
+def loss_scaler(recipe: Training, device: torch.device) -> GradScaler | None:
+    """What keeps small gradients from being 0 in fp16; other precisions need none."""
+    return GradScaler(device.type) if training_dtype(recipe, device) is torch.float16 else None
 
 
 def _cpu_multiplies_bf16() -> bool:

@@ -441,6 +441,14 @@ def test_seconds_add_up_over_all_starts_however_they_end(tmp_path):
         (["--set", "trials"], "error: --set trials: must be PATH=VALUE, for example --set train.epochs=3"),
         (["--device", "cuda"], "--device cuda: this machine has no CUDA device that torch can use; take --device cpu"),
         (["--device", "gpu"], "--device gpu: must be auto, cpu, cuda or cuda:K with K a device number"),
+        (
+            ["--set", "train.precision=fp16"],
+            "train.precision: fp16 needs a GPU, and this training is on device cpu; take auto, bf16 or fp32",
+        ),
+        (
+            ["--set", "train.augment={roll: 34}"],
+            ": train.augment.roll: must be less than the frame's height and width, 34x34; got 34",
+        ),
         (["--run", "a-file/run"], "a-file/run: cannot make this run's folder: "),
         (["--run", "a-file"], "runs/a-file"),
         (

@@ -75,8 +75,9 @@ def problems_bound(text: str) -> tuple[str, ...]:
 
 YES_NO = "must be a number, not yes/no (YAML reads yes, no, on and off as true and false)"
 TRAIN_KEYS = (
-    "epochs, learning_rate, baseline_epochs, baseline_learning_rate, batch_size, weight_decay, warm_up, tet_lambda, "
-    "tet_mean, gate_loss_weight, precision, augment"
+    "epochs, learning_rate, baseline_epochs, baseline_learning_rate, batch_size, optimizer, momentum, nesterov, "
+    "weight_decay, schedule, warm_up, max_grad_norm, label_smoothing, tet_lambda, tet_mean, gate_loss_weight, "
+    "precision, augment"
 )
 RANGE = "a range is written {from: 0.5, to: 1, step: 0.05}"
 RANGE_ORDER = "a range needs from <= to and a step above 0"
@@ -154,7 +155,42 @@ def test_what_is_wrong_with_a_layers_choices(line, problem):
         ("epochs: 2", "learning_rate: 0", "train.learning_rate (line 10): must be greater than 0; got 0"),
         ("epochs: 2", "learning_rate: no", f"train.learning_rate (line 10): {YES_NO}; got False"),
         ("epochs: 2", "warm_up: 1.1", "train.warm_up (line 10): must be less than or equal to 1; got 1.1"),
-        ("epochs: 2", "precision: fp16", "train.precision (line 10): must be 'auto', 'bf16' or 'fp32'; got 'fp16'"),
+        (
+            "epochs: 2",
+            "precision: fp8",
+            "train.precision (line 10): must be 'auto', 'bf16', 'fp16' or 'fp32'; got 'fp8'",
+        ),
+        (
+            "epochs: 2",
+            "optimizer: lamb",
+            "train.optimizer (line 10): must be 'adam', 'adamw' or 'sgd'; got 'lamb'",
+        ),
+        (
+            "epochs: 2",
+            "schedule: step",
+            "train.schedule (line 10): must be 'cosine', 'one-cycle' or 'constant'; got 'step'",
+        ),
+        ("epochs: 2", "momentum: 1", "train.momentum (line 10): must be less than 1; got 1"),
+        (
+            "epochs: 2",
+            "momentum: 0.8",
+            "train.momentum (line 10): of the optimizers only sgd has it, not adamw; "
+            "remove the key or set train.optimizer: sgd; got 0.8",
+        ),
+        (
+            "epochs: 2",
+            "nesterov: true\n  optimizer: adam",
+            "train.nesterov (line 10): of the optimizers only sgd has it, not adam; "
+            "remove the key or set train.optimizer: sgd; got True",
+        ),
+        (
+            "epochs: 2",
+            "nesterov: true\n  optimizer: sgd\n  momentum: 0",
+            "train.nesterov (line 10): needs a momentum above 0; set train.momentum or remove the key; got True",
+        ),
+        ("epochs: 2", "max_grad_norm: 0", "train.max_grad_norm (line 10): must be greater than 0; got 0"),
+        ("epochs: 2", "max_grad_norm: no", f"train.max_grad_norm (line 10): {YES_NO}; got False"),
+        ("epochs: 2", "label_smoothing: 1", "train.label_smoothing (line 10): must be less than 1; got 1"),
         ("epochs: 2", "augment: flip", "train.augment (line 10): must be a mapping of keys and values; got 'flip'"),
         (
             "epochs: 2",

@@ -9,10 +9,12 @@ from itertools import chain, pairwise
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 
 from spquant_search import train as train_module
 from spquant_search.augment import augmented
 from spquant_search.batches import HostRecordings, Recordings, Samples
+from spquant_search.errors import UserError
 from spquant_search.snn.layers import Spikes, SpikingConv2d
 from spquant_search.snn.networks import configure
 from spquant_search.snn.networks.vgg import Vgg9
@@ -22,6 +24,7 @@ from spquant_search.train import (
     Evaluation,
     Schedule,
     evaluate,
+    loss_scaler,
     rate_at,
     tet_loss,
     train,
@@ -97,6 +100,25 @@ def test_every_step_of_a_sample_is_held_against_its_own_label() -> None:
     torch.testing.assert_close(loss, torch.stack(terms).mean())
 
 
+def test_smoothed_labels_by_hand() -> None:
+    # Probabilities 3/4 and 1/4, smoothing 0.2: targets 0.1 for class 0 and 0.9 for class 1, the label.
+    logits = torch.tensor([[[math.log(3), 0.0]]])
+    entropy = 0.1 * math.log(4 / 3) + 0.9 * math.log(4)
+    loss = tet_loss(logits, torch.tensor([1]), tet_lambda=0.0, tet_mean=1.0, label_smoothing=0.2)
+    assert loss.item() == pytest.approx(entropy)
+    mixed = tet_loss(logits, torch.tensor([1]), tet_lambda=0.5, tet_mean=0.0, label_smoothing=0.2)
+    assert mixed.item() == pytest.approx(0.5 * entropy + 0.5 * math.log(3) ** 2 / 2)
+
+
+def test_the_recipes_smoothing_reaches_the_loss(plain_neurons: None) -> None:
+    subject, batch = network(mass=1.0).train(), recordings(8)
+    logits = subject(batch.spikes(torch.float32)).detach()
+    optimizer = torch.optim.SGD(subject.parameters(), lr=0.0)
+    loss = train_module._train_step(subject, batch, replace(RECIPE, label_smoothing=0.3), optimizer)
+    expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.labels.repeat(3), label_smoothing=0.3)
+    torch.testing.assert_close(loss, expected)
+
+
 # The schedule
 
 
@@ -127,6 +149,151 @@ def test_training_follows_the_schedule_over_all_epochs(monkeypatch: pytest.Monke
     )
     trained(schedule=Schedule(epochs=2, learning_rate=0.01))
     assert rates == pytest.approx([0.01 * rate_at(step, steps=6, warm_up=0.1) for step in range(6)])
+
+
+def hand_worked_cycle() -> list[float]:
+    # 10 steps, 40 % warm-up: a half cosine from 1/25 up to step 3, by thirds, and one down to step 9, by sixths.
+    up = [0.04 + 0.96 * share for share in (0.0, 0.25, 0.75, 1.0)]
+    low = 1 / 250_000
+    cosines = [3**0.5 / 2, 0.5, 0.0, -0.5, -(3**0.5) / 2, -1.0]
+    return up + [low + (1 - low) * (1 + cosine) / 2 for cosine in cosines]
+
+
+def test_one_cycle_by_hand() -> None:
+    rates = [rate_at(step, steps=10, warm_up=0.4, schedule="one-cycle") for step in range(10)]
+    assert rates == pytest.approx(hand_worked_cycle(), rel=1e-12)
+
+
+@pytest.mark.parametrize("warm_up", [0.1, 0.3, 0.45, 1.0])
+@pytest.mark.parametrize("steps", [7, 30, 101])
+def test_one_cycle_is_torchs(steps: int, warm_up: float) -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=0.3, total_steps=steps, pct_start=warm_up, cycle_momentum=False
+    )
+    for step in range(steps):
+        rate = 0.3 * rate_at(step, steps=steps, warm_up=warm_up, schedule="one-cycle")
+        assert rate == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9)
+        optimizer.step()
+        if step < steps - 1:
+            theirs.step()
+
+
+@pytest.mark.parametrize("warm_up", [0.0, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize("steps", [1, 2, 10])
+def test_one_cycle_of_any_length(steps: int, warm_up: float) -> None:
+    rates = [rate_at(step, steps=steps, warm_up=warm_up, schedule="one-cycle") for step in range(steps)]
+    assert all(0 < rate <= 1 for rate in rates)
+
+
+def test_a_constant_rate_follows_its_warm_up() -> None:
+    rates = [rate_at(step, steps=10, warm_up=0.2, schedule="constant") for step in range(10)]
+    assert rates == pytest.approx([1 / 3, 2 / 3] + [1.0] * 8)
+
+
+def test_training_follows_the_recipes_schedule(monkeypatch: pytest.MonkeyPatch, plain_neurons: None) -> None:
+    rates: list[float] = []
+    set_rate = train_module._set_rate
+    monkeypatch.setattr(
+        train_module, "_set_rate", lambda optimizer, rate: (rates.append(rate), set_rate(optimizer, rate))
+    )
+    recipe = replace(RECIPE, schedule="one-cycle", warm_up=0.5)
+    trained(recipe=recipe, schedule=Schedule(epochs=2, learning_rate=0.01))
+    expected = [0.01 * rate_at(step, steps=6, warm_up=0.5, schedule="one-cycle") for step in range(6)]
+    assert rates == pytest.approx(expected)
+
+
+# The optimizer
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "expected"),
+    [
+        ({}, torch.optim.AdamW, {"betas": (0.9, 0.999)}),
+        ({"optimizer": "adam"}, torch.optim.Adam, {"decoupled_weight_decay": False}),
+        ({"optimizer": "sgd"}, torch.optim.SGD, {"momentum": 0.9, "nesterov": False, "dampening": 0}),
+        (
+            {"optimizer": "sgd", "momentum": 0.8, "nesterov": True},
+            torch.optim.SGD,
+            {"momentum": 0.8, "nesterov": True},
+        ),
+    ],
+)
+def test_the_recipe_chooses_the_optimizer(
+    changes: dict[str, object], kind: type, expected: dict[str, object], plain_neurons: None
+) -> None:
+    optimizer = train_module._optimizer(network(), replace(RECIPE, weight_decay=4e-5, **changes), SCHEDULE)
+    assert type(optimizer) is kind
+    for group, decay in zip(optimizer.param_groups, (4e-5, 0.0), strict=True):
+        assert group["lr"] == SCHEDULE.learning_rate
+        assert group["weight_decay"] == decay
+        assert {key: group[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_other_optimizers_learn_too(optimizer: str, plain_neurons: None) -> None:
+    rate = {"adam": 5e-3, "sgd": 0.05}[optimizer]
+    recipe = replace(RECIPE, optimizer=optimizer, max_grad_norm=5.0, label_smoothing=0.1)
+    curve, _ = trained(recipe=recipe, schedule=Schedule(epochs=5, learning_rate=rate), samples=64)
+    assert curve[-1][0].loss < 0.9 * curve[0][0].loss  # type: ignore[attr-defined]
+
+
+# Clipping, and the scale of the loss
+
+
+def descended(loss_factor: float, max_norm: float | None, *, scaler: GradScaler | None = None) -> Tensor:
+    """What a step of plain gradient descent of rate 1 takes off two weights whose gradient is factor * (3, 4)."""
+    subject = nn.Linear(2, 1, bias=False)
+    before = subject.weight.detach().clone()
+    optimizer = torch.optim.SGD(subject.parameters(), lr=1.0)
+    loss = loss_factor * subject(torch.tensor([3.0, 4.0])).sum()
+    train_module._descend(subject, loss, optimizer, scaler, max_grad_norm=max_norm)
+    return (before - subject.weight.detach()).flatten()
+
+
+@pytest.mark.parametrize(
+    ("factor", "max_norm", "expected"),
+    [(1.0, None, [3.0, 4.0]), (1.0, 1.0, [0.6, 0.8]), (0.1, 1.0, [0.3, 0.4]), (10.0, 5.0, [3.0, 4.0])],
+)
+@pytest.mark.parametrize("scaled", [False, True])
+def test_gradients_are_clipped_to_their_norm(
+    factor: float, max_norm: float | None, expected: list[float], scaled: bool
+) -> None:
+    scaler = GradScaler("cpu") if scaled else None
+    assert descended(factor, max_norm, scaler=scaler).tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_clipping_is_by_the_norm_over_all_parameters(plain_neurons: None) -> None:
+    def gradients(max_norm: float | None) -> list[Tensor]:
+        subject = network().train()
+        optimizer = torch.optim.SGD(subject.parameters(), lr=0.0)
+        train_module._train_step(subject, recordings(8), replace(RECIPE, max_grad_norm=max_norm), optimizer)
+        return [parameter.grad for parameter in subject.parameters() if parameter.grad is not None]
+
+    def norm(values: list[Tensor]) -> float:
+        return torch.cat([value.flatten() for value in values]).double().norm().item()
+
+    free, clipped = gradients(None), gradients(0.01)
+    assert norm(free) > 0.02
+    assert norm(clipped) == pytest.approx(0.01, rel=1e-3)
+    for mine, whole in zip(clipped, free, strict=True):
+        torch.testing.assert_close(mine, whole * (0.01 / norm(free)), rtol=1e-3, atol=1e-8)
+    for mine, whole in zip(gradients(2 * norm(free)), free, strict=True):
+        assert torch.equal(mine, whole)
+
+
+@pytest.mark.parametrize("max_norm", [None, 1.0])
+def test_a_step_whose_gradients_overflow_is_left_out_and_the_scale_halved(max_norm: float | None) -> None:
+    scaler = GradScaler("cpu", init_scale=1024.0)
+    assert descended(math.inf, max_norm, scaler=scaler).tolist() == [0.0, 0.0]
+    assert scaler.get_scale() == 512.0
+
+
+def test_gradients_that_overflow_at_any_scale_diverge(plain_neurons: None) -> None:
+    subject = network()
+    train_module._raise_if_diverged(subject, 3, 1.0, GradScaler("cpu", init_scale=1.0))
+    with pytest.raises(Diverged, match=r"^in epoch 3, gradients were not finite in fp16 at any scale of the loss$"):
+        train_module._raise_if_diverged(subject, 3, 1.0, GradScaler("cpu", init_scale=0.5))
 
 
 # Augmentation
@@ -182,7 +349,8 @@ def test_augmented_training_repeats(plain_neurons: None) -> None:
 def test_training_from_host_memory_is_the_same_training(plain_neurons: None) -> None:
     def run(training: Samples, validation: Samples) -> tuple[list[object], dict[str, Tensor]]:
         subject = network()
-        epochs = train(subject, training=training, validation=validation, recipe=RECIPE, schedule=SCHEDULE, seed=1)
+        recipe = replace(RECIPE, augment=Augmentation(roll=2))
+        epochs = train(subject, training=training, validation=validation, recipe=recipe, schedule=SCHEDULE, seed=1)
         return [(replace(metrics, seconds=0.0), found) for metrics, found in epochs], subject.state_dict()
 
     def on_host(split: Recordings) -> HostRecordings:
@@ -331,6 +499,17 @@ def test_what_is_not_finite_diverges(broken: str, value: float, plain_neurons: N
         next(epochs)
 
 
+@pytest.mark.parametrize("broken", ["conv1.weight", "readout.linear.weight"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_clipping_does_not_hide_what_is_not_finite(broken: str, value: float, plain_neurons: None) -> None:
+    subject, recipe = network(), replace(RECIPE, max_grad_norm=1.0)
+    with torch.no_grad():
+        subject.get_parameter(broken).view(-1)[0] = value
+    epochs = train(subject, training=recordings(16), validation=recordings(4), recipe=recipe, schedule=SCHEDULE, seed=0)
+    with pytest.raises(Diverged, match="epoch 1"):
+        next(epochs)
+
+
 def test_divergence_names_the_epoch_and_the_loss(monkeypatch: pytest.MonkeyPatch, plain_neurons: None) -> None:
     losses = iter([1.0, 2.0, 3.0, math.inf])
     monkeypatch.setattr(train_module, "_train_step", lambda *_rest: torch.tensor(next(losses)))
@@ -358,6 +537,18 @@ def test_the_recipe_chooses_the_type_of_training() -> None:
     cpu = torch.device("cpu")
     assert training_dtype(replace(RECIPE, precision="bf16"), cpu) is torch.bfloat16
     assert training_dtype(replace(RECIPE, precision="fp32"), cpu) is torch.float32
+
+
+def test_fp16_is_refused_without_a_gpu_and_alone_needs_a_scale() -> None:
+    recipe, cpu = replace(RECIPE, precision="fp16"), torch.device("cpu")
+    with pytest.raises(UserError) as caught:
+        training_dtype(recipe, cpu)
+    assert str(caught.value) == (
+        "train.precision: fp16 needs a GPU, and this training is on device cpu; take auto, bf16 or fp32"
+    )
+    assert training_dtype(recipe, torch.device("cuda")) is torch.float16
+    for precision in ("auto", "bf16", "fp32"):
+        assert loss_scaler(replace(RECIPE, precision=precision), cpu) is None
 
 
 @pytest.mark.parametrize(
