@@ -1,10 +1,13 @@
 """Float, quantized, and quantized and sparse: the paper's three systems on its networks, at reduced width.
 
-    .venv/bin/python benchmarks/networks.py            # a table; --json for its figures
+    .venv/bin/python benchmarks/networks.py                                     # a table; --json for its figures
+    .venv/bin/python benchmarks/networks.py --quantizers statistics lsq sawb    # ways to quantize weights instead
 
-`fashion-events` (simulated), equal epochs from equal random weights for all three systems, several seeds. The systems
-are the presets `snn-bl`, `quant-snn` and `spquant-snn`. Accuracy is that of the last epoch on the validation and test
-splits together; operations are the measured effective MACs of a sample over all time steps, gates' predictors included.
+`fashion-events` (simulated), several seeds. As in a search, a float network is trained first, and every system starts
+from its weights, the float one too: all have the same total number of epochs. The systems are the presets `snn-bl`,
+`quant-snn` and `spquant-snn`; with `--quantizers`, 2 and 4 bits in every layer with ternary membranes, by each
+quantizer that has those bits. Accuracy is that of the last epoch on the validation and test splits together; operations
+are the measured effective MACs of a sample over all time steps, gates' predictors included.
 """
 
 from __future__ import annotations
@@ -13,42 +16,101 @@ import argparse
 import json
 import multiprocessing
 import statistics
+import sys
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spquant_search.prepare import load_data, prepare
+from spquant_search.prepare import Prepared, load_data, prepare
 from spquant_search.presets import Preset
 from spquant_search.runfolder import describe_environment
 from spquant_search.runtime import cache_folder, keep_compiled_code, tune_allocator
+from spquant_search.space import QUANTIZER_BITS, NetworkConfig, preset_config
 
 SPACE = Path(__file__).parents[1] / "spaces" / "vgg9.yaml"
 # Width factors that bring the three to comparable work; pooling after the neuron, as in the paper.
 NETWORKS = {"vgg9": 0.125, "resnet19": 0.0625, "spikformer4-256": 0.25}
-SAMPLES, EPOCHS, SEEDS, WORKERS = 6000, 6, 3, 2
-LEARNING_RATE = 4e-3
+SAMPLES, FLOAT_EPOCHS, EPOCHS, SEEDS, WORKERS = 6000, 4, 3, 3, 2
+COMPARED_BITS = (2, 4)
 
 
-def train_once(job: tuple[str, str, int, argparse.Namespace]) -> dict[str, Any]:
-    """Train one system of one network in a process of its own."""
-    network_name, preset_name, seed, options = job
+@dataclass(frozen=True, kw_only=True, slots=True)
+class System:
+    """What is trained from the float network's weights."""
+
+    name: str
+    preset: Preset
+    weight_bits: int | None = None  # None: the preset's
+    quantizer: str = "statistics"
+
+    def config(self, prepared: Prepared) -> NetworkConfig:
+        sites = [shape.site for shape in prepared.shapes]
+        network = prepared.space.file.model.network
+        return preset_config(self.preset, network=network, sites=sites, weight_bits=self.weight_bits)
+
+
+PRESETS = tuple(System(name=preset.value, preset=preset) for preset in Preset)
+
+
+def compared(quantizers: list[str]) -> tuple[System, ...]:
+    """The float system, and every quantizer at those of the compared bits that it has."""
+    quantized = [
+        System(name=f"{bits} bits, {name}", preset=Preset.QUANT_SNN, weight_bits=bits, quantizer=name)
+        for bits in COMPARED_BITS
+        for name in quantizers
+        if bits in QUANTIZER_BITS[name]  # type: ignore[index]
+    ]
+    return (System(name="float", preset=Preset.SNN_BL), *quantized)
+
+
+def train_all(job: tuple[str, int, tuple[System, ...], argparse.Namespace]) -> list[dict[str, Any]]:
+    """Train a float network from one seed, and from it all systems, in a process of its own."""
+    network, seed, systems, options = job
     tune_allocator()
     keep_compiled_code(cache_folder())
 
     import torch
 
-    from spquant_search.snn.networks import configure
-    from spquant_search.space import preset_config
-    from spquant_search.train import Schedule, evaluate, train
-    from spquant_search.trial import input_shape, new_network, on_device
-
     torch.set_num_threads(1)
-    prepared = prepare(SPACE, overrides(network_name, options))
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder) / "float.safetensors"
+        float_system = System(name="float", preset=Preset.SNN_BL)
+        train_one(network, float_system, seed, options, epochs=options.float_epochs, write_to=weights)
+        runs = []
+        for system in systems:
+            runs.append(train_one(network, system, seed, options, epochs=options.epochs, start_from=weights))
+            words = f"{network}, seed {seed}, {system.name}: {100 * runs[-1]['accuracy']:.1f} %"
+            print(f"{words}, {runs[-1]['seconds']:.0f} s", file=sys.stderr, flush=True)
+        return runs
+
+
+def train_one(
+    network_name: str,
+    system: System,
+    seed: int,
+    options: argparse.Namespace,
+    *,
+    epochs: int,
+    start_from: Path | None = None,
+    write_to: Path | None = None,
+) -> dict[str, Any]:
+    """Train one system, from random weights at the float network's rate or from weights at the candidates' rate."""
+    import torch
+
+    from spquant_search.snn.networks import configure
+    from spquant_search.train import Schedule, evaluate, train
+    from spquant_search.trial import input_shape, load_weights, new_network, on_device, write_weights
+
+    prepared = prepare(SPACE, overrides(network_name, system, options))
     file = prepared.space.file
     data = load_data(file, cache=cache_folder())
     device = torch.device("cpu")
     network = new_network(file, input_shape(data), seed=seed, device=device)
-    sites = [shape.site for shape in prepared.shapes]
-    configure(network, preset_config(Preset(preset_name), network=network_name, sites=sites), file.neuron)
+    configure(network, system.config(prepared), file.neuron)
+    if start_from is not None:
+        load_weights(network, start_from)
+    rate = file.train.baseline_learning_rate if start_from is None else file.train.learning_rate
     validation, test = on_device(data, "validation", device), on_device(data, "test", device)
     seconds = 0.0
     for metrics, _ in train(
@@ -56,15 +118,17 @@ def train_once(job: tuple[str, str, int, argparse.Namespace]) -> dict[str, Any]:
         training=on_device(data, "train", device),
         validation=validation,
         recipe=file.train,
-        schedule=Schedule(epochs=options.epochs, learning_rate=LEARNING_RATE),
-        seed=seed,
+        schedule=Schedule(epochs=epochs, learning_rate=rate),
+        seed=seed if start_from is None else seed + 1000,  # other batches than those of the float network
     ):
         seconds += metrics.seconds
+    if write_to is not None:
+        write_weights(network, write_to)
     splits = [(evaluate(network, split), len(split)) for split in (validation, test)]
     samples = sum(count for _, count in splits)
     return {
         "network": network_name,
-        "preset": preset_name,
+        "system": system.name,
         "seed": seed,
         "accuracy": sum(found.accuracy * count for found, count in splits) / samples,
         "effective_macs": sum(found.effective_macs * count for found, count in splits) / samples,
@@ -73,80 +137,98 @@ def train_once(job: tuple[str, str, int, argparse.Namespace]) -> dict[str, Any]:
     }
 
 
-def overrides(network: str, options: argparse.Namespace) -> list[str]:
-    """The default space's data and recipe with another network; its references are not needed here."""
+def overrides(network: str, system: System, options: argparse.Namespace) -> list[str]:
+    """The default space's data and recipe with another network; its choices and references are not needed here."""
     return [
         f"model.network={network}",
         f"model.width={NETWORKS[network]}",
-        "model.pool=after",
+        f"model.pool={options.pool}",
+        f"model.quantizer={system.quantizer}",
         f"data.train_samples={options.samples}",
+        "layers={all: {}}",
         "search.references=[]",
     ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="The paper's three systems on its networks, at reduced width.")
-    parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--float-epochs", type=int, default=FLOAT_EPOCHS, help="of the network that all start from")
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="of every system, from there")
     parser.add_argument("--samples", type=int, default=SAMPLES)
     parser.add_argument("--seeds", type=int, default=SEEDS)
-    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
+    parser.add_argument("--workers", type=int, default=WORKERS, help="processes of one thread")
+    parser.add_argument("--pool", default="after", choices=["before", "after"])
+    parser.add_argument("--networks", nargs="+", default=None, choices=list(NETWORKS))
+    parser.add_argument("--quantizers", nargs="+", default=None, choices=list(QUANTIZER_BITS))
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    first = prepare(SPACE, overrides(options.networks[0], options)).space.file
+    options.networks = options.networks or (["vgg9"] if options.quantizers else list(NETWORKS))
+    systems = compared(options.quantizers) if options.quantizers else PRESETS
+    first = prepare(SPACE, overrides(options.networks[0], systems[0], options)).space.file
     load_data(first, cache=cache_folder())  # simulated once, before the processes
-    jobs = [
-        (network, preset.value, seed, options)
-        for network in options.networks
-        for seed in range(options.seeds)
-        for preset in Preset
-    ]
-    with multiprocessing.get_context("spawn").Pool(WORKERS, maxtasksperchild=1) as pool:
-        runs = pool.map(train_once, jobs, chunksize=1)
-    document = summary(runs, options)
+    jobs = [(network, seed, systems, options) for network in options.networks for seed in range(options.seeds)]
+    with multiprocessing.get_context("spawn").Pool(options.workers, maxtasksperchild=1) as pool:
+        runs = [run for of_job in pool.map(train_all, jobs, chunksize=1) for run in of_job]
+    document = summary(runs, systems, options)
     print(json.dumps(document, indent=1) if options.json else table(document))
 
 
-def summary(runs: list[dict[str, Any]], options: argparse.Namespace) -> dict[str, Any]:
-    rows, figures = [], {}
-    for network in options.networks:
-        mean = {}
-        for preset in Preset:
-            chosen = [run for run in runs if run["network"] == network and run["preset"] == preset.value]
-            accuracies = [100 * run["accuracy"] for run in chosen]
-            mean[preset] = {
-                "network": network,
-                "preset": preset.value,
-                "accuracy": statistics.mean(accuracies),
-                "spread": max(accuracies) - min(accuracies),
-                "effective_mmacs": statistics.mean(run["effective_macs"] for run in chosen) / 1e6,
-                "density": statistics.mean(run["density"] for run in chosen),
-            }
-            rows.append(mean[preset])
-        float_row, quant, sparse = (mean[preset] for preset in (Preset.SNN_BL, Preset.QUANT_SNN, Preset.SPQUANT_SNN))
-        name = network.partition("-")[0]
-        figures[f"{name}_quant_minus_float_points"] = quant["accuracy"] - float_row["accuracy"]
-        figures[f"{name}_spquant_minus_float_points"] = sparse["accuracy"] - float_row["accuracy"]
-        figures[f"{name}_mac_reduction"] = float_row["effective_mmacs"] / sparse["effective_mmacs"]
+def summary(runs: list[dict[str, Any]], systems: tuple[System, ...], options: argparse.Namespace) -> dict[str, Any]:
+    rows = [
+        row([run for run in runs if (run["network"], run["system"]) == (network, system.name)])
+        for network in options.networks
+        for system in systems
+    ]
     versions = describe_environment()
+    epochs = f"{options.float_epochs} float epochs, then {options.epochs} of every system"
     return {
         "machine": {name: versions[name] for name in ("processor", "cores", "system")},
         "versions": versions,
-        "recipe": f"fashion-events, {options.samples} training samples, {options.epochs} epochs, {options.seeds} seeds",
+        "recipe": f"fashion-events, {options.samples} training samples, {epochs}, {options.seeds} seeds, "
+        f"pooling {options.pool} the neuron",
         "rows": rows,
         "runs": runs,
-        "figures": figures,
+        "figures": figures(rows, systems),
     }
+
+
+def row(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """One system of one network over its seeds; ``spread`` is the largest accuracy less the smallest, in points."""
+    accuracies = [100 * run["accuracy"] for run in runs]
+    return {
+        "network": runs[0]["network"],
+        "system": runs[0]["system"],
+        "accuracy": statistics.mean(accuracies),
+        "spread": max(accuracies) - min(accuracies),
+        "effective_mmacs": statistics.mean(run["effective_macs"] for run in runs) / 1e6,
+        "density": statistics.mean(run["density"] for run in runs),
+        "seconds": statistics.mean(run["seconds"] for run in runs),
+    }
+
+
+def figures(rows: list[dict[str, Any]], systems: tuple[System, ...]) -> dict[str, float]:
+    """Every system's mean accuracy less the float one's, in points, and the gates' factor of fewer MACs."""
+    found: dict[str, float] = {}
+    for start in range(0, len(rows), len(systems)):
+        float_row, *others = rows[start : start + len(systems)]
+        name = float_row["network"].partition("-")[0]
+        for other in others:
+            system = other["system"].removesuffix("-snn").replace(" bits, ", "_").replace("-", "_")
+            found[f"{name}_{system}_minus_float_points"] = other["accuracy"] - float_row["accuracy"]
+            if other["system"] == Preset.SPQUANT_SNN:
+                found[f"{name}_mac_reduction"] = float_row["effective_mmacs"] / other["effective_mmacs"]
+    return found
 
 
 def table(document: dict[str, Any]) -> str:
     lines = [
         document["recipe"],
-        "| network | system | accuracy % | largest - smallest | effective MMACs | density |",
-        "|:--|:--|--:|--:|--:|--:|",
+        "| network | system | accuracy % | largest - smallest | effective MMACs | density | training s |",
+        "|:--|:--|--:|--:|--:|--:|--:|",
     ]
     lines += [
-        f"| {row['network']} | {row['preset']} | {row['accuracy']:.1f} | {row['spread']:.1f} | "
-        f"{row['effective_mmacs']:.1f} | {row['density']:.3f} |"
+        f"| {row['network']} | {row['system']} | {row['accuracy']:.1f} | {row['spread']:.1f} | "
+        f"{row['effective_mmacs']:.1f} | {row['density']:.3f} | {row['seconds']:.0f} |"
         for row in document["rows"]
     ]
     return "\n".join([*lines, *(f"{name}: {value:.3g}" for name, value in document["figures"].items())])

@@ -17,6 +17,7 @@ from spquant_search.space import FLOAT_BITS, FLOAT_MEMBRANE, LayerPrecision, Mod
 FLOPS_PER_MAC = 2
 # The device's per-channel affine step a * A + d: a in 16 bits, d in 32, and one shift a layer in 8.
 SLOPE_BYTES, OFFSET_BYTES, SHIFT_BYTES = 2, 4, 1
+THRESHOLD_BYTES = 1  # of a learned one: sixteen times its reciprocal
 FLOAT_BYTES = 4
 
 
@@ -35,6 +36,7 @@ class LayerShape:
     can_gate: bool
     groups: int = 1  # input and output channels fall into so many groups that do not see each other
     weightless_macs: int = 0  # of one time step: products of two signals, as in attention
+    learns_threshold: bool = False
 
     @property
     def weights(self) -> int:
@@ -94,8 +96,16 @@ class LayerCost:
 
     @property
     def overhead_bytes(self) -> int:
-        """The per-channel a and d, and the gate's predictor: 8 bits a pair of channels and one bit a channel."""
-        return self._affine_bytes + self._predictor_bytes
+        """The per-channel a and d, a learned threshold, and the gate's predictor.
+
+        A predictor has 8 bits a pair of channels and one bit a channel.
+        """
+        return self._affine_bytes + self._threshold_bytes + self._predictor_bytes
+
+    @property
+    def _threshold_bytes(self) -> int:
+        # Where all currents come from convolutions, a and d could take it up; with residuals and in attention not.
+        return THRESHOLD_BYTES if self.shape.learns_threshold else 0
 
     @property
     def _affine_bytes(self) -> int:

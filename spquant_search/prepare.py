@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from spquant_search import data
@@ -45,7 +45,11 @@ def bind_network(file: SpaceFile, *, source: str) -> Prepared:
         classes=len(info.classes),
         largest=info.largest,
     )
-    shapes = layer_shapes(file.model, shape, source=source)
+    learns = file.neuron.learn_threshold
+    shapes = tuple(
+        replace(layer, learns_threshold=learns and layer.has_membrane)
+        for layer in layer_shapes(file.model, shape, source=source)
+    )
     space = bind(file, [layer.site for layer in shapes], source=source)
     return Prepared(space=space, shapes=shapes, input=shape)
 

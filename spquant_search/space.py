@@ -21,11 +21,21 @@ from spquant_search.errors import SpaceError, UserError
 from spquant_search.presets import Preset, preset_values
 
 FLOAT_BITS = 32
-WEIGHT_BITS = (1, 2, 3, 4, 8, FLOAT_BITS)
+QUANTIZED_BITS = (1, 2, 3, 4, 8)
+WEIGHT_BITS = (*QUANTIZED_BITS, FLOAT_BITS)
 FLOAT_MEMBRANE = 0
 PARAMETERS = ("weight_bits", "membrane_levels", "channel_mass", "skip_below")
 DEFAULT_MOMENTUM = 0.9
 OFF: dict[str, float | None] = {"channel_mass": 1.0, "skip_below": None}  # values that switch a mechanism off
+# How weights become integers (spquant_search.snn.quantize), and the bits that each way is defined for.
+Quantizer = Literal["statistics", "lsq", "sawb", "mean", "ternary-mean"]
+QUANTIZER_BITS: dict[Quantizer, tuple[int, ...]] = {
+    "statistics": QUANTIZED_BITS,
+    "lsq": (2, 3, 4, 8),
+    "sawb": (4, 8),
+    "mean": (3, 4, 8),
+    "ternary-mean": (2,),
+}
 
 
 # ---------------------------------------------------------------- membrane grid
@@ -149,6 +159,15 @@ def _square(value: object) -> object:
     return [value, value] if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _for_all_bits(value: object) -> object:
+    """``lsq`` is short for ``{1: lsq, 2: lsq, ...}``; bits that are not searched do not matter."""
+    return dict.fromkeys(QUANTIZED_BITS, value) if isinstance(value, str) else value
+
+
+QuantizerByBits = Annotated[
+    dict[Annotated[int, BeforeValidator(_refuse_bool), _one_of(QUANTIZED_BITS)], Quantizer],
+    BeforeValidator(_for_all_bits),
+]
 Size = Annotated[tuple[Positive, Positive] | None, BeforeValidator(_square)]
 ProperShare = Annotated[float, BeforeValidator(_refuse_bool), Field(gt=0, lt=1)]
 
@@ -189,6 +208,8 @@ class ModelSpace:
     build: str | None = None
     width: Rate = 1.0
     pool: Literal["before", "after"] = "before"
+    # How weights are quantized, by their bits; bits that are not named take "statistics".
+    quantizer: QuantizerByBits = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -200,6 +221,8 @@ class NeuronSpace:
     leak: Annotated[float, BeforeValidator(_refuse_bool), _one_of((0.5, 0.25, 0.125))] = 0.5
     # Where a grid starts, by its number of levels, for those that shall not start where membrane_grid puts them.
     lowest_level: dict[int, Number] = field(default_factory=dict)
+    # Every layer with neurons learns its threshold, the unit of its grid then; otherwise the threshold is 1.
+    learn_threshold: bool = False
 
     def grid(self, levels: int) -> MembraneGrid:
         return membrane_grid(levels, self.lowest_level.get(levels))
@@ -608,6 +631,7 @@ def _rules_between_fields(file: SpaceFile) -> list[tuple[str, str]]:
     problems += _rules_of_the_optimizer(file.train)
     every = file.layers.get("all", LayerChoices())
     for name, layer in file.layers.items():
+        problems += _bits_without_quantizer(name, layer.weight_bits or (), file.model)
         if layer.skip_below is None and layer.membrane_levels is None:
             continue
         parameter = "membrane_levels" if layer.skip_below is None else "skip_below"
@@ -625,6 +649,21 @@ def _rules_of_the_optimizer(recipe: Training) -> list[tuple[str, str]]:
     if recipe.nesterov and recipe.momentum == 0:
         return [("train.nesterov", "needs a momentum above 0; set train.momentum or remove the key; got True")]
     return []
+
+
+def _bits_without_quantizer(name: str, choices: Sequence[int], model: ModelSpace) -> list[tuple[str, str]]:
+    problems = []
+    for bits in choices:
+        quantizer = model.quantizer.get(bits, "statistics")
+        known = QUANTIZER_BITS[quantizer]
+        if bits != FLOAT_BITS and bits not in known:
+            fit = [other for other, its_bits in QUANTIZER_BITS.items() if bits in its_bits]
+            sentence = (
+                f"the quantizer {quantizer} has {' and '.join(map(str, known))} bits; got {bits}; take it out, or give "
+                f"it a quantizer of its own in model.quantizer, as {{{bits}: {fit[0]}}}; it has {', '.join(fit)}"
+            )
+            problems.append((f"layers.{name}.weight_bits", sentence))
+    return problems
 
 
 def _cuts_off_the_grid(cuts: Sequence[float], levels: int, file: SpaceFile) -> list[str]:

@@ -78,7 +78,9 @@ class SpikingSelfAttention(SearchableLayer):
     def set_precision(self, precision: LayerPrecision, neuron: NeuronSpace) -> None:
         levels = precision.membrane_levels
         grid = neuron.grid(levels) if levels else None
-        self.neuron.configure(leak=neuron.leak, grid=grid, skip_below=precision.skip_below)
+        self.neuron.configure(
+            leak=neuron.leak, grid=grid, skip_below=precision.skip_below, learn_threshold=neuron.learn_threshold
+        )
         self.precision = precision
 
     def forward(self, q: Spikes, k: Spikes, v: Spikes) -> Spikes:

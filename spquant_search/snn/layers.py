@@ -27,7 +27,7 @@ from spquant_search.cost import LayerShape
 from spquant_search.results import LayerActivity
 from spquant_search.snn.neuron import Neuron, skipped
 from spquant_search.snn.pooling import POOL, sum_pool
-from spquant_search.snn.quantize import fake_quantize, highest_integer, quantize_weight
+from spquant_search.snn.quantize import WeightQuantizer, highest_integer
 from spquant_search.snn.sparsity import ChannelGate, channel_activity
 from spquant_search.space import FLOAT_BITS, LayerPrecision, NeuronSpace
 
@@ -180,6 +180,7 @@ class _Convolution(SearchableLayer):
             # No batch norm brings the current up to the threshold: with the weights above no neuron would fire, and
             # the next layer would learn nothing.
             nn.init.normal_(self.weight, std=UNNORMED_GAIN * self.weight[0].numel() ** -0.5)
+        self.quantizer = WeightQuantizer()
         self.norm = nn.BatchNorm2d(out_channels) if norm else None
         self.bias = None if norm else nn.Parameter(torch.zeros(out_channels))
 
@@ -204,7 +205,8 @@ class _Convolution(SearchableLayer):
         return -(-height // self.stride), -(-width // self.stride)
 
     def _training_current(self, spikes: Spikes) -> Tensor:
-        weight = fake_quantize(self.weight, self.precision.weight_bits) / (spikes.divisor * self._pooled_positions)
+        weight = self.quantizer.fake(self.weight, self.precision.weight_bits)
+        weight = weight / (spikes.divisor * self._pooled_positions)
         current: Tensor = self._convolve(spikes.values, weight)
         if self.norm is not None:
             current = self.norm(current)
@@ -213,7 +215,7 @@ class _Convolution(SearchableLayer):
         return current
 
     def _evaluation_current(self, spikes: Spikes) -> Tensor:
-        integers, scale = quantize_weight(self.weight, self.precision.weight_bits)
+        integers, scale = self.quantizer.quantize(self.weight, self.precision.weight_bits)
         values = spikes.values.float()
         if self.precision.weight_bits == FLOAT_BITS:
             sums = self._convolve(values, integers)
@@ -324,7 +326,9 @@ class SpikingConv2d(_Convolution):
     def set_precision(self, precision: LayerPrecision, neuron: NeuronSpace) -> None:
         levels = precision.membrane_levels
         grid = neuron.grid(levels) if levels else None
-        self.neuron.configure(leak=neuron.leak, grid=grid, skip_below=precision.skip_below)
+        self.neuron.configure(
+            leak=neuron.leak, grid=grid, skip_below=precision.skip_below, learn_threshold=neuron.learn_threshold
+        )
         self.precision = precision
 
     @property
@@ -483,6 +487,7 @@ class ReadOut(SearchableLayer):
         super().__init__(LayerPrecision(membrane_levels=None))
         self.in_channels, self.positions, self.classes = in_channels, positions, classes
         self.linear = nn.Linear(in_channels * positions, classes)
+        self.quantizer = WeightQuantizer()
 
     def set_precision(self, precision: LayerPrecision, neuron: NeuronSpace) -> None:
         del neuron  # there is none here
@@ -494,10 +499,10 @@ class ReadOut(SearchableLayer):
             self._measure(self.activity, spikes)
         bits, divisor = self.precision.weight_bits, spikes.divisor
         if self.training:
-            weight = fake_quantize(self.linear.weight, bits, per_tensor=True)
+            weight = self.quantizer.fake(self.linear.weight, bits, per_tensor=True)
             logits = F.linear(values, weight / divisor, self.linear.bias)
         else:
-            integers, scale = quantize_weight(self.linear.weight, bits, per_tensor=True)
+            integers, scale = self.quantizer.quantize(self.linear.weight, bits, per_tensor=True)
             sums = self._sums(values.float(), integers, spikes.largest)
             logits = sums * (scale.reshape(()) / divisor) + self.linear.bias
         return logits.reshape(spikes.time_steps, -1, self.classes).float()

@@ -10,6 +10,13 @@ The threshold is 1, the reset is hard, and Q (:func:`spquant_search.snn.quantize
 carried on, not on what is compared with the threshold (SpQuant-SNN, released code). Gradients: the spike's is the
 triangle max(0, 1 - |u - 1|) (TET); Q's is the closed form of the stacked surrogate; the reset is not detached.
 
+A layer may learn its threshold theta (LT-SNN). Its neuron then sees I / theta, so that all of the above holds in units
+of theta: spikes above theta, a stored membrane theta * Q(u / theta), a cut at theta * skip_below, and the triangle
+max(0, 1 - |u - theta| / theta) / theta, which makes the spike's derivative by theta -u / theta times that. What is
+learned is log theta, so that theta stays positive. Training and evaluation alike take 1 / theta rounded to sixteenths:
+of the threshold and its reciprocal the one that a device multiplies by, so that currents that are whole numbers in some
+unit, sums of spikes in attention and residuals among them, are whole numbers in a sixteenth of it, exactly.
+
 There are two implementations. :func:`step` is one time step, differentiated by autograd, for reading and checking.
 :func:`fire` is what networks run: all time steps in one forward and one analytic backward function, each compiled
 once for every number of levels, layer and batch size.
@@ -41,6 +48,9 @@ from spquant_search.snn.quantize import (
 from spquant_search.space import MembraneGrid
 
 THRESHOLD = 1.0
+# What a current is multiplied by for a learned threshold: k / 16 with k in a byte, so that thresholds reach from 16/255
+# to 16. Every k fits the 8 bits of a bf16 value's mantissa.
+GAIN_STEPS, LARGEST_GAIN_CODE = 16, 255
 
 
 class NeuronParameters(NamedTuple):
@@ -328,9 +338,21 @@ def skipped(potentials: Float[Tensor, "time *neurons"], p: NeuronParameters) -> 
     return mask
 
 
-class Neuron(nn.Module):
-    """The neurons of a layer; their precision is data in buffers and may change between any two calls."""
+def threshold_gain(log_threshold: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    """1 / threshold, rounded to sixteenths; the gradient is that of the unrounded one."""
+    gain = (-log_threshold).exp()
+    with torch.no_grad():
+        rounded = (gain * GAIN_STEPS).round().clamp(1, LARGEST_GAIN_CODE) / GAIN_STEPS
+    return rounded + (gain - gain.detach())
 
+
+class Neuron(nn.Module):
+    """The neurons of a layer; their precision is data in buffers and may change between any two calls.
+
+    ``log_threshold`` is there where the layer learns its threshold, and among its weights then.
+    """
+
+    log_threshold: nn.Parameter | None
     leak: Tensor
     lowest: Tensor
     highest: Tensor
@@ -353,11 +375,18 @@ class Neuron(nn.Module):
         for name, value in neuron_parameters(leak=0.5, grid=None, skip_below=None)._asdict().items():
             # Not persistent: the configuration holds them, weights are shared between configurations.
             self.register_buffer(name, value, persistent=False)
+        self.register_parameter("log_threshold", None)
         self.skips = False
 
-    def configure(self, *, leak: float, grid: MembraneGrid | None, skip_below: float | None) -> None:
-        """Take a new precision; nothing is rebuilt or recompiled."""
+    def configure(
+        self, *, leak: float, grid: MembraneGrid | None, skip_below: float | None, learn_threshold: bool = False
+    ) -> None:
+        """Take a new precision; nothing is rebuilt or recompiled. A threshold that was learned is kept."""
         self.skips = skip_below is not None
+        if not learn_threshold:
+            self.log_threshold = None
+        elif self.log_threshold is None:
+            self.log_threshold = nn.Parameter(torch.zeros_like(self.leak))
         for name, value in neuron_parameters(leak=leak, grid=grid, skip_below=skip_below)._asdict().items():
             getattr(self, name).copy_(value)
 
@@ -365,10 +394,23 @@ class Neuron(nn.Module):
     def parameters_now(self) -> NeuronParameters:
         return NeuronParameters(*(getattr(self, name) for name in NeuronParameters._fields))
 
+    @property
+    def threshold(self) -> float:
+        """The threshold that is in force: 1, or the learned one after rounding."""
+        return 1.0 if self.log_threshold is None else 1.0 / float(threshold_gain(self.log_threshold).detach())
+
     def forward(self, current: Float[Tensor, "time neurons"]) -> tuple[Tensor, Tensor]:
-        """Spikes and potentials, see :func:`fire`."""
-        return fire(current, self.parameters_now)
+        """Spikes, and potentials in units of the threshold, see :func:`fire`."""
+        return fire(self._in_thresholds(current), self.parameters_now)
 
     def pooled(self, current: Float[Tensor, "time sample height width channel"]) -> Tensor:
         """Sums of spikes over 2x2 neurons, see :func:`fire_and_pool`."""
-        return fire_and_pool(current, self.parameters_now)
+        return fire_and_pool(self._in_thresholds(current), self.parameters_now)
+
+    def _in_thresholds(self, current: Tensor) -> Tensor:
+        return current if self.log_threshold is None else current * threshold_gain(self.log_threshold)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        if self.log_threshold is not None:  # weights that were trained without one had a threshold of 1
+            state_dict.setdefault(f"{prefix}log_threshold", torch.zeros(()))
+        super()._load_from_state_dict(state_dict, prefix, *rest)

@@ -18,6 +18,7 @@ from spquant_search.snn.networks.own import build_own
 from spquant_search.snn.networks.resnet import build_resnet19, build_resnet34
 from spquant_search.snn.networks.spikformer import build_spikformer
 from spquant_search.snn.networks.vgg import build_vgg9
+from spquant_search.snn.quantize import WeightQuantizer
 from spquant_search.space import ModelSpace, NetworkConfig, NeuronSpace, suggestion
 
 
@@ -55,6 +56,14 @@ def build(model: ModelSpace, shape: InputShape, *, source: str) -> nn.Module:
     Raises:
         SpaceError: no such network, an input that it would pool away, or a user's own that cannot be built.
     """
+    network = _build(model, shape, source=source)
+    for module in network.modules():
+        if isinstance(module, WeightQuantizer):
+            module.configure(model.quantizer)
+    return network
+
+
+def _build(model: ModelSpace, shape: InputShape, *, source: str) -> nn.Module:
     if model.build is not None:
         return build_own(model.build, shape, source=source)
     known = NETWORKS.get(model.network)
