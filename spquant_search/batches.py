@@ -101,6 +101,13 @@ class HostRecordings:
 
 
 Samples = Recordings | HostRecordings
+
+
+def first(samples: Samples, count: int | None) -> Samples:
+    """The first ``count`` of them, in the split's fixed random order; all where it is None or has no more."""
+    return samples if count is None else replace(samples, frames=samples.frames[:count], labels=samples.labels[:count])
+
+
 _Sent = tuple[Recordings, torch.cuda.Event | None]  # a batch and the end of its copy
 
 

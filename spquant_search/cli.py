@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from spquant_search.report.tables import TextTable
     from spquant_search.results import TrialResult
     from spquant_search.runfolder import RunFacts, RunFolder
-    from spquant_search.space import SearchSpace
+    from spquant_search.space import SearchSpace, SpaceFile
 
 EXIT_BUG, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
 WIDE = 100  # columns of a terminal
@@ -117,7 +117,13 @@ def _only(preset: Preset, space: Path, overrides: list[str]) -> list[str]:
 
     every = preset_values(preset, read_space(space, overrides).model.network)
     references = [] if preset is Preset.SNN_BL else [{"preset": preset}]  # the float baseline is trained in any case
-    one = {"layers": {"all": every}, "search.references": references, "search.trials": 1, "search.workers": 1}
+    one = {
+        "layers": {"all": every},
+        "search.references": references,
+        "search.trials": 1,
+        "search.workers": 1,
+        "search.strategy": "warm-start",  # nothing to share with
+    }
     return [f"{path}={json.dumps(value)}" for path, value in one.items()]
 
 
@@ -145,7 +151,7 @@ def _search(
 
     prepared = prepare(space, overrides)
     file = prepared.space.file
-    setup = Setup(space=file, device=choose_device(device), cache=cache)
+    setup = Setup(space=prepared.space, device=choose_device(device), cache=cache)
     training_dtype(file.train, torch.device(setup.device))  # a precision that the device lacks is refused here
     trials = file.search.trials if candidates else 0
     limits = Limits(trials=trials, deadline=None if minutes is None else started + 60 * minutes)
@@ -198,11 +204,22 @@ def _plan(space: SearchSpace, folder: RunFolder, facts: RunFacts, *, trials: int
         data=facts.data,
         network=file.model.network,
         trials=trials,
-        epochs=file.train.epochs,
-        baseline_epochs=file.train.baseline_epochs,
+        epochs=0 if file.search.strategy == "shared" else file.train.epochs,
+        work=_work(file, trials),
         workers=file.search.workers,
         chance=1.0 / facts.classes,
         finished=folder.results(),
+    )
+
+
+def _work(file: SpaceFile, trials: int) -> str:
+    """All that a search will do, in words."""
+    baseline, train, final = f"a float baseline of {file.train.baseline_epochs} epochs", file.train, file.final
+    if file.search.strategy != "shared":
+        return f"{trials} trials of {train.epochs} epochs after {baseline}"
+    return (
+        f"{trials} trials read out of a network shared by all, of {file.shared.epochs} epochs after {baseline}; "
+        f"then up to {final.members} of them fine-tuned for {final.epochs}"
     )
 
 

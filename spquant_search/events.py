@@ -17,8 +17,8 @@ class SearchPlan:
     data: str  # what the data set says of itself, "simulated" included
     network: str
     trials: int  # besides the baseline
-    epochs: int
-    baseline_epochs: int
+    epochs: int  # of a trial; 0 where it is read out
+    work: str  # all that is to be done, in words
     workers: int
     chance: float  # accuracy of a guess
     finished: tuple[TrialResult, ...]  # of an earlier start of the same run

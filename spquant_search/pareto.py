@@ -15,9 +15,14 @@ from spquant_search.results import Outcome, TrialResult
 OBJECTIVES = ("accuracy", "memory_bytes", "effective_macs")
 
 
+# Without gates and masks a configuration has exactly the baseline's MACs; measured from there it would add no volume,
+# however small and accurate it is.
+REFERENCE_SLACK = 1.1
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReferencePoint:
-    """The worst corner of the volume that counts: chance accuracy, the float baseline's memory and MACs."""
+    """The worst corner of the volume that counts: chance accuracy, 1.1 times the float baseline's memory and MACs."""
 
     accuracy: float
     memory_bytes: float
@@ -48,20 +53,33 @@ def non_dominated(points: Float[np.ndarray, "point 3"]) -> Bool[np.ndarray, " po
 
 
 def front(results: Sequence[TrialResult]) -> tuple[TrialResult, ...]:
-    """The completed trials that none of the others dominates, smallest memory first."""
-    # A figure that is not a number compares as neither better nor worse and would stay on the front for ever.
-    complete = [result for result in results if result.outcome is Outcome.COMPLETE and result.is_measured]
-    keep = non_dominated(objectives(complete))
-    members = [result for result, kept in zip(complete, keep, strict=True) if kept]
+    """The trials with a network of their own that none of the others dominates, smallest memory first.
+
+    A configuration that was read out and then fine-tuned counts once, as it was fine-tuned.
+    """
+    measured = deployable(results)
+    keep = non_dominated(objectives(measured))
+    members = [result for result, kept in zip(measured, keep, strict=True) if kept]
     return tuple(sorted(members, key=lambda member: (member.memory_bytes, member.effective_macs, member.number)))
+
+
+def deployable(results: Sequence[TrialResult]) -> list[TrialResult]:
+    """The trials that left a network and figures, less those whose configuration was fine-tuned to the end since."""
+    replaced = {result.parent for result in results if result.outcome is Outcome.COMPLETE}
+    # A figure that is not a number compares as neither better nor worse and would stay on the front for ever.
+    return [
+        result
+        for result in results
+        if result.outcome.has_weights and result.is_measured and result.number not in replaced
+    ]
 
 
 def hypervolume(points: Float[np.ndarray, "point 3"], reference: ReferencePoint) -> float:
     """The volume dominated by ``points`` within the reference point.
 
-    Its axes: accuracy above chance (a fraction), memory and MACs as fractions of the baseline's. The largest possible
-    value is 1 - chance. Computed by sweeping the accuracy from the best point down: between two neighbouring accuracies
-    the volume is their difference times the area that the points above cover in the (memory, MACs) plane.
+    Its axes: accuracy above chance (a fraction), memory and MACs as fractions of the reference point's. The largest
+    possible value is 1 - chance. Computed by sweeping the accuracy from the best point down: between two neighbouring
+    accuracies the volume is their difference times the area that the points above cover in the (memory, MACs) plane.
     """
     corner = np.array([reference.accuracy, reference.memory_bytes, reference.effective_macs])
     scaled = points / np.array([1.0, corner[1], corner[2]])
@@ -84,13 +102,39 @@ def _covered_area(costs: Float[np.ndarray, "point 2"]) -> float:
     return area
 
 
-def reference_point(baseline: TrialResult, *, classes: int) -> ReferencePoint:
-    """Chance accuracy and what the float baseline costs."""
+def reference_point(baseline: TrialResult, *, chance: float) -> ReferencePoint:
+    """Chance accuracy, and somewhat more than the float baseline costs."""
     return ReferencePoint(
-        accuracy=1.0 / classes,
-        memory_bytes=float(baseline.memory_bytes),
-        effective_macs=float(baseline.effective_macs),
+        accuracy=chance,
+        memory_bytes=REFERENCE_SLACK * baseline.memory_bytes,
+        effective_macs=REFERENCE_SLACK * baseline.effective_macs,
     )
+
+
+def contenders(
+    results: Sequence[TrialResult], reference: ReferencePoint, *, limit: int, margin: float
+) -> tuple[TrialResult, ...]:
+    """Up to ``limit`` trials that are on the front or may reach it, those that add most to its hypervolume first.
+
+    One by one the trial is taken that adds most to the volume of those taken before. Once nothing adds any, those
+    follow that would add most if they were ``margin`` more accurate.
+    """
+    points = objectives(results)
+    chosen: list[int] = []
+    for lead in (0.0, margin):
+        raised = points + np.array([lead, 0.0, 0.0])
+        gain = True
+        while gain and len(chosen) < limit:
+            held = hypervolume(points[chosen], reference)
+            gains = [
+                -1.0 if index in chosen else hypervolume(np.vstack([points[chosen], raised[index]]), reference) - held
+                for index in range(len(results))
+            ]
+            best = int(np.argmax(gains)) if gains else 0
+            gain = bool(gains) and gains[best] > 0.0
+            if gain:
+                chosen.append(best)
+    return tuple(results[index] for index in chosen)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -32,6 +32,11 @@ class LearningCurve:
     accuracies: tuple[float, ...]
     effective_macs: tuple[float, ...]
     complete: bool
+    first_epoch: int = 1  # of the first figures; 0 where the trial was read out before it was trained
+
+    def epoch_at(self, rung: int) -> int:
+        """The epoch of the ``rung``-th figures, counted from 1."""
+        return self.first_epoch + rung - 1
 
 
 def stopping_reason(
@@ -68,7 +73,7 @@ def _dominated_at_rung(
         strictly = lead > 0 or peer_macs < macs or peer.memory_bytes < candidate.memory_bytes
         if lead >= margin and peer_macs <= macs and strictly:
             return (
-                f"after epoch {rung} trial {peer.number} was {100 * lead:.1f} points more accurate "
+                f"after epoch {candidate.epoch_at(rung)} trial {peer.number} was {100 * lead:.1f} points more accurate "
                 f"with no more memory and no more operations"
             )
     return None
@@ -84,8 +89,8 @@ def _optimistic_final_dominated(
             continue
         if peer.accuracies[-1] >= accuracy:
             return (
-                f"after epoch {rung} it could end at {100 * accuracy:.1f} % at best, and trial {peer.number} ended at "
-                f"{100 * peer.accuracies[-1]:.1f} % with no more memory and no more operations"
+                f"after epoch {candidate.epoch_at(rung)} it could end at {100 * accuracy:.1f} % at best, and trial "
+                f"{peer.number} ended at {100 * peer.accuracies[-1]:.1f} % with no more memory and no more operations"
             )
     return None
 

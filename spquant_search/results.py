@@ -16,10 +16,17 @@ class Outcome(Enum):
     """How a trial ended; the values are what people read."""
 
     COMPLETE = "trained to its last epoch"
+    READ_OUT = "read out of the shared network"
     STOPPED = "stopped early"
     DUPLICATE = "same configuration as an earlier trial"
     DIVERGED = "the loss became infinite or not a number"
     FAILED = "its trainer died or raised an error"
+    OVER_BUDGET = "over budget, known before any training"
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the trial left a network that can be deployed: only such trials are points of a front."""
+        return self in (Outcome.COMPLETE, Outcome.READ_OUT)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,10 +41,13 @@ class LayerActivity:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EpochMetrics:
-    """One training epoch, measured on the validation split in the one defined form of evaluation."""
+    """One rung of a trial, measured on the validation split in the one defined form of evaluation.
 
-    epoch: int  # from 1
-    loss: float
+    A rung is a finished epoch of training; rung 0 is what was read out before any.
+    """
+
+    epoch: int
+    loss: float | None  # mean training loss of the epoch; None at rung 0
     accuracy: float
     effective_macs: float  # per sample, all time steps, gate predictors included
     synaptic_ops: float
@@ -50,7 +60,7 @@ class TrialResult:
     """One configuration, trained. ``reason`` says why it ended so, naming the trial that beat it if one did."""
 
     number: int
-    origin: str  # "baseline", "reference" or the sampler's name
+    origin: str  # "baseline", "reference", "fine-tuned" or the sampler's name
     config: NetworkConfig
     seed: int
     outcome: Outcome
@@ -63,6 +73,12 @@ class TrialResult:
     dense_macs: int  # per sample, all time steps
     layers: tuple[tuple[str, LayerActivity], ...] = ()
     seconds: float = 0.0
+    parent: int | None = None  # the trial that read this configuration out, of one that fine-tunes it
+
+    @property
+    def trained_epochs(self) -> int:
+        """Epochs of training of its own; what was read out before them does not count."""
+        return self.epochs[-1].epoch if self.epochs else 0
 
     @property
     def memory_bytes(self) -> int:

@@ -18,7 +18,7 @@ import yaml
 
 from spquant_search import __version__
 from spquant_search.errors import UserError
-from spquant_search.results import TrialResult
+from spquant_search.results import Outcome, TrialResult
 from spquant_search.space import SpaceFile, frozen_space, parse_space
 
 # What may differ between two starts of one run: how much is done and by how many, never what is searched.
@@ -66,6 +66,16 @@ class RunFolder:
 
     def weights_file(self, number: int) -> Path:
         return self.path / "trials" / f"{number:04d}.safetensors"
+
+    @property
+    def shared_file(self) -> Path:
+        """The weights of the network that configurations are read out of."""
+        return self.path / "shared.safetensors"
+
+    def weights_of(self, result: TrialResult) -> tuple[Path, ...]:
+        """The files that hold a trial's network; what is in the last of them replaces what is in those before it."""
+        own = self.weights_file(result.number)
+        return (self.shared_file, own) if result.outcome is Outcome.READ_OUT else (own,)
 
     def error_file(self, number: int) -> Path:
         return self.path / "trials" / f"{number:04d}.error.txt"

@@ -8,13 +8,14 @@ with the same command: trials in work start again under their own number, finish
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from spquant_search.cost import cost_report
 from spquant_search.errors import UserError
 from spquant_search.events import Watcher
-from spquant_search.pareto import front
+from spquant_search.pareto import contenders, front, reference_point
 from spquant_search.prepare import Prepared
 from spquant_search.pruning import LearningCurve, stopping_reason
 from spquant_search.report.dashboard import trial_attributes
@@ -22,15 +23,28 @@ from spquant_search.results import EpochMetrics, Outcome, TrialResult, unmeasure
 from spquant_search.runfolder import RunFolder
 from spquant_search.runtime import available_cores
 from spquant_search.space import NetworkConfig
-from spquant_search.study import Asked, Study, trial_seed
+from spquant_search.study import FINE_TUNED, Asked, Study, trial_seed
 from spquant_search.timing import PROCESS
 from spquant_search.train import Schedule
-from spquant_search.trial import Task
-from spquant_search.workers import Epoch, Failed, Note, Setup, Tested, TestTask, Trained, Trainer, ready
+from spquant_search.trial import ReadOutTask, SharedTask, Task
+from spquant_search.workers import (
+    Epoch,
+    Failed,
+    Note,
+    Setup,
+    Shared,
+    SharedTrained,
+    Tested,
+    TestTask,
+    Trained,
+    Trainer,
+    ready,
+)
 
 BASELINE = 0
 MAX_DUPLICATES_IN_A_ROW = 50
-COUNTED = (Outcome.COMPLETE, Outcome.STOPPED, Outcome.DIVERGED, Outcome.FAILED)
+COUNTED = (Outcome.COMPLETE, Outcome.READ_OUT, Outcome.STOPPED, Outcome.DIVERGED, Outcome.FAILED)
+NOT_COUNTED = ("baseline", FINE_TUNED)  # origins of trials that the limit on trials does not know
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +55,10 @@ class Limits:
     deadline: float | None = None  # of time.monotonic()
 
     def reached(self, begun: int) -> bool:
-        return begun >= self.trials or (self.deadline is not None and time.monotonic() >= self.deadline)
+        return begun >= self.trials or self.late()
+
+    def late(self) -> bool:
+        return self.deadline is not None and time.monotonic() >= self.deadline
 
 
 def run_search(
@@ -51,7 +68,9 @@ def run_search(
     coordinator = _Coordinator(prepared, folder, setup=setup, limits=limits, watcher=watcher)
     try:
         coordinator.train_baseline()
-        coordinator.train_candidates()
+        coordinator.train_shared()
+        coordinator.try_candidates()
+        coordinator.fine_tune_front()
         coordinator.test_front()
     finally:
         coordinator.close()
@@ -106,11 +125,58 @@ class _Coordinator:
                 "loss diverged), and start a run of its own with --run NAME."
             )
 
-    def train_candidates(self) -> None:
+    def train_shared(self) -> None:
+        """The one network that candidates are read out of, where the strategy has one."""
+        if not self._is_shared or self._folder.shared_file.is_file():
+            return
+        recipe, trainer = self._file.shared, self._trainers[0]
+        trainer.give(
+            SharedTask(
+                schedule=Schedule(epochs=recipe.epochs, learning_rate=recipe.learning_rate),
+                seed=trial_seed(self._file.search.seed, BASELINE),
+                initial_weights=self._folder.weights_file(BASELINE),
+                weights_file=self._folder.shared_file,
+                threads=self._all_threads,
+            )
+        )
+        done = 0
+        while self._busy():
+            self._watcher.stage("training the shared network, epochs done:", done, recipe.epochs)
+            message = self._ready()[0].receive()
+            if isinstance(message, Note):
+                self._note(message)
+            elif isinstance(message, Shared):
+                done = message.epoch
+            elif isinstance(message, SharedTrained):
+                trainer.task = None
+                self._seconds[trainer] = message.seconds
+            elif isinstance(message, Failed):
+                raise UserError(
+                    f"{self._folder.path}: the shared network could not be trained: {message.reason}. Mend the cause "
+                    "(a smaller shared.learning_rate where the loss diverged, or search.strategy warm-start, which "
+                    "does without it), and start a run of its own with --run NAME."
+                )
+
+    def try_candidates(self) -> None:
         """References and sampled configurations, one a trainer, until a limit is reached."""
+        self._work_off(self._next_candidate)
+
+    def fine_tune_front(self) -> None:
+        """What was read out and is on the front or may reach it, trained at its own configuration."""
+        if not self._is_shared or self._limits.late():
+            return
+        final, stopping = self._file.final, self._file.search.stopping
+        read = [result for result in self.results if result.outcome is Outcome.READ_OUT and result.is_measured]
+        point = reference_point(self._results[BASELINE], chance=1.0 / self._prepared.input.classes)
+        chosen = contenders(read, point, limit=final.members, margin=stopping.margin)
+        with PROCESS.on("bookkeeping"):
+            self._study.enqueue_finalists(chosen)
+        self._work_off(self._next_queued)
+
+    def _work_off(self, next_trial: Callable[[], Asked | None]) -> None:
         while True:
             for trainer in self._idle():
-                asked = self._next()
+                asked = next_trial()
                 if asked is None:
                     break
                 self._begin(trainer, asked)
@@ -124,7 +190,7 @@ class _Coordinator:
         wanted = [self._results[BASELINE], *front(self.results)]
         missing = {member.number: member for member in wanted if member.number not in known}
         tasks = [
-            TestTask(number=number, config=member.config, weights_file=self._folder.weights_file(number))
+            TestTask(number=number, config=member.config, weights=self._folder.weights_of(member))
             for number, member in missing.items()
         ]
         total = len(tasks)
@@ -148,12 +214,15 @@ class _Coordinator:
 
     # ------------------------------------------------------------ trials
 
-    def _next(self) -> Asked | None:
+    def _next_candidate(self) -> Asked | None:
         """The next configuration that is worth a trainer, None where a limit is reached or the space is exhausted."""
+        return self._next(lambda: self._limits.reached(self._begun()) or self._exhausted())
+
+    def _next(self, is_over: Callable[[], bool]) -> Asked | None:
         while True:
             if self._resumable:
                 asked = self._resumable.pop(0)
-            elif self._limits.reached(self._begun()) or self._exhausted():
+            elif is_over():
                 return None
             else:
                 asked = self._ask()
@@ -161,21 +230,26 @@ class _Coordinator:
             if stored is not None:  # its process died between writing the result and telling the study
                 self._tell(asked, stored)
                 continue
-            twin = self._same_configuration(asked.config)
+            twin = None if asked.origin == FINE_TUNED else self._same_configuration(asked.config)
             if twin is None:
                 self._duplicates = 0
                 return asked
             self._duplicates += 1
             self._finish(asked, self._known(asked, Outcome.DUPLICATE, f"same configuration as trial {twin}"))
 
+    def _next_queued(self) -> Asked | None:
+        """As :meth:`_next_candidate`, whatever the limit on trials, of those that were queued or begun before."""
+        return self._next(lambda: not self._study.has_queued() or self._limits.late())
+
     def _ask(self) -> Asked:
         with PROCESS.on("sampler"):
             return self._study.ask()
 
     def _begun(self) -> int:
-        """Trials besides the baseline that have been or are being trained."""
-        finished = [result for result in self._results.values() if result.outcome in COUNTED]
-        return sum(result.number != BASELINE for result in finished) + sum(n != BASELINE for n in self._open)
+        """Candidates that have been or are being tried."""
+        origins = [result.origin for result in self._results.values() if result.outcome in COUNTED]
+        origins += [asked.origin for asked in self._open.values()]
+        return sum(origin not in NOT_COUNTED for origin in origins)
 
     def _exhausted(self) -> bool:
         seen = len({result.config for result in self._results.values()}) - 1 + len(self._open)
@@ -196,7 +270,7 @@ class _Coordinator:
 
     def _known(self, asked: Asked, outcome: Outcome, reason: str) -> TrialResult:
         cost = cost_report(self._prepared.shapes, asked.config, time_steps=self._file.time_steps)
-        return unmeasured(
+        known = unmeasured(
             number=asked.number,
             origin=asked.origin,
             config=asked.config,
@@ -205,29 +279,58 @@ class _Coordinator:
             outcome=outcome,
             reason=reason,
         )
+        if asked.parent is None:
+            return known
+        parent = self._results[asked.parent]
+        return replace(known, parent=asked.parent, epochs=parent.epochs, layers=parent.layers)
 
     def _schedule(self, asked: Asked) -> Schedule:
         recipe = self._file.train
         if asked.number == BASELINE:
             return Schedule(epochs=recipe.baseline_epochs, learning_rate=recipe.baseline_learning_rate)
+        if asked.origin == FINE_TUNED:
+            return Schedule(epochs=self._file.final.epochs, learning_rate=self._file.final.learning_rate)
         return Schedule(epochs=recipe.epochs, learning_rate=recipe.learning_rate)
 
     def _begin(self, trainer: Trainer, asked: Asked) -> None:
-        schedule = self._schedule(asked)
         known = self._known(asked, Outcome.FAILED, "not finished")
-        trainer.give(
-            Task(
-                result=known,
-                schedule=schedule,
-                initial_weights=None if asked.number == BASELINE else self._folder.weights_file(BASELINE),
-                weights_file=self._folder.weights_file(asked.number),
-                # While the baseline is trained, the other trainers have nothing to do.
-                threads=min(len(self._trainers), available_cores()) if asked.number == BASELINE else 1,
-            )
-        )
+        reads = self._is_shared and asked.origin not in NOT_COUNTED
+        trainer.give(self._read_out(known) if reads else self._training(asked, known))
         self._open[asked.number] = asked
-        self._curves[asked.number] = ()
-        self._watcher.started(known, schedule.epochs)
+        self._curves[asked.number] = known.epochs
+        self._watcher.started(known, 0 if reads else self._schedule(asked).epochs)
+
+    def _read_out(self, known: TrialResult) -> ReadOutTask:
+        return ReadOutTask(
+            result=known,
+            shared_weights=self._folder.shared_file,
+            weights_file=self._folder.weights_file(known.number),
+        )
+
+    def _training(self, asked: Asked, known: TrialResult) -> Task:
+        return Task(
+            result=known,
+            schedule=self._schedule(asked),
+            initial_weights=self._initial_weights(asked),
+            weights_file=self._folder.weights_file(asked.number),
+            threads=self._all_threads if asked.number == BASELINE else 1,
+        )
+
+    def _initial_weights(self, asked: Asked) -> tuple[Path, ...]:
+        if asked.parent is not None:
+            return self._folder.weights_of(self._results[asked.parent])
+        if asked.number == BASELINE or self._file.search.strategy == "scratch":
+            return ()
+        return (self._folder.weights_file(BASELINE),)
+
+    @property
+    def _is_shared(self) -> bool:
+        return self._file.search.strategy == "shared" and self._limits.trials > 0
+
+    @property
+    def _all_threads(self) -> int:
+        """While one network is trained that all others start from, the other trainers have nothing to do."""
+        return min(len(self._trainers), available_cores())
 
     def _finish(self, asked: Asked, result: TrialResult) -> None:
         """Write the result first and tell the study second: in between it can be told again, never trained again."""
@@ -300,6 +403,7 @@ class _Coordinator:
             accuracies=tuple(epoch.accuracy for epoch in epochs),
             effective_macs=tuple(epoch.effective_macs for epoch in epochs),
             complete=result is not None and result.outcome is Outcome.COMPLETE and number != BASELINE,
+            first_epoch=epochs[0].epoch if epochs else 1,
         )
 
     def _on_failure(self, trainer: Trainer, asked: Asked, message: Failed) -> None:

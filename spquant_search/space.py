@@ -252,6 +252,10 @@ class Augmentation:
     crop: Annotated[int, BeforeValidator(_refuse_bool), Field(ge=0)] = 0
     event_drop: Share = 0.0  # the share of recordings that lose events (EventDrop, whose authors take 0.75)
 
+    @property
+    def is_on(self) -> bool:
+        return bool(self.flip or self.roll or self.crop or self.event_drop)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Training:
@@ -280,6 +284,27 @@ class Training:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Shared:
+    """How the one network is trained that all configurations are read out of: see :mod:`spquant_search.shared`."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    epochs: Positive = 6  # from the float baseline's weights
+    learning_rate: Rate = 2e-3
+    statistics_samples: Positive = 384  # of train, for the batch norm of a configuration
+    validation_samples: Positive | None = None  # the first so many judge a read-out; None: all of validation
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Final:
+    """How the front's members are fine-tuned at the end, from what was read out."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    members: Positive = 16  # at most, and besides those of the front such as may yet reach it
+    epochs: Positive = 1
+    learning_rate: Rate = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Stopping:
     """When a candidate is given up: see :mod:`spquant_search.pruning`."""
 
@@ -295,6 +320,9 @@ class Search:
     """How much is searched, by whom, and from which reference configurations on."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    # shared: candidates are read out of one network, and the front's members fine-tuned. warm-start: every candidate is
+    # trained, from the float baseline's weights; scratch: from random ones.
+    strategy: Literal["shared", "warm-start", "scratch"] = "shared"
     trials: Positive = 24
     workers: Positive = 2
     seed: Annotated[int, BeforeValidator(_refuse_bool), Field(ge=0)] = 0
@@ -317,6 +345,8 @@ class SpaceFile:
     layers: dict[str, LayerChoices]
     neuron: NeuronSpace = field(default_factory=NeuronSpace)
     train: Training = field(default_factory=Training)
+    shared: Shared = field(default_factory=Shared)
+    final: Final = field(default_factory=Final)
     search: Search = field(default_factory=Search)
 
 
@@ -573,6 +603,8 @@ _SECTIONS: dict[tuple[str, ...], type] = {
     ("model",): ModelSpace,
     ("neuron",): NeuronSpace,
     ("train",): Training,
+    ("shared",): Shared,
+    ("final",): Final,
     ("train", "augment"): Augmentation,
     ("search",): Search,
     ("search", "stopping"): Stopping,

@@ -32,6 +32,7 @@ from spquant_search.space import NetworkConfig, Search, SearchSpace
 STUDY_NAME = "search"
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE, StudyDirection.MINIMIZE)
 CONSTRAINT = "not_completed"
+FINE_TUNED, PARENT = "fine-tuned", "parent"
 
 
 class _FileLock(JournalFileOpenLock):
@@ -86,6 +87,7 @@ class Asked:
     trial_id: int
     origin: str
     config: NetworkConfig
+    parent: int | None = None  # the trial whose read-out is to be fine-tuned
 
 
 class Study:
@@ -118,6 +120,21 @@ class Study:
         for origin, values in first[len(self._study.get_trials(deepcopy=False)) :]:
             self._study.enqueue_trial(values, user_attrs={"origin": origin})
 
+    def enqueue_finalists(self, parents: Sequence[TrialResult]) -> None:
+        """Queue the fine-tuning of what these trials read out, but for those that are queued or done already."""
+        known = {trial.user_attrs.get(PARENT) for trial in self._study.get_trials(deepcopy=False)}
+        for parent in parents:
+            if parent.number not in known:
+                values = parent.config.flat()
+                self._study.enqueue_trial(
+                    {address: values[address] for address in self._distributions},
+                    user_attrs={"origin": FINE_TUNED, PARENT: parent.number},
+                )
+
+    def has_queued(self) -> bool:
+        """Whether the next trial is one that was queued."""
+        return bool(self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+
     def unfinished(self) -> tuple[Asked, ...]:
         """Trials that an earlier process began and did not end; they go on under their own numbers."""
         running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
@@ -149,7 +166,8 @@ class Study:
                 for name, distribution in self._distributions.items()
             }
             config = self._space.config(values)
-        return Asked(number=trial.number, trial_id=trial._trial_id, origin=origin, config=config)
+        parent = trial.user_attrs.get(PARENT)
+        return Asked(number=trial.number, trial_id=trial._trial_id, origin=origin, config=config, parent=parent)
 
     def report(self, asked: Asked, *, epoch: int, accuracy: float) -> None:
         """Store an epoch's accuracy where Optuna's plots of learning curves look for it."""
@@ -160,7 +178,7 @@ class Study:
         storage = self._study._storage
         for name, value in attributes.items():
             storage.set_trial_user_attr(asked.trial_id, name, value)
-        if result.outcome is Outcome.COMPLETE:
+        if result.outcome.has_weights:
             self._study.tell(asked.number, [float(getattr(result, name)) for name in OBJECTIVES])
             return
         if result.outcome is Outcome.FAILED:

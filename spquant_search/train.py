@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -84,6 +84,17 @@ def tet_loss(
     return (1.0 - tet_lambda) * entropy + tet_lambda * spread
 
 
+def imitation_loss(
+    logits: Float[Tensor, "batch classes"], imitated: Float[Tensor, "batch classes"]
+) -> Float[Tensor, ""]:
+    """Kullback-Leibler divergence of the classes' probabilities from those of ``imitated``, a mean over the batch.
+
+    Distillation (Hinton et al., 2015) at temperature 1.
+    """
+    given = F.log_softmax(imitated, dim=1)
+    return F.kl_div(F.log_softmax(logits, dim=1), given, log_target=True, reduction="batchmean")
+
+
 def rate_at(
     step: int, *, steps: int, warm_up: float, schedule: Literal["cosine", "one-cycle", "constant"] = "cosine"
 ) -> float:
@@ -130,13 +141,39 @@ def train(
         Diverged: after an epoch its loss or a weight is not finite, or its gradients are too large for fp16.
         UserError: the recipe asks for a precision that the device does not have.
     """
+    started = time.perf_counter()
+    losses = epoch_losses(network, training=training, recipe=recipe, schedule=schedule, seed=seed)
+    for epoch, loss in enumerate(losses, start=1):
+        with PROCESS.on("evaluation"):
+            evaluation = evaluate(network, validation)
+        yield epoch_metrics(epoch, loss, evaluation, time.perf_counter() - started), evaluation
+        started = time.perf_counter()
+
+
+class Lesson(Protocol):
+    """What is done to a network before a step of its training."""
+
+    def __call__(self, batch: Recordings, chosen: Int[Tensor, " batch"]) -> Float[Tensor, "batch classes"] | None:
+        """Set the network's precision, if it changes; logits to imitate on ``batch``, the samples ``chosen``."""
+        ...
+
+
+def epoch_losses(
+    network: nn.Module,
+    *,
+    training: Samples,
+    recipe: Training,
+    schedule: Schedule,
+    seed: int,
+    lesson: Lesson | None = None,
+) -> Iterator[float]:
+    """As :func:`train`, without any evaluation: the mean loss of each epoch."""
     optimizer = _optimizer(network, recipe, schedule)
     scaler = loss_scaler(recipe, training.device)
     # Whole batches; a split smaller than one is a batch of its own.
     batches = max(1, len(training) // recipe.batch_size)
     generator = torch.Generator().manual_seed(seed)
     for epoch in range(schedule.epochs):
-        started = time.perf_counter()
         network.train()
         total = torch.zeros((), device=training.device)
         order = torch.randperm(len(training), generator=generator)[: batches * recipe.batch_size]
@@ -146,12 +183,12 @@ def train(
                 share = rate_at(step, steps=steps, warm_up=recipe.warm_up, schedule=recipe.schedule)
                 _set_rate(optimizer, schedule.learning_rate * share)
                 varied = replace(batch, frames=augmented(batch.frames, recipe.augment, seed=(seed, epoch, index)))
-                total += _train_step(network, varied, recipe, optimizer, scaler)
+                chosen = order[index * recipe.batch_size : index * recipe.batch_size + len(batch)]
+                imitated = None if lesson is None else lesson(varied, chosen)
+                total += _train_step(network, varied, recipe, optimizer, scaler, imitated=imitated)
         loss = float(total) / batches
         _raise_if_diverged(network, epoch + 1, loss, scaler)
-        with PROCESS.on("evaluation"):
-            evaluation = evaluate(network, validation)
-        yield _metrics(epoch + 1, loss, evaluation, time.perf_counter() - started), evaluation
+        yield loss
 
 
 def _raise_if_diverged(network: nn.Module, epoch: int, loss: float, scaler: GradScaler | None) -> None:
@@ -166,7 +203,8 @@ def _raise_if_diverged(network: nn.Module, epoch: int, loss: float, scaler: Grad
         raise Diverged(f"in epoch {epoch}, gradients were not finite in fp16 at any scale of the loss")
 
 
-def _metrics(epoch: int, loss: float, evaluation: Evaluation, seconds: float) -> EpochMetrics:
+def epoch_metrics(epoch: int, loss: float | None, evaluation: Evaluation, seconds: float) -> EpochMetrics:
+    """A rung of a trial; ``loss`` None: nothing was trained for it."""
     return EpochMetrics(
         epoch=epoch,
         loss=loss,
@@ -207,6 +245,8 @@ def _train_step(
     recipe: Training,
     optimizer: torch.optim.Optimizer,
     scaler: GradScaler | None = None,
+    *,
+    imitated: Float[Tensor, "batch classes"] | None = None,
 ) -> Tensor:
     device = batch.device
     dtype = training_dtype(recipe, device)
@@ -219,6 +259,8 @@ def _train_step(
         tet_mean=recipe.tet_mean,
         label_smoothing=recipe.label_smoothing,
     )
+    if imitated is not None:
+        loss = 0.5 * (loss + imitation_loss(logits.mean(dim=0), imitated))
     layers = searchable_layers(network).values()
     gates = [layer.gate_loss for layer in layers if layer.gate_loss is not None]
     if gates:

@@ -17,7 +17,7 @@ from typing import Any
 from spquant_search.errors import UserError
 from spquant_search.results import EpochMetrics, TrialResult
 from spquant_search.runtime import keep_compiled_code, tune_allocator
-from spquant_search.space import NetworkConfig, SpaceFile
+from spquant_search.space import NetworkConfig, SearchSpace
 from spquant_search.timing import PROCESS
 
 SECONDS_TO_END = 10.0
@@ -27,7 +27,7 @@ SECONDS_TO_END = 10.0
 class Setup:
     """What every trainer of a search needs to know once."""
 
-    space: SpaceFile
+    space: SearchSpace
     device: str
     cache: Path
 
@@ -39,7 +39,7 @@ class TestTask:
     __test__ = False  # not a test case, whatever pytest makes of the name
     number: int
     config: NetworkConfig
-    weights_file: Path
+    weights: tuple[Path, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,6 +67,21 @@ class Tested:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Shared:
+    """The shared network finished an epoch; at the last one its weights are about to be written."""
+
+    epoch: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SharedTrained:
+    """The shared network's weights are written."""
+
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Failed:
     """A task raised an error (with its traceback), or its trainer died."""
 
@@ -82,7 +97,7 @@ class Note:
     text: str
 
 
-Message = Epoch | Trained | Tested | Failed | Note
+Message = Epoch | Trained | Tested | Shared | SharedTrained | Failed | Note
 
 
 class Trainer:
@@ -188,9 +203,10 @@ def _handler(connection: Connection, setup: Setup) -> Callable[[Any], Message]:
 
     torch.set_num_threads(1)
     device = torch.device(setup.device)
-    data = load_data(setup.space, cache=setup.cache)
+    space = setup.space
+    data = load_data(space.file, cache=setup.cache)
     shape = trial.input_shape(data)
-    sharers = setup.space.search.workers
+    sharers = space.file.search.workers
     training = trial.on_device(data, "train", device, sharers=sharers)
     validation = trial.on_device(data, "validation", device, sharers=sharers)
 
@@ -199,15 +215,28 @@ def _handler(connection: Connection, setup: Setup) -> Callable[[Any], Message]:
         answer: str | None = _wait(connection)
         return answer
 
-    def handle(task: trial.Task | TestTask) -> Message:
+    def test(task: TestTask) -> Message:
+        with PROCESS.on("loading"):
+            recordings = trial.on_device(data, "test", device, sharers=sharers)
+        tested = trial.test(task.config, task.weights, space.file, shape=shape, recordings=recordings)
+        return Tested(number=task.number, accuracy=tested.accuracy, seconds=PROCESS.seconds())
+
+    def share(task: trial.SharedTask) -> Message:
+        for epoch in trial.run_shared(task, space, training=training, shape=shape):
+            connection.send(Shared(epoch=epoch.epoch, seconds=epoch.seconds))
+        return SharedTrained(seconds=PROCESS.seconds())
+
+    splits: dict[str, Any] = {"training": training, "validation": validation, "shape": shape}
+
+    def handle(task: trial.Task | trial.ReadOutTask | trial.SharedTask | TestTask) -> Message:
         if isinstance(task, TestTask):
-            with PROCESS.on("loading"):
-                recordings = trial.on_device(data, "test", device, sharers=sharers)
-            tested = trial.test(task.config, task.weights_file, setup.space, shape=shape, recordings=recordings)
-            return Tested(number=task.number, accuracy=tested.accuracy, seconds=PROCESS.seconds())
-        result = trial.run_trial(
-            task, setup.space, training=training, validation=validation, shape=shape, stop_reason=stop_reason
-        )
+            return test(task)
+        if isinstance(task, trial.SharedTask):
+            return share(task)
+        if isinstance(task, trial.ReadOutTask):
+            result = trial.run_read_out(task, space.file, **splits)
+        else:
+            result = trial.run_trial(task, space.file, **splits, stop_reason=stop_reason)
         return Trained(result=result, seconds=PROCESS.seconds())
 
     return handle

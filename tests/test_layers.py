@@ -166,7 +166,7 @@ def slow_layer(
     if layer.precision.channel_mass < 1:
         assert layer.gate is not None
         counts = array(spikes.values).sum(axis=(2, 3))
-        opened = counts @ array(layer.gate.integers()).T > 0
+        opened = counts @ array(layer.gate.integers(layer.precision.channel_mass)).T > 0
     current = current * opened[:, :, None, None] + residual
     fired, computed = slow_neuron(
         by_time(current), levels=layer.precision.membrane_levels or 0, skip=layer.precision.skip_below

@@ -30,7 +30,7 @@ def a_plan(**changes) -> SearchPlan:
         "network": "vgg9",
         "trials": 5,
         "epochs": 3,
-        "baseline_epochs": 4,
+        "work": "trials of 3 epochs after a float baseline of 4",
         "workers": 2,
         "chance": 0.1,
         "finished": (),
@@ -103,10 +103,10 @@ def test_plain_log_to_the_letter():
     log.finished(example_run().results[4])
     log.warning("no compiler found;\nusing the plain step")
     log.close()
-    reference = "(reference point: accuracy 10.0 %, 100.0 KiB, 100 MFLOPs: chance, float baseline)"
+    reference = "(reference point: accuracy 10.0 %, 110.0 KiB, 110 MFLOPs: chance, 1.1 times the float baseline)"
     assert file.getvalue().splitlines() == [
         "run tiny: spaces/tiny.yaml, vgg9 on fashion-events (simulated)",
-        "2 trials of 3 epochs after a float baseline of 4, 2 at a time",
+        "trials of 3 epochs after a float baseline of 4, 2 at a time",
         "simulating recordings  0/9,000",
         "trial 0  started  baseline  FFF / FF  100.0 KiB",
         "trial 0  epoch 2/3  loss 0.512  accuracy 90.0 %  100 MFLOPs",
@@ -115,7 +115,7 @@ def test_plain_log_to_the_letter():
         "trial 4  stopped  accuracy 30.0 %  8.0 KiB  50.0 MFLOPs  trial 2 is better in every objective"
         "  2 of 2 trials, 1:00 gone, at most 0:00 left",
         "warning: no compiler found; using the plain step",
-        f"2 of 2 trials in 1:00; hypervolume 0.5157 of at most 0.9 {reference}",
+        f"2 of 2 trials in 1:00; hypervolume 0.5370 of at most 0.9 {reference}",
     ]
 
 
@@ -266,7 +266,7 @@ def test_live_view_gives_the_terminal_back_and_leaves_warnings_and_a_summary():
     assert before
     assert left
     assert "warning: slow step" in after
-    assert "5 of 5 trials in 0:00; hypervolume 0.5157" in after
+    assert "5 of 5 trials in 0:00; hypervolume 0.5370" in after
 
 
 def test_watcher_is_plain_in_a_pipe_and_on_a_dumb_terminal():

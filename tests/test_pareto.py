@@ -76,9 +76,7 @@ def test_front_by_hand_smallest_memory_first():
 
 def test_only_measured_completed_trials_can_be_members():
     good = trial(1, 0.5, 50, 50)
-    others = [
-        trial(n, 0.9, 1, 1, outcome=outcome) for n, outcome in enumerate(Outcome, 2) if outcome != Outcome.COMPLETE
-    ]
+    others = [trial(n, 0.9, 1, 1, outcome=outcome) for n, outcome in enumerate(Outcome, 2) if not outcome.has_weights]
     unmeasured = trial(10, epochs=0)
     not_a_number = replace(trial(11, 0.9, 1, 1), epochs=(epoch(1, math.nan, 1.0),))
     no_macs = replace(trial(12, 0.9, 1, 1), epochs=(epoch(1, 0.9, math.nan),))
@@ -139,9 +137,9 @@ def test_hypervolume_is_optunas(points):
     assert ours == pytest.approx(total, abs=1e-9)
 
 
-def test_reference_point_is_chance_and_the_baseline():
-    point = pareto.reference_point(trial(0, 0.9, 100, 50, origin="baseline"), classes=10)
-    assert point.as_dict() == {"accuracy": 0.1, "memory_bytes": 102_400.0, "effective_macs": 50e6}
+def test_reference_point_is_chance_and_a_tenth_more_than_the_baseline():
+    point = pareto.reference_point(trial(0, 0.9, 100, 50, origin="baseline"), chance=0.1)
+    assert point.as_dict() == pytest.approx({"accuracy": 0.1, "memory_bytes": 112_640.0, "effective_macs": 55e6})
     assert list(point.as_dict()) == list(pareto.OBJECTIVES)
 
 

@@ -237,7 +237,7 @@ def test_hypervolume_is_never_told_without_its_reference_point():
     point = ReferencePoint(accuracy=0.1, memory_bytes=102_400, effective_macs=50e6)
     assert tables.hypervolume_text(0.5157, point) == (
         "hypervolume 0.5157 of at most 0.9 "
-        "(reference point: accuracy 10.0 %, 100.0 KiB, 100 MFLOPs: chance, float baseline)"
+        "(reference point: accuracy 10.0 %, 100.0 KiB, 100 MFLOPs: chance, 1.1 times the float baseline)"
     )
     assert tables.hypervolume_text(None, None) == "hypervolume: not before the float baseline is trained"
 
@@ -251,7 +251,7 @@ def test_summary_of_a_run_by_hand():
     assert [result.number for result in run.trials] == [1, 2, 3, 4, 5]
     assert [member.number for member in run.front] == [2, 0]
     # The baseline is the reference point's own corner; trial 2 spans (0.864 - 0.1) * (1 - 0.1) * (1 - 0.25).
-    assert run.hypervolume == pytest.approx(0.764 * 0.9 * 0.75)
+    assert run.hypervolume == pytest.approx(0.764 * (100 / 110) * (85 / 110) + 0.036 * (10 / 110) ** 2)
 
 
 def test_summary_without_a_trained_baseline():

@@ -16,13 +16,13 @@ from optuna.trial import TrialState
 from spquant_search import search, workers
 from spquant_search.errors import UserError
 from spquant_search.events import SearchPlan
-from spquant_search.pareto import front
+from spquant_search.pareto import contenders, front, reference_point
 from spquant_search.prepare import Prepared, prepare
 from spquant_search.results import EpochMetrics, Outcome, TrialResult
 from spquant_search.runfolder import RunFacts, RunFolder, open_run
 from spquant_search.search import Limits, run_search
 from spquant_search.study import Study, trial_seed
-from spquant_search.trial import Task
+from spquant_search.trial import ReadOutTask, SharedTask, Task
 from spquant_search.workers import Epoch, Failed, Message, Note, Setup, TestTask, Trained, Trainer
 
 TINY = Path(__file__).parents[1] / "spaces" / "tiny.yaml"
@@ -62,7 +62,7 @@ class Watching:
     def close(self) -> None: ...
 
 
-def accuracy_of(task: Task) -> float:
+def accuracy_of(task: Task | ReadOutTask) -> float:
     """Made from the configuration, so that it does not depend on what was trained before."""
     bits = [min(layer.weight_bits, 8) for _, layer in task.result.config.layers]
     return 0.3 + 0.05 * sum(bits) / len(bits) + 0.1 * task.result.config["conv2"].channel_mass
@@ -83,19 +83,38 @@ def trains(task: Task, accuracies: list[float] | None = None) -> Play:
 
 
 def measures(task: TestTask) -> Play:
-    assert task.weights_file.is_file()
+    assert all(file.is_file() for file in task.weights)
     yield workers.Tested(number=task.number, accuracy=0.01 * task.number, seconds={})
+
+
+def shares(task: SharedTask) -> Play:
+    for number in range(1, task.schedule.epochs + 1):
+        yield workers.Shared(epoch=number, seconds=1.0)
+    task.weights_file.write_bytes(b"shared")
+    yield workers.SharedTrained(seconds={})
+
+
+def reads(task: ReadOutTask) -> Play:
+    assert task.shared_weights.is_file()
+    task.weights_file.write_bytes(b"statistics")
+    metrics = replace(epoch(0, accuracy_of(task), 1e6 * task.result.config["conv2"].channel_mass), loss=None)
+    result = replace(task.result, outcome=Outcome.READ_OUT, reason=Outcome.READ_OUT.value, epochs=(metrics,))
+    yield Trained(result=result, seconds={})
 
 
 class Lab:
     """All trainers of a search, what they were given, and how single trials shall go."""
 
     def __init__(self, folder: Path, *overrides: str) -> None:
-        self.prepared: Prepared = prepare(TINY, overrides)
+        # Most of what is tested here is of trials that are trained, whatever else they begin with.
+        self.prepared: Prepared = prepare(TINY, ("search.strategy=warm-start", *overrides))
         self.folder = RunFolder(path=folder)
         open_run(self.folder, self.prepared.space.file, FACTS)
         self.trainers: list[FakeTrainer] = []
         self.tasks: list[Task] = []
+        self.shared: list[SharedTask] = []
+        self.read: list[ReadOutTask] = []
+        self.share_play = shares
         self.tested: list[int] = []
         self.plays: dict[int, Callable[[Task], Play]] = {}
         self.test_plays: dict[int, Callable[[TestTask], Play]] = {}
@@ -113,7 +132,7 @@ class Lab:
         return trainers[-1:]  # the one that began last, so that trials do not end in their order
 
     def run(self, trials: int, *, deadline: float | None = None) -> tuple[TrialResult, ...]:
-        setup = Setup(space=self.prepared.space.file, device="cpu", cache=Path("unused"))
+        setup = Setup(space=self.prepared.space, device="cpu", cache=Path("unused"))
         limits = Limits(trials=trials, deadline=deadline)
         return run_search(self.prepared, self.folder, setup=setup, limits=limits, watcher=self.watching)
 
@@ -131,18 +150,24 @@ class Lab:
 class FakeTrainer:
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
-        self.task: Task | TestTask | None = None
+        self.task: object = None
         self.closed = False
         self._play: Play | None = None
         self._answer: str | None = None
 
-    def give(self, task: Task | TestTask) -> None:
+    def give(self, task: object) -> None:
         assert self.task is None
         assert not self.closed
         self.task = task
         if isinstance(task, TestTask):
             self.lab.tested.append(task.number)
             self._play = self.lab.test_plays.get(task.number, measures)(task)
+        elif isinstance(task, SharedTask):
+            self.lab.shared.append(task)
+            self._play = self.lab.share_play(task)
+        elif isinstance(task, ReadOutTask):
+            self.lab.read.append(task)
+            self._play = self.lab.plays.get(task.result.number, reads)(task)
         else:
             self.lab.tasks.append(task)
             self._play = self.lab.plays.get(task.result.number, trains)(task)
@@ -206,10 +231,10 @@ def test_tasks_say_all_that_a_trainer_needs(new_lab):
     lab.run(2)
     baseline, candidate, _ = lab.tasks
     recipe = lab.prepared.space.file.train
-    assert baseline.initial_weights is None
+    assert baseline.initial_weights == ()
     assert (baseline.schedule.epochs, baseline.schedule.learning_rate) == (4, recipe.baseline_learning_rate)
     assert baseline.weights_file == lab.folder.weights_file(0)
-    assert candidate.initial_weights == lab.folder.weights_file(0)
+    assert candidate.initial_weights == (lab.folder.weights_file(0),)
     assert (candidate.schedule.epochs, candidate.schedule.learning_rate) == (3, recipe.learning_rate)
     assert candidate.weights_file == lab.folder.weights_file(1)
     assert [task.result.seed for task in lab.tasks] == [trial_seed(5, number) for number in range(3)]
@@ -573,7 +598,7 @@ def test_a_test_that_fails_is_said_and_done_at_the_next_start(new_lab):
 
 @pytest.fixture
 def trainer():
-    space = prepare(TINY).space.file
+    space = prepare(TINY).space
     made = Trainer(Setup(space=space, device="cpu", cache=Path("unused")))
     yield made
     made.close()
@@ -590,7 +615,7 @@ def test_a_dead_trainer_is_a_message_and_no_exception(trainer):
 
 
 def test_a_trainer_outlives_ctrl_c_and_what_the_user_must_change():
-    space = prepare(TINY, ["data.train_samples=999999"]).space.file
+    space = prepare(TINY, ["data.train_samples=999999"]).space
     trainer = Trainer(Setup(space=space, device="cpu", cache=Path("unused")))
     try:
         for _ in range(2):
@@ -610,3 +635,93 @@ def test_a_trainer_outlives_ctrl_c_and_what_the_user_must_change():
 def test_an_idle_trainer_ends_politely(trainer):
     trainer.close()
     assert trainer._process.exitcode == 0
+
+
+# ---------------------------------------------------------------- one network for all, and its finalists
+
+SHARED = ("search.strategy=shared", "final.members=2", "final.epochs=2", "search.stopping.enabled=false", ONE)
+
+
+def test_read_outs_then_the_best_of_them_fine_tuned(new_lab):
+    lab = new_lab(*SHARED)
+    results = lab.run(5)
+    assert [len(lab.shared), len(lab.read), lab.trained] == [1, 5, [0, 6, 7]]
+    (shared,) = lab.shared
+    assert shared.initial_weights == lab.folder.weights_file(0)
+    assert shared.schedule == search.Schedule(epochs=2, learning_rate=2e-3)
+    assert [result.outcome.name for result in results] == ["COMPLETE", *["READ_OUT"] * 5, "COMPLETE", "COMPLETE"]
+    assert lab.states() == ["COMPLETE"] * 8
+    assert ("training the shared network, epochs done:", 2, 2) in lab.watching.stages
+    for task, result in zip(lab.tasks[1:], results[6:], strict=True):
+        parent = results[result.parent]
+        assert (result.origin, result.config) == ("fine-tuned", parent.config)
+        assert task.initial_weights == (lab.folder.shared_file, lab.folder.weights_file(parent.number))
+        assert [metrics.epoch for metrics in result.epochs] == [0, 1, 2]
+        assert result.epochs[0] == parent.epochs[0]
+        assert result.trained_epochs == 2
+    # What was fine-tuned stands for what was read out.
+    assert not {result.parent for result in results} & {member.number for member in front(results)}
+
+
+def test_finalists_are_those_that_add_most_to_the_front(new_lab):
+    lab = new_lab(*SHARED)
+    results = lab.run(5)
+    read = [result for result in results if result.outcome is Outcome.READ_OUT]
+    point = reference_point(results[0], chance=0.1)
+    first, second = contenders(read, point, limit=2, margin=0.01)
+    assert [result.parent for result in results[6:]] == [first.number, second.number]
+
+
+def test_limits_count_read_outs_and_no_finalists(new_lab):
+    lab = new_lab(*SHARED)
+    lab.run(3)
+    results = lab.run(5)
+    assert sum(result.outcome is Outcome.READ_OUT for result in results) == 5
+    assert len(lab.shared) == 1
+    parents = [result.parent for result in results if result.parent is not None]
+    assert len(parents) == len(set(parents)) >= 2
+
+
+def test_a_search_killed_amid_its_finalists_ends_as_if_it_had_not_been(new_lab):
+    whole = new_lab(*SHARED, name="whole").run(5)
+
+    def killed(_task: Task) -> Play:
+        raise Killed
+        yield
+
+    lab = new_lab(*SHARED, name="killed")
+    lab.plays[7] = killed
+    with pytest.raises(Killed):
+        lab.run(5)
+    del lab.plays[7]
+    assert [plain(result) for result in lab.run(5)] == [plain(result) for result in whole]
+    assert [len(lab.shared), len(lab.read), lab.trained] == [1, 5, [0, 6, 7, 7]]
+
+
+def test_a_shared_network_that_cannot_be_trained_ends_the_search_with_the_remedy(new_lab):
+    lab = new_lab(*SHARED)
+
+    def fails(_task: SharedTask) -> Play:
+        yield Failed(reason="Diverged: the mean loss of epoch 1 is nan")
+
+    lab.share_play = fails
+    with pytest.raises(UserError, match=r"the shared network could not be trained: Diverged: .*shared\.learning_rate"):
+        lab.run(5)
+    assert not lab.read
+
+
+def test_past_the_deadline_what_was_read_out_is_the_front(new_lab):
+    lab = new_lab(*SHARED)
+    results = lab.run(5, deadline=time.monotonic() - 1)
+    assert [result.number for result in results] == [0]
+    assert len(lab.shared) == 1
+
+
+def test_candidates_from_scratch_start_from_their_seed(new_lab):
+    lab = new_lab(NO_STOPPING, ONE, "search.strategy=scratch")
+    lab.run(2)
+    assert [task.initial_weights for task in lab.tasks] == [(), (), ()]
+    warm = new_lab(NO_STOPPING, ONE, name="warm")
+    warm.run(2)
+    baseline = (warm.folder.weights_file(0),)
+    assert [task.initial_weights for task in warm.tasks] == [(), baseline, baseline]

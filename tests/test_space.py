@@ -147,7 +147,7 @@ def test_what_is_wrong_with_a_layers_choices(line, problem):
             "train:",
             "trian:",
             "trian (line 9): unknown key; did you mean 'train'? "
-            "Known here: data, time_steps, model, layers, neuron, train, search",
+            "Known here: data, time_steps, model, layers, neuron, train, shared, final, search",
         ),
         ("epochs: 2", "epochs: 0", "train.epochs (line 10): must be greater than or equal to 1; got 0"),
         ("epochs: 2", "epochs: yes", f"train.epochs (line 10): {YES_NO}; got True"),

@@ -16,6 +16,8 @@ from spquant_search.snn.layers import Spikes, SpikingConv2d
 from spquant_search.snn.sparsity import ChannelGate, channel_target
 from spquant_search.space import LayerPrecision, NeuronSpace
 
+HALF = 0.5  # the share at which nothing but the bias itself counts: its log-odds are 0
+
 
 def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
@@ -31,6 +33,31 @@ def random_gate(inputs: int, outputs: int, seed: int = 0) -> ChannelGate:
         gate.weight.copy_(random(outputs, inputs, seed=seed))
         gate.bias.copy_(random(outputs, seed=seed + 1))
     return gate
+
+
+def test_the_bias_follows_the_log_odds_of_the_share() -> None:
+    gate = random_gate(4, 6)
+    with torch.no_grad():
+        gate.mass_slope.copy_(random(6, seed=9))
+    torch.testing.assert_close(gate.bias_at(0.8), gate.bias + math.log(4.0) * gate.mass_slope)
+    torch.testing.assert_close(gate.bias_at(0.2), gate.bias - math.log(4.0) * gate.mass_slope)
+    assert torch.equal(gate.bias_at(HALF), gate.bias)
+    # Without input spikes the bias decides.
+    for share in (0.2, 0.8):
+        assert torch.equal(gate.open(torch.zeros(1, 4), share)[0], gate.bias_at(share) > 0)
+
+
+def test_one_gate_learns_two_shares() -> None:
+    """A channel that holds a fifth of the activity is wanted at a share of 0.9 and not at one of 0.7."""
+    gate, counts = ChannelGate(3, 2), random_counts(64, 3) + 1.0
+    activity = torch.tensor([[4.0, 1.0]]).expand(64, 2)
+    optimizer = torch.optim.Adam(gate.parameters(), lr=0.1)
+    for _ in range(200):
+        optimizer.zero_grad()
+        (gate.loss(counts, activity, 0.9) + gate.loss(counts, activity, 0.7)).backward()
+        optimizer.step()
+    assert gate.open(counts, 0.9).all()
+    assert gate.open(counts, 0.7).tolist() == [[True, False]] * 64
 
 
 # The target
@@ -81,7 +108,7 @@ def test_samples_are_decided_each_on_its_own() -> None:
 
 def test_the_predictor_is_8_bit_integers_of_which_each_row_uses_the_whole_range() -> None:
     gate = random_gate(12, 9)
-    integers = gate.integers()
+    integers = gate.integers(HALF)
     assert torch.equal(integers, integers.round())
     assert (integers.abs().amax(dim=1) == 127).all()
     exact = 12 * gate.weight + gate.bias[:, None]
@@ -91,14 +118,14 @@ def test_the_predictor_is_8_bit_integers_of_which_each_row_uses_the_whole_range(
 
 def test_a_channel_opens_by_the_sign_of_an_integer_sum_that_is_the_sign_of_its_logit() -> None:
     gate, counts = random_gate(12, 9), random_counts(200, 12)
-    opened = gate.open(counts)
-    rows = gate.integers().int().tolist()
+    opened = gate.open(counts, HALF)
+    rows = gate.integers(HALF).int().tolist()
     for sample, decided in zip(counts.int().tolist(), opened.tolist(), strict=True):
         assert decided == [sum(v * n for v, n in zip(row, sample, strict=True)) > 0 for row in rows]
     # The logit with its division: linear in the counts over their mean, plus bias, in the 8-bit predictor.
     exact = 12 * gate.weight.double() + gate.bias.double()[:, None]
     scale = exact.abs().amax(dim=1, keepdim=True) / 127
-    weight = (gate.integers() * scale - gate.bias[:, None]) / 12
+    weight = (gate.integers(HALF) * scale - gate.bias[:, None]) / 12
     logits = (counts / counts.mean(dim=1, keepdim=True)).double() @ weight.T + gate.bias
     clear = logits.abs() > 1e-4
     assert clear.float().mean() > 0.99
@@ -111,7 +138,7 @@ def test_a_sum_of_zero_keeps_the_channel_closed() -> None:
     with torch.no_grad():
         gate.weight.copy_(torch.tensor([[0.5, -0.5]]))
         gate.bias.zero_()
-    assert gate.open(torch.tensor([[3.0, 3.0], [3.0, 2.0], [2.0, 3.0]])).tolist() == [[False], [True], [False]]
+    assert gate.open(torch.tensor([[3.0, 3.0], [3.0, 2.0], [2.0, 3.0]]), HALF).tolist() == [[False], [True], [False]]
 
 
 def test_sums_are_exact_for_counts_of_any_size() -> None:
@@ -120,20 +147,20 @@ def test_sums_are_exact_for_counts_of_any_size() -> None:
         gate.weight.copy_(torch.tensor([[1.0, 1 / 127, -1.0]]))
         gate.bias.zero_()
     # 127 n0 + n1 - 127 n2 would lose n1 in fp32.
-    assert gate.integers().tolist() == [[127.0, 1.0, -127.0]]
-    assert gate.open(torch.tensor([[2.0**20, 1.0, 2.0**20]])).item()
+    assert gate.integers(HALF).tolist() == [[127.0, 1.0, -127.0]]
+    assert gate.open(torch.tensor([[2.0**20, 1.0, 2.0**20]]), HALF).item()
 
 
 def test_without_input_spikes_the_bias_decides() -> None:
     gate = random_gate(4, 6)
-    assert torch.equal(gate.open(torch.zeros(3, 4)), (gate.bias > 0).expand(3, 6))
+    assert torch.equal(gate.open(torch.zeros(3, 4), HALF), (gate.bias > 0).expand(3, 6))
     target = channel_target(random(3, 6).abs(), 0.9).float()
     loss = F.binary_cross_entropy_with_logits(gate.bias.expand(3, 6), target)
     torch.testing.assert_close(gate.loss(torch.zeros(3, 4), random(3, 6).abs(), 0.9), loss)
 
 
 def test_a_new_gate_is_open() -> None:
-    assert ChannelGate(5, 4).open(torch.cat([random_counts(20, 5), torch.zeros(1, 5)])).all()
+    assert ChannelGate(5, 4).open(torch.cat([random_counts(20, 5), torch.zeros(1, 5)]), 0.9).all()
 
 
 # Learning
@@ -142,7 +169,7 @@ def test_a_new_gate_is_open() -> None:
 def test_the_loss_is_the_cross_entropy_of_the_quantized_logits() -> None:
     gate, counts, activity = random_gate(5, 3), random_counts(8, 5), random(8, 3, seed=7).abs()
     exact = (5 * gate.weight + gate.bias[:, None]).detach()
-    values = gate.integers() * exact.abs().amax(dim=1, keepdim=True) / 127
+    values = gate.integers(HALF) * exact.abs().amax(dim=1, keepdim=True) / 127
     target = channel_target(activity, 0.7).tolist()
     terms = []
     for sample, wanted in zip(counts, target, strict=True):
@@ -163,14 +190,14 @@ def test_the_gate_learns_which_channels_matter() -> None:
     target = channel_target(activity, 0.9)
     optimizer = torch.optim.Adam(gate.parameters(), lr=0.05)
     first = gate.loss(counts, activity, 0.9).item()
-    agreed = (gate.open(counts) == target).float().mean().item()
+    agreed = (gate.open(counts, 0.9) == target).float().mean().item()
     for _ in range(60):
         optimizer.zero_grad()
         gate.loss(counts, activity, 0.9).backward()
         optimizer.step()
     assert agreed == pytest.approx(0.5, abs=0.1)
     assert gate.loss(counts, activity, 0.9).item() < 0.5 * first
-    assert (gate.open(counts) == target).float().mean().item() > 0.95
+    assert (gate.open(counts, 0.9) == target).float().mean().item() > 0.95
 
 
 # In a layer

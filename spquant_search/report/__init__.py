@@ -47,7 +47,7 @@ class RunSummary:
     def reference_point(self) -> pareto.ReferencePoint | None:
         """Where the hypervolume is measured from; None as long as there is no baseline."""
         baseline = self.baseline
-        return None if baseline is None else pareto.reference_point(baseline, classes=self.classes)
+        return None if baseline is None else pareto.reference_point(baseline, chance=1.0 / self.classes)
 
     @property
     def hypervolume(self) -> float | None:

@@ -50,7 +50,7 @@ def trial_attributes(result: TrialResult, baseline: TrialResult | None) -> dict[
     }
     return {
         **{name: float(f"{value:.5g}") for name, value in numbers.items() if math.isfinite(value)},
-        "epochs": len(result.epochs),
+        "epochs": result.trained_epochs,
         "seed": result.seed,
         **{name: text for name, text in words.items() if text},
     }
@@ -75,8 +75,8 @@ float baseline.
 
 ## The deployable set
 
-Pick from this table: the front of the trials that were trained to their last epoch. The dashboard's own list of best
-trials may differ from it.
+Pick from this table: the front of the trials that were read out or trained to their last epoch. The dashboard's own
+list of best trials may differ from it.
 
 {front_table(summary).markdown()}
 {hypervolume_text(summary.hypervolume, summary.reference_point)}

@@ -83,7 +83,7 @@ def write_front_csv(summary: RunSummary, path: Path) -> None:
 
 def _result_row(result: TrialResult) -> dict[str, Any]:
     row = {name: getattr(result, name) for name in RESULT_COLUMNS}
-    row |= {"outcome": result.outcome.name, "reason": one_line(result.reason), "epochs": len(result.epochs)}
+    row |= {"outcome": result.outcome.name, "reason": one_line(result.reason), "epochs": result.trained_epochs}
     return row | result.config.flat()
 
 
@@ -127,8 +127,8 @@ def trial_counts(summary: RunSummary) -> dict[str, int]:
     ends = Counter(trial.outcome for trial in trials)
     return {
         "total": len(trials),
-        "read_out": 0,
-        "trained_one_epoch": sum(bool(trial.epochs) for trial in trials),
+        "read_out": ends[Outcome.READ_OUT],
+        "trained_one_epoch": sum(trial.trained_epochs > 0 for trial in trials),
         "last_rung": ends[Outcome.COMPLETE],
         "stopped": ends[Outcome.STOPPED],
         "failed": ends[Outcome.FAILED] + ends[Outcome.DIVERGED],
@@ -169,7 +169,7 @@ def _opening(summary: RunSummary) -> str:
 Searched: weight bits, membrane levels and sparsity of every layer of {summary.network}, as `{summary.source}` allows.
 Data: {one_line(summary.data)}.
 
-Accuracy is that of the last epoch on {summary.validation_samples:,} validation samples;
+Accuracy is that of the last epoch, or of what was read out, on {summary.validation_samples:,} validation samples;
 {_test_sentence(summary)}
 
 ![accuracy against memory of every completed trial](front.png)
@@ -195,7 +195,7 @@ One standard error of the highest accuracy, from the number of validation sample
 The front was chosen on this split, so that its accuracies lean to the high side.
 
 {_sentence(hypervolume_text(summary.hypervolume, summary.reference_point))}. Its axes: accuracy above chance, memory
-and operations as parts of the baseline's.
+and operations as parts of the reference point's.
 """
 
 
@@ -206,7 +206,7 @@ def _sentence(text: str) -> str:
 def _trials_section(summary: RunSummary) -> str:
     ends = Counter(trial.outcome for trial in summary.trials)
     rows = "\n".join(f"| {outcome.value} | {ends[outcome]} |" for outcome in Outcome if ends[outcome])
-    epochs = sum(len(trial.epochs) for trial in summary.trials)
+    epochs = sum(trial.trained_epochs for trial in summary.trials)
     return f"""## Trials
 
 | how it ended | trials |

@@ -21,6 +21,7 @@ from spquant_search import pareto
 from spquant_search.cost import FLOPS_PER_MAC
 from spquant_search.events import SearchPlan, Watcher
 from spquant_search.report.tables import (
+    MISSING,
     bits_form,
     duration,
     flops,
@@ -132,11 +133,7 @@ class Progress:
         baseline = self.baseline
         if self.plan is None or baseline is None:
             return
-        self.reference = pareto.ReferencePoint(
-            accuracy=self.plan.chance,
-            memory_bytes=float(baseline.memory_bytes),
-            effective_macs=baseline.effective_macs,
-        )
+        self.reference = pareto.reference_point(baseline, chance=self.plan.chance)
         self.hypervolume = pareto.hypervolume(pareto.objectives(self.front), self.reference)
 
 
@@ -309,19 +306,19 @@ def _trials_table(progress: Progress, columns: Columns, rows: int) -> Table:
     members = {member.number for member in progress.front}
     for result in list(reversed(progress.finished))[: max(0, rows - len(progress.running))]:
         words = _outcome_words(result, long=columns.last >= 40, on_front=result.number in members)
-        style = "" if result.outcome is Outcome.COMPLETE else "dim"
+        style = "" if result.outcome.has_weights else "dim"
         table.add_row(*columns.row(result.number, result.origin, result.config, *_figures(result), words), style=style)
     return table
 
 
 def _figures(result: TrialResult) -> tuple[str, str, str, str]:
-    epochs = str(len(result.epochs))
+    epochs = "read" if result.outcome is Outcome.READ_OUT else str(result.trained_epochs)
     return epochs, percent(result.accuracy), kib(result.memory_bytes), mega(result.effective_flops)
 
 
 def _outcome_words(result: TrialResult, *, long: bool, on_front: bool) -> str:
-    if result.outcome is Outcome.COMPLETE:
-        return "on the front" if on_front else "complete"
+    if result.outcome.has_weights:
+        return "on the front" if on_front else result.outcome.name.lower().replace("_", " ")
     word = result.outcome.name.lower()
     return f"{word}: {one_line(result.reason)}" if long and result.reason else word
 
@@ -357,10 +354,7 @@ class PlainLog:
         self.progress.take_plan(plan)
         resumed = f", {self.progress.trials_done} of them done before" if self.progress.trials_done else ""
         self._line(f"run {plan.run}: {plan.source}, {plan.network} on {plan.data}")
-        self._line(
-            f"{plan.trials} trials of {plan.epochs} epochs after a float baseline of {plan.baseline_epochs}, "
-            f"{plan.workers} at a time{resumed}"
-        )
+        self._line(f"{plan.work}, {plan.workers} at a time{resumed}")
 
     def stage(self, text: str, done: int = 0, total: int = 0) -> None:
         previous, since = self._stage
@@ -381,20 +375,18 @@ class PlainLog:
         trial = self.progress.running.get(number)
         of = f"/{trial.epochs}" if trial else ""
         operations = flops(metrics.effective_macs * FLOPS_PER_MAC)
-        accuracy = percent(metrics.accuracy)
-        self._line(
-            f"trial {number}  epoch {metrics.epoch}{of}  loss {metrics.loss:.3f}  accuracy {accuracy} %  {operations}"
-        )
+        accuracy, loss = percent(metrics.accuracy), MISSING if metrics.loss is None else f"{metrics.loss:.3f}"
+        self._line(f"trial {number}  epoch {metrics.epoch}{of}  loss {loss}  accuracy {accuracy} %  {operations}")
 
     def finished(self, result: TrialResult) -> None:
         self.progress.take_result(result)
-        cells = [f"trial {result.number}", result.outcome.name.lower()]
+        cells = [f"trial {result.number}", result.outcome.name.lower().replace("_", " ")]
         if result.epochs:
             cells.append(f"accuracy {percent(result.accuracy)} %")
         cells.append(f"{kib(result.memory_bytes)} KiB")
         if result.epochs:
             cells.append(flops(result.effective_flops))
-        if result.outcome is not Outcome.COMPLETE and result.reason:
+        if not result.outcome.has_weights and result.reason:
             cells.append(result.reason)
         if self.progress.plan:
             cells.append(_times(self.progress))

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from spquant_search.cost import FLOPS_PER_MAC, PAPER, CostReport, PaperCell, PaperComparison, membrane_bits
 from spquant_search.energy import Energy, measured_energy, total_energy, upper_bounds
-from spquant_search.pareto import ReferencePoint
+from spquant_search.pareto import REFERENCE_SLACK, ReferencePoint
 from spquant_search.report import RunSummary
 from spquant_search.results import TrialResult
 from spquant_search.space import FLOAT_BITS, FLOAT_MEMBRANE, LayerPrecision, NetworkConfig
@@ -467,7 +467,8 @@ def layer_table(result: TrialResult) -> TextTable:
 def reference_text(point: ReferencePoint) -> str:
     """The reference point in words: a hypervolume says nothing without it."""
     operations = flops(point.effective_macs * FLOPS_PER_MAC)
-    return f"accuracy {percent(point.accuracy)} %, {kib(point.memory_bytes)} KiB, {operations}: chance, float baseline"
+    corner = f"accuracy {percent(point.accuracy)} %, {kib(point.memory_bytes)} KiB, {operations}"
+    return f"{corner}: chance, {REFERENCE_SLACK:g} times the float baseline"
 
 
 def hypervolume_text(hypervolume: float | None, point: ReferencePoint | None) -> str:

@@ -368,11 +368,11 @@ class SpikingConv2d(_Convolution):
             self.gate_loss = None
             return None
         counts = spikes.counts()
-        if self.training:
+        if self.training and torch.is_grad_enabled():
             activity = channel_activity(current)
             with torch.autocast(current.device.type, enabled=False):
                 self.gate_loss = self.gate.loss(counts, activity, self.precision.channel_mass)
-        return self.gate.open(counts)
+        return self.gate.open(counts, self.precision.channel_mass)
 
     def _fire(self, current: Tensor, time_steps: int) -> tuple[Tensor, Tensor]:
         """Neurons see [time, everything else], in memory order, so that one compiled graph fits all layers."""

@@ -12,6 +12,8 @@ uses; there on the largest magnitude).
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -59,24 +61,28 @@ class ChannelGate(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(out_channels, in_channels))
         self.bias = nn.Parameter(torch.ones(out_channels))  # every channel starts open
+        self.mass_slope = nn.Parameter(torch.zeros(out_channels))
 
-    def integers(self) -> Float[Tensor, "out in"]:
+    def bias_at(self, mass: float) -> Float[Tensor, " out"]:
+        return self.bias + self.mass_slope * math.log(mass / (1.0 - mass))
+
+    def integers(self, mass: float) -> Float[Tensor, "out in"]:
         """The predictor's 8-bit integers; each row times its own positive scale is C w + b."""
-        return self._quantized()[0]
+        return self._quantized(mass)[0]
 
-    def _quantized(self) -> tuple[Tensor, Tensor]:
-        values = self.weight.shape[1] * self.weight + self.bias[:, None]
+    def _quantized(self, mass: float) -> tuple[Tensor, Tensor]:
+        values = self.weight.shape[1] * self.weight + self.bias_at(mass)[:, None]
         limit = highest_integer(PREDICTOR_BITS)
         with torch.no_grad():
             scale = values.abs().amax(dim=1, keepdim=True).clamp(min=1e-8) / limit
             integers = (values / scale).round()
         return integers, values + (integers * scale - values).detach()
 
-    def open(self, counts: Float[Tensor, "sample in"]) -> Bool[Tensor, "sample out"]:
+    def open(self, counts: Float[Tensor, "sample in"], mass: float) -> Bool[Tensor, "sample out"]:
         """The decision, as the device takes it: exact integer sums (in double precision, exact to 2^53)."""
         with torch.no_grad():
-            sums = counts.double() @ self.integers().double().T
-            return torch.where(counts.sum(dim=1, keepdim=True) > 0, sums > 0, self.bias > 0)
+            sums = counts.double() @ self.integers(mass).double().T
+            return torch.where(counts.sum(dim=1, keepdim=True) > 0, sums > 0, self.bias_at(mass) > 0)
 
     def loss(
         self, counts: Float[Tensor, "sample in"], activity: Float[Tensor, "sample out"], mass: float
@@ -84,5 +90,5 @@ class ChannelGate(nn.Module):
         """Binary cross-entropy between the predictor's logits and :func:`channel_target` of ``activity``."""
         total = counts.sum(dim=1, keepdim=True)
         shares = counts / total.clamp(min=1.0)
-        logits = torch.where(total > 0, shares @ self._quantized()[1].T, self.bias)
+        logits = torch.where(total > 0, shares @ self._quantized(mass)[1].T, self.bias_at(mass))
         return F.binary_cross_entropy_with_logits(logits, channel_target(activity, mass).to(logits.dtype))

@@ -1,0 +1,142 @@
+"""One network for every precision: trained with another configuration at every step, then read out at any of them.
+
+A step of training draws a configuration, sets it (bits, levels, thresholds and masks are data, nothing is rebuilt), and
+teaches the network its labels and what the float network says of the same samples. Reading a configuration out sets it,
+takes the statistics of batch norm anew from a few hundred training samples, as those of another precision do not fit,
+and evaluates in the one defined form. That costs a few forward passes, and the network that was measured can be
+deployed: the shared weights with statistics of its own.
+
+After "Once for all" (Cai et al., ICLR 2020) and "Any-precision deep neural networks" (Yu et al., AAAI 2021), with
+membrane levels and sparsity thresholds beside the bits.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from spquant_search.batches import Recordings, Samples
+from spquant_search.snn.networks import configure
+from spquant_search.space import OFF, PARAMETERS, NetworkConfig, NeuronSpace, SearchSpace
+from spquant_search.timing import PROCESS
+from spquant_search.train import EVALUATION_BATCH, Evaluation, Schedule, epoch_losses, evaluate
+
+# Of the steps, this share has one value a parameter for all layers: independent draws hardly ever come near the corners
+# of the space, where the smallest and the largest network and all uniform ones lie.
+UNIFORM_SHARE = 0.25
+# And this share has neither gates nor masks, as the most accurate configurations do.
+DENSE_SHARE = 0.4
+STATISTICS_BATCH = 64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SharedEpoch:
+    """One epoch of the shared network: configurations change from step to step, so that only its loss says anything."""
+
+    epoch: int  # from 1
+    loss: float
+    seconds: float
+
+
+def random_configuration(space: SearchSpace, generator: random.Random) -> NetworkConfig:
+    """A configuration for one step of training; every one of the space can come."""
+    uniform, dense = generator.random() < UNIFORM_SHARE, generator.random() < DENSE_SHARE
+    common = {parameter: generator.random() for parameter in PARAMETERS}
+    values = {}
+    for address, options in space.choices().items():
+        parameter = address.rpartition(".")[2]
+        place = common[parameter] if uniform else generator.random()
+        values[address] = options[int(place * len(options))]
+        if dense and parameter in OFF and OFF[parameter] in options:
+            values[address] = OFF[parameter]
+    return space.config(values)
+
+
+class _Lesson:
+    """Before every step another configuration, and the float network's logits of its samples."""
+
+    def __init__(self, network: nn.Module, space: SearchSpace, training: Samples, *, seed: int) -> None:
+        self._network, self._space = network, space
+        self._generator = random.Random(seed)
+        self._float = copy.deepcopy(network).eval()
+        configure(self._float, space.baseline(), space.file.neuron)
+        # Samples that are not varied get the same answer in every epoch.
+        varied = space.file.train.augment.is_on
+        self._answers = (
+            None if varied else torch.cat([self._ask(batch) for batch in training.batches(EVALUATION_BATCH)])
+        )
+
+    def __call__(self, batch: Recordings, chosen: Int[Tensor, " batch"]) -> Float[Tensor, "batch classes"]:
+        configure(self._network, random_configuration(self._space, self._generator), self._space.file.neuron)
+        return self._ask(batch) if self._answers is None else self._answers[chosen.to(batch.device)]
+
+    @torch.no_grad()
+    def _ask(self, batch: Recordings) -> Float[Tensor, "batch classes"]:
+        """The float network's logits, means over time."""
+        logits: Tensor = self._float(batch.spikes(torch.float32).repeated())
+        return logits.mean(dim=0)
+
+
+def train_shared(
+    network: nn.Module, space: SearchSpace, *, training: Samples, schedule: Schedule, seed: int
+) -> Iterator[SharedEpoch]:
+    """Train ``network``, which holds the float baseline's weights, in place, one epoch for each value asked for.
+
+    Raises:
+        Diverged: after an epoch its loss or a weight is not finite.
+    """
+    started = time.perf_counter()
+    lesson = _Lesson(network, space, training, seed=seed)
+    losses = epoch_losses(
+        network, training=training, recipe=space.file.train, schedule=schedule, seed=seed, lesson=lesson
+    )
+    for epoch, loss in enumerate(losses, start=1):
+        yield SharedEpoch(epoch=epoch, loss=loss, seconds=time.perf_counter() - started)
+        started = time.perf_counter()
+
+
+def norms(network: nn.Module) -> dict[str, nn.BatchNorm2d]:
+    """The layers whose statistics a configuration has of its own, by name."""
+    return {name: module for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)}
+
+
+@torch.no_grad()
+def take_statistics(network: nn.Module, training: Samples, *, samples: int) -> None:
+    """Set the running statistics of batch norm to their means over the batches of the first ``samples``."""
+    found = norms(network).values()
+    momenta = [norm.momentum for norm in found]
+    for norm in found:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over all batches, each weighing the same
+    network.train()
+    count = min(samples, len(training))
+    # Whole batches alone, as a small last one would weigh as much as the others.
+    count -= count % STATISTICS_BATCH if count > STATISTICS_BATCH else 0
+    for batch in training.batches(STATISTICS_BATCH, order=torch.arange(count)):
+        network(batch.spikes(torch.float32))
+    for norm, momentum in zip(found, momenta, strict=True):
+        norm.momentum = momentum
+
+
+def read_out(
+    network: nn.Module,
+    config: NetworkConfig,
+    neuron: NeuronSpace,
+    *,
+    training: Samples,
+    validation: Samples,
+    statistics_samples: int,
+) -> Evaluation:
+    """What ``network`` does on ``validation`` at a configuration, without any training of its own."""
+    configure(network, config, neuron)
+    with PROCESS.on("statistics"):
+        take_statistics(network, training, samples=statistics_samples)
+    with PROCESS.on("evaluation"):
+        return evaluate(network, validation)

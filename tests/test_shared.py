@@ -1,0 +1,204 @@
+"""The shared network: what is drawn for its steps, what it is taught, and what a read-out leaves behind."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from spquant_search import shared
+from spquant_search.batches import Recordings
+from spquant_search.prepare import Prepared, prepare
+from spquant_search.shared import norms, random_configuration, read_out, take_statistics, train_shared
+from spquant_search.snn.layers import searchable_layers
+from spquant_search.snn.networks import build, configure
+from spquant_search.space import OFF, NetworkConfig
+from spquant_search.train import Schedule, imitation_loss
+
+pytestmark = pytest.mark.usefixtures("plain_neurons")
+
+TINY = Path(__file__).parents[1] / "spaces" / "tiny.yaml"
+
+
+@pytest.fixture(scope="module")
+def prepared() -> Prepared:
+    return prepare(TINY)
+
+
+@pytest.fixture
+def network(prepared: Prepared) -> nn.Module:
+    torch.manual_seed(0)
+    return build(prepared.space.file.model, prepared.input, source="tiny").to(memory_format=torch.channels_last)
+
+
+def recordings(samples: int, seed: int) -> Recordings:
+    """Events in the upper half of the frame for class 0, in the lower half for class 1."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(samples) % 2
+    frames = torch.rand(samples, 3, 2, 34, 34, generator=generator) < 0.3
+    rows = torch.arange(34)[:, None] < 17
+    frames &= torch.where(labels.bool()[:, None, None, None, None], ~rows, rows)
+    return Recordings(frames=frames.byte(), labels=labels, time_steps=3, largest=15)
+
+
+# ---------------------------------------------------------------- what is drawn
+
+
+def test_every_choice_of_every_layer_comes(prepared: Prepared) -> None:
+    generator = random.Random(0)
+    seen: set[tuple[str, object]] = set()
+    for _ in range(400):
+        seen |= set(random_configuration(prepared.space, generator).flat().items())
+    wanted = {(address, option) for address, options in prepared.space.choices().items() for option in options}
+    assert seen == wanted
+
+
+def test_some_are_uniform_and_some_dense(prepared: Prepared) -> None:
+    generator = random.Random(0)
+    drawn = [random_configuration(prepared.space, generator) for _ in range(600)]
+
+    def is_uniform(config: NetworkConfig) -> bool:
+        return len({layer.weight_bits for _, layer in config.layers}) == 1
+
+    def is_dense(config: NetworkConfig) -> bool:
+        return all(getattr(layer, name) == value for _, layer in config.layers for name, value in OFF.items())
+
+    # By chance alone 9 layers of 2 choices agree once in 256 draws, and 7 gates of 3 and 8 masks of 2 are hardly ever
+    # all off.
+    assert sum(map(is_uniform, drawn)) / 600 == pytest.approx(shared.UNIFORM_SHARE, abs=0.06)
+    assert sum(map(is_dense, drawn)) / 600 == pytest.approx(shared.DENSE_SHARE, abs=0.06)
+    assert Counter(config["conv1"].weight_bits for config in drawn)[2] / 600 == pytest.approx(0.5, abs=0.07)
+
+
+# ---------------------------------------------------------------- what is taught
+
+
+def test_imitation_is_the_divergence_by_hand() -> None:
+    # p = (0.75, 0.25), q = (0.5, 0.5): 0.75 log 1.5 + 0.25 log 0.5 = 0.1308
+    imitated, logits = torch.tensor([[0.75, 0.25]]).log(), torch.zeros(1, 2)
+    assert imitation_loss(logits, imitated).item() == pytest.approx(0.13081, abs=1e-5)
+    assert imitation_loss(imitated + 3.0, imitated).item() == pytest.approx(0.0, abs=1e-7)
+
+
+@pytest.mark.parametrize("varied", [False, True])
+def test_the_float_network_is_asked_about_the_very_samples_of_the_batch(
+    prepared: Prepared, network: nn.Module, varied: bool
+) -> None:
+    overrides = ("train.augment.roll=2",) if varied else ()
+    space = prepare(TINY, overrides).space
+    training = recordings(24, seed=1)
+    configure(network, space.baseline(), space.file.neuron)
+    lesson = shared._Lesson(network, space, training, seed=0)
+    with torch.no_grad():  # the network learns; its teacher does not
+        for parameter in network.parameters():
+            parameter.mul_(0.5)
+    chosen = torch.tensor([3, 17, 8])
+    batch = training.batch(chosen)
+    answers = lesson(batch, chosen)
+    configure(lesson._float, space.baseline(), space.file.neuron)
+    with torch.no_grad():
+        expected = lesson._float.eval()(batch.spikes(torch.float32)).mean(dim=0)
+    torch.testing.assert_close(answers, expected)
+    drawn = {name: layer.precision for name, layer in searchable_layers(network).items()}
+    assert drawn == dict(random_configuration(space, random.Random(0)).layers)
+
+
+def test_it_learns_to_serve_configurations_that_differ(prepared: Prepared, network: nn.Module) -> None:
+    space = prepare(TINY, ("train.batch_size=8",)).space
+    training, validation = recordings(64, seed=1), recordings(32, seed=2)
+    schedule = Schedule(epochs=4, learning_rate=4e-3)
+    losses = [epoch.loss for epoch in train_shared(network, space, training=training, schedule=schedule, seed=3)]
+    assert losses[-1] < losses[0]
+    for config in (space.references[0], space.references[1]):
+        found = read_out(
+            network, config, space.file.neuron, training=training, validation=validation, statistics_samples=64
+        )
+        assert found.accuracy > 0.9
+
+
+def test_equal_seeds_give_equal_networks(prepared: Prepared) -> None:
+    space, training = prepare(TINY, ("train.batch_size=8",)).space, recordings(16, seed=1)
+
+    def trained(seed: int) -> Tensor:
+        torch.manual_seed(0)
+        made = build(space.file.model, prepared.input, source="tiny")
+        for _ in train_shared(
+            made, space, training=training, schedule=Schedule(epochs=1, learning_rate=1e-2), seed=seed
+        ):
+            pass
+        return torch.cat([parameter.detach().flatten() for parameter in made.parameters()])
+
+    first = trained(0)
+    assert torch.equal(first, trained(0))
+    assert not torch.equal(first, trained(1))
+
+
+# ---------------------------------------------------------------- reading out
+
+
+def test_statistics_are_the_means_over_whole_batches(
+    prepared: Prepared, network: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared, "STATISTICS_BATCH", 8)
+    space, training = prepared.space, recordings(40, seed=1)
+    configure(network, space.references[0], space.file.neuron)
+    layer = searchable_layers(network)["conv1"]
+    seen: list[Tensor] = []
+    norm = norms(network)["conv1.norm"]
+    hook = norm.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].detach()))
+    take_statistics(network, training, samples=27)  # three whole batches of 8
+    hook.remove()
+    assert [len(current) for current in seen] == [3 * 8] * 3  # three time steps of each sample
+    means = torch.stack([current.mean(dim=(0, 2, 3)) for current in seen]).mean(dim=0)
+    variances = torch.stack([current.var(dim=(0, 2, 3), unbiased=True) for current in seen]).mean(dim=0)
+    torch.testing.assert_close(norm.running_mean, means)
+    torch.testing.assert_close(norm.running_var, variances)
+    assert norm.momentum == 0.1
+    first = F.conv2d(
+        training.batch(slice(0, 8)).spikes(torch.float32).values,
+        shared_weight(layer),
+        stride=layer.stride,  # type: ignore[arg-type]
+        padding=1,
+    )
+    torch.testing.assert_close(seen[0], first)
+
+
+def shared_weight(layer: nn.Module) -> Tensor:
+    from spquant_search.snn.quantize import fake_quantize
+
+    weight: Tensor = layer.weight  # type: ignore[assignment]
+    return fake_quantize(weight, layer.precision.weight_bits).detach()  # type: ignore[union-attr, arg-type]
+
+
+def test_a_read_out_depends_on_no_other(prepared: Prepared, network: nn.Module) -> None:
+    space = prepared.space
+    splits = {"training": recordings(64, seed=1), "validation": recordings(32, seed=2)}
+
+    def read(config: NetworkConfig) -> tuple[float, float, Tensor]:
+        found = read_out(network, config, space.file.neuron, **splits, statistics_samples=64)
+        return found.accuracy, found.effective_macs, norms(network)["conv8.norm"].running_mean.clone()
+
+    first = read(space.references[0])
+    read(space.references[1])
+    again = read(space.references[0])
+    assert first[:2] == again[:2]
+    assert torch.equal(first[2], again[2])
+
+
+def test_reading_out_leaves_the_weights(prepared: Prepared, network: nn.Module) -> None:
+    space = prepared.space
+    before = {name: value.clone() for name, value in network.named_parameters()}
+    read_out(
+        network,
+        space.references[1],
+        space.file.neuron,
+        training=recordings(16, seed=1),
+        validation=recordings(8, seed=2),
+        statistics_samples=16,
+    )
+    assert all(torch.equal(value, before[name]) for name, value in network.named_parameters())
