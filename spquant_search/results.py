@@ -76,6 +76,11 @@ class TrialResult:
     parent: int | None = None  # the trial that read this configuration out, of one that fine-tunes it
 
     @property
+    def is_candidate(self) -> bool:
+        """Whether it tries a configuration: no baseline, and no second trial of what was read out before."""
+        return self.origin != "baseline" and self.parent is None
+
+    @property
     def trained_epochs(self) -> int:
         """Epochs of training of its own; what was read out before them does not count."""
         return self.epochs[-1].epoch if self.epochs else 0

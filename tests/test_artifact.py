@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from examples import config, trial
+from safetensors.numpy import load_file, save
 
 from spquant_search.deploy import artifact as module
 from spquant_search.deploy.artifact import read_artifact, write_artifact
 from spquant_search.errors import UserError
+from spquant_search.results import Outcome
 from spquant_search.runfolder import RunFolder, write_bytes
 from spquant_search.space import SpaceFile, parse_space
 
@@ -89,12 +93,12 @@ def test_missing_weights(folder, tmp_path):
     assert not (tmp_path / "picked").exists()
 
 
-@pytest.mark.parametrize("step", ["copyfile", "write_text", "rename"])
+@pytest.mark.parametrize("step", ["write_bytes", "write_text", "rename"])
 def test_a_write_that_fails_leaves_nothing(folder, tmp_path, monkeypatch, step):
     def full(*_arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    owner = {"copyfile": module.shutil, "write_text": module, "rename": os}[step]
+    owner = {"write_bytes": module, "write_text": module, "rename": os}[step]
     monkeypatch.setattr(owner, step, full)
     with pytest.raises(UserError) as caught:
         write(folder, tmp_path / "picked")
@@ -136,3 +140,23 @@ def test_weights_of_another_trial(folder, tmp_path):
     (tmp_path / "picked" / "weights.safetensors").write_bytes(b"other weights")
     with pytest.raises(UserError, match=r"weights\.safetensors: does not match the checksum in config\.yaml"):
         read_artifact(tmp_path / "picked")
+
+
+def test_a_read_out_is_written_with_the_weights_that_it_shares(folder, tmp_path):
+    shared = {"conv1.weight": np.full((2, 2), 3.0, np.float32), "conv1.norm.running_mean": np.zeros(2, np.float32)}
+    own = {"conv1.norm.running_mean": np.array([0.5, -1.0], np.float32)}
+    write_bytes(folder.shared_file, save(shared))
+    write_bytes(folder.weights_file(7), save(own))
+    member = replace(MEMBER, outcome=Outcome.READ_OUT)
+    written = write_artifact(folder, a_space(), member, tmp_path / "picked", test_accuracy=None)
+    assert read_artifact(tmp_path / "picked") == written
+    found = load_file(tmp_path / "picked" / "weights.safetensors")
+    assert {name: value.tolist() for name, value in found.items()} == {
+        "conv1.weight": [[3.0, 3.0], [3.0, 3.0]],
+        "conv1.norm.running_mean": [0.5, -1.0],
+    }
+    folder.shared_file.unlink()
+    with pytest.raises(
+        UserError, match=r"shared\.safetensors: the weights of trial 7 are missing; run the search again"
+    ):
+        write_artifact(folder, a_space(), member, tmp_path / "again", test_accuracy=None)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
+from safetensors.numpy import load_file, save
 
 from spquant_search.errors import UserError
 from spquant_search.results import TrialResult
-from spquant_search.runfolder import RunFolder, write_text
+from spquant_search.runfolder import RunFolder, write_bytes, write_text
 from spquant_search.space import LayerPrecision, ModelSpace, NetworkConfig, NeuronSpace, SpaceFile
 
 CONFIG_FILE, WEIGHTS_FILE = "config.yaml", "weights.safetensors"
@@ -51,11 +52,13 @@ def write_artifact(
     Raises:
         UserError: ``out`` holds something already or cannot be written, or the run lacks the member's weights.
     """
-    weights = folder.weights_file(member.number)
-    if not weights.is_file():
-        raise UserError(f"{weights}: the weights of trial {member.number} are missing; run the search again")
+    files = folder.weights_of(member)
+    for file in files:
+        if not file.is_file():
+            raise UserError(f"{file}: the weights of trial {member.number} are missing; run the search again")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: exists already; give --out a new folder")
+    weights = _whole(files)
     artifact = Artifact(
         run=folder.name,
         trial=member.number,
@@ -77,12 +80,19 @@ def write_artifact(
     return artifact
 
 
-def _write(artifact: Artifact, weights: Path, out: Path) -> None:
+def _whole(files: Sequence[Path]) -> bytes:
+    """The content of one file for the weights that lie in several."""
+    if len(files) == 1:
+        return files[0].read_bytes()
+    return save({name: tensor for file in files for name, tensor in load_file(file).items()})
+
+
+def _write(artifact: Artifact, weights: bytes, out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
         whole = Path(temporary) / "whole"
         whole.mkdir()
-        shutil.copyfile(weights, whole / WEIGHTS_FILE)
+        write_bytes(whole / WEIGHTS_FILE, weights)
         write_text(whole / CONFIG_FILE, yaml.safe_dump(_plain(artifact), sort_keys=False))
         if out.exists():
             out.rmdir()
@@ -108,10 +118,10 @@ def read_artifact(path: Path) -> Artifact:
     except (ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
         first = str(error).splitlines()[0]
         raise UserError(f"{config}: is not what pick writes ({first}); write the folder again") from None
-    if _sha256(weights) != artifact.weights_sha256:
+    if _sha256(weights.read_bytes()) != artifact.weights_sha256:
         raise UserError(f"{weights}: does not match the checksum in {CONFIG_FILE}; write the folder again")
     return artifact
 
 
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

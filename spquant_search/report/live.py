@@ -117,13 +117,13 @@ class Progress:
 
     @property
     def trials_done(self) -> int:
-        return sum(result.origin != "baseline" for result in self.finished)
+        return sum(result.is_candidate for result in self.finished)
 
     def seconds_left(self) -> float | None:
         """An upper estimate: the epochs still to train if none is spared, by the epochs a second measured so far."""
         if self.plan is None or self._training_since is None or not self._epochs_done:
             return None
-        begun = sum(trial.task.origin != "baseline" for trial in self.running.values())
+        begun = sum(trial.task.is_candidate for trial in self.running.values())
         untouched = max(0, self.plan.trials - self.trials_done - begun) * self.plan.epochs
         left = untouched + sum(trial.epochs_left for trial in self.running.values())
         return left * (self.clock() - self._training_since) / self._epochs_done
