@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,11 +14,20 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from spquant_search.batches import Recordings
+from spquant_search.augment import Moves, augmented, draw_moves, moved
+from spquant_search.batches import HostRecordings, Recordings
 from spquant_search.snn.layers import SpikingConv2d, searchable_layers
 from spquant_search.snn.networks import InputShape, build, configure
 from spquant_search.snn.neuron import fire, fire_step_by_step, neuron_parameters
-from spquant_search.space import LayerPrecision, ModelSpace, NetworkConfig, NeuronSpace, Training, membrane_grid
+from spquant_search.space import (
+    Augmentation,
+    LayerPrecision,
+    ModelSpace,
+    NetworkConfig,
+    NeuronSpace,
+    Training,
+    membrane_grid,
+)
 from spquant_search.train import Schedule, _optimizer, _train_step, evaluate, train
 
 SHAPE = InputShape(channels=2, height=16, width=16, classes=3)
@@ -96,6 +107,54 @@ def recordings(device: str) -> Recordings:
     frames = torch.randint(0, 4, (16, 3, 2, 16, 16), generator=generator, dtype=torch.uint8)
     labels = torch.randint(0, 3, (16,), generator=generator)
     return Recordings(frames=frames.to(device), labels=labels.to(device), time_steps=3, largest=15)
+
+
+@pytest.mark.gpu
+@gpu
+def test_a_gpu_is_sent_the_batches_that_it_would_hold() -> None:
+    held, host = recordings("cuda"), recordings("cpu")
+    sent = HostRecordings(frames=host.frames, labels=host.labels, time_steps=3, largest=15, device=torch.device("cuda"))
+    order = torch.randperm(16, generator=torch.Generator().manual_seed(2))
+    pairs = list(zip(sent.batches(3, order=order), held.batches(3, order=order), strict=True))
+    assert len(pairs) == 6
+    for batch, expected in pairs:
+        assert batch.frames.is_cuda
+        assert torch.equal(batch.frames, expected.frames)
+        assert torch.equal(batch.labels, expected.labels)
+
+
+@pytest.mark.gpu
+@gpu
+def test_augmentation_on_a_gpu_waits_for_nothing_and_repeats() -> None:
+    frames = recordings("cuda").frames
+    options = Augmentation(flip=True, roll=3, crop=2, event_drop=1.0)
+    found = []
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        found = [augmented(frames, options, seed=(0, 1, 2)) for _ in range(2)]
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.equal(found[0], found[1])
+    assert (found[0].sum(dim=(1, 2, 3, 4)) <= frames.sum(dim=(1, 2, 3, 4))).all()
+    moves = draw_moves(16, options, torch.Generator("cuda").manual_seed(0))
+    on_processor = moved(frames.cpu(), Moves(*(one.cpu() for one in moves)))
+    assert torch.equal(moved(frames, moves).cpu(), on_processor)
+
+
+@pytest.mark.gpu
+@gpu
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
+def test_fp16_trains_with_a_scaled_loss_and_clipped_gradients(optimizer: str) -> None:
+    torch.manual_seed(0)
+    network = sparse(build(MODEL, SHAPE, source="test")).cuda()
+    before = {name: value.clone() for name, value in network.named_parameters()}
+    recipe = replace(RECIPE, precision="fp16", optimizer=optimizer, max_grad_norm=1.0)
+    data = recordings("cuda")
+    schedule = Schedule(epochs=2, learning_rate=1e-3)
+    epochs = list(train(network, training=data, validation=data, recipe=recipe, schedule=schedule, seed=0))
+    assert all(math.isfinite(metrics.loss) for metrics, _ in epochs)
+    assert not all(torch.equal(value, before[name]) for name, value in network.named_parameters())
+    assert all(parameter.dtype == torch.float32 for parameter in network.parameters())
 
 
 @pytest.mark.gpu

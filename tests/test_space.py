@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import yaml
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from spquant_search.errors import SpaceError, UserError
 from spquant_search.space import (
+    Augmentation,
     LayerPrecision,
     NetworkConfig,
     SearchSpace,
     Site,
     SpaceFile,
+    Training,
     bind,
     frozen_space,
     membrane_grid,
@@ -631,3 +635,34 @@ def test_frozen_space_round_trip(bits, levels, mass, cuts, rate, enabled, lowest
 def test_every_space_of_the_project_is_valid():
     for path in sorted(TINY.parent.glob("*.yaml")):
         assert read_space(path).layers
+
+
+# ---------------------------------------------------------------- the spaces that come along
+
+
+def test_the_default_space_shows_every_key_of_training_with_its_default():
+    text = (TINY.parent / "vgg9.yaml").read_text(encoding="utf-8")
+    section = text.partition("\ntrain:\n")[2].partition("\n\n")[0]
+    commented = [line.replace("# ", "", 1) for line in section.splitlines() if line.startswith("  # ")]
+    defaults = yaml.safe_load("\n".join(commented))
+    assert {*yaml.safe_load(section), *defaults} == {entry.name for entry in fields(Training)}
+    assert TypeAdapter(Training).validate_python(defaults) == Training()
+    assert set(defaults["augment"]) == {entry.name for entry in fields(Augmentation)}
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe", "time_steps"),
+    [
+        ("vgg9-cifar10dvs", ("adam", 1e-3, 24, 200, 0.9, 0.0, Augmentation()), 10),
+        ("vgg9-ncaltech101", ("adam", 1e-3, 16, 200, 0.9, 0.0, Augmentation()), 10),
+        ("resnet19-cifar10", ("adam", 1e-2, 128, 300, 0.05, 0.0, Augmentation(flip=True, crop=4)), 2),
+        ("resnet34-imagenet100", ("sgd", 5e-2, 32, 100, 0.05, 4e-5, Augmentation(flip=True)), 2),
+        ("mobilenet-cifar10dvs", ("adam", 1e-3, 32, 200, 0.45, 0.0, Augmentation()), 16),
+    ],
+)
+def test_baselines_of_the_papers_systems_have_the_papers_recipes(name, recipe, time_steps):
+    file = read_space(TINY.parent / f"{name}.yaml")
+    train = file.train
+    found = (train.optimizer, train.baseline_learning_rate, train.batch_size, train.baseline_epochs, train.tet_lambda)
+    assert (*found, train.weight_decay, train.augment) == recipe
+    assert (train.momentum, train.schedule, train.tet_mean, file.time_steps) == (0.9, "cosine", 1.0, time_steps)
