@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -129,10 +130,12 @@ def mapped(frames: UInt8[np.ndarray, "sample time channel height width"]) -> UIn
     """The frames as a tensor: of a memory-mapped file not copied, so that all processes share one copy of its bytes.
 
     The file is mapped copy-on-write, as tensors may be written to: a write stays in this process and off the disk.
+    A part of a map, a file that has been deleted since, and an array that is no map are copied.
     """
-    if isinstance(frames, np.memmap) and isinstance(frames.base, mmap.mmap) and frames.filename is not None:
-        private = np.memmap(frames.filename, frames.dtype, mode="c", offset=frames.offset, shape=frames.shape)
-        return torch.from_numpy(private)
+    if isinstance(frames, np.memmap) and isinstance(frames.base, mmap.mmap):
+        file, offset = frames.filename, frames.offset
+        if file is not None and Path(file).exists():
+            return torch.from_numpy(np.memmap(file, frames.dtype, mode="c", offset=offset, shape=frames.shape))
     return torch.from_numpy(np.array(frames))
 
 

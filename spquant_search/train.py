@@ -198,7 +198,7 @@ def _raise_if_diverged(network: nn.Module, epoch: int, loss: float, scaler: Grad
     for name, values in network.state_dict().items():
         if not bool(values.isfinite().all()):
             raise Diverged(f"after epoch {epoch}, {name} is not finite")
-    # Steps whose gradients are not finite are left out and the scale halved: so weights stay finite.
+    # A step whose gradients are not finite is left out and the scale halved, so that the weights stay finite.
     if scaler is not None and scaler.get_scale() < SMALLEST_LOSS_SCALE:
         raise Diverged(f"in epoch {epoch}, gradients were not finite in fp16 at any scale of the loss")
 
@@ -284,7 +284,7 @@ def _descend(
     if max_grad_norm is not None:
         if scaler is not None:
             scaler.unscale_(optimizer)  # the norm is that of the loss itself
-        # Where it is not finite, so are the weights after this step, at which the epoch ends.
+        # A norm that is not finite makes weights that are not, which ends the trial after this epoch.
         nn.utils.clip_grad_norm_(network.parameters(), max_grad_norm)
     if scaler is None:
         optimizer.step()

@@ -123,6 +123,14 @@ def test_a_part_of_a_map_and_an_array_are_copied(tmp_path: Path) -> None:
     assert plain.any()
 
 
+def test_the_cache_may_be_deleted_while_it_is_read(tmp_path: Path) -> None:
+    frames = on_file(tmp_path)
+    before = mapped(frames)
+    (tmp_path / "frames.npy").unlink()
+    assert torch.equal(before, torch.from_numpy(split()[0]))
+    assert torch.equal(mapped(frames), before)
+
+
 def test_a_processor_takes_the_map_itself(tmp_path: Path) -> None:
     frames, labels = on_file(tmp_path), split()[1]
     placed = place(frames, labels, time_steps=2, largest=15, device=CPU)
