@@ -36,8 +36,7 @@ def bind_network(file: SpaceFile, *, source: str) -> Prepared:
         info = data.describe(file.data.name, file.data)
     except UserError as error:
         raise SpaceError(source, [f"data.{problem}" for problem in str(error).splitlines()]) from None
-    if misfits := _unfit_augmentation(file.train.augment, info):
-        raise SpaceError(source, misfits)
+    misfits = _unfit_augmentation(file.train.augment, info)
     shape = InputShape(
         channels=info.channels,
         height=info.height,
@@ -50,7 +49,12 @@ def bind_network(file: SpaceFile, *, source: str) -> Prepared:
         replace(layer, learns_threshold=learns and layer.has_membrane)
         for layer in layer_shapes(file.model, shape, source=source)
     )
-    space = bind(file, [layer.site for layer in shapes], source=source)
+    try:
+        space = bind(file, [layer.site for layer in shapes], source=source)
+    except SpaceError as error:
+        raise SpaceError(source, [*misfits, *error.problems]) from None
+    if misfits:
+        raise SpaceError(source, misfits)
     return Prepared(space=space, shapes=shapes, input=shape)
 
 

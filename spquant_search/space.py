@@ -497,7 +497,7 @@ def parse_space(text: str, *, source: str, overrides: Sequence[str] = ()) -> Spa
         parsed = TypeAdapter(SpaceFile).validate_python(document)
     except ValidationError as error:
         raise SpaceError(source, _sorted_by_line(_problems(error, document), lines)) from None
-    problems = _rules_between_fields(parsed)
+    problems = [*_rules_between_fields(parsed), *_rules_of_the_optimizer(parsed.train)]
     if problems:
         raise SpaceError(source, _sorted_by_line(problems, lines))
     return parsed
@@ -660,7 +660,6 @@ def _rules_between_fields(file: SpaceFile) -> list[tuple[str, str]]:
             problems.append((f"neuron.lowest_level.{levels}", f"{error}; got {lowest:g}"))
     if problems:
         return problems
-    problems += _rules_of_the_optimizer(file.train)
     every = file.layers.get("all", LayerChoices())
     for name, layer in file.layers.items():
         problems += _bits_without_quantizer(name, layer.weight_bits or (), file.model)

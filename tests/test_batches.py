@@ -12,6 +12,8 @@ import torch
 
 from spquant_search import batches
 from spquant_search.batches import AHEAD, HostRecordings, Recordings, mapped, place
+from spquant_search.data import DataSet, Split
+from spquant_search.trial import on_device
 
 CPU = torch.device("cpu")
 
@@ -155,3 +157,26 @@ def test_what_does_not_fit_stays_in_host_memory(monkeypatch: pytest.MonkeyPatch,
     assert placed.device == torch.device("cuda")
     assert file_at(placed.frames.data_ptr()) == str(tmp_path / "frames.npy")
     assert len(placed) == 23
+
+
+def test_a_split_of_a_data_set_is_placed_with_its_own_largest_and_by_its_sharers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    frames, labels = on_file(tmp_path), split()[1]
+    part = Split(frames=frames, labels=labels)
+    data = DataSet(
+        name="some",
+        description="some",
+        classes=("a", "b"),
+        time_steps=2,
+        train=part,
+        validation=part,
+        test=part,
+        largest=255,
+    )
+    placed = on_device(data, "validation", CPU)
+    assert (placed.largest, placed.time_steps, len(placed)) == (255, 2, 23)
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(batches, "_fits", lambda size, _device, sharers: bool(asked.append((size, sharers))))
+    assert isinstance(on_device(data, "train", torch.device("cuda"), sharers=3), HostRecordings)
+    assert asked == [(frames.nbytes, 3)]

@@ -316,6 +316,19 @@ def test_yaml_traps():
         assert parse(with_layers(f"skip_below: {words}")).layers["all"].skip_below == (None, 0.0)
 
 
+def test_rules_of_the_optimizer_are_told_with_those_of_the_grid():
+    text = BASE.replace("epochs: 2", "momentum: 0.5") + "neuron: {lowest_level: {3: 2}}\n"
+    assert [problem.partition(":")[0] for problem in problems_of(text)] == [
+        "train.momentum (line 10)",
+        "neuron.lowest_level.3 (line 11)",
+    ]
+
+
+def test_no_norm_is_no_clipping():
+    assert parse(BASE + "  max_grad_norm: none\n").train.max_grad_norm is None
+    assert parse(BASE + "  max_grad_norm: 5\n").train.max_grad_norm == 5.0
+
+
 def test_a_single_value_is_a_choice_of_one():
     layer = parse(with_layers("weight_bits: 8", "membrane_levels: 3", "channel_mass: 1", "skip_below: none"))
     assert layer.layers["all"].weight_bits == (8,)
