@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -98,6 +99,22 @@ def test_evaluation_is_the_slow_loop(
     assert torch.equal(out.values.flatten(2), expected)
     assert (out.time_steps, out.largest, out.divisor, out.open) == (TIME, 1, 1, None)
     assert out.values.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_learned_threshold_divides_the_current(plain_neurons: None) -> None:
+    layer, inputs = SpikingSelfAttention(8, 2).eval(), some_inputs(8, 2, 3)
+    precision = LayerPrecision(membrane_levels=16)
+    layer.set_precision(precision, NeuronSpace(learn_threshold=True))
+    assert layer.neuron.log_threshold is not None
+    with torch.no_grad():
+        layer.neuron.log_threshold.fill_(math.log(16 / 23))
+    sums = slow_sums(*(tokens_of(spikes) for spikes in inputs), heads=2)
+    current = torch.from_numpy(sums).float() * attention.GAIN * 23 / 16  # exact
+    expected = fire_step_by_step(current.unflatten(0, (TIME, BATCH)), layer.neuron.parameters_now)
+    found = layer(*inputs).values
+    assert torch.equal(found, expected.flatten(0, 1).view(found.shape))
+    layer.set_precision(precision, NEURON)
+    assert not torch.equal(layer(*inputs).values, found)
 
 
 def test_a_current_at_the_threshold_does_not_fire(plain_neurons: None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -107,6 +109,14 @@ def test_bytes_of_a_convolution(
     assert found.overhead_bytes == overhead
     assert found.memory_bytes == weights + membranes + overhead
     assert found.input_buffer_bytes == buffer
+
+
+@pytest.mark.parametrize(("bits", "levels"), [(4, 3), (32, 0)])
+def test_a_learned_threshold_is_a_byte(bits: int, levels: int) -> None:
+    precision = {"weight_bits": bits, "membrane_levels": levels}
+    learning = cost(replace(CONVOLUTION, learns_threshold=True), **precision)
+    assert learning.overhead_bytes == cost(CONVOLUTION, **precision).overhead_bytes + 1
+    assert learning.memory_bytes == cost(CONVOLUTION, **precision).memory_bytes + 1
 
 
 @pytest.mark.parametrize(("bits", "weights"), [(1, 57), (2, 113), (3, 169), (4, 225), (8, 450), (32, 1800)])

@@ -27,7 +27,7 @@ from spquant_search.snn.layers import (
 from spquant_search.snn.networks.vgg import Vgg9
 from spquant_search.snn.neuron import THRESHOLD, fire_step_by_step
 from spquant_search.snn.quantize import highest_integer, quantize_membrane, quantize_weight
-from spquant_search.space import LayerPrecision, NeuronSpace, membrane_grid
+from spquant_search.space import LayerPrecision, NeuronSpace, Quantizer, membrane_grid
 
 Pool = Literal["before", "after", "max"] | None
 Array = NDArray[np.float64]
@@ -334,6 +334,59 @@ def test_a_closed_channel_takes_the_residual_alone(plain_neurons: None) -> None:
     assert str(error.value) == (
         "a residual must have the shape of the current that it is added to, (6, 8, 7, 6); got (6, 1, 7, 6)"
     )
+
+
+@pytest.mark.parametrize(("quantizer", "bits"), [("lsq", 2), ("sawb", 4), ("mean", 3), ("ternary-mean", 2)])
+def test_a_layer_computes_with_what_its_quantizer_makes_of_its_weight(quantizer: Quantizer, bits: int) -> None:
+    layer, spikes = precise(a_layer(inputs=4, outputs=8), bits, 3), four_channels()
+    assert layer.norm is not None
+    layer.norm.momentum = 0.0  # its statistics stay
+    readout = ReadOut(4, spikes.values[0, 0].numel(), 3).eval()
+    readout.set_precision(LayerPrecision(weight_bits=bits, membrane_levels=None), NEURON)
+
+    def says() -> tuple[Tensor, ...]:
+        trained = layer.train()._training_current(spikes)
+        return trained, layer.eval()._evaluation_current(spikes), readout(spikes)
+
+    by_default = says()
+    for one in (layer, readout):
+        one.quantizer.configure({bits: quantizer})
+    found = says()
+    assert all(not torch.allclose(now, before) for now, before in zip(found, by_default, strict=True))
+    with torch.no_grad():
+        for weight, per_tensor in ((layer.weight, False), (readout.linear.weight, True)):
+            integers, scale = quantize_weight(weight, bits, quantizer=quantizer, per_tensor=per_tensor)
+            weight.copy_(integers * scale)
+    readout.set_precision(LayerPrecision(membrane_levels=None), NEURON)
+    precise(layer, 32, 3)
+    for now, wanted in zip(found, says(), strict=True):
+        torch.testing.assert_close(now, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("pool", [None, "before", "after"])
+def test_a_threshold_of_a_half_is_twice_all_currents(pool: Pool, training: bool, plain_neurons: None) -> None:
+    """Residual, gate and skip mask included: what a gate opens does not depend on the unit of the current."""
+    half, one = (a_layer(pool, inputs=4, outputs=8).train(training) for _ in range(2))
+    spikes, precision = (
+        four_channels(),
+        LayerPrecision(weight_bits=4, membrane_levels=16, channel_mass=0.7, skip_below=0),
+    )
+    half.set_precision(precision, NeuronSpace(learn_threshold=True))
+    one.set_precision(precision, NEURON)
+    residual = a_residual(one, spikes)
+    with torch.no_grad():
+        assert half.neuron.log_threshold is not None
+        half.neuron.log_threshold.fill_(math.log(0.5))
+        assert one.norm is not None
+        one.norm.weight.mul_(2.0)
+        one.norm.bias.mul_(2.0)
+    found, expected = half(spikes, residual), one(spikes, 2 * residual)
+    assert torch.equal(found.values, expected.values)
+    assert 0.05 < found.values.mean() / found.divisor < 0.95
+    if training:
+        assert half.gate_loss == one.gate_loss
+    assert torch.equal(half(spikes).open, one(spikes).open)
 
 
 def test_a_gate_learns_from_its_convolution_and_not_from_the_residual(plain_neurons: None) -> None:

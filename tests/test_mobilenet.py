@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from spikingjelly.activation_based import layer as jelly_layer
+from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -122,9 +124,6 @@ def make_exact(network: MobileNet) -> None:
 
 
 def test_it_is_what_spikingjelly_makes_of_the_same_weights(plain_neurons: None) -> None:
-    pytest.importorskip("spikingjelly")
-    from spikingjelly.activation_based import layer, neuron
-
     network, spikes = small().eval(), some_input()
     make_exact(network)
     ours: dict[str, Tensor] = {}
@@ -140,11 +139,11 @@ def test_it_is_what_spikingjelly_makes_of_the_same_weights(plain_neurons: None) 
             groups = len(weight) if name.startswith("dw") else 1
             reach = weight.shape[2] // 2
             channels = weight.shape[1] * groups, len(weight)
-            convolution = layer.Conv2d(
+            convolution = jelly_layer.Conv2d(
                 *channels, weight.shape[2], stride=stride, padding=reach, groups=groups, bias=False, step_mode="m"
             )
             convolution.weight = weight
-            normed = layer.BatchNorm2d(len(weight), eps=0.0, step_mode="m").eval()
+            normed = jelly_layer.BatchNorm2d(len(weight), eps=0.0, step_mode="m").eval()
             normed.load_state_dict(norm.state_dict())
             node = neuron.LIFNode(tau=2.0, decay_input=False, v_threshold=1.0, v_reset=0.0, step_mode="m")
             hidden = node(normed(convolution(hidden)))

@@ -1,10 +1,15 @@
-"""VGG-9's layers, the same on the meta device as in earnest, and the change of a configuration."""
+"""VGG-9's layers, the same on the meta device as in earnest and as SpikingJelly's; the change of a configuration."""
 
 from __future__ import annotations
 
+from itertools import pairwise
+from typing import Any
+
 import pytest
 import torch
-from torch import Tensor
+from spikingjelly.activation_based import layer as jelly_layer
+from spikingjelly.activation_based import neuron
+from torch import Tensor, nn
 
 from spquant_search.cost import LayerShape
 from spquant_search.errors import SpaceError
@@ -205,6 +210,100 @@ def test_precision_changes_what_the_network_says(plain_neurons: None) -> None:
         configure(network, config, NeuronSpace())
         answers.append(network(spikes))
     assert all(not torch.equal(answers[0], other) for other in answers[1:])
+
+
+# The same network of SpikingJelly's layers
+
+
+def in_few_bits(network: Vgg9) -> None:
+    """Parameters with which fp32 rounds nothing; potentials are odd sums of 2^-14, and none meets the threshold."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name in NAMES[:-1]:
+            ours = network.get_submodule(name)
+            assert isinstance(ours, SpikingConv2d)
+            assert ours.norm is not None
+            ours.weight.copy_((torch.randn_like(ours.weight) * 48 * ours.weight[0].numel() ** -0.5).round() / 16)
+            channels = ours.out_channels
+            state = {
+                "weight": torch.tensor([1.0, 2.0, -1.0, 2.0]).repeat(channels // 4),
+                "bias": (torch.rand(channels) * 8).round() / 16 + 2.0**-14,
+                "running_mean": (torch.randn(channels) * 4).round() / 8,
+                "running_var": torch.full((channels,), 4.0),
+            }
+            ours.norm.load_state_dict(state, strict=False)
+            ours.norm.eps = 0.0
+
+
+def jelly_block(ours: SpikingConv2d) -> nn.Sequential:
+    """Convolution, batch norm, average pooling before or after, and the neuron, in multi-step mode."""
+    convolution = jelly_layer.Conv2d(ours.in_channels, ours.out_channels, 3, padding=1, bias=False, step_mode="m")
+    convolution.weight = ours.weight
+    norm = jelly_layer.BatchNorm2d(ours.out_channels, eps=0.0, step_mode="m")
+    assert ours.norm is not None
+    norm.load_state_dict(ours.norm.state_dict())
+    node = neuron.LIFNode(tau=2.0, decay_input=False, v_threshold=1.0, v_reset=0.0, step_mode="m")
+    pooling = jelly_layer.AvgPool2d(2, step_mode="m")
+    modules = {None: [node], "before": [pooling, node], "after": [node, pooling]}
+    return nn.Sequential(convolution, norm, *modules[ours.pool])  # type: ignore[index]
+
+
+@pytest.mark.parametrize("pool", ["before", "after"])
+def test_float_outputs_are_those_of_spikingjelly(pool: Any, plain_neurons: None) -> None:
+    network = Vgg9(in_channels=2, height=32, width=36, classes=5, width_factor=1 / 16, pool=pool).eval()
+    in_few_bits(network)
+    frames = torch.randint(0, 4, (6, 2, 32, 36), generator=torch.Generator().manual_seed(1)).float()
+    seen: dict[str, Tensor] = {}
+    for name, layer in searchable_layers(network).items():
+        layer.register_forward_pre_hook(lambda _, inputs, name=name: seen.update({name: inputs[0].current()}))
+    hidden = frames.unflatten(0, (3, 2))
+    with torch.inference_mode():
+        found = network(Spikes(values=frames, time_steps=3, largest=3))
+        for name, following in pairwise(NAMES):
+            ours = network.get_submodule(name)
+            assert isinstance(ours, SpikingConv2d)
+            hidden = jelly_block(ours).eval()(hidden)
+            assert torch.equal(seen[following], hidden.flatten(0, 1)), name
+            assert 0.02 < hidden.mean() < 0.98, f"{name} would show little"
+        expected = network.readout.linear(hidden.flatten(2))
+    torch.testing.assert_close(found, expected, rtol=0.0, atol=1e-4)
+    assert found.std() > 0.01
+
+
+# Quantizers and thresholds of a whole network
+
+
+def test_a_models_quantizers_reach_every_weight() -> None:
+    model = ModelSpace(network="vgg9", width=1 / 16, quantizer={2: "ternary-mean", 4: "lsq"})
+    network = build(model, CAMERA, source="test.yaml")
+    for layer in searchable_layers(network).values():
+        assert isinstance(layer, SpikingConv2d | ReadOut)
+        assert layer.quantizer.by_bits == {2: "ternary-mean", 4: "lsq"}
+    clips = [f"{name}.quantizer.log_clip" for name in NAMES]
+    plain = build(ModelSpace(network="vgg9", width=1 / 16), CAMERA, source="test.yaml")
+    assert sorted(set(network.state_dict()) - set(plain.state_dict())) == clips
+    network.load_state_dict(plain.state_dict())
+
+
+def test_thresholds_are_learned_by_all_neurons_and_none_is_there_without(plain_neurons: None) -> None:
+    network, spikes, learning = tiny_network(), some_input(), NeuronSpace(learn_threshold=True)
+    before = set(network.state_dict())
+    configure(network.train(), uniform(4, 16, mass=0.8, skip=0.0), learning)
+    assert sorted(set(network.state_dict()) - before) == [f"{name}.neuron.log_threshold" for name in NAMES[:-1]]
+    optimizer = torch.optim.SGD(network.parameters(), lr=1.0)
+    torch.nn.functional.cross_entropy(network(spikes).flatten(0, 1), torch.arange(6) % 3).backward()
+    for name in NAMES[:-1]:
+        slope = network.get_parameter(f"{name}.neuron.log_threshold").grad
+        assert slope is not None
+        assert slope.isfinite()
+        assert slope != 0, name
+    optimizer.step()
+    configure(network.eval(), uniform(2, 3), learning)
+    answer = network(spikes)
+    fresh = tiny_network().eval()
+    configure(fresh, uniform(2, 3), learning)
+    fresh.load_state_dict(network.state_dict())
+    assert torch.equal(fresh(spikes), answer), "thresholds are among the weights"
 
 
 # The input

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from spikingjelly.activation_based import layer as jelly_layer
+from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -159,12 +161,10 @@ class Peer:
         self.spikes: dict[str, Tensor] = {}
 
     def current(self, name: str, values: Tensor) -> Tensor:
-        from spikingjelly.activation_based import layer
-
         ours = self.layers[name]
         assert isinstance(ours, SpikingConv2d | Shortcut)
         weight = ours.weight
-        convolution = layer.Conv2d(
+        convolution = jelly_layer.Conv2d(
             weight.shape[1],
             weight.shape[0],
             weight.shape[2],
@@ -178,13 +178,11 @@ class Peer:
             assert ours.bias is not None
             convolution.bias = ours.bias
             return convolution(values)  # type: ignore[no-any-return]
-        norm = layer.BatchNorm2d(weight.shape[0], eps=ours.norm.eps, step_mode="m").eval()
+        norm = jelly_layer.BatchNorm2d(weight.shape[0], eps=ours.norm.eps, step_mode="m").eval()
         norm.load_state_dict(ours.norm.state_dict())
         return norm(convolution(values))  # type: ignore[no-any-return]
 
     def fire(self, name: str, current: Tensor) -> Tensor:
-        from spikingjelly.activation_based import neuron
-
         node = neuron.LIFNode(tau=2.0, decay_input=False, v_threshold=1.0, v_reset=0.0, step_mode="m")
         self.spikes[name] = node(current)
         return self.spikes[name]
@@ -203,7 +201,6 @@ class Peer:
 
 
 def test_resnet19_is_what_spikingjelly_makes_of_the_same_weights(plain_neurons: None) -> None:
-    pytest.importorskip("spikingjelly")
     network, spikes = small().eval(), some_input()
     make_exact(network)
     ours: dict[str, Tensor] = {}

@@ -240,6 +240,11 @@ def test_what_is_wrong_with_a_layers_choices(line, problem):
         ),
         (
             "train:\n  epochs: 2",
+            "neuron: {learn_threshold: 1.5}",
+            "neuron.learn_threshold (line 9): must be a valid boolean; got 1.5",
+        ),
+        (
+            "train:\n  epochs: 2",
             "search: {sampler: magic}",
             "search.sampler (line 9): must be 'tpe' or 'random'; got 'magic'",
         ),
@@ -343,6 +348,36 @@ def test_a_range_has_both_ends_and_clean_digits():
     mass = parse(with_layers("channel_mass: {from: 0.5, to: 0.95, step: 0.2}")).layers["all"].channel_mass
     assert mass == (0.5, 0.7, 0.9)
     assert parse(with_layers("channel_mass: {from: 0.5, to: 0.5, step: 1}")).layers["all"].channel_mass == (0.5,)
+
+
+def test_quantizers_are_named_by_bits_or_once_for_all():
+    assert parse(BASE).model.quantizer == {}
+    assert parse(BASE, "model.quantizer=lsq").model.quantizer == dict.fromkeys((1, 2, 3, 4, 8), "lsq")
+    mixed = parse(BASE, "model.quantizer={2: ternary-mean, 4: sawb}")
+    assert mixed.model.quantizer == {2: "ternary-mean", 4: "sawb"}
+    assert parse(frozen_space(mixed)) == mixed
+    float_too = parse(BASE, "model.quantizer=sawb", "layers.all.weight_bits=[4, 32]")
+    assert float_too.layers["all"].weight_bits == (4, 32)
+
+
+def test_what_is_wrong_with_quantizers():
+    names = "'statistics', 'lsq', 'sawb', 'mean' or 'ternary-mean'"
+    assert problems_of(BASE, "model.quantizer=best") == (f"model.quantizer: must be {names}; got 'best'",)
+    assert problems_of(BASE, "model.quantizer={2: best}") == (f"model.quantizer.2: must be {names}; got 'best'",)
+    assert problems_of(BASE, "model.quantizer={32: mean}") == (
+        "model.quantizer.32: must be one of 1, 2, 3, 4, 8; got 32",
+    )
+    text = BASE.replace("weight_bits: [2, 4]", "weight_bits: [1, 2, 4]") + "neuron: {leak: 0.25}\n"
+    assert problems_of(text.replace("network: vgg9", "network: vgg9\n  quantizer: sawb")) == (
+        "layers.all.weight_bits (line 9): the quantizer sawb has 4 and 8 bits; got 1; take it out, or give it a "
+        "quantizer of its own in model.quantizer, as {1: statistics}; it has statistics",
+        "layers.all.weight_bits (line 9): the quantizer sawb has 4 and 8 bits; got 2; take it out, or give it a "
+        "quantizer of its own in model.quantizer, as {2: statistics}; it has statistics, lsq, ternary-mean",
+    )
+    assert problems_of(BASE, "layers.readout.weight_bits=3", "model.quantizer={3: sawb}") == (
+        "layers.readout.weight_bits: the quantizer sawb has 4 and 8 bits; got 3; take it out, or give it a quantizer "
+        "of its own in model.quantizer, as {3: statistics}; it has statistics, lsq, mean",
+    )
 
 
 def test_a_cut_must_be_a_level_of_every_membrane_it_meets():

@@ -6,6 +6,8 @@ from itertools import pairwise
 
 import pytest
 import torch
+from spikingjelly.activation_based import layer as jelly_layer
+from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -217,15 +219,14 @@ class JellyBlock(nn.Module):
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
-        neuron = pytest.importorskip("spikingjelly.activation_based.neuron")
         sides = dict.fromkeys(("q", "k", "v", "proj"), (channels, channels))
         sides |= {"mlp1": (channels, 4 * channels), "mlp2": (4 * channels, channels)}
         self.heads = heads
         self.linear = nn.ModuleDict({name: nn.Linear(*side, bias=False) for name, side in sides.items()})
         self.norm = nn.ModuleDict({name: nn.BatchNorm1d(out) for name, (_, out) in sides.items()})
-        self.neuron = nn.ModuleDict({name: a_lif(neuron) for name in sides})
+        self.neuron = nn.ModuleDict({name: a_lif() for name in sides})
         # Whole eighths that halve twice: no potential lies between 0.5, at which SpikingJelly fires, and this.
-        self.attention = a_lif(neuron, threshold=0.5 + 2**-12)
+        self.attention = a_lif(threshold=0.5 + 2**-12)
 
     def spiking_linear(self, name: str, x: Tensor) -> Tensor:
         current = self.linear[name](x)
@@ -242,10 +243,8 @@ class JellyBlock(nn.Module):
         return x + self.spiking_linear("mlp2", self.spiking_linear("mlp1", x))
 
 
-def a_lif(neuron: object, *, threshold: float = 1.0) -> nn.Module:
-    made: nn.Module = neuron.LIFNode(  # type: ignore[attr-defined]
-        tau=2.0, decay_input=False, v_threshold=threshold, v_reset=0.0, step_mode="m"
-    )
+def a_lif(*, threshold: float = 1.0) -> nn.Module:
+    made: nn.Module = neuron.LIFNode(tau=2.0, decay_input=False, v_threshold=threshold, v_reset=0.0, step_mode="m")
     return made
 
 
@@ -254,15 +253,13 @@ class JellySpikformer(nn.Module):
 
     def __init__(self, channels: int, classes: int, heads: int) -> None:
         super().__init__()
-        layer = pytest.importorskip("spikingjelly.activation_based.layer")
-        neuron = pytest.importorskip("spikingjelly.activation_based.neuron")
         sides = [2, channels // 8, channels // 4, channels // 2, channels, channels]
         self.stages = nn.ModuleList(
             nn.Sequential(
-                layer.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False, step_mode="m"),
-                layer.BatchNorm2d(outputs, step_mode="m"),
-                a_lif(neuron),
-                layer.MaxPool2d(2, step_mode="m") if index in (2, 3) else nn.Identity(),
+                jelly_layer.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False, step_mode="m"),
+                jelly_layer.BatchNorm2d(outputs, step_mode="m"),
+                a_lif(),
+                jelly_layer.MaxPool2d(2, step_mode="m") if index in (2, 3) else nn.Identity(),
             )
             for index, (inputs, outputs) in enumerate(pairwise(sides))
         )
