@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from spquant_search.cost import CostReport, LayerCost, LayerShape, cost_report, membrane_bits, packed_bytes
+from spquant_search.prepare import prepare
 from spquant_search.snn.layers import Spikes
 from spquant_search.snn.networks import InputShape, build, layer_shapes
 from spquant_search.space import LayerPrecision, ModelSpace, NetworkConfig
@@ -117,6 +119,13 @@ def test_a_learned_threshold_is_a_byte(bits: int, levels: int) -> None:
     learning = cost(replace(CONVOLUTION, learns_threshold=True), **precision)
     assert learning.overhead_bytes == cost(CONVOLUTION, **precision).overhead_bytes + 1
     assert learning.memory_bytes == cost(CONVOLUTION, **precision).memory_bytes + 1
+
+
+def test_a_space_that_learns_thresholds_counts_one_of_every_layer_with_neurons() -> None:
+    tiny = Path(__file__).parents[1] / "spaces" / "tiny.yaml"
+    learning = prepare(tiny, ["neuron.learn_threshold=true"]).shapes
+    assert [shape.learns_threshold for shape in learning] == [True] * 8 + [False]
+    assert not any(shape.learns_threshold for shape in prepare(tiny).shapes)
 
 
 @pytest.mark.parametrize(("bits", "weights"), [(1, 57), (2, 113), (3, 169), (4, 225), (8, 450), (32, 1800)])
