@@ -28,10 +28,9 @@ PARAMETERS = ("weight_bits", "membrane_levels", "channel_mass", "skip_below")
 DEFAULT_MOMENTUM = 0.9
 OFF: dict[str, float | None] = {"channel_mass": 1.0, "skip_below": None}  # values that switch a mechanism off
 # How weights become integers (spquant_search.snn.quantize), and the bits that each way is defined for.
-Quantizer = Literal["statistics", "lsq", "sawb", "mean", "ternary-mean"]
+Quantizer = Literal["statistics", "sawb", "mean", "ternary-mean"]
 QUANTIZER_BITS: dict[Quantizer, tuple[int, ...]] = {
     "statistics": QUANTIZED_BITS,
-    "lsq": (2, 3, 4, 8),
     "sawb": (4, 8),
     "mean": (3, 4, 8),
     "ternary-mean": (2,),
@@ -160,7 +159,7 @@ def _square(value: object) -> object:
 
 
 def _for_all_bits(value: object) -> object:
-    """``lsq`` is short for ``{1: lsq, 2: lsq, ...}``; bits that are not searched do not matter."""
+    """``sawb`` is short for ``{1: sawb, 2: sawb, ...}``; bits that are not searched do not matter."""
     return dict.fromkeys(QUANTIZED_BITS, value) if isinstance(value, str) else value
 
 
@@ -690,7 +689,7 @@ def _bits_without_quantizer(name: str, choices: Sequence[int], model: ModelSpace
         if bits != FLOAT_BITS and bits not in known:
             fit = [other for other, its_bits in QUANTIZER_BITS.items() if bits in its_bits]
             sentence = (
-                f"the quantizer {quantizer} has {' and '.join(map(str, known))} bits; got {bits}; take it out, or give "
+                f"the quantizer {quantizer} has {', '.join(map(str, known))} bits; got {bits}; take it out, or give "
                 f"it a quantizer of its own in model.quantizer, as {{{bits}: {fit[0]}}}; it has {', '.join(fit)}"
             )
             problems.append((f"layers.{name}.weight_bits", sentence))

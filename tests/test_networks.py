@@ -273,16 +273,12 @@ def test_float_outputs_are_those_of_spikingjelly(pool: Any, plain_neurons: None)
 # Quantizers and thresholds of a whole network
 
 
-def test_a_models_quantizers_reach_every_weight() -> None:
-    model = ModelSpace(network="vgg9", width=1 / 16, quantizer={2: "ternary-mean", 4: "lsq"})
+def test_a_models_quantizers_reach_every_layer_at_their_bits() -> None:
+    model = ModelSpace(network="vgg9", width=1 / 16, quantizer={2: "ternary-mean", 4: "sawb"})
     network = build(model, CAMERA, source="test.yaml")
-    for layer in searchable_layers(network).values():
-        assert isinstance(layer, SpikingConv2d | ReadOut)
-        assert layer.quantizer.by_bits == {2: "ternary-mean", 4: "lsq"}
-    clips = [f"{name}.quantizer.log_clip" for name in NAMES]
-    plain = build(ModelSpace(network="vgg9", width=1 / 16), CAMERA, source="test.yaml")
-    assert sorted(set(network.state_dict()) - set(plain.state_dict())) == clips
-    network.load_state_dict(plain.state_dict())
+    for bits, quantizer in ((2, "ternary-mean"), (4, "sawb"), (8, "statistics"), (32, "statistics")):
+        configure(network, uniform(bits, 3), NeuronSpace())
+        assert {layer.quantizer for layer in searchable_layers(network).values()} == {quantizer}
 
 
 def test_thresholds_are_learned_by_all_neurons_and_none_is_there_without(plain_neurons: None) -> None:

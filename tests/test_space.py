@@ -352,7 +352,8 @@ def test_a_range_has_both_ends_and_clean_digits():
 
 def test_quantizers_are_named_by_bits_or_once_for_all():
     assert parse(BASE).model.quantizer == {}
-    assert parse(BASE, "model.quantizer=lsq").model.quantizer == dict.fromkeys((1, 2, 3, 4, 8), "lsq")
+    once = parse(BASE, "model.quantizer=mean", "layers.all.weight_bits=[3, 4]")
+    assert once.model.quantizer == dict.fromkeys((1, 2, 3, 4, 8), "mean")
     mixed = parse(BASE, "model.quantizer={2: ternary-mean, 4: sawb}")
     assert mixed.model.quantizer == {2: "ternary-mean", 4: "sawb"}
     assert parse(frozen_space(mixed)) == mixed
@@ -361,7 +362,7 @@ def test_quantizers_are_named_by_bits_or_once_for_all():
 
 
 def test_what_is_wrong_with_quantizers():
-    names = "'statistics', 'lsq', 'sawb', 'mean' or 'ternary-mean'"
+    names = "'statistics', 'sawb', 'mean' or 'ternary-mean'"
     assert problems_of(BASE, "model.quantizer=best") == (f"model.quantizer: must be {names}; got 'best'",)
     assert problems_of(BASE, "model.quantizer={2: best}") == (f"model.quantizer.2: must be {names}; got 'best'",)
     assert problems_of(BASE, "model.quantizer={32: mean}") == (
@@ -369,14 +370,14 @@ def test_what_is_wrong_with_quantizers():
     )
     text = BASE.replace("weight_bits: [2, 4]", "weight_bits: [1, 2, 4]") + "neuron: {leak: 0.25}\n"
     assert problems_of(text.replace("network: vgg9", "network: vgg9\n  quantizer: sawb")) == (
-        "layers.all.weight_bits (line 9): the quantizer sawb has 4 and 8 bits; got 1; take it out, or give it a "
+        "layers.all.weight_bits (line 9): the quantizer sawb has 4, 8 bits; got 1; take it out, or give it a "
         "quantizer of its own in model.quantizer, as {1: statistics}; it has statistics",
-        "layers.all.weight_bits (line 9): the quantizer sawb has 4 and 8 bits; got 2; take it out, or give it a "
-        "quantizer of its own in model.quantizer, as {2: statistics}; it has statistics, lsq, ternary-mean",
+        "layers.all.weight_bits (line 9): the quantizer sawb has 4, 8 bits; got 2; take it out, or give it a "
+        "quantizer of its own in model.quantizer, as {2: statistics}; it has statistics, ternary-mean",
     )
     assert problems_of(BASE, "layers.readout.weight_bits=3", "model.quantizer={3: sawb}") == (
-        "layers.readout.weight_bits: the quantizer sawb has 4 and 8 bits; got 3; take it out, or give it a quantizer "
-        "of its own in model.quantizer, as {3: statistics}; it has statistics, lsq, mean",
+        "layers.readout.weight_bits: the quantizer sawb has 4, 8 bits; got 3; take it out, or give it a quantizer "
+        "of its own in model.quantizer, as {3: statistics}; it has statistics, mean",
     )
 
 

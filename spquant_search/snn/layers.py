@@ -13,7 +13,7 @@ two branches meet, each has its own a and d, and their currents are added before
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -27,9 +27,9 @@ from spquant_search.cost import LayerShape
 from spquant_search.results import LayerActivity
 from spquant_search.snn.neuron import Neuron, skipped
 from spquant_search.snn.pooling import POOL, sum_pool
-from spquant_search.snn.quantize import WeightQuantizer, highest_integer
+from spquant_search.snn.quantize import fake_quantize, highest_integer, quantize_weight
 from spquant_search.snn.sparsity import ChannelGate, channel_activity
-from spquant_search.space import FLOAT_BITS, LayerPrecision, NeuronSpace
+from spquant_search.space import FLOAT_BITS, LayerPrecision, NeuronSpace, Quantizer
 
 # Averaged spikes have a mean square of about 1/16 where a quarter of the neurons fires: this makes currents of about 1.
 UNNORMED_GAIN = 4.0
@@ -133,14 +133,21 @@ class SearchableLayer(nn.Module):
     """
 
     precision: LayerPrecision
+    quantizers: Mapping[int, Quantizer]  # of its weights, by their bits; "statistics" where none is named
     gate_loss: Tensor | None
     activity: Activity | None
 
     def __init__(self, precision: LayerPrecision) -> None:
         super().__init__()
         self.precision = precision
+        self.quantizers = {}
         self.gate_loss = None
         self.activity = None
+
+    @property
+    def quantizer(self) -> Quantizer:
+        """That of the weight bits in force."""
+        return self.quantizers.get(self.precision.weight_bits, "statistics")
 
     def set_precision(self, precision: LayerPrecision, neuron: NeuronSpace) -> None:
         """Take a new precision; nothing is rebuilt or recompiled."""
@@ -180,7 +187,6 @@ class _Convolution(SearchableLayer):
             # No batch norm brings the current up to the threshold: with the weights above no neuron would fire, and
             # the next layer would learn nothing.
             nn.init.normal_(self.weight, std=UNNORMED_GAIN * self.weight[0].numel() ** -0.5)
-        self.quantizer = WeightQuantizer()
         self.norm = nn.BatchNorm2d(out_channels) if norm else None
         self.bias = None if norm else nn.Parameter(torch.zeros(out_channels))
 
@@ -205,7 +211,7 @@ class _Convolution(SearchableLayer):
         return -(-height // self.stride), -(-width // self.stride)
 
     def _training_current(self, spikes: Spikes) -> Tensor:
-        weight = self.quantizer.fake(self.weight, self.precision.weight_bits)
+        weight = fake_quantize(self.weight, self.precision.weight_bits, quantizer=self.quantizer)
         weight = weight / (spikes.divisor * self._pooled_positions)
         current: Tensor = self._convolve(spikes.values, weight)
         if self.norm is not None:
@@ -215,7 +221,7 @@ class _Convolution(SearchableLayer):
         return current
 
     def _evaluation_current(self, spikes: Spikes) -> Tensor:
-        integers, scale = self.quantizer.quantize(self.weight, self.precision.weight_bits)
+        integers, scale = quantize_weight(self.weight, self.precision.weight_bits, quantizer=self.quantizer)
         values = spikes.values.float()
         if self.precision.weight_bits == FLOAT_BITS:
             sums = self._convolve(values, integers)
@@ -487,7 +493,6 @@ class ReadOut(SearchableLayer):
         super().__init__(LayerPrecision(membrane_levels=None))
         self.in_channels, self.positions, self.classes = in_channels, positions, classes
         self.linear = nn.Linear(in_channels * positions, classes)
-        self.quantizer = WeightQuantizer()
 
     def set_precision(self, precision: LayerPrecision, neuron: NeuronSpace) -> None:
         del neuron  # there is none here
@@ -499,10 +504,10 @@ class ReadOut(SearchableLayer):
             self._measure(self.activity, spikes)
         bits, divisor = self.precision.weight_bits, spikes.divisor
         if self.training:
-            weight = self.quantizer.fake(self.linear.weight, bits, per_tensor=True)
+            weight = fake_quantize(self.linear.weight, bits, per_tensor=True, quantizer=self.quantizer)
             logits = F.linear(values, weight / divisor, self.linear.bias)
         else:
-            integers, scale = self.quantizer.quantize(self.linear.weight, bits, per_tensor=True)
+            integers, scale = quantize_weight(self.linear.weight, bits, per_tensor=True, quantizer=self.quantizer)
             sums = self._sums(values.float(), integers, spikes.largest)
             logits = sums * (scale.reshape(()) / divisor) + self.linear.bias
         return logits.reshape(spikes.time_steps, -1, self.classes).float()

@@ -7,18 +7,17 @@ grid (:func:`spquant_search.space.membrane_grid`); ties round toward zero, so th
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from spquant_search.space import FLOAT_BITS, QUANTIZER_BITS, MembraneGrid, Quantizer
 
-# Clipping of 2, 3, 4 and 8 bits in units of the channel's root mean square: the mean-squared-error optimum of a uniform
+# Clipping of 3, 4 and 8 bits in units of the channel's root mean square: the mean-squared-error optimum of a uniform
 # quantizer with 2 n + 1 levels on a normal distribution (computed in tests/test_quantize.py, not assumed).
-CLIP_RMS = {2: 1.22, 3: 1.95, 4: 2.47, 8: 3.92}
+CLIP_RMS = {3: 1.95, 4: 2.47, 8: 3.92}
 # Ternary: values below 0.7 of the mean magnitude become 0 (Li & Liu, "Ternary weight networks", eq. 6).
 TERNARY_CUT = 0.7
 # SAWB (Choi et al., "Accurate and efficient 2-bit quantized neural networks", MLSys 2019) estimates the best clip as
@@ -52,11 +51,9 @@ def quantize_weight(
     kept. 3, 4, 8 bits: round(w / scale), symmetric, clipped at the smaller of the largest magnitude and ``CLIP_RMS``
     root mean squares.
 
-    ``lsq``: the same rounding, clipped at ``CLIP_RMS`` root mean squares, at 2 bits too; what training makes of that
-    clip is :class:`WeightQuantizer`'s. The others are those of the released code of SpQuant-SNN, always with one scale
-    for the tensor. ``sawb``: clipped at the estimate that ``SAWB`` gives. ``mean``: clipped at twice the mean
-    magnitude. ``ternary-mean``: what is below 0.05 of the largest magnitude becomes 0, the scale is the mean magnitude
-    of the rest.
+    The others are those of SpQuant-SNN's released code, with one scale for the tensor. ``sawb``: rounded in the same
+    way, clipped at the estimate that ``SAWB`` gives. ``mean``: clipped at twice the mean magnitude. ``ternary-mean``:
+    what is below 0.05 of the largest magnitude becomes 0, the scale is the mean magnitude of the rest.
 
     Raises:
         ValueError: the quantizer is not defined at these bits.
@@ -66,18 +63,19 @@ def quantize_weight(
     if bits == FLOAT_BITS:
         return QuantizedWeight(weight, torch.ones_like(weight.sum(axes, keepdim=True)))
     if bits not in QUANTIZER_BITS[quantizer]:
-        raise ValueError(f"the quantizer {quantizer} has {QUANTIZER_BITS[quantizer]} bits; got {bits}")
+        known = ", ".join(map(str, QUANTIZER_BITS[quantizer]))
+        raise ValueError(f"the quantizer {quantizer} has {known} bits; got {bits}")
     magnitude = weight.abs()
     if bits == 1:
         scale = magnitude.mean(axes, keepdim=True).clamp(min=SMALLEST_SCALE)
         return QuantizedWeight(torch.where(weight < 0, -1.0, 1.0).to(weight.dtype), scale)
     if quantizer == "ternary-mean":
         return _ternary(weight, magnitude >= TERNARY_MEAN_CUT * magnitude.max(), axes)
-    if bits == 2 and quantizer == "statistics":
+    if bits == 2:
         return _ternary(weight, magnitude > TERNARY_CUT * magnitude.mean(axes, keepdim=True), axes)
     limit = highest_integer(bits)
     scale = (_clip(weight, bits, axes, quantizer) / limit).clamp(min=SMALLEST_SCALE)
-    return QuantizedWeight(_rounded(weight, scale, limit), scale)
+    return QuantizedWeight((weight / scale).round().clamp(-limit, limit), scale)
 
 
 def _ternary(weight: Tensor, kept: Tensor, axes: tuple[int, ...]) -> QuantizedWeight:
@@ -99,11 +97,7 @@ def _clip(weight: Tensor, bits: int, axes: tuple[int, ...], quantizer: Quantizer
         # A line fitted to distributions with tails: of weights without any it is far off, even negative.
         return torch.maximum(torch.minimum(estimate, magnitude.max()), mean)
     by_rms = CLIP_RMS[bits] * weight.square().mean(axes, keepdim=True).sqrt()
-    return by_rms if quantizer == "lsq" else torch.minimum(magnitude.amax(axes, keepdim=True), by_rms)
-
-
-def _rounded(weight: Tensor, scale: Tensor, limit: int) -> Tensor:
-    return (weight / scale).round().clamp(-limit, limit)
+    return torch.minimum(magnitude.amax(axes, keepdim=True), by_rms)
 
 
 def fake_quantize(
@@ -120,58 +114,6 @@ def fake_quantize(
         integers, scale = quantize_weight(weight, bits, per_tensor=per_tensor, quantizer=quantizer)
     # The bracket is exactly 0 and carries the gradient; adding a rounded difference to the weight would not be exact.
     return integers * scale + (weight - weight.detach())
-
-
-class WeightQuantizer(nn.Module):
-    """How one layer's weights are quantized: by bits, a quantizer, and what the learned one has learned.
-
-    ``lsq`` (Esser et al., ICLR 2020) learns the clip. Here that is a factor exp(``log_clip``) on a clip that follows
-    the weights, so that it means the same at all bits and channels: a layer may change its bits at any time, and starts
-    at the clip that is best for normally distributed weights.
-    """
-
-    log_clip: nn.Parameter | None
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.by_bits: dict[int, Quantizer] = {}
-        self.register_parameter("log_clip", None)
-
-    def configure(self, by_bits: Mapping[int, Quantizer]) -> None:
-        """Take the quantizers; bits that are not named have ``statistics``."""
-        self.by_bits = dict(by_bits)
-        self.log_clip = nn.Parameter(torch.zeros(())) if "lsq" in self.by_bits.values() else None
-
-    def quantize(self, weight: Float[Tensor, "out *rest"], bits: int, *, per_tensor: bool = False) -> QuantizedWeight:
-        """The integers and the scale, as evaluation and a device use them."""
-        quantizer = self.by_bits.get(bits, "statistics")
-        found = quantize_weight(weight, bits, per_tensor=per_tensor, quantizer=quantizer)
-        if quantizer != "lsq" or self.log_clip is None:
-            return found
-        scale = found.scale * self.log_clip.exp()
-        return QuantizedWeight(_rounded(weight, scale, highest_integer(bits)), scale)
-
-    def fake(self, weight: Float[Tensor, "out *rest"], bits: int, *, per_tensor: bool = False) -> Tensor:
-        """:func:`fake_quantize` by this layer's quantizer.
-
-        ``lsq`` has the gradients of its paper: of a weight 1 inside the clip and 0 outside (eq. 5), of the scale
-        integer - w / scale inside and the integer outside (eq. 3), without its factor, which Adam would undo.
-        """
-        quantizer = self.by_bits.get(bits, "statistics")
-        if quantizer != "lsq" or self.log_clip is None:
-            return fake_quantize(weight, bits, per_tensor=per_tensor, quantizer=quantizer)
-        with torch.no_grad():
-            start = quantize_weight(weight, bits, per_tensor=per_tensor, quantizer=quantizer).scale
-            integers, now = self.quantize(weight, bits, per_tensor=per_tensor)
-            inside = (weight / now).abs() <= highest_integer(bits)
-        scale = start * self.log_clip.exp()
-        error = torch.where(inside, weight - weight.detach() / now * scale, 0.0)
-        return integers * scale + (error - error.detach())
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        if self.log_clip is not None:  # weights that were trained without one start at the clip they had
-            state_dict.setdefault(f"{prefix}log_clip", torch.zeros(()))
-        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 def quantize_membrane(potential: Tensor, lowest: Tensor, highest: Tensor, step: Tensor) -> Tensor:

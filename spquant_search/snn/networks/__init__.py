@@ -18,7 +18,6 @@ from spquant_search.snn.networks.own import build_own
 from spquant_search.snn.networks.resnet import build_resnet19, build_resnet34
 from spquant_search.snn.networks.spikformer import build_spikformer
 from spquant_search.snn.networks.vgg import build_vgg9
-from spquant_search.snn.quantize import WeightQuantizer
 from spquant_search.space import ModelSpace, NetworkConfig, NeuronSpace, suggestion
 
 
@@ -57,9 +56,8 @@ def build(model: ModelSpace, shape: InputShape, *, source: str) -> nn.Module:
         SpaceError: no such network, an input that it would pool away, or a user's own that cannot be built.
     """
     network = _build(model, shape, source=source)
-    for module in network.modules():
-        if isinstance(module, WeightQuantizer):
-            module.configure(model.quantizer)
+    for layer in searchable_layers(network).values():
+        layer.quantizers = model.quantizer
     return network
 
 
