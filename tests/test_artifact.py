@@ -23,8 +23,8 @@ from spquant_search.space import SpaceFile, parse_space
 SPACE = """\
 data: {name: fashion-events}
 time_steps: 3
-model: {network: vgg9, width: 0.5}
-neuron: {leak: 0.25, lowest_level: {24: -2}}
+model: {network: vgg9, width: 0.5, quantizer: {2: ternary-mean, 4: mean}}
+neuron: {leak: 0.25, lowest_level: {24: -2}, learn_threshold: true}
 layers: {all: {weight_bits: [2, 4]}}
 """
 MEMBER = trial(7, 0.75, 10, 12.5, of=config("84", "24", skip=-1.0))
