@@ -99,6 +99,7 @@ def train_one(
     """Train one system, from random weights at the float network's rate or from weights at the candidates' rate."""
     import torch
 
+    from spquant_search.batches import first
     from spquant_search.snn.networks import configure
     from spquant_search.train import Schedule, evaluate, train
     from spquant_search.trial import input_shape, load_weights, new_network, on_device, write_weights
@@ -117,7 +118,7 @@ def train_one(
     for metrics, _ in train(
         network,
         training=on_device(data, "train", device),
-        validation=validation.batch(slice(0, WATCHED)),
+        validation=first(validation, WATCHED),
         recipe=file.train,
         schedule=Schedule(epochs=epochs, learning_rate=rate),
         seed=seed if start_from is None else seed + 1000,  # other batches than those of the float network

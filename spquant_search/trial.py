@@ -17,6 +17,7 @@ from spquant_search.data import DataSet, Split
 from spquant_search.results import EpochMetrics, Outcome, TrialResult
 from spquant_search.runfolder import write_bytes
 from spquant_search.shared import SharedEpoch, norms, read_out, train_shared
+from spquant_search.snn.layers import searchable_layers
 from spquant_search.snn.networks import InputShape, build, configure
 from spquant_search.space import NetworkConfig, SearchSpace, SpaceFile
 from spquant_search.timing import PROCESS
@@ -92,6 +93,9 @@ def new_network(space: SpaceFile, shape: InputShape, *, seed: int, device: torch
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = build(space.model, shape, source="space")
+    # Thresholds that are learned are among the weights: they must be there before any are loaded or trained.
+    for layer in searchable_layers(network).values():
+        layer.set_precision(layer.precision, space.neuron)
     return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 

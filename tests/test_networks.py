@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,8 @@ from spquant_search.errors import SpaceError
 from spquant_search.snn.layers import ReadOut, Spikes, SpikingConv2d, measured, searchable_layers
 from spquant_search.snn.networks import InputShape, build, configure, layer_shapes, spikes_from_frames
 from spquant_search.snn.networks.vgg import Vgg9
-from spquant_search.space import LayerPrecision, ModelSpace, NetworkConfig, NeuronSpace
+from spquant_search.space import LayerPrecision, ModelSpace, NetworkConfig, NeuronSpace, read_space
+from spquant_search.trial import load_weights, new_network, write_weights
 
 NAMES = (*(f"conv{index}" for index in range(1, 9)), "readout")
 CAMERA = InputShape(channels=2, height=34, width=34, classes=10)
@@ -300,6 +302,25 @@ def test_thresholds_are_learned_by_all_neurons_and_none_is_there_without(plain_n
     configure(fresh, uniform(2, 3), learning)
     fresh.load_state_dict(network.state_dict())
     assert torch.equal(fresh(spikes), answer), "thresholds are among the weights"
+
+
+def test_weights_with_thresholds_fit_a_new_network_of_their_space(tmp_path: Path, plain_neurons: None) -> None:
+    file = read_space(Path(__file__).parents[1] / "spaces" / "tiny.yaml", ["neuron.learn_threshold=true"])
+    image, device = InputShape(channels=2, height=16, width=16, classes=3), torch.device("cpu")
+    network = new_network(file, image, seed=0, device=device)
+    with torch.no_grad():
+        for name in NAMES[:-1]:
+            network.get_parameter(f"{name}.neuron.log_threshold").fill_(-0.7)
+    write_weights(network, tmp_path / "weights.safetensors")
+    other = new_network(file, image, seed=1, device=device)
+    load_weights(other, tmp_path / "weights.safetensors")
+    configure(other, uniform(4, 3), file.neuron)
+    thresholds = {layer.neuron.threshold for layer in other.modules() if isinstance(layer, SpikingConv2d)}
+    assert thresholds == {0.5}  # exp(-0.7) = 0.497
+    plain = read_space(Path(__file__).parents[1] / "spaces" / "tiny.yaml")
+    write_weights(new_network(plain, image, seed=2, device=device), tmp_path / "older.safetensors")
+    load_weights(other, tmp_path / "older.safetensors")
+    assert {layer.neuron.threshold for layer in other.modules() if isinstance(layer, SpikingConv2d)} == {1.0}
 
 
 # The input
