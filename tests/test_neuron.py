@@ -326,6 +326,24 @@ def test_a_hand_worked_threshold(plain_neurons: None) -> None:
     assert module.log_threshold.grad.item() == -0.75 * 0.75
 
 
+def test_in_bf16_a_threshold_keeps_the_type_and_is_learned(plain_neurons: None) -> None:
+    module = Neuron()
+    module.configure(leak=0.5, grid=membrane_grid(3), skip_below=None, learn_threshold=True)
+    assert module.log_threshold is not None
+    with torch.no_grad():
+        module.log_threshold.fill_(math.log(0.5))
+    current = currents(4, 200).bfloat16().requires_grad_()
+    spikes, potentials = module(current)
+    assert spikes.dtype == potentials.dtype == torch.bfloat16
+    assert torch.equal(spikes, fire(2 * current.detach(), parameters((3, None, 0.5)))[0])
+    spikes.sum().backward()
+    assert current.grad is not None
+    assert current.grad.dtype == torch.bfloat16
+    assert module.log_threshold.grad is not None
+    assert module.log_threshold.grad.dtype == torch.float32
+    assert module.log_threshold.grad.item() != 0.0
+
+
 @pytest.mark.parametrize(
     ("theta", "gain"), [(1.0, 1.0), (1.02, 1.0), (1.04, 15 / 16), (0.3, 53 / 16), (1e-6, 255 / 16), (1e6, 1 / 16)]
 )
