@@ -1,0 +1,388 @@
+"""The grey-box sampler: proposes the configuration that is expected to enlarge the front most.
+
+Of the three objectives the memory is known before any training, the MACs are known for configurations without gates and
+masks and bounded for all others, and only the rest is learned: accuracy, from readings at every fidelity, and the
+logarithm of the effective MACs, each by a Gaussian process (:mod:`spquant_search.surrogate`). Thousands of candidates
+are ranked by their expected hypervolume improvement, in closed form (:mod:`spquant_search.improvement`).
+
+A proposal depends on (seed, trial number) and on the trials so far alone, so an interrupted search proposes what an
+uninterrupted one would. Where the surrogate of the accuracy cannot rank the trials it has, TPE proposes instead.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optuna
+from jaxtyping import Float, Int
+from numpy.typing import ArrayLike, NDArray
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
+
+from spquant_search.candidates import RESOLUTION, Axis, Grid, axis
+from spquant_search.improvement import Predictions, expected_improvement, open_boxes
+from spquant_search.pareto import ReferencePoint, non_dominated
+from spquant_search.space import OFF
+from spquant_search.surrogate import GaussianProcess, Readings
+
+PROPOSED_BY = "proposed_by"  # a trial's system attribute: "grey-box", "tpe" or "random"
+SKILL = "skill"  # a trial's system attribute: the surrogate's rank correlation when it was asked
+MIN_SKILL = 0.5
+MIN_TRIALS = 10
+FULL = sys.maxsize  # the fidelity of a completed trial's objective
+CANDIDATES = 1200
+REFINEMENTS = 3
+REFINED = 300  # candidates of a refinement
+PARENTS = 20  # of a refinement
+PAIRED = 100  # completed trials that enter at a lower fidelity too, for each of them
+TPE_ATTEMPTS = 8
+ENUMERATED = 2000  # spaces of up to so many configurations are ranked whole
+
+Parameters = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    """An accuracy that a trial was measured to have: at an epoch, on a rung, or at its end."""
+
+    fidelity: int
+    accuracy: float
+
+
+def readings_of(trial: FrozenTrial) -> tuple[Reading, ...]:
+    """A trial's readings by Optuna's own fields: intermediate values by their step; at its end the first objective.
+
+    Only completed trials have the highest fidelity, whatever their last step was.
+    """
+    steps = [Reading(fidelity=step, accuracy=value) for step, value in sorted(trial.intermediate_values.items())]
+    if trial.state is TrialState.COMPLETE:
+        steps.append(Reading(fidelity=FULL, accuracy=trial.values[0]))
+    return tuple(steps)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KnownCosts:
+    """What is known of a configuration before any training."""
+
+    memory_bytes: Callable[[Sequence[Parameters]], ArrayLike]  # of each of many configurations, exact
+    dense_macs: float  # of every configuration: the most that its effective MACs can be
+    is_dense: Callable[[Parameters], bool]  # whether its effective MACs are the dense ones
+
+
+def without_gates_and_masks(parameters: Parameters) -> bool:
+    """Whether every sampled ``channel_mass`` is 1 and every ``skip_below`` none."""
+    return all(
+        value == OFF[parameter]
+        for name, value in parameters.items()
+        if (parameter := name.rpartition(".")[2]) in OFF
+    )  # fmt: skip
+
+
+class GreyBoxSampler(BaseSampler):
+    """An Optuna sampler for studies of accuracy (maximised), memory bytes and effective MACs (minimised)."""
+
+    def __init__(
+        self,
+        costs: KnownCosts,
+        reference: ReferencePoint,
+        *,
+        seed: int,
+        space: Mapping[str, BaseDistribution] | None = None,
+        startup_trials: int = MIN_TRIALS,
+        readings: Callable[[FrozenTrial], Sequence[Reading]] = readings_of,
+        on_fallback: Callable[[str], None] | None = None,
+    ) -> None:
+        self._costs, self._reference, self._seed = costs, reference, seed
+        self._space = dict(space) if space is not None else None
+        self._startup_trials = startup_trials
+        self._readings = readings
+        self._on_fallback = on_fallback
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """The space given at construction; otherwise the parameters that all finished trials with any have in common."""
+        space = self._space
+        if space is None:
+            trials = [one for one in study.get_trials(deepcopy=False) if one.distributions]
+            space = optuna.search_space.intersection_search_space(trials, include_pruned=True)
+        return {name: distribution for name, distribution in space.items() if not distribution.single()}
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """A random value, for parameters outside the space."""
+        seed = self._generator(trial, zlib.crc32(param_name.encode())).integers(2**32)
+        return RandomSampler(seed=int(seed)).sample_independent(study, trial, param_name, param_distribution)
+
+    def _generator(self, trial: FrozenTrial, *key: int) -> np.random.Generator:
+        return np.random.default_rng([self._seed, trial.number, *key])
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """The proposal. Empty where nothing is to be proposed: an enqueued trial, or a space not known yet."""
+        if not search_space or search_space.keys() <= trial.system_attrs.get("fixed_params", {}).keys():
+            return {}
+        trials = [one for one in study.get_trials(deepcopy=False) if one.number != trial.number]
+        grid = Grid(axes=tuple(_axis(name, search_space[name]) for name in sorted(search_space)))
+        history = _history(grid, trials, self._readings)
+        proposal = self._proposal(study, trial, search_space, history)
+        study._storage.set_trial_system_attr(trial._trial_id, PROPOSED_BY, proposal.proposer)
+        if proposal.skill is not None:
+            study._storage.set_trial_system_attr(trial._trial_id, SKILL, proposal.skill)
+        return proposal.parameters
+
+    def _proposal(
+        self, study: optuna.Study, trial: FrozenTrial, space: dict[str, BaseDistribution], history: _History
+    ) -> _Proposal:
+        rng = self._generator(trial)
+        skill = None
+        if history.configurations_read >= self._startup_trials:
+            accuracy = GaussianProcess(history.readings, history.grid.kinds)
+            skill, count = accuracy.skill(at_least=MIN_TRIALS)
+            if skill >= MIN_SKILL:
+                row = self._most_promising(history, accuracy, rng)
+                return _Proposal(parameters=history.grid.parameters(row[None])[0], proposer="grey-box", skill=skill)
+            self._note_fallback(skill, count)
+            parameters = _new_by_tpe(study, trial, space, history, rng) if history.fits_tpe else None
+            if parameters is not None:
+                return _Proposal(parameters=parameters, proposer="tpe", skill=skill)
+        row = history.unseen(_drawn(history.grid, rng, CANDIDATES), rng)[0]
+        return _Proposal(parameters=history.grid.parameters(row[None])[0], proposer="random", skill=skill)
+
+    def _note_fallback(self, skill: float, count: int) -> None:
+        """Say once that TPE proposes."""
+        if self._on_fallback is not None:
+            self._on_fallback(
+                f"the surrogate's accuracies have a rank correlation of {skill:.2f} with those of {count} trials that "
+                f"it was not shown, below {MIN_SKILL:g}: TPE proposes until it is higher"
+            )
+            self._on_fallback = None
+
+    def _most_promising(
+        self, history: _History, accuracy: GaussianProcess, rng: np.random.Generator
+    ) -> Int[np.ndarray, " axis"]:
+        """The unseen candidate with the largest expected improvement, from a few rounds of candidates."""
+        macs = _macs_process(history, self._costs.dense_macs)
+        running = self._predictions(history.grid, history.running, accuracy, macs)
+        predicted = np.stack([running.accuracy, running.memory_bytes, np.exp(running.log_macs)], axis=1)
+        points = np.concatenate([history.points, predicted])
+        boxes = open_boxes(points[non_dominated(points)], self._reference)
+        accuracy = accuracy.believing(history.grid.features(history.running))
+        rows = history.unseen(_first_candidates(history, rng), rng)
+        best, value = rows[0], -np.inf
+        for _ in range(1 + REFINEMENTS):
+            improvement = expected_improvement(
+                self._predictions(history.grid, rows, accuracy, macs),
+                boxes,
+                self._reference,
+                dense_macs=self._costs.dense_macs,
+            )
+            order = np.argsort(-improvement, kind="stable")
+            if improvement[order[0]] > value:
+                best, value = rows[order[0]], improvement[order[0]]
+            rows = history.unseen(history.grid.offspring(rng, rows[order[:PARENTS]], REFINED), rng)
+        return best
+
+    def _predictions(
+        self,
+        grid: Grid,
+        rows: Int[np.ndarray, "row axis"],
+        accuracy: GaussianProcess,
+        macs: GaussianProcess | None,
+    ) -> Predictions:
+        features, parameters = grid.features(rows), grid.parameters(rows)
+        mean, deviation = accuracy.predict(features)
+        log_macs = np.zeros(len(rows))
+        log_deviation = np.zeros(len(rows))
+        if macs is not None:
+            sparse = np.array([not self._costs.is_dense(one) for one in parameters], bool)
+            log_macs[sparse], log_deviation[sparse] = macs.predict(features[sparse])
+        return Predictions(
+            accuracy=mean,
+            accuracy_deviation=deviation,
+            memory_bytes=np.asarray(self._costs.memory_bytes(parameters), float),
+            log_macs=np.log(self._costs.dense_macs) + np.minimum(log_macs, 0.0),
+            log_macs_deviation=log_deviation,
+        )
+
+
+# ---------------------------------------------------------------- what is known so far
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Proposal:
+    parameters: dict[str, Any]
+    proposer: str
+    skill: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _History:
+    """A study's trials as arrays; those that lie in the space, but for ``points``."""
+
+    grid: Grid
+    readings: Readings
+    points: Float[np.ndarray, "trial 3"]  # objectives of every completed trial that keeps its constraints
+    front: Int[np.ndarray, "trial axis"]  # configurations on the front
+    complete: Int[np.ndarray, "trial axis"]
+    effective_macs: Float[np.ndarray, " trial"]  # of `complete`
+    running: Int[np.ndarray, "trial axis"]
+    taken: frozenset[bytes]  # rows that are not to be proposed again
+    fits_tpe: bool
+
+    @property
+    def configurations_read(self) -> int:
+        return len(np.unique(self.readings.configuration))
+
+    def unseen(self, rows: Int[np.ndarray, "row axis"], rng: np.random.Generator) -> Int[np.ndarray, "row axis"]:
+        """Those of ``rows`` that no trial has had, each once.
+
+        Where none is left: other random ones, in a small space every one that is left; and in a space of which every
+        configuration has been tried, ``rows`` as they are, to be repeated.
+        """
+        new = self._new(rows)
+        if len(new):
+            return new
+        rest = self._new(self.grid.every() if self.grid.count <= ENUMERATED else _drawn(self.grid, rng, ENUMERATED))
+        return rng.permutation(rest) if len(rest) else rows
+
+    def _new(self, rows: Int[np.ndarray, "row axis"]) -> Int[np.ndarray, "row axis"]:
+        found = {_key(row): row for row in rows}
+        new = [row for key, row in found.items() if key not in self.taken]
+        return np.array(new, int).reshape(-1, rows.shape[1])
+
+
+def _key(row: Int[np.ndarray, " axis"]) -> bytes:
+    return row.astype(np.int32).tobytes()
+
+
+def _history(
+    grid: Grid, trials: Sequence[FrozenTrial], readings: Callable[[FrozenTrial], Sequence[Reading]]
+) -> _History:
+    names = {axis.name for axis in grid.axes}
+    inside = [one for one in trials if names <= one.params.keys() and one.state is not TrialState.FAIL]
+    rows = grid.rows([one.params for one in inside])
+    queued = [one.system_attrs.get("fixed_params", {}) for one in trials if one.state is TrialState.WAITING]
+    taken = [*rows, *grid.rows([one for one in queued if names <= one.keys()])]
+    complete = np.array([one.state is TrialState.COMPLETE for one in inside], bool)
+    kept = [one for one in trials if one.state is TrialState.COMPLETE and _is_feasible(one)]
+    points = np.array([one.values for one in kept], float).reshape(-1, 3)
+    members = {one.number for one, best in zip(kept, non_dominated(points), strict=True) if best}
+    return _History(
+        grid=grid,
+        readings=_gathered(grid.features(rows), [readings(one) for one in inside]),
+        points=points,
+        front=rows[[one.number in members for one in inside]],
+        complete=rows[complete],
+        effective_macs=np.array([one.values[2] for one in inside if one.state is TrialState.COMPLETE], float),
+        running=rows[[one.state is TrialState.RUNNING for one in inside]],
+        taken=frozenset(map(_key, taken)),
+        fits_tpe=all(
+            not _is_feasible(one) for one in trials if one.state is TrialState.PRUNED and one.intermediate_values
+        ),
+    )
+
+
+def _is_feasible(trial: FrozenTrial) -> bool:
+    return all(violation <= 0 for violation in trial.constraints.values())
+
+
+def _gathered(features: Float[np.ndarray, "trial feature"], found: Sequence[Sequence[Reading]]) -> Readings:
+    """The readings that the model learns from: each trial's highest, and those that show what a lower one is worth.
+
+    Trials that were read at the highest fidelity of all enter also at the fidelities at which others ended, 100 trials a
+    fidelity at most (evenly from the least to the most accurate): they are the pairs that tell offset, scale and noise.
+    """
+    ladders = [
+        {one.fidelity: one.accuracy for one in readings if np.isfinite(one.accuracy)} for readings in found
+    ]  # fmt: skip
+    highest = [max(ladder, default=None) for ladder in ladders]
+    fidelities = sorted({fidelity for fidelity in highest if fidelity is not None}, reverse=True)
+    chosen = [(trial, fidelity) for trial, fidelity in enumerate(highest) if fidelity is not None]
+    top = [trial for trial, fidelity in enumerate(highest) if fidelities and fidelity == fidelities[0]]
+    top.sort(key=lambda trial: (ladders[trial][fidelities[0]], *features[trial]))
+    for fidelity in fidelities[1:]:
+        both = [trial for trial in top if fidelity in ladders[trial]]
+        kept = np.unique(np.linspace(0, len(both) - 1, min(PAIRED, len(both))).astype(int))
+        chosen += [(both[i], fidelity) for i in kept]
+    trials = np.array([trial for trial, _ in chosen], int)
+    return Readings(
+        features=features[trials],
+        values=np.array([ladders[trial][fidelity] for trial, fidelity in chosen], float),
+        lower=np.array([fidelities.index(fidelity) for _, fidelity in chosen], int),
+        configuration=trials,
+    )
+
+
+def _macs_process(history: _History, dense_macs: float) -> GaussianProcess | None:
+    """A model of log(effective / dense MACs); None where no trial has shown that they differ."""
+    logs = np.log(np.clip(history.effective_macs, 1e-9 * dense_macs, None) / dense_macs)
+    if not np.any(logs):
+        return None
+    count = len(logs)
+    readings = Readings(
+        features=history.grid.features(history.complete),
+        values=logs,
+        lower=np.zeros(count, int),
+        configuration=np.arange(count),
+    )
+    return GaussianProcess(readings, history.grid.kinds)
+
+
+# ---------------------------------------------------------------- candidates
+
+
+def _drawn(grid: Grid, rng: np.random.Generator, count: int) -> Int[np.ndarray, "row axis"]:
+    """Random configurations, every other one leaning to one end."""
+    return rng.permutation(np.concatenate([grid.uniform(rng, count - count // 2), grid.tilted(rng, count // 2)]))
+
+
+def _first_candidates(history: _History, rng: np.random.Generator) -> Int[np.ndarray, "row axis"]:
+    """A third random, the rest offspring of the front; all configurations of a small space."""
+    if history.grid.count <= ENUMERATED:
+        return history.grid.every()
+    drawn = _drawn(history.grid, rng, CANDIDATES // 3)
+    parents = history.front if len(history.front) else drawn
+    return np.concatenate([drawn, history.grid.offspring(rng, parents, CANDIDATES - len(drawn))])
+
+
+def _new_by_tpe(
+    study: optuna.Study,
+    trial: FrozenTrial,
+    space: dict[str, BaseDistribution],
+    history: _History,
+    rng: np.random.Generator,
+) -> dict[str, Any] | None:
+    """What TPE proposes in a few attempts that no trial has had; None where it only repeats."""
+    for seed in rng.integers(2**32, size=TPE_ATTEMPTS):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            tpe = TPESampler(seed=int(seed), n_startup_trials=0, multivariate=True)
+        proposed = tpe.sample_relative(study, trial, space)
+        if _key(history.grid.rows([proposed])[0]) not in history.taken:
+            return proposed
+    return None
+
+
+def _axis(name: str, distribution: BaseDistribution) -> Axis:
+    if isinstance(distribution, CategoricalDistribution):
+        return axis(name, distribution.choices)
+    if isinstance(distribution, IntDistribution):
+        whole = range(distribution.low, distribution.high + 1, distribution.step)
+        kept = np.unique(np.linspace(0, len(whole) - 1, min(len(whole), RESOLUTION)).astype(int))
+        return axis(name, [whole[i] for i in kept])
+    if not isinstance(distribution, FloatDistribution):
+        raise AssertionError(distribution)
+    if distribution.step is not None:
+        count = round((distribution.high - distribution.low) / distribution.step) + 1
+        return axis(name, [distribution.low + i * distribution.step for i in range(count)])
+    ends = np.log([distribution.low, distribution.high]) if distribution.log else [distribution.low, distribution.high]
+    values = np.linspace(*ends, RESOLUTION)
+    return axis(name, [*map(float, np.exp(values) if distribution.log else values)])
