@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 RESOLUTION = 256  # values on a continuous range
 LOG_RATIO = 4.0  # positive choices that span this factor or more are features by their logarithm
+FLATTENING = 1.5  # an error falls by exp(-2 * 1.5), twentyfold, from the smallest to the largest choice
 CROSSED = 0.4  # share of offspring with two parents
 MUTATIONS = (1.0, 2.0, 4.0)  # mean numbers of parameters that an offspring changes
 STEP = 0.05  # of a longer list of choices, the standard deviation of a mutation; at least the next choice
@@ -30,10 +31,7 @@ class Axis:
     kind: str  # parameters of one kind share a length scale: the part behind the dot of conv3.weight_bits
     choices: tuple[Any, ...]
     codes: Float[np.ndarray, "choice feature"]
-
-    @property
-    def ordered(self) -> bool:
-        return self.codes.shape[1] == 1
+    ordered: bool
 
     def indices(self, values: Sequence[Any]) -> Int[np.ndarray, " value"]:
         """The choice that each value is, or on a range the one nearest to it."""
@@ -42,25 +40,25 @@ class Axis:
             return np.array([known[value] for value in values], int)
         numbers = np.array([choice for choice in self.choices if choice is not None], float)
         nones = len(self.choices) - len(numbers)
-        return np.array(
-            [known[v] if v in known else nones + int(np.argmin(np.abs(numbers - v))) for v in values], int
-        )
+        return np.array([known[v] if v in known else nones + int(np.argmin(np.abs(numbers - v))) for v in values], int)
 
 
 def axis(name: str, choices: Sequence[Any]) -> Axis:
     """The axis of a parameter with these choices.
 
-    Numbers are ordered, features from -1 to 1: by the logarithm where they span a factor of 4 or more, else linear. None
-    (no mask) comes one step before the smallest, and 0 among positive ``membrane_levels`` (float) after the largest.
-    Anything else is unordered, with one feature a choice.
+    Numbers are ordered and have two features: their place from -1 to 1, by the logarithm where they span a factor of 4
+    or more, and a curve that flattens to the larger end, as a quantization error does with every bit. None (no mask)
+    comes one step before the smallest, and 0 among positive ``membrane_levels`` (float) after the largest. Anything
+    else is unordered, with one feature a choice.
     """
     kind = name.rpartition(".")[2].rstrip("0123456789") or name
     if not all(choice is None or isinstance(choice, int | float) for choice in choices):
-        return Axis(name=name, kind=kind, choices=tuple(choices), codes=np.eye(len(choices)))
+        return Axis(name=name, kind=kind, choices=tuple(choices), codes=np.eye(len(choices)), ordered=False)
     values = _positions(kind, choices)
     order = np.argsort(values, kind="stable")
-    codes = np.interp(values[order], [values.min(), values.max()], [-1.0, 1.0])
-    return Axis(name=name, kind=kind, choices=tuple(choices[i] for i in order), codes=codes[:, None])
+    places = np.interp(values[order], [values.min(), values.max()], [-1.0, 1.0])
+    codes = np.stack([places, 2 * np.exp(-FLATTENING * (places + 1)) - 1], axis=1)
+    return Axis(name=name, kind=kind, choices=tuple(choices[i] for i in order), codes=codes, ordered=True)
 
 
 def _positions(kind: str, choices: Sequence[float | None]) -> NDArray[np.float64]:
@@ -98,6 +96,12 @@ class Grid:
 
     def features(self, rows: Int[np.ndarray, "row axis"]) -> Float[np.ndarray, "row feature"]:
         return np.concatenate([axis.codes[rows[:, i]] for i, axis in enumerate(self.axes)], axis=1)
+
+    def holds(self, parameters: Mapping[str, Any]) -> bool:
+        """Whether these are values of every parameter, each one of its choices or a number beside some."""
+        return all(
+            axis.name in parameters and (axis.ordered or parameters[axis.name] in axis.choices) for axis in self.axes
+        )
 
     def rows(self, parameters: Sequence[Mapping[str, Any]]) -> Int[np.ndarray, "row axis"]:
         """The row of each configuration, given by its values."""

@@ -10,7 +10,7 @@ the boxes are those of a sweep from the most accurate member down.)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -60,8 +60,14 @@ def open_boxes(front: Float[np.ndarray, "member 3"], reference: ReferencePoint) 
     ``front`` has a row of accuracy, memory bytes and effective MACs for each member; dominated rows do no harm. At most
     three boxes a member and one more.
     """
-    strips = [_Strip(memory_from=0.0, memory_to=reference.memory_bytes, macs_to=reference.effective_macs,
-                     accuracy_to=np.inf)]  # fmt: skip
+    strips = [
+        _Strip(
+            memory_from=0.0,
+            memory_to=reference.memory_bytes,
+            macs_to=reference.effective_macs,
+            accuracy_to=np.inf,
+        )
+    ]
     boxes: list[tuple[float, ...]] = []
     for accuracy, memory, macs in front[np.argsort(-front[:, 0], kind="stable")]:
         if accuracy <= reference.accuracy:
@@ -71,12 +77,11 @@ def open_boxes(front: Float[np.ndarray, "member 3"], reference: ReferencePoint) 
             continue
         boxes += [_box(strip, accuracy) for strip in covered]
         left = [strip for strip in strips if strip not in covered]
-        first = covered[0]
+        first, memory_to = covered[0], covered[-1].memory_to
         if first.memory_from < memory:
-            left.append(_Strip(memory_from=first.memory_from, memory_to=memory, macs_to=first.macs_to,
-                               accuracy_to=accuracy))  # fmt: skip
-        left.append(_Strip(memory_from=max(memory, first.memory_from), memory_to=covered[-1].memory_to, macs_to=macs,
-                           accuracy_to=accuracy))  # fmt: skip
+            left.append(replace(first, memory_to=memory, accuracy_to=accuracy))
+        memory_from = max(memory, first.memory_from)
+        left.append(_Strip(memory_from=memory_from, memory_to=memory_to, macs_to=macs, accuracy_to=accuracy))
         strips = sorted(left, key=lambda strip: strip.memory_from)
     boxes += [_box(strip, reference.accuracy) for strip in strips]
     found = np.array([box for box in boxes if box[0] < box[1]])
@@ -116,7 +121,8 @@ def _above(levels: Float[np.ndarray, " box"], predictions: Predictions) -> Float
     z = (mean - np.where(finite, unique, 0.0)) / deviation
     density = np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)
     expected = deviation * (z * ndtr(z) + density)
-    return np.where(finite, np.maximum(expected, 0.0), 0.0)[:, back]
+    above: Array = np.where(finite, np.maximum(expected, 0.0), 0.0)[:, back]
+    return above
 
 
 def _below(levels: Float[np.ndarray, " box"], predictions: Predictions, dense_macs: float) -> Array:
@@ -131,4 +137,5 @@ def _below(levels: Float[np.ndarray, " box"], predictions: Predictions, dense_ma
     with np.errstate(divide="ignore"):
         d = (np.log(cut) - mean) / deviation
     put = cut * ndtr(d) - np.exp(mean + 0.5 * deviation**2) * ndtr(d - deviation)
-    return (np.maximum(put, 0.0) + (unique - cut))[:, back]
+    below: Array = (np.maximum(put, 0.0) + (unique - cut))[:, back]
+    return below

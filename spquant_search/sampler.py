@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 import optuna
 from jaxtyping import Float, Int
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from spquant_search.candidates import RESOLUTION, Axis, Grid, axis
@@ -32,15 +33,17 @@ from spquant_search.pareto import ReferencePoint, non_dominated
 from spquant_search.space import OFF
 from spquant_search.surrogate import GaussianProcess, Readings
 
+DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE, StudyDirection.MINIMIZE)
 PROPOSED_BY = "proposed_by"  # a trial's system attribute: "grey-box", "tpe" or "random"
 SKILL = "skill"  # a trial's system attribute: the surrogate's rank correlation when it was asked
 MIN_SKILL = 0.5
 MIN_TRIALS = 10
 FULL = sys.maxsize  # the fidelity of a completed trial's objective
-CANDIDATES = 1200
-REFINEMENTS = 3
-REFINED = 300  # candidates of a refinement
+CANDIDATES = 800  # of the first round
+REFINEMENTS = 8  # rounds of offspring of the best
+REFINED = 200  # candidates of a refinement
 PARENTS = 20  # of a refinement
+MACS_READINGS = 250  # trials from which the MACs are learned at most; they have next to no noise
 PAIRED = 100  # completed trials that enter at a lower fidelity too, for each of them
 TPE_ATTEMPTS = 8
 ENUMERATED = 2000  # spaces of up to so many configurations are ranked whole
@@ -106,7 +109,17 @@ class GreyBoxSampler(BaseSampler):
         self._on_fallback = on_fallback
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """The space given at construction; otherwise the parameters that all finished trials with any have in common."""
+        """The space given at construction; otherwise the parameters that all finished trials with any have in common.
+
+        Raises ValueError for a study of other objectives.
+        """
+        del trial
+        if tuple(study.directions) != DIRECTIONS:
+            directions = ", ".join(direction.name.lower() for direction in study.directions)
+            raise ValueError(
+                "the grey-box sampler needs three objectives, accuracy (maximize), memory bytes and effective MACs "
+                f"(minimize, minimize); this study has {directions}"
+            )
         space = self._space
         if space is None:
             trials = [one for one in study.get_trials(deepcopy=False) if one.distributions]
@@ -145,23 +158,24 @@ class GreyBoxSampler(BaseSampler):
         skill = None
         if history.configurations_read >= self._startup_trials:
             accuracy = GaussianProcess(history.readings, history.grid.kinds)
-            skill, count = accuracy.skill(at_least=MIN_TRIALS)
-            if skill >= MIN_SKILL:
+            skill = accuracy.skill(at_least=MIN_TRIALS)
+            if skill is not None and skill >= MIN_SKILL:
                 row = self._most_promising(history, accuracy, rng)
                 return _Proposal(parameters=history.grid.parameters(row[None])[0], proposer="grey-box", skill=skill)
-            self._note_fallback(skill, count)
+            if skill is not None:
+                self._note_fallback(skill)
             parameters = _new_by_tpe(study, trial, space, history, rng) if history.fits_tpe else None
             if parameters is not None:
                 return _Proposal(parameters=parameters, proposer="tpe", skill=skill)
         row = history.unseen(_drawn(history.grid, rng, CANDIDATES), rng)[0]
         return _Proposal(parameters=history.grid.parameters(row[None])[0], proposer="random", skill=skill)
 
-    def _note_fallback(self, skill: float, count: int) -> None:
+    def _note_fallback(self, skill: float) -> None:
         """Say once that TPE proposes."""
         if self._on_fallback is not None:
             self._on_fallback(
-                f"the surrogate's accuracies have a rank correlation of {skill:.2f} with those of {count} trials that "
-                f"it was not shown, below {MIN_SKILL:g}: TPE proposes until it is higher"
+                f"the grey-box sampler cannot rank the trials so far (cross-validated rank correlation {skill:.2f}, "
+                f"below {MIN_SKILL:g}): TPE proposes until it can"
             )
             self._on_fallback = None
 
@@ -173,21 +187,19 @@ class GreyBoxSampler(BaseSampler):
         running = self._predictions(history.grid, history.running, accuracy, macs)
         predicted = np.stack([running.accuracy, running.memory_bytes, np.exp(running.log_macs)], axis=1)
         points = np.concatenate([history.points, predicted])
-        boxes = open_boxes(points[non_dominated(points)], self._reference)
+        boxes = open_boxes(points, self._reference)
         accuracy = accuracy.believing(history.grid.features(history.running))
         rows = history.unseen(_first_candidates(history, rng), rng)
-        best, value = rows[0], -np.inf
-        for _ in range(1 + REFINEMENTS):
-            improvement = expected_improvement(
-                self._predictions(history.grid, rows, accuracy, macs),
-                boxes,
-                self._reference,
-                dense_macs=self._costs.dense_macs,
-            )
+        best: Int[np.ndarray, " axis"] = rows[0]
+        value = -np.inf
+        for last in [False] * REFINEMENTS + [True]:
+            predictions = self._predictions(history.grid, rows, accuracy, macs)
+            improvement = expected_improvement(predictions, boxes, self._reference, dense_macs=self._costs.dense_macs)
             order = np.argsort(-improvement, kind="stable")
             if improvement[order[0]] > value:
                 best, value = rows[order[0]], improvement[order[0]]
-            rows = history.unseen(history.grid.offspring(rng, rows[order[:PARENTS]], REFINED), rng)
+            if not last:
+                rows = history.unseen(history.grid.offspring(rng, rows[order[:PARENTS]], REFINED), rng)
         return best
 
     def _predictions(
@@ -229,8 +241,8 @@ class _History:
 
     grid: Grid
     readings: Readings
-    points: Float[np.ndarray, "trial 3"]  # objectives of every completed trial that keeps its constraints
-    front: Int[np.ndarray, "trial axis"]  # configurations on the front
+    points: Float[np.ndarray, "member 3"]  # the front of all completed trials that keep their constraints
+    front: Int[np.ndarray, "member axis"]  # those of its members that lie in the space
     complete: Int[np.ndarray, "trial axis"]
     effective_macs: Float[np.ndarray, " trial"]  # of `complete`
     running: Int[np.ndarray, "trial axis"]
@@ -270,15 +282,16 @@ def _history(
     inside = [one for one in trials if names <= one.params.keys() and one.state is not TrialState.FAIL]
     rows = grid.rows([one.params for one in inside])
     queued = [one.system_attrs.get("fixed_params", {}) for one in trials if one.state is TrialState.WAITING]
-    taken = [*rows, *grid.rows([one for one in queued if names <= one.keys()])]
+    taken = [*rows, *grid.rows([one for one in queued if grid.holds(one)])]
     complete = np.array([one.state is TrialState.COMPLETE for one in inside], bool)
     kept = [one for one in trials if one.state is TrialState.COMPLETE and _is_feasible(one)]
     points = np.array([one.values for one in kept], float).reshape(-1, 3)
-    members = {one.number for one, best in zip(kept, non_dominated(points), strict=True) if best}
+    best = non_dominated(points)
+    members = {one.number for one, is_best in zip(kept, best, strict=True) if is_best}
     return _History(
         grid=grid,
         readings=_gathered(grid.features(rows), [readings(one) for one in inside]),
-        points=points,
+        points=points[best],
         front=rows[[one.number in members for one in inside]],
         complete=rows[complete],
         effective_macs=np.array([one.values[2] for one in inside if one.state is TrialState.COMPLETE], float),
@@ -297,8 +310,8 @@ def _is_feasible(trial: FrozenTrial) -> bool:
 def _gathered(features: Float[np.ndarray, "trial feature"], found: Sequence[Sequence[Reading]]) -> Readings:
     """The readings that the model learns from: each trial's highest, and those that show what a lower one is worth.
 
-    Trials that were read at the highest fidelity of all enter also at the fidelities at which others ended, 100 trials a
-    fidelity at most (evenly from the least to the most accurate): they are the pairs that tell offset, scale and noise.
+    Trials that were read at the highest fidelity of all enter also at the fidelities at which others ended, 100 trials
+    a fidelity at most (evenly from the least to the most accurate): the pairs that tell offset, scale and noise.
     """
     ladders = [
         {one.fidelity: one.accuracy for one in readings if np.isfinite(one.accuracy)} for readings in found
@@ -326,12 +339,13 @@ def _macs_process(history: _History, dense_macs: float) -> GaussianProcess | Non
     logs = np.log(np.clip(history.effective_macs, 1e-9 * dense_macs, None) / dense_macs)
     if not np.any(logs):
         return None
-    count = len(logs)
+    order = np.lexsort((*history.complete.T, logs))
+    kept = order[np.unique(np.linspace(0, len(logs) - 1, min(len(logs), MACS_READINGS)).astype(int))]
     readings = Readings(
-        features=history.grid.features(history.complete),
-        values=logs,
-        lower=np.zeros(count, int),
-        configuration=np.arange(count),
+        features=history.grid.features(history.complete[kept]),
+        values=logs[kept],
+        lower=np.zeros(len(kept), int),
+        configuration=np.arange(len(kept)),
     )
     return GaussianProcess(readings, history.grid.kinds)
 
@@ -383,6 +397,5 @@ def _axis(name: str, distribution: BaseDistribution) -> Axis:
     if distribution.step is not None:
         count = round((distribution.high - distribution.low) / distribution.step) + 1
         return axis(name, [distribution.low + i * distribution.step for i in range(count)])
-    ends = np.log([distribution.low, distribution.high]) if distribution.log else [distribution.low, distribution.high]
-    values = np.linspace(*ends, RESOLUTION)
-    return axis(name, [*map(float, np.exp(values) if distribution.log else values)])
+    spaced = np.geomspace if distribution.log else np.linspace
+    return axis(name, [float(value) for value in spaced(distribution.low, distribution.high, RESOLUTION)])

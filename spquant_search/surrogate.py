@@ -28,7 +28,7 @@ FIT_READINGS = 120  # hyper-parameters are fitted to so many readings at most; p
 MIN_PAIRS = 5  # of readings at two fidelities, before the spread of the lower is scaled to that of the higher
 _CONSTANT = 1.0  # prior variance of the mean, in units of the readings' variance
 _JITTER = 1e-8
-_BOUND = 9.0  # of a log hyper-parameter, on both sides of its prior's centre
+_BOUND = 7.0  # of a log hyper-parameter, on both sides of its prior's centre
 
 Array = NDArray[np.float64]
 
@@ -96,27 +96,52 @@ class Hyperparameters:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Shape:
-    """What a covariance matrix is made of, before any hyper-parameter."""
+    """What the covariance matrix of readings is made of, before any hyper-parameter."""
 
-    products: Float[np.ndarray, "kind row column"]  # mean product of two configurations' features of one kind
-    distances: Float[np.ndarray, "kind row column"]  # mean squared difference
+    products: Float[np.ndarray, "kind reading reading"]  # mean product of two configurations' features of one kind
+    distances: Float[np.ndarray, "kind reading reading"]  # mean squared difference
 
     def covariance(self, h: Hyperparameters) -> tuple[Array, Array]:
-        """Covariances, and the distances r in length scales."""
-        r = np.sqrt(np.tensordot(h.length**-2.0, self.distances, axes=1))
-        smooth = (1 + np.sqrt(5) * r + 5 / 3 * r**2) * np.exp(-np.sqrt(5) * r)
+        """Covariances of the function, and sqrt(5) times the distances in length scales."""
+        r = np.sqrt(5 * np.tensordot(h.length**-2.0, self.distances, axes=1))
+        smooth = (1 + r + r**2 / 3) * np.exp(-r)
         return _CONSTANT + np.tensordot(h.linear, self.products, axes=1) + h.matern * smooth, r
 
 
-def _shape(rows: Array, columns: Array, kinds: NDArray[np.int_]) -> _Shape:
+def _shape(features: Array, kinds: NDArray[np.int_]) -> _Shape:
     products, distances = [], []
     for kind in range(kinds.max() + 1):
-        a, b = rows[:, kinds == kind], columns[:, kinds == kind]
-        product = a @ b.T / a.shape[1]
-        squares = (a**2).mean(axis=1)[:, None] + (b**2).mean(axis=1)[None, :]
+        own = features[:, kinds == kind]
+        product = own @ own.T / own.shape[1]
+        squares = product.diagonal()
         products.append(product)
-        distances.append(np.maximum(squares - 2 * product, 0.0))
+        distances.append(np.maximum(squares[:, None] + squares[None, :] - 2 * product, 0.0))
     return _Shape(products=np.array(products), distances=np.array(distances))
+
+
+def _covariance(
+    rows: Float[np.ndarray, "row feature"],
+    columns: Float[np.ndarray, "column feature"],
+    h: Hyperparameters,
+    kinds: Int[np.ndarray, " feature"],
+) -> Float[np.ndarray, "row column"]:
+    """The same as :meth:`_Shape.covariance`, without the parts that only a fit needs."""
+    a, b = (_weighted(features, h.length**-2.0, kinds) for features in (rows, columns))
+    squares: Array = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None, :] - 2 * a @ b.T
+    r = np.sqrt(5 * np.maximum(squares, 0.0, out=squares), out=squares)
+    smooth: Array = np.exp(-r)
+    smooth *= r * (r / 3 + 1) + 1
+    smooth *= h.matern
+    a, b = (_weighted(features, h.linear, kinds) for features in (rows, columns))
+    smooth += a @ b.T
+    smooth += _CONSTANT
+    return smooth
+
+
+def _weighted(features: Array, weights: Array, kinds: NDArray[np.int_]) -> Array:
+    """Features whose plain products are the kinds' mean products times ``weights``."""
+    weighted: Array = features * np.sqrt(weights / np.bincount(kinds))[kinds]
+    return weighted
 
 
 def _same_lower(lower: NDArray[np.int_]) -> Bool[np.ndarray, "reading reading"]:
@@ -164,12 +189,11 @@ class _Evidence:
         # Rasmussen and Williams eq. 5.9: the derivative is the sum of `slope` times that of the covariance.
         slope = 0.5 * (inverse - np.outer(weights, weights))
         shared = slope * (1 + h.discrepancy * same)
-        decay = np.exp(-np.sqrt(5) * r)
-        by_distance = shared * (h.matern * 5 / 3 * (1 + np.sqrt(5) * r) * decay)
+        by_distance = shared * (h.matern * 5 / 3 * (1 + r) * np.exp(-r))
         gradient = [
             *h.linear * np.tensordot(self.shape.products, shared, axes=2),
             *h.length**-2.0 * np.tensordot(self.shape.distances, by_distance, axes=2),
-            h.matern * np.sum(shared * (1 + np.sqrt(5) * r + 5 / 3 * r**2) * decay),
+            h.matern * np.sum(shared * (1 + r + r**2 / 3) * np.exp(-r)),
             h.noise * np.trace(slope),
             h.lower_noise * slope.diagonal()[self.lower > 0].sum(),
             h.discrepancy * np.sum(slope * same * function),
@@ -189,7 +213,7 @@ def fitted_hyperparameters(readings: Readings, values: Array, kinds: NDArray[np.
     """The most probable hyper-parameters of standardised ``values``, fitted to at most FIT_READINGS of them."""
     index = _spread_out(readings, FIT_READINGS)
     part = readings.chosen(index)
-    evidence = _Evidence(shape=_shape(part.features, part.features, kinds), values=values[index], lower=part.lower)
+    evidence = _Evidence(shape=_shape(part.features, kinds), values=values[index], lower=part.lower)
     centre, _ = _prior(kinds.max() + 1)
     bounds = [(value - _BOUND, value + _BOUND) for value in centre]
     found = minimize(evidence, centre, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 40})
@@ -200,20 +224,20 @@ def _spread_out(readings: Readings, most: int) -> NDArray[np.int_]:
     """Readings of at most ``most``: whole configurations, evenly from the worst to the best."""
     if len(readings) <= most:
         return np.arange(len(readings))
-    order, sizes = _by_value(readings)
+    order = _by_value(readings)
     count = max(2, int(most * len(order) / len(readings)))
     taken = np.unique(np.linspace(0, len(order) - 1, count).astype(int))
     return np.flatnonzero(np.isin(readings.configuration, order[taken]))
 
 
-def _by_value(readings: Readings) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
-    """Configurations from the lowest to the highest value (the mean of their readings), and their numbers of readings."""
+def _by_value(readings: Readings) -> Int[np.ndarray, " configuration"]:
+    """The configurations from the lowest to the highest value, the mean of their readings; ties in the given order."""
     names, first, inverse, sizes = np.unique(
         readings.configuration, return_index=True, return_inverse=True, return_counts=True
     )
     means = np.bincount(inverse, weights=readings.values) / sizes
-    order = np.lexsort((first, means))
-    return names[order], sizes[order]
+    ordered: Int[np.ndarray, " configuration"] = names[np.lexsort((first, means))]
+    return ordered
 
 
 class GaussianProcess:
@@ -234,7 +258,7 @@ class GaussianProcess:
 
     def _condition(self) -> None:
         h, lower, features = self.hyperparameters, self._readings.lower, self._readings.features
-        function, _ = _shape(features, features, self._kinds).covariance(h)
+        function = _covariance(features, features, h, self._kinds)
         covariance = function * (1 + h.discrepancy * _same_lower(lower)) + np.diag(_noise(h, lower))
         self._factor = cholesky(covariance, lower=True, check_finite=False)
         self._weights = cho_solve((self._factor, True), self._values, check_finite=False)
@@ -266,22 +290,22 @@ class GaussianProcess:
     ) -> tuple[Float[np.ndarray, " candidate"], Float[np.ndarray, " candidate"]]:
         """Mean and standard deviation of the function (without a reading's noise)."""
         h = self.hyperparameters
-        cross, _ = _shape(features, self._readings.features, self._kinds).covariance(h)
+        cross = _covariance(features, self._readings.features, h, self._kinds)
         means = self._mean + self._scale * (cross @ self._weights)
         explained = solve_triangular(self._factor, cross.T, lower=True, check_finite=False)
-        squares = np.array([(features[:, self._kinds == k] ** 2).mean(axis=1) for k in range(len(h.linear))])
-        prior = _CONSTANT + h.linear @ squares + h.matern
+        linear = _weighted(features, h.linear, self._kinds)
+        prior = _CONSTANT + (linear**2).sum(axis=1) + h.matern
         variances = np.maximum(prior - (explained**2).sum(axis=0), _JITTER)
         return means, self._scale * np.sqrt(variances)
 
     def left_out(self) -> Float[np.ndarray, " reading"]:
         """Every reading as predicted without the fifth of all configurations to which its own belongs.
 
-        From the inverse of the covariance of all (Rasmussen and Williams section 5.4.2, for groups): the error in a fold
-        F is inverse[F, F]^-1 (inverse values)[F]. Hyper-parameters and scales stay those of all readings.
+        From the inverse of the covariance of all (Rasmussen and Williams section 5.4.2, for groups): the error in a
+        fold F is inverse[F, F]^-1 (inverse values)[F]. Hyper-parameters and scales stay those of all readings.
         """
         inverse = cho_solve((self._factor, True), np.eye(len(self._values)), check_finite=False)
-        order, _ = _by_value(self._readings)
+        order = _by_value(self._readings)
         rank = {name: position for position, name in enumerate(order)}
         # Every fifth from the worst to the best: all folds have nearly the same mean.
         fold = np.array([rank[name] % FOLDS for name in self._readings.configuration])
@@ -292,16 +316,16 @@ class GaussianProcess:
                 errors[here] = np.linalg.solve(inverse[np.ix_(here, here)], self._weights[here])
         return self._mean + self._scale * (self._values - errors)
 
-    def skill(self, *, at_least: int) -> tuple[float, int]:
-        """Cross-validated rank correlation, and over how many configurations.
+    def skill(self, *, at_least: int) -> float | None:
+        """The rank correlation of the readings with their predictions in 5-fold cross-validation (:meth:`left_out`).
 
-        At the highest fidelity that ``at_least`` configurations were read at; (0, 0) where there is none.
+        At the highest fidelity that ``at_least`` configurations were read at; None where there is none.
         """
         for fidelity in range(int(self._readings.lower.max()) + 1):
             here = self._readings.lower == fidelity
             if here.sum() >= at_least:
-                return rank_correlation(self.left_out()[here], self._readings.values[here]), int(here.sum())
-        return 0.0, 0
+                return rank_correlation(self.left_out()[here], self._readings.values[here])
+        return None
 
 
 def rank_correlation(a: Float[np.ndarray, " item"], b: Float[np.ndarray, " item"]) -> float:
