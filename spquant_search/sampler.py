@@ -184,9 +184,11 @@ class GreyBoxSampler(BaseSampler):
     ) -> Int[np.ndarray, " axis"]:
         """The unseen candidate with the largest expected improvement, from a few rounds of candidates."""
         macs = _macs_process(history, self._costs.dense_macs)
-        running = self._predictions(history.grid, history.running, accuracy, macs)
-        predicted = np.stack([running.accuracy, running.memory_bytes, np.exp(running.log_macs)], axis=1)
-        points = np.concatenate([history.points, predicted])
+        points = history.points
+        if len(history.running):
+            running = self._predictions(history.grid, history.running, accuracy, macs)
+            predicted = np.stack([running.accuracy, running.memory_bytes, np.exp(running.log_macs)], axis=1)
+            points = np.concatenate([points, predicted])
         boxes = open_boxes(points, self._reference)
         accuracy = accuracy.believing(history.grid.features(history.running))
         rows = history.unseen(_first_candidates(history, rng), rng)
@@ -237,7 +239,10 @@ class _Proposal:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _History:
-    """A study's trials as arrays; those that lie in the space, but for ``points``."""
+    """A study's trials as arrays; those that lie in the space, but for ``points``.
+
+    Nothing that a proposal is made from depends on the order in which trials ran.
+    """
 
     grid: Grid
     readings: Readings
@@ -291,11 +296,11 @@ def _history(
     return _History(
         grid=grid,
         readings=_gathered(grid.features(rows), [readings(one) for one in inside]),
-        points=points[best],
-        front=rows[[one.number in members for one in inside]],
+        points=np.unique(points[best], axis=0),
+        front=np.unique(rows[[one.number in members for one in inside]], axis=0),
         complete=rows[complete],
         effective_macs=np.array([one.values[2] for one in inside if one.state is TrialState.COMPLETE], float),
-        running=rows[[one.state is TrialState.RUNNING for one in inside]],
+        running=np.unique(rows[[one.state is TrialState.RUNNING for one in inside]], axis=0),
         taken=frozenset(map(_key, taken)),
         fits_tpe=all(
             not _is_feasible(one) for one in trials if one.state is TrialState.PRUNED and one.intermediate_values

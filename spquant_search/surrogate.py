@@ -205,8 +205,7 @@ class _Evidence:
 
 
 def _noise(h: Hyperparameters, lower: NDArray[np.int_]) -> Array:
-    noise: Array = h.noise + h.lower_noise * (lower > 0) + _JITTER
-    return noise
+    return np.where(lower > 0, h.noise + h.lower_noise, h.noise) + _JITTER
 
 
 def fitted_hyperparameters(readings: Readings, values: Array, kinds: NDArray[np.int_]) -> Hyperparameters:
