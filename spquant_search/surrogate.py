@@ -21,10 +21,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.linalg.lapack import dpotri
 from scipy.optimize import minimize
 
 FOLDS = 5
 FIT_READINGS = 120  # hyper-parameters are fitted to so many readings at most; predictions use all
+FIT_STEPS = 15  # of L-BFGS; 40 rank no better
 MIN_PAIRS = 5  # of readings at two fidelities, before the spread of the lower is scaled to that of the higher
 _CONSTANT = 1.0  # prior variance of the mean, in units of the readings' variance
 _JITTER = 1e-8
@@ -101,11 +103,18 @@ class _Shape:
     products: Float[np.ndarray, "kind reading reading"]  # mean product of two configurations' features of one kind
     distances: Float[np.ndarray, "kind reading reading"]  # mean squared difference
 
-    def covariance(self, h: Hyperparameters) -> tuple[Array, Array]:
-        """Covariances of the function, and sqrt(5) times the distances in length scales."""
+    def covariance(self, h: Hyperparameters) -> tuple[Array, Array, Array]:
+        """Covariances of the function; its Matern part for a variance of 1, and that one's change with the distance.
+
+        The change is that of the Matern part with half the logarithm of a length scale, for a squared distance of 1 in
+        its unit: 5/3 (1 + r) exp(-r) with r = sqrt(5) times the distance.
+        """
         r = np.sqrt(5 * np.tensordot(h.length**-2.0, self.distances, axes=1))
-        smooth = (1 + r + r**2 / 3) * np.exp(-r)
-        return _CONSTANT + np.tensordot(h.linear, self.products, axes=1) + h.matern * smooth, r
+        decay = np.exp(-r)
+        decay_r = decay * r
+        smooth = decay + decay_r + decay_r * r / 3
+        function = _CONSTANT + np.tensordot(h.linear, self.products, axes=1) + h.matern * smooth
+        return function, smooth, 5 / 3 * (decay + decay_r)
 
 
 def _shape(features: Array, kinds: NDArray[np.int_]) -> _Shape:
@@ -180,20 +189,20 @@ class _Evidence:
     def __call__(self, theta: Array) -> tuple[float, Array]:
         kinds = len(self.shape.products)
         h = _unpacked(theta, kinds)
-        function, r = self.shape.covariance(h)
+        function, smooth, change = self.shape.covariance(h)
         same = _same_lower(self.lower)
         covariance = function * (1 + h.discrepancy * same) + np.diag(_noise(h, self.lower))
         factor = cholesky(covariance, lower=True, check_finite=False)
-        inverse = cho_solve((factor, True), np.eye(len(function)), check_finite=False)
+        inverse = _inverse(factor)
         weights = inverse @ self.values
         # Rasmussen and Williams eq. 5.9: the derivative is the sum of `slope` times that of the covariance.
         slope = 0.5 * (inverse - np.outer(weights, weights))
         shared = slope * (1 + h.discrepancy * same)
-        by_distance = shared * (h.matern * 5 / 3 * (1 + r) * np.exp(-r))
+        by_distance = h.matern * shared * change
         gradient = [
             *h.linear * np.tensordot(self.shape.products, shared, axes=2),
             *h.length**-2.0 * np.tensordot(self.shape.distances, by_distance, axes=2),
-            h.matern * np.sum(shared * (1 + r + r**2 / 3) * np.exp(-r)),
+            h.matern * np.sum(shared * smooth),
             h.noise * np.trace(slope),
             h.lower_noise * slope.diagonal()[self.lower > 0].sum(),
             h.discrepancy * np.sum(slope * same * function),
@@ -202,6 +211,13 @@ class _Evidence:
         distance = (theta - centre) / width
         value = 0.5 * self.values @ weights + np.log(factor.diagonal()).sum() + 0.5 * distance @ distance
         return float(value), np.array(gradient) + distance / width
+
+
+def _inverse(factor: Array) -> Array:
+    """The inverse of the matrix whose lower Cholesky factor this is."""
+    half, _ = dpotri(factor, lower=True)
+    inverse: Array = np.tril(half) + np.tril(half, -1).T
+    return inverse
 
 
 def _noise(h: Hyperparameters, lower: NDArray[np.int_]) -> Array:
@@ -215,7 +231,7 @@ def fitted_hyperparameters(readings: Readings, values: Array, kinds: NDArray[np.
     evidence = _Evidence(shape=_shape(part.features, kinds), values=values[index], lower=part.lower)
     centre, _ = _prior(kinds.max() + 1)
     bounds = [(value - _BOUND, value + _BOUND) for value in centre]
-    found = minimize(evidence, centre, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 40})
+    found = minimize(evidence, centre, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": FIT_STEPS})
     return _unpacked(found.x, kinds.max() + 1)
 
 
@@ -303,7 +319,7 @@ class GaussianProcess:
         From the inverse of the covariance of all (Rasmussen and Williams section 5.4.2, for groups): the error in a
         fold F is inverse[F, F]^-1 (inverse values)[F]. Hyper-parameters and scales stay those of all readings.
         """
-        inverse = cho_solve((self._factor, True), np.eye(len(self._values)), check_finite=False)
+        inverse = _inverse(self._factor)
         order = _by_value(self._readings)
         rank = {name: position for position, name in enumerate(order)}
         # Every fifth from the worst to the best: all folds have nearly the same mean.
