@@ -1,6 +1,6 @@
 """What the grey-box sampler finds, against TPE and random proposals, on functions that are known.
 
-    .venv/bin/python benchmarks/sampler_quality.py            # tables; --json, --trials 120, --seeds 3
+    .venv/bin/python benchmarks/sampler_quality.py            # tables; --json, --trials 60, --seeds 3
 
 The functions replay a search of a 10-layer network (39 parameters: weight bits, membrane levels, channel gates, skip
 masks) without training one. Accuracy falls with every layer's quantization error, weighted by how much the layer needs;
@@ -222,7 +222,7 @@ def scikit_learn_seconds(trials: Sequence[FrozenTrial]) -> float:
 def measure(trials: int, seeds: int, sets: int) -> dict[str, Any]:
     """The document that every benchmark prints."""
     rows = [*searches(trials, seeds)]
-    last = {(row["problem"], row["sampler"]): row["hypervolume"] for row in rows if row["trials"] == trials // 2}
+    last = {(row["problem"], row["sampler"]): row["hypervolume"] for row in rows if row["trials"] == trials}
     opened = [*gates(sets)]
     many = random_trials(Problem("smooth"), 500, seed=0)
     seconds = seconds_of_a_proposal(many)
@@ -255,7 +255,7 @@ def table(document: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="The grey-box sampler against TPE and random proposals.")
-    parser.add_argument("--trials", type=int, default=120)
+    parser.add_argument("--trials", type=int, default=60)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--sets", type=int, default=20, help="sets of random trials for the skill test")
     parser.add_argument("--json", action="store_true")

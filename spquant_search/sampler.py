@@ -36,6 +36,7 @@ from spquant_search.surrogate import GaussianProcess, Readings
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE, StudyDirection.MINIMIZE)
 PROPOSED_BY = "proposed_by"  # a trial's system attribute: "grey-box", "tpe" or "random"
 SKILL = "skill"  # a trial's system attribute: the surrogate's rank correlation when it was asked
+# Of 20 sets of random trials on pure noise, the gate opened for NNN (benchmarks/sampler_quality.py).
 MIN_SKILL = 0.5
 MIN_TRIALS = 10
 FULL = sys.maxsize  # the fidelity of a completed trial's objective
@@ -45,8 +46,10 @@ REFINED = 200  # candidates of a refinement
 PARENTS = 20  # of a refinement
 MACS_READINGS = 250  # trials from which the MACs are learned at most; they have next to no noise
 PAIRED = 100  # completed trials that enter at a lower fidelity too, for each of them
+FLOOR = 2.0  # interquartile ranges below the median; there accuracies of diverged networks are cut off
 TPE_ATTEMPTS = 8
 ENUMERATED = 2000  # spaces of up to so many configurations are ranked whole
+EXHAUSTIBLE = 100_000  # spaces of up to so many are searched for what is left; larger ones no search exhausts
 
 Parameters = Mapping[str, Any]
 
@@ -261,13 +264,13 @@ class _History:
     def unseen(self, rows: Int[np.ndarray, "row axis"], rng: np.random.Generator) -> Int[np.ndarray, "row axis"]:
         """Those of ``rows`` that no trial has had, each once.
 
-        Where none is left: other random ones, in a small space every one that is left; and in a space of which every
-        configuration has been tried, ``rows`` as they are, to be repeated.
+        Where none is: every other one that is left in the space; and once the space is exhausted ``rows`` as they are,
+        to be repeated.
         """
         new = self._new(rows)
         if len(new):
             return new
-        rest = self._new(self.grid.every() if self.grid.count <= ENUMERATED else _drawn(self.grid, rng, ENUMERATED))
+        rest = self._new(self.grid.every() if self.grid.count <= EXHAUSTIBLE else self.grid.uniform(rng, ENUMERATED))
         return rng.permutation(rest) if len(rest) else rows
 
     def _new(self, rows: Int[np.ndarray, "row axis"]) -> Int[np.ndarray, "row axis"]:
@@ -331,12 +334,24 @@ def _gathered(features: Float[np.ndarray, "trial feature"], found: Sequence[Sequ
         kept = np.unique(np.linspace(0, len(both) - 1, min(PAIRED, len(both))).astype(int))
         chosen += [(both[i], fidelity) for i in kept]
     trials = np.array([trial for trial, _ in chosen], int)
-    return Readings(
-        features=features[trials],
-        values=np.array([ladders[trial][fidelity] for trial, fidelity in chosen], float),
-        lower=np.array([fidelities.index(fidelity) for _, fidelity in chosen], int),
-        configuration=trials,
-    )
+    values = np.array([ladders[trial][fidelity] for trial, fidelity in chosen], float)
+    lower = np.array([fidelities.index(fidelity) for _, fidelity in chosen], int)
+    return Readings(features=features[trials], values=_floored(values, lower), lower=lower, configuration=trials)
+
+
+def _floored(
+    values: Float[np.ndarray, " reading"], lower: Int[np.ndarray, " reading"]
+) -> Float[np.ndarray, " reading"]:
+    """``values`` with none more than two interquartile ranges below the median of its fidelity.
+
+    How far below the others a diverged network ends says nothing of its neighbours, and would bend the model for all.
+    """
+    floored = values.copy()
+    for fidelity in np.unique(lower):
+        here = lower == fidelity
+        quarter, median, three_quarters = np.quantile(values[here], [0.25, 0.5, 0.75])
+        floored[here] = np.maximum(values[here], median - FLOOR * (three_quarters - quarter))
+    return floored
 
 
 def _macs_process(history: _History, dense_macs: float) -> GaussianProcess | None:
@@ -401,6 +416,6 @@ def _axis(name: str, distribution: BaseDistribution) -> Axis:
         raise AssertionError(distribution)
     if distribution.step is not None:
         count = round((distribution.high - distribution.low) / distribution.step) + 1
-        return axis(name, [distribution.low + i * distribution.step for i in range(count)])
+        return axis(name, [round(distribution.low + i * distribution.step, 10) for i in range(count)])
     spaced = np.geomspace if distribution.log else np.linspace
     return axis(name, [float(value) for value in spaced(distribution.low, distribution.high, RESOLUTION)])

@@ -19,13 +19,14 @@ from spquant_search.sampler import (
     KnownCosts,
     Reading,
     _axis,
+    _floored,
     _gathered,
     _history,
     _macs_process,
     readings_of,
     without_gates_and_masks,
 )
-from spquant_search.surrogate import GaussianProcess
+from spquant_search.surrogate import GaussianProcess, Readings
 
 LAYERS = range(1, 7)
 WEIGHTS = np.geomspace(200, 6400, len(LAYERS))
@@ -447,6 +448,42 @@ def test_at_most_so_many_pairs_a_fidelity_are_kept():
     assert set(readings.configuration.tolist()) == set(range(301))
     worst, best = (int(pick([one[1].accuracy for one in found[:300]])) for pick in (np.argmin, np.argmax))
     assert {worst, best} <= set(readings.configuration[readings.lower == 1].tolist())
+
+
+def test_diverged_networks_do_not_bend_the_model():
+    """Every tenth trial ends at chance: the rest is still predicted nearly as well as without them."""
+    trials = [finished(number=number) for number in range(60)]
+    bad = [
+        finished([0.1, *trial.values[1:]], of=trial.params) if i % 10 == 0 else trial for i, trial in enumerate(trials)
+    ]
+    unseen = [finished(number=number).params for number in range(1000, 1100)]
+    actual = np.array([accuracy(one) for one in unseen])
+    at = grid().features(grid().rows(unseen))
+
+    def error(readings):
+        return np.sqrt(np.mean((GaussianProcess(readings, grid().kinds).predict(at)[0] - actual) ** 2))
+
+    history = _history(grid(), bad, readings_of)
+    raw = Readings(
+        features=history.readings.features,
+        values=np.array([trial.values[0] for trial in bad]),
+        lower=history.readings.lower,
+        configuration=history.readings.configuration,
+    )
+    assert error(history.readings) < 0.6 * error(raw)
+
+
+def test_only_what_lies_far_below_the_others_of_its_fidelity_is_raised():
+    """Quartiles 0.5 and 0.6 about 0.55: the floor is 0.35."""
+    values = np.array([0.4, 0.5, 0.5, 0.55, 0.6, 0.6, 0.95])
+    both = np.concatenate([values, values - 0.2, [0.0]])
+    lower = np.array([0] * 7 + [1] * 8)
+    assert _floored(values, np.zeros(7, int)) == pytest.approx(values)
+    low = values - 0.2
+    median, quartiles = np.median([*low, 0.0]), np.quantile([*low, 0.0], [0.25, 0.75])
+    floor = median - 2 * (quartiles[1] - quartiles[0])
+    assert _floored(both, lower) == pytest.approx([*values, *np.maximum(low, floor), floor])
+    assert floor > 0
 
 
 # ---------------------------------------------------------------- what it predicts
