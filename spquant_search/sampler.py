@@ -94,12 +94,12 @@ def without_gates_and_masks(parameters: Parameters) -> bool:
 class GreyBoxSampler(BaseSampler):
     """An Optuna sampler for studies of accuracy (maximised), memory bytes and effective MACs (minimised).
 
-    ``reference`` bounds what counts as a gain. Nothing at or beyond it is worth proposing, so a memory budget can be its
-    memory; and where configurations with dense MACs shall count, its MACs must be above the dense ones. ``space``: the
-    distributions to sample, if known; parameters with a single value are left to Optuna. ``startup_trials``: so many
-    configurations must have been read before anything is learned; until then proposals are random. ``readings`` tells
-    the accuracies that a trial of any state but FAIL has shown, at which fidelities. ``on_fallback`` is called with a
-    sentence when TPE proposes for the first time because the surrogate has no skill.
+    ``reference`` bounds what counts as a gain. Nothing at or beyond it is worth proposing, so a memory budget can be
+    its memory; and where configurations with dense MACs shall count, its MACs must be above the dense ones. ``space``:
+    the distributions to sample, if known; parameters with a single value are left to Optuna. ``startup_trials``: so
+    many configurations must have been read before anything is learned; until then proposals are random. ``readings``
+    tells the accuracies that a trial of any state but FAIL has shown, at which fidelities. ``on_fallback`` is called
+    with a sentence when TPE proposes for the first time because the surrogate has no skill.
 
     No configuration is proposed that a trial has had, or has in the queue, unless that trial failed, until the space is
     exhausted; then they are repeated. Every proposal leaves who made it in its trial's system attributes (PROPOSED_BY),
