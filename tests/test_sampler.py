@@ -346,8 +346,9 @@ def test_parameters_outside_the_space_are_drawn_at_random(twenty_five):
     for seed in (0, 0, 1):
         trial = a_study_of(twenty_five, seed=seed).ask(SPACE)
         drawn.append((trial.suggest_float("a", 0, 1), trial.suggest_float("b", 0, 1)))
+    later = a_study_of(twenty_five[:-1]).ask(SPACE).suggest_float("a", 0, 1)
     assert drawn[0] == drawn[1] != drawn[2]
-    assert len({*drawn[0], *drawn[2]}) == 4
+    assert len({*drawn[0], *drawn[2], later}) == 5
 
 
 # ---------------------------------------------------------------- what it learns from
@@ -402,16 +403,30 @@ def test_a_violated_constraint_keeps_a_trial_off_the_front_and_from_coming_again
     assert len(history.readings) == 25
 
 
-def test_running_trials_count_as_predicted(twenty_five):
-    """Eight asked at once are as different as those of a search that was told each one's prediction."""
+def test_running_trials_count_as_predicted(twenty_five, monkeypatch):
+    """What is next to a running trial gains less: by its predicted point on the front, and by what it will teach."""
     study = a_study_of(twenty_five)
-    asked = [study.ask(SPACE).params for _ in range(8)]
-    rows = grid().rows(asked)
+    asked = grid().rows([study.ask(SPACE).params])
+    near = grid().offspring(np.random.default_rng(0), asked, 200)
+    before, after = (_history(grid(), trials, readings_of) for trials in (twenty_five, study.trials))
+    assert after.running.tolist() == asked.tolist()
+
+    def gain(history):
+        model = GaussianProcess(history.readings, grid().kinds)
+        return grey_box()._improvement(history, model)(near).mean()
+
+    alone, beside = gain(before), gain(after)
+    monkeypatch.setattr(GaussianProcess, "believing", lambda self, features: self)
+    with_point = gain(after)
+    assert beside < 0.9 * with_point < 0.8 * alone
+
+
+def test_trials_that_run_at_the_same_time_differ(twenty_five):
+    study = a_study_of(twenty_five)
+    rows = grid().rows([study.ask(SPACE).params for _ in range(8)])
     apart = (rows[:, None, :] != rows[None, :, :]).sum(axis=2)[np.triu_indices(8, 1)]
     assert apart.min() >= 1
     assert np.median(apart) >= 4
-    history = _history(grid(), study.trials, readings_of)
-    assert len(history.running) == 8
 
 
 def test_a_running_trial_is_read_at_the_epochs_that_it_has_reported():
@@ -501,7 +516,7 @@ def test_memory_is_exact_and_so_are_the_macs_without_gates_and_masks(twenty_five
     assert 0 < found.log_macs_deviation[1] < 0.2
 
 
-def test_macs_are_learned_and_never_more_than_dense():
+def test_macs_are_learned():
     trials = [finished(number=number) for number in range(MACS_READINGS + 50)]
     process = _macs_process(_history(grid(), trials, readings_of), DENSE)
     unseen = [finished(number=number).params for number in range(1000, 1100)]
@@ -509,6 +524,17 @@ def test_macs_are_learned_and_never_more_than_dense():
     actual = np.log([effective_macs(one) / DENSE for one in unseen])
     assert np.sqrt(np.mean((means - actual) ** 2)) < 0.1 * actual.std()
     assert len(process._readings) == MACS_READINGS
+
+
+def test_no_more_macs_than_the_dense_ones_are_predicted(twenty_five):
+    class TooMany:
+        def predict(self, features):
+            return np.full(len(features), 0.3), np.full(len(features), 0.1)
+
+    history = _history(grid(), twenty_five, readings_of)
+    accuracy = GaussianProcess(history.readings, grid().kinds)
+    found = grey_box()._predictions(grid(), history.complete, accuracy, TooMany())
+    assert np.exp(found.log_macs) == pytest.approx(np.full(25, DENSE))
 
 
 def test_before_any_trial_showed_fewer_macs_they_are_taken_as_dense():
