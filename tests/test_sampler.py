@@ -308,6 +308,11 @@ def test_other_objectives_are_refused():
     )
 
 
+def test_at_least_one_startup_trial_is_asked_for():
+    with pytest.raises(ValueError, match="startup_trials must be at least 1, got 0"):
+        grey_box(startup_trials=0)
+
+
 def test_an_enqueued_trial_is_taken_as_it_is_and_its_configuration_not_proposed(twenty_five):
     study = a_study_of(twenty_five)
     first = study.ask(SPACE)
