@@ -35,7 +35,7 @@ _BOUND = 7.0  # of a log hyper-parameter, on both sides of its prior's centre
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Readings:
     """Measured values of configurations; a configuration may have one at each fidelity."""
 
