@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 
+from spquant_search.cost import CostReport
 from spquant_search.results import Outcome, TrialResult
 
 OBJECTIVES = ("accuracy", "memory_bytes", "effective_macs")
@@ -104,10 +105,17 @@ def _covered_area(costs: Float[np.ndarray, "point 2"]) -> float:
 
 def reference_point(baseline: TrialResult, *, chance: float) -> ReferencePoint:
     """Chance accuracy, and somewhat more than the float baseline costs."""
+    return _reference(baseline.memory_bytes, baseline.effective_macs, chance)
+
+
+def reference_at(baseline: CostReport, *, chance: float) -> ReferencePoint:
+    """As :func:`reference_point`, before the baseline is trained: all its MACs are effective."""
+    return _reference(baseline.memory_bytes, baseline.dense_macs_all_steps, chance)
+
+
+def _reference(memory_bytes: float, macs: float, chance: float) -> ReferencePoint:
     return ReferencePoint(
-        accuracy=chance,
-        memory_bytes=REFERENCE_SLACK * baseline.memory_bytes,
-        effective_macs=REFERENCE_SLACK * baseline.effective_macs,
+        accuracy=chance, memory_bytes=REFERENCE_SLACK * memory_bytes, effective_macs=REFERENCE_SLACK * macs
     )
 
 

@@ -85,7 +85,13 @@ class _Coordinator:
         self._prepared, self._folder, self._limits, self._watcher = prepared, folder, limits, watcher
         self._setup = setup
         self._file = prepared.space.file
-        self._study = Study(folder.study_file, prepared.space)
+        self._study = Study(
+            folder.study_file,
+            prepared.space,
+            prepared.shapes,
+            chance=1.0 / prepared.input.classes,
+            note=watcher.warning,
+        )
         self._results = {result.number: result for result in folder.results()}
         self._open: dict[int, Asked] = {}
         self._curves: dict[int, tuple[EpochMetrics, ...]] = {}
@@ -298,6 +304,8 @@ class _Coordinator:
         trainer.give(self._read_out(known) if reads else self._training(asked, known))
         self._open[asked.number] = asked
         self._curves[asked.number] = known.epochs
+        for metrics in known.epochs:  # what was read out before
+            self._study.report(asked, epoch=metrics.epoch, accuracy=metrics.accuracy)
         self._watcher.started(known, 0 if reads else self._schedule(asked).epochs)
 
     def _read_out(self, known: TrialResult) -> ReadOutTask:

@@ -325,7 +325,7 @@ class Search:
     trials: Positive = 24
     workers: Positive = 2
     seed: Annotated[int, BeforeValidator(_refuse_bool), Field(ge=0)] = 0
-    sampler: Literal["tpe", "random"] = "tpe"
+    sampler: Literal["grey-box", "tpe", "random"] = "grey-box"
     startup_trials: Positive = 10
     stopping: Stopping = field(default_factory=Stopping)
     # Tried first, one value a parameter for all layers (a layer without such a parameter ignores it); or a preset, such

@@ -8,9 +8,10 @@ intermediate values, and a trial that did not complete is told as PRUNED with th
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +26,18 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from spquant_search.pareto import OBJECTIVES
+from spquant_search.cost import LayerCost, LayerShape, cost_report
+from spquant_search.pareto import OBJECTIVES, reference_at
 from spquant_search.results import Outcome, TrialResult
-from spquant_search.space import NetworkConfig, Search, SearchSpace
+from spquant_search.sampler import (
+    PROPOSED_BY,
+    GreyBoxSampler,
+    KnownCosts,
+    Reading,
+    readings_of,
+    without_gates_and_masks,
+)
+from spquant_search.space import LayerPrecision, LayerSpace, NetworkConfig, Search, SearchSpace
 
 STUDY_NAME = "search"
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE, StudyDirection.MINIMIZE)
@@ -93,8 +103,21 @@ class Asked:
 class Study:
     """A search's trials in Optuna, in our terms."""
 
-    def __init__(self, journal: Path, space: SearchSpace) -> None:
+    def __init__(
+        self,
+        journal: Path,
+        space: SearchSpace,
+        shapes: Sequence[LayerShape],
+        *,
+        chance: float,
+        note: Callable[[str], None] = lambda _words: None,
+    ) -> None:
+        """The study in ``journal``; ``note`` is told, once, where the sampler cannot do what it is for."""
         self._space = space
+        baseline = cost_report(shapes, space.baseline(), time_steps=space.file.time_steps)
+        self._costs = known_costs(space, shapes)
+        self._reference = reference_at(baseline, chance=chance)
+        self._note: Callable[[str], None] | None = note
         self._search = space.file.search
         self._distributions = distributions(space)
         with _quiet():
@@ -148,15 +171,31 @@ class Study:
         """
         waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         number = min((trial.number for trial in waiting), default=len(self._study.get_trials(deepcopy=False)))
-        self._study.sampler = new_sampler(self._search, self._distributions, number=number)
+        self._study.sampler = self._sampler(number)
         with _quiet():
             return self._taken(self._study.ask())
 
+    def _sampler(self, number: int) -> BaseSampler:
+        """The sampler that proposes trial ``number``."""
+        if self._search.sampler != "grey-box":
+            return new_sampler(self._search, self._distributions, number=number)
+        return GreyBoxSampler(
+            self._costs,
+            self._reference,
+            seed=self._search.seed,
+            space=self._distributions,
+            startup_trials=self._search.startup_trials,
+            readings=_readings,
+            on_fallback=self._note_once,
+        )
+
+    def _note_once(self, words: str) -> None:
+        if self._note is not None:
+            self._note(words)
+            self._note = None
+
     def _taken(self, trial: optuna.trial.Trial) -> Asked:
         origin = trial.user_attrs.get("origin")
-        if origin is None:
-            origin = self._search.sampler
-            trial.set_user_attr("origin", origin)
         if origin == "baseline":
             config = self._space.baseline()
         else:
@@ -166,6 +205,9 @@ class Study:
                 for name, distribution in self._distributions.items()
             }
             config = self._space.config(values)
+        if origin is None:  # known once the sampler was asked for a value
+            origin = trial.storage.get_trial(trial._trial_id).system_attrs.get(PROPOSED_BY, self._search.sampler)
+            trial.set_user_attr("origin", origin)
         parent = trial.user_attrs.get(PARENT)
         return Asked(number=trial.number, trial_id=trial._trial_id, origin=origin, config=config, parent=parent)
 
@@ -188,6 +230,50 @@ class Study:
         # The same in the form of Optuna 4, the only one that the dashboard 0.21 shows.
         storage.set_trial_system_attr(asked.trial_id, "constraints", [1.0])
         self._study.tell(asked.number, state=TrialState.PRUNED)
+
+
+def known_costs(space: SearchSpace, shapes: Sequence[LayerShape]) -> KnownCosts:
+    """What the sampler knows of a configuration from what is sampled alone, by tables for every layer."""
+    tables = [_bytes_by_choice(layer, shape) for layer, shape in zip(space.layers, shapes, strict=True)]
+    dense = cost_report(shapes, space.baseline(), time_steps=space.file.time_steps).dense_macs_all_steps
+    fixed = {address: options[0] for address, options in space.choices().items() if len(options) == 1}
+
+    def memory_bytes(configurations: Sequence[Mapping[str, Any]]) -> list[int]:
+        return [sum(table(values) for table in tables) for values in configurations]
+
+    return KnownCosts(
+        memory_bytes=memory_bytes,
+        dense_macs=float(dense),
+        is_dense=lambda values: without_gates_and_masks({**fixed, **values}),
+    )
+
+
+def _bytes_by_choice(layer: LayerSpace, shape: LayerShape) -> Callable[[Mapping[str, Any]], int]:
+    """A layer's bytes as a function of what is sampled; cuts of the skip mask cost none."""
+    addresses = [f"{layer.name}.{parameter}" for parameter in ("weight_bits", "membrane_levels", "channel_mass")]
+    first = (layer.weight_bits[0], layer.membrane_levels[0], layer.channel_mass[0])
+    found = {
+        choice: LayerCost(
+            shape=shape,
+            precision=LayerPrecision(weight_bits=choice[0], membrane_levels=choice[1], channel_mass=choice[2]),
+        ).memory_bytes
+        for choice in itertools.product(layer.weight_bits, layer.membrane_levels, layer.channel_mass)
+    }
+
+    def memory_bytes(values: Mapping[str, Any]) -> int:
+        bits, levels, mass = (values.get(address, only) for address, only in zip(addresses, first, strict=True))
+        known = found.get((bits, levels, mass))
+        # A stepped range gives 0.6500000000000001 for 0.65.
+        return found[bits, levels, round(mass, 10)] if known is None else known
+
+    return memory_bytes
+
+
+def _readings(trial: FrozenTrial) -> tuple[Reading, ...]:
+    """As Optuna's fields say, but what was read out is worth what other trials show before their first epoch."""
+    if trial.state is TrialState.COMPLETE and trial.user_attrs.get("outcome") == Outcome.READ_OUT.value:
+        return (Reading(fidelity=0, accuracy=trial.values[0]),)
+    return readings_of(trial)
 
 
 def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:

@@ -123,7 +123,7 @@ def test_the_tables_agree_with_the_results(run_folder):
     results = run_folder.results()
     rows = table(run_folder.path / "results.csv")
     assert [int(row["number"]) for row in rows] == list(range(len(results)))
-    assert [row["origin"] for row in rows[:4]] == ["baseline", "reference", "reference", "tpe"]
+    assert [row["origin"] for row in rows[:4]] == ["baseline", "reference", "reference", "random"]
     assert {row["origin"] for row in rows[4:]} == {"fine-tuned"}
     for row, result in zip(rows, results, strict=True):
         assert float(row["accuracy"]) == result.accuracy

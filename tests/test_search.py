@@ -107,7 +107,7 @@ class Lab:
 
     def __init__(self, folder: Path, *overrides: str) -> None:
         # Most of what is tested here is of trials that are trained, whatever else they begin with.
-        self.prepared: Prepared = prepare(TINY, ("search.strategy=warm-start", *overrides))
+        self.prepared: Prepared = prepare(TINY, ("search.strategy=warm-start", "search.sampler=tpe", *overrides))
         self.folder = RunFolder(path=folder)
         open_run(self.folder, self.prepared.space.file, FACTS)
         self.trainers: list[FakeTrainer] = []
@@ -137,7 +137,7 @@ class Lab:
         return run_search(self.prepared, self.folder, setup=setup, limits=limits, watcher=self.watching)
 
     def study(self) -> Study:
-        return Study(self.folder.study_file, self.prepared.space)
+        return Study(self.folder.study_file, self.prepared.space, self.prepared.shapes, chance=0.1)
 
     def states(self) -> list[str]:
         return [trial.state.name for trial in self.study().optuna_study.trials]

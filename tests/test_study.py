@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -13,10 +15,22 @@ from examples import trial
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
+from spquant_search.cost import LayerShape, cost_report
 from spquant_search.pareto import OBJECTIVES
 from spquant_search.results import Outcome, TrialResult
-from spquant_search.space import SearchSpace, Site, bind, parse_space
-from spquant_search.study import Asked, Study, distributions, open_storage, study_in, trial_in, trial_seed
+from spquant_search.sampler import FULL, Reading
+from spquant_search.space import SearchSpace, bind, parse_space
+from spquant_search.study import (
+    Asked,
+    Study,
+    _readings,
+    distributions,
+    known_costs,
+    open_storage,
+    study_in,
+    trial_in,
+    trial_seed,
+)
 
 SPACE = """\
 data: {name: fashion-events}
@@ -29,20 +43,38 @@ layers:
     channel_mass: {from: 0.5, to: 1, step: 0.05}
     skip_below: [none, 0]
 search:
+  sampler: tpe
   startup_trials: 4
   references:
     - {weight_bits: 4, membrane_levels: 3}
     - {weight_bits: 2, membrane_levels: 3, channel_mass: 0.65, skip_below: 0}
 """
-SITES = (
-    Site(name="conv1", has_membrane=True, can_gate=False),
-    Site(name="conv2", has_membrane=True, can_gate=True),
-    Site(name="readout", has_membrane=False, can_gate=False),
+SHAPES = tuple(
+    LayerShape(
+        name=name,
+        kind="convolution" if positions > 1 else "readout",
+        in_channels=inputs,
+        out_channels=outputs,
+        kernel_area=area,
+        positions=positions,
+        neurons=outputs * positions if positions > 1 else 0,
+        can_gate=name == "conv2",
+    )
+    for name, inputs, outputs, area, positions in (
+        ("conv1", 2, 8, 9, 64),
+        ("conv2", 8, 16, 9, 64),
+        ("readout", 256, 10, 1, 1),
+    )
 )
 
 
 def a_space(*overrides: str) -> SearchSpace:
-    return bind(parse_space(SPACE, source="s.yaml", overrides=overrides), SITES, source="s.yaml")
+    sites = [shape.site for shape in SHAPES]
+    return bind(parse_space(SPACE, source="s.yaml", overrides=overrides), sites, source="s.yaml")
+
+
+def study_at(journal: Path, space: SearchSpace, **options: Any) -> Study:
+    return Study(journal, space, SHAPES, chance=0.1, **options)
 
 
 def outcome_of(asked: Asked, *, stop_every: int = 0) -> TrialResult:
@@ -77,7 +109,7 @@ def proceed(study: Study, count: int, *, stop_every: int = 3) -> list[Asked]:
 
 def test_baseline_then_references_then_the_sampler(tmp_path):
     space = a_space()
-    asked = proceed(Study(tmp_path / "study.journal", space), 5)
+    asked = proceed(study_at(tmp_path / "study.journal", space), 5)
     assert [one.number for one in asked] == [0, 1, 2, 3, 4]
     assert [one.origin for one in asked] == ["baseline", "reference", "reference", "tpe", "tpe"]
     assert asked[0].config == space.baseline()
@@ -89,9 +121,9 @@ def test_baseline_then_references_then_the_sampler(tmp_path):
 @pytest.mark.parametrize("told", [0, 1, 2, 4])
 def test_first_trials_are_queued_once_however_often_the_study_is_opened(tmp_path, told):
     space = a_space()
-    proceed(Study(tmp_path / "study.journal", space), told)
+    proceed(study_at(tmp_path / "study.journal", space), told)
     for _ in range(2):
-        study = Study(tmp_path / "study.journal", space)
+        study = study_at(tmp_path / "study.journal", space)
     waiting = study.optuna_study.get_trials(states=(TrialState.WAITING,))
     assert len(waiting) == max(0, 3 - told)
     origins = [one.origin for one in proceed(study, 4)]
@@ -101,12 +133,12 @@ def test_first_trials_are_queued_once_however_often_the_study_is_opened(tmp_path
 
 def test_a_kill_between_two_queued_trials_loses_none(tmp_path):
     journal = tmp_path / "study.journal"
-    Study(journal, a_space())
+    study_at(journal, a_space())
     lines = journal.read_bytes().splitlines(keepends=True)
     creations = [index for index, line in enumerate(lines) if b"state" in line and b"origin" in line]
     assert len(creations) == 3
     journal.write_bytes(b"".join(lines[: creations[1]]))
-    assert [one.origin for one in proceed(Study(journal, a_space()), 4)] == [
+    assert [one.origin for one in proceed(study_at(journal, a_space()), 4)] == [
         "baseline",
         "reference",
         "reference",
@@ -118,13 +150,13 @@ def test_a_kill_between_two_queued_trials_loses_none(tmp_path):
 
 
 def test_directions_and_names(tmp_path):
-    study = Study(tmp_path / "study.journal", a_space()).optuna_study
+    study = study_at(tmp_path / "study.journal", a_space()).optuna_study
     assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE", "MINIMIZE"]
     assert study.metric_names == list(OBJECTIVES) == ["accuracy", "memory_bytes", "effective_macs"]
 
 
 def test_a_completed_trial_is_told_with_its_values_curve_and_attributes(tmp_path):
-    study = Study(tmp_path / "study.journal", a_space())
+    study = study_at(tmp_path / "study.journal", a_space())
     asked = study.ask()
     for epoch, accuracy in ((1, 0.5), (2, 0.75)):
         study.report(asked, epoch=epoch, accuracy=accuracy)
@@ -139,7 +171,7 @@ def test_a_completed_trial_is_told_with_its_values_curve_and_attributes(tmp_path
 
 @pytest.mark.parametrize("outcome", [Outcome.STOPPED, Outcome.DUPLICATE, Outcome.DIVERGED])
 def test_what_did_not_complete_is_pruned_and_infeasible_in_both_formats(tmp_path, outcome):
-    study = Study(tmp_path / "study.journal", a_space())
+    study = study_at(tmp_path / "study.journal", a_space())
     proceed(study, 1)
     asked = study.ask()
     study.report(asked, epoch=1, accuracy=0.9)
@@ -155,7 +187,7 @@ def test_what_did_not_complete_is_pruned_and_infeasible_in_both_formats(tmp_path
 
 
 def test_a_failed_trial_is_no_evidence(tmp_path):
-    study = Study(tmp_path / "study.journal", a_space())
+    study = study_at(tmp_path / "study.journal", a_space())
     asked = study.ask()
     study.tell(asked, trial(0, outcome=Outcome.FAILED, epochs=0), {})
     assert study.optuna_study.trials[0].state is TrialState.FAIL
@@ -206,7 +238,7 @@ def test_trap_optuna_still_refuses_to_prune_several_objectives():
 
 
 def test_our_tpe_goes_on_after_stopped_trials(tmp_path):
-    study = Study(tmp_path / "study.journal", a_space())
+    study = study_at(tmp_path / "study.journal", a_space())
     asked = proceed(study, 12, stop_every=2)
     states = [one.state for one in study.optuna_study.trials]
     assert states.count(TrialState.PRUNED) == 4
@@ -218,11 +250,11 @@ def test_our_tpe_goes_on_after_stopped_trials(tmp_path):
 
 def proposals(journal: Path, space: SearchSpace, *starts: int, stop_every: int = 3) -> list[dict[str, object]]:
     return [
-        one.config.flat() for count in starts for one in proceed(Study(journal, space), count, stop_every=stop_every)
+        one.config.flat() for count in starts for one in proceed(study_at(journal, space), count, stop_every=stop_every)
     ]
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize("sampler", ["grey-box", "tpe", "random"])
 def test_equal_seeds_give_equal_proposals_and_others_do_not(tmp_path, sampler):
     space = a_space(f"search.sampler={sampler}")
     first = proposals(tmp_path / "a.journal", space, 12)
@@ -232,10 +264,12 @@ def test_equal_seeds_give_equal_proposals_and_others_do_not(tmp_path, sampler):
     assert all(one != another for one, another in zip(other[3:], first[3:], strict=True))
 
 
-def test_a_resumed_study_proposes_what_an_uninterrupted_one_does(tmp_path):
-    whole = proposals(tmp_path / "a.journal", a_space(), 12)
-    assert proposals(tmp_path / "b.journal", a_space(), 5, 7) == whole
-    assert proposals(tmp_path / "c.journal", a_space(), *[1] * 12) == whole
+@pytest.mark.parametrize("sampler", ["grey-box", "tpe"])
+def test_a_resumed_study_proposes_what_an_uninterrupted_one_does(tmp_path, sampler):
+    space = a_space(f"search.sampler={sampler}")
+    whole = proposals(tmp_path / "a.journal", space, 12)
+    assert proposals(tmp_path / "b.journal", space, 5, 7) == whole
+    assert proposals(tmp_path / "c.journal", space, *[1] * 12) == whole
     # The last seven were chosen by the model and not at random.
     random = proposals(tmp_path / "d.journal", a_space("search.sampler=random"), 12)
     assert random[8:] != whole[8:]
@@ -243,11 +277,11 @@ def test_a_resumed_study_proposes_what_an_uninterrupted_one_does(tmp_path):
 
 def test_tpe_learns_in_the_whole_space_although_the_baseline_samples_nothing(tmp_path):
     space = a_space()
-    study = Study(tmp_path / "study.journal", space)
+    study = study_at(tmp_path / "study.journal", space)
     proceed(study, 6)
     # Proposals depend on what was told: by the intersection with the empty baseline they would all be random.
     (tmp_path / "other.journal").write_bytes((tmp_path / "study.journal").read_bytes())
-    other = Study(tmp_path / "other.journal", space)
+    other = study_at(tmp_path / "other.journal", space)
     one = study.ask()
     study.tell(one, trial(one.number, 0.99, 1, 1, of=one.config), {})
     another = other.ask()
@@ -258,14 +292,14 @@ def test_tpe_learns_in_the_whole_space_although_the_baseline_samples_nothing(tmp
 
 def test_unfinished_trials_come_back_under_their_number(tmp_path):
     journal = tmp_path / "study.journal"
-    study = Study(journal, a_space())
+    study = study_at(journal, a_space())
     proceed(study, 4)
     left = [study.ask(), study.ask()]
-    again = Study(journal, a_space())
+    again = study_at(journal, a_space())
     assert again.unfinished() == tuple(left)
     assert [one.number for one in again.unfinished()] == [4, 5]
     again.tell(left[0], outcome_of(left[0]), {})
-    assert [one.number for one in Study(journal, a_space()).unfinished()] == [5]
+    assert [one.number for one in study_at(journal, a_space()).unfinished()] == [5]
     assert again.ask().number == 6
 
 
@@ -309,7 +343,7 @@ def test_a_lock_left_by_a_killed_process_delays_nothing(tmp_path):
 
 
 def test_study_and_trials_are_found_for_notes(tmp_path):
-    study = Study(tmp_path / "study.journal", a_space())
+    study = study_at(tmp_path / "study.journal", a_space())
     proceed(study, 2)
     found = study_in(open_storage(tmp_path / "study.journal"))
     assert len(found.trials) == 3
@@ -351,7 +385,79 @@ def test_evenly_spaced_fractions_are_a_range_that_holds_every_choice(tmp_path, c
 def test_stepped_values_come_back_as_the_space_writes_them(tmp_path):
     """Optuna gives 0.65 as 0.6500000000000001."""
     space = a_space("search.sampler=random")
-    study = Study(tmp_path / "study.journal", space)
+    study = study_at(tmp_path / "study.journal", space)
     masses = {one.config["conv2"].channel_mass for one in proceed(study, 40)}
     assert masses <= set(space.choices()["conv2.channel_mass"])
     assert len(masses) > 5
+
+
+# ---------------------------------------------------------------- the grey-box sampler
+
+
+def test_the_memory_that_the_sampler_knows_is_the_memory_of_the_configuration():
+    space = a_space("layers.conv1={weight_bits: 8}", "layers.conv2={channel_mass: [0.7, 1]}", "search.references=[]")
+    costs = known_costs(space, SHAPES)
+    generator = np.random.default_rng(0)
+    choices = {address: options for address, options in space.choices().items() if len(options) > 1}
+    drawn = [
+        {address: options[generator.integers(len(options))] for address, options in choices.items()} for _ in range(50)
+    ]
+    expected = [cost_report(SHAPES, space.config(values), time_steps=3) for values in drawn]
+    assert costs.memory_bytes(drawn) == [report.memory_bytes for report in expected]
+    assert costs.dense_macs == expected[0].dense_macs_all_steps
+    dense = [space.config(values) for values in drawn if costs.is_dense(values)]
+    assert dense
+    assert all(layer.channel_mass == 1 and layer.skip_below is None for config in dense for _, layer in config.layers)
+
+
+def test_a_stepped_range_is_known_to_the_last_digit():
+    costs = known_costs(a_space(), SHAPES)
+    values = {"conv2.channel_mass": 0.6500000000000001, "conv1.weight_bits": 2, "conv2.weight_bits": 2}
+    assert costs.memory_bytes([values]) == costs.memory_bytes([{**values, "conv2.channel_mass": 0.65}])
+
+
+def test_a_layer_whose_gate_is_fixed_has_no_dense_macs():
+    costs = known_costs(
+        a_space("layers.conv2={channel_mass: 0.8}", "layers.all.skip_below=none", "search.references=[]"), SHAPES
+    )
+    assert not costs.is_dense({"conv1.weight_bits": 2})
+
+
+def test_read_outs_and_what_was_fine_tuned_are_readings_at_two_fidelities(tmp_path):
+    study = study_at(tmp_path / "study.journal", a_space("search.sampler=grey-box"))
+    (baseline,) = proceed(study, 1)
+    read = study.ask()
+    first = replace(outcome_of(read), outcome=Outcome.READ_OUT)
+    study.tell(read, first, {"outcome": Outcome.READ_OUT.value})
+    study.enqueue_finalists([first, first])
+    study.enqueue_finalists([first])
+    asked = [study.ask() for _ in range(2)]
+    assert [(one.origin, one.parent) for one in asked] == [("reference", None), ("fine-tuned", read.number)]
+    assert asked[1].config == read.config
+    study.report(asked[1], epoch=0, accuracy=0.4)
+    study.report(asked[1], epoch=1, accuracy=0.6)
+    study.tell(asked[1], trial(asked[1].number, 0.7, of=read.config), {"outcome": Outcome.COMPLETE.value})
+    trials = study.optuna_study.trials
+    assert baseline.number == 0
+    assert _readings(trials[read.number]) == (Reading(fidelity=0, accuracy=first.accuracy),)
+    assert [(one.fidelity, one.accuracy) for one in _readings(trials[asked[1].number])] == [
+        (0, 0.4),
+        (1, 0.6),
+        (FULL, 0.7),
+    ]
+
+
+def test_who_proposed_is_the_origin_and_a_sampler_without_skill_says_so_once(tmp_path):
+    said: list[str] = []
+    study = study_at(tmp_path / "study.journal", a_space("search.sampler=grey-box"), note=said.append)
+    generator = np.random.default_rng(1)
+    origins = []
+    for _ in range(20):
+        asked = study.ask()
+        origins.append(asked.origin)
+        noise = trial(asked.number, generator.uniform(0.2, 0.9), 10, 10, of=asked.config)
+        study.tell(asked, noise, {})
+    assert origins[:3] == ["baseline", "reference", "reference"]
+    assert {"random", "tpe"} <= set(origins[3:])
+    assert len(said) == 1
+    assert said[0].startswith("the grey-box sampler cannot rank the trials so far")
