@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from spquant_search.report.tables import TextTable
     from spquant_search.results import TrialResult
     from spquant_search.runfolder import RunFacts, RunFolder
-    from spquant_search.space import SearchSpace
+    from spquant_search.space import SearchSpace, SpaceFile
 
 EXIT_BUG, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
 WIDE = 100  # columns of a terminal
@@ -128,7 +128,7 @@ def _search(
 
     from spquant_search.report.live import watcher as watcher_for
     from spquant_search.runfolder import check_run, exclusive, find_run, open_run
-    from spquant_search.runtime import cache_folder, choose_device, keep_compiled_code
+    from spquant_search.runtime import available_cores, cache_folder, choose_device, keep_compiled_code
 
     started = time.monotonic()
     cache = cache_folder()
@@ -152,7 +152,10 @@ def _search(
     try:
         with PROCESS.on("data"):
             recordings = load_data(
-                file, cache=cache, progress=lambda done, total: watcher.stage("simulating recordings", done, total)
+                file,
+                cache=cache,
+                progress=lambda done, total: watcher.stage(_preparing(file), done, total),
+                processes=available_cores(),
             )
         facts = _facts(space, recordings)
         open_run(folder, file, facts)
@@ -169,6 +172,11 @@ def _search(
     _report(folder, console)
     if profile:
         _show(profile_table(folder.profile()), console)
+
+
+def _preparing(file: SpaceFile) -> str:
+    """What is done before the first frame can be shown, in a few words."""
+    return "simulating recordings" if file.data.name == "fashion-events" or file.data.as_events else "preparing frames"
 
 
 def _facts(space: Path, recordings: DataSet) -> RunFacts:

@@ -46,8 +46,10 @@ def bind_network(file: SpaceFile, *, source: str) -> Prepared:
     return Prepared(space=space, shapes=shapes, input=shape)
 
 
-def load_data(file: SpaceFile, *, cache: Path, progress: Callable[[int, int], None] | None = None) -> data.DataSet:
-    """The recordings of a space, simulated now or read from the cache."""
+def load_data(
+    file: SpaceFile, *, cache: Path, progress: Callable[[int, int], None] | None = None, processes: int = 1
+) -> data.DataSet:
+    """The recordings of a space, made now by so many processes, or read from the cache."""
     counts = {split: getattr(file.data, f"{split}_samples") for split in data.SPLITS}
     limit = {split: count for split, count in counts.items() if count is not None}
     try:
@@ -58,6 +60,7 @@ def load_data(file: SpaceFile, *, cache: Path, progress: Callable[[int, int], No
             cache_dir=cache / "recordings",
             limit=limit,
             progress=progress,
+            processes=processes,
         )
     except UserError as error:  # in the space file's words
         words = re.sub(r"limit\.(\w+):", r"data.\1_samples:", str(error))

@@ -361,7 +361,13 @@ def test_what_a_disk_loses_by_itself_is_found_on_demand(tmp_path: Path) -> None:
     os.utime(path, ns=(time_ns, time_ns))
     trusted = frames.read_or_build(path, SHAPE, lambda: pytest.fail("must be trusted"))
     assert (trusted != whole).sum() == 1
-    np.testing.assert_array_equal(frames.read_or_build(path, SHAPE, lambda: [whole], checked=True), whole)
+    with pytest.raises(UserError) as caught:
+        frames.check(trusted)
+    assert str(caught.value) == (
+        f"{path}: is damaged; check the disk, and delete the file: the next start makes it again"
+    )
+    path.unlink()
+    frames.check(frames.read_or_build(path, SHAPE, lambda: [whole]))
 
 
 def test_an_interrupted_build_leaves_nothing(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ processes that start together one builds it, and the others wait for it.
 
 Once its bytes have been compared with the CRC, a file gets the time of its trailer as its time of change. As long as it
 has that time and the right length, nothing has written to it since, and it is opened without being read; otherwise, as
-when it was copied, it is compared again. What a disk loses by itself changes no time: `checked` reads every byte.
+when it was copied, it is compared again. What a disk loses by itself changes no time: `check` reads every byte.
 """
 
 from __future__ import annotations
@@ -61,21 +61,27 @@ def cache_path(folder: Path, name: str, recipe: Mapping[str, object]) -> Path:
     return folder / f"{name}-{key}.npy"
 
 
-def read_or_build(path: Path, shape: Shape, build: Callable[[], Iterable[Frames]], *, checked: bool = False) -> Frames:
-    """The frames in `path`, read-only; where they are missing or damaged, `build` gives them in runs of samples.
-
-    `checked` reads every byte of a file, even of one that nothing has written to.
-    """
-    frames = _read(path, shape, checked=checked)
+def read_or_build(path: Path, shape: Shape, build: Callable[[], Iterable[Frames]]) -> Frames:
+    """The frames in `path`, read-only; where they are missing or damaged, `build` gives them in runs of samples."""
+    frames = _read(path, shape)
     if frames is None:
         with _alone(path):
-            frames = _read(path, shape, checked=checked)  # another process may have built it in the meantime
+            frames = _read(path, shape)  # another process may have built it in the meantime
             if frames is None:
                 _write(path, shape, build)
                 frames = _read(path, shape, checked=True)
     if frames is None:
         raise UserError(f"{path}: reads back other bytes than were written; check the disk, or {_REMEDY}")
     return frames
+
+
+def check(frames: Frames) -> None:
+    """Raises UserError unless every byte of frames that `read_or_build` has opened is as it was written."""
+    if not isinstance(frames, np.memmap) or frames.filename is None:
+        raise TypeError("only frames from a file can be checked")
+    path = Path(frames.filename)
+    if not _is_whole(path, frames.offset, frames.nbytes, checked=True):
+        raise UserError(f"{path}: is damaged; check the disk, and delete the file: the next start makes it again")
 
 
 def _read(path: Path, shape: Shape, *, checked: bool = False) -> Frames | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -78,16 +78,22 @@ class RecordedFrames:
             "binning_version": BINNING_VERSION,
         }
 
-    def runs(self) -> Iterator[Frames]:
-        """The frames, a run of samples at a time."""
-        count = max(1, _RUN_BYTES // int(np.prod(self.binning.shape)))
-        for start in range(0, len(self.files), count):
-            run = self.files[start : start + count]
-            frames = np.empty((len(run), *self.binning.shape), np.uint8)
-            for place, file in zip(frames, run, strict=True):
-                path = self.base / file.name
-                place[...] = frame_counts(self.read(path), self.binning, source=path)
-            yield frames
+    @property
+    def run_length(self) -> int:
+        return max(1, _RUN_BYTES // int(np.prod(self.binning.shape)))
+
+    @property
+    def is_slow(self) -> bool:
+        return True
+
+    def run(self, chosen: slice) -> Frames:
+        """The frames of these samples."""
+        files = self.files[chosen]
+        frames = np.empty((len(files), *self.binning.shape), np.uint8)
+        for place, file in zip(frames, files, strict=True):
+            path = self.base / file.name
+            place[...] = frame_counts(self.read(path), self.binning, source=path)
+        return frames
 
 
 def frame_counts(events: Events, binning: Binning, *, source: Path) -> UInt8[np.ndarray, "time channel height width"]:
