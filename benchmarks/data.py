@@ -3,10 +3,10 @@
     .venv/bin/python benchmarks/data.py               # a table; --json for its figures; --samples for fewer
 
 As many made-up recordings as N-MNIST has, 60,000 and 10,000, of its size (about 4,200 events on 34x34 pixels within
-0.3 s) and in its format, are written to a temporary folder and binned into 10 time steps: in a process of its own, whose
-peak memory is measured with that of the processes that it starts. Then another process opens the frames that lie in the
-cache. Times are of `data.load`, without the imports before it. Needs the `events` extra, 2 GB of disk for the recordings
-(more where a file takes whole blocks) and 1.6 GB for the frames.
+0.3 s) and in its format, are written to a temporary folder and binned into 10 time steps, in a process of its own,
+whose peak memory is measured with that of the processes that it starts. Then another process opens the frames that lie
+in the cache. Times are of `data.load`, without the imports before it. Needs the `events` extra, 2 GB of disk for the
+recordings and 1.6 GB for the frames.
 """
 
 from __future__ import annotations
