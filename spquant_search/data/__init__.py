@@ -18,11 +18,21 @@ from jaxtyping import Int64, UInt8
 
 from spquant_search.data import tonic_readers
 from spquant_search.data.building import Build, runs
-from spquant_search.data.catalog import LARGEST_COUNT, LARGEST_PIXEL, NAMES, SETS, DataInfo, describe
+from spquant_search.data.catalog import (
+    EVENT_FOLDER,
+    LARGEST_COUNT,
+    LARGEST_PIXEL,
+    NAMES,
+    SETS,
+    DataInfo,
+    describe,
+    recorded_size,
+)
+from spquant_search.data.event_files import read_own
 from spquant_search.data.frames import Frames, cache_path, default_folder, read_or_build
 from spquant_search.data.images import ImageFiles, Images, StillFrames, StoredImages
 from spquant_search.data.layouts import Found, find
-from spquant_search.data.recordings import Binning, RecordedFrames
+from spquant_search.data.recordings import Binning, Reader, RecordedFrames
 from spquant_search.data.simulated import LONGEST, Recording, camera_for, fashion_mnist
 from spquant_search.errors import UserError
 from spquant_search.space import DataSpace
@@ -43,11 +53,12 @@ __all__ = [
 SPLITS: tuple[str, ...] = ("train", "validation", "test")
 Progress = Callable[[int, int], None]  # samples done so far, samples in all
 
-_READERS = {
+_READERS: dict[str, Reader] = {
     "nmnist": tonic_readers.read_bin,
     "n-caltech101": tonic_readers.read_bin,
     "cifar10-dvs": tonic_readers.read_aedat4,
     "dvs-gesture": tonic_readers.read_gesture,
+    EVENT_FOLDER: read_own,
 }
 
 
@@ -167,7 +178,13 @@ def _builder(
         if SETS[info.name].kind == "events":
             files = tuple(found.files[index] for index in chosen)
             binning = _binning(info, options, time_steps)
-            return RecordedFrames(base=found.base, files=files, read=_READERS[info.name], binning=binning)
+            return RecordedFrames(
+                base=found.base,
+                files=files,
+                read=_READERS[info.name],
+                binning=binning,
+                read_options=_read_options(info.name, options),
+            )
         images = _images(info, options, found, chosen)
         if info.static:
             return StillFrames(images=images)
@@ -177,9 +194,12 @@ def _builder(
     return build
 
 
+def _read_options(name: str, options: DataSpace) -> dict[str, str | None]:
+    return {"time_unit": options.time_unit, "columns": options.columns} if name == EVENT_FOLDER else {}
+
+
 def _binning(info: DataInfo, options: DataSpace, time_steps: int) -> Binning:
-    published = SETS[info.name]
-    sensor = (published.height, published.width)
+    sensor = recorded_size(info.name, options)
     return Binning(
         sensor=sensor,
         crop=options.crop or sensor,
@@ -192,8 +212,7 @@ def _binning(info: DataInfo, options: DataSpace, time_steps: int) -> Binning:
 
 
 def _images(info: DataInfo, options: DataSpace, found: Found, chosen: Int64[np.ndarray, " sample"]) -> Images:
-    published = SETS[info.name]
-    size = options.size or (published.height, published.width)
+    size = options.size or recorded_size(info.name, options)
     if found.pixels is not None:
         return StoredImages(pixels=found.pixels[chosen], size=size, grey=options.as_events)
     files = tuple(found.files[index] for index in chosen)

@@ -20,6 +20,8 @@ POLARITY_CHANNELS = {"both": 2, "sum": 1, "both-and-sum": 3}
 SACCADE_MARGIN = 6
 TRAIN_FOLDER = "train"
 IMAGE_FOLDER = "image-folder"
+EVENT_FOLDER = "event-folder"
+OWN_FOLDERS = (IMAGE_FOLDER, EVENT_FOLDER)  # a folder for each of the user's classes
 
 Kind = Literal["package", "events", "images"]
 
@@ -192,6 +194,15 @@ SETS: Mapping[str, Published] = {
         layout="CLASS/IMAGE.png (or .jpg, ...), or train/CLASS/IMAGE.png beside test/CLASS/IMAGE.png (or val/)",
         source="wherever the images are from",
     ),
+    EVENT_FOLDER: Published(
+        kind="events",
+        description="event-camera recordings of the user's, a folder for each class",
+        layout=(
+            "CLASS/RECORDING.npy (or .h5, .hdf5, .bin, .aedat4), "
+            "or train/CLASS/RECORDING.npy beside test/CLASS/RECORDING.npy (or val/)"
+        ),
+        source="wherever the recordings are from",
+    ),
 }
 NAMES: tuple[str, ...] = tuple(SETS)
 
@@ -199,7 +210,8 @@ NAMES: tuple[str, ...] = tuple(SETS)
 def describe(name: str, options: DataSpace | None = None) -> DataInfo:
     """Classes and frame size of a data set, without its files.
 
-    Only `image-folder` may need them: its classes are its folders, unless `options.classes` counts them.
+    Only `image-folder` and `event-folder` may need them: their classes are their folders, unless `options.classes`
+    counts them.
     Raises UserError with everything that is wrong, one line each, which begins with the option's name.
     """
     options = options or DataSpace(name=name)
@@ -210,8 +222,8 @@ def describe(name: str, options: DataSpace | None = None) -> DataInfo:
     published = SETS[name]
     if problems := _misfits(name, published, options):
         raise UserError("\n".join(problems))
-    classes = _folder_classes(options) if name == IMAGE_FOLDER else published.classes
-    height, width = options.size or options.crop or (published.height, published.width)
+    classes = _folder_classes(name, options) if name in OWN_FOLDERS else published.classes
+    height, width = options.size or options.crop or recorded_size(name, options)
     channels, static = published.channels, published.kind == "images" and not options.as_events
     description = published.description
     if published.kind == "events":
@@ -229,6 +241,11 @@ def describe(name: str, options: DataSpace | None = None) -> DataInfo:
         largest=LARGEST_PIXEL if static else LARGEST_COUNT,
         static=static,
     )
+
+
+def recorded_size(name: str, options: DataSpace) -> tuple[int, int]:
+    """[height, width] in pixels of the sensor or the images, (0, 0) where they differ from image to image."""
+    return options.sensor or (SETS[name].height, SETS[name].width)
 
 
 def folder_of(name: str, options: DataSpace) -> Path:
@@ -249,7 +266,7 @@ def folder_of(name: str, options: DataSpace) -> Path:
 
 
 def class_folders(folder: Path) -> tuple[str, ...]:
-    """The classes of an image folder, in the order of their labels."""
+    """The classes of a folder of images or recordings, in the order of their labels."""
     base = folder / TRAIN_FOLDER if (folder / TRAIN_FOLDER).is_dir() else folder
     return tuple(sorted(entry.name for entry in os.scandir(base) if entry.is_dir() and not entry.name.startswith(".")))
 
@@ -265,22 +282,27 @@ def _misfits(name: str, published: Published, options: DataSpace) -> list[str]:
         "denoise_us": not recorded and options.denoise_us is not None,
         "sort_events": not recorded and options.sort_events,
         "as_events": published.kind != "images" and options.as_events,
-        "partial": (fixed or name == IMAGE_FOLDER) and options.partial,
-        "classes": name != IMAGE_FOLDER and options.classes is not None,
+        "partial": (fixed or name in OWN_FOLDERS) and options.partial,
+        "classes": name not in OWN_FOLDERS and options.classes is not None,
+        "sensor": name != EVENT_FOLDER and options.sensor is not None,
+        "time_unit": name != EVENT_FOLDER and options.time_unit != "us",
+        "columns": name != EVENT_FOLDER and options.columns is not None,
     }
     problems = [
         f"{option}: {name} has no such option; remove the key" for option, is_unfit in unfit.items() if is_unfit
     ]
-    if recorded:
-        problems += _too_large(published, options)
+    if name == EVENT_FOLDER and options.sensor is None:
+        problems.append(f"sensor: {name} needs the [height, width] in pixels of the camera that recorded it")
+    elif recorded:
+        problems += _too_large(recorded_size(name, options), options)
     if name == IMAGE_FOLDER and options.size is None:
         problems.append(f"size: {name} needs the [height, width] in pixels to which its images are brought")
     return problems
 
 
-def _too_large(published: Published, options: DataSpace) -> list[str]:
+def _too_large(sensor: tuple[int, int], options: DataSpace) -> list[str]:
     """Events can be merged into fewer pixels, not spread over more."""
-    problems, sensor = [], (published.height, published.width)
+    problems = []
     for option, value, most in (
         ("crop", options.crop, sensor),
         ("size", options.size, options.crop or sensor),
@@ -290,7 +312,7 @@ def _too_large(published: Published, options: DataSpace) -> list[str]:
     return problems
 
 
-def _folder_classes(options: DataSpace) -> tuple[str, ...]:
+def _folder_classes(name: str, options: DataSpace) -> tuple[str, ...]:
     if options.root is not None and Path(options.root).expanduser().is_dir():
         found = class_folders(Path(options.root).expanduser())
         if options.classes not in (None, len(found)):
@@ -298,5 +320,5 @@ def _folder_classes(options: DataSpace) -> tuple[str, ...]:
         if found:
             return found
     if options.classes is None:
-        raise UserError(f"classes: say how many {IMAGE_FOLDER} has, or name by root a folder that holds class folders")
+        raise UserError(f"classes: say how many {name} has, or name by root a folder that holds class folders")
     return tuple(f"class {number}" for number in range(options.classes))
