@@ -332,6 +332,52 @@ def cost(
 
 
 @app.command()
+def data(
+    space: SpaceOption,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+    out: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw a few samples into this picture.")] = None,
+) -> None:
+    """Prepare a space's data set and describe it: classes, events, density, size."""
+    from rich.console import Console
+
+    from spquant_search.prepare import describe_data, load_data
+    from spquant_search.report.stages import stages
+    from spquant_search.runtime import available_cores, cache_folder
+    from spquant_search.space import read_space
+
+    file = read_space(space, overrides or [])
+    describe_data(file, source=str(space))
+    with stages(Console(stderr=True)) as stage:
+        loaded = load_data(
+            file,
+            cache=cache_folder(),
+            progress=lambda done, total: stage(_preparing(file), done, total),
+            processes=available_cores(),
+        )
+    _describe(loaded, space, as_json=as_json, out=out)
+
+
+def _describe(loaded: DataSet, space: Path, *, as_json: bool, out: Path | None) -> None:
+    from rich.console import Console
+
+    from spquant_search.data.summary import examples, summarize
+    from spquant_search.report.datasets import class_table, sample_figure, split_table
+
+    facts = summarize(loaded)
+    if out is not None:
+        sample_figure(facts, examples(loaded), out)
+    if as_json:
+        typer.echo(json.dumps({"space": str(space), **facts.as_dict()}, indent=1))
+        return
+    console = Console()
+    _show(class_table(facts), console)
+    _show(split_table(facts), console)
+    if out is not None:
+        console.print(f"Written to {out}")
+
+
+@app.command()
 def front(run: RunArgument, as_json: JsonOption = False) -> None:
     """The Pareto front of a run, finished or not."""
     from rich.console import Console

@@ -30,10 +30,7 @@ def prepare(path: Path, overrides: Sequence[str] = ()) -> Prepared:
 
 def bind_network(file: SpaceFile, *, source: str) -> Prepared:
     """Bind a space to its data set and network."""
-    try:
-        info = data.describe(file.data.name, file.data)
-    except UserError as error:
-        raise SpaceError(source, [f"data.{problem}" for problem in str(error).splitlines()]) from None
+    info = describe_data(file, source=source)
     shape = InputShape(
         channels=info.channels,
         height=info.height,
@@ -44,6 +41,14 @@ def bind_network(file: SpaceFile, *, source: str) -> Prepared:
     shapes = layer_shapes(file.model, shape, source=source)
     space = bind(file, [layer.site for layer in shapes], source=source)
     return Prepared(space=space, shapes=shapes, input=shape)
+
+
+def describe_data(file: SpaceFile, *, source: str) -> data.DataInfo:
+    """What is known of a space's data set without loading it; raises SpaceError where an option does not fit it."""
+    try:
+        return data.describe(file.data.name, file.data)
+    except UserError as error:
+        raise SpaceError(source, [f"data.{problem}" for problem in str(error).splitlines()]) from None
 
 
 def load_data(
