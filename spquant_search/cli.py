@@ -337,10 +337,12 @@ def data(
     overrides: SetOption = None,
     as_json: JsonOption = False,
     out: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw a few samples into this picture.")] = None,
+    download: Annotated[bool, typer.Option("--download", help="First fetch a published set into data.root.")] = False,
 ) -> None:
     """Prepare a space's data set and describe it: classes, events, density, size."""
     from rich.console import Console
 
+    from spquant_search.data.download import download as fetch
     from spquant_search.prepare import describe_data, load_data
     from spquant_search.report.stages import stages
     from spquant_search.runtime import available_cores, cache_folder
@@ -349,6 +351,8 @@ def data(
     file = read_space(space, overrides or [])
     describe_data(file, source=str(space))
     with stages(Console(stderr=True)) as stage:
+        if download:
+            fetch(file.data, stage)
         loaded = load_data(
             file,
             cache=cache_folder(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -202,7 +203,7 @@ def test_an_h5_file_with_no_events_or_several(tmp_path: Path) -> None:
 
 def test_h5py_is_asked_for_where_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_group(tmp_path / "a.h5", made_up(1, WIDTH, HEIGHT))
-    monkeypatch.setitem(__import__("sys").modules, "h5py", None)
+    monkeypatch.setitem(sys.modules, "h5py", None)
     message = failure(tmp_path / "a.h5")
     assert message.startswith(f"{tmp_path / 'a.h5'}: reading it needs h5py, which cannot be imported (")
     assert message.endswith("; pip install h5py")

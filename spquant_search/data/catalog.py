@@ -41,6 +41,16 @@ class DataInfo:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Archive:
+    """A published file at a stable address; `leaves` are the files or folders that it brings, in the data's folder."""
+
+    url: str
+    file: str
+    md5: str
+    leaves: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Published:
     """A data set as its authors publish it."""
 
@@ -53,6 +63,7 @@ class Published:
     counts: Mapping[str, int] = field(default_factory=dict)  # samples by the folder or file that holds them
     layout: str = ""
     source: str = ""
+    archives: tuple[Archive, ...] = ()
 
 
 _DIGITS = tuple("0123456789")
@@ -100,6 +111,17 @@ _IDX_LAYOUT = (
     "each plain or .gz"
 )
 
+
+def _idx_archives(address: str, **md5: str) -> tuple[Archive, ...]:
+    """The four packed IDX files below one address, by their names' beginning; read as they are."""
+    files = {name: f"{name.replace('_', '-')}-idx{3 if 'images' in name else 1}-ubyte.gz" for name in md5}
+    return tuple(
+        Archive(url=address + files[name], file=files[name], md5=md5[name], leaves=(files[name],)) for name in md5
+    )
+
+
+_MENDELEY = "https://data.mendeley.com/public-files/datasets/{}/file_downloaded"
+
 SETS: Mapping[str, Published] = {
     "fashion-events": Published(
         kind="package",
@@ -117,6 +139,20 @@ SETS: Mapping[str, Published] = {
         counts={"Train": 60_000, "Test": 10_000},
         layout="Train/0 .. Train/9 and Test/0 .. Test/9 with files NNNNN.bin",
         source="https://www.garrickorchard.com/datasets/n-mnist",
+        archives=(
+            Archive(
+                url=_MENDELEY.format("468j46mzdv/files/39c25547-014b-4137-a934-9d29fa53c7a0"),
+                file="train.zip",
+                md5="20959b8e626244a1b502305a9e6e2031",
+                leaves=("Train",),
+            ),
+            Archive(
+                url=_MENDELEY.format("468j46mzdv/files/05a4d654-7e03-4c15-bdfa-9bb2bcbea494"),
+                file="test.zip",
+                md5="69ca8762b2fe404d9b9bad1103e97832",
+                leaves=("Test",),
+            ),
+        ),
     ),
     "cifar10-dvs": Published(
         kind="events",
@@ -127,6 +163,14 @@ SETS: Mapping[str, Published] = {
         counts={"": 10_000},
         layout="airplane .. truck, a folder for each of the ten classes, with files *.aedat4",
         source="https://figshare.com/ndownloader/files/38023437 (recordings as AEDAT4)",
+        archives=(
+            Archive(
+                url="https://figshare.com/ndownloader/files/38023437",
+                file="CIFAR10DVS.zip",
+                md5="ce3a4a0682dc0943703bd8f749a7701c",
+                leaves=_CIFAR10,
+            ),
+        ),
     ),
     "n-caltech101": Published(
         kind="events",
@@ -137,6 +181,14 @@ SETS: Mapping[str, Published] = {
         counts={"": 8709},
         layout="BACKGROUND_Google .. yin_yang, a folder for each of the 101 classes, with files image_NNNN.bin",
         source="https://www.garrickorchard.com/datasets/n-caltech101",
+        archives=(
+            Archive(
+                url=_MENDELEY.format("cy6cvx3ryv/files/36b5c52a-b49d-4853-addb-a836a8883e49"),
+                file="N-Caltech101-archive.zip",
+                md5="66201824eabb0239c7ab992480b50ba3",
+                leaves=("Caltech101",),
+            ),
+        ),
     ),
     "dvs-gesture": Published(
         kind="events",
@@ -150,6 +202,20 @@ SETS: Mapping[str, Published] = {
             "https://figshare.com/ndownloader/files/38022171 and https://figshare.com/ndownloader/files/38020584 "
             "(recordings cut into gestures)"
         ),
+        archives=(
+            Archive(
+                url="https://figshare.com/ndownloader/files/38022171",
+                file="ibmGestureTrain.tar.gz",
+                md5="3a8f0d4120a166bac7591f77409cb105",
+                leaves=("ibmGestureTrain",),
+            ),
+            Archive(
+                url="https://figshare.com/ndownloader/files/38020584",
+                file="ibmGestureTest.tar.gz",
+                md5="56070e45dadaa85fff82e0fbfbc06de5",
+                leaves=("ibmGestureTest",),
+            ),
+        ),
     ),
     "mnist": Published(
         kind="images",
@@ -161,6 +227,13 @@ SETS: Mapping[str, Published] = {
         counts={TRAIN_FOLDER: 60_000, "t10k": 10_000},
         layout=_IDX_LAYOUT,
         source="http://yann.lecun.com/exdb/mnist/",
+        archives=_idx_archives(
+            "https://ossci-datasets.s3.amazonaws.com/mnist/",  # PyTorch's mirror
+            train_images="f68b3c2dcbeaaa9fbdd348bbdeb94873",
+            train_labels="d53e105ee54ea40749a09fcbcd1e9432",
+            t10k_images="9fb629c4189551a2d022fa330f9573f3",
+            t10k_labels="ec29112dd5afa0611ce80d1b7f02629c",
+        ),
     ),
     "fashion-mnist": Published(
         kind="images",
@@ -172,6 +245,13 @@ SETS: Mapping[str, Published] = {
         counts={TRAIN_FOLDER: 60_000, "t10k": 10_000},
         layout=_IDX_LAYOUT,
         source="https://github.com/zalandoresearch/fashion-mnist, or Debian's package dataset-fashion-mnist",
+        archives=_idx_archives(
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+            train_images="8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+            train_labels="25c81989df183df01b3e8a0aad5dffbe",
+            t10k_images="bef4ecab320f06d8554ea6380940ec79",
+            t10k_labels="bb300cfdad3c16e7a12a480ee83cd310",
+        ),
     ),
     "cifar10": Published(
         kind="images",
@@ -186,6 +266,14 @@ SETS: Mapping[str, Published] = {
             "or cifar-10-batches-py with data_batch_1 .. data_batch_5 and test_batch"
         ),
         source="https://www.cs.toronto.edu/~kriz/cifar.html",
+        archives=(
+            Archive(
+                url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+                file="cifar-10-binary.tar.gz",
+                md5="c32a1d4ab5d03f1284b67883e8d87530",
+                leaves=("cifar-10-batches-bin",),
+            ),
+        ),
     ),
     IMAGE_FOLDER: Published(
         kind="images",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Told apart with any colour vision (Okabe and Ito, 2008); where both polarities meet, both are taken from white.
 ON, OFF = "#0072b2", "#d55e00"
 _CELL_INCHES, _MARGIN_INCHES = 0.9, (1.9, 1.3)
-_LETTERS_AN_INCH = 11  # of the title
+_SMALLEST_INCHES, _LETTERS_AN_INCH = (4.5, 2.5), 12  # letters of the title
 _GAP = 0.06  # between cells, of a cell
 
 
@@ -103,14 +103,14 @@ def sample_drawing(facts: DataFacts, examples: Examples) -> Figure:
 
     rows, columns, _, height, width = examples.frames.shape
     cell = _CELL_INCHES * np.array([width, height]) / max(height, width) * (1 + _GAP)
-    size = cell * (columns, rows) + _MARGIN_INCHES
+    size = np.maximum(cell * (columns, rows) + _MARGIN_INCHES, _SMALLEST_INCHES)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
     pixels = coloured(examples.frames, largest=facts.largest, static=facts.static)
     _draw_grid(axes, pixels, black=facts.static)
     _name_cells(axes, examples, static=facts.static)
-    title = plain_text(f"{facts.name}: {facts.description}", wrap=int(_LETTERS_AN_INCH * columns * cell[0]))
-    axes.set_title(title, loc="left", color=INK, fontsize=10)
+    title = plain_text(f"{facts.name}: {facts.description}", wrap=int(_LETTERS_AN_INCH * size[0]))
+    figure.suptitle(title, x=0.01, ha="left", color=INK, fontsize=10)
     if not facts.static:
         _legend(figure, facts.channels)
     return figure

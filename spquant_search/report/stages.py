@@ -28,6 +28,6 @@ def stages(console: Console) -> Iterator[Stage]:
         def stage(text: str, done: int, total: int) -> None:
             if text not in tasks:
                 tasks[text] = bars.add_task(Text(one_line(text)).plain)
-            bars.update(tasks[text], completed=done, total=total)
+            bars.update(tasks[text], completed=done, total=total or None)
 
         yield stage
