@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import io
 import re
 import sys
 import tarfile
 import threading
+import warnings
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -66,6 +68,10 @@ def server() -> Iterator[Server]:
         yield running
         running.shutdown()
         thread.join()
+    with warnings.catch_warnings():
+        # pooch leaves the connection of a download that failed to the garbage collector.
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def publish(server: Server, monkeypatch: pytest.MonkeyPatch, name: str, packed: dict[str, bytes]) -> None:
