@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,11 +20,12 @@ from numpy.typing import NDArray
 from test_data_recordings import counted, made_up, write_aedat4, write_bin
 
 from spquant_search import data
+from spquant_search.cli import main
 from spquant_search.data import event_files
 from spquant_search.data.event_files import read_own
 from spquant_search.errors import SpaceError, UserError
 from spquant_search.prepare import bind_network
-from spquant_search.space import DataSpace, parse_space
+from spquant_search.space import DataSpace, parse_space, read_space
 
 HEIGHT, WIDTH = 20, 24
 STRUCTURE = np.dtype([("t", "<u8"), ("x", "<u2"), ("y", "<u2"), ("p", "?")])
@@ -344,3 +349,36 @@ def test_costs_need_no_files() -> None:
 
 def test_the_units_are_those_of_the_space_file() -> None:
     assert set(event_files._US) == {"s", "ms", "us", "ns"}
+
+
+def test_the_example_of_the_page_on_data_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
+    example = page[page.index("### event-folder") :]
+    blocks = dict(re.findall(r"^```(\w*)\n(.*?)^```$", example, re.MULTILINE | re.DOTALL))
+    monkeypatch.chdir(tmp_path)
+    exec(blocks["python"], {})
+    Path("own.yaml").write_text(blocks["yaml"], encoding="utf-8")
+    look, search = (line.split()[1:] for line in blocks[""].splitlines())
+    shorter = ["--trials", "1", *("--set", "train.baseline_epochs=1"), *("--set", "train.epochs=1")]
+    monkeypatch.setattr(sys, "argv", ["spquant-search", *look])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+    program = [sys.executable, "-c", "from spquant_search.cli import main; main()"]
+    done = subprocess.run(
+        [*program, *search, *shorter, "--workers", "1"],
+        env=os.environ | {"SPQUANT_COMPILE": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert Path("own.png").read_bytes().startswith(b"\x89PNG")
+    assert len(json.loads(Path("runs/own/front.json").read_text(encoding="utf-8"))["members"]) >= 1
+    loaded = data.load("event-folder", time_steps=4, options=read_space(Path("own.yaml")).data)
+    assert (loaded.classes, loaded.train.frames.shape) == (("left", "right"), (32, 4, 2, 32, 32))
+    # A bar that moves to the right is further right in the last quarter than in the first.
+    columns = np.arange(32)
+    for frames, label in zip(loaded.train.frames, loaded.train.labels.tolist(), strict=True):
+        places = [(frame.sum((0, 1)) * columns).sum() / frame.sum() for frame in frames.astype(np.int64)]
+        assert (places[-1] > places[0]) == (label == 1)
