@@ -6,7 +6,6 @@ import io
 import json
 import os
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import yaml
+from conftest import Command
 from PIL import Image
 from rich.console import Console
 from test_data_download import Server, nmnist, server  # noqa: F401 - a fixture
@@ -23,7 +23,6 @@ from test_data_images import write_folder as write_images
 from test_data_recordings import CIFAR10_DVS, DVS_GESTURE, N_CALTECH101, NMNIST, Published, write_bin, write_set
 
 from spquant_search import data
-from spquant_search.cli import main
 from spquant_search.data.summary import examples, summarize
 from spquant_search.datafacts import DataFacts
 from spquant_search.report.datasets import OFF, ON, class_table, coloured, sample_drawing, split_table
@@ -36,32 +35,6 @@ FEW = [
     for split, count in {"train": 30, "validation": 10, "test": 20}.items()
     for word in ("--set", f"data.{split}_samples={count}")
 ]
-
-
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Answer]
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
-    """Run the command line in this process, in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "unused")  # which a search would set for its trainers
-
-    def run(*words: str | Path) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["spquant-search", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            main()
-        printed = capsys.readouterr()
-        return Answer(int(caught.value.code or 0), printed.out, printed.err)
-
-    return run
 
 
 def space_file(folder: Path, *, time_steps: int = 2, **values: Any) -> Path:

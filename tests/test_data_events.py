@@ -14,13 +14,13 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from conftest import Command
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from test_data_recordings import counted, made_up, write_aedat4, write_bin
 
 from spquant_search import data
-from spquant_search.cli import main
 from spquant_search.data import event_files
 from spquant_search.data.event_files import read_own
 from spquant_search.errors import SpaceError, UserError
@@ -351,7 +351,9 @@ def test_the_units_are_those_of_the_space_file() -> None:
     assert set(event_files._US) == {"s", "ms", "us", "ns"}
 
 
-def test_the_example_of_the_page_on_data_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_of_the_page_on_data_works(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     page = (Path(__file__).parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
     example = page[page.index("### event-folder") :]
     blocks = dict(re.findall(r"^```(\w*)\n(.*?)^```$", example, re.MULTILINE | re.DOTALL))
@@ -360,10 +362,7 @@ def test_the_example_of_the_page_on_data_works(tmp_path: Path, monkeypatch: pyte
     Path("own.yaml").write_text(blocks["yaml"], encoding="utf-8")
     look, search = (line.split()[1:] for line in blocks[""].splitlines())
     shorter = ["--trials", "1", *("--set", "train.baseline_epochs=1"), *("--set", "train.epochs=1")]
-    monkeypatch.setattr(sys, "argv", ["spquant-search", *look])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert not ended.value.code
+    assert command(*look).code == 0
     program = [sys.executable, "-c", "from spquant_search.cli import main; main()"]
     done = subprocess.run(
         [*program, *search, *shorter, "--workers", "1"],
