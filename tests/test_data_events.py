@@ -125,6 +125,11 @@ def test_times_in_every_unit(
     assert read(tmp_path / "a.npy", time_unit=unit)[:, 2].tolist() == microseconds
 
 
+def test_places_beyond_64_bits_are_outside_any_sensor(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array([[1e300, 0, 1, 0]]))
+    assert read(tmp_path / "a.npy", columns="xytp")[0, 0] < 0
+
+
 @pytest.mark.parametrize(
     ("written", "expected"),
     [([-1, 1, -1], [0, 1, 0]), ([1, 1, 1], [1, 1, 1]), ([0, 1, 1], [0, 1, 1]), ([-1, 0, 1], [-1, 0, 1])],
@@ -200,6 +205,14 @@ def test_an_h5_file_with_no_events_or_several(tmp_path: Path) -> None:
         for name in ("left", "right"):
             file[name] = structured(made_up(1, WIDTH, HEIGHT))
     assert "four columns; left, right all hold events. Write the file again" in failure(path)
+    with h5py.File(path, "w") as file:  # what has the names, but is something else
+        for name in "xyt":
+            file[name] = np.zeros(3)
+        file.create_group("p")
+        file["empty"] = h5py.Empty("f4")
+        file["type"] = np.dtype("i4")
+        file["link"] = h5py.SoftLink("/nowhere")
+    assert "four columns; it holds empty, link, p, t, type, x, y. Write" in failure(path)
     with h5py.File(path, "w") as file:
         for name, length in {"x": 3, "y": 3, "t": 4, "p": 3}.items():
             file[name] = np.zeros(length)

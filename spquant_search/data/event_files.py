@@ -49,7 +49,7 @@ def _read_npy(path: Path, columns: str | None) -> Columns:
     try:
         with path.open("rb") as file:
             table = np.lib.format.read_array(file, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, MemoryError) as error:  # MemoryError: of a header that promises too much
         raise damaged(path, str(error)) from error
     return _columns_of(path, table, columns)
 
@@ -63,20 +63,20 @@ def _read_h5(path: Path, columns: str | None) -> Columns:
         ) from error
     try:
         with h5py.File(path, "r") as file:
-            return _columns_of_h5(path, file, columns)
+            return _columns_of_h5(path, file, columns, dataset=h5py.Dataset)
     except (OSError, RuntimeError, KeyError) as error:  # h5py's, of a damaged file
         raise damaged(path, str(error)) from error
 
 
-def _columns_of_h5(path: Path, file: Any, columns: str | None) -> Columns:
+def _columns_of_h5(path: Path, file: Any, columns: str | None, *, dataset: type) -> Columns:
     """The one group that holds x, y, t and p, or else the one dataset that is a table of events."""
     groups, tables = [], []
 
     def look(name: str, node: Any) -> None:
-        if hasattr(node, "dtype"):
+        if isinstance(node, dataset):
             if _is_table(node):
                 tables.append(name)
-        elif _by_name(node.keys()):
+        elif hasattr(node, "keys") and _by_name(key for key in node if isinstance(node.get(key), dataset)):
             groups.append(name)
 
     look("/", file)
@@ -96,7 +96,8 @@ def _columns_of_h5(path: Path, file: Any, columns: str | None) -> Columns:
 
 
 def _is_table(node: Any) -> bool:
-    return bool(_by_name(node.dtype.names or ())) or (len(node.shape) == 2 and node.shape[1] == 4)
+    shape: tuple[int, ...] = node.shape or ()  # none of a dataset without values
+    return bool(_by_name(node.dtype.names or ())) or (len(shape) == 2 and shape[1] == 4)
 
 
 def _by_name(names: Any) -> dict[str, str]:
@@ -136,7 +137,8 @@ def _events(path: Path, columns: Columns, time_unit: str) -> Events:
             problems.append(f"{axis} holds values that are no whole numbers; columns in another order?")
     if problems:
         raise _unfit(path, "; ".join(problems))
-    x, y, p = (columns[axis].astype(np.int64) for axis in "xyp")
+    with np.errstate(invalid="ignore"):  # numbers beyond 64 bits become others outside the sensor, and are refused
+        x, y, p = (columns[axis].astype(np.int64) for axis in "xyp")
     return Events(x=x, y=y, t=_microseconds(path, columns["t"], time_unit), p=_off_and_on(p))
 
 
@@ -147,9 +149,9 @@ def _microseconds(path: Path, times: NDArray[Any], unit: str) -> NDArray[np.int6
     inexact = times.astype(np.float64) * factor / divisor
     if len(times) and np.abs(inexact).max() > _HIGHEST_US:
         raise _unfit(path, f"it has times beyond {_HIGHEST_US} us; is data.time_unit, now {unit}, that of the file?")
-    return (
-        np.rint(inexact).astype(np.int64) if times.dtype.kind == "f" else (times // divisor).astype(np.int64) * factor
-    )
+    if times.dtype.kind == "f":
+        return np.rint(inexact).astype(np.int64)
+    return (times // divisor).astype(np.int64) * factor
 
 
 def _off_and_on(polarity: NDArray[np.int64]) -> NDArray[np.int64]:
