@@ -18,7 +18,7 @@ setup-dev: .venv/installed-dev
 	touch $@
 
 .venv/installed-dev: .venv/installed
-	$(PIP) --editable '.[dashboard,events,dev]'
+	$(PIP) --editable '.[dashboard,events,download,dev]'
 	touch $@
 
 search: setup

@@ -134,7 +134,7 @@ def _search(
 
     from spquant_search.report.live import watcher as watcher_for
     from spquant_search.runfolder import check_run, exclusive, find_run, open_run
-    from spquant_search.runtime import cache_folder, choose_device, keep_compiled_code
+    from spquant_search.runtime import available_cores, cache_folder, choose_device, keep_compiled_code
 
     started = time.monotonic()
     cache = cache_folder()
@@ -162,7 +162,10 @@ def _search(
     try:
         with PROCESS.on("data"):
             recordings = load_data(
-                file, cache=cache, progress=lambda done, total: watcher.stage("simulating recordings", done, total)
+                file,
+                cache=cache,
+                progress=lambda done, total: watcher.stage(_preparing(file), done, total),
+                processes=available_cores(),
             )
         facts = _facts(space, recordings)
         open_run(folder, file, facts)
@@ -179,6 +182,11 @@ def _search(
     _report(folder, console)
     if profile:
         _show(profile_table(folder.profile()), console)
+
+
+def _preparing(file: SpaceFile) -> str:
+    """What is done before the first frame can be shown, in a few words."""
+    return "simulating recordings" if file.data.name == "fashion-events" or file.data.as_events else "preparing frames"
 
 
 def _facts(space: Path, recordings: DataSet) -> RunFacts:
@@ -342,6 +350,56 @@ def cost(
     _show(cost_table(report, title=title, energy="columns" if _is_wide(console) else "note"), console)
     if paper is not None:
         _show(paper_table(paper), console)
+
+
+@app.command()
+def data(
+    space: SpaceOption,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+    out: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw a few samples into this picture.")] = None,
+    download: Annotated[bool, typer.Option("--download", help="First fetch a published set into data.root.")] = False,
+) -> None:
+    """Prepare a space's data set and describe it: classes, events, density, size."""
+    from rich.console import Console
+
+    from spquant_search.data.download import download as fetch
+    from spquant_search.prepare import describe_data, load_data
+    from spquant_search.report.stages import stages
+    from spquant_search.runtime import available_cores, cache_folder
+    from spquant_search.space import read_space
+
+    file = read_space(space, overrides or [])
+    describe_data(file, source=str(space))
+    with stages(Console(stderr=True)) as stage:
+        if download:
+            fetch(file.data, stage)
+        loaded = load_data(
+            file,
+            cache=cache_folder(),
+            progress=lambda done, total: stage(_preparing(file), done, total),
+            processes=available_cores(),
+        )
+    _describe(loaded, space, as_json=as_json, out=out)
+
+
+def _describe(loaded: DataSet, space: Path, *, as_json: bool, out: Path | None) -> None:
+    from rich.console import Console
+
+    from spquant_search.data.summary import examples, summarize
+    from spquant_search.report.datasets import class_table, sample_figure, split_table
+
+    facts = summarize(loaded)
+    if out is not None:
+        sample_figure(facts, examples(loaded), out)
+    if as_json:
+        typer.echo(json.dumps({"space": str(space), **facts.as_dict()}, indent=1))
+        return
+    console = Console()
+    _show(class_table(facts), console)
+    _show(split_table(facts), console)
+    if out is not None:
+        console.print(f"Written to {out}")
 
 
 @app.command()

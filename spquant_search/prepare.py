@@ -32,10 +32,7 @@ def prepare(path: Path, overrides: Sequence[str] = ()) -> Prepared:
 
 def bind_network(file: SpaceFile, *, source: str) -> Prepared:
     """Bind a space to its data set and network."""
-    try:
-        info = data.describe(file.data.name, file.data)
-    except UserError as error:
-        raise SpaceError(source, [f"data.{problem}" for problem in str(error).splitlines()]) from None
+    info = describe_data(file, source=source)
     misfits = _unfit_augmentation(file.train.augment, info)
     shape = InputShape(
         channels=info.channels,
@@ -76,8 +73,18 @@ def _unfit_augmentation(augment: Augmentation, info: data.DataInfo) -> list[str]
     return [f"train.augment.{key}: {problem}" for key, problem in problems.items()]
 
 
-def load_data(file: SpaceFile, *, cache: Path, progress: Callable[[int, int], None] | None = None) -> data.DataSet:
-    """The recordings of a space, simulated now or read from the cache."""
+def describe_data(file: SpaceFile, *, source: str) -> data.DataInfo:
+    """What is known of a space's data set without loading it; raises SpaceError where an option does not fit it."""
+    try:
+        return data.describe(file.data.name, file.data)
+    except UserError as error:
+        raise SpaceError(source, [f"data.{problem}" for problem in str(error).splitlines()]) from None
+
+
+def load_data(
+    file: SpaceFile, *, cache: Path, progress: Callable[[int, int], None] | None = None, processes: int = 1
+) -> data.DataSet:
+    """The recordings of a space, made now by so many processes, or read from the cache."""
     counts = {split: getattr(file.data, f"{split}_samples") for split in data.SPLITS}
     limit = {split: count for split, count in counts.items() if count is not None}
     try:
@@ -88,6 +95,7 @@ def load_data(file: SpaceFile, *, cache: Path, progress: Callable[[int, int], No
             cache_dir=cache / "recordings",
             limit=limit,
             progress=progress,
+            processes=processes,
         )
     except UserError as error:  # in the space file's words
         words = re.sub(r"limit\.(\w+):", r"data.\1_samples:", str(error))

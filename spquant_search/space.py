@@ -167,6 +167,14 @@ QuantizerByBits = Annotated[
     dict[Annotated[int, BeforeValidator(_refuse_bool), _one_of(QUANTIZED_BITS)], Quantizer],
     BeforeValidator(_for_all_bits),
 ]
+
+
+def _columns(value: str) -> str:
+    if sorted(value) != sorted("xytp"):
+        raise ValueError("must name the four columns x, y, t (time) and p (polarity) in their order, such as xytp")
+    return value
+
+
 Size = Annotated[tuple[Positive, Positive] | None, BeforeValidator(_square)]
 ProperShare = Annotated[float, BeforeValidator(_refuse_bool), Field(gt=0, lt=1)]
 
@@ -185,12 +193,16 @@ class DataSpace:
     validation_samples: Positive | None = None
     test_samples: Positive | None = None
     size: Size = None  # of a frame, [height, width] in pixels; None: as recorded
+    sensor: Size = None  # event-folder: of the camera, [height, width] in pixels
+    time_unit: Literal["s", "ms", "us", "ns"] = "us"  # event-folder: of the times in .npy and .h5 files
+    # event-folder: which column of a table without names is which
+    columns: Annotated[str, AfterValidator(_columns)] | None = None
     crop: Size = None  # the middle of the sensor, [height, width] in pixels; None: all of it
     polarity: Literal["both", "sum", "both-and-sum"] = "both"
     denoise_us: Positive | None = None  # drop events that no neighbour backs within this time
     sort_events: bool = False  # instead of refusing recordings in which time runs backwards
     as_events: bool = False  # images: recorded by a simulated event camera
-    classes: Positive | None = None  # of an image folder that is not there yet
+    classes: Positive | None = None  # of an image or event folder that is not there yet
     validation_share: ProperShare = 0.1  # of train
     test_share: ProperShare = 0.1  # of each class, where the publisher has made no test split
     split_seed: Annotated[int, BeforeValidator(_refuse_bool), Field(ge=0)] = 0

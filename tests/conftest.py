@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 # Before torch is imported by any test: its threads, and those of the processes that tests start.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -29,3 +31,30 @@ def plain_neurons() -> Iterator[None]:
     compile_kernels(False)
     yield
     compile_kernels(True)
+
+
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Answer]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run the command line in this process."""
+    from spquant_search.cli import main
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "unused")  # which a search would set for its trainers
+
+    def run(*words: str | Path) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["spquant-search", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            main()
+        printed = capsys.readouterr()
+        return Answer(int(caught.value.code or 0), printed.out, printed.err)
+
+    return run

@@ -11,8 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -48,29 +46,6 @@ SEARCH = [
     *(word for path, value in SMALLER.items() for word in ("--set", f"{path}={value}")),
 ]
 LIMIT_SECONDS = 240.0
-
-
-@dataclass(frozen=True)
-class Answer:
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def command(monkeypatch, capsys) -> Callable[..., Answer]:
-    """Run the command line in this process."""
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "unused")  # which a search would set for its trainers
-
-    def run(*words: str | Path) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["spquant-search", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            main()
-        printed = capsys.readouterr()
-        return Answer(caught.value.code or 0, printed.out, printed.err)
-
-    return run
 
 
 def environment() -> dict[str, str]:
@@ -745,7 +720,7 @@ def test_words_that_are_no_quantity(text):
 
 
 def test_version(command):
-    assert command("--version") == Answer(0, f"spquant-search {cli.__version__}\n", "")
+    assert command("--version") == (0, f"spquant-search {cli.__version__}\n", "")
 
 
 HEAVY = ("torch", "optuna", "pydantic", "matplotlib")

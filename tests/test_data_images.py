@@ -346,6 +346,27 @@ def test_published_splits_of_a_folder(tmp_path: Path, held: str, folders: str) -
         assert np.bincount(loaded.validation.labels).tolist() == [1, 1]
 
 
+def test_caltech101_as_it_is_published(tmp_path: Path) -> None:
+    root = tmp_path / "101_ObjectCategories"
+    classes = ["BACKGROUND_Google", *(name for name in catalog.SETS["n-caltech101"].classes if name[0] != "B"), "Faces"]
+    for number, class_name in enumerate(classes):
+        (root / class_name).mkdir(parents=True)
+        for image in range(1, 4):
+            mode, colour = ("L", number) if image == 1 else ("RGB", (number, number, number))  # some of them are grey
+            Image.new(mode, (30 + number % 3, 20), colour).save(
+                root / class_name / f"image_{image:04}.jpg", quality=100, subsampling=0
+            )
+    (root / "BACKGROUND_Google" / "tmp").write_text("as in the archive: no image")
+    loaded = load("image-folder", root, tmp_path / "cache", size=(20, 30))
+    assert loaded.classes == tuple(sorted(classes))
+    assert len(loaded.classes) == 102
+    for split in data.SPLITS:
+        part: data.Split = getattr(loaded, split)
+        assert part.frames.shape == (102, 1, 3, 20, 30)
+        for frames, label in zip(part.frames, part.labels.tolist(), strict=True):
+            assert abs(int(frames[0, 0, 10, 15]) - classes.index(loaded.classes[label])) <= 1  # JPEG is not exact
+
+
 def test_images_are_covered_not_distorted(tmp_path: Path) -> None:
     wide = np.zeros((10, 30, 3), np.uint8)
     wide[:, 10:20] = (200, 100, 50)

@@ -476,8 +476,9 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_describing_and_finding_recordings_needs_no_tonic(tmp_path: Path) -> None:
     program = (
         "import sys; from spquant_search import data; from spquant_search.space import DataSpace\n"
-        "for name in data.NAMES: data.describe(name, DataSpace(name=name, size=(8, 8), classes=2) "
-        "if name == 'image-folder' else None)\n"
+        "own = {'image-folder': {}, 'event-folder': {'sensor': (8, 8)}}\n"
+        "for name in data.NAMES: data.describe(name, DataSpace(name=name, size=(8, 8), classes=2, **own[name]) "
+        "if name in own else None)\n"
         "sys.exit('tonic' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
@@ -492,7 +493,7 @@ def failure(name: str, **more: Any) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("name", [name for name in data.NAMES if name not in ("fashion-events", "image-folder")])
+@pytest.mark.parametrize("name", [name for name in data.NAMES if name not in ("fashion-events", *catalog.OWN_FOLDERS)])
 def test_a_missing_folder_gets_layout_and_source(tmp_path: Path, name: str) -> None:
     known = catalog.SETS[name]
     assert failure(name).startswith(f"root: {name} does not come with the package; name the folder that holds ")

@@ -12,17 +12,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 
 from spquant_search.data import tonic_readers
-from spquant_search.data.catalog import LARGEST_COUNT, LARGEST_PIXEL, NAMES, SETS, DataInfo, describe
-from spquant_search.data.frames import Frames, Shape, cache_path, default_folder, read_or_build
+from spquant_search.data.building import Build, runs
+from spquant_search.data.catalog import (
+    EVENT_FOLDER,
+    LARGEST_COUNT,
+    LARGEST_PIXEL,
+    NAMES,
+    SETS,
+    DataInfo,
+    describe,
+    recorded_size,
+)
+from spquant_search.data.event_files import read_own
+from spquant_search.data.frames import Frames, cache_path, default_folder, read_or_build
 from spquant_search.data.images import ImageFiles, Images, StillFrames, StoredImages
 from spquant_search.data.layouts import Found, find
-from spquant_search.data.recordings import Binning, RecordedFrames
+from spquant_search.data.recordings import Binning, Reader, RecordedFrames
 from spquant_search.data.simulated import LONGEST, Recording, camera_for, fashion_mnist
 from spquant_search.errors import UserError
 from spquant_search.space import DataSpace
@@ -43,11 +53,12 @@ __all__ = [
 SPLITS: tuple[str, ...] = ("train", "validation", "test")
 Progress = Callable[[int, int], None]  # samples done so far, samples in all
 
-_READERS = {
+_READERS: dict[str, Reader] = {
     "nmnist": tonic_readers.read_bin,
     "n-caltech101": tonic_readers.read_bin,
     "cifar10-dvs": tonic_readers.read_aedat4,
     "dvs-gesture": tonic_readers.read_gesture,
+    EVENT_FOLDER: read_own,
 }
 
 
@@ -89,23 +100,12 @@ class DataSet:
         return int(self.train.frames.shape[4])
 
 
-class _Build(Protocol):
-    """How the frames of a split are made."""
-
-    @property
-    def shape(self) -> Shape: ...
-
-    def recipe(self) -> dict[str, object]: ...
-
-    def runs(self) -> Iterator[Frames]: ...
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Stored:
     """A split before it is binned. `build` takes how many samples, and the number of the first."""
 
     labels: Int64[np.ndarray, " sample"]
-    build: Callable[[int, int], _Build]
+    build: Callable[[int, int], Build]
 
 
 def load(
@@ -116,12 +116,14 @@ def load(
     cache_dir: Path | None = None,
     limit: Mapping[str, int] | None = None,
     progress: Progress | None = None,
+    processes: int = 1,
 ) -> DataSet:
     """The data set in frames, each one of `time_steps` equal parts of a recording; from the cache, or made now.
 
     `options` say where it is and how it becomes frames (its counts of samples are not looked at). `limit` takes only
     the first samples of a split, by its name: {"train": 256}. Without `cache_dir` the cache is in
-    `frames.default_folder()`. `progress` is called with the samples done so far and those of all splits.
+    `frames.default_folder()`. `progress` is called with the samples done so far and those of all splits. So many
+    `processes` make the frames of large splits (see `building.runs`).
     """
     options = options or DataSpace(name=name)
     info = describe(name, options)
@@ -135,7 +137,8 @@ def load(
     for split, part in stored.items():
         build = part.build(counts[split], first_number)
         path = cache_path(cache_dir or default_folder(), f"{name}-{split}", build.recipe())
-        splits[split] = Split(frames=_frames(build, path, counter), labels=part.labels[: counts[split]])
+        frames = _frames(build, path, counter, processes)
+        splits[split] = Split(frames=frames, labels=part.labels[: counts[split]])
         first_number += len(part.labels)
     return DataSet(
         name=name,
@@ -169,13 +172,19 @@ def _open(info: DataInfo, options: DataSpace, time_steps: int) -> dict[str, _Sto
 
 def _builder(
     info: DataInfo, options: DataSpace, found: Found, order: Int64[np.ndarray, " sample"], time_steps: int
-) -> Callable[[int, int], _Build]:
-    def build(count: int, first_number: int) -> _Build:
+) -> Callable[[int, int], Build]:
+    def build(count: int, first_number: int) -> Build:
         chosen = order[:count]
         if SETS[info.name].kind == "events":
             files = tuple(found.files[index] for index in chosen)
             binning = _binning(info, options, time_steps)
-            return RecordedFrames(base=found.base, files=files, read=_READERS[info.name], binning=binning)
+            return RecordedFrames(
+                base=found.base,
+                files=files,
+                read=_READERS[info.name],
+                binning=binning,
+                read_options=_read_options(info.name, options),
+            )
         images = _images(info, options, found, chosen)
         if info.static:
             return StillFrames(images=images)
@@ -185,9 +194,12 @@ def _builder(
     return build
 
 
+def _read_options(name: str, options: DataSpace) -> dict[str, str | None]:
+    return {"time_unit": options.time_unit, "columns": options.columns} if name == EVENT_FOLDER else {}
+
+
 def _binning(info: DataInfo, options: DataSpace, time_steps: int) -> Binning:
-    published = SETS[info.name]
-    sensor = (published.height, published.width)
+    sensor = recorded_size(info.name, options)
     return Binning(
         sensor=sensor,
         crop=options.crop or sensor,
@@ -200,8 +212,7 @@ def _binning(info: DataInfo, options: DataSpace, time_steps: int) -> Binning:
 
 
 def _images(info: DataInfo, options: DataSpace, found: Found, chosen: Int64[np.ndarray, " sample"]) -> Images:
-    published = SETS[info.name]
-    size = options.size or (published.height, published.width)
+    size = options.size or recorded_size(info.name, options)
     if found.pixels is not None:
         return StoredImages(pixels=found.pixels[chosen], size=size, grey=options.as_events)
     files = tuple(found.files[index] for index in chosen)
@@ -227,9 +238,9 @@ class _Counter:
             self.reach(self.done + len(run))
 
 
-def _frames(build: _Build, path: Path, counter: _Counter) -> Frames:
+def _frames(build: Build, path: Path, counter: _Counter, processes: int) -> Frames:
     end = counter.done + build.shape[0]
-    frames = read_or_build(path, build.shape, lambda: counter.counted(build.runs()))
+    frames = read_or_build(path, build.shape, lambda: counter.counted(runs(build, processes=processes)))
     counter.reach(end)  # at once, if they were in the cache
     return frames
 

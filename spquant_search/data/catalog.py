@@ -20,6 +20,8 @@ POLARITY_CHANNELS = {"both": 2, "sum": 1, "both-and-sum": 3}
 SACCADE_MARGIN = 6
 TRAIN_FOLDER = "train"
 IMAGE_FOLDER = "image-folder"
+EVENT_FOLDER = "event-folder"
+OWN_FOLDERS = (IMAGE_FOLDER, EVENT_FOLDER)  # a folder for each of the user's classes
 
 Kind = Literal["package", "events", "images"]
 
@@ -39,6 +41,16 @@ class DataInfo:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Archive:
+    """A published file at a stable address; `leaves` are the files or folders that it brings, in the data's folder."""
+
+    url: str
+    file: str
+    md5: str
+    leaves: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Published:
     """A data set as its authors publish it."""
 
@@ -51,6 +63,7 @@ class Published:
     counts: Mapping[str, int] = field(default_factory=dict)  # samples by the folder or file that holds them
     layout: str = ""
     source: str = ""
+    archives: tuple[Archive, ...] = ()
 
 
 _DIGITS = tuple("0123456789")
@@ -98,6 +111,17 @@ _IDX_LAYOUT = (
     "each plain or .gz"
 )
 
+
+def _idx_archives(address: str, **md5: str) -> tuple[Archive, ...]:
+    """The four packed IDX files below one address, by their names' beginning; read as they are."""
+    files = {name: f"{name.replace('_', '-')}-idx{3 if 'images' in name else 1}-ubyte.gz" for name in md5}
+    return tuple(
+        Archive(url=address + files[name], file=files[name], md5=md5[name], leaves=(files[name],)) for name in md5
+    )
+
+
+_MENDELEY = "https://data.mendeley.com/public-files/datasets/{}/file_downloaded"
+
 SETS: Mapping[str, Published] = {
     "fashion-events": Published(
         kind="package",
@@ -115,6 +139,20 @@ SETS: Mapping[str, Published] = {
         counts={"Train": 60_000, "Test": 10_000},
         layout="Train/0 .. Train/9 and Test/0 .. Test/9 with files NNNNN.bin",
         source="https://www.garrickorchard.com/datasets/n-mnist",
+        archives=(
+            Archive(
+                url=_MENDELEY.format("468j46mzdv/files/39c25547-014b-4137-a934-9d29fa53c7a0"),
+                file="train.zip",
+                md5="20959b8e626244a1b502305a9e6e2031",
+                leaves=("Train",),
+            ),
+            Archive(
+                url=_MENDELEY.format("468j46mzdv/files/05a4d654-7e03-4c15-bdfa-9bb2bcbea494"),
+                file="test.zip",
+                md5="69ca8762b2fe404d9b9bad1103e97832",
+                leaves=("Test",),
+            ),
+        ),
     ),
     "cifar10-dvs": Published(
         kind="events",
@@ -125,6 +163,14 @@ SETS: Mapping[str, Published] = {
         counts={"": 10_000},
         layout="airplane .. truck, a folder for each of the ten classes, with files *.aedat4",
         source="https://figshare.com/ndownloader/files/38023437 (recordings as AEDAT4)",
+        archives=(
+            Archive(
+                url="https://figshare.com/ndownloader/files/38023437",
+                file="CIFAR10DVS.zip",
+                md5="ce3a4a0682dc0943703bd8f749a7701c",
+                leaves=_CIFAR10,
+            ),
+        ),
     ),
     "n-caltech101": Published(
         kind="events",
@@ -135,6 +181,14 @@ SETS: Mapping[str, Published] = {
         counts={"": 8709},
         layout="BACKGROUND_Google .. yin_yang, a folder for each of the 101 classes, with files image_NNNN.bin",
         source="https://www.garrickorchard.com/datasets/n-caltech101",
+        archives=(
+            Archive(
+                url=_MENDELEY.format("cy6cvx3ryv/files/36b5c52a-b49d-4853-addb-a836a8883e49"),
+                file="N-Caltech101-archive.zip",
+                md5="66201824eabb0239c7ab992480b50ba3",
+                leaves=("Caltech101",),
+            ),
+        ),
     ),
     "dvs-gesture": Published(
         kind="events",
@@ -148,6 +202,20 @@ SETS: Mapping[str, Published] = {
             "https://figshare.com/ndownloader/files/38022171 and https://figshare.com/ndownloader/files/38020584 "
             "(recordings cut into gestures)"
         ),
+        archives=(
+            Archive(
+                url="https://figshare.com/ndownloader/files/38022171",
+                file="ibmGestureTrain.tar.gz",
+                md5="3a8f0d4120a166bac7591f77409cb105",
+                leaves=("ibmGestureTrain",),
+            ),
+            Archive(
+                url="https://figshare.com/ndownloader/files/38020584",
+                file="ibmGestureTest.tar.gz",
+                md5="56070e45dadaa85fff82e0fbfbc06de5",
+                leaves=("ibmGestureTest",),
+            ),
+        ),
     ),
     "mnist": Published(
         kind="images",
@@ -159,6 +227,13 @@ SETS: Mapping[str, Published] = {
         counts={TRAIN_FOLDER: 60_000, "t10k": 10_000},
         layout=_IDX_LAYOUT,
         source="http://yann.lecun.com/exdb/mnist/",
+        archives=_idx_archives(
+            "https://ossci-datasets.s3.amazonaws.com/mnist/",  # PyTorch's mirror
+            train_images="f68b3c2dcbeaaa9fbdd348bbdeb94873",
+            train_labels="d53e105ee54ea40749a09fcbcd1e9432",
+            t10k_images="9fb629c4189551a2d022fa330f9573f3",
+            t10k_labels="ec29112dd5afa0611ce80d1b7f02629c",
+        ),
     ),
     "fashion-mnist": Published(
         kind="images",
@@ -170,6 +245,13 @@ SETS: Mapping[str, Published] = {
         counts={TRAIN_FOLDER: 60_000, "t10k": 10_000},
         layout=_IDX_LAYOUT,
         source="https://github.com/zalandoresearch/fashion-mnist, or Debian's package dataset-fashion-mnist",
+        archives=_idx_archives(
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+            train_images="8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+            train_labels="25c81989df183df01b3e8a0aad5dffbe",
+            t10k_images="bef4ecab320f06d8554ea6380940ec79",
+            t10k_labels="bb300cfdad3c16e7a12a480ee83cd310",
+        ),
     ),
     "cifar10": Published(
         kind="images",
@@ -184,6 +266,14 @@ SETS: Mapping[str, Published] = {
             "or cifar-10-batches-py with data_batch_1 .. data_batch_5 and test_batch"
         ),
         source="https://www.cs.toronto.edu/~kriz/cifar.html",
+        archives=(
+            Archive(
+                url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+                file="cifar-10-binary.tar.gz",
+                md5="c32a1d4ab5d03f1284b67883e8d87530",
+                leaves=("cifar-10-batches-bin",),
+            ),
+        ),
     ),
     IMAGE_FOLDER: Published(
         kind="images",
@@ -192,6 +282,15 @@ SETS: Mapping[str, Published] = {
         layout="CLASS/IMAGE.png (or .jpg, ...), or train/CLASS/IMAGE.png beside test/CLASS/IMAGE.png (or val/)",
         source="wherever the images are from",
     ),
+    EVENT_FOLDER: Published(
+        kind="events",
+        description="event-camera recordings of the user's, a folder for each class",
+        layout=(
+            "CLASS/RECORDING.npy (or .h5, .hdf5, .bin, .aedat4), "
+            "or train/CLASS/RECORDING.npy beside test/CLASS/RECORDING.npy (or val/)"
+        ),
+        source="wherever the recordings are from",
+    ),
 }
 NAMES: tuple[str, ...] = tuple(SETS)
 
@@ -199,7 +298,8 @@ NAMES: tuple[str, ...] = tuple(SETS)
 def describe(name: str, options: DataSpace | None = None) -> DataInfo:
     """Classes and frame size of a data set, without its files.
 
-    Only `image-folder` may need them: its classes are its folders, unless `options.classes` counts them.
+    Only `image-folder` and `event-folder` may need them: their classes are their folders, unless `options.classes`
+    counts them.
     Raises UserError with everything that is wrong, one line each, which begins with the option's name.
     """
     options = options or DataSpace(name=name)
@@ -210,8 +310,8 @@ def describe(name: str, options: DataSpace | None = None) -> DataInfo:
     published = SETS[name]
     if problems := _misfits(name, published, options):
         raise UserError("\n".join(problems))
-    classes = _folder_classes(options) if name == IMAGE_FOLDER else published.classes
-    height, width = options.size or options.crop or (published.height, published.width)
+    classes = _folder_classes(name, options) if name in OWN_FOLDERS else published.classes
+    height, width = options.size or options.crop or recorded_size(name, options)
     channels, static = published.channels, published.kind == "images" and not options.as_events
     description = published.description
     if published.kind == "events":
@@ -229,6 +329,11 @@ def describe(name: str, options: DataSpace | None = None) -> DataInfo:
         largest=LARGEST_PIXEL if static else LARGEST_COUNT,
         static=static,
     )
+
+
+def recorded_size(name: str, options: DataSpace) -> tuple[int, int]:
+    """[height, width] in pixels of the sensor or the images, (0, 0) where they differ from image to image."""
+    return options.sensor or (SETS[name].height, SETS[name].width)
 
 
 def folder_of(name: str, options: DataSpace) -> Path:
@@ -249,7 +354,7 @@ def folder_of(name: str, options: DataSpace) -> Path:
 
 
 def class_folders(folder: Path) -> tuple[str, ...]:
-    """The classes of an image folder, in the order of their labels."""
+    """The classes of a folder of images or recordings, in the order of their labels."""
     base = folder / TRAIN_FOLDER if (folder / TRAIN_FOLDER).is_dir() else folder
     return tuple(sorted(entry.name for entry in os.scandir(base) if entry.is_dir() and not entry.name.startswith(".")))
 
@@ -265,22 +370,27 @@ def _misfits(name: str, published: Published, options: DataSpace) -> list[str]:
         "denoise_us": not recorded and options.denoise_us is not None,
         "sort_events": not recorded and options.sort_events,
         "as_events": published.kind != "images" and options.as_events,
-        "partial": (fixed or name == IMAGE_FOLDER) and options.partial,
-        "classes": name != IMAGE_FOLDER and options.classes is not None,
+        "partial": (fixed or name in OWN_FOLDERS) and options.partial,
+        "classes": name not in OWN_FOLDERS and options.classes is not None,
+        "sensor": name != EVENT_FOLDER and options.sensor is not None,
+        "time_unit": name != EVENT_FOLDER and options.time_unit != "us",
+        "columns": name != EVENT_FOLDER and options.columns is not None,
     }
     problems = [
         f"{option}: {name} has no such option; remove the key" for option, is_unfit in unfit.items() if is_unfit
     ]
-    if recorded:
-        problems += _too_large(published, options)
+    if name == EVENT_FOLDER and options.sensor is None:
+        problems.append(f"sensor: {name} needs the [height, width] in pixels of the camera that recorded it")
+    elif recorded:
+        problems += _too_large(recorded_size(name, options), options)
     if name == IMAGE_FOLDER and options.size is None:
         problems.append(f"size: {name} needs the [height, width] in pixels to which its images are brought")
     return problems
 
 
-def _too_large(published: Published, options: DataSpace) -> list[str]:
+def _too_large(sensor: tuple[int, int], options: DataSpace) -> list[str]:
     """Events can be merged into fewer pixels, not spread over more."""
-    problems, sensor = [], (published.height, published.width)
+    problems = []
     for option, value, most in (
         ("crop", options.crop, sensor),
         ("size", options.size, options.crop or sensor),
@@ -290,7 +400,7 @@ def _too_large(published: Published, options: DataSpace) -> list[str]:
     return problems
 
 
-def _folder_classes(options: DataSpace) -> tuple[str, ...]:
+def _folder_classes(name: str, options: DataSpace) -> tuple[str, ...]:
     if options.root is not None and Path(options.root).expanduser().is_dir():
         found = class_folders(Path(options.root).expanduser())
         if options.classes not in (None, len(found)):
@@ -298,5 +408,5 @@ def _folder_classes(options: DataSpace) -> tuple[str, ...]:
         if found:
             return found
     if options.classes is None:
-        raise UserError(f"classes: say how many {IMAGE_FOLDER} has, or name by root a folder that holds class folders")
+        raise UserError(f"classes: say how many {name} has, or name by root a folder that holds class folders")
     return tuple(f"class {number}" for number in range(options.classes))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ def files_in(base: Path, folder: str, suffixes: Collection[str]) -> list[File]:
     """The files of `base`/`folder` with one of these suffixes (lower case), sorted by name; none without the folder."""
     endings, prefix, found = tuple(suffixes), f"{folder}/" if folder else "", []
     try:
-        with os.scandir(base / folder) as entries:
+        with _opened(base / folder) as here, os.scandir(here) as entries:
             for entry in entries:
                 name = entry.name
                 if name.lower().endswith(endings) and name[0] != ".":
@@ -31,6 +32,16 @@ def files_in(base: Path, folder: str, suffixes: Collection[str]) -> list[File]:
         return []
     found.sort()
     return found
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    """A folder as a number, from which its files are looked up faster than by their paths: a set may have 70,000."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def folders_in(base: Path) -> list[str]:

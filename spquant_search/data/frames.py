@@ -1,11 +1,16 @@
 """A cache of frames on disk: one file for each recipe, memory-mapped, whole or absent.
 
 A recipe is everything that shapes the frames, as JSON. The file NAME-KEY.npy holds a uint8 array
-[sample, time, channel, height, width] in numpy's format, followed by the CRC-32 of the array's bytes, which
-`numpy.load` leaves unread. KEY is the beginning of the recipe's SHA-256. The folder can be deleted at any time.
+[sample, time, channel, height, width] in numpy's format, followed by a trailer that `numpy.load` leaves unread: the
+CRC-32 of the array's bytes and a time. KEY is the beginning of the recipe's SHA-256. The folder can be deleted at any
+time.
 
 A file is written in a folder of its own and then moved into place: a killed process leaves no half file. Of several
 processes that start together one builds it, and the others wait for it.
+
+Once its bytes have been compared with the CRC, a file gets the time of its trailer as its time of change. As long as it
+has that time and the right length, nothing has written to it since, and it is opened without being read; otherwise, as
+when it was copied, it is compared again. What a disk loses by itself changes no time: `check` reads every byte.
 """
 
 from __future__ import annotations
@@ -15,12 +20,13 @@ import hashlib
 import json
 import os
 import shutil
+import struct
 import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from io import BytesIO
+from io import BytesIO, RawIOBase
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +40,8 @@ Shape = tuple[int, int, int, int, int]
 _UNFINISHED = ".unfinished-"
 _LOCK = ".lock-"
 _ABANDONED_S = 24 * 3600.0
-_CRC_BYTES = 4
+_TRAILER = struct.Struct("<Iq")  # CRC-32; seconds since 1970
+_TICK_S = 2  # the coarsest time of change that a file system keeps
 _BLOCK = 1 << 20
 _REMEDY = "choose another folder by the environment variable SPQUANT_CACHE"
 
@@ -62,34 +69,58 @@ def read_or_build(path: Path, shape: Shape, build: Callable[[], Iterable[Frames]
             frames = _read(path, shape)  # another process may have built it in the meantime
             if frames is None:
                 _write(path, shape, build)
-                frames = _read(path, shape)
+                frames = _read(path, shape, checked=True)
     if frames is None:
         raise UserError(f"{path}: reads back other bytes than were written; check the disk, or {_REMEDY}")
     return frames
 
 
-def _read(path: Path, shape: Shape) -> Frames | None:
+def check(frames: Frames) -> None:
+    """Raises UserError unless every byte of frames that `read_or_build` has opened is as it was written."""
+    if not isinstance(frames, np.memmap) or frames.filename is None:
+        raise TypeError("only frames from a file can be checked")
+    path = Path(frames.filename)
+    if not _is_whole(path, frames.offset, frames.nbytes, checked=True):
+        raise UserError(f"{path}: is damaged; check the disk, and delete the file: the next start makes it again")
+
+
+def _read(path: Path, shape: Shape, *, checked: bool = False) -> Frames | None:
     """The frames, or none unless the file is whole: readable, of this shape, and with the right checksum."""
     try:
         frames = np.lib.format.open_memmap(path, mode="r")
         if frames.shape != shape or frames.dtype != np.uint8 or not frames.flags.c_contiguous:
             return None
-        return frames if _is_whole(path, frames.nbytes) else None
+        return frames if _is_whole(path, frames.offset, frames.nbytes, checked=checked) else None
     except (OSError, ValueError):  # absent; or no numpy file, or shorter than its header says
         return None
 
 
-def _is_whole(path: Path, size: int) -> bool:
-    """Whether the last `size` bytes before the checksum agree with it."""
+def _is_whole(path: Path, start: int, size: int, *, checked: bool) -> bool:
+    """Whether the `size` bytes from `start` on are those that were written."""
+    with path.open("rb", buffering=0) as file:
+        status = os.fstat(file.fileno())
+        if status.st_size != start + size + _TRAILER.size:
+            return False
+        file.seek(start + size)
+        crc, seconds = _TRAILER.unpack(file.read(_TRAILER.size))
+        if status.st_mtime_ns == seconds * 10**9 and not checked:
+            return True
+        file.seek(start)
+        whole = _crc(file, size) == crc
+        if whole:
+            with suppress(OSError):  # a folder that is only read: then it is compared every time
+                os.utime(file.fileno(), ns=(status.st_atime_ns, seconds * 10**9))
+    return bool(whole)
+
+
+def _crc(file: RawIOBase, size: int) -> int:
     # Not through the memory map: what is read there counts as this process's memory, all of it.
     block = memoryview(bytearray(_BLOCK))
-    with path.open("rb", buffering=0) as file:
-        file.seek(-_CRC_BYTES - size, os.SEEK_END)
-        crc, left = 0, size
-        while left and (got := file.readinto(block[: min(left, _BLOCK)])):
-            crc = zlib.crc32(block[:got], crc)
-            left -= got
-        return crc == int.from_bytes(file.read(_CRC_BYTES), "little") and not left
+    crc, left = 0, size
+    while left and (got := file.readinto(block[: min(left, _BLOCK)])):
+        crc = zlib.crc32(block[:got], crc)
+        left -= got
+    return crc
 
 
 def _write(path: Path, shape: Shape, build: Callable[[], Iterable[Frames]]) -> None:
@@ -108,7 +139,7 @@ def _write(path: Path, shape: Shape, build: Callable[[], Iterable[Frames]]) -> N
             with _blaming(folder):
                 _append(draft, content.data)
         with _blaming(folder):
-            _append(draft, crc.to_bytes(_CRC_BYTES, "little"))
+            _append(draft, _TRAILER.pack(crc, int(time.time()) // _TICK_S * _TICK_S))
             os.replace(draft, path)
 
 

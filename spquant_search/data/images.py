@@ -7,7 +7,6 @@ import hashlib
 import io
 import pickle
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -105,11 +104,17 @@ class StillFrames:
     def recipe(self) -> dict[str, object]:
         return {**self.images.recipe(), "still_version": STILL_VERSION}
 
-    def runs(self) -> Iterator[Frames]:
-        """The frames, a run of samples at a time."""
-        count = max(1, _RUN_BYTES // int(np.prod(self.shape[1:])))
-        for start in range(0, self.shape[0], count):
-            yield self.images[start : start + count][:, None]
+    @property
+    def run_length(self) -> int:
+        return max(1, _RUN_BYTES // int(np.prod(self.shape[1:])))
+
+    @property
+    def is_slow(self) -> bool:
+        return isinstance(self.images, ImageFiles)
+
+    def run(self, chosen: slice) -> Frames:
+        """The frames of these samples."""
+        return self.images[chosen][:, None]
 
 
 def luma(pixels: UInt8[np.ndarray, "sample channel rows columns"]) -> UInt8[np.ndarray, "sample rows columns"]:

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from spquant_search.data.catalog import IMAGE_FOLDER, SETS, TRAIN_FOLDER, class_folders, folder_of
+from spquant_search.data.catalog import EVENT_FOLDER, OWN_FOLDERS, SETS, TRAIN_FOLDER, class_folders, folder_of
+from spquant_search.data.event_files import EVENT_SUFFIXES
 from spquant_search.data.files import File, files_in, folders_in
 from spquant_search.data.images import IMAGE_SUFFIXES, read_cifar_bin, read_cifar_pickle, read_idx
 from spquant_search.data.splits import hold_out, hold_out_groups, proportional_order
@@ -62,8 +63,8 @@ def find(name: str, options: DataSpace) -> Found:
     elif name == "dvs-gesture":
         base = _base(name, folder, ("DVSGesture",), ("ibmGestureTrain", "ibmGestureTest"))
         parts = [_gestures(name, base, part, options) for part in ("ibmGestureTrain", "ibmGestureTest")]
-    elif name == IMAGE_FOLDER:
-        base, parts = folder, _image_parts(folder)
+    elif name in OWN_FOLDERS:
+        base, parts = folder, _own_parts(name, folder)
     else:
         inner = {"cifar10-dvs": ("CIFAR10DVS",), "n-caltech101": ("Caltech101", "NCALTECH101/Caltech101")}[name]
         base = _base(name, folder, inner, SETS[name].classes)
@@ -162,8 +163,8 @@ def _unlike_published(name: str, folder: Path, problem: str) -> UserError:
     )
 
 
-def _image_parts(folder: Path) -> list[_Part]:
-    """All images; or train and test (ImageNet's is called val), or train, validation and test."""
+def _own_parts(name: str, folder: Path) -> list[_Part]:
+    """All images or recordings; or train and test (ImageNet's is called val), or train, validation and test."""
     names = [""]
     if (folder / TRAIN_FOLDER).is_dir():
         held = [part for part in ("validation", "val", "test") if (folder / part).is_dir()]
@@ -172,31 +173,32 @@ def _image_parts(folder: Path) -> list[_Part]:
         names = [TRAIN_FOLDER, held[0], "test"] if "test" in held and len(held) > 1 else [TRAIN_FOLDER, held[0]]
     classes = class_folders(folder)
     if not classes:
-        raise UserError(f"{folder}: holds no class folders; expected there: {SETS[IMAGE_FOLDER].layout}")
-    return [_image_part(folder, part, classes, names) for part in names]
+        raise UserError(f"{folder}: holds no class folders; expected there: {SETS[name].layout}")
+    return [_own_part(name, folder, part, classes, names) for part in names]
 
 
-def _image_part(folder: Path, name: str, classes: Sequence[str], parts: Sequence[str]) -> _Part:
+def _own_part(data: str, folder: Path, name: str, classes: Sequence[str], parts: Sequence[str]) -> _Part:
     part, problems = _Part(), []
+    suffixes, kind = (EVENT_SUFFIXES, "recording") if data == EVENT_FOLDER else (IMAGE_SUFFIXES, "image")
     splits = {1: 3, 2: 2, 3: 1}[len(parts)] if name == parts[0] else 1  # that are to be taken from this part
     for label, class_name in enumerate(classes):
         below = f"{name}/{class_name}" if name else class_name
-        files = files_in(folder, below, IMAGE_SUFFIXES)
+        files = files_in(folder, below, suffixes)
         if len(files) < splits:
             problems.append(
-                f"{below} holds {_images(len(files))}, where {splits} or more are needed, one for each split"
+                f"{below} holds {_counted(len(files), kind)}, where {splits} or more are needed, one for each split"
             )
         part.add(files, label)
     unknown = sorted(set(folders_in(folder / name)) - set(classes)) if name else []
     problems += [f"{name}/{class_name} is no class of {parts[0]}" for class_name in unknown]
     if problems:
         more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
-        raise UserError(f"{folder}: {'; '.join(problems[:3])}{more}. Add images, or remove the folder of the class")
+        raise UserError(f"{folder}: {'; '.join(problems[:3])}{more}. Add {kind}s, or remove the folder of the class")
     return part
 
 
-def _images(count: int) -> str:
-    return f"{count or 'no'} image{'' if count == 1 else 's'}"
+def _counted(count: int, kind: str) -> str:
+    return f"{count or 'no'} {kind}{'' if count == 1 else 's'}"
 
 
 # Images many to a file
@@ -217,9 +219,10 @@ def _stored(name: str, options: DataSpace, base: Path, read: _ReadPart) -> Found
         if len(numbers) > len(published.classes):
             raise UserError(f"{base}: {name} has the labels 0 to 9, a {part} file has {len(numbers) - 1}; get it again")
         if numbers.min() < (least := 2 if part == TRAIN_FOLDER else 1):
+            few = _counted(int(numbers.min()), "image")
             raise UserError(
-                f"{base}: class {int(numbers.argmin())} of {name} has {_images(int(numbers.min()))} in the {part} "
-                f"files, where {least} or more are needed; get them again"
+                f"{base}: class {int(numbers.argmin())} of {name} has {few} in the {part} files, "
+                f"where {least} or more are needed; get them again"
             )
         pixels.append(part_pixels)
         labels.append(part_labels.astype(np.int64))

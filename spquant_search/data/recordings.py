@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,7 +34,7 @@ class Events(NamedTuple):
         return Events(*(values[which] for values in self))
 
 
-Reader = Callable[[Path], Events]
+Reader = Callable[..., Events]  # takes a path, and options by name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,6 +63,7 @@ class RecordedFrames:
     files: tuple[File, ...]
     read: Reader
     binning: Binning
+    read_options: Mapping[str, str | None] = field(default_factory=dict)
 
     @property
     def shape(self) -> Shape:
@@ -74,20 +75,27 @@ class RecordedFrames:
         return {
             "files": fingerprint(self.base, self.files),
             "reader": self.read.__name__,
+            "read_options": dict(self.read_options),
             "binning": asdict(self.binning),
             "binning_version": BINNING_VERSION,
         }
 
-    def runs(self) -> Iterator[Frames]:
-        """The frames, a run of samples at a time."""
-        count = max(1, _RUN_BYTES // int(np.prod(self.binning.shape)))
-        for start in range(0, len(self.files), count):
-            run = self.files[start : start + count]
-            frames = np.empty((len(run), *self.binning.shape), np.uint8)
-            for place, file in zip(frames, run, strict=True):
-                path = self.base / file.name
-                place[...] = frame_counts(self.read(path), self.binning, source=path)
-            yield frames
+    @property
+    def run_length(self) -> int:
+        return max(1, _RUN_BYTES // int(np.prod(self.binning.shape)))
+
+    @property
+    def is_slow(self) -> bool:
+        return True
+
+    def run(self, chosen: slice) -> Frames:
+        """The frames of these samples."""
+        files = self.files[chosen]
+        frames = np.empty((len(files), *self.binning.shape), np.uint8)
+        for place, file in zip(frames, files, strict=True):
+            path = self.base / file.name
+            place[...] = frame_counts(self.read(path, **self.read_options), self.binning, source=path)
+        return frames
 
 
 def frame_counts(events: Events, binning: Binning, *, source: Path) -> UInt8[np.ndarray, "time channel height width"]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 
@@ -45,12 +44,18 @@ class Recording:
             "simulation_version": SIMULATION_VERSION,
         }
 
-    def runs(self) -> Iterator[Frames]:
-        """The frames, a run of samples at a time."""
-        numbers = self.first_number + np.arange(self.images.shape[0])
-        for start in range(0, len(numbers), _RUN):
-            run = slice(start, start + _RUN)
-            yield simulate_frames(self.images[run], numbers[run], time_steps=self.time_steps, camera=self.camera)
+    @property
+    def run_length(self) -> int:
+        return _RUN
+
+    @property
+    def is_slow(self) -> bool:
+        return True
+
+    def run(self, chosen: slice) -> Frames:
+        """The frames of these samples."""
+        numbers = self.first_number + np.arange(self.images.shape[0])[chosen]
+        return simulate_frames(self.images[chosen], numbers, time_steps=self.time_steps, camera=self.camera)
 
 
 def _array_recipe(images: NDArray[np.uint8]) -> dict[str, object]:

@@ -27,10 +27,10 @@ def read_bin(path: Path) -> Events:
     try:
         size = path.stat().st_size
         if size % _BIN_RECORD:
-            raise _damaged(path, f"its {size} bytes are no whole number of {_BIN_RECORD}-byte events")
+            raise damaged(path, f"its {size} bytes are no whole number of {_BIN_RECORD}-byte events")
         return _events(reader.read_mnist_file(str(path), dtype=_XYTP), "xytp")
     except OSError as error:
-        raise _damaged(path, error.strerror or str(error)) from error
+        raise damaged(path, error.strerror or str(error)) from error
 
 
 def read_aedat4(path: Path) -> Events:
@@ -43,7 +43,7 @@ def read_aedat4(path: Path) -> Events:
             return Events(*(np.empty(0, np.int64) for _ in "xytp"))
         # The decoder raises plain exceptions by what it stumbles over, and Rust's panics, which are no Exception.
         if isinstance(error, Exception) or type(error).__name__ == "PanicException":
-            raise _damaged(path, str(error)) from error
+            raise damaged(path, str(error)) from error
         raise
     return _events(packets, ("x", "y", "t", packets.dtype.names[-1]))  # polarity is called `on` or `p`
 
@@ -57,11 +57,11 @@ def read_gesture(path: Path) -> Events:
     try:
         table = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise _damaged(path, str(error)) from error
+        raise damaged(path, str(error)) from error
     if not isinstance(table, np.ndarray) or table.ndim != 2 or table.shape[1] != 4 or table.dtype.kind not in "iuf":
-        raise _damaged(path, "it is no table of numbers with four columns")
+        raise damaged(path, "it is no table of numbers with four columns")
     if not np.isfinite(table).all():
-        raise _damaged(path, "it holds values that are no finite numbers")
+        raise damaged(path, "it holds values that are no finite numbers")
     x, y, p = (table[:, column].astype(np.int64) for column in range(3))
     return Events(x=x, y=y, t=np.rint(table[:, 3].astype(np.float64) * 1000.0).astype(np.int64), p=p)
 
@@ -70,7 +70,7 @@ def _events(records: NDArray[Any], names: tuple[str, ...] | str) -> Events:
     return Events(*(np.asarray(records[name]).astype(np.int64) for name in names))
 
 
-def _damaged(path: Path, why: str) -> UserError:
+def damaged(path: Path, why: str) -> UserError:
     return UserError(
         f"{path}: cannot be read: {why.rstrip('.')}. It is truncated or damaged; get it again, or remove it"
     )

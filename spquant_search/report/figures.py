@@ -78,16 +78,18 @@ def _style(axes: Axes) -> None:
 
 def _titles(axes: Axes, summary: RunSummary, complete: int) -> None:
     # Wrapped, not cut: that the data are simulated may stand at the end.
-    title = textwrap.fill(_dollars(f"{summary.network} on {summary.data}"), 78)
+    title = plain_text(f"{summary.network} on {summary.data}", wrap=78)
     axes.set_title(title, loc="left", color=INK, fontsize=11, pad=22)
     trials = f"{complete} of {len(summary.results)} trials trained to the end"
     text = f"run {summary.run}: {trials}; accuracy on n = {summary.validation_samples:,} validation samples"
-    axes.text(0, 1.025, _dollars(text), transform=axes.transAxes, color=SOFT, fontsize=8.5)
+    axes.text(0, 1.025, plain_text(text), transform=axes.transAxes, color=SOFT, fontsize=8.5)
 
 
-def _dollars(text: str) -> str:
-    # matplotlib would set what stands between two dollar signs as a formula.
-    return one_line(text).replace("$", r"\$")
+def plain_text(text: str, *, wrap: int | None = None) -> str:
+    """Text that matplotlib draws as it is, in lines of at most ``wrap`` characters."""
+    # It would set what stands between two dollar signs as a formula.
+    safe = one_line(text).replace("$", r"\$")
+    return safe if wrap is None else textwrap.fill(safe, wrap)
 
 
 def _memory_kib(result: TrialResult) -> float:

@@ -1,0 +1,95 @@
+"""The frames of a split, made a run of samples at a time, by one process or by several."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context, parent_process
+from typing import Protocol
+
+from spquant_search.data.frames import Frames, Shape
+from spquant_search.errors import UserError
+
+FEWEST_RUNS = 12  # below, starting processes takes longer than they save
+_AHEAD = 2  # runs a process that may wait to be written
+
+
+class Build(Protocol):
+    """How the frames of a split are made."""
+
+    @property
+    def shape(self) -> Shape:
+        """[sample, time, channel, height, width]"""
+
+    @property
+    def run_length(self) -> int:
+        """Samples between two reports of progress: a fraction of a second."""
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether making frames takes longer than handing them from one process to another."""
+
+    def recipe(self) -> dict[str, object]:
+        """Everything that shapes the frames, as JSON."""
+
+    def run(self, chosen: slice) -> Frames:
+        """The frames of these samples."""
+
+
+def runs(build: Build, *, processes: int = 1) -> Iterator[Frames]:
+    """All frames in their order, whatever the number of processes.
+
+    Processes import the main program again: a script that asks for several needs its `if __name__ == "__main__"`.
+    """
+    samples, length = build.shape[0], build.run_length
+    slices = [slice(start, min(start + length, samples)) for start in range(0, samples, length)]
+    if processes > 1 and build.is_slow and len(slices) >= FEWEST_RUNS:
+        yield from _in_processes(build, slices, processes)
+    else:
+        yield from map(build.run, slices)
+
+
+def _in_processes(build: Build, slices: list[slice], processes: int) -> Iterator[Frames]:
+    # Spawned, as trainers are: a forked process may hang on a lock of a thread that it does not have.
+    pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_begin, initargs=(build,))
+    waiting: deque[Future[Frames]] = deque()
+    try:
+        for chosen in slices:
+            waiting.append(pool.submit(_run, chosen))
+            if len(waiting) > _AHEAD * processes:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool as error:
+        raise UserError(
+            f"a process that made frames has ended ({error}); memory may have run out: free some, and start again"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_build: Build  # of a process that makes frames
+
+
+def _begin(build: Build) -> None:
+    global _build
+    _build = build
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the first one decides
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A pool's processes would wait for work for ever when the one that they work for is killed."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _run(chosen: slice) -> Frames:
+    return _build.run(chosen)

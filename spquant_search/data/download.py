@@ -1,0 +1,145 @@
+"""Published data sets from where they are published: only when asked for, and only what has the published checksum."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from spquant_search.data.catalog import SETS, Archive
+from spquant_search.data.layouts import find
+from spquant_search.errors import UserError
+from spquant_search.space import DataSpace
+
+Stage = Callable[[str, int, int], None]  # what is done, bytes so far, bytes in all (0: not known)
+
+_WORK = ".download"  # in the data's folder: what is not whole yet
+_CHUNK_BYTES = 1 << 20
+_PATIENCE_S = 60.0  # without a byte
+
+
+def download(options: DataSpace, stage: Stage) -> None:
+    """Bring what `options.root` lacks of a published set; a set that is whole is left alone.
+
+    An archive is downloaded under another name, compared with its MD5, unpacked elsewhere, and only then moved to where
+    it is looked for: whatever is cut off leaves nothing that could be taken for whole.
+    """
+    archives, folder = SETS[options.name].archives, _target(options)
+    if _is_whole(options):
+        return
+    for archive in archives:
+        if not all((folder / leaf).exists() for leaf in archive.leaves):
+            try:
+                _bring(archive, folder, stage)
+            except (OSError, ValueError, zipfile.BadZipFile, tarfile.TarError) as error:  # requests' are OSErrors
+                raise _not_brought(options.name, archive, folder, error) from error
+    shutil.rmtree(folder / _WORK, ignore_errors=True)
+
+
+def _target(options: DataSpace) -> Path:
+    published = SETS[options.name]
+    if published.kind == "package":
+        raise UserError(f"--download: {options.name} comes with the package; leave the option out")
+    if not published.archives:
+        raise UserError(
+            f"--download: no address is known for {options.name}; put the files into the folder data.root: "
+            + published.layout
+        )
+    if options.root is None:
+        raise UserError("data.root: say into which folder to download, for example --set data.root=~/data")
+    return Path(options.root).expanduser()
+
+
+def _is_whole(options: DataSpace) -> bool:
+    try:
+        find(options.name, options)
+    except UserError:
+        return False
+    return True
+
+
+def _bring(archive: Archive, folder: Path, stage: Stage) -> None:
+    work = folder / _WORK
+    work.mkdir(parents=True, exist_ok=True)
+    packed = _fetched(archive, work, stage)
+    if archive.leaves == (archive.file,):
+        os.replace(packed, folder / archive.file)
+        return
+    stage(f"unpacking {archive.file}", 0, 0)
+    with tempfile.TemporaryDirectory(dir=work) as name:
+        _unpack(packed, Path(name))
+        for leaf in archive.leaves:
+            if not (folder / leaf).exists():
+                os.replace(_shallowest(Path(name), leaf), folder / leaf)
+    packed.unlink()
+
+
+def _fetched(archive: Archive, work: Path, stage: Stage) -> Path:
+    """The archive with the right checksum, downloaded now or by an earlier start that was stopped later on."""
+    pooch = _pooch()
+    pooch.get_logger().setLevel("WARNING")
+    downloader = pooch.HTTPDownloader(
+        progressbar=_Bar(f"downloading {archive.file}", stage), chunk_size=_CHUNK_BYTES, timeout=_PATIENCE_S
+    )
+    known = f"md5:{archive.md5}"
+    return Path(pooch.retrieve(archive.url, known_hash=known, fname=archive.file, path=work, downloader=downloader))
+
+
+class _Bar:
+    """A progress bar as pooch calls it."""
+
+    def __init__(self, text: str, stage: Stage) -> None:
+        self._text, self._stage = text, stage
+        self.total, self._done = 0, 0
+
+    def update(self, more: int) -> None:
+        self._done += more
+        self._stage(self._text, min(self._done, self.total), self.total)
+
+    def reset(self) -> None:
+        self._done = 0
+
+    def close(self) -> None:
+        pass
+
+
+def _unpack(packed: Path, folder: Path) -> None:
+    """Unpacks an archive, and the ones that are in it."""
+    if packed.suffix == ".zip":
+        with zipfile.ZipFile(packed) as archive:
+            archive.extractall(folder)
+    else:
+        with tarfile.open(packed) as archive:
+            archive.extractall(folder, filter="data")
+    for inner in folder.rglob("*.zip"):
+        with zipfile.ZipFile(inner) as archive:
+            archive.extractall(inner.parent)
+
+
+def _shallowest(folder: Path, name: str) -> Path:
+    found = sorted(folder.rglob(name), key=lambda path: len(path.parts))
+    if not found:
+        raise ValueError(f"it does not hold {name}")
+    return found[0]
+
+
+def _not_brought(name: str, archive: Archive, folder: Path, error: Exception) -> UserError:
+    leaves = " .. ".join(dict.fromkeys((archive.leaves[0], archive.leaves[-1])))
+    reason = " ".join(str(error).split()).rstrip(".")
+    return UserError(
+        f"{archive.url}: cannot be brought: {reason}. Try again, or fetch {archive.file} by hand (MD5 {archive.md5}) "
+        f"and put {leaves} into {folder}. {name} is published at {SETS[name].source}"
+    )
+
+
+def _pooch() -> Any:
+    try:
+        return import_module("pooch")
+    except ImportError as error:
+        raise UserError(f"--download needs pooch, which cannot be imported ({error}); pip install pooch") from error

@@ -1,0 +1,178 @@
+"""A data set as tables, and a few of its samples as a picture."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from spquant_search.datafacts import DataFacts, Examples, SplitFacts, Spread
+from spquant_search.errors import UserError
+from spquant_search.report.figures import DOTS_PER_INCH, INK, SOFT, plain_text
+from spquant_search.report.tables import TextTable, percent
+from spquant_search.runfolder import write_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Told apart with any colour vision (Okabe and Ito, 2008); where both polarities meet, both are taken from white.
+ON, OFF = "#0072b2", "#d55e00"
+_CELL_INCHES, _MARGIN_INCHES = 0.9, (1.9, 1.3)
+_SMALLEST_INCHES, _LETTERS_AN_INCH = (4.5, 2.5), 12  # letters of the title
+_GAP = 0.06  # between cells, of a cell
+
+
+def split_table(facts: DataFacts) -> TextTable:
+    """A row for every split: samples, events of a sample (of images: mean pixel value), zeros, the file's size."""
+    above = () if facts.static else (f"above {facts.largest} %",)
+    what = "pixel mean" if facts.static else "events mean"
+    return TextTable(
+        title=f"{facts.name}: {facts.description}",
+        header=("split", "samples", what, "spread", "min..max", "non-zero %", *above, "MiB"),
+        rows=tuple(_split_row(name, split) for name, split in facts.splits),
+        notes=_notes(facts),
+        left=frozenset({"split"}),
+    )
+
+
+def _split_row(name: str, split: SplitFacts) -> tuple[str, ...]:
+    spread = split.events or split.pixels
+    words = ("", "", "") if spread is None else _spread_words(spread, decimals=0 if split.events else 1)
+    above = (f"{100 * split.clamped:.2f}",) if split.events else ()
+    return (name, f"{split.samples:,}", *words, percent(split.density), *above, f"{split.bytes / 2**20:,.1f}")
+
+
+def _spread_words(spread: Spread, *, decimals: int) -> tuple[str, str, str]:
+    mean, deviation, least, most = (
+        f"{value:,.{decimals}f}" for value in (spread.mean, spread.deviation, spread.min, spread.max)
+    )
+    return mean, deviation, f"{least}..{most}"
+
+
+def _notes(facts: DataFacts) -> tuple[str, ...]:
+    shape = f"{facts.channels} x {facts.height} x {facts.width}"
+    frames = (
+        f"frames: {shape} (channels, height, width), the same in each of {facts.time_steps} time steps"
+        if facts.static
+        else f"frames: {facts.time_steps} x {shape} (time steps, channels, height, width)"
+    )
+    counted = (
+        "pixel mean: of a sample's pixels and channels; spread: the standard deviation over samples"
+        if facts.static
+        else "events: of a sample, as its frames count them; spread: the standard deviation over samples"
+    )
+    shown = f"above {facts.largest}: share of the values that a network is shown as {facts.largest}"
+    folders = sorted({str(Path(split.file).parent) for _, split in facts.splits})
+    cached = f"cache: {facts.cache_bytes / 2**20:,.1f} MiB in {', '.join(folders)}; it can be deleted at any time"
+    return (frames, counted, *(() if facts.static else (shown,)), cached)
+
+
+def class_table(facts: DataFacts) -> TextTable:
+    """Samples of each class in each split."""
+    names = tuple(name for name, _ in facts.splits)
+    counts = [split.samples_by_class for _, split in facts.splits]
+    return TextTable(
+        title=f"Samples of {len(facts.classes)} classes",
+        header=("class", *names, "all"),
+        rows=tuple(
+            (name, *(f"{count:,}" for count in row), f"{sum(row):,}")
+            for name, *row in zip(facts.classes, *counts, strict=True)
+        ),
+        total=("all", *(f"{sum(column):,}" for column in counts), f"{sum(map(sum, counts)):,}"),
+        left=frozenset({"class"}),
+    )
+
+
+def sample_figure(facts: DataFacts, examples: Examples, path: Path) -> None:
+    """Save :func:`sample_drawing` as a PNG at ``path``, whole or not at all."""
+    drawn = io.BytesIO()
+    sample_drawing(facts, examples).savefig(drawn, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+    try:
+        write_bytes(path, drawn.getvalue())
+    except OSError as error:
+        raise UserError(f"--out {path}: cannot be written: {error.strerror}. Give another path") from error
+
+
+def sample_drawing(facts: DataFacts, examples: Examples) -> Figure:
+    """What a network is shown: a row for each class, a column for each time step, or of images for each sample."""
+    from matplotlib.figure import Figure
+
+    rows, columns, _, height, width = examples.frames.shape
+    cell = _CELL_INCHES * np.array([width, height]) / max(height, width) * (1 + _GAP)
+    size = np.maximum(cell * (columns, rows) + _MARGIN_INCHES, _SMALLEST_INCHES)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.add_subplot()
+    pixels = coloured(examples.frames, largest=facts.largest, static=facts.static)
+    _draw_grid(axes, pixels, black=facts.static)
+    _name_cells(axes, examples, static=facts.static)
+    title = plain_text(f"{facts.name}: {facts.description}", wrap=int(_LETTERS_AN_INCH * size[0]))
+    figure.suptitle(title, x=0.01, ha="left", color=INK, fontsize=10)
+    if not facts.static:
+        _legend(figure, facts.channels)
+    return figure
+
+
+def coloured(
+    frames: UInt8[np.ndarray, "row column channel height width"], *, largest: int, static: bool
+) -> Float[np.ndarray, "row column height width rgb"]:
+    """Red, green and blue from 0 to 1: images as they are, events in two colours on white.
+
+    A count's strength is its square root over that of its row's largest: one event can still be seen beside many.
+    """
+    from matplotlib.colors import to_rgb
+
+    shown = np.minimum(frames, largest).astype(np.float64)
+    if static:
+        images = np.moveaxis(shown, 2, -1) / largest
+        return images if images.shape[-1] == 3 else np.repeat(images, 3, axis=-1)
+    most = np.maximum(shown.max(axis=(1, 2, 3, 4), keepdims=True), 1)
+    strength = np.sqrt(shown / most)
+    inks = (INK,) if frames.shape[2] == 1 else (OFF, ON)  # a third channel is the sum of the two
+    rgb = np.ones((*frames.shape[:2], *frames.shape[3:], 3))
+    for channel, ink in enumerate(inks):
+        rgb -= strength[:, :, channel, ..., None] * (1 - np.array(to_rgb(ink)))
+    return np.clip(rgb, 0, 1)
+
+
+def _draw_grid(axes: Axes, pixels: Float[np.ndarray, "row column height width rgb"], *, black: bool) -> None:
+    """All cells side by side; a unit of the axes is a cell with its gap."""
+    rows, columns, height, width, _ = pixels.shape
+    for row in range(rows):
+        for column in range(columns):
+            place = (column, column + 1 - _GAP, row + 1 - _GAP, row)
+            axes.imshow(pixels[row, column], extent=place, interpolation="nearest", aspect=height / width)
+            if not black:
+                corners = ([place[0], place[1], place[1], place[0], place[0]], [row, row, *[place[2]] * 2, row])
+                axes.plot(*corners, color="#d5d8de", linewidth=0.6)
+    axes.set_xlim(-_GAP, columns)
+    axes.set_ylim(rows, -_GAP)
+
+
+def _name_cells(axes: Axes, examples: Examples, *, static: bool) -> None:
+    middle = (1 - _GAP) / 2
+    axes.set_xticks([column + middle for column in range(len(examples.columns))], [str(c) for c in examples.columns])
+    labels = [plain_text(name, wrap=18) for name in examples.classes]
+    axes.set_yticks([row + middle for row in range(len(labels))], labels)
+    axes.tick_params(length=0, labelcolor=INK, labelsize=9)
+    axes.set_xlabel("training sample of the class" if static else "time step", color=SOFT, fontsize=9)
+    axes.spines[:].set_visible(False)
+
+
+def _legend(figure: Figure, channels: int) -> None:
+    from matplotlib.patches import Patch
+
+    inks = {"events": INK} if channels == 1 else {"ON events": ON, "OFF events": OFF, "both": "black"}
+    patches = [Patch(color=ink, label=label) for label, ink in inks.items()]
+    figure.legend(
+        handles=patches,
+        loc="outside lower center",
+        ncols=3,
+        fontsize=8.5,
+        frameon=False,
+        labelcolor=INK,
+        handlelength=1,
+    )

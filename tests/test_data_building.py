@@ -1,0 +1,121 @@
+"""Frames made by several processes: the same as by one, in the same order, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from multiprocessing import active_children
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spquant_search.data import building
+from spquant_search.data.building import FEWEST_RUNS, runs
+from spquant_search.data.frames import Frames, Shape
+from spquant_search.errors import UserError
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """Every frame holds its sample's number; the process that made it leaves its own number in `folder`."""
+
+    folder: Path
+    samples: int = 3 * FEWEST_RUNS - 1
+    is_slow: bool = True
+    bad: int = -1
+    deadly: int = -1
+    run_length: int = 3
+
+    @property
+    def shape(self) -> Shape:
+        return (self.samples, 1, 1, 1, 1)
+
+    def recipe(self) -> dict[str, object]:
+        return {}
+
+    def run(self, chosen: slice) -> Frames:
+        numbers = np.arange(self.samples)[chosen]
+        (self.folder / str(os.getpid())).touch()
+        if self.bad in numbers:
+            raise UserError(f"{self.folder}: sample {self.bad} is damaged")
+        if self.deadly in numbers:
+            os._exit(9)
+        time.sleep(0.01)
+        return numbers.astype(np.uint8).reshape(-1, 1, 1, 1, 1)
+
+
+def made_by(folder: Path) -> set[int]:
+    return {int(path.name) for path in folder.iterdir()}
+
+
+def numbers(build: Numbered, processes: int) -> list[int]:
+    return np.concatenate(list(runs(build, processes=processes))).ravel().tolist()
+
+
+def test_two_processes_make_what_one_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    most = 0
+
+    class Watched(building.deque):  # type: ignore[name-defined,misc,type-arg]
+        def append(self, item: object) -> None:
+            nonlocal most
+            super().append(item)
+            most = max(most, len(self))
+
+    monkeypatch.setattr(building, "deque", Watched)
+    build = Numbered(tmp_path)
+    assert numbers(build, 2) == list(range(build.samples))
+    assert most == 5  # however slow the disk, no more runs are in memory
+    assert 1 <= len(made_by(tmp_path)) <= 2
+    assert os.getpid() not in made_by(tmp_path)
+    assert active_children() == []
+
+
+@pytest.mark.parametrize("easy", [{"is_slow": False}, {"samples": 3 * FEWEST_RUNS - 3}])
+def test_what_is_soon_done_starts_no_process(tmp_path: Path, easy: dict[str, int]) -> None:
+    build = Numbered(tmp_path, **easy)
+    assert numbers(build, 2) == list(range(build.samples))
+    assert made_by(tmp_path) == {os.getpid()}
+
+
+def test_an_error_of_a_process_is_the_callers(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        numbers(Numbered(tmp_path, bad=10), 2)
+    assert str(caught.value) == f"{tmp_path}: sample 10 is damaged"
+    assert active_children() == []
+
+
+def test_a_process_that_dies_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"^a process that made frames has ended \(.*memory may have run out: free some"
+    ):
+        numbers(Numbered(tmp_path, deadly=10), 2)
+    assert active_children() == []
+
+
+def test_processes_end_with_the_one_they_work_for(tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "from test_data_building import Numbered; from spquant_search.data.building import runs\n"
+        "for frames in runs(Numbered(Path(sys.argv[1])), processes=2): os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    where = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], env=where, check=False)
+    assert done.returncode == -signal.SIGKILL
+    left, deadline = made_by(tmp_path), time.monotonic() + 20
+    assert left
+    while any(map(runs_still, left)):
+        assert time.monotonic() < deadline, "a process outlives its parent"
+        time.sleep(0.05)
+
+
+def runs_still(process: int) -> bool:
+    """Whether there is such a process that is not only waiting for somebody to read its exit code."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
