@@ -10,7 +10,8 @@ same with the pooling before the neuron. A step is forward, backward and update.
 
 Every variant runs in a process of its own, in rounds that take turns, so that a busy moment of the machine meets all of
 them; the figure is the median over all rounds. Peers run as their users run them; ours and the floor with the
-allocator tuning that the package applies itself. Before anything is timed, our float neuron is checked against the
+allocator tuning that the package applies itself, and in the precision that it takes on this processor (bf16 where that
+is multiplied natively, otherwise fp32). Before anything is timed, our float neuron is checked against the
 peers' on equal input: equal spikes, equal gradients with an equal surrogate.
 """
 
@@ -38,7 +39,8 @@ from spquant_search.runtime import cache_folder, keep_compiled_code, tune_alloca
 from spquant_search.snn.layers import ReadOut, Spikes, SpikingConv2d, searchable_layers
 from spquant_search.snn.neuron import fire, fire_step_by_step, neuron_parameters
 from spquant_search.snn.pooling import POOL, sum_pool
-from spquant_search.space import LayerPrecision, NeuronSpace
+from spquant_search.space import LayerPrecision, NeuronSpace, Training
+from spquant_search.train import training_dtype
 
 CHANNELS = (2, 32, 64, 128)
 SIZE, TIME_STEPS, BATCH, CLASSES = 34, 10, 32, 10
@@ -92,15 +94,16 @@ class Ours(nn.Module):
         return spikes.mean(dim=0)  # type: ignore[attr-defined, no-any-return]
 
 
-def ours(device: torch.device, *, pool: str, bits: int, levels: int, mass: float = 1.0, bf16: bool = True) -> Step:
+def ours(device: torch.device, *, pool: str, bits: int, levels: int, mass: float = 1.0, fp32: bool = False) -> Step:
+    dtype = torch.float32 if fp32 else training_dtype(Training(), device)
     skip = 0.0 if mass < 1.0 else None
     precision = LayerPrecision(weight_bits=bits, membrane_levels=levels, channel_mass=mass, skip_below=skip)
     network = Ours(pool, precision).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     events, labels = recordings(device)
-    flat = events.flatten(0, 1).to(torch.bfloat16 if bf16 else torch.float32, memory_format=torch.channels_last)
+    flat = events.flatten(0, 1).to(dtype, memory_format=torch.channels_last)
 
     def logits() -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
             return network(Spikes(values=flat, time_steps=TIME_STEPS))  # type: ignore[no-any-return]
 
     step = stepper(network, logits, labels)
@@ -125,17 +128,18 @@ def _with_gate_loss(network: nn.Module, logits: Callable[[], Tensor], labels: Te
 
 
 def floor(device: torch.device, *, pool: str) -> Step:
-    """Our layers' convolutions, norm and pooling in bf16, and nothing where the neuron is."""
+    """Our layers' convolutions, norm and pooling as they are trained, and nothing where the neuron is."""
+    dtype = training_dtype(Training(), device)
     network = Ours(pool, LayerPrecision()).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for layer in network.children():
         if isinstance(layer, SpikingConv2d):
             layer._fire = lambda current, _time_steps: (current, current)  # type: ignore[method-assign]
             layer._fire_and_pool = lambda current, _time_steps: sum_pool(current)  # type: ignore[method-assign]
     events, labels = recordings(device)
-    flat = events.flatten(0, 1).to(torch.bfloat16, memory_format=torch.channels_last)
+    flat = events.flatten(0, 1).to(dtype, memory_format=torch.channels_last)
 
     def logits() -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
             return network(Spikes(values=flat, time_steps=TIME_STEPS))  # type: ignore[no-any-return]
 
     return stepper(network, logits, labels)
@@ -233,7 +237,7 @@ VARIANTS: dict[str, Callable[..., Step]] = {
     "ours, 4 bit / 16 levels": lambda device, pool: ours(device, pool=pool, bits=4, levels=16),
     "ours, 4 bit / 256 levels": lambda device, pool: ours(device, pool=pool, bits=4, levels=256),
     "ours, 4 bit / 3 levels, sparse": lambda device, pool: ours(device, pool=pool, bits=4, levels=3, mass=0.85),
-    "ours, 4 bit / 3 levels, fp32": lambda device, pool: ours(device, pool=pool, bits=4, levels=3, bf16=False),
+    "ours, 4 bit / 3 levels, fp32": lambda device, pool: ours(device, pool=pool, bits=4, levels=3, fp32=True),
     "SpikingJelly multi-step, fp32": lambda device, pool: spikingjelly(device, pool=pool, bf16=False),
     "SpikingJelly multi-step, bf16": lambda device, pool: spikingjelly(device, pool=pool, bf16=True),
     "snnTorch, float": lambda device, pool: snntorch_loop(device, pool=pool),
@@ -423,6 +427,7 @@ def main() -> None:
         "machine": {name: versions[name] for name in ("processor", "cores", "system")},
         "versions": versions,
         "equality": equality,
+        "precision": str(training_dtype(Training(), torch.device(options.device))).removeprefix("torch."),
         "rows": rows,
         "figures": figures(rows),
     }
@@ -439,6 +444,7 @@ def _table(document: dict[str, Any]) -> str:
             f"| {row['variant']} | {row['ms']:.0f} | {row['ms'] / mine:.2f} | {row['peak_mib']:.0f} |" for row in rows
         ]
         lines.append("")
+    lines.append(f"precision of ours and the floor: {document['precision']}")
     lines += [f"{name}: {value:.4g}" for name, value in document["figures"].items()]
     return "\n".join(lines)
 

@@ -199,6 +199,11 @@ class _Convolution(SearchableLayer):
         if self.pools_before:
             weight, stride = pooled_kernel(weight, self.stride), self.stride * POOL
             return F.conv2d(values, weight, stride=stride, padding=padding, groups=self.groups)
+        if self.kernel_size == 1 and self.stride > 1:
+            # The other pixels are not looked at. With a stride, the weight gradient of torch's library writes past its
+            # buffer on processors without AVX-512, where channels are no multiples of 8 (oneDNN issue 6035).
+            seen = values[:, :, :: self.stride, :: self.stride]
+            return F.conv2d(seen.contiguous(memory_format=torch.channels_last), weight, groups=self.groups)
         return F.conv2d(values, weight, stride=self.stride, padding=padding, groups=self.groups)
 
     @property
