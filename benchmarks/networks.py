@@ -4,7 +4,8 @@
     .venv/bin/python benchmarks/networks.py --quantizers statistics sawb mean   # ways to quantize weights instead
 
 `fashion-events` (simulated), several seeds. As in a search, a float network is trained first, and every system starts
-from its weights, the float one too: all have the same total number of epochs. The systems are the presets `snn-bl`,
+from its weights, the float one too: all have the same total number of epochs, and those that are quantized imitate it
+(`train.distillation`). The systems are the presets `snn-bl`,
 `quant-snn` and `spquant-snn`; with `--quantizers`, 2 and 4 bits in every layer with ternary membranes, by each
 quantizer that has those bits. Accuracy is that of the last epoch on the validation and test splits together; operations
 are the measured effective MACs of a sample over all time steps, gates' predictors included.
@@ -102,7 +103,7 @@ def train_one(
     from spquant_search.batches import first
     from spquant_search.snn.networks import configure
     from spquant_search.train import Schedule, evaluate, train
-    from spquant_search.trial import input_shape, load_weights, new_network, on_device, write_weights
+    from spquant_search.trial import float_teacher, input_shape, load_weights, new_network, on_device, write_weights
 
     prepared = prepare(SPACE, overrides(network_name, system, options))
     file = prepared.space.file
@@ -112,16 +113,21 @@ def train_one(
     configure(network, system.config(prepared), file.neuron)
     if start_from is not None:
         load_weights(network, start_from)
+    training = on_device(data, "train", device)
+    lesson = None
+    if start_from is not None and system.preset is not Preset.SNN_BL:
+        lesson = float_teacher(start_from, prepared.space, training=training, shape=input_shape(data))
     rate = file.train.baseline_learning_rate if start_from is None else file.train.learning_rate
     validation, test = on_device(data, "validation", device), on_device(data, "test", device)
     seconds = 0.0
     for metrics, _ in train(
         network,
-        training=on_device(data, "train", device),
+        training=training,
         validation=first(validation, WATCHED),
         recipe=file.train,
         schedule=Schedule(epochs=epochs, learning_rate=rate),
         seed=seed if start_from is None else seed + 1000,  # other batches than those of the float network
+        lesson=lesson,
     ):
         seconds += metrics.seconds
     if write_to is not None:

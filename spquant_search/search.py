@@ -321,6 +321,7 @@ class _Coordinator:
             schedule=self._schedule(asked),
             initial_weights=self._initial_weights(asked),
             weights_file=self._folder.weights_file(asked.number),
+            teacher_weights=self._teacher_weights(asked),
             threads=self._all_threads if asked.number == BASELINE else 1,
         )
 
@@ -330,6 +331,11 @@ class _Coordinator:
         if asked.number == BASELINE or self._file.search.strategy == "scratch":
             return ()
         return (self._folder.weights_file(BASELINE),)
+
+    def _teacher_weights(self, asked: Asked) -> Path | None:
+        recipe, strategy = self._file.train, self._file.search.strategy
+        alone = asked.number == BASELINE or strategy == "scratch" or recipe.distillation == 0
+        return None if alone else self._folder.weights_file(BASELINE)
 
     @property
     def _is_shared(self) -> bool:

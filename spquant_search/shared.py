@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from spquant_search.batches import Recordings, Samples
 from spquant_search.snn.networks import configure
 from spquant_search.space import OFF, PARAMETERS, NetworkConfig, NeuronSpace, SearchSpace
+from spquant_search.teacher import FloatTeacher
 from spquant_search.timing import PROCESS
-from spquant_search.train import EVALUATION_BATCH, Evaluation, Schedule, epoch_losses, evaluate
+from spquant_search.train import Evaluation, Schedule, epoch_losses, evaluate
 
 # Of the steps, this share has one value a parameter for all layers: independent draws hardly ever come near the corners
 # of the space, where the smallest and the largest network and all uniform ones lie.
@@ -65,23 +66,15 @@ class _Lesson:
     def __init__(self, network: nn.Module, space: SearchSpace, training: Samples, *, seed: int) -> None:
         self._network, self._space = network, space
         self._generator = random.Random(seed)
-        self._float = copy.deepcopy(network).eval()
-        configure(self._float, space.baseline(), space.file.neuron)
-        # Samples that are not varied get the same answer in every epoch.
-        varied = space.file.train.augment.is_on
-        self._answers = (
-            None if varied else torch.cat([self._ask(batch) for batch in training.batches(EVALUATION_BATCH)])
-        )
+        self._teacher = None
+        if space.file.train.distillation > 0:
+            float_network = copy.deepcopy(network)
+            configure(float_network, space.baseline(), space.file.neuron)
+            self._teacher = FloatTeacher(float_network, training, varied=space.file.train.augment.is_on)
 
-    def __call__(self, batch: Recordings, chosen: Int[Tensor, " batch"]) -> Float[Tensor, "batch classes"]:
+    def __call__(self, batch: Recordings, chosen: Int[Tensor, " batch"]) -> Float[Tensor, "batch classes"] | None:
         configure(self._network, random_configuration(self._space, self._generator), self._space.file.neuron)
-        return self._ask(batch) if self._answers is None else self._answers[chosen.to(batch.device)]
-
-    @torch.no_grad()
-    def _ask(self, batch: Recordings) -> Float[Tensor, "batch classes"]:
-        """The float network's logits, means over time."""
-        logits: Tensor = self._float(batch.spikes(torch.float32).repeated())
-        return logits.mean(dim=0)
+        return None if self._teacher is None else self._teacher(batch, chosen)
 
 
 def train_shared(

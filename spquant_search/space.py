@@ -289,6 +289,8 @@ class Training:
     # TET: (1 - tet_lambda) * mean over time of the cross-entropy + tet_lambda * mean squared distance to tet_mean.
     tet_lambda: Share = 0.0
     tet_mean: Number = 1.0
+    # Of a quantized network's loss, the share of its distance to what the float baseline says of the same samples.
+    distillation: Share = 0.5
     gate_loss_weight: Annotated[float, BeforeValidator(_refuse_bool), Field(ge=0)] = 0.5
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     augment: Augmentation = field(default_factory=Augmentation)

@@ -24,6 +24,10 @@ from spquant_search.space import Training
 from spquant_search.timing import PROCESS
 
 EVALUATION_BATCH = 250
+GATE = ".gate."  # in the names of a gate's parameters
+# Gates begin open, and a candidate has few epochs: at the network's own rate Adam, which moves a parameter by about the
+# rate at each step, could not close a channel within them.
+GATE_RATE = 3.0
 # torch.optim.lr_scheduler.OneCycleLR's div_factor and final_div_factor
 ONE_CYCLE_START, ONE_CYCLE_END = 1 / 25, 1 / 25e4
 SMALLEST_LOSS_SCALE = 1.0  # below, gradients overflow fp16 though they were not enlarged
@@ -133,6 +137,7 @@ def train(
     recipe: Training,
     schedule: Schedule,
     seed: int,
+    lesson: Lesson | None = None,
 ) -> Iterator[tuple[EpochMetrics, Evaluation]]:
     """Train ``network`` in place, one epoch each time the next value is asked for.
 
@@ -142,7 +147,7 @@ def train(
         UserError: the recipe asks for a precision that the device does not have.
     """
     started = time.perf_counter()
-    losses = epoch_losses(network, training=training, recipe=recipe, schedule=schedule, seed=seed)
+    losses = epoch_losses(network, training=training, recipe=recipe, schedule=schedule, seed=seed, lesson=lesson)
     for epoch, loss in enumerate(losses, start=1):
         with PROCESS.on("evaluation"):
             evaluation = evaluate(network, validation)
@@ -219,8 +224,15 @@ def epoch_metrics(epoch: int, loss: float | None, evaluation: Evaluation, second
 def _optimizer(network: nn.Module, recipe: Training, schedule: Schedule) -> torch.optim.Optimizer:
     """The recipe's; only matrices and kernels decay, as scales, offsets and gates have no size to be kept small."""
     decayed = [parameter for name, parameter in network.named_parameters() if _decays(name, parameter)]
-    kept = [parameter for name, parameter in network.named_parameters() if not _decays(name, parameter)]
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": kept, "weight_decay": 0.0}]
+    kept = [
+        parameter for name, parameter in network.named_parameters() if not _decays(name, parameter) and GATE not in name
+    ]
+    gates = [parameter for name, parameter in network.named_parameters() if GATE in name]
+    groups = [
+        {"params": decayed, "weight_decay": recipe.weight_decay, "rate": 1.0},
+        {"params": kept, "weight_decay": 0.0, "rate": 1.0},
+        {"params": gates, "weight_decay": 0.0, "rate": GATE_RATE},
+    ]
     # Of those on a GPU only the fused ones take GradScaler's steps without asking the device, and waiting for it.
     fused = True if all(parameter.is_cuda for parameter in network.parameters()) else None
     if recipe.optimizer == "sgd":
@@ -231,12 +243,12 @@ def _optimizer(network: nn.Module, recipe: Training, schedule: Schedule) -> torc
 
 
 def _decays(name: str, parameter: Tensor) -> bool:
-    return parameter.dim() > 1 and ".gate." not in name
+    return parameter.dim() > 1 and GATE not in name
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["rate"]
 
 
 def _train_step(
@@ -260,7 +272,8 @@ def _train_step(
         label_smoothing=recipe.label_smoothing,
     )
     if imitated is not None:
-        loss = 0.5 * (loss + imitation_loss(logits.mean(dim=0), imitated))
+        imitation = imitation_loss(logits.mean(dim=0), imitated)
+        loss = (1.0 - recipe.distillation) * loss + recipe.distillation * imitation
     layers = searchable_layers(network).values()
     gates = [layer.gate_loss for layer in layers if layer.gate_loss is not None]
     if gates:

@@ -20,10 +20,12 @@ from spquant_search.shared import SharedEpoch, norms, read_out, train_shared
 from spquant_search.snn.layers import searchable_layers
 from spquant_search.snn.networks import InputShape, build, configure
 from spquant_search.space import NetworkConfig, SearchSpace, SpaceFile
+from spquant_search.teacher import FloatTeacher
 from spquant_search.timing import PROCESS
 from spquant_search.train import (
     Diverged,
     Evaluation,
+    Lesson,
     Schedule,
     epoch_metrics,
     evaluate,
@@ -39,6 +41,7 @@ class Task:
     schedule: Schedule
     initial_weights: tuple[Path, ...]  # a later file replaces parts of an earlier one; none: from the seed
     weights_file: Path
+    teacher_weights: Path | None = None  # of the float network to imitate
     threads: int = 1  # on a processor
 
 
@@ -113,10 +116,12 @@ def run_trial(
     validation: Samples,
     shape: InputShape,
     stop_reason: Callable[[EpochMetrics], str | None],
+    lesson: Lesson | None = None,
 ) -> TrialResult:
     """Train one configuration until its last epoch, or until ``stop_reason`` gives a reason to stop.
 
-    ``stop_reason`` is asked after every epoch. The weights are written when, and only when, the trial completes.
+    ``stop_reason`` is asked after every epoch, ``lesson`` before every step. The weights are written when, and only
+    when, the trial completes.
     """
     started = time.perf_counter()
     torch.set_num_threads(task.threads)
@@ -133,6 +138,7 @@ def run_trial(
         recipe=space.train,
         schedule=task.schedule,
         seed=task.result.seed,
+        lesson=lesson,
     )
     outcome, reason = Outcome.COMPLETE, Outcome.COMPLETE.value
     try:
@@ -147,6 +153,15 @@ def run_trial(
     if outcome is Outcome.COMPLETE:
         write_weights(network, task.weights_file)
     return replace(result, outcome=outcome, reason=reason, seconds=time.perf_counter() - started)
+
+
+def float_teacher(weights: Path, space: SearchSpace, *, training: Samples, shape: InputShape) -> FloatTeacher:
+    """The float baseline with these weights."""
+    network = new_network(space.file, shape, seed=0, device=training.device)
+    configure(network, space.baseline(), space.file.neuron)
+    load_weights(network, weights)
+    with PROCESS.on("teacher"):
+        return FloatTeacher(network, training, varied=space.file.train.augment.is_on)
 
 
 def run_shared(task: SharedTask, space: SearchSpace, *, training: Samples, shape: InputShape) -> Iterator[SharedEpoch]:

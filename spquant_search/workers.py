@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -215,6 +216,10 @@ def _handler(connection: Connection, setup: Setup) -> Callable[[Any], Message]:
         answer: str | None = _wait(connection)
         return answer
 
+    @cache  # one for all trials of this process
+    def teacher(weights: Path) -> Any:
+        return trial.float_teacher(weights, space, training=training, shape=shape)
+
     def test(task: TestTask) -> Message:
         with PROCESS.on("loading"):
             recordings = trial.on_device(data, "test", device, sharers=sharers)
@@ -236,7 +241,8 @@ def _handler(connection: Connection, setup: Setup) -> Callable[[Any], Message]:
         if isinstance(task, trial.ReadOutTask):
             result = trial.run_read_out(task, space.file, **splits)
         else:
-            result = trial.run_trial(task, space.file, **splits, stop_reason=stop_reason)
+            lesson = None if task.teacher_weights is None else teacher(task.teacher_weights)
+            result = trial.run_trial(task, space.file, **splits, stop_reason=stop_reason, lesson=lesson)
         return Trained(result=result, seconds=PROCESS.seconds())
 
     return handle

@@ -725,3 +725,9 @@ def test_candidates_from_scratch_start_from_their_seed(new_lab):
     warm.run(2)
     baseline = (warm.folder.weights_file(0),)
     assert [task.initial_weights for task in warm.tasks] == [(), baseline, baseline]
+    # Who starts from the baseline imitates it.
+    assert [task.teacher_weights for task in lab.tasks] == [None] * 3
+    assert [task.teacher_weights for task in warm.tasks] == [None, *baseline, *baseline]
+    labels = new_lab(NO_STOPPING, ONE, "train.distillation=0", name="labels")
+    labels.run(1)
+    assert [task.teacher_weights for task in labels.tasks] == [None] * 2

@@ -86,26 +86,27 @@ def test_imitation_is_the_divergence_by_hand() -> None:
 
 
 @pytest.mark.parametrize("varied", [False, True])
-def test_the_float_network_is_asked_about_the_very_samples_of_the_batch(
-    prepared: Prepared, network: nn.Module, varied: bool
-) -> None:
-    overrides = ("train.augment.roll=2",) if varied else ()
-    space = prepare(TINY, overrides).space
+def test_the_float_network_is_asked_about_the_very_samples_of_the_batch(network: nn.Module, varied: bool) -> None:
+    space = prepare(TINY, ("train.augment.roll=2",) if varied else ()).space
     training = recordings(24, seed=1)
-    configure(network, space.baseline(), space.file.neuron)
     lesson = shared._Lesson(network, space, training, seed=0)
-    with torch.no_grad():  # the network learns; its teacher does not
-        for parameter in network.parameters():
-            parameter.mul_(0.5)
+    configure(network, space.baseline(), space.file.neuron)
     chosen = torch.tensor([3, 17, 8])
     batch = training.batch(chosen)
-    answers = lesson(batch, chosen)
-    configure(lesson._float, space.baseline(), space.file.neuron)
     with torch.no_grad():
-        expected = lesson._float.eval()(batch.spikes(torch.float32)).mean(dim=0)
-    torch.testing.assert_close(answers, expected)
+        expected = network.eval()(batch.spikes(torch.float32)).mean(dim=0)
+        for parameter in network.parameters():  # the network learns; its teacher does not
+            parameter.mul_(0.5)
+    torch.testing.assert_close(lesson(batch, chosen), expected)
     drawn = {name: layer.precision for name, layer in searchable_layers(network).items()}
     assert drawn == dict(random_configuration(space, random.Random(0)).layers)
+
+
+def test_without_distillation_nobody_is_asked(network: nn.Module) -> None:
+    space, training = prepare(TINY, ("train.distillation=0",)).space, recordings(8, seed=1)
+    lesson = shared._Lesson(network, space, training, seed=0)
+    chosen = torch.arange(4)
+    assert lesson(training.batch(chosen), chosen) is None
 
 
 def test_it_learns_to_serve_configurations_that_differ(prepared: Prepared, network: nn.Module) -> None:

@@ -224,7 +224,7 @@ def test_the_recipe_chooses_the_optimizer(
 ) -> None:
     optimizer = train_module._optimizer(network(), replace(RECIPE, weight_decay=4e-5, **changes), SCHEDULE)
     assert type(optimizer) is kind
-    for group, decay in zip(optimizer.param_groups, (4e-5, 0.0), strict=True):
+    for group, decay in zip(optimizer.param_groups, (4e-5, 0.0, 0.0), strict=True):
         assert group["lr"] == SCHEDULE.learning_rate
         assert group["weight_decay"] == decay
         assert {key: group[key] for key in expected} == expected
@@ -305,7 +305,7 @@ def test_every_batch_is_augmented_by_its_own_seed_and_evaluation_never(
     trained_on: list[Tensor] = []
     evaluated: list[Tensor] = []
 
-    def step(_network: object, batch: Recordings, *_rest: object) -> Tensor:
+    def step(_network: object, batch: Recordings, *_rest: object, **_named: object) -> Tensor:
         trained_on.append(batch.frames)
         return torch.zeros(())
 
@@ -400,7 +400,7 @@ def test_each_epoch_draws_every_sample_once_in_another_order(
 ) -> None:
     drawn: list[list[int]] = []
 
-    def step(_network: object, batch: Recordings, *_rest: object) -> Tensor:
+    def step(_network: object, batch: Recordings, *_rest: object, **_named: object) -> Tensor:
         drawn.append(batch.labels.tolist())
         return torch.zeros(())
 
@@ -458,11 +458,21 @@ def test_the_loss_of_a_step_is_the_tasks_and_the_mean_of_the_gates(plain_neurons
 def test_only_kernels_and_matrices_decay(plain_neurons: None) -> None:
     subject = network()
     names = {parameter: name for name, parameter in subject.named_parameters()}
-    decayed, kept = train_module._optimizer(subject, replace(RECIPE, weight_decay=0.3), SCHEDULE).param_groups
-    assert (decayed["weight_decay"], kept["weight_decay"]) == (0.3, 0.0)
+    groups = train_module._optimizer(subject, replace(RECIPE, weight_decay=0.3), SCHEDULE).param_groups
+    decayed, kept, gates = groups
+    assert [group["weight_decay"] for group in groups] == [0.3, 0.0, 0.0]
     expected = {*(f"conv{index}.weight" for index in range(1, 9)), "readout.linear.weight"}
     assert {names[parameter] for parameter in decayed["params"]} == expected
-    assert {names[parameter] for parameter in kept["params"]} == set(names.values()) - expected
+    gated = {name for name in names.values() if ".gate." in name}
+    assert {names[parameter] for parameter in gates["params"]} == gated
+    assert {names[parameter] for parameter in kept["params"]} == set(names.values()) - expected - gated
+
+
+def test_gates_learn_at_a_rate_of_their_own() -> None:
+    optimizer = train_module._optimizer(network(), RECIPE, SCHEDULE)
+    train_module._set_rate(optimizer, 0.01)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    assert rates == pytest.approx([0.01, 0.01, 0.01 * train_module.GATE_RATE])
 
 
 # Stopping
@@ -512,7 +522,7 @@ def test_clipping_does_not_hide_what_is_not_finite(broken: str, value: float, pl
 
 def test_divergence_names_the_epoch_and_the_loss(monkeypatch: pytest.MonkeyPatch, plain_neurons: None) -> None:
     losses = iter([1.0, 2.0, 3.0, math.inf])
-    monkeypatch.setattr(train_module, "_train_step", lambda *_rest: torch.tensor(next(losses)))
+    monkeypatch.setattr(train_module, "_train_step", lambda *_rest, **_named: torch.tensor(next(losses)))
     epochs = train(
         network(), training=recordings(16), validation=recordings(4), recipe=RECIPE, schedule=SCHEDULE, seed=0
     )
@@ -662,3 +672,20 @@ def test_still_images_are_evaluated_as_if_shown_at_every_step_and_clamped_to_the
         for data in (still, shown)
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_imitation_takes_its_share_of_the_loss(plain_neurons: None) -> None:
+    """With all of it the labels do not matter, and equal logits leave nothing to learn."""
+    batch, subject = recordings(8), network(mass=1.0)
+    with torch.no_grad():
+        said = subject.train()(batch.spikes(torch.float32)).mean(dim=0)
+
+    def loss(share: float, imitated: Tensor | None) -> float:
+        optimizer = torch.optim.SGD(subject.parameters(), lr=0.0)
+        recipe = replace(RECIPE, distillation=share)
+        return train_module._train_step(subject, batch, recipe, optimizer, imitated=imitated).item()
+
+    labels = loss(0.0, None)
+    assert loss(1.0, said) == pytest.approx(0.0, abs=1e-6)
+    assert loss(0.25, said) == pytest.approx(0.75 * labels, rel=1e-5)
+    assert loss(0.5, None) == pytest.approx(labels)
