@@ -80,8 +80,8 @@ def problems_bound(text: str) -> tuple[str, ...]:
 YES_NO = "must be a number, not yes/no (YAML reads yes, no, on and off as true and false)"
 TRAIN_KEYS = (
     "epochs, learning_rate, baseline_epochs, baseline_learning_rate, batch_size, optimizer, momentum, nesterov, "
-    "weight_decay, schedule, warm_up, max_grad_norm, label_smoothing, tet_lambda, tet_mean, gate_loss_weight, "
-    "precision, augment"
+    "weight_decay, schedule, warm_up, max_grad_norm, label_smoothing, tet_lambda, tet_mean, distillation, "
+    "gate_loss_weight, precision, augment"
 )
 RANGE = "a range is written {from: 0.5, to: 1, step: 0.05}"
 RANGE_ORDER = "a range needs from <= to and a step above 0"
