@@ -44,17 +44,27 @@ def measure(folder: RunFolder) -> dict[str, Any]:
     baseline, members = results[0], front(results)
     figures = {
         "minutes": facts.seconds / 60,
-        "trials_trained_one_epoch": sum(bool(result.epochs) for result in results[1:]),
+        "trials_read_out": sum(result.outcome.name == "READ_OUT" for result in results[1:]),
+        "trials_trained_one_epoch": sum(result.trained_epochs > 0 for result in results[1:]),
         "trials_complete": sum(result.outcome.name == "COMPLETE" for result in results[1:]),
         "trials_stopped_early": sum(result.outcome.name == "STOPPED" for result in results[1:]),
         "baseline_accuracy": baseline.accuracy,
         "front_members": len(members),
         "memory_span": members[-1].memory_bytes / members[0].memory_bytes,
-        "points_lost_at_memory_1_12": _points_lost(
-            baseline, [member for member in members if member.memory_bytes <= baseline.memory_bytes / 12]
-        ),
-        "points_lost_at_macs_0_6": _points_lost(
-            baseline, [member for member in members if member.effective_macs <= 0.6 * baseline.effective_macs]
+        **{
+            f"points_lost_at_memory_1_{part}": _points_lost(
+                baseline, [member for member in members if member.memory_bytes <= baseline.memory_bytes / part]
+            )
+            for part in (12, 14, 20)
+        },
+        **{
+            f"points_lost_at_macs_{share}": _points_lost(
+                baseline, [member for member in members if member.effective_macs <= share * baseline.effective_macs]
+            )
+            for share in (0.6, 0.5)
+        },
+        "read_out_seconds": statistics.median(
+            [result.seconds for result in results if result.outcome.name == "READ_OUT"] or [0.0]
         ),
         "help_ms": _help_ms(),
     }

@@ -134,18 +134,11 @@ def _search(
 
     from spquant_search.report.live import watcher as watcher_for
     from spquant_search.runfolder import check_run, exclusive, find_run, open_run
-    from spquant_search.runtime import (
-        available_cores,
-        cache_folder,
-        choose_device,
-        keep_compiled_code,
-        sleep_between_tasks,
-    )
+    from spquant_search.runtime import available_cores, cache_folder, choose_device, keep_compiled_code
 
     started = time.monotonic()
     cache = cache_folder()
-    keep_compiled_code(cache)  # both before torch is imported
-    sleep_between_tasks()
+    keep_compiled_code(cache)  # before torch is imported
 
     import torch
 

@@ -45,15 +45,6 @@ def keep_compiled_code(folder: Path) -> None:
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder / "compiled"))
 
 
-def sleep_between_tasks() -> None:
-    """Let OpenMP's threads sleep where they wait for each other, before torch is imported; the user's choice stays.
-
-    As it stands they spin for a while: on two threads a training step then takes several times as long as on one, as
-    soon as another process wants a core.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-
 def choose_device(name: str) -> str:
     """The device that ``--device`` means: ``auto`` is CUDA where there is one, otherwise the processor.
 

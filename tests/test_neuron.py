@@ -186,9 +186,9 @@ def test_a_cut_on_the_stored_value_is_a_cut_on_the_potential_after_the_reset(lev
     ties = torch.arange(grid.lowest - 2, grid.highest + 2, grid.step / 2)
     near = [torch.nextafter(ties, torch.tensor(end)) for end in (math.inf, -math.inf)]
     resets = torch.cat([ties, *near])
+    stored = torch.tensor([min(grid.values, key=lambda v: (abs(v - x), abs(v))) for x in resets.tolist()])
     for cut in {*grid.values, grid.lowest - 1, 0.1, -0.3, grid.highest + 1}:
         p = neuron_parameters(leak=0.5, grid=grid, skip_below=cut)
-        stored = torch.tensor([min(grid.values, key=lambda v: (abs(v - x), abs(v))) for x in resets.tolist()])
         assert torch.equal(resets >= p.reset_cut, stored >= torch.tensor(cut)), cut
 
 

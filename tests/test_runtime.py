@@ -10,13 +10,7 @@ import pytest
 import torch
 
 from spquant_search.errors import UserError
-from spquant_search.runtime import (
-    cache_folder,
-    choose_device,
-    keep_compiled_code,
-    sleep_between_tasks,
-    tune_allocator,
-)
+from spquant_search.runtime import cache_folder, choose_device, keep_compiled_code, tune_allocator
 
 
 def test_cache_is_where_the_environment_says(monkeypatch):
@@ -70,12 +64,3 @@ def test_allocator_takes_its_settings_on_glibc_and_lets_others_be(monkeypatch):
         assert tune_allocator() is True
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
     assert tune_allocator() is False
-
-
-@pytest.mark.parametrize(("chosen", "then"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_threads_sleep_while_they_wait_unless_the_user_says_otherwise(monkeypatch, chosen, then):
-    monkeypatch.setenv("OMP_WAIT_POLICY", chosen or "")
-    if chosen is None:
-        monkeypatch.delenv("OMP_WAIT_POLICY")
-    sleep_between_tasks()
-    assert os.environ["OMP_WAIT_POLICY"] == then
