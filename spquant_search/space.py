@@ -333,9 +333,9 @@ class Search:
     """How much is searched, by whom, and from which reference configurations on."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    # shared: candidates are read out of one network, and the front's members fine-tuned. warm-start: every candidate is
-    # trained, from the float baseline's weights; scratch: from random ones.
-    strategy: Literal["shared", "warm-start", "scratch"] = "shared"
+    # warm-start: every candidate is trained, from the float baseline's weights; scratch: from random ones. shared:
+    # candidates are read out of one network trained for all, and the front's members fine-tuned.
+    strategy: Literal["shared", "warm-start", "scratch"] = "warm-start"
     trials: Positive = 24
     workers: Positive = 2
     seed: Annotated[int, BeforeValidator(_refuse_bool), Field(ge=0)] = 0
