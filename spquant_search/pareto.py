@@ -56,7 +56,7 @@ def non_dominated(points: Float[np.ndarray, "point 3"]) -> Bool[np.ndarray, " po
 def front(results: Sequence[TrialResult]) -> tuple[TrialResult, ...]:
     """The trials with a network of their own that none of the others dominates, smallest memory first.
 
-    A configuration that was read out and then fine-tuned counts once, as it was fine-tuned.
+    A configuration that was read out and then fine-tuned counts once, as it was fine-tuned, if that cost no accuracy.
     """
     measured = deployable(results)
     keep = non_dominated(objectives(measured))
@@ -65,8 +65,9 @@ def front(results: Sequence[TrialResult]) -> tuple[TrialResult, ...]:
 
 
 def deployable(results: Sequence[TrialResult]) -> list[TrialResult]:
-    """The trials that left a network and figures, less those whose configuration was fine-tuned to the end since."""
-    replaced = {result.parent for result in results if result.outcome is Outcome.COMPLETE}
+    """The trials that left a network and figures, less the read-outs that fine-tuning has made no less accurate."""
+    tuned = [result for result in results if result.outcome is Outcome.COMPLETE and result.parent is not None]
+    replaced = {result.parent for result in tuned if result.accuracy >= result.epochs[0].accuracy}
     # A figure that is not a number compares as neither better nor worse and would stay on the front for ever.
     return [
         result

@@ -214,3 +214,16 @@ def test_member_as_json():
     assert member["effective_flops"] == 2 * member["effective_macs"] == 25e6
     assert member["memory_bytes"] == member["weight_bytes"] + member["membrane_bytes"] + member["overhead_bytes"]
     assert set(member["config"]["conv1"]) == {"weight_bits", "membrane_levels", "channel_mass", "skip_below"}
+
+
+def test_a_read_out_stays_where_fine_tuning_cost_accuracy():
+    read = replace(trial(1, 0.8, 10, 10, outcome=Outcome.READ_OUT), epochs=(epoch(0, 0.8, 10e6),))
+
+    def tuned(accuracy: float, macs: float):
+        rungs = (*read.epochs, epoch(1, accuracy, macs))
+        return replace(read, number=2, parent=1, outcome=Outcome.COMPLETE, epochs=rungs)
+
+    better, fewer, worse = tuned(0.85, 12e6), tuned(0.7, 5e6), tuned(0.7, 10e6)
+    assert pareto.front([read, better]) == (better,)
+    assert pareto.front([read, fewer]) == (fewer, read)
+    assert pareto.front([read, worse]) == (read,)
