@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import sys
 import time
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ import typer
 from spquant_search import __version__
 from spquant_search.errors import UserError
 from spquant_search.presets import Preset, preset_values
+from spquant_search.quantities import quantity
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from spquant_search.space import SearchSpace, SpaceFile
 
 EXIT_BUG, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
+OPTIONS = {"memory_bytes": "--max-memory", "effective_flops": "--max-flops", "accuracy": "--min-accuracy"}
 WIDE = 100  # columns of a terminal
 
 app = typer.Typer(
@@ -204,6 +205,7 @@ def _facts(space: Path, recordings: DataSet) -> RunFacts:
 
 def _plan(space: SearchSpace, folder: RunFolder, facts: RunFacts, *, trials: int) -> SearchPlan:
     from spquant_search.events import SearchPlan
+    from spquant_search.pareto import Budget
 
     file = space.file
     return SearchPlan(
@@ -217,6 +219,7 @@ def _plan(space: SearchSpace, folder: RunFolder, facts: RunFacts, *, trials: int
         workers=file.search.workers,
         chance=1.0 / facts.classes,
         finished=folder.results(),
+        budget=Budget.of(file.constraints),
     )
 
 
@@ -243,16 +246,17 @@ def _counted(folder: RunFolder, started: float) -> Iterator[None]:
 
 def _summary(folder: RunFolder) -> RunSummary:
     """Everything that tables, figures and files of a run are made from."""
+    from spquant_search.pareto import Budget
     from spquant_search.report import RunSummary
 
     results = folder.results()
     if not results or not results[0].epochs:
         raise UserError(f"{folder.path}: the baseline of this run is not trained yet; start its search again")
-    facts = folder.facts()
+    facts, space = folder.facts(), folder.space()
     return RunSummary(
         run=folder.name,
         source=facts.source,
-        network=folder.space().model.network,
+        network=space.model.network,
         data=facts.data,
         classes=facts.classes,
         results=results,
@@ -262,6 +266,7 @@ def _summary(folder: RunFolder) -> RunSummary:
         command=facts.command,
         environment=folder.environment(),
         test_accuracy=folder.test_accuracies(),
+        budget=Budget.of(space.constraints),
     )
 
 
@@ -305,15 +310,12 @@ def _budget(max_memory: str | None, min_accuracy: float | None, max_flops: str |
     )
 
 
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
-
-
 def parse_quantity(text: str, option: str) -> float:
-    """``64KiB``, ``60M``, ``1.5MB`` or a plain number: K, M, G are thousands, Ki, Mi, Gi are 1024s."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]i?|)(?:B|FLOPs)?", text.strip(), flags=re.IGNORECASE)
-    if match is None:
-        raise UserError(f"{option} {text}: must be a number with a unit such as 64KiB, 60M or 1.5MB")
-    return float(match[1]) * _UNITS[match[2].upper()]
+    """What :func:`spquant_search.quantities.quantity` reads, the value of an option."""
+    try:
+        return quantity(text)
+    except ValueError as error:
+        raise UserError(f"{option} {text}: {error}") from None
 
 
 @app.command()
@@ -432,12 +434,13 @@ def pick(
 ) -> None:
     """Write a member of the front with its trained weights."""
     from spquant_search.deploy.artifact import write_artifact
+    from spquant_search.pareto import Budget
     from spquant_search.pareto import front as members_of
     from spquant_search.pareto import pick as choose
     from spquant_search.runfolder import find_run
 
     folder = find_run(run)
-    members = members_of(folder.results())
+    members = members_of(folder.results(), Budget.of(folder.space().constraints))
     if not members:
         raise UserError(f"{folder.path}: no trial of this run is complete yet; start its search again")
     budget = _budget(max_memory, min_accuracy, max_flops)
@@ -450,10 +453,12 @@ def pick(
 
 
 def _nothing_fits(members: tuple[TrialResult, ...], budget: Budget) -> str:
-    nearest = min(members, key=lambda member: sum(budget.excess(member).values()))
-    missed = ", ".join(f"{option} by {math.ceil(100 * share)} %" for option, share in budget.excess(nearest).items())
+    from spquant_search.pareto import nearest
+
+    near = nearest(members, budget)
+    missed = ", ".join(f"{OPTIONS[name]} by {math.ceil(100 * share)} %" for name, share in budget.excess(near).items())
     return (
-        f"no member of the front fits. Nearest is trial {nearest.number} ({_figures(nearest)}), which misses {missed}; "
+        f"no member of the front fits. Nearest is trial {near.number} ({_figures(near)}), which misses {missed}; "
         "relax that, or search longer"
     )
 

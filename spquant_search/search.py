@@ -10,12 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 
-from spquant_search.cost import cost_report
+from spquant_search.cost import FLOPS_PER_MAC, cost_report, known_effective_macs
 from spquant_search.errors import UserError
 from spquant_search.events import Watcher
-from spquant_search.pareto import contenders, front, reference_point
+from spquant_search.pareto import Budget, bounded, contenders, front, reference_point
 from spquant_search.prepare import Prepared
 from spquant_search.pruning import LearningCurve, stopping_reason
 from spquant_search.report.dashboard import trial_attributes
@@ -43,7 +44,10 @@ from spquant_search.workers import (
 
 BASELINE = 0
 MAX_DUPLICATES_IN_A_ROW = 50
+# A proposal over budget costs no training, and of those of a sampler that does not know the budget few may fit.
+MAX_UNTRIED_IN_A_ROW = 200
 COUNTED = (Outcome.COMPLETE, Outcome.READ_OUT, Outcome.STOPPED, Outcome.DIVERGED, Outcome.FAILED)
+UNTRIED = (Outcome.DUPLICATE, Outcome.OVER_BUDGET)
 NOT_COUNTED = ("baseline", FINE_TUNED)  # origins of trials that the limit on trials does not know
 
 
@@ -98,6 +102,8 @@ class _Coordinator:
         self._resumable = list(self._study.unfinished())
         self._trainers = [Trainer(setup) for _ in range(self._file.search.workers)]
         self._seconds: dict[Trainer, dict[str, float]] = {}
+        self._budget = Budget.of(self._file.constraints)
+        self._untried = self._untried_before()  # since the latest that was: over budget, or tried before
         self._duplicates = 0
         self._notes: set[str] = set()
 
@@ -166,6 +172,13 @@ class _Coordinator:
     def try_candidates(self) -> None:
         """References and sampled configurations, one a trainer, until a limit is reached."""
         self._work_off(self._next_candidate)
+        over = sum(result.outcome is Outcome.OVER_BUDGET for result in self._results.values())
+        if over and self._begun() < self._limits.trials and not self._limits.late():
+            self._watcher.warning(
+                f"the search ends after {self._begun()} of {self._limits.trials} trials: {self._exhausted()}, "
+                f"{over} of those proposed are over budget; raise constraints, give layers smaller choices, or take "
+                "search.sampler grey-box, which proposes nothing over the memory budget"
+            )
 
     def fine_tune_front(self) -> None:
         """What was read out and is on the front or may reach it, trained at its own configuration."""
@@ -173,7 +186,9 @@ class _Coordinator:
             return
         final, stopping = self._file.final, self._file.search.stopping
         read = [result for result in self.results if result.outcome is Outcome.READ_OUT and result.is_measured]
-        point = reference_point(self._results[BASELINE], chance=1.0 / self._prepared.input.classes)
+        corner = reference_point(self._results[BASELINE], chance=1.0 / self._prepared.input.classes)
+        # Fine-tuning may lift a read-out above the least accuracy, but never below its memory.
+        point = bounded(corner, replace(self._budget, min_accuracy=None))
         chosen = contenders(read, point, limit=final.members, margin=stopping.margin)
         with PROCESS.on("bookkeeping"):
             self._study.enqueue_finalists(chosen)
@@ -193,7 +208,7 @@ class _Coordinator:
     def test_front(self) -> None:
         """The test accuracy of the baseline and of the front's members, each once."""
         known = self._folder.test_accuracies()
-        wanted = [self._results[BASELINE], *front(self.results)]
+        wanted = [self._results[BASELINE], *front(self.results, self._budget)]
         missing = {member.number: member for member in wanted if member.number not in known}
         tasks = [
             TestTask(number=number, config=member.config, weights=self._folder.weights_of(member))
@@ -222,7 +237,7 @@ class _Coordinator:
 
     def _next_candidate(self) -> Asked | None:
         """The next configuration that is worth a trainer, None where a limit is reached or the space is exhausted."""
-        return self._next(lambda: self._limits.reached(self._begun()) or self._exhausted())
+        return self._next(lambda: self._limits.reached(self._begun()) or self._exhausted() is not None)
 
     def _next(self, is_over: Callable[[], bool]) -> Asked | None:
         while True:
@@ -237,11 +252,17 @@ class _Coordinator:
                 self._tell(asked, stored)
                 continue
             twin = None if asked.origin == FINE_TUNED else self._same_configuration(asked.config)
-            if twin is None:
-                self._duplicates = 0
+            over = self._over_budget(asked)
+            if twin is None and over is None:
+                self._duplicates = self._untried = 0
                 return asked
-            self._duplicates += 1
-            self._finish(asked, self._known(asked, Outcome.DUPLICATE, f"same configuration as trial {twin}"))
+            self._untried += 1
+            if twin is not None:
+                self._duplicates += 1
+                self._finish(asked, self._known(asked, Outcome.DUPLICATE, f"same configuration as trial {twin}"))
+            elif over is not None:
+                self._duplicates = 0
+                self._finish(asked, self._known(asked, Outcome.OVER_BUDGET, over))
 
     def _next_queued(self) -> Asked | None:
         """As :meth:`_next_candidate`, whatever the limit on trials, of those that were queued or begun before."""
@@ -257,9 +278,34 @@ class _Coordinator:
         origins += [asked.origin for asked in self._open.values()]
         return sum(origin not in NOT_COUNTED for origin in origins)
 
-    def _exhausted(self) -> bool:
+    def _exhausted(self) -> str | None:
+        """Why nothing more is to be asked for, None while there may be."""
         seen = len({result.config for result in self._results.values()}) - 1 + len(self._open)
-        return seen >= self._prepared.space.size() or self._duplicates >= MAX_DUPLICATES_IN_A_ROW
+        if seen >= self._prepared.space.size():
+            return "every configuration of the space was proposed"
+        if self._duplicates >= MAX_DUPLICATES_IN_A_ROW:
+            return f"{self._duplicates} proposals in a row were known already"
+        if self._untried >= MAX_UNTRIED_IN_A_ROW:
+            return f"{self._untried} proposals in a row were over budget or known already"
+        return None
+
+    def _untried_before(self) -> int:
+        """How many proposals in a row an earlier start ended with that were not tried: it is not to go on for ever."""
+        latest_first = (result.outcome in UNTRIED for result in reversed(self.results))
+        return sum(1 for _ in takewhile(bool, latest_first))
+
+    def _over_budget(self, asked: Asked) -> str | None:
+        """What is known beforehand to be over budget, with its value and the bound; the float baseline never is."""
+        if asked.number == BASELINE or not self._budget:
+            return None
+        memory, flops = self._budget.max_memory_bytes, self._budget.max_effective_flops
+        cost = cost_report(self._prepared.shapes, asked.config, time_steps=self._file.time_steps)
+        if memory is not None and cost.memory_bytes > memory:
+            return f"memory_bytes {cost.memory_bytes:,} is over constraints.memory_bytes, {memory:,.0f}"
+        macs = known_effective_macs(self._prepared.shapes, asked.config, time_steps=self._file.time_steps)
+        if flops is not None and macs is not None and FLOPS_PER_MAC * macs > flops:
+            return f"effective_flops {FLOPS_PER_MAC * macs:,} is over constraints.effective_flops, {flops:,.0f}"
+        return None
 
     def _same_configuration(self, config: NetworkConfig) -> int | None:
         for number, other in self._configs():

@@ -150,7 +150,8 @@ def test_front_json_keeps_its_contract(run_folder, command):
     document = json.loads(answer.out)
     assert document == json.loads((run_folder.path / "front.json").read_text())
     assert list(document) == [
-        *("run", "objectives", "reference_point", "hypervolume", "seconds", "trials", "baseline", "members"),
+        *("run", "objectives", "reference_point", "hypervolume", "seconds", "constraints", "trials", "baseline"),
+        "members",
     ]
     assert document["run"] == "tiny"
     assert document["objectives"] == ["accuracy", "memory_bytes", "effective_macs"]
@@ -162,7 +163,9 @@ def test_front_json_keeps_its_contract(run_folder, command):
             "effective_macs": 1.1 * baseline["effective_macs"],
         }
     )
-    assert list(document["trials"]) == ["total", "read_out", "trained_one_epoch", "last_rung", "stopped", "failed"]
+    assert list(document["trials"]) == [
+        *("total", "read_out", "trained_one_epoch", "last_rung", "stopped", "over_budget", "failed"),
+    ]
     assert document["trials"]["read_out"] == 3
     for member in (baseline, *document["members"]):
         assert list(member) == MEMBER_KEYS

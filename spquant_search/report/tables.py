@@ -17,6 +17,7 @@ from rich.console import JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
+from spquant_search import pareto
 from spquant_search.cost import FLOPS_PER_MAC, PAPER, CostReport, PaperCell, PaperComparison, membrane_bits
 from spquant_search.energy import Energy, measured_energy, total_energy, upper_bounds
 from spquant_search.pareto import REFERENCE_SLACK, ReferencePoint
@@ -278,6 +279,35 @@ def front_table(summary: RunSummary, *, time_steps: int | None = None) -> TextTa
     )
 
 
+def budget_words(summary: RunSummary) -> str:
+    """The space file's constraints, and by how much the nearest trial misses them where none fits; empty without."""
+    budget = summary.budget
+    if not budget:
+        return ""
+    words = ", ".join(_bound_words(name, bound) for name, bound in budget.as_dict().items())
+    if summary.meets_budget or not summary.front:
+        return f"constraints: {words}; the front is that of the trials within them"
+    near = pareto.nearest(summary.front, budget)
+    missed = sorted(budget.excess(near).items(), key=lambda item: item[1])
+    listed = " and ".join(
+        f"{name} by {100 * share:.3g} % ({_figure(name, getattr(near, name))})" for name, share in missed
+    )
+    return (
+        f"NO TRIAL IS WITHIN THE CONSTRAINTS ({words}): the front is that of all trials. "
+        f"Nearest is trial {near.number}, which misses {listed}"
+    )
+
+
+def _bound_words(name: str, bound: float) -> str:
+    return f"{name} {'at least' if name == 'accuracy' else 'at most'} {_figure(name, bound)}"
+
+
+def _figure(name: str, value: float) -> str:
+    if name == "effective_flops":
+        return flops(value)
+    return f"{value:.4g}" if name == "accuracy" else f"{value:,.0f}"
+
+
 def _front_row(summary: RunSummary, member: TrialResult, time_steps: int | None) -> tuple[str, ...]:
     baseline = summary.baseline
     energy = None if time_steps is None else measured_energy(member, time_steps=time_steps)
@@ -311,6 +341,8 @@ def _front_notes(summary: RunSummary, *, has_energy: bool) -> tuple[str, ...]:
     ]
     if any(sparsity_form(member.config) for member in members):
         notes.append(SPARSITY_LEGEND)
+    if summary.budget:
+        notes.insert(0, budget_words(summary))
     if has_energy:
         notes += [f"{ENERGY_NOTES[0]}; operations as measured on the validation split", *ENERGY_NOTES[1:]]
     if any(member.origin in ORIGIN_MARKS for member in members):
