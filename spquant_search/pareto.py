@@ -79,7 +79,12 @@ def is_met(results: Sequence[TrialResult], budget: Budget) -> bool:
 def deployable(results: Sequence[TrialResult]) -> list[TrialResult]:
     """The trials that left a network and figures, less the read-outs that fine-tuning has made no less accurate."""
     tuned = [result for result in results if result.outcome is Outcome.COMPLETE and result.parent is not None]
-    replaced = {result.parent for result in tuned if result.accuracy >= result.epochs[0].accuracy}
+    read = {result.number: result.accuracy for result in results}  # finalized since, perhaps
+    replaced = {
+        result.parent
+        for result in tuned
+        if result.parent is not None and result.accuracy >= read.get(result.parent, result.epochs[0].accuracy)
+    }
     # A figure that is not a number compares as neither better nor worse and would stay on the front for ever.
     return [
         result
@@ -264,5 +269,6 @@ def member_dict(member: TrialResult, *, test_accuracy: float | None) -> dict[str
         "effective_macs": member.effective_macs,
         "effective_flops": member.effective_flops,
         "synaptic_ops": member.synaptic_ops,
+        "final": None if member.final is None else member.final.figures(),
         "config": member.config.as_dict(),
     }

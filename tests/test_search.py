@@ -13,7 +13,7 @@ import pytest
 from examples import epoch
 from optuna.trial import TrialState
 
-from spquant_search import search, workers
+from spquant_search import crew, search, workers
 from spquant_search.cost import cost_report
 from spquant_search.errors import UserError
 from spquant_search.events import SearchPlan
@@ -189,8 +189,8 @@ class FakeTrainer:
 def new_lab(tmp_path, monkeypatch):
     def make(*overrides: str, name: str = "run") -> Lab:
         lab = Lab(tmp_path / name, *overrides)
-        monkeypatch.setattr(search, "Trainer", lab.make_trainer)
-        monkeypatch.setattr(search, "ready", lab.ready)
+        monkeypatch.setattr(crew, "Trainer", lab.make_trainer)
+        monkeypatch.setattr(crew, "ready", lab.ready)
         return lab
 
     return make
