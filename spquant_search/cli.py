@@ -249,7 +249,7 @@ def _summary(folder: RunFolder) -> RunSummary:
     from spquant_search.pareto import Budget
     from spquant_search.report import RunSummary
 
-    results = folder.results()
+    results = folder.latest_results()
     if not results or not results[0].epochs:
         raise UserError(f"{folder.path}: the baseline of this run is not trained yet; start its search again")
     facts, space = folder.facts(), folder.space()
@@ -265,7 +265,7 @@ def _summary(folder: RunFolder) -> RunSummary:
         seconds=facts.seconds,
         command=facts.command,
         environment=folder.environment(),
-        test_accuracy=folder.test_accuracies(),
+        test_accuracy=folder.latest_test_accuracies(),
         budget=Budget.of(space.constraints),
     )
 
@@ -422,6 +422,86 @@ def front(run: RunArgument, as_json: JsonOption = False) -> None:
 
 
 @app.command()
+def finalize(
+    run: RunArgument,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Of every seed (default: three times final.epochs).")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Each member is trained so often.")] = 3,
+    members: Annotated[
+        int | None, typer.Option(min=1, help="At most so many, those that add most hypervolume (default: all).")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Trainer processes of one thread each.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:K.")] = "auto",
+) -> None:
+    """Train the front's members on, with several seeds, and keep the best; the same command again resumes."""
+    from rich.console import Console
+
+    from spquant_search.runfolder import exclusive, find_run
+
+    folder, started, console = find_run(run), time.monotonic(), Console()
+    file = folder.space()
+    if workers is not None:
+        file = replace(file, search=replace(file.search, workers=workers))
+    try:
+        with exclusive(folder), _counted(folder, started):
+            left = _finalize(folder, file, epochs=epochs, seeds=seeds, members=members, device=device)
+    except KeyboardInterrupt:
+        console.print("Interrupted. Nothing finished is lost: the same command goes on where it stopped.")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    _report(folder, console)
+    if left:
+        numbers = ", ".join(map(str, left))
+        raise UserError(f"{folder.path}: could not be fine-tuned: trial {numbers}; the same command tries again")
+
+
+def _finalize(
+    folder: RunFolder, file: SpaceFile, *, epochs: int | None, seeds: int, members: int | None, device: str
+) -> tuple[int, ...]:
+    """Fine-tune, and the numbers of those members that failed."""
+    from rich.console import Console
+
+    from spquant_search.report.stages import stages
+    from spquant_search.runtime import available_cores, cache_folder, choose_device, keep_compiled_code
+
+    cache = cache_folder()
+    keep_compiled_code(cache)  # before torch is imported
+
+    from spquant_search.crew import Crew
+    from spquant_search.finalize import finalists_of, fine_tune, recipe_of
+    from spquant_search.prepare import bind_network, load_data
+    from spquant_search.workers import Setup
+
+    finalists = finalists_of(folder, file, members=members, classes=folder.facts().classes)
+    prepared = bind_network(file, source=str(folder.space_file))
+    setup = Setup(space=prepared.space, device=choose_device(device), cache=cache)
+
+    def warn(text: str) -> None:
+        typer.echo(f"note: {text}", err=True)
+
+    with stages(Console()) as stage:
+        load_data(
+            file,
+            cache=cache,
+            progress=lambda done, total: stage(_preparing(file), done, total),
+            processes=available_cores(),
+        )
+        crew = Crew(setup, file.search.workers, warn=warn)
+        try:
+            return fine_tune(
+                finalists,
+                recipe_of(file, epochs=epochs, seeds=seeds),
+                prepared=prepared,
+                folder=folder,
+                crew=crew,
+                stage=stage,
+                warn=warn,
+            )
+        finally:
+            crew.close()
+
+
+@app.command()
 def pick(
     run: RunArgument,
     out: Annotated[Path, typer.Option(metavar="DIR", help="The new folder to write.")],
@@ -440,14 +520,14 @@ def pick(
     from spquant_search.runfolder import find_run
 
     folder = find_run(run)
-    members = members_of(folder.results(), Budget.of(folder.space().constraints))
+    members = members_of(folder.latest_results(), Budget.of(folder.space().constraints))
     if not members:
         raise UserError(f"{folder.path}: no trial of this run is complete yet; start its search again")
     budget = _budget(max_memory, min_accuracy, max_flops)
     member = choose(members, budget, at_knee=knee)
     if member is None:
         raise UserError(_nothing_fits(members, budget))
-    tested = folder.test_accuracies().get(member.number)
+    tested = folder.latest_test_accuracies().get(member.number)
     write_artifact(folder, folder.space(), member, out, test_accuracy=tested)
     _explain(member, members, out)
 

@@ -243,8 +243,12 @@ class _Work:
             validation_std=statistics.stdev(on_validation) if len(complete) > 1 else None,
             test_mean=statistics.fmean(on_test) if on_test else None,
             test_std=statistics.stdev(on_test) if len(on_test) > 1 else None,
+            improved=kept is not None or finalist.is_first,
         )
         if kept is None:
+            earlier = member.final  # of the search's own last stage
+            if earlier is not None:
+                final = replace(final, weights=earlier.weights, test_accuracy=earlier.test_accuracy)
             return replace(member, final=final)
         best = repeats[kept]
         before = finalist.before

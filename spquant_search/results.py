@@ -68,8 +68,9 @@ class FineTuning:
     validation_std: float | None
     test_mean: float | None
     test_std: float | None
-    weights: str | None = None  # the kept seed's, in the run's folder; None: the member keeps those that it had
-    test_accuracy: float | None = None  # of those weights
+    improved: bool  # whether a seed's weights were kept; otherwise none was better, and the member keeps its own
+    weights: str | None = None  # the file in the run's folder that holds them; None: the trial's own
+    test_accuracy: float | None = None  # of those weights; None: among the run's others, if at all
 
     def figures(self) -> dict[str, float | None]:
         """As front.json gives them."""

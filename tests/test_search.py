@@ -79,6 +79,7 @@ def trains(task: Task, accuracies: list[float] | None = None) -> Play:
         if reason is not None:
             yield Trained(result=replace(result, outcome=Outcome.STOPPED, reason=reason), seconds={})
             return
+    task.weights_file.parent.mkdir(parents=True, exist_ok=True)
     task.weights_file.write_bytes(b"weights")
     yield Trained(result=replace(result, outcome=Outcome.COMPLETE, reason=Outcome.COMPLETE.value), seconds={})
 
