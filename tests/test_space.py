@@ -15,6 +15,7 @@ from spquant_search.errors import SpaceError, UserError
 from spquant_search.space import (
     Augmentation,
     Constraints,
+    Final,
     LayerPrecision,
     NetworkConfig,
     SearchSpace,
@@ -752,3 +753,13 @@ def test_constraints_that_are_none(words, problem):
     (found,) = caught.value.problems
     assert found.startswith(f"constraints.{words.partition(':')[0]} (line ")
     assert found.endswith(problem)
+
+
+@pytest.mark.parametrize(("section", "of"), [("final", Final), ("constraints", Constraints)])
+def test_the_default_space_shows_every_key_of_a_section_in_comments(section, of):
+    text = (TINY.parent / "vgg9.yaml").read_text(encoding="utf-8")
+    lines = text.partition(f"\n# {section}:")[2].partition("\n\n")[0].splitlines()[1:]
+    shown = yaml.safe_load("\n".join(line.removeprefix("#") for line in lines))
+    assert list(shown) == [entry.name for entry in fields(of)]
+    found = TypeAdapter(of).validate_python(shown)
+    assert found == (Final() if of is Final else Constraints(memory_bytes=65536, effective_flops=60e6, accuracy=0.8))
