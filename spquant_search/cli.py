@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import sys
 import time
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ import typer
 from spquant_search import __version__
 from spquant_search.errors import UserError
 from spquant_search.presets import Preset, preset_values
+from spquant_search.quantities import quantity
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from spquant_search.space import SearchSpace, SpaceFile
 
 EXIT_BUG, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
+OPTIONS = {"memory_bytes": "--max-memory", "effective_flops": "--max-flops", "accuracy": "--min-accuracy"}
 WIDE = 100  # columns of a terminal
 
 app = typer.Typer(
@@ -204,6 +205,7 @@ def _facts(space: Path, recordings: DataSet) -> RunFacts:
 
 def _plan(space: SearchSpace, folder: RunFolder, facts: RunFacts, *, trials: int) -> SearchPlan:
     from spquant_search.events import SearchPlan
+    from spquant_search.pareto import Budget
 
     file = space.file
     return SearchPlan(
@@ -217,6 +219,7 @@ def _plan(space: SearchSpace, folder: RunFolder, facts: RunFacts, *, trials: int
         workers=file.search.workers,
         chance=1.0 / facts.classes,
         finished=folder.results(),
+        budget=Budget.of(file.constraints),
     )
 
 
@@ -243,16 +246,17 @@ def _counted(folder: RunFolder, started: float) -> Iterator[None]:
 
 def _summary(folder: RunFolder) -> RunSummary:
     """Everything that tables, figures and files of a run are made from."""
+    from spquant_search.pareto import Budget
     from spquant_search.report import RunSummary
 
-    results = folder.results()
+    results = folder.latest_results()
     if not results or not results[0].epochs:
         raise UserError(f"{folder.path}: the baseline of this run is not trained yet; start its search again")
-    facts = folder.facts()
+    facts, space = folder.facts(), folder.space()
     return RunSummary(
         run=folder.name,
         source=facts.source,
-        network=folder.space().model.network,
+        network=space.model.network,
         data=facts.data,
         classes=facts.classes,
         results=results,
@@ -261,7 +265,8 @@ def _summary(folder: RunFolder) -> RunSummary:
         seconds=facts.seconds,
         command=facts.command,
         environment=folder.environment(),
-        test_accuracy=folder.test_accuracies(),
+        test_accuracy=folder.latest_test_accuracies(),
+        budget=Budget.of(space.constraints),
     )
 
 
@@ -305,15 +310,12 @@ def _budget(max_memory: str | None, min_accuracy: float | None, max_flops: str |
     )
 
 
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
-
-
 def parse_quantity(text: str, option: str) -> float:
-    """``64KiB``, ``60M``, ``1.5MB`` or a plain number: K, M, G are thousands, Ki, Mi, Gi are 1024s."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]i?|)(?:B|FLOPs)?", text.strip(), flags=re.IGNORECASE)
-    if match is None:
-        raise UserError(f"{option} {text}: must be a number with a unit such as 64KiB, 60M or 1.5MB")
-    return float(match[1]) * _UNITS[match[2].upper()]
+    """What :func:`spquant_search.quantities.quantity` reads, the value of an option."""
+    try:
+        return quantity(text)
+    except ValueError as error:
+        raise UserError(f"{option} {text}: {error}") from None
 
 
 @app.command()
@@ -420,6 +422,86 @@ def front(run: RunArgument, as_json: JsonOption = False) -> None:
 
 
 @app.command()
+def finalize(
+    run: RunArgument,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Of every seed (default: three times final.epochs).")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Each member is trained so often.")] = 3,
+    members: Annotated[
+        int | None, typer.Option(min=1, help="At most so many, those that add most hypervolume (default: all).")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Trainer processes of one thread each.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:K.")] = "auto",
+) -> None:
+    """Train the front's members on, with several seeds, and keep the best; the same command again resumes."""
+    from rich.console import Console
+
+    from spquant_search.runfolder import exclusive, find_run
+
+    folder, started, console = find_run(run), time.monotonic(), Console()
+    file = folder.space()
+    if workers is not None:
+        file = replace(file, search=replace(file.search, workers=workers))
+    try:
+        with exclusive(folder), _counted(folder, started):
+            left = _finalize(folder, file, epochs=epochs, seeds=seeds, members=members, device=device)
+    except KeyboardInterrupt:
+        console.print("Interrupted. Nothing finished is lost: the same command goes on where it stopped.")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    _report(folder, console)
+    if left:
+        numbers = ", ".join(map(str, left))
+        raise UserError(f"{folder.path}: could not be fine-tuned: trial {numbers}; the same command tries again")
+
+
+def _finalize(
+    folder: RunFolder, file: SpaceFile, *, epochs: int | None, seeds: int, members: int | None, device: str
+) -> tuple[int, ...]:
+    """Fine-tune, and the numbers of those members that failed."""
+    from rich.console import Console
+
+    from spquant_search.report.stages import stages
+    from spquant_search.runtime import available_cores, cache_folder, choose_device, keep_compiled_code
+
+    cache = cache_folder()
+    keep_compiled_code(cache)  # before torch is imported
+
+    from spquant_search.crew import Crew
+    from spquant_search.finalize import finalists_of, fine_tune, recipe_of
+    from spquant_search.prepare import bind_network, load_data
+    from spquant_search.workers import Setup
+
+    finalists = finalists_of(folder, file, members=members, classes=folder.facts().classes)
+    prepared = bind_network(file, source=str(folder.space_file))
+    setup = Setup(space=prepared.space, device=choose_device(device), cache=cache)
+
+    def warn(text: str) -> None:
+        typer.echo(f"note: {text}", err=True)
+
+    with stages(Console()) as stage:
+        load_data(
+            file,
+            cache=cache,
+            progress=lambda done, total: stage(_preparing(file), done, total),
+            processes=available_cores(),
+        )
+        crew = Crew(setup, file.search.workers, warn=warn)
+        try:
+            return fine_tune(
+                finalists,
+                recipe_of(file, epochs=epochs, seeds=seeds),
+                prepared=prepared,
+                folder=folder,
+                crew=crew,
+                stage=stage,
+                warn=warn,
+            )
+        finally:
+            crew.close()
+
+
+@app.command()
 def pick(
     run: RunArgument,
     out: Annotated[Path, typer.Option(metavar="DIR", help="The new folder to write.")],
@@ -432,28 +514,31 @@ def pick(
 ) -> None:
     """Write a member of the front with its trained weights."""
     from spquant_search.deploy.artifact import write_artifact
+    from spquant_search.pareto import Budget
     from spquant_search.pareto import front as members_of
     from spquant_search.pareto import pick as choose
     from spquant_search.runfolder import find_run
 
     folder = find_run(run)
-    members = members_of(folder.results())
+    members = members_of(folder.latest_results(), Budget.of(folder.space().constraints))
     if not members:
         raise UserError(f"{folder.path}: no trial of this run is complete yet; start its search again")
     budget = _budget(max_memory, min_accuracy, max_flops)
     member = choose(members, budget, at_knee=knee)
     if member is None:
         raise UserError(_nothing_fits(members, budget))
-    tested = folder.test_accuracies().get(member.number)
+    tested = folder.latest_test_accuracies().get(member.number)
     write_artifact(folder, folder.space(), member, out, test_accuracy=tested)
     _explain(member, members, out)
 
 
 def _nothing_fits(members: tuple[TrialResult, ...], budget: Budget) -> str:
-    nearest = min(members, key=lambda member: sum(budget.excess(member).values()))
-    missed = ", ".join(f"{option} by {math.ceil(100 * share)} %" for option, share in budget.excess(nearest).items())
+    from spquant_search.pareto import nearest
+
+    near = nearest(members, budget)
+    missed = ", ".join(f"{OPTIONS[name]} by {math.ceil(100 * share)} %" for name, share in budget.excess(near).items())
     return (
-        f"no member of the front fits. Nearest is trial {nearest.number} ({_figures(nearest)}), which misses {missed}; "
+        f"no member of the front fits. Nearest is trial {near.number} ({_figures(near)}), which misses {missed}; "
         "relax that, or search longer"
     )
 

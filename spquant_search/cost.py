@@ -7,12 +7,22 @@ step, every tensor packed at its own number of bits.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from spquant_search.presets import Preset
-from spquant_search.space import FLOAT_BITS, FLOAT_MEMBRANE, LayerPrecision, ModelSpace, NetworkConfig, Site
+from spquant_search.space import (
+    FLOAT_BITS,
+    FLOAT_MEMBRANE,
+    OFF,
+    LayerPrecision,
+    LayerSpace,
+    ModelSpace,
+    NetworkConfig,
+    Site,
+)
 
 FLOPS_PER_MAC = 2
 # The device's per-channel affine step a * A + d: a in 16 bits, d in 32, and one shift a layer in 8.
@@ -204,6 +214,31 @@ def cost_report(shapes: Sequence[LayerShape], config: NetworkConfig, *, time_ste
     """The cost of ``config`` on a network whose layers are ``shapes``."""
     layers = tuple(LayerCost(shape=shape, precision=config[shape.name]) for shape in shapes)
     return CostReport(layers=layers, time_steps=time_steps)
+
+
+def bytes_by_choice(layer: LayerSpace, shape: LayerShape) -> dict[tuple[int, int | None, float], int]:
+    """A layer's bytes by (weight_bits, membrane_levels, channel_mass); cuts of the skip mask cost none."""
+    return {
+        choice: LayerCost(
+            shape=shape,
+            precision=LayerPrecision(weight_bits=choice[0], membrane_levels=choice[1], channel_mass=choice[2]),
+        ).memory_bytes
+        for choice in itertools.product(layer.weight_bits, layer.membrane_levels, layer.channel_mass)
+    }
+
+
+def min_memory_bytes(layer: LayerSpace, shape: LayerShape) -> int:
+    """What the layer takes at least, whatever is chosen for it."""
+    return min(bytes_by_choice(layer, shape).values())
+
+
+def known_effective_macs(shapes: Sequence[LayerShape], config: NetworkConfig, *, time_steps: int) -> int | None:
+    """Effective MACs of a configuration before any training: the dense ones; None where a gate or a mask may save some.
+
+    How many those save only shows in training: nothing is claimed of them.
+    """
+    saves = any(getattr(layer, kind) != value for _, layer in config.layers for kind, value in OFF.items())
+    return None if saves else cost_report(shapes, config, time_steps=time_steps).dense_macs_all_steps
 
 
 # ---------------------------------------------------------------- SpQuant-SNN's memory table

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from spquant_search.pareto import Budget
 from spquant_search.results import EpochMetrics, TrialResult
 
 
@@ -22,6 +23,7 @@ class SearchPlan:
     workers: int
     chance: float  # accuracy of a guess
     finished: tuple[TrialResult, ...]  # of an earlier start of the same run
+    budget: Budget = field(default_factory=Budget)  # what members of the front must keep
 
 
 class Watcher(Protocol):

@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 
-from spquant_search.cost import CostReport
+from spquant_search.cost import FLOPS_PER_MAC, CostReport
 from spquant_search.results import Outcome, TrialResult
+from spquant_search.space import Constraints
 
 OBJECTIVES = ("accuracy", "memory_bytes", "effective_macs")
 
@@ -53,21 +54,37 @@ def non_dominated(points: Float[np.ndarray, "point 3"]) -> Bool[np.ndarray, " po
     return ~dominated
 
 
-def front(results: Sequence[TrialResult]) -> tuple[TrialResult, ...]:
+def front(results: Sequence[TrialResult], budget: Budget | None = None) -> tuple[TrialResult, ...]:
     """The trials with a network of their own that none of the others dominates, smallest memory first.
 
     A configuration that was read out and then fine-tuned counts once, as it was fine-tuned, if that cost no accuracy.
+    Where any trial keeps ``budget`` only such trials are members; where none does, the budget is left out of account.
     """
-    measured = deployable(results)
+    measured = (deployable(within(results, budget)) if budget else []) or deployable(results)
     keep = non_dominated(objectives(measured))
     members = [result for result, kept in zip(measured, keep, strict=True) if kept]
     return tuple(sorted(members, key=lambda member: (member.memory_bytes, member.effective_macs, member.number)))
 
 
+def within(results: Sequence[TrialResult], budget: Budget) -> list[TrialResult]:
+    """The trials that keep a budget; what is not measured breaks no bound."""
+    return [result for result in results if not budget.excess(result)]
+
+
+def is_met(results: Sequence[TrialResult], budget: Budget) -> bool:
+    """Whether some trial that left a network keeps the budget."""
+    return bool(deployable(within(results, budget)))
+
+
 def deployable(results: Sequence[TrialResult]) -> list[TrialResult]:
     """The trials that left a network and figures, less the read-outs that fine-tuning has made no less accurate."""
     tuned = [result for result in results if result.outcome is Outcome.COMPLETE and result.parent is not None]
-    replaced = {result.parent for result in tuned if result.accuracy >= result.epochs[0].accuracy}
+    read = {result.number: result.accuracy for result in results}  # finalized since, perhaps
+    replaced = {
+        result.parent
+        for result in tuned
+        if result.parent is not None and result.accuracy >= read.get(result.parent, result.epochs[0].accuracy)
+    }
     # A figure that is not a number compares as neither better nor worse and would stay on the front for ever.
     return [
         result
@@ -120,6 +137,22 @@ def _reference(memory_bytes: float, macs: float, chance: float) -> ReferencePoin
     )
 
 
+def bounded(reference: ReferencePoint, budget: Budget) -> ReferencePoint:
+    """``reference`` moved in to the budget, so that nothing over it adds any volume.
+
+    What has exactly as many bytes as it may have lies within. Where the budget allows the MACs of the float baseline it
+    bounds none, and the reference keeps its distance from them.
+    """
+    memory, macs = budget.max_memory_bytes, budget.max_effective_macs
+    floor = 0.0 if budget.min_accuracy is None else budget.min_accuracy
+    is_free = macs is None or macs >= reference.effective_macs / REFERENCE_SLACK
+    return ReferencePoint(
+        accuracy=max(reference.accuracy, floor),
+        memory_bytes=reference.memory_bytes if memory is None else min(reference.memory_bytes, memory + 1),
+        effective_macs=reference.effective_macs if is_free or macs is None else macs,
+    )
+
+
 def contenders(
     results: Sequence[TrialResult], reference: ReferencePoint, *, limit: int, margin: float
 ) -> tuple[TrialResult, ...]:
@@ -154,20 +187,51 @@ class Budget:
     min_accuracy: float | None = None
     max_effective_flops: float | None = None
 
-    def excess(self, member: TrialResult) -> dict[str, float]:
-        """By how much of its bound the member breaks each bound; empty where it fits."""
-        found = {
-            "--max-memory": _over(member.memory_bytes, self.max_memory_bytes),
-            "--max-flops": _over(member.effective_flops, self.max_effective_flops),
-            "--min-accuracy": -_over(member.accuracy, self.min_accuracy),
+    @classmethod
+    def of(cls, constraints: Constraints) -> Budget:
+        """What a space file demands."""
+        return cls(
+            max_memory_bytes=constraints.memory_bytes,
+            min_accuracy=constraints.accuracy,
+            max_effective_flops=constraints.effective_flops,
+        )
+
+    def __bool__(self) -> bool:
+        """Whether anything is bounded at all."""
+        return bool(self.as_dict())
+
+    @property
+    def max_effective_macs(self) -> float | None:
+        return None if self.max_effective_flops is None else self.max_effective_flops / FLOPS_PER_MAC
+
+    def as_dict(self) -> dict[str, float]:
+        """The bounds that there are, by what they bound."""
+        bounds = {
+            "memory_bytes": self.max_memory_bytes,
+            "effective_flops": self.max_effective_flops,
+            "accuracy": self.min_accuracy,
         }
-        return {name: share for name, share in found.items() if share > 0}
+        return {name: bound for name, bound in bounds.items() if bound is not None}
+
+    def violations(self, member: TrialResult) -> dict[str, float]:
+        """How far the member is beyond each bound, as a part of the bound; at most 0 where it keeps it.
+
+        Not a number where the member is not measured.
+        """
+        found = {}
+        for name, bound in self.as_dict().items():
+            beyond = getattr(member, name) - bound
+            found[name] = (-beyond if name == "accuracy" else beyond) / max(bound, 1e-12)
+        return found
+
+    def excess(self, member: TrialResult) -> dict[str, float]:
+        """Those of :meth:`violations` that are above 0; empty where the member fits."""
+        return {name: share for name, share in self.violations(member).items() if share > 0}
 
 
-def _over(value: float, bound: float | None) -> float:
-    if bound is None:
-        return 0.0
-    return (value - bound) / max(bound, 1e-12)
+def nearest(members: Sequence[TrialResult], budget: Budget) -> TrialResult:
+    """Of members none of which keeps the budget, the one that misses least of its bounds, all added up."""
+    return min(members, key=lambda member: sum(budget.excess(member).values()))
 
 
 def knee(members: Sequence[TrialResult]) -> TrialResult:
@@ -205,5 +269,6 @@ def member_dict(member: TrialResult, *, test_accuracy: float | None) -> dict[str
         "effective_macs": member.effective_macs,
         "effective_flops": member.effective_flops,
         "synaptic_ops": member.synaptic_ops,
+        "final": None if member.final is None else member.final.figures(),
         "config": member.config.as_dict(),
     }

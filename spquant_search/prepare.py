@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from spquant_search import data
-from spquant_search.cost import LayerShape
+from spquant_search.cost import FLOPS_PER_MAC, LayerShape, cost_report, min_memory_bytes
 from spquant_search.errors import SpaceError, UserError
 from spquant_search.snn.networks import InputShape, layer_shapes
-from spquant_search.space import Augmentation, SearchSpace, SpaceFile, bind, read_space
+from spquant_search.space import OFF, Augmentation, SearchSpace, SpaceFile, bind, read_space
 
 SIDED = ("dvs-gesture",)  # data sets whose classes tell left from right
 
@@ -50,9 +50,30 @@ def bind_network(file: SpaceFile, *, source: str) -> Prepared:
         space = bind(file, [layer.site for layer in shapes], source=source)
     except SpaceError as error:
         raise SpaceError(source, [*misfits, *error.problems]) from None
+    misfits += _unreachable_budgets(space, shapes)
     if misfits:
         raise SpaceError(source, misfits)
     return Prepared(space=space, shapes=shapes, input=shape)
+
+
+def _unreachable_budgets(space: SearchSpace, shapes: Sequence[LayerShape]) -> list[str]:
+    """The constraints that no configuration of the space can keep, as far as that is known without training."""
+    bounds, problems = space.file.constraints, []
+    smallest = sum(min_memory_bytes(layer, shape) for layer, shape in zip(space.layers, shapes, strict=True))
+    if bounds.memory_bytes is not None and bounds.memory_bytes < smallest:
+        problems.append(
+            f"constraints.memory_bytes: must be at least {smallest:,} bytes, what the smallest configuration of this "
+            f"space takes; got {bounds.memory_bytes:,}; raise it, or give layers choices of fewer bits or levels"
+        )
+    dense = FLOPS_PER_MAC * cost_report(shapes, space.baseline(), time_steps=space.file.time_steps).dense_macs_all_steps
+    may_be_less = any(OFF[kind] != value for layer in space.layers for kind in OFF for value in getattr(layer, kind))
+    if bounds.effective_flops is not None and bounds.effective_flops < dense and not may_be_less:
+        problems.append(
+            f"constraints.effective_flops: must be at least {dense:,}, what every configuration without gates and "
+            f"masks takes, and this space has no others; got {bounds.effective_flops:,.0f}; raise it, or give layers "
+            "choices of channel_mass or skip_below"
+        )
+    return problems
 
 
 def _unfit_augmentation(augment: Augmentation, info: data.DataInfo) -> list[str]:

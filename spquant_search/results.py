@@ -56,6 +56,29 @@ class EpochMetrics:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class FineTuning:
+    """How a front's member was fine-tuned at the end, with several seeds from the same weights.
+
+    Accuracies are fractions; mean and standard deviation (n - 1) are over the seeds, None where too few have finished.
+    """
+
+    epochs: int
+    seeds: int  # that finished
+    validation_mean: float | None
+    validation_std: float | None
+    test_mean: float | None
+    test_std: float | None
+    improved: bool  # whether a seed's weights were kept; otherwise none was better, and the member keeps its own
+    weights: str | None = None  # the file in the run's folder that holds them; None: the trial's own
+    test_accuracy: float | None = None  # of those weights; None: among the run's others, if at all
+
+    def figures(self) -> dict[str, float | None]:
+        """As front.json gives them."""
+        names = ("epochs", "seeds", "validation_mean", "validation_std", "test_mean", "test_std")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TrialResult:
     """One configuration, trained. ``reason`` says why it ended so, naming the trial that beat it if one did."""
 
@@ -74,6 +97,7 @@ class TrialResult:
     layers: tuple[tuple[str, LayerActivity], ...] = ()
     seconds: float = 0.0
     parent: int | None = None  # the trial that read this configuration out, of one that fine-tunes it
+    final: FineTuning | None = None  # once it was fine-tuned with several seeds
 
     @property
     def is_candidate(self) -> bool:
@@ -123,6 +147,7 @@ class TrialResult:
             "outcome": self.outcome.name,
             "epochs": [asdict(epoch) for epoch in self.epochs],
             "layers": {name: asdict(activity) for name, activity in self.layers},
+            "final": None if self.final is None else asdict(self.final),
         }
 
     @classmethod
@@ -134,6 +159,7 @@ class TrialResult:
                 "outcome": Outcome[values["outcome"]],
                 "epochs": tuple(EpochMetrics(**epoch) for epoch in values["epochs"]),
                 "layers": tuple((name, LayerActivity(**activity)) for name, activity in values["layers"].items()),
+                "final": FineTuning(**values["final"]) if values.get("final") else None,
             }
         )
 

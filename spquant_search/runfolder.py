@@ -23,6 +23,7 @@ from spquant_search.space import SpaceFile, frozen_space, parse_space
 
 # What may differ between two starts of one run: how much is done and by how many, never what is searched.
 MAY_CHANGE = (("search", "trials"), ("search", "workers"))
+SEARCHED = "search"  # what a search's own last stage fine-tuned with several seeds
 PACKAGES = ("torch", "optuna", "numpy", "safetensors")
 
 
@@ -37,6 +38,14 @@ class RunFacts:
     validation_samples: int
     test_samples: int
     seconds: float = 0.0  # wall clock over all starts
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Repeat:
+    """A member of the front as fine-tuned with one seed; ``test_accuracy`` None: not tested yet, or no network left."""
+
+    result: TrialResult
+    test_accuracy: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,6 +83,8 @@ class RunFolder:
 
     def weights_of(self, result: TrialResult) -> tuple[Path, ...]:
         """The files that hold a trial's network; what is in the last of them replaces what is in those before it."""
+        if result.final is not None and result.final.weights is not None:
+            return (self.path / result.final.weights,)
         own = self.weights_file(result.number)
         return (self.shared_file, own) if result.outcome is Outcome.READ_OUT else (own,)
 
@@ -135,6 +146,67 @@ class RunFolder:
     def write_result(self, result: TrialResult) -> None:
         write_text(self.result_file(result.number), json.dumps(result.as_dict(), indent=1) + "\n")
 
+    # What was fine-tuned with several seeds lies below final/RECIPE, a recipe being the search's own or so many epochs:
+    # a file for every seed of every member, and one for what came out for the member.
+
+    def repeat_file(self, recipe: str, number: int, repeat: int) -> Path:
+        return self.path / "final" / recipe / f"{number:04d}-{repeat}.json"
+
+    def repeat_weights(self, recipe: str, number: int, repeat: int) -> Path:
+        return self.repeat_file(recipe, number, repeat).with_suffix(".safetensors")
+
+    def repeat(self, recipe: str, number: int, repeat: int) -> Repeat | None:
+        file = self.repeat_file(recipe, number, repeat)
+        if not file.is_file():
+            return None
+        values = json.loads(file.read_text(encoding="utf-8"))
+        return Repeat(result=TrialResult.from_dict(values["result"]), test_accuracy=values["test_accuracy"])
+
+    def repeats(self, recipe: str, number: int) -> dict[int, Repeat]:
+        """All seeds of a member that were trained, from 0."""
+        found: dict[int, Repeat] = {}
+        while (repeat := self.repeat(recipe, number, len(found))) is not None:
+            found[len(found)] = repeat
+        return found
+
+    def write_repeat(self, recipe: str, number: int, repeat: Repeat) -> None:
+        """Keep what the ``number``-th seed made of its member."""
+        values = {"result": repeat.result.as_dict(), "test_accuracy": repeat.test_accuracy}
+        write_text(self.repeat_file(recipe, repeat.result.number, number), json.dumps(values, indent=1) + "\n")
+
+    def finals(self, recipe: str) -> dict[int, TrialResult]:
+        """The members that are finished by a recipe, by number, each as its better weights measure it."""
+        files = sorted((self.path / "final" / recipe).glob("[0-9][0-9][0-9][0-9].json"))
+        found = [TrialResult.from_dict(json.loads(file.read_text(encoding="utf-8"))) for file in files]
+        return {result.number: result for result in found}
+
+    def write_final(self, recipe: str, result: TrialResult) -> None:
+        file = self.path / "final" / recipe / f"{result.number:04d}.json"
+        write_text(file, json.dumps(result.as_dict(), indent=1) + "\n")
+
+    def searched_results(self) -> tuple[TrialResult, ...]:
+        """Every finished trial, by number, as the search itself left it."""
+        own = self.finals(SEARCHED)
+        return tuple(own.get(result.number, result) for result in self.results())
+
+    def latest_results(self) -> tuple[TrialResult, ...]:
+        """Every finished trial, by number, with the most accurate weights that there are of it."""
+        best = {result.number: result for result in self.searched_results()}
+        recipes = sorted(path.name for path in (self.path / "final").glob("*") if path.name != SEARCHED)
+        for recipe in recipes:
+            for number, final in self.finals(recipe).items():
+                if _rank(final) > _rank(best[number]):
+                    best[number] = final
+        return tuple(best[number] for number in sorted(best))
+
+    def latest_test_accuracies(self) -> dict[int, float]:
+        """As :meth:`test_accuracies`, of the weights of :meth:`latest_results`."""
+        tested = self.test_accuracies()
+        for result in self.latest_results():
+            if result.final is not None and result.final.test_accuracy is not None:
+                tested[result.number] = result.final.test_accuracy
+        return tested
+
     def test_accuracies(self) -> dict[int, float]:
         """Test accuracy by trial number, of those members that were tested."""
         if not self.tests_file.is_file():
@@ -153,6 +225,11 @@ class RunFolder:
                 f"{self.path}: is no run (it holds no space.yaml). "
                 "Give the name of a folder below runs/, or the path of one."
             )
+
+
+def _rank(result: TrialResult) -> tuple[float, int]:
+    """What is more accurate; of equals what was fine-tuned for longer."""
+    return result.accuracy, 0 if result.final is None else result.final.epochs
 
 
 def find_run(run: str) -> RunFolder:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import optuna
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
@@ -96,12 +96,13 @@ class GreyBoxSampler(BaseSampler):
     """An Optuna sampler for studies of accuracy (maximised), memory bytes and effective MACs (minimised).
 
     ``reference`` bounds what counts as a gain. Nothing at or beyond it is worth proposing, so a memory budget can be
-    its memory; and where configurations with dense MACs shall count, its MACs must be above the dense ones. ``space``:
-    the distributions to sample, if known; parameters with a single value are left to Optuna. ``startup_trials``: so
-    many configurations must have been read before anything is learned; until then proposals are random. ``readings``
-    tells the accuracies that a trial of any state but FAIL has shown, at which fidelities. ``on_fallback`` is called
-    with a sentence when TPE proposes for the first time because the surrogate has no skill. Raises ValueError for fewer
-    than one of ``startup_trials``.
+    its memory: what is known to lie there is never proposed, be it by TPE or at random, unless no other configuration
+    is left. Where configurations with dense MACs shall count, its MACs must be above the dense ones. ``space``: the
+    distributions to sample, if known; parameters with a single value are left to Optuna. ``startup_trials``: so many
+    configurations must have been read before anything is learned; until then proposals are random. ``readings`` tells
+    the accuracies that a trial of any state but FAIL has shown, at which fidelities. ``on_fallback`` is called with a
+    sentence when TPE proposes for the first time because the surrogate has no skill. Raises ValueError for fewer than
+    one of ``startup_trials``.
 
     No configuration is proposed that a trial has had, or has in the queue, unless that trial failed, until the space is
     exhausted; then they are repeated. Every proposal leaves who made it in its trial's system attributes (PROPOSED_BY),
@@ -164,7 +165,7 @@ class GreyBoxSampler(BaseSampler):
             return {}
         trials = [one for one in study.get_trials(deepcopy=False) if one.number != trial.number]
         grid = Grid(axes=tuple(_axis(name, search_space[name]) for name in sorted(search_space)))
-        history = _history(grid, trials, self._readings)
+        history = _history(grid, trials, self._readings, _Bounds(grid=grid, costs=self._costs, at=self._reference))
         proposal = self._proposal(study, trial, search_space, history)
         study._storage.set_trial_system_attr(trial._trial_id, PROPOSED_BY, proposal.proposer)
         if proposal.skill is not None:
@@ -284,27 +285,88 @@ class _History:
     running: Int[np.ndarray, "trial axis"]
     taken: frozenset[bytes]  # rows that are not to be proposed again
     fits_tpe: bool
+    bounds: _Bounds
 
     @property
     def configurations_read(self) -> int:
         return len(np.unique(self.readings.configuration))
 
     def unseen(self, rows: Int[np.ndarray, "row axis"], rng: np.random.Generator) -> Int[np.ndarray, "row axis"]:
-        """Those of ``rows`` that no trial has had, each once.
+        """Those of ``rows``, brought within the bounds, that no trial has had, each once.
 
-        Where none is: every other one that is left in the space; and once the space is exhausted ``rows`` as they are,
-        to be repeated.
+        Where none is: every other one that is left in the space; and once the space is exhausted those of ``rows``
+        within the bounds, to be repeated.
         """
+        rows = self.bounds.shrunk(rows, rng)
         new = self._new(rows)
         if len(new):
             return new
-        rest = self._new(self.grid.every() if self.grid.count <= EXHAUSTIBLE else self.grid.uniform(rng, ENUMERATED))
-        return rng.permutation(rest) if len(rest) else rows
+        rest = self.grid.every() if self.grid.count <= EXHAUSTIBLE else self.grid.uniform(rng, ENUMERATED)
+        rest = self._new(self.bounds.shrunk(rest, rng))
+        if len(rest):
+            return rng.permutation(rest)
+        held = rows[self.bounds.hold(rows)]
+        return held if len(held) else rows
 
     def _new(self, rows: Int[np.ndarray, "row axis"]) -> Int[np.ndarray, "row axis"]:
-        found = {_key(row): row for row in rows}
+        found = {_key(row): row for row in rows[self.bounds.hold(rows)]}
         new = [row for key, row in found.items() if key not in self.taken]
         return np.array(new, int).reshape(-1, rows.shape[1])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Bounds:
+    """What lies within the reference, as far as that is known before any training."""
+
+    grid: Grid
+    costs: KnownCosts
+    at: ReferencePoint
+
+    def hold(self, rows: Int[np.ndarray, "row axis"]) -> Bool[np.ndarray, " row"]:
+        """Which rows have less memory than the reference, and are not known to have as many MACs."""
+        kept = ~self._too_large(rows)
+        if self.costs.dense_macs < self.at.effective_macs:
+            return kept
+        dense = np.array([self.costs.is_dense(one) for one in self.grid.parameters(rows)], bool)
+        return np.asarray(kept & ~dense)
+
+    def shrunk(self, rows: Int[np.ndarray, "row axis"], rng: np.random.Generator) -> Int[np.ndarray, "row axis"]:
+        """``rows``, those with too much memory with as few random parameters at their smallest choice as suffices.
+
+        Under a tight budget next to no configuration drawn at random would fit.
+        """
+        large = np.flatnonzero(self._too_large(rows))
+        if not len(large):
+            return rows
+        smallest, matters = self._smallest(rows[large[0]])
+        rank = rng.permuted(np.tile(np.arange(rows.shape[1]), (len(large), 1)), axis=1)
+        few, many = np.zeros(len(large), int), np.full(len(large), rows.shape[1])  # too few to change, and enough
+        for _ in range(rows.shape[1].bit_length()):
+            middle = (few + many) // 2
+            too_few = self._too_large(np.where((rank < middle[:, None]) & matters, smallest, rows[large]))
+            few, many = np.where(too_few, middle, few), np.where(too_few, many, middle)
+        found: Int[np.ndarray, "row axis"] = rows.copy()
+        found[large] = np.where((rank < many[:, None]) & matters, smallest, rows[large])
+        return found
+
+    def _smallest(self, row: Int[np.ndarray, " axis"]) -> tuple[Int[np.ndarray, " axis"], Bool[np.ndarray, " axis"]]:
+        """The choice of every parameter that takes least memory, one after the other from ``row`` on.
+
+        And which parameters have choices that differ in it: a mask's cut, for one, costs none.
+        """
+        smallest, matters = row.copy(), np.zeros(len(row), bool)
+        for place, size in enumerate(self.grid.sizes):
+            tried = np.tile(smallest, (size, 1))
+            tried[:, place] = np.arange(size)
+            memory = self._memory(tried)
+            smallest[place], matters[place] = int(np.argmin(memory)), memory.min() < memory.max()
+        return smallest, matters
+
+    def _memory(self, rows: Int[np.ndarray, "row axis"]) -> Float[np.ndarray, " row"]:
+        return np.asarray(self.costs.memory_bytes(self.grid.parameters(rows)), float)
+
+    def _too_large(self, rows: Int[np.ndarray, "row axis"]) -> Bool[np.ndarray, " row"]:
+        return np.asarray(self._memory(rows) >= self.at.memory_bytes, bool)
 
 
 def _key(row: Int[np.ndarray, " axis"]) -> bytes:
@@ -312,7 +374,7 @@ def _key(row: Int[np.ndarray, " axis"]) -> bytes:
 
 
 def _history(
-    grid: Grid, trials: Sequence[FrozenTrial], readings: Callable[[FrozenTrial], Sequence[Reading]]
+    grid: Grid, trials: Sequence[FrozenTrial], readings: Callable[[FrozenTrial], Sequence[Reading]], bounds: _Bounds
 ) -> _History:
     names = {axis.name for axis in grid.axes}
     inside = [one for one in trials if names <= one.params.keys() and one.state is not TrialState.FAIL]
@@ -336,6 +398,7 @@ def _history(
         fits_tpe=all(
             not _is_feasible(one) for one in trials if one.state is TrialState.PRUNED and one.intermediate_values
         ),
+        bounds=bounds,
     )
 
 
@@ -420,13 +483,14 @@ def _new_by_tpe(
     history: _History,
     rng: np.random.Generator,
 ) -> dict[str, Any] | None:
-    """What TPE proposes in a few attempts that no trial has had; None where it only repeats."""
+    """What TPE proposes in a few attempts that lies within the bounds and no trial has had; None where nothing does."""
     for seed in rng.integers(2**32, size=TPE_ATTEMPTS):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             tpe = TPESampler(seed=int(seed), n_startup_trials=0, multivariate=True)
         proposed = tpe.sample_relative(study, trial, space)
-        if _key(history.grid.rows([proposed])[0]) not in history.taken:
+        row = history.grid.rows([proposed])
+        if _key(row[0]) not in history.taken and history.bounds.hold(row)[0]:
             return proposed
     return None
 

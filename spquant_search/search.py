@@ -10,12 +10,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 
-from spquant_search.cost import cost_report
+from spquant_search.cost import FLOPS_PER_MAC, cost_report, known_effective_macs
+from spquant_search.crew import Crew
 from spquant_search.errors import UserError
 from spquant_search.events import Watcher
-from spquant_search.pareto import contenders, front, reference_point
+from spquant_search.finalize import Finalist, fine_tune, of_search
+from spquant_search.pareto import Budget, bounded, contenders, front, reference_point
 from spquant_search.prepare import Prepared
 from spquant_search.pruning import LearningCurve, stopping_reason
 from spquant_search.report.dashboard import trial_attributes
@@ -38,12 +41,14 @@ from spquant_search.workers import (
     TestTask,
     Trained,
     Trainer,
-    ready,
 )
 
 BASELINE = 0
 MAX_DUPLICATES_IN_A_ROW = 50
+# A proposal over budget costs no training, and of those of a sampler that does not know the budget few may fit.
+MAX_UNTRIED_IN_A_ROW = 200
 COUNTED = (Outcome.COMPLETE, Outcome.READ_OUT, Outcome.STOPPED, Outcome.DIVERGED, Outcome.FAILED)
+UNTRIED = (Outcome.DUPLICATE, Outcome.OVER_BUDGET)
 NOT_COUNTED = ("baseline", FINE_TUNED)  # origins of trials that the limit on trials does not know
 
 
@@ -83,7 +88,6 @@ class _Coordinator:
         self, prepared: Prepared, folder: RunFolder, *, setup: Setup, limits: Limits, watcher: Watcher
     ) -> None:
         self._prepared, self._folder, self._limits, self._watcher = prepared, folder, limits, watcher
-        self._setup = setup
         self._file = prepared.space.file
         self._study = Study(
             folder.study_file,
@@ -96,23 +100,21 @@ class _Coordinator:
         self._open: dict[int, Asked] = {}
         self._curves: dict[int, tuple[EpochMetrics, ...]] = {}
         self._resumable = list(self._study.unfinished())
-        self._trainers = [Trainer(setup) for _ in range(self._file.search.workers)]
-        self._seconds: dict[Trainer, dict[str, float]] = {}
+        self._crew = Crew(setup, self._file.search.workers, warn=watcher.warning)
+        self._budget = Budget.of(self._file.constraints)
+        self._untried = self._untried_before()  # since the latest that was: over budget, or tried before
         self._duplicates = 0
-        self._notes: set[str] = set()
 
     def profile(self) -> dict[str, dict[str, float]]:
         """Where the seconds of the coordinator and of every trainer went."""
-        trainers = {f"trainer {i}": seconds for i, seconds in enumerate(self._seconds.values(), start=1)}
-        return {"coordinator": PROCESS.seconds(), **trainers}
+        return {"coordinator": PROCESS.seconds(), **self._crew.seconds()}
 
     @property
     def results(self) -> tuple[TrialResult, ...]:
         return tuple(self._results[number] for number in sorted(self._results))
 
     def close(self) -> None:
-        for trainer in self._trainers:
-            trainer.close()
+        self._crew.close()
 
     # ------------------------------------------------------------ stages
 
@@ -121,7 +123,7 @@ class _Coordinator:
         if BASELINE not in self._results:
             # Whatever the limits: a run without its baseline is nothing.
             asked = self._resumable.pop(0) if self._resumable else self._ask()
-            self._begin(self._trainers[0], asked)
+            self._begin(self._crew.idle()[0], asked)
             self._serve_until_idle()
         baseline = self._results[BASELINE]
         if baseline.outcome is not Outcome.COMPLETE:
@@ -135,7 +137,7 @@ class _Coordinator:
         """The one network that candidates are read out of, where the strategy has one."""
         if not self._is_shared or self._folder.shared_file.is_file():
             return
-        recipe, trainer = self._file.shared, self._trainers[0]
+        recipe, trainer = self._file.shared, self._crew.idle()[0]
         trainer.give(
             SharedTask(
                 schedule=Schedule(epochs=recipe.epochs, learning_rate=recipe.learning_rate),
@@ -146,16 +148,15 @@ class _Coordinator:
             )
         )
         done = 0
-        while self._busy():
+        while self._crew.busy():
             self._watcher.stage("training the shared network, epochs done:", done, recipe.epochs)
-            message = self._ready()[0].receive()
+            message = self._crew.ready()[0].receive()
             if isinstance(message, Note):
-                self._note(message)
+                self._crew.note(message)
             elif isinstance(message, Shared):
                 done = message.epoch
             elif isinstance(message, SharedTrained):
-                trainer.task = None
-                self._seconds[trainer] = message.seconds
+                self._crew.ended(trainer, message.seconds)
             elif isinstance(message, Failed):
                 raise UserError(
                     f"{self._folder.path}: the shared network could not be trained: {message.reason}. Mend the cause "
@@ -166,6 +167,13 @@ class _Coordinator:
     def try_candidates(self) -> None:
         """References and sampled configurations, one a trainer, until a limit is reached."""
         self._work_off(self._next_candidate)
+        over = sum(result.outcome is Outcome.OVER_BUDGET for result in self._results.values())
+        if over and self._begun() < self._limits.trials and not self._limits.late():
+            self._watcher.warning(
+                f"the search ends after {self._begun()} of {self._limits.trials} trials: {self._exhausted()}, "
+                f"{over} of those proposed are over budget; raise constraints, give layers smaller choices, or take "
+                "search.sampler grey-box, which proposes nothing over the memory budget"
+            )
 
     def fine_tune_front(self) -> None:
         """What was read out and is on the front or may reach it, trained at its own configuration."""
@@ -173,56 +181,86 @@ class _Coordinator:
             return
         final, stopping = self._file.final, self._file.search.stopping
         read = [result for result in self.results if result.outcome is Outcome.READ_OUT and result.is_measured]
-        point = reference_point(self._results[BASELINE], chance=1.0 / self._prepared.input.classes)
+        corner = reference_point(self._results[BASELINE], chance=1.0 / self._prepared.input.classes)
+        # Fine-tuning may lift a read-out above the least accuracy, but never below its memory.
+        point = bounded(corner, replace(self._budget, min_accuracy=None))
         chosen = contenders(read, point, limit=final.members, margin=stopping.margin)
         with PROCESS.on("bookkeeping"):
             self._study.enqueue_finalists(chosen)
         self._work_off(self._next_queued)
+        self._repeat_finalists()
+
+    def _repeat_finalists(self) -> None:
+        """The finalists with the other seeds; the trial that fine-tuned one is its first."""
+        recipe = of_search(self._file)
+        tuned = [one for one in self.results if one.origin == FINE_TUNED and one.outcome is Outcome.COMPLETE]
+        if recipe.seeds == 1 or not tuned:
+            return
+        parents = {one.number: self._results[one.parent] for one in tuned if one.parent is not None}
+        fine_tune(
+            [
+                Finalist(
+                    member=one,
+                    weights=self._folder.weights_of(parents[one.number]),
+                    before=parents[one.number].epochs,
+                    is_first=True,
+                )
+                for one in tuned
+            ],
+            recipe,
+            prepared=self._prepared,
+            folder=self._folder,
+            crew=self._crew,
+            stage=self._watcher.stage,
+            warn=self._watcher.warning,
+            is_late=self._limits.late,
+        )
 
     def _work_off(self, next_trial: Callable[[], Asked | None]) -> None:
         while True:
-            for trainer in self._idle():
+            for trainer in self._crew.idle():
                 asked = next_trial()
                 if asked is None:
                     break
                 self._begin(trainer, asked)
-            if not self._busy():
+            if not self._crew.busy():
                 return
             self._listen()
 
     def test_front(self) -> None:
         """The test accuracy of the baseline and of the front's members, each once."""
         known = self._folder.test_accuracies()
-        wanted = [self._results[BASELINE], *front(self.results)]
-        missing = {member.number: member for member in wanted if member.number not in known}
+        wanted = [self._results[BASELINE], *front(self._folder.latest_results(), self._budget)]
+        tested = known.keys() | self._folder.latest_test_accuracies().keys()  # finalists are, with every seed
+        missing = {member.number: member for member in wanted if member.number not in tested}
         tasks = [
             TestTask(number=number, config=member.config, weights=self._folder.weights_of(member))
             for number, member in missing.items()
         ]
         total = len(tasks)
-        while tasks or self._busy():
-            for trainer in self._idle():
+        while tasks or self._crew.busy():
+            for trainer in self._crew.idle():
                 if tasks:
                     trainer.give(tasks.pop(0))
-            for trainer in self._ready():
+            for trainer in self._crew.ready():
                 message = trainer.receive()
                 if isinstance(message, Note):
-                    self._note(message)
-                    continue
-                trainer.task = None
-                if isinstance(message, Tested):
+                    self._crew.note(message)
+                elif isinstance(message, Tested):
                     known[message.number] = message.accuracy
-                    self._seconds[trainer] = message.seconds
+                    self._crew.ended(trainer, message.seconds)
                 elif isinstance(message, Failed):
-                    self._failed_test(trainer, message)
-            self._watcher.stage("testing the front on the test split", total - len(tasks) - len(self._busy()), total)
+                    self._watcher.warning(f"a member of the front could not be tested: {message.reason}")
+                    self._crew.failed(trainer, message)
+            done = total - len(tasks) - len(self._crew.busy())
+            self._watcher.stage("testing the front on the test split", done, total)
         self._folder.write_test_accuracies(known)
 
     # ------------------------------------------------------------ trials
 
     def _next_candidate(self) -> Asked | None:
         """The next configuration that is worth a trainer, None where a limit is reached or the space is exhausted."""
-        return self._next(lambda: self._limits.reached(self._begun()) or self._exhausted())
+        return self._next(lambda: self._limits.reached(self._begun()) or self._exhausted() is not None)
 
     def _next(self, is_over: Callable[[], bool]) -> Asked | None:
         while True:
@@ -237,11 +275,17 @@ class _Coordinator:
                 self._tell(asked, stored)
                 continue
             twin = None if asked.origin == FINE_TUNED else self._same_configuration(asked.config)
-            if twin is None:
-                self._duplicates = 0
+            over = self._over_budget(asked)
+            if twin is None and over is None:
+                self._duplicates = self._untried = 0
                 return asked
-            self._duplicates += 1
-            self._finish(asked, self._known(asked, Outcome.DUPLICATE, f"same configuration as trial {twin}"))
+            self._untried += 1
+            if twin is not None:
+                self._duplicates += 1
+                self._finish(asked, self._known(asked, Outcome.DUPLICATE, f"same configuration as trial {twin}"))
+            elif over is not None:
+                self._duplicates = 0
+                self._finish(asked, self._known(asked, Outcome.OVER_BUDGET, over))
 
     def _next_queued(self) -> Asked | None:
         """As :meth:`_next_candidate`, whatever the limit on trials, of those that were queued or begun before."""
@@ -257,9 +301,34 @@ class _Coordinator:
         origins += [asked.origin for asked in self._open.values()]
         return sum(origin not in NOT_COUNTED for origin in origins)
 
-    def _exhausted(self) -> bool:
+    def _exhausted(self) -> str | None:
+        """Why nothing more is to be asked for, None while there may be."""
         seen = len({result.config for result in self._results.values()}) - 1 + len(self._open)
-        return seen >= self._prepared.space.size() or self._duplicates >= MAX_DUPLICATES_IN_A_ROW
+        if seen >= self._prepared.space.size():
+            return "every configuration of the space was proposed"
+        if self._duplicates >= MAX_DUPLICATES_IN_A_ROW:
+            return f"{self._duplicates} proposals in a row were known already"
+        if self._untried >= MAX_UNTRIED_IN_A_ROW:
+            return f"{self._untried} proposals in a row were over budget or known already"
+        return None
+
+    def _untried_before(self) -> int:
+        """How many proposals in a row an earlier start ended with that were not tried: it is not to go on for ever."""
+        latest_first = (result.outcome in UNTRIED for result in reversed(self.results))
+        return sum(1 for _ in takewhile(bool, latest_first))
+
+    def _over_budget(self, asked: Asked) -> str | None:
+        """What is known beforehand to be over budget, with its value and the bound; the float baseline never is."""
+        if asked.number == BASELINE or not self._budget:
+            return None
+        memory, flops = self._budget.max_memory_bytes, self._budget.max_effective_flops
+        cost = cost_report(self._prepared.shapes, asked.config, time_steps=self._file.time_steps)
+        if memory is not None and cost.memory_bytes > memory:
+            return f"memory_bytes {cost.memory_bytes:,} is over constraints.memory_bytes, {memory:,.0f}"
+        macs = known_effective_macs(self._prepared.shapes, asked.config, time_steps=self._file.time_steps)
+        if flops is not None and macs is not None and FLOPS_PER_MAC * macs > flops:
+            return f"effective_flops {FLOPS_PER_MAC * macs:,} is over constraints.effective_flops, {flops:,.0f}"
+        return None
 
     def _same_configuration(self, config: NetworkConfig) -> int | None:
         for number, other in self._configs():
@@ -344,7 +413,7 @@ class _Coordinator:
     @property
     def _all_threads(self) -> int:
         """While one network is trained that all others start from, the other trainers have nothing to do."""
-        return min(len(self._trainers), available_cores())
+        return min(len(self._crew), available_cores())
 
     def _finish(self, asked: Asked, result: TrialResult) -> None:
         """Write the result first and tell the study second: in between it can be told again, never trained again."""
@@ -361,31 +430,20 @@ class _Coordinator:
 
     # ------------------------------------------------------------ trainers
 
-    def _idle(self) -> list[Trainer]:
-        return [trainer for trainer in self._trainers if trainer.task is None]
-
-    def _busy(self) -> list[Trainer]:
-        return [trainer for trainer in self._trainers if trainer.task is not None]
-
-    def _ready(self) -> list[Trainer]:
-        with PROCESS.on("waiting"):
-            return ready(self._busy(), timeout=None)
-
     def _serve_until_idle(self) -> None:
-        while self._busy():
+        while self._crew.busy():
             self._listen()
 
     def _listen(self) -> None:
-        for trainer in self._ready():
+        for trainer in self._crew.ready():
             message = trainer.receive()
             asked = self._open[trainer.task.result.number]
             if isinstance(message, Note):
-                self._note(message)
+                self._crew.note(message)
             elif isinstance(message, Epoch):
                 trainer.answer(self._on_epoch(asked, message.metrics))
             elif isinstance(message, Trained):
-                trainer.task = None
-                self._seconds[trainer] = message.seconds
+                self._crew.ended(trainer, message.seconds)
                 self._finish(asked, message.result)
             elif isinstance(message, Failed):
                 self._on_failure(trainer, asked, message)
@@ -421,27 +479,9 @@ class _Coordinator:
         )
 
     def _on_failure(self, trainer: Trainer, asked: Asked, message: Failed) -> None:
-        trainer.task = None
         result = replace(self._known(asked, Outcome.FAILED, message.reason), epochs=self._curves[asked.number])
         if message.detail:
             self._folder.error_file(asked.number).write_text(message.detail, encoding="utf-8")
         self._watcher.warning(f"trial {asked.number} failed: {message.reason}")
         self._finish(asked, result)
-        if message.died:
-            self._replace(trainer)
-
-    def _failed_test(self, trainer: Trainer, message: Failed) -> None:
-        self._watcher.warning(f"a member of the front could not be tested: {message.reason}")
-        if message.died:
-            self._replace(trainer)
-
-    def _note(self, note: Note) -> None:
-        """Show what a trainer has to say, once for all trainers."""
-        if note.text not in self._notes:
-            self._notes.add(note.text)
-            self._watcher.warning(note.text)
-
-    def _replace(self, trainer: Trainer) -> None:
-        """Put a new process where one died."""
-        trainer.close()
-        self._trainers[self._trainers.index(trainer)] = Trainer(self._setup)
+        self._crew.failed(trainer, message)

@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAda
 
 from spquant_search.errors import SpaceError, UserError
 from spquant_search.presets import Preset, preset_values
+from spquant_search.quantities import quantity
 
 FLOAT_BITS = 32
 QUANTIZED_BITS = (1, 2, 3, 4, 8)
@@ -93,6 +94,15 @@ def _none_word(value: object) -> object:
     return None if value == "none" else _refuse_bool(value)
 
 
+def _quantity(value: object) -> object:
+    """The number that ``64KiB`` or ``60M`` means; a plain number as it is."""
+    return quantity(value) if isinstance(value, str) and value != "none" else _none_word(value)
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else math.floor(value)
+
+
 def _one_of(allowed: Sequence[float]) -> AfterValidator:
     words = ", ".join(f"{value:g}" for value in allowed)
 
@@ -145,6 +155,10 @@ WeightBits = Annotated[int, BeforeValidator(_refuse_bool), _one_of(WEIGHT_BITS)]
 MembraneLevels = Annotated[int, BeforeValidator(_refuse_bool), AfterValidator(_levels)]
 ChannelMass = Annotated[float, BeforeValidator(_refuse_bool), Field(gt=0, le=1)]
 SkipBelow = Annotated[Annotated[float, Field(le=0)] | None, BeforeValidator(_none_word)]
+# Bytes are whole, so that a bound between two numbers of them is the lower one.
+MaxBytes = Annotated[Annotated[float, Field(ge=1)] | None, BeforeValidator(_quantity), AfterValidator(_whole)]
+MaxFlops = Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_quantity)]
+MinAccuracy = Annotated[Annotated[float, Field(ge=0, le=1)] | None, BeforeValidator(_none_word)]
 MaxNorm = Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_none_word)]
 _CHOICES = (BeforeValidator(_listed), AfterValidator(_distinct))
 
@@ -315,6 +329,17 @@ class Final:
     members: Positive = 16  # at most, and besides those of the front such as may yet reach it
     epochs: Positive = 1
     learning_rate: Rate = 1e-3
+    seeds: Positive = 1  # each is fine-tuned so often, and the most accurate of its networks kept
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Constraints:
+    """Budgets that a configuration must keep to be on the front; None where it does not matter."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    memory_bytes: MaxBytes = None  # at most; also written as 64KiB
+    effective_flops: MaxFlops = None  # at most, a sample over all time steps, 2 per MAC; also written as 60M
+    accuracy: MinAccuracy = None  # at least, on the validation split, a fraction
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -360,6 +385,7 @@ class SpaceFile:
     train: Training = field(default_factory=Training)
     shared: Shared = field(default_factory=Shared)
     final: Final = field(default_factory=Final)
+    constraints: Constraints = field(default_factory=Constraints)
     search: Search = field(default_factory=Search)
 
 
@@ -618,6 +644,7 @@ _SECTIONS: dict[tuple[str, ...], type] = {
     ("train",): Training,
     ("shared",): Shared,
     ("final",): Final,
+    ("constraints",): Constraints,
     ("train", "augment"): Augmentation,
     ("search",): Search,
     ("search", "stopping"): Stopping,

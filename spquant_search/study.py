@@ -8,12 +8,12 @@ intermediate values, and a trial that did not complete is told as PRUNED with th
 from __future__ import annotations
 
 import fcntl
-import itertools
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,8 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from spquant_search.cost import LayerCost, LayerShape, cost_report
-from spquant_search.pareto import OBJECTIVES, reference_at
+from spquant_search.cost import LayerShape, bytes_by_choice, cost_report
+from spquant_search.pareto import OBJECTIVES, Budget, bounded, reference_at
 from spquant_search.results import Outcome, TrialResult
 from spquant_search.sampler import (
     PROPOSED_BY,
@@ -37,7 +37,7 @@ from spquant_search.sampler import (
     readings_of,
     without_gates_and_masks,
 )
-from spquant_search.space import LayerPrecision, LayerSpace, NetworkConfig, Search, SearchSpace
+from spquant_search.space import LayerSpace, NetworkConfig, Search, SearchSpace
 
 STUDY_NAME = "search"
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE, StudyDirection.MINIMIZE)
@@ -116,7 +116,8 @@ class Study:
         self._space = space
         baseline = cost_report(shapes, space.baseline(), time_steps=space.file.time_steps)
         self._costs = known_costs(space, shapes)
-        self._reference = reference_at(baseline, chance=chance)
+        self._budget = Budget.of(space.file.constraints)
+        self._reference = bounded(reference_at(baseline, chance=chance), self._budget)
         self._note: Callable[[str], None] | None = note
         self._search = space.file.search
         self._distributions = distributions(space)
@@ -216,20 +217,32 @@ class Study:
         self._study._storage.set_trial_intermediate_value(asked.trial_id, epoch, accuracy)
 
     def tell(self, asked: Asked, result: TrialResult, attributes: Mapping[str, Any]) -> None:
-        """End a trial. Anything but a completed one is no point of the front."""
+        """End a trial. Anything but a completed one within the budgets is no point of the front.
+
+        Every budget is a constraint of a completed trial: its violation, above 0 where the trial is over it, as a part
+        of the budget.
+        """
         storage = self._study._storage
         for name, value in attributes.items():
             storage.set_trial_user_attr(asked.trial_id, name, value)
         if result.outcome.has_weights:
+            violations = {name: value for name, value in self._budget.violations(result).items() if isfinite(value)}
+            if violations:
+                self._constrain(asked, violations)
             self._study.tell(asked.number, [float(getattr(result, name)) for name in OBJECTIVES])
             return
         if result.outcome is Outcome.FAILED:
             self._study.tell(asked.number, state=TrialState.FAIL)
             return
-        storage.set_trial_system_attr(asked.trial_id, f"constraints:{CONSTRAINT}", 1.0)
-        # The same in the form of Optuna 4, the only one that the dashboard 0.21 shows.
-        storage.set_trial_system_attr(asked.trial_id, "constraints", [1.0])
+        self._constrain(asked, {CONSTRAINT: 1.0})
         self._study.tell(asked.number, state=TrialState.PRUNED)
+
+    def _constrain(self, asked: Asked, violations: Mapping[str, float]) -> None:
+        storage = self._study._storage
+        for name, value in violations.items():
+            storage.set_trial_system_attr(asked.trial_id, f"constraints:{name}", value)
+        # The same in the form of Optuna 4, the only one that the dashboard 0.21 shows.
+        storage.set_trial_system_attr(asked.trial_id, "constraints", list(violations.values()))
 
 
 def known_costs(space: SearchSpace, shapes: Sequence[LayerShape]) -> KnownCosts:
@@ -252,13 +265,7 @@ def _bytes_by_choice(layer: LayerSpace, shape: LayerShape) -> Callable[[Mapping[
     """A layer's bytes as a function of what is sampled; cuts of the skip mask cost none."""
     addresses = [f"{layer.name}.{parameter}" for parameter in ("weight_bits", "membrane_levels", "channel_mass")]
     first = (layer.weight_bits[0], layer.membrane_levels[0], layer.channel_mass[0])
-    found = {
-        choice: LayerCost(
-            shape=shape,
-            precision=LayerPrecision(weight_bits=choice[0], membrane_levels=choice[1], channel_mass=choice[2]),
-        ).memory_bytes
-        for choice in itertools.product(layer.weight_bits, layer.membrane_levels, layer.channel_mass)
-    }
+    found = bytes_by_choice(layer, shape)
 
     def memory_bytes(values: Mapping[str, Any]) -> int:
         bits, levels, mass = (values.get(address, only) for address, only in zip(addresses, first, strict=True))

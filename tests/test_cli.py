@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -140,7 +141,8 @@ def test_what_is_piped_has_no_control_characters(finished):
 
 MEMBER_KEYS = [
     *("number", "origin", "accuracy", "accuracy_split", "test_accuracy", "memory_bytes", "weight_bytes"),
-    *("membrane_bytes", "overhead_bytes", "dense_macs", "effective_macs", "effective_flops", "synaptic_ops", "config"),
+    *("membrane_bytes", "overhead_bytes", "dense_macs", "effective_macs", "effective_flops", "synaptic_ops", "final"),
+    "config",
 ]
 
 
@@ -150,7 +152,8 @@ def test_front_json_keeps_its_contract(run_folder, command):
     document = json.loads(answer.out)
     assert document == json.loads((run_folder.path / "front.json").read_text())
     assert list(document) == [
-        *("run", "objectives", "reference_point", "hypervolume", "seconds", "trials", "baseline", "members"),
+        *("run", "objectives", "reference_point", "hypervolume", "seconds", "constraints", "trials", "baseline"),
+        "members",
     ]
     assert document["run"] == "tiny"
     assert document["objectives"] == ["accuracy", "memory_bytes", "effective_macs"]
@@ -162,7 +165,9 @@ def test_front_json_keeps_its_contract(run_folder, command):
             "effective_macs": 1.1 * baseline["effective_macs"],
         }
     )
-    assert list(document["trials"]) == ["total", "read_out", "trained_one_epoch", "last_rung", "stopped", "failed"]
+    assert list(document["trials"]) == [
+        *("total", "read_out", "trained_one_epoch", "last_rung", "stopped", "over_budget", "failed"),
+    ]
     assert document["trials"]["read_out"] == 3
     for member in (baseline, *document["members"]):
         assert list(member) == MEMBER_KEYS
@@ -252,6 +257,43 @@ def test_pick_explains_what_is_next_to_its_choice_and_why_nothing_fits(run_folde
     wrong = command("pick", "tiny", "--max-memory", "64 apples", "--out", tmp_path / "none")
     assert wrong.err == "error: --max-memory 64 apples: must be a number with a unit such as 64KiB, 60M or 1.5MB\n"
     assert command("pick", "tiny", "--knee", "--out", tmp_path / "knee").code == 0
+
+
+def test_finalize_trains_on_and_pick_takes_what_it_kept(finished, command, tmp_path, monkeypatch, plain_neurons):
+    shutil.copytree(finished[0] / "runs", tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SPQUANT_COMPILE", "0")
+    run = RunFolder(path=Path("runs/tiny"))
+    searched = {path.name: path.read_bytes() for path in (run.path / "trials").iterdir()}
+    words = ("finalize", "tiny", "--epochs", "1", "--seeds", "2", "--members", "1", "--workers", "1")
+    answer = command(*words)
+    assert (answer.code, answer.err) == (0, "")
+    assert {path.name: path.read_bytes() for path in (run.path / "trials").iterdir()} == searched
+    ((number, final),) = run.finals("1-epochs").items()
+    document = json.loads((run.path / "front.json").read_text())
+    shown = {member["number"]: member for member in document["members"]} | {0: document["baseline"]}
+    assert list(shown[number]["final"]) == [
+        *("epochs", "seeds", "validation_mean", "validation_std", "test_mean", "test_std"),
+    ]
+    assert (shown[number]["final"]["epochs"], shown[number]["final"]["seeds"]) == (1, 2)
+    assert shown[number]["accuracy"] == final.accuracy >= run.result(number).accuracy
+    assert all(member["final"] is None for member in document["members"] if member["number"] != number)
+    # What is said of the kept weights is what they evaluate to.
+    space = run.space()
+    data = prepare.load_data(space, cache=Path(os.environ["SPQUANT_CACHE"]))
+    network = new_network(space, input_shape(data), seed=123, device=torch.device("cpu"))
+    configure(network, final.config, space.neuron)
+    load_weights(network, *run.weights_of(final))
+    measured = {name: evaluate(network, on_device(data, name, torch.device("cpu"))) for name in ("validation", "test")}
+    assert measured["validation"].accuracy == final.accuracy
+    assert measured["test"].accuracy == run.latest_test_accuracies()[number]
+    if number in {member["number"] for member in document["members"]}:
+        out = ("--max-memory", f"{final.memory_bytes}", "--min-accuracy", str(final.accuracy), "--out", "picked")
+        assert command("pick", "tiny", *out).code == 0
+        assert read_artifact(Path("picked")).accuracy >= final.accuracy
+    before = {path: path.stat().st_mtime_ns for path in (run.path / "final").rglob("*")}
+    assert command(*words).code == 0
+    assert {path: path.stat().st_mtime_ns for path in (run.path / "final").rglob("*")} == before
 
 
 def test_another_space_under_the_same_name_is_refused(run_folder, command):
@@ -487,7 +529,7 @@ def test_a_space_before_a_command(command):
     )
 
 
-@pytest.mark.parametrize("words", [["front"], ["report"], ["pick", "--out", "picked"], ["front", "--json"]])
+@pytest.mark.parametrize("words", [["front"], ["report"], ["pick", "--out", "picked"], ["finalize"]])
 def test_a_run_that_is_not_there(command, tmp_path, monkeypatch, words):
     monkeypatch.chdir(tmp_path)
     answer = command(*words[:1], "gone", *words[1:])
@@ -517,11 +559,12 @@ def test_a_run_without_a_baseline_yet(command, tmp_path, monkeypatch):
             2,
             "error: runs/young: the baseline of this run is not trained yet; start its search again\n",
         )
-    answer = command("pick", "young", "--out", "picked")
-    assert (answer.code, answer.err) == (
-        2,
-        "error: runs/young: no trial of this run is complete yet; start its search again\n",
-    )
+    for words in (["pick", "young", "--out", "picked"], ["finalize", "young"]):
+        answer = command(*words)
+        assert (answer.code, answer.err) == (
+            2,
+            "error: runs/young: no trial of this run is complete yet; start its search again\n",
+        )
 
 
 def test_the_front_of_an_unfinished_run(command, tmp_path, monkeypatch):
@@ -750,5 +793,5 @@ def test_help_lists_every_command_and_option(command):
     text = command("--help").out
     for word in ("--space", "--run", "--trials", "--minutes", "--workers", "--device", "--seed", "--preset", "--set"):
         assert word in text
-    for word in ("cost", "front", "pick", "report"):
+    for word in ("cost", "front", "finalize", "pick", "report"):
         assert re.search(rf"^  {word} ", text, flags=re.MULTILINE)

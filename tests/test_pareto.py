@@ -200,8 +200,8 @@ def test_pick_ties_go_to_less_memory_then_fewer_operations():
 def test_excess_is_the_share_of_each_bound_that_is_missed():
     member = trial(1, 0.6, 15, 30)
     budget = Budget(max_memory_bytes=10 * 1024, min_accuracy=0.8, max_effective_flops=100e6)
-    assert budget.excess(member) == pytest.approx({"--max-memory": 0.5, "--min-accuracy": 0.25})
-    assert Budget(min_accuracy=1.0).excess(member) == pytest.approx({"--min-accuracy": 0.4})
+    assert budget.excess(member) == pytest.approx({"memory_bytes": 0.5, "accuracy": 0.25})
+    assert Budget(min_accuracy=1.0).excess(member) == pytest.approx({"accuracy": 0.4})
     assert Budget(min_accuracy=0.0).excess(member) == {}
     assert Budget().excess(member) == {}
 
@@ -227,3 +227,41 @@ def test_a_read_out_stays_where_fine_tuning_cost_accuracy():
     assert pareto.front([read, better]) == (better,)
     assert pareto.front([read, fewer]) == (fewer, read)
     assert pareto.front([read, worse]) == (read,)
+
+
+# ---------------------------------------------------------------- within a budget
+
+
+def test_the_front_within_a_budget_and_without_one_that_fits():
+    whole = pareto.front(MEMBERS)
+    budget = Budget(max_memory_bytes=20 * 1024)
+    fitting = pareto.front(MEMBERS, budget)
+    assert fitting == tuple(member for member in whole if member.memory_bytes <= 20 * 1024)
+    assert 0 < len(fitting) < len(whole)
+    assert pareto.is_met(MEMBERS, budget)
+    assert not pareto.is_met(MEMBERS, Budget(min_accuracy=0.99))
+    assert pareto.front(MEMBERS, Budget(min_accuracy=0.99)) == whole
+
+
+def test_a_read_out_stays_where_what_was_fine_tuned_of_it_is_over_budget():
+    read = trial(1, 0.8, 10, 10, outcome=Outcome.READ_OUT)
+    tuned = replace(trial(2, 0.9, 10, 30), parent=1)
+    tuned = replace(tuned, epochs=(read.epochs[-1], *tuned.epochs))
+    assert pareto.front([read, tuned]) == (tuned,)
+    assert pareto.front([read, tuned], Budget(max_effective_flops=40e6)) == (read,)
+
+
+def test_violations_are_negative_within_and_positive_beyond():
+    member = trial(1, 0.6, 15, 10)
+    budget = Budget(max_memory_bytes=20 * 1024, min_accuracy=0.8, max_effective_flops=10e6)
+    assert budget.violations(member) == pytest.approx({"memory_bytes": -0.25, "effective_flops": 1.0, "accuracy": 0.25})
+
+
+def test_a_reference_is_moved_in_to_the_budget():
+    corner = ReferencePoint(accuracy=0.1, memory_bytes=1100, effective_macs=110)
+    assert pareto.bounded(corner, Budget()) == corner
+    assert pareto.bounded(corner, Budget(max_memory_bytes=2000, max_effective_flops=2000)) == corner
+    inside = pareto.bounded(corner, Budget(max_memory_bytes=500, max_effective_flops=100, min_accuracy=0.7))
+    assert inside == ReferencePoint(accuracy=0.7, memory_bytes=501, effective_macs=50)
+    # The dense MACs are allowed, and must lie below the reference to count.
+    assert pareto.bounded(corner, Budget(max_effective_flops=200)) == corner

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from examples import config, epoch, example_run, trial
 
+from spquant_search.pareto import Budget
 from spquant_search.report import dashboard, figures, files
 from spquant_search.results import Outcome
 from spquant_search.space import NetworkConfig
@@ -92,7 +93,11 @@ def test_front_json_by_hand(tmp_path):
         "run": "tiny",
         "objectives": ["accuracy", "memory_bytes", "effective_macs"],
         "seconds": 65.0,
-        "trials": {"total": 5, "read_out": 0, "trained_one_epoch": 4, "last_rung": 3, "stopped": 1, "failed": 1},
+        "constraints": None,
+        "trials": {
+            **{"total": 5, "read_out": 0, "trained_one_epoch": 4, "last_rung": 3},
+            **{"stopped": 1, "over_budget": 0, "failed": 1},
+        },
     }
     assert (baseline["number"], baseline["origin"], baseline["memory_bytes"]) == (0, "baseline", 102400)
     assert [member["number"] for member in members] == [2, 0]
@@ -243,3 +248,37 @@ def test_study_note_holds_the_deployable_set_and_the_commands():
     assert "    spquant-search --space spaces/tiny.yaml --run tiny\n    spquant-search pick tiny --knee" in note
     assert "5 trials besides the\nfloat baseline" in note
     assert "hypervolume 0.5370" in note
+
+
+# ---------------------------------------------------------------- budgets
+
+
+def test_within_constraints_only_members_that_keep_them_are_the_front():
+    budget = Budget(max_memory_bytes=20 * 1024, max_effective_flops=50e6)
+    document = files.front_document(example_run(budget=budget))
+    assert [member["number"] for member in document["members"]] == [2]
+    assert document["constraints"] == {
+        **{"memory_bytes": 20 * 1024, "effective_flops": 50e6, "accuracy": None},
+        **{"met": True, "nearest": None},
+    }
+    # Of the members shown alone: 0.764 is the accuracy above chance of trial 2.
+    assert document["hypervolume"] == pytest.approx(0.764 * (100 / 110) * (85 / 110) * 1.1 / 1.1, rel=0.05)
+    note = "constraints: memory_bytes at most 20,480, effective_flops at most 50.0 MFLOPs; the front is that of the"
+    assert note in files.report_markdown(example_run(budget=budget))
+
+
+def test_where_nothing_keeps_the_constraints_that_is_said_with_the_nearest():
+    summary = example_run(budget=Budget(max_memory_bytes=9 * 1024, min_accuracy=0.88))
+    document = files.front_document(summary)
+    assert [member["number"] for member in document["members"]] == [
+        member["number"] for member in files.front_document(example_run())["members"]
+    ]
+    assert document["hypervolume"] == 0
+    assert document["constraints"]["met"] is False
+    nearest = document["constraints"]["nearest"]
+    assert nearest["number"] == 2
+    assert nearest["excess"] == pytest.approx({"memory_bytes": 1 / 9, "accuracy": 0.016 / 0.88})
+    assert (
+        "NO TRIAL IS WITHIN THE CONSTRAINTS (memory_bytes at most 9,216, accuracy at least 0.88): the front is that of "
+        "all trials. Nearest is trial 2, which misses accuracy by 1.82 % (0.864) and memory_bytes by 11.1 % (10,240)"
+    ) in files.report_markdown(summary)

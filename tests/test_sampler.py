@@ -19,6 +19,7 @@ from spquant_search.sampler import (
     KnownCosts,
     Reading,
     _axis,
+    _Bounds,
     _floored,
     _gathered,
     _history,
@@ -117,6 +118,9 @@ def finished(values=None, *, state=TrialState.COMPLETE, of=None, curve=None, con
         intermediate_values=curve,
         constraints=None if constraint is None else {"not_completed": constraint},
     )
+
+
+BOUNDS = _Bounds(grid=grid(), costs=COSTS, at=CORNER)
 
 
 def a_study_of(trials, **options):
@@ -324,7 +328,7 @@ def test_an_enqueued_trial_is_taken_as_it_is_and_its_configuration_not_proposed(
     assert again.ask(SPACE).params != first.params
     waiting = a_study_of(twenty_five)
     waiting.enqueue_trial(first.params)
-    history = _history(grid(), waiting.trials, readings_of)
+    history = _history(grid(), waiting.trials, readings_of, BOUNDS)
     assert grid().rows([first.params])[0].astype(np.int32).tobytes() in history.taken
 
 
@@ -340,7 +344,7 @@ def test_an_enqueued_trial_without_all_parameters_gets_the_others_proposed(twent
 def test_trials_outside_the_space_are_no_obstacle(twenty_five):
     """A float baseline samples nothing; its objectives are part of the front all the same."""
     baseline = create_trial(state=TrialState.COMPLETE, values=[0.95, CORNER.memory_bytes / 2, DENSE])
-    history = _history(grid(), [baseline, *twenty_five], readings_of)
+    history = _history(grid(), [baseline, *twenty_five], readings_of, BOUNDS)
     assert [0.95, CORNER.memory_bytes / 2, DENSE] in history.points.tolist()
     assert len(history.complete) == 25
     assert next_proposer(a_study_of([baseline, *twenty_five])) == "grey-box"
@@ -372,7 +376,7 @@ def test_failed_trials_are_ignored(twenty_five):
         for number, curve in ((50, None), (51, {1: 0.1}))
     ]
     assert proposals[0] == proposals[1]
-    history = _history(grid(), [finished(state=TrialState.FAIL, number=50)], readings_of)
+    history = _history(grid(), [finished(state=TrialState.FAIL, number=50)], readings_of, BOUNDS)
     assert history.taken == frozenset()
 
 
@@ -381,7 +385,7 @@ def test_a_stopped_trial_is_partial_information(twenty_five):
     curves = [finished(trial.values, of=trial.params, curve={1: trial.values[0] - 0.2, 2: trial.values[0]}) for trial in
               twenty_five]  # fmt: skip
     stopped = finished(state=TrialState.PRUNED, curve={1: 0.35}, constraint=1.0, number=77)
-    history = _history(grid(), [*curves, stopped], readings_of)
+    history = _history(grid(), [*curves, stopped], readings_of, BOUNDS)
     readings = history.readings
     assert readings.lower.tolist().count(0) == 25
     assert readings.lower.tolist().count(1) == 26
@@ -389,7 +393,7 @@ def test_a_stopped_trial_is_partial_information(twenty_five):
     assert len(history.complete) == 25
     model = GaussianProcess(readings, grid().kinds)
     at = grid().features(grid().rows([stopped.params]))
-    without = GaussianProcess(_history(grid(), curves, readings_of).readings, grid().kinds)
+    without = GaussianProcess(_history(grid(), curves, readings_of, BOUNDS).readings, grid().kinds)
     (mean,), (deviation,) = model.predict(at)
     (_,), (doubt,) = without.predict(at)
     assert mean == pytest.approx(0.55, abs=0.06)  # 0.35 and the 0.2 that the pairs gained
@@ -399,10 +403,10 @@ def test_a_stopped_trial_is_partial_information(twenty_five):
 def test_a_violated_constraint_keeps_a_trial_off_the_front_and_from_coming_again(twenty_five):
     best = [0.99, 10.0, 10.0]
     over_budget = finished(best, constraint=0.5, number=60)
-    history = _history(grid(), [*twenty_five, over_budget], readings_of)
+    history = _history(grid(), [*twenty_five, over_budget], readings_of, BOUNDS)
     assert best not in history.points.tolist()
     untrained = finished(state=TrialState.PRUNED, constraint=0.5, number=61)
-    history = _history(grid(), [*twenty_five, untrained], readings_of)
+    history = _history(grid(), [*twenty_five, untrained], readings_of, BOUNDS)
     rows = grid().rows([untrained.params])
     assert history.unseen(np.concatenate([rows, rows + 0]), np.random.default_rng(0)).tolist() != rows.tolist()
     assert len(history.readings) == 25
@@ -413,7 +417,7 @@ def test_running_trials_count_as_predicted(twenty_five, monkeypatch):
     study = a_study_of(twenty_five)
     asked = grid().rows([study.ask(SPACE).params])
     near = grid().offspring(np.random.default_rng(0), asked, 200)
-    before, after = (_history(grid(), trials, readings_of) for trials in (twenty_five, study.trials))
+    before, after = (_history(grid(), trials, readings_of, BOUNDS) for trials in (twenty_five, study.trials))
     assert after.running.tolist() == asked.tolist()
 
     def gain(history):
@@ -453,7 +457,7 @@ def test_the_caller_says_what_a_fidelity_is():
         reached = trial.values[0]
         trial.set_user_attr("rungs", {"0": reached - 0.03} | ({"1": reached} if number % 3 == 0 else {}))
         trials.append(trial)
-    history = _history(grid(), trials, rungs)
+    history = _history(grid(), trials, rungs, BOUNDS)
     assert history.readings.lower.tolist().count(0) == 10
     assert history.readings.lower.tolist().count(1) == 30
     assert next_proposer(a_study_of(trials, readings=rungs)) == "grey-box"
@@ -481,7 +485,7 @@ def test_diverged_networks_do_not_bend_the_model():
     def error(readings):
         return np.sqrt(np.mean((GaussianProcess(readings, grid().kinds).predict(at)[0] - actual) ** 2))
 
-    history = _history(grid(), bad, readings_of)
+    history = _history(grid(), bad, readings_of, BOUNDS)
     raw = Readings(
         features=history.readings.features,
         values=np.array([trial.values[0] for trial in bad]),
@@ -508,7 +512,7 @@ def test_only_what_lies_far_below_the_others_of_its_fidelity_is_raised():
 
 
 def test_memory_is_exact_and_so_are_the_macs_without_gates_and_masks(twenty_five):
-    history = _history(grid(), twenty_five, readings_of)
+    history = _history(grid(), twenty_five, readings_of, BOUNDS)
     dense = {**twenty_five[0].params, **{name: None for name in SPACE if name.endswith("skip_below")},
              **{name: 1.0 for name in SPACE if name.endswith("channel_mass")}}  # fmt: skip
     gated = {**dense, "conv2.channel_mass": 0.5}
@@ -523,7 +527,7 @@ def test_memory_is_exact_and_so_are_the_macs_without_gates_and_masks(twenty_five
 
 def test_macs_are_learned():
     trials = [finished(number=number) for number in range(MACS_READINGS + 50)]
-    process = _macs_process(_history(grid(), trials, readings_of), DENSE)
+    process = _macs_process(_history(grid(), trials, readings_of, BOUNDS), DENSE)
     unseen = [finished(number=number).params for number in range(1000, 1100)]
     means, _ = process.predict(grid().features(grid().rows(unseen)))
     actual = np.log([effective_macs(one) / DENSE for one in unseen])
@@ -536,7 +540,7 @@ def test_no_more_macs_than_the_dense_ones_are_predicted(twenty_five):
         def predict(self, features):
             return np.full(len(features), 0.3), np.full(len(features), 0.1)
 
-    history = _history(grid(), twenty_five, readings_of)
+    history = _history(grid(), twenty_five, readings_of, BOUNDS)
     accuracy = GaussianProcess(history.readings, grid().kinds)
     found = grey_box()._predictions(grid(), history.complete, accuracy, TooMany())
     assert np.exp(found.log_macs) == pytest.approx(np.full(25, DENSE))
@@ -545,8 +549,8 @@ def test_no_more_macs_than_the_dense_ones_are_predicted(twenty_five):
 def test_before_any_trial_showed_fewer_macs_they_are_taken_as_dense():
     of = {name: 1.0 if "mass" in name else None if "skip" in name else 3 for name in SPACE}
     trials = [finished([0.5, 1.0, DENSE], of=of)]
-    assert _macs_process(_history(grid(), trials, readings_of), DENSE) is None
-    assert _macs_process(_history(grid(), [], readings_of), DENSE) is None
+    assert _macs_process(_history(grid(), trials, readings_of, BOUNDS), DENSE) is None
+    assert _macs_process(_history(grid(), [], readings_of, BOUNDS), DENSE) is None
 
 
 def test_gates_and_masks_are_told_by_their_names():
@@ -554,3 +558,54 @@ def test_gates_and_masks_are_told_by_their_names():
     assert not without_gates_and_masks({"conv1.channel_mass": 0.95, "conv1.skip_below": None})
     assert not without_gates_and_masks({"conv1.channel_mass": 1.0, "conv1.skip_below": 0.0})
     assert without_gates_and_masks({})
+
+
+# ---------------------------------------------------------------- budgets
+
+
+def smallest_memory():
+    return float(memory_bytes([{name: _axis(name, SPACE[name]).choices[0] for name in SPACE}])[0])
+
+
+@pytest.mark.parametrize("slack", [1.0, 1.3])
+def test_nothing_over_the_memory_budget_is_proposed_by_whomever(slack):
+    bytes_at_most = smallest_memory() * slack
+    corner = ReferencePoint(accuracy=0.1, memory_bytes=bytes_at_most + 1, effective_macs=CORNER.effective_macs)
+    at_random = memory_bytes(grid().parameters(grid().uniform(np.random.default_rng(0), 500)))
+    assert (at_random > bytes_at_most).mean() > 0.99  # drawing again and again would take for ever
+    study = a_study(GreyBoxSampler(COSTS, corner, seed=0, space=SPACE, startup_trials=10))
+    proceed(study, 18)
+    assert "random" in proposers(study)
+    assert {"grey-box", "tpe"} & set(proposers(study))
+    assert max(memory_bytes(parameters(study))) <= bytes_at_most
+    assert len({tuple(sorted(one.items(), key=str)) for one in parameters(study)}) == 18
+
+
+def test_a_row_over_budget_keeps_what_costs_no_memory_and_as_much_else_as_fits():
+    rng = np.random.default_rng(1)
+    rows = grid().uniform(rng, 200)
+    limit = float(np.median(BOUNDS._memory(rows)))
+    bounds = _Bounds(
+        grid=grid(), costs=COSTS, at=ReferencePoint(accuracy=0.1, memory_bytes=limit, effective_macs=2 * DENSE)
+    )
+    shrunk = bounds.shrunk(rows, rng)
+    fitted = ~bounds._too_large(rows)
+    assert (shrunk[fitted] == rows[fitted]).all()
+    assert bounds.hold(shrunk).all()
+    free = [not axis.name.endswith(("weight_bits", "membrane_levels")) for axis in grid().axes]
+    assert (shrunk[:, free] == rows[:, free]).all()
+    # Far from all parameters are at their smallest: no more of them than the budget asks for.
+    assert (shrunk[~fitted] != rows[~fitted]).mean() < 0.25
+
+
+def test_configurations_known_to_have_too_many_macs_are_not_proposed():
+    space = {name: SPACE[name] for name in ("conv1.weight_bits", "conv1.skip_below")}
+    costs = KnownCosts(
+        memory_bytes=lambda many: [one["conv1.weight_bits"] for one in many],
+        dense_macs=DENSE,
+        is_dense=without_gates_and_masks,
+    )
+    corner = ReferencePoint(accuracy=0.1, memory_bytes=100, effective_macs=0.9 * DENSE)
+    study = a_study(GreyBoxSampler(costs, corner, seed=0, space=space))
+    proceed(study, 7, space=space, values=lambda one, seed: [0.5, one["conv1.weight_bits"], DENSE / 2])
+    assert {one["conv1.skip_below"] for one in parameters(study)} == {0.0}

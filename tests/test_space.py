@@ -14,6 +14,8 @@ from pydantic import TypeAdapter
 from spquant_search.errors import SpaceError, UserError
 from spquant_search.space import (
     Augmentation,
+    Constraints,
+    Final,
     LayerPrecision,
     NetworkConfig,
     SearchSpace,
@@ -151,7 +153,7 @@ def test_what_is_wrong_with_a_layers_choices(line, problem):
             "train:",
             "trian:",
             "trian (line 9): unknown key; did you mean 'train'? "
-            "Known here: data, time_steps, model, layers, neuron, train, shared, final, search",
+            "Known here: data, time_steps, model, layers, neuron, train, shared, final, constraints, search",
         ),
         ("epochs: 2", "epochs: 0", "train.epochs (line 10): must be greater than or equal to 1; got 0"),
         ("epochs: 2", "epochs: yes", f"train.epochs (line 10): {YES_NO}; got True"),
@@ -715,3 +717,49 @@ def test_baselines_of_the_papers_systems_have_the_papers_recipes(name, recipe, t
     found = (train.optimizer, train.baseline_learning_rate, train.batch_size, train.baseline_epochs, train.tet_lambda)
     assert (*found, train.weight_decay, train.augment) == recipe
     assert (train.momentum, train.schedule, train.tet_mean, file.time_steps) == (0.9, "cosine", 1.0, time_steps)
+
+
+# ---------------------------------------------------------------- constraints
+
+
+def test_constraints_are_read_with_units_and_written_as_numbers():
+    words = "constraints: {memory_bytes: 64KiB, effective_flops: 60M, accuracy: 0.8}"
+    found = parse(f"{BASE}\n{words}\n")
+    assert found.constraints == Constraints(memory_bytes=65536, effective_flops=60e6, accuracy=0.8)
+    assert parse(frozen_space(found)) == found
+    assert parse(BASE).constraints == Constraints()
+    plain = parse(f"{BASE}\nconstraints: {{memory_bytes: 1000.7, accuracy: none}}\n")
+    assert plain.constraints == Constraints(memory_bytes=1000)
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        ("memory_bytes: 64 apples", "must be a number with a unit such as 64KiB, 60M or 1.5MB; got '64 apples'"),
+        ("memory_bytes: 0", "must be greater than or equal to 1; got 0"),
+        ("memory_bytes: yes", f"{YES_NO}; got True"),
+        ("effective_flops: 0", "must be greater than 0; got 0"),
+        ("effective_flops: .inf", "must be a finite number; got inf"),
+        ("accuracy: 80", "must be less than or equal to 1; got 80"),
+        (
+            "memory: 64KiB",
+            "unknown key; did you mean 'memory_bytes'? Known here: memory_bytes, effective_flops, accuracy",
+        ),
+    ],
+)
+def test_constraints_that_are_none(words, problem):
+    with pytest.raises(SpaceError) as caught:
+        parse(f"{BASE}\nconstraints: {{{words}}}\n")
+    (found,) = caught.value.problems
+    assert found.startswith(f"constraints.{words.partition(':')[0]} (line ")
+    assert found.endswith(problem)
+
+
+@pytest.mark.parametrize(("section", "of"), [("final", Final), ("constraints", Constraints)])
+def test_the_default_space_shows_every_key_of_a_section_in_comments(section, of):
+    text = (TINY.parent / "vgg9.yaml").read_text(encoding="utf-8")
+    lines = text.partition(f"\n# {section}:")[2].partition("\n\n")[0].splitlines()[1:]
+    shown = yaml.safe_load("\n".join(line.removeprefix("#") for line in lines))
+    assert list(shown) == [entry.name for entry in fields(of)]
+    found = TypeAdapter(of).validate_python(shown)
+    assert found == (Final() if of is Final else Constraints(memory_bytes=65536, effective_flops=60e6, accuracy=0.8))

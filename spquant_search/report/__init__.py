@@ -25,6 +25,7 @@ class RunSummary:
     command: str = ""  # the command line that made the run, for reproducing it
     environment: Mapping[str, str] = field(default_factory=dict)  # machine and versions
     test_accuracy: Mapping[int, float] = field(default_factory=dict)  # by trial number, fractions
+    budget: pareto.Budget = field(default_factory=pareto.Budget)  # the space file's constraints
 
     @property
     def baseline(self) -> TrialResult | None:
@@ -41,7 +42,13 @@ class RunSummary:
 
     @property
     def front(self) -> tuple[TrialResult, ...]:
-        return pareto.front(self.results)
+        """Of the trials within the constraints; of all where none keeps them."""
+        return pareto.front(self.results, self.budget)
+
+    @property
+    def meets_budget(self) -> bool:
+        """Whether the front's members keep the constraints; True where there are none."""
+        return pareto.is_met(self.results, self.budget)
 
     @property
     def reference_point(self) -> pareto.ReferencePoint | None:
@@ -51,5 +58,7 @@ class RunSummary:
 
     @property
     def hypervolume(self) -> float | None:
+        """Of the members that keep the constraints; None as long as there is no baseline."""
         point = self.reference_point
-        return None if point is None else pareto.hypervolume(pareto.objectives(self.front), point)
+        fitting = pareto.within(self.front, self.budget)
+        return None if point is None else pareto.hypervolume(pareto.objectives(fitting), point)

@@ -109,6 +109,7 @@ def front_document(summary: RunSummary) -> dict[str, Any]:
         "reference_point": None if point is None else point.as_dict(),
         "hypervolume": summary.hypervolume,
         "seconds": summary.seconds,
+        "constraints": _constraints(summary),
         "trials": trial_counts(summary),
         "baseline": None if baseline is None else _member(summary, baseline),
         "members": [_member(summary, member) for member in summary.front],
@@ -131,8 +132,25 @@ def trial_counts(summary: RunSummary) -> dict[str, int]:
         "trained_one_epoch": sum(trial.trained_epochs > 0 for trial in trials),
         "last_rung": ends[Outcome.COMPLETE],
         "stopped": ends[Outcome.STOPPED],
+        "over_budget": ends[Outcome.OVER_BUDGET],
         "failed": ends[Outcome.FAILED] + ends[Outcome.DIVERGED],
     }
+
+
+def _constraints(summary: RunSummary) -> dict[str, Any] | None:
+    """The space file's budgets and whether the members keep them, None where there are none.
+
+    ``nearest``: where no trial fits, the one that misses least, and by which part of each bound that it misses.
+    """
+    budget = summary.budget
+    if not budget:
+        return None
+    bounds = {name: budget.as_dict().get(name) for name in ("memory_bytes", "effective_flops", "accuracy")}
+    nearest = None
+    if summary.front and not summary.meets_budget:
+        near = pareto.nearest(summary.front, budget)
+        nearest = {"number": near.number, "excess": budget.excess(near)}
+    return {**bounds, "met": summary.meets_budget, "nearest": nearest}
 
 
 def _member(summary: RunSummary, member: TrialResult) -> dict[str, Any]:

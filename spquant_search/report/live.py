@@ -117,7 +117,8 @@ class Progress:
 
     @property
     def trials_done(self) -> int:
-        return sum(result.is_candidate for result in self.finished)
+        over = Outcome.OVER_BUDGET  # which the limit on trials does not know
+        return sum(result.is_candidate and result.outcome is not over for result in self.finished)
 
     def seconds_left(self) -> float | None:
         """An upper estimate: the epochs still to train if none is spared, by the epochs a second measured so far."""
@@ -129,12 +130,14 @@ class Progress:
         return left * (self.clock() - self._training_since) / self._epochs_done
 
     def _update_front(self) -> None:
-        self.front = pareto.front(self.finished)
+        budget = pareto.Budget() if self.plan is None else self.plan.budget
+        self.front = pareto.front(self.finished, budget)
         baseline = self.baseline
         if self.plan is None or baseline is None:
             return
         self.reference = pareto.reference_point(baseline, chance=self.plan.chance)
-        self.hypervolume = pareto.hypervolume(pareto.objectives(self.front), self.reference)
+        fitting = pareto.within(self.front, budget)
+        self.hypervolume = pareto.hypervolume(pareto.objectives(fitting), self.reference)
 
 
 # ---------------------------------------------------------------- the live view

@@ -17,6 +17,7 @@ from rich.console import JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
+from spquant_search import pareto
 from spquant_search.cost import FLOPS_PER_MAC, PAPER, CostReport, PaperCell, PaperComparison, membrane_bits
 from spquant_search.energy import Energy, measured_energy, total_energy, upper_bounds
 from spquant_search.pareto import REFERENCE_SLACK, ReferencePoint
@@ -265,7 +266,10 @@ def front_table(summary: RunSummary, *, time_steps: int | None = None) -> TextTa
 
     With ``time_steps`` (of a sample), also what a sample's energy is estimated at.
     """
-    header = ("trial", "val", "test", "KiB", "factor", "FLOPs", "factor", *ENERGY_COLUMNS, "bits", "levels", "gate")
+    header = (
+        *("trial", "val", "test", "mean val", "mean test", "KiB", "factor", "FLOPs", "factor"),
+        *(*ENERGY_COLUMNS, "bits", "levels", "gate"),
+    )
     rows = [_front_row(summary, member, time_steps) for member in summary.front]
     kept = _without_empty_columns(header, rows)
     has_energy = any(header[column] in ENERGY_COLUMNS for column in kept)
@@ -278,14 +282,45 @@ def front_table(summary: RunSummary, *, time_steps: int | None = None) -> TextTa
     )
 
 
+def budget_words(summary: RunSummary) -> str:
+    """The space file's constraints, and by how much the nearest trial misses them where none fits; empty without."""
+    budget = summary.budget
+    if not budget:
+        return ""
+    words = ", ".join(_bound_words(name, bound) for name, bound in budget.as_dict().items())
+    if summary.meets_budget or not summary.front:
+        return f"constraints: {words}; the front is that of the trials within them"
+    near = pareto.nearest(summary.front, budget)
+    missed = sorted(budget.excess(near).items(), key=lambda item: item[1])
+    listed = " and ".join(
+        f"{name} by {100 * share:.3g} % ({_figure(name, getattr(near, name))})" for name, share in missed
+    )
+    return (
+        f"NO TRIAL IS WITHIN THE CONSTRAINTS ({words}): the front is that of all trials. "
+        f"Nearest is trial {near.number}, which misses {listed}"
+    )
+
+
+def _bound_words(name: str, bound: float) -> str:
+    return f"{name} {'at least' if name == 'accuracy' else 'at most'} {_figure(name, bound)}"
+
+
+def _figure(name: str, value: float) -> str:
+    if name == "effective_flops":
+        return flops(value)
+    return f"{value:.4g}" if name == "accuracy" else f"{value:,.0f}"
+
+
 def _front_row(summary: RunSummary, member: TrialResult, time_steps: int | None) -> tuple[str, ...]:
     baseline = summary.baseline
     energy = None if time_steps is None else measured_energy(member, time_steps=time_steps)
-    test = summary.test_accuracy.get(member.number)
+    test, final = summary.test_accuracy.get(member.number), member.final
     return (
         f"{member.number} {ORIGIN_MARKS.get(member.origin, '')}".rstrip(),
         percent(member.accuracy),
         "" if test is None else percent(test),
+        "" if final is None else _mean_cell(final.validation_mean, final.validation_std),
+        "" if final is None else _mean_cell(final.test_mean, final.test_std),
         kib(member.memory_bytes),
         reduction(baseline.memory_bytes if baseline else None, member.memory_bytes),
         quantity(member.effective_flops),
@@ -295,6 +330,30 @@ def _front_row(summary: RunSummary, member: TrialResult, time_steps: int | None)
         levels_form(member.config),
         sparsity_form(member.config),
     )
+
+
+def _mean_cell(mean: float | None, deviation: float | None) -> str:
+    """``84.2 ±0.3``"""
+    return percent(mean) if deviation is None else f"{percent(mean)} ±{percent(deviation)}"
+
+
+def _final_notes(members: Sequence[TrialResult]) -> list[str]:
+    """How members were fine-tuned at the end, and which are better off as they were."""
+    tuned = [(member.number, member.final) for member in members if member.final is not None]
+    notes = []
+    if tuned:
+        recipes = {(final.seeds, final.epochs) for _, final in tuned}
+        words = ", ".join(f"{seeds} x {epochs} epochs" for seeds, epochs in sorted(recipes))
+        notes.append(
+            f"mean val, mean test: over the seeds of the last fine-tuning ({words}), ± one standard deviation; "
+            "val and test are those of the weights that are kept, chosen by val"
+        )
+    kept = [str(number) for number, final in tuned if not final.improved]
+    if kept:
+        notes.append(
+            f"no seed was more accurate than before, and the weights of before are kept: trial {', '.join(kept)}"
+        )
+    return notes
 
 
 def _energy_cells(energy: Energy) -> tuple[str, str]:
@@ -307,10 +366,13 @@ def _front_notes(summary: RunSummary, *, has_energy: bool) -> tuple[str, ...]:
     notes = [
         f"val: accuracy in % on {summary.validation_samples:,} validation samples{tested}; {summary.data}",
         "FLOPs: 2 per MAC, effective ones, a sample over all time steps; factor: against the float baseline",
+        *_final_notes(members),
         legend(member.config for member in members),
     ]
     if any(sparsity_form(member.config) for member in members):
         notes.append(SPARSITY_LEGEND)
+    if summary.budget:
+        notes.insert(0, budget_words(summary))
     if has_energy:
         notes += [f"{ENERGY_NOTES[0]}; operations as measured on the validation split", *ENERGY_NOTES[1:]]
     if any(member.origin in ORIGIN_MARKS for member in members):

@@ -1,0 +1,365 @@
+"""The last fine-tuning, with trainers that replay: what is trained, kept, tested, resumed and shown."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from examples import epoch, example_run, trial
+from test_search import NO_STOPPING, ONE, SHARED, Killed, Lab, Play, trains
+
+from spquant_search import crew, workers
+from spquant_search.cli import _summary
+from spquant_search.crew import Crew
+from spquant_search.errors import UserError
+from spquant_search.finalize import final_seed, finalists_of, fine_tune, recipe_of
+from spquant_search.pareto import front
+from spquant_search.report.tables import front_table
+from spquant_search.results import FineTuning, Outcome, TrialResult
+from spquant_search.trial import Task
+from spquant_search.workers import Failed, Setup, TestTask, Trained
+
+
+class Finalizing(Lab):
+    """A lab that also fine-tunes; ``gains``: what each seed adds to its member's accuracy."""
+
+    gains = (0.0, 0.02, 0.01, 0.03, 0.0)
+
+    def finalize(self, **options) -> tuple[int, ...]:
+        self.tasks.clear()
+        self.tested.clear()
+        file = self.prepared.space.file
+        finalists = finalists_of(self.folder, file, classes=10, members=options.pop("members", None))
+        recipe = recipe_of(file, **{"epochs": None, "seeds": 3, **options})
+        setup = Setup(space=self.prepared.space, device="cpu", cache=Path("unused"))
+        hands = Crew(setup, file.search.workers, warn=self.watching.warning)
+        try:
+            return fine_tune(
+                finalists,
+                recipe,
+                prepared=self.prepared,
+                folder=self.folder,
+                crew=hands,
+                stage=self.watching.stage,
+                warn=self.watching.warning,
+            )
+        finally:
+            hands.close()
+
+    def tunes(self, task: Task) -> Play:
+        accuracy = self.of(task.result.number).accuracy + self.gains[repeat_of(task.weights_file)]
+        yield from trains(task, [accuracy] * task.schedule.epochs)
+
+    def of(self, number: int, results: tuple[TrialResult, ...] | None = None) -> TrialResult:
+        return next(result for result in results or self.folder.results() if result.number == number)
+
+    def searched(self, trials: int = 3) -> list[int]:
+        """Search, and from now on fine-tune; the front's numbers."""
+        results = self.run(trials)
+        members = [member.number for member in front(results)]
+        self.plays = dict.fromkeys(members, self.tunes)
+        self.test_plays = dict.fromkeys(members, on_test)
+        return members
+
+    def trained_seeds(self) -> list[tuple[int, int]]:
+        return sorted((task.result.number, repeat_of(task.weights_file)) for task in self.tasks)
+
+
+def repeat_of(weights: Path) -> int:
+    return int(weights.stem.partition("-")[2])
+
+
+def on_test(task: TestTask) -> Play:
+    (weights,) = task.weights
+    assert weights.is_file()
+    yield workers.Tested(number=task.number, accuracy=0.5 + 0.1 * repeat_of(weights), seconds={})
+
+
+@pytest.fixture
+def new_lab(tmp_path, monkeypatch):
+    def make(*overrides: str, name: str = "run") -> Finalizing:
+        lab = Finalizing(tmp_path / name, *overrides)
+        monkeypatch.setattr(crew, "Trainer", lab.make_trainer)
+        monkeypatch.setattr(crew, "ready", lab.ready)
+        return lab
+
+    return make
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# ---------------------------------------------------------------- what comes out
+
+
+def test_every_member_is_trained_with_every_seed_and_the_best_is_kept(new_lab):
+    lab = new_lab(NO_STOPPING, "final.epochs=2", "final.learning_rate=3e-4")
+    members = lab.searched()
+    before = lab.folder.results()
+    assert lab.finalize() == ()
+    assert lab.trained_seeds() == [(number, repeat) for number in sorted(members) for repeat in range(3)]
+    for task in lab.tasks:
+        number = task.result.number
+        assert (task.schedule.epochs, task.schedule.learning_rate) == (6, 3e-4)  # three times as long
+        assert task.initial_weights == (lab.folder.weights_file(number),)
+        assert task.result.seed == final_seed(0, number, repeat_of(task.weights_file))
+        assert task.teacher_weights == (None if number == 0 else lab.folder.weights_file(0))
+    assert lab.folder.results() == before  # what the search left stays as it is
+    latest = lab.folder.latest_results()
+    for number in members:
+        old, new = lab.of(number), lab.of(number, latest)
+        assert new.accuracy == pytest.approx(old.accuracy + 0.02)
+        assert new.trained_epochs == old.trained_epochs + 6
+        assert [metrics.epoch for metrics in new.epochs] == list(range(1, new.trained_epochs + 1))
+        assert lab.folder.weights_of(new) == (lab.folder.path / "final" / "6-epochs" / f"{number:04d}-1.safetensors",)
+        assert lab.folder.latest_test_accuracies()[number] == pytest.approx(0.6)
+        seeds = [old.accuracy + gain for gain in (0.0, 0.02, 0.01)]
+        figures = new.final.figures()
+        assert figures == pytest.approx(
+            {
+                **{"epochs": 6, "seeds": 3, "validation_mean": statistics.mean(seeds)},
+                **{"validation_std": 0.01, "test_mean": 0.6, "test_std": 0.1},
+            }
+        )
+    kept = sorted(path.name for path in (lab.folder.path / "final").rglob("*.safetensors"))
+    assert kept == [f"{number:04d}-1.safetensors" for number in sorted(members)]
+    assert not [result for result in latest if result.number not in members and result.final]
+
+
+def test_the_same_command_again_does_nothing_more(new_lab):
+    lab = new_lab(NO_STOPPING)
+    lab.searched()
+    lab.finalize()
+    files = files_of(lab.folder.path)
+    assert lab.finalize() == ()
+    assert (lab.tasks, lab.tested) == ([], [])
+    assert files_of(lab.folder.path) == files
+
+
+@pytest.mark.parametrize("dies_in", ["training", "test"])
+def test_killed_it_goes_on_where_it_stopped_to_the_same_result(new_lab, dies_in):
+    whole = new_lab(NO_STOPPING, ONE, name="whole")
+    members = whole.searched()
+    whole.finalize()
+
+    lab = new_lab(NO_STOPPING, ONE, name="killed")
+    lab.searched()
+    last = members[-1]
+
+    def dies(task: Task | TestTask) -> Play:
+        files = [task.weights_file] if isinstance(task, Task) else list(task.weights)
+        if repeat_of(files[0]) == 1:
+            raise Killed
+        yield from lab.tunes(task) if isinstance(task, Task) else on_test(task)
+
+    plays = lab.plays if dies_in == "training" else lab.test_plays
+    (usual,) = {plays[last]}
+    plays[last] = dies
+    before = lab.folder.latest_results()
+    with pytest.raises(Killed):
+        lab.finalize()
+    done = lab.folder.latest_results()
+    # Members that were finished before are there; the one in work is as it was.
+    assert lab.of(last, done) == lab.of(last, before)
+    assert all(lab.of(number, done).final for number in members[:-1])
+    plays[last] = usual
+    lab.finalize()
+    assert lab.trained_seeds() == [(last, repeat) for repeat in ((1, 2) if dies_in == "training" else (2,))]
+    relative = {
+        name: content for name, content in files_of(lab.folder.path / "final").items() if name.endswith("safetensors")
+    }
+    assert relative.keys() == {name for name in files_of(whole.folder.path / "final") if name.endswith("safetensors")}
+    assert lab.folder.latest_results() == whole.folder.latest_results()
+
+
+def test_a_member_that_only_gets_worse_keeps_its_weights_and_that_is_said(new_lab):
+    lab = new_lab(NO_STOPPING)
+    members = lab.searched()
+    lab.gains = (-0.03, -0.01, -0.02)
+    lab.finalize()
+    for number in members:
+        old, new = lab.of(number), lab.of(number, lab.folder.latest_results())
+        assert replace(new, final=None) == old
+        assert new.final.figures()["validation_mean"] == pytest.approx(old.accuracy - 0.02)
+        assert lab.folder.weights_of(new) == lab.folder.weights_of(old)
+        assert lab.folder.latest_test_accuracies()[number] == lab.folder.test_accuracies()[number]
+    assert not list((lab.folder.path / "final").rglob("*.safetensors"))
+    table = front_table(_summary(lab.folder)).plain()
+    numbers = ", ".join(str(number) for number in members)
+    assert f"no seed was more accurate than before, and the weights of before are kept: trial {numbers}\n" in table
+
+
+def test_more_seeds_train_the_missing_ones_and_fewer_none(new_lab):
+    lab = new_lab(NO_STOPPING)
+    members = lab.searched()
+    lab.finalize(seeds=3)
+    lab.finalize(seeds=2)
+    assert lab.tasks == []
+    lab.finalize(seeds=5)
+    assert lab.trained_seeds() == [(number, repeat) for number in sorted(members) for repeat in (3, 4)]
+    for number in members:
+        new = lab.of(number, lab.folder.latest_results())
+        assert new.final.seeds == 5
+        assert new.accuracy == pytest.approx(lab.of(number).accuracy + 0.03)
+
+
+def test_another_recipe_never_costs_what_an_earlier_one_has_gained(new_lab):
+    lab = new_lab(NO_STOPPING)
+    members = lab.searched()
+    lab.finalize()
+    first = lab.folder.latest_results()
+    lab.gains = (0.0, 0.01, 0.005)
+    lab.finalize(epochs=9)
+    assert lab.folder.latest_results() == first
+    lab.gains = (0.0, 0.05, 0.06)
+    lab.finalize(epochs=12)
+    for number in members:
+        new = lab.of(number, lab.folder.latest_results())
+        assert new.accuracy == pytest.approx(lab.of(number).accuracy + 0.06)
+        assert new.final.epochs == 12
+
+
+def test_at_most_so_many_members(new_lab):
+    lab = new_lab(NO_STOPPING)
+    members = lab.searched(6)
+    lab.finalize(members=1)
+    assert len({number for number, _ in lab.trained_seeds()}) == 1
+    assert lab.trained_seeds()[0][0] in members
+    table = front_table(_summary(lab.folder))
+    assert sum("±" in "".join(row) for row in table.rows) <= 1
+
+
+def test_seeds_that_diverge_or_fail(new_lab):
+    lab = new_lab(NO_STOPPING, ONE)
+    members = lab.searched()
+    first, last = members[0], members[-1]
+
+    def diverges(task: Task) -> Play:
+        if repeat_of(task.weights_file) == 1:
+            yield Trained(result=replace(task.result, outcome=Outcome.DIVERGED, reason="nan"), seconds={})
+        yield from lab.tunes(task)
+
+    def fails(task: Task) -> Play:
+        yield Failed(reason="out of memory", died=True)
+
+    lab.plays[first], lab.plays[last] = diverges, fails
+    assert lab.finalize() == (last,)
+    assert lab.watching.warnings[-3:] == [
+        f"trial {last} could not be fine-tuned with seed {number}: out of memory" for number in (1, 2, 3)
+    ]
+    new = lab.of(first, lab.folder.latest_results())
+    assert new.final.seeds == 2
+    assert new.accuracy == pytest.approx(lab.of(first).accuracy + 0.01)
+    assert lab.of(last, lab.folder.latest_results()).final is None
+    lab.plays[last] = lab.tunes
+    assert lab.finalize() == ()
+    assert {number for number, _ in lab.trained_seeds()} == {last}
+
+
+def test_a_seed_over_budget_is_not_kept_for_a_member_within(new_lab):
+    lab = new_lab(NO_STOPPING, ONE, "constraints.effective_flops=2.1M", "search.references=[]")
+    members = lab.searched()
+
+    def sparse_no_more(task: Task) -> Play:
+        play = lab.tunes(task)
+        message = next(play)
+        while True:
+            if isinstance(message, Trained):
+                epochs = tuple(replace(one, effective_macs=9e6) for one in message.result.epochs)
+                message = replace(message, result=replace(message.result, epochs=epochs))
+            answer = yield message
+            message = play.send(answer)
+
+    lab.plays = dict.fromkeys(lab.plays, sparse_no_more)
+    lab.finalize()
+    assert [lab.of(number, lab.folder.latest_results()).accuracy for number in members] == [
+        lab.of(number).accuracy for number in members
+    ]
+
+
+def test_a_run_without_a_front(new_lab):
+    lab = new_lab(NO_STOPPING)
+    with pytest.raises(UserError, match="no trial of this run is complete yet; start its search again"):
+        lab.finalize()
+
+
+# ---------------------------------------------------------------- a search's own last stage
+
+
+def test_a_search_fine_tunes_its_finalists_with_final_seeds(new_lab):
+    lab = new_lab(*SHARED, "final.seeds=3")
+    lab.gains = (0.0, 0.02, 0.01)
+    lab.plays = {6: tunes_of_search(lab), 7: tunes_of_search(lab)}
+    lab.test_plays = {6: any_test, 7: any_test}
+    results = lab.run(5)
+    assert lab.trained == [0, 6, 7, 6, 6, 7, 7]
+    again = lab.tasks[3:]
+    assert [repeat_of(task.weights_file) for task in again] == [1, 2, 1, 2]
+    for task in again:
+        parent = results[lab.of(task.result.number).parent]
+        assert task.initial_weights == lab.folder.weights_of(parent)
+        assert task.schedule.epochs == 2
+    latest = lab.folder.latest_results()
+    for number in (6, 7):
+        old, new = results[number], latest[number]
+        assert new.accuracy == pytest.approx(old.accuracy + 0.02)
+        assert new.epochs[0] == results[old.parent].epochs[0]
+        assert [metrics.epoch for metrics in new.epochs] == [0, 1, 2]
+        assert (new.origin, new.parent) == ("fine-tuned", old.parent)
+        assert (new.final.seeds, new.final.epochs) == (3, 2)
+    lab.tasks.clear()
+    assert lab.run(5) == results
+    assert lab.tasks == []
+    # `finalize` goes on from what the search kept.
+    lab.plays = dict.fromkeys(range(8), lab.tunes)
+    lab.test_plays = dict.fromkeys(range(8), on_test)
+    lab.finalize()
+    (starts,) = {task.initial_weights for task in lab.tasks if task.result.number == 6} or {None}
+    if starts is not None:
+        assert starts == lab.folder.weights_of(latest[6])
+
+
+def tunes_of_search(lab: Finalizing):
+    def play(task: Task) -> Play:
+        repeat = repeat_of(task.weights_file) if "-" in task.weights_file.stem else 0
+        yield from trains(task, [0.5 + lab.gains[repeat]] * task.schedule.epochs)
+
+    return play
+
+
+def any_test(task: TestTask) -> Play:
+    yield workers.Tested(number=task.number, accuracy=0.5, seconds={})
+
+
+# ---------------------------------------------------------------- shown
+
+
+def test_the_front_shows_means_and_deviations():
+    final = FineTuning(
+        epochs=3, seeds=3, validation_mean=0.85, validation_std=0.012, test_mean=0.84, test_std=None, improved=True
+    )
+    run = example_run(results=(trial(0, 0.9, 100, 50, origin="baseline"), replace(trial(2), final=final)))
+    text = front_table(run).plain()
+    assert "85.0 ±1.2" in text
+    assert "mean val, mean test: over the seeds of the last fine-tuning (3 x 3 epochs), ± one standard" in text
+    assert "±" not in front_table(example_run()).plain()
+
+
+def test_fine_tuning_survives_json():
+    final = FineTuning(
+        epochs=3,
+        seeds=1,
+        validation_mean=0.8,
+        validation_std=None,
+        test_mean=0.7,
+        test_std=None,
+        improved=True,
+        weights="final/3-epochs/0002-0.safetensors",
+    )
+    result = replace(trial(2), final=final, epochs=(epoch(1, 0.8, 1e6),))
+    assert TrialResult.from_dict(result.as_dict()) == result
+    older = {name: value for name, value in trial(2).as_dict().items() if name != "final"}
+    assert TrialResult.from_dict(older) == trial(2)
