@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,9 @@ OBJECTIVES = ("accuracy", "memory_bytes", "effective_macs")
 # Without gates and masks a configuration has exactly the baseline's MACs; measured from there it would add no volume,
 # however small and accurate it is.
 REFERENCE_SLACK = 1.1
+# Of the float baseline's accuracy above chance. Networks that keep less are hardly deployed, but counted from chance
+# their few operations add so much volume that a search would spend most of its work on them.
+WORTHWHILE_SHARE = 0.9
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,6 +154,15 @@ def bounded(reference: ReferencePoint, budget: Budget) -> ReferencePoint:
         memory_bytes=reference.memory_bytes if memory is None else min(reference.memory_bytes, memory + 1),
         effective_macs=reference.effective_macs if is_free or macs is None else macs,
     )
+
+
+def worthwhile(reference: ReferencePoint, *, baseline_accuracy: float) -> ReferencePoint:
+    """``reference``, from chance, moved up to the accuracy from which on a search looks for gains.
+
+    That is nine tenths of the way from chance to the float baseline's accuracy.
+    """
+    above_chance = max(0.0, baseline_accuracy - reference.accuracy)
+    return replace(reference, accuracy=reference.accuracy + WORTHWHILE_SHARE * above_chance)
 
 
 def contenders(

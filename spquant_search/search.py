@@ -18,7 +18,7 @@ from spquant_search.crew import Crew
 from spquant_search.errors import UserError
 from spquant_search.events import Watcher
 from spquant_search.finalize import Finalist, fine_tune, of_search
-from spquant_search.pareto import Budget, bounded, contenders, front, reference_point
+from spquant_search.pareto import Budget, bounded, contenders, front, reference_point, worthwhile
 from spquant_search.prepare import Prepared
 from spquant_search.pruning import LearningCurve, stopping_reason
 from spquant_search.report.dashboard import trial_attributes
@@ -181,10 +181,14 @@ class _Coordinator:
             return
         final, stopping = self._file.final, self._file.search.stopping
         read = [result for result in self.results if result.outcome is Outcome.READ_OUT and result.is_measured]
-        corner = reference_point(self._results[BASELINE], chance=1.0 / self._prepared.input.classes)
+        baseline = self._results[BASELINE]
+        corner = reference_point(baseline, chance=1.0 / self._prepared.input.classes)
         # Fine-tuning may lift a read-out above the least accuracy, but never below its memory.
         point = bounded(corner, replace(self._budget, min_accuracy=None))
-        chosen = contenders(read, point, limit=final.members, margin=stopping.margin)
+        high = worthwhile(point, baseline_accuracy=baseline.accuracy)
+        chosen = contenders(read, high, limit=final.members, margin=stopping.margin) or contenders(
+            read, point, limit=final.members, margin=stopping.margin
+        )
         with PROCESS.on("bookkeeping"):
             self._study.enqueue_finalists(chosen)
         self._work_off(self._next_queued)

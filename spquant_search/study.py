@@ -27,7 +27,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from spquant_search.cost import LayerShape, bytes_by_choice, cost_report
-from spquant_search.pareto import OBJECTIVES, Budget, bounded, reference_at
+from spquant_search.pareto import OBJECTIVES, Budget, ReferencePoint, bounded, reference_at, worthwhile
 from spquant_search.results import Outcome, TrialResult
 from spquant_search.sampler import (
     PROPOSED_BY,
@@ -117,7 +117,7 @@ class Study:
         baseline = cost_report(shapes, space.baseline(), time_steps=space.file.time_steps)
         self._costs = known_costs(space, shapes)
         self._budget = Budget.of(space.file.constraints)
-        self._reference = bounded(reference_at(baseline, chance=chance), self._budget)
+        self._reference = reference_at(baseline, chance=chance)
         self._note: Callable[[str], None] | None = note
         self._search = space.file.search
         self._distributions = distributions(space)
@@ -182,13 +182,21 @@ class Study:
             return new_sampler(self._search, self._distributions, number=number)
         return GreyBoxSampler(
             self._costs,
-            self._reference,
+            self._reference_now(),
             seed=self._search.seed,
             space=self._distributions,
             startup_trials=self._search.startup_trials,
             readings=_readings,
             on_fallback=self._note_once,
         )
+
+    def _reference_now(self) -> ReferencePoint:
+        """Where gains begin: within the budgets, and once the baseline's accuracy is known, not far below it."""
+        complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if not complete or complete[0].number != 0:  # trial 0 is the baseline
+            return bounded(self._reference, self._budget)
+        reference = worthwhile(self._reference, baseline_accuracy=complete[0].values[0])
+        return bounded(reference, self._budget)
 
     def _note_once(self, words: str) -> None:
         if self._note is not None:

@@ -265,3 +265,18 @@ def test_a_reference_is_moved_in_to_the_budget():
     assert inside == ReferencePoint(accuracy=0.7, memory_bytes=501, effective_macs=50)
     # The dense MACs are allowed, and must lie below the reference to count.
     assert pareto.bounded(corner, Budget(max_effective_flops=200)) == corner
+
+
+def test_gains_begin_nine_tenths_of_the_way_from_chance_to_the_baseline():
+    corner = ReferencePoint(accuracy=0.1, memory_bytes=1.1, effective_macs=1.1)
+    assert pareto.worthwhile(corner, baseline_accuracy=0.9).accuracy == pytest.approx(0.82)
+    assert pareto.worthwhile(corner, baseline_accuracy=0.9).memory_bytes == 1.1
+    assert pareto.worthwhile(corner, baseline_accuracy=0.05) == corner  # a baseline below chance moves nothing
+
+
+def test_cheap_networks_of_little_accuracy_are_no_contenders():
+    corner = ReferencePoint(accuracy=0.1, memory_bytes=110.0 * 1024, effective_macs=110e6)
+    accurate, cheap = trial(1, 0.86, 90, 90), trial(2, 0.6, 10, 10)
+    assert pareto.contenders([accurate, cheap], corner, limit=1, margin=0.0) == (cheap,)
+    high = pareto.worthwhile(corner, baseline_accuracy=0.87)
+    assert pareto.contenders([accurate, cheap], high, limit=2, margin=0.0) == (accurate,)
