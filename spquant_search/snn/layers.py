@@ -233,15 +233,15 @@ class _Convolution(SearchableLayer):
         else:
             sums = self._integer_sums(values, integers, spikes.largest)
         slope, offset = self.affine(scale, spikes.divisor)
-        return sums * slope[:, None, None] + offset[:, None, None]
+        return sums.mul_(slope[:, None, None]).add_(offset[:, None, None])  # in place: no further memory to fetch
 
     def _integer_sums(self, values: Tensor, integers: Tensor, largest: int) -> Tensor:
         """A, exactly: rounding undoes what a library's fast convolution algorithms may do to sums of integers."""
         products = self.in_channels // self.groups * self.kernel_size**2 * self._pooled_positions
         bound = products * highest_integer(self.precision.weight_bits) * largest
         if bound < EXACT_FP32:
-            return self._convolve(values, integers).round()
-        return self._convolve(values.double(), integers.double()).round().float()
+            return self._convolve(values, integers).round_()
+        return self._convolve(values.double(), integers.double()).round_().float()
 
     def affine(self, scale: Tensor, divisor: int) -> tuple[Float[Tensor, " out"], Float[Tensor, " out"]]:
         """a and d of ``a * A + d``: batch norm, weight scale, and the divisors of pooling and input folded."""
