@@ -83,7 +83,7 @@ class TrialResult:
     """One configuration, trained. ``reason`` says why it ended so, naming the trial that beat it if one did."""
 
     number: int
-    origin: str  # "baseline", "reference", "fine-tuned" or the sampler's name
+    origin: str  # "baseline", "reference", "ladder", "fine-tuned" or the sampler's name
     config: NetworkConfig
     seed: int
     outcome: Outcome

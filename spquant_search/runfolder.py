@@ -19,6 +19,7 @@ import yaml
 from spquant_search import __version__
 from spquant_search.errors import UserError
 from spquant_search.results import Outcome, TrialResult
+from spquant_search.sensitivity import Sensitivity
 from spquant_search.space import SpaceFile, frozen_space, parse_space
 
 # What may differ between two starts of one run: how much is done and by how many, never what is searched.
@@ -217,6 +218,36 @@ class RunFolder:
     def write_test_accuracies(self, accuracies: Mapping[int, float]) -> None:
         ordered = {str(number): accuracies[number] for number in sorted(accuracies)}
         write_text(self.tests_file, json.dumps(ordered, indent=1) + "\n")
+
+    @property
+    def readings_file(self) -> Path:
+        """What a sensitivity analysis in work has measured so far."""
+        return self.path / "sensitivity.readings.json"
+
+    def readings(self) -> dict[str, float]:
+        """Accuracy by what was read out (:func:`spquant_search.sensitivity.to_read_out`), as far as it was."""
+        if not self.readings_file.is_file():
+            return {}
+        stored: dict[str, float] = json.loads(self.readings_file.read_text(encoding="utf-8"))
+        return stored
+
+    def write_readings(self, readings: Mapping[str, float]) -> None:
+        write_text(self.readings_file, json.dumps(dict(sorted(readings.items())), indent=1) + "\n")
+
+    @property
+    def sensitivity_file(self) -> Path:
+        return self.path / "sensitivity.json"
+
+    def sensitivity(self) -> Sensitivity | None:
+        """The sensitivity analysis; None where it is not complete."""
+        if not self.sensitivity_file.is_file():
+            return None
+        return Sensitivity.from_dict(json.loads(self.sensitivity_file.read_text(encoding="utf-8")))
+
+    def write_sensitivity(self, found: Sensitivity) -> None:
+        """Keep the whole analysis in place of its readings."""
+        write_text(self.sensitivity_file, json.dumps(found.as_dict(), indent=1) + "\n")
+        self.readings_file.unlink(missing_ok=True)
 
     def require(self) -> None:
         """Raise UserError where this is no run's folder."""

@@ -18,6 +18,7 @@ from spquant_search.crew import Crew
 from spquant_search.errors import UserError
 from spquant_search.events import Watcher
 from spquant_search.finalize import Finalist, fine_tune, of_search
+from spquant_search.ladder import ladder
 from spquant_search.pareto import Budget, bounded, contenders, front, reference_point, worthwhile
 from spquant_search.prepare import Prepared
 from spquant_search.pruning import LearningCurve, stopping_reason
@@ -25,6 +26,7 @@ from spquant_search.report.dashboard import trial_attributes
 from spquant_search.results import EpochMetrics, Outcome, TrialResult, unmeasured
 from spquant_search.runfolder import RunFolder
 from spquant_search.runtime import available_cores
+from spquant_search.sensitivity import Sensitivity, sensitivity, to_read_out
 from spquant_search.space import NetworkConfig
 from spquant_search.study import FINE_TUNED, Asked, Study, trial_seed
 from spquant_search.timing import PROCESS
@@ -44,6 +46,7 @@ from spquant_search.workers import (
 )
 
 BASELINE = 0
+NO_TRIAL = -1  # the number of a read-out that is none
 MAX_DUPLICATES_IN_A_ROW = 50
 # A proposal over budget costs no training, and of those of a sampler that does not know the budget few may fit.
 MAX_UNTRIED_IN_A_ROW = 200
@@ -73,7 +76,9 @@ def run_search(
     coordinator = _Coordinator(prepared, folder, setup=setup, limits=limits, watcher=watcher)
     try:
         coordinator.train_baseline()
-        coordinator.train_shared()
+        if coordinator.reads_out:
+            coordinator.train_shared()
+            coordinator.plan_ladder()
         coordinator.try_candidates()
         coordinator.fine_tune_front()
         coordinator.test_front()
@@ -81,6 +86,28 @@ def run_search(
         coordinator.close()
         folder.write_profile(coordinator.profile())
     return coordinator.results
+
+
+def run_sensitivity(prepared: Prepared, folder: RunFolder, *, setup: Setup, watcher: Watcher) -> Sensitivity:
+    """What every lower choice costs, measured by a shared network; both are trained where the run has none yet.
+
+    Raises:
+        UserError: something could not be trained or read out.
+    """
+    coordinator = _Coordinator(prepared, folder, setup=setup, limits=Limits(trials=0), watcher=watcher)
+    try:
+        coordinator.train_baseline()
+        coordinator.train_shared()
+        found = coordinator.read_sensitivity()
+    finally:
+        coordinator.close()
+        folder.write_profile(coordinator.profile())
+    if found is None:
+        raise UserError(
+            f"{folder.path}: not every choice could be read out, for the reasons above; mend them and start the same "
+            "command again, which goes on with what is missing"
+        )
+    return found
 
 
 class _Coordinator:
@@ -104,6 +131,7 @@ class _Coordinator:
         self._budget = Budget.of(self._file.constraints)
         self._untried = self._untried_before()  # since the latest that was: over budget, or tried before
         self._duplicates = 0
+        self._ladder: tuple[NetworkConfig, ...] = ()
 
     def profile(self) -> dict[str, dict[str, float]]:
         """Where the seconds of the coordinator and of every trainer went."""
@@ -134,8 +162,8 @@ class _Coordinator:
             )
 
     def train_shared(self) -> None:
-        """The one network that candidates are read out of, where the strategy has one."""
-        if not self._is_shared or self._folder.shared_file.is_file():
+        """The one network that configurations are read out of."""
+        if self._folder.shared_file.is_file():
             return
         recipe, trainer = self._file.shared, self._crew.idle()[0]
         trainer.give(
@@ -164,8 +192,70 @@ class _Coordinator:
                     "does without it), and start a run of its own with --run NAME."
                 )
 
+    def plan_ladder(self) -> None:
+        """Which configurations follow the references, where the limits leave room for some that are sampled."""
+        search = self._file.search
+        if search.rungs == 0 or self._limits.trials <= len(self._prepared.space.references):
+            return
+        found = self.read_sensitivity()
+        if found is not None:
+            self._ladder = tuple(rung.config for rung in ladder(found, search.rungs))
+        elif not self._limits.late():
+            self._watcher.warning("the search goes on without its ladder, as not every choice could be read out")
+
+    def read_sensitivity(self) -> Sensitivity | None:
+        """The run's sensitivity analysis, after reading out what it lacks; None where something is missing still.
+
+        These read-outs are no trials: a trial's number, and with it what the sampler proposes, does not depend on them.
+        """
+        stored = self._folder.sensitivity()
+        if stored is not None:
+            return stored
+        configs, known = to_read_out(self._prepared.space), self._folder.readings()
+        missing = [name for name in configs if name not in known]
+        given: dict[Trainer, str] = {}
+        while True:
+            for trainer in self._crew.idle():
+                if missing and not self._limits.late():
+                    given[trainer] = missing.pop(0)
+                    trainer.give(self._reading(configs[given[trainer]]))
+            if not self._crew.busy():
+                break
+            self._watcher.stage("reading out one lower precision after the other, done:", len(known), len(configs))
+            for trainer in self._crew.ready():
+                self._take_reading(trainer, given[trainer], known)
+        if len(known) < len(configs):
+            return None
+        samples = self._read_out_samples
+        found = sensitivity(self._prepared.space, self._prepared.shapes, known, samples=samples)
+        self._folder.write_sensitivity(found)
+        return found
+
+    def _reading(self, config: NetworkConfig) -> ReadOutTask:
+        asked = Asked(number=NO_TRIAL, trial_id=NO_TRIAL, origin="sensitivity", config=config)
+        result = self._known(asked, Outcome.FAILED, "not finished")
+        return ReadOutTask(result=result, shared_weights=self._folder.shared_file, weights_file=None)
+
+    def _take_reading(self, trainer: Trainer, name: str, known: dict[str, float]) -> None:
+        message = trainer.receive()
+        if isinstance(message, Note):
+            self._crew.note(message)
+            return
+        if isinstance(message, Trained):
+            self._crew.ended(trainer, message.seconds)
+            known[name] = message.result.accuracy
+            self._folder.write_readings(known)
+        elif isinstance(message, Failed):
+            self._watcher.warning(f"{name} could not be read out: {message.reason}")
+            self._crew.failed(trainer, message)
+
+    @property
+    def _read_out_samples(self) -> int:
+        every, wanted = self._folder.facts().validation_samples, self._file.shared.validation_samples
+        return every if wanted is None else min(every, wanted)
+
     def try_candidates(self) -> None:
-        """References and sampled configurations, one a trainer, until a limit is reached."""
+        """References, the ladder and sampled configurations, one a trainer, until a limit is reached."""
         self._work_off(self._next_candidate)
         over = sum(result.outcome is Outcome.OVER_BUDGET for result in self._results.values())
         if over and self._begun() < self._limits.trials and not self._limits.late():
@@ -177,7 +267,7 @@ class _Coordinator:
 
     def fine_tune_front(self) -> None:
         """What was read out and is on the front or may reach it, trained at its own configuration."""
-        if not self._is_shared or self._limits.late():
+        if not self.reads_out or self._limits.late():
             return
         final, stopping = self._file.final, self._file.search.stopping
         read = [result for result in self.results if result.outcome is Outcome.READ_OUT and result.is_measured]
@@ -297,6 +387,9 @@ class _Coordinator:
 
     def _ask(self) -> Asked:
         with PROCESS.on("sampler"):
+            # One at a time: those for which the limit on trials leaves no room must not stay in the queue.
+            if self._ladder and not self._study.has_queued():
+                self._study.enqueue_rung(self._ladder)
             return self._study.ask()
 
     def _begun(self) -> int:
@@ -353,7 +446,7 @@ class _Coordinator:
             number=asked.number,
             origin=asked.origin,
             config=asked.config,
-            seed=trial_seed(self._file.search.seed, asked.number),
+            seed=0 if asked.number == NO_TRIAL else trial_seed(self._file.search.seed, asked.number),
             cost=cost,
             outcome=outcome,
             reason=reason,
@@ -373,7 +466,7 @@ class _Coordinator:
 
     def _begin(self, trainer: Trainer, asked: Asked) -> None:
         known = self._known(asked, Outcome.FAILED, "not finished")
-        reads = self._is_shared and asked.origin not in NOT_COUNTED
+        reads = self.reads_out and asked.origin not in NOT_COUNTED
         trainer.give(self._read_out(known) if reads else self._training(asked, known))
         self._open[asked.number] = asked
         self._curves[asked.number] = known.epochs
@@ -411,7 +504,8 @@ class _Coordinator:
         return None if alone else self._folder.weights_file(BASELINE)
 
     @property
-    def _is_shared(self) -> bool:
+    def reads_out(self) -> bool:
+        """Whether candidates are read out of a shared network instead of being trained."""
         return self._file.search.strategy == "shared" and self._limits.trials > 0
 
     @property

@@ -27,6 +27,7 @@ WEIGHT_BITS = (*QUANTIZED_BITS, FLOAT_BITS)
 FLOAT_MEMBRANE = 0
 PARAMETERS = ("weight_bits", "membrane_levels", "channel_mass", "skip_below")
 DEFAULT_MOMENTUM = 0.9
+LADDER_RUNGS = 8
 OFF: dict[str, float | None] = {"channel_mass": 1.0, "skip_below": None}  # values that switch a mechanism off
 # How weights become integers (spquant_search.snn.quantize), and the bits that each way is defined for.
 Quantizer = Literal["statistics", "sawb", "mean", "ternary-mean"]
@@ -370,6 +371,16 @@ class Search:
     # Tried first, one value a parameter for all layers (a layer without such a parameter ignores it); or a preset, such
     # as {preset: quant-snn}, beside which {preset: quant-snn, weight_bits: 4} replaces one of its values.
     references: tuple[dict[str, Any], ...] = ()
+    # Only where candidates are read out: configurations that should lose least at so many memory budgets, tried after
+    # the references (spquant_search.ladder); 0: none. None: LADDER_RUNGS where the strategy is shared, otherwise 0.
+    ladder: Annotated[int, BeforeValidator(_refuse_bool), Field(ge=0)] | None = None
+
+    @property
+    def rungs(self) -> int:
+        """The configurations of the ladder."""
+        if self.ladder is None:
+            return LADDER_RUNGS if self.strategy == "shared" else 0
+        return self.ladder
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -536,7 +547,11 @@ def parse_space(text: str, *, source: str, overrides: Sequence[str] = ()) -> Spa
         parsed = TypeAdapter(SpaceFile).validate_python(document)
     except ValidationError as error:
         raise SpaceError(source, _sorted_by_line(_problems(error, document), lines)) from None
-    problems = [*_rules_between_fields(parsed), *_rules_of_the_optimizer(parsed.train)]
+    problems = [
+        *_rules_between_fields(parsed),
+        *_rules_of_the_optimizer(parsed.train),
+        *_rules_of_the_ladder(parsed.search),
+    ]
     if problems:
         raise SpaceError(source, _sorted_by_line(problems, lines))
     return parsed
@@ -720,6 +735,16 @@ def _rules_of_the_optimizer(recipe: Training) -> list[tuple[str, str]]:
     if recipe.nesterov and recipe.momentum == 0:
         return [("train.nesterov", "needs a momentum above 0; set train.momentum or remove the key; got True")]
     return []
+
+
+def _rules_of_the_ladder(search: Search) -> list[tuple[str, str]]:
+    if not search.ladder or search.strategy == "shared":
+        return []
+    sentence = (
+        f"is made of read-outs of the shared network, which the strategy {search.strategy} does without; set it to 0, "
+        f"or search.strategy: shared; got {search.ladder}"
+    )
+    return [("search.ladder", sentence)]
 
 
 def _bits_without_quantizer(name: str, choices: Sequence[int], model: ModelSpace) -> list[tuple[str, str]]:

@@ -43,6 +43,7 @@ STUDY_NAME = "search"
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE, StudyDirection.MINIMIZE)
 CONSTRAINT = "not_completed"
 FINE_TUNED, PARENT = "fine-tuned", "parent"
+LADDER = "ladder"
 
 
 class _FileLock(JournalFileOpenLock):
@@ -154,6 +155,16 @@ class Study:
                     {address: values[address] for address in self._distributions},
                     user_attrs={"origin": FINE_TUNED, PARENT: parent.number},
                 )
+
+    def enqueue_rung(self, ladder: Sequence[NetworkConfig]) -> None:
+        """Queue the first configuration of ``ladder`` that has not been; nothing once all of them have."""
+        trials = self._study.get_trials(deepcopy=False)
+        begun = sum(trial.user_attrs.get("origin") == LADDER for trial in trials)
+        for config in ladder[begun : begun + 1]:
+            values = config.flat()
+            self._study.enqueue_trial(
+                {address: values[address] for address in self._distributions}, user_attrs={"origin": LADDER}
+            )
 
     def has_queued(self) -> bool:
         """Whether the next trial is one that was queued."""

@@ -62,7 +62,7 @@ class ReadOutTask:
 
     result: TrialResult
     shared_weights: Path
-    weights_file: Path
+    weights_file: Path | None  # None: the figures are all that is wanted
 
 
 def input_shape(data: DataSet) -> InputShape:
@@ -193,8 +193,9 @@ def run_read_out(
         validation=first(validation, space.shared.validation_samples),
         statistics_samples=space.shared.statistics_samples,
     )
-    own = {f"{name}.{key}": value for name, norm in norms(network).items() for key, value in norm.named_buffers()}
-    _write(own, task.weights_file)
+    if task.weights_file is not None:
+        own = {f"{name}.{key}": value for name, norm in norms(network).items() for key, value in norm.named_buffers()}
+        _write(own, task.weights_file)
     seconds = time.perf_counter() - started
     return replace(
         task.result,

@@ -17,17 +17,19 @@ from spquant_search import crew, search, workers
 from spquant_search.cost import cost_report
 from spquant_search.errors import UserError
 from spquant_search.events import SearchPlan
+from spquant_search.ladder import ladder
 from spquant_search.pareto import contenders, front, reference_point
 from spquant_search.prepare import Prepared, prepare
 from spquant_search.results import EpochMetrics, Outcome, TrialResult
 from spquant_search.runfolder import RunFacts, RunFolder, open_run
 from spquant_search.search import Limits, run_search
+from spquant_search.sensitivity import Sensitivity, to_read_out
 from spquant_search.study import Study, trial_seed
 from spquant_search.trial import ReadOutTask, SharedTask, Task
 from spquant_search.workers import Epoch, Failed, Message, Note, Setup, TestTask, Trained, Trainer
 
 TINY = Path(__file__).parents[1] / "spaces" / "tiny.yaml"
-FACTS = RunFacts(source="tiny", command="", data="", classes=10, validation_samples=1, test_samples=1)
+FACTS = RunFacts(source="tiny", command="", data="", classes=10, validation_samples=1000, test_samples=1)
 Play = Generator[Message, str | None, None]
 
 
@@ -98,7 +100,8 @@ def shares(task: SharedTask) -> Play:
 
 def reads(task: ReadOutTask) -> Play:
     assert task.shared_weights.is_file()
-    task.weights_file.write_bytes(b"statistics")
+    if task.weights_file is not None:
+        task.weights_file.write_bytes(b"statistics")
     metrics = replace(epoch(0, accuracy_of(task), 1e6 * task.result.config["conv2"].channel_mass), loss=None)
     result = replace(task.result, outcome=Outcome.READ_OUT, reason=Outcome.READ_OUT.value, epochs=(metrics,))
     yield Trained(result=result, seconds={})
@@ -116,6 +119,8 @@ class Lab:
         self.tasks: list[Task] = []
         self.shared: list[SharedTask] = []
         self.read: list[ReadOutTask] = []
+        self.lowered: list[ReadOutTask] = []  # read-outs that are no trials
+        self.lower_plays: dict[int, Callable[[ReadOutTask], Play]] = {}  # by how many there were
         self.share_play = shares
         self.tested: list[int] = []
         self.plays: dict[int, Callable[[Task], Play]] = {}
@@ -137,6 +142,10 @@ class Lab:
         setup = Setup(space=self.prepared.space, device="cpu", cache=Path("unused"))
         limits = Limits(trials=trials, deadline=deadline)
         return run_search(self.prepared, self.folder, setup=setup, limits=limits, watcher=self.watching)
+
+    def run_sensitivity(self) -> Sensitivity:
+        setup = Setup(space=self.prepared.space, device="cpu", cache=Path("unused"))
+        return search.run_sensitivity(self.prepared, self.folder, setup=setup, watcher=self.watching)
 
     def study(self) -> Study:
         return Study(self.folder.study_file, self.prepared.space, self.prepared.shapes, chance=0.1)
@@ -167,6 +176,9 @@ class FakeTrainer:
         elif isinstance(task, SharedTask):
             self.lab.shared.append(task)
             self._play = self.lab.share_play(task)
+        elif isinstance(task, ReadOutTask) and task.weights_file is None:
+            self.lab.lowered.append(task)
+            self._play = self.lab.lower_plays.get(len(self.lab.lowered), reads)(task)
         elif isinstance(task, ReadOutTask):
             self.lab.read.append(task)
             self._play = self.lab.plays.get(task.result.number, reads)(task)
@@ -717,6 +729,165 @@ def test_past_the_deadline_what_was_read_out_is_the_front(new_lab):
     results = lab.run(5, deadline=time.monotonic() - 1)
     assert [result.number for result in results] == [0]
     assert len(lab.shared) == 1
+
+
+# ---------------------------------------------------------------- the ladder
+
+LADDER = (*SHARED, "search.ladder=3", "layers.all.weight_bits=[1, 2, 4, 8]")
+
+
+def killed_here(_task: object) -> Play:
+    raise Killed
+    yield
+
+
+def test_the_ladder_follows_the_references_and_counts_as_trials(new_lab):
+    lab = new_lab(*LADDER)
+    results = lab.run(7)
+    origins = [result.origin for result in results if result.parent is None]
+    assert origins == ["baseline", "reference", "reference", "ladder", "ladder", "ladder", "tpe", "tpe"]
+    found = lab.folder.sensitivity()
+    assert found is not None
+    assert [result.config for result in results[3:6]] == [rung.config for rung in ladder(found, 3)]
+    assert {result.outcome for result in results[1:8]} == {Outcome.READ_OUT}
+    # Every lower choice was read out once, and none of it is a trial.
+    assert [task.result.config for task in lab.lowered] == list(to_read_out(lab.prepared.space).values())
+    assert len(lab.read) == 7
+    assert found.samples == 1000
+    assert not lab.folder.readings_file.exists()
+    count = len(lab.lowered)
+    assert ("reading out one lower precision after the other, done:", count - 1, count) in lab.watching.stages
+
+
+def test_all_trainers_read_out_lower_precisions(new_lab):
+    lab = new_lab(*LADDER, "search.workers=2")
+    lab.run(5)
+    assert lab.most_busy == 2
+    alone = new_lab(*LADDER, name="alone")
+    alone.run(5)
+    assert lab.folder.sensitivity() == alone.folder.sensitivity()
+
+
+def test_samples_are_those_that_judge_a_read_out(new_lab):
+    lab = new_lab(*LADDER, "shared.validation_samples=300")
+    lab.run(3)
+    assert lab.folder.sensitivity().samples == 300
+
+
+@pytest.mark.parametrize("overrides", [("search.ladder=0",), ()])
+def test_without_a_ladder_or_room_for_one_no_lower_precision_is_read_out(new_lab, overrides):
+    lab = new_lab(*LADDER, *overrides)
+    results = lab.run(5 if overrides else 2)
+    assert not lab.lowered
+    assert "ladder" not in {result.origin for result in results}
+
+
+def test_a_limit_amid_the_ladder_holds_and_more_trials_climb_on(new_lab):
+    lab = new_lab(*LADDER)
+    results = lab.run(3)
+    assert [result.origin for result in results] == [
+        *("baseline", "reference", "reference", "ladder", "fine-tuned", "fine-tuned"),
+    ]
+    count = len(lab.lowered)
+    results = lab.run(6)
+    tried = [result.origin for result in results if result.parent is None]
+    assert tried[3:] == ["ladder", "ladder", "ladder", "tpe"]
+    assert len({result.config for result in results if result.origin == "ladder"}) == 3
+    assert len(lab.lowered) == count
+
+
+@pytest.mark.parametrize("place", ["reference", "reading", "rung", "sampled"])
+def test_a_search_killed_around_its_ladder_ends_as_if_it_had_not_been(new_lab, place):
+    whole_lab = new_lab(*LADDER, name="whole")
+    whole = whole_lab.run(7)
+    lab = new_lab(*LADDER, name="killed")
+    if place == "reading":
+        lab.lower_plays[6] = killed_here
+    else:
+        lab.plays[{"reference": 2, "rung": 4, "sampled": 6}[place]] = killed_here
+    with pytest.raises(Killed):
+        lab.run(7)
+    lab.plays.clear()
+    lab.lower_plays.clear()
+    assert list(map(plain, lab.run(7))) == list(map(plain, whole))
+    assert lab.folder.sensitivity_file.read_bytes() == whole_lab.folder.sensitivity_file.read_bytes()
+    assert len(lab.lowered) == len(whole_lab.lowered) + (place == "reading")
+    assert lab.states() == whole_lab.states()
+
+
+def test_killed_between_queueing_and_asking_a_rung_is_tried_once(new_lab, monkeypatch):
+    whole = new_lab(*LADDER, name="whole").run(7)
+    lab = new_lab(*LADDER, name="killed")
+    real = Study.enqueue_rung
+
+    def dies_after_queueing(study: Study, rungs) -> None:
+        real(study, rungs)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Study, "enqueue_rung", dies_after_queueing)
+        with pytest.raises(Killed):
+            lab.run(7)
+    assert list(map(plain, lab.run(7))) == list(map(plain, whole))
+
+
+def test_a_read_out_that_fails_costs_the_ladder_and_not_the_search(new_lab):
+    def dies(_task: ReadOutTask) -> Play:
+        yield Failed(reason="the trainer process ended with exit code -9", died=True)
+
+    lab = new_lab(*LADDER)
+    lab.lower_plays[2] = dies
+    results = lab.run(4)
+    assert [result.origin for result in results if result.parent is None][3:] == ["tpe", "tpe"]
+    assert lab.watching.warnings == [
+        "conv1.weight_bits=4 could not be read out: the trainer process ended with exit code -9",
+        "the search goes on without its ladder, as not every choice could be read out",
+    ]
+    assert len(lab.trainers) == 2
+
+
+# ---------------------------------------------------------------- sensitivity alone
+
+
+@pytest.mark.parametrize("strategy", ["shared", "warm-start"])
+def test_sensitivity_alone_trains_what_it_needs_and_a_search_goes_on_from_it(new_lab, strategy):
+    overrides = (*LADDER, f"search.ladder={3 * (strategy == 'shared')}", f"search.strategy={strategy}")
+    lab = new_lab(*overrides)
+    found = lab.run_sensitivity()
+    assert [len(lab.shared), lab.trained, lab.read] == [1, [0], []]
+    assert [result.number for result in lab.folder.results()] == [0]
+    assert all(trainer.closed for trainer in lab.trainers)
+    count = len(lab.lowered)
+    assert lab.run_sensitivity() == found
+    results = lab.run(6)
+    assert [len(lab.shared), len(lab.lowered)] == [1, count]
+    assert list(map(plain, results)) == list(map(plain, new_lab(*overrides, name="whole").run(6)))
+
+
+def test_sensitivity_goes_on_where_it_was_killed(new_lab):
+    lab = new_lab(*LADDER)
+    lab.lower_plays[4] = killed_here
+    with pytest.raises(Killed):
+        lab.run_sensitivity()
+    assert len(lab.folder.readings()) == 3
+    lab.lower_plays.clear()
+    found = lab.run_sensitivity()
+    assert len(lab.lowered) == len(to_read_out(lab.prepared.space)) + 1
+    assert found == new_lab(*LADDER, name="whole").run_sensitivity()
+
+
+def test_sensitivity_with_a_read_out_missing_is_refused_and_completed_later(new_lab):
+    def fails(_task: ReadOutTask) -> Play:
+        yield Failed(reason="RuntimeError: out of memory")
+
+    lab = new_lab(*LADDER)
+    lab.lower_plays[1] = fails
+    with pytest.raises(UserError, match="not every choice could be read out, for the reasons above; mend them"):
+        lab.run_sensitivity()
+    assert lab.watching.warnings == ["reference could not be read out: RuntimeError: out of memory"]
+    lab.lower_plays.clear()
+    lab.run_sensitivity()
+    assert len(lab.lowered) == len(to_read_out(lab.prepared.space)) + 1
 
 
 def test_candidates_from_scratch_start_from_their_seed(new_lab):

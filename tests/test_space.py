@@ -18,6 +18,7 @@ from spquant_search.space import (
     Final,
     LayerPrecision,
     NetworkConfig,
+    Search,
     SearchSpace,
     Site,
     SpaceFile,
@@ -689,6 +690,22 @@ def test_every_space_of_the_project_is_valid():
 
 
 # ---------------------------------------------------------------- the spaces that come along
+
+
+def test_a_ladder_stands_in_the_shared_network():
+    def read(*overrides: str) -> Search:
+        return read_space(TINY, overrides).search
+
+    assert read("search.ladder=5").rungs == 5
+    assert read("search.ladder=null").rungs == 8
+    assert read("search.ladder=null", "search.strategy=warm-start").rungs == 0
+    assert read("search.ladder=0", "search.strategy=scratch").rungs == 0
+    with pytest.raises(SpaceError) as caught:
+        read("search.ladder=5", "search.strategy=warm-start")
+    assert str(caught.value) == (
+        f"{TINY}: search.ladder: is made of read-outs of the shared network, which the strategy warm-start does "
+        "without; set it to 0, or search.strategy: shared; got 5"
+    )
 
 
 def test_the_default_space_shows_every_key_of_training_with_its_default():

@@ -1,0 +1,112 @@
+"""A ladder of configurations: those that should lose least accuracy at each of several memory budgets.
+
+It is a multiple-choice knapsack. Every layer's weights and every layer's membrane are a group, one option of each group
+is taken, and both bytes and losses add up. Bytes do so exactly: a layer's weights and scales depend on its
+``weight_bits`` alone, its membrane on its ``membrane_levels`` alone. That losses add up is an assumption, to propose
+configurations by, which are then measured.
+
+The solution is exact, without a resolution in bytes, because losses are whole numbers: validation samples that are no
+longer classified correctly. Groups are merged one after the other, and of all partial choices only those stay that no
+other one beats in both bytes and loss (Nemhauser and Ullmann, 1969). So many can at most stay as the losses have
+different sums, some thousands, while the number of byte sums knows no such bound. The result is the whole front, from
+which every budget is served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int
+
+from spquant_search.sensitivity import Sensitivity, changed
+from spquant_search.space import NetworkConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Option:
+    """One choice of a group: its bytes, and the validation samples that it loses."""
+
+    bytes: int
+    lost: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Frontier:
+    """All selections that none beats in both bytes and loss, the smallest and worst first."""
+
+    bytes: Int[np.ndarray, " selection"]
+    lost: Int[np.ndarray, " selection"]
+    options: Int[np.ndarray, "selection group"]  # the index of the option taken in every group
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rung:
+    """The configuration for one budget; ``loss`` is the predicted loss of accuracy, a fraction."""
+
+    budget_bytes: int
+    memory_bytes: int
+    loss: float
+    config: NetworkConfig
+
+
+def frontier(groups: Sequence[Sequence[Option]]) -> Frontier:
+    """The best selections of one option a group; of a group's equal options the first."""
+    found = Frontier(bytes=np.zeros(1, np.int64), lost=np.zeros(1, np.int64), options=np.zeros((1, 0), np.int16))
+    for group in groups:
+        sizes, losses = (np.array([getattr(option, name) for option in group], np.int64) for name in ("bytes", "lost"))
+        size = (found.bytes[:, None] + sizes).ravel()
+        lost = (found.lost[:, None] + losses).ravel()
+        order = np.lexsort((lost, size))  # stable
+        least = np.minimum.accumulate(lost[order])
+        better = np.ones(len(order), bool)
+        better[1:] = lost[order][1:] < least[:-1]
+        kept = order[better]
+        selection, option = np.divmod(kept, len(group))
+        options = np.concatenate([found.options[selection], option[:, None].astype(np.int16)], axis=1)
+        found = Frontier(bytes=size[kept], lost=lost[kept], options=options)
+    return found
+
+
+def ladder(found: Sensitivity, rungs: int) -> tuple[Rung, ...]:
+    """At most ``rungs`` configurations, smallest memory first, each larger than the one before and losing less.
+
+    Budgets are spread geometrically from the smallest configuration's memory to that of the one that loses least: more
+    memory would buy nothing. One rung alone is the latter. Two budgets with the same solution give one rung.
+    """
+    if rungs < 1:
+        return ()
+    groups = _groups(found)
+    best = frontier([[option for _, option in group] for group in groups.values()])
+    memory = found.memory_bytes + best.bytes
+    budgets = np.rint(np.geomspace(memory[-1], memory[0], rungs)).astype(np.int64)[::-1]
+    made: dict[int, Rung] = {}
+    for budget in budgets:
+        place = int(np.searchsorted(memory, budget, side="right")) - 1
+        taken = zip(groups.items(), best.options[place], strict=True)
+        rung = Rung(
+            budget_bytes=int(budget),
+            memory_bytes=int(memory[place]),
+            loss=int(best.lost[place]) / found.samples,
+            config=changed(found.reference, {address: group[option][0] for (address, group), option in taken}),
+        )
+        made.setdefault(place, rung)
+    return tuple(made.values())
+
+
+def _groups(found: Sensitivity) -> dict[str, list[tuple[int, Option]]]:
+    """By address every choice as an option, the reference's first and with 0 bytes, those below it with less.
+
+    A choice that measured better than a more precise one is taken to lose as much as that one: the difference is noise,
+    and the sums would be made of the luckiest readings otherwise.
+    """
+    groups: dict[str, list[tuple[int, Option]]] = {}
+    for choice in found.choices:
+        if choice.address not in groups:
+            value = getattr(found.reference[choice.layer], choice.parameter)
+            groups[choice.address] = [(value, Option(bytes=0, lost=0))]
+        before = groups[choice.address][-1][1].lost
+        lost = max(before, round(found.loss(choice) * found.samples))
+        groups[choice.address].append((choice.value, Option(bytes=-found.bytes_saved(choice), lost=lost)))
+    return groups

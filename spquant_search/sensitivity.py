@@ -1,0 +1,163 @@
+"""What a lower precision costs in accuracy: one layer at a time, weights and membranes apart.
+
+The reference has every layer at the most precise choice of the space (most bits, most levels, no gate, no mask). Every
+other choice of ``weight_bits`` and ``membrane_levels`` is measured alone, with all else as in the reference, by the
+read-outs of one shared network: what differs between two of them is the precision, and no training.
+
+After the per-layer sensitivities of HAWQ (Dong et al., ICCV 2019), measured instead of derived from a Hessian.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from spquant_search.cost import LayerShape, cost_report
+from spquant_search.space import FLOAT_BITS, FLOAT_MEMBRANE, LayerSpace, NetworkConfig, SearchSpace
+
+LOWERED = ("weight_bits", "membrane_levels")  # the parameters that are lowered, one at a time
+REFERENCE = "reference"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choice:
+    """One layer's parameter at one choice, everything else as in the reference."""
+
+    layer: str
+    parameter: str  # weight_bits or membrane_levels
+    value: int
+    accuracy: float  # on the validation split, a fraction
+    memory_bytes: int  # of the whole configuration
+
+    @property
+    def address(self) -> str:
+        return f"{self.layer}.{self.parameter}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sensitivity:
+    """The reference, and every choice below it in the network's order, weights before membranes, precise ones first."""
+
+    reference: NetworkConfig
+    accuracy: float  # of the reference, on the validation split, a fraction
+    memory_bytes: int  # of the reference
+    samples: int  # of the validation split, that all of it was measured on
+    choices: tuple[Choice, ...]
+
+    def loss(self, choice: Choice) -> float:
+        """Accuracy lost against the reference, a fraction; below 0 where the choice measured better."""
+        return self.accuracy - choice.accuracy
+
+    def bytes_saved(self, choice: Choice) -> int:
+        return self.memory_bytes - choice.memory_bytes
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON; :meth:`from_dict` is its inverse. ``loss`` and ``bytes_saved`` are for readers."""
+        choices = [
+            {**asdict(choice), "loss": round(self.loss(choice), 10), "bytes_saved": self.bytes_saved(choice)}
+            for choice in self.choices
+        ]
+        return {
+            "accuracy": self.accuracy,
+            "accuracy_split": "validation",
+            "samples": self.samples,
+            "memory_bytes": self.memory_bytes,
+            "reference": self.reference.as_dict(),
+            "choices": choices,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Sensitivity:
+        names = ("layer", "parameter", "value", "accuracy", "memory_bytes")
+        return cls(
+            reference=NetworkConfig.from_dict(values["reference"]),
+            accuracy=values["accuracy"],
+            memory_bytes=values["memory_bytes"],
+            samples=values["samples"],
+            choices=tuple(Choice(**{name: choice[name] for name in names}) for choice in values["choices"]),
+        )
+
+
+def precision(parameter: str, value: float | None) -> float:
+    """Larger for a more precise choice: most bits and levels, where 0 levels are a float; no gate, no mask."""
+    if parameter == "skip_below":
+        return float("inf") if value is None else -value
+    if value is None:
+        return 0.0
+    return float("inf") if parameter == "membrane_levels" and value == FLOAT_MEMBRANE else float(value)
+
+
+def reference_configuration(space: SearchSpace) -> NetworkConfig:
+    """Every layer at its most precise choice."""
+    return space.config(
+        {
+            address: max(options, key=lambda option: precision(address.rpartition(".")[2], option))
+            for address, options in space.choices().items()
+        }
+    )
+
+
+def changed(config: NetworkConfig, values: Mapping[str, Any]) -> NetworkConfig:
+    """``config`` with other values at some addresses, such as ``{"conv3.weight_bits": 2}``."""
+    layers = dict(config.layers)
+    for address, value in values.items():
+        name, _, parameter = address.rpartition(".")
+        layers[name] = replace(layers[name], **{parameter: value})
+    return NetworkConfig(layers=tuple(layers.items()))
+
+
+def lowered(layer: LayerSpace, parameter: str) -> tuple[int, ...]:
+    """A layer's choices below its most precise one, precise ones first."""
+    options = sorted(getattr(layer, parameter), key=lambda option: -precision(parameter, option))
+    return tuple(options[1:])
+
+
+def to_read_out(space: SearchSpace) -> dict[str, NetworkConfig]:
+    """What has to be measured, by name: the reference, then ``conv3.weight_bits=2`` and so on."""
+    reference = reference_configuration(space)
+    found = {REFERENCE: reference}
+    for layer in space.layers:
+        for parameter in LOWERED:
+            address = f"{layer.name}.{parameter}"
+            found |= {f"{address}={value}": changed(reference, {address: value}) for value in lowered(layer, parameter)}
+    return found
+
+
+def sensitivity(
+    space: SearchSpace, shapes: Sequence[LayerShape], accuracies: Mapping[str, float], *, samples: int
+) -> Sensitivity:
+    """The analysis from the accuracies of everything that :func:`to_read_out` names."""
+    configs = to_read_out(space)
+
+    def memory(name: str) -> int:
+        return cost_report(shapes, configs[name], time_steps=space.file.time_steps).memory_bytes
+
+    choices = []
+    for name in list(configs)[1:]:
+        address, _, value = name.partition("=")
+        layer, _, parameter = address.rpartition(".")
+        choices.append(
+            Choice(
+                layer=layer,
+                parameter=parameter,
+                value=int(value),
+                accuracy=accuracies[name],
+                memory_bytes=memory(name),
+            )
+        )
+    return Sensitivity(
+        reference=configs[REFERENCE],
+        accuracy=accuracies[REFERENCE],
+        memory_bytes=memory(REFERENCE),
+        samples=samples,
+        choices=tuple(choices),
+    )
+
+
+def choice_words(parameter: str, value: int) -> str:
+    """``4 bits``, ``3 levels``, ``float``"""
+    if value == (FLOAT_BITS if parameter == "weight_bits" else FLOAT_MEMBRANE):
+        return "float"
+    unit = "bit" if parameter == "weight_bits" else "level"
+    return f"{value} {unit}" + ("" if value == 1 else "s")

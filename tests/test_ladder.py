@@ -1,0 +1,121 @@
+"""The knapsack against brute force, and the ladder that is made of it."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from pathlib import Path
+
+import pytest
+
+from spquant_search.cost import cost_report
+from spquant_search.ladder import Option, frontier, ladder
+from spquant_search.prepare import Prepared, prepare
+from spquant_search.sensitivity import REFERENCE, Sensitivity, reference_configuration, sensitivity, to_read_out
+
+TINY = Path(__file__).parents[1] / "spaces" / "tiny.yaml"
+NO_REFERENCES = "search.references=[]"
+SAMPLES = 1000
+
+
+@pytest.fixture(scope="module")
+def prepared() -> Prepared:
+    return prepare(
+        TINY, ("layers.all.weight_bits=[2, 8, 1]", "layers.all.membrane_levels=[3, 0, 4, 16]", NO_REFERENCES)
+    )
+
+
+def measured(prepared: Prepared, seed: int) -> Sensitivity:
+    """Every read-out from 0.6 to 0.9, the reference 0.85: some lower choices measure better."""
+    generator = random.Random(seed)
+    accuracies = {name: generator.randint(600, 900) / SAMPLES for name in to_read_out(prepared.space)}
+    return sensitivity(prepared.space, prepared.shapes, accuracies | {REFERENCE: 0.85}, samples=SAMPLES)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_every_budget_gets_the_best_of_all_selections(seed: int) -> None:
+    generator = random.Random(seed)
+    groups = [
+        [Option(bytes=generator.randint(0, 30), lost=generator.randint(0, 12)) for _ in range(generator.randint(1, 4))]
+        for _ in range(5)
+    ]
+    every = [
+        (sum(option.bytes for option in taken), sum(option.lost for option in taken))
+        for taken in itertools.product(*groups)
+    ]
+    found = frontier(groups)
+    pairs = list(zip(found.bytes.tolist(), found.lost.tolist(), strict=True))
+    # Exactly those that no other one beats.
+    wanted = {pair for pair in every if not any(o != pair and o[0] <= pair[0] and o[1] <= pair[1] for o in every)}
+    assert pairs == sorted(wanted)
+    for (size, lost), options in zip(pairs, found.options.tolist(), strict=True):
+        taken = [group[option] for group, option in zip(groups, options, strict=True)]
+        assert (sum(option.bytes for option in taken), sum(option.lost for option in taken)) == (size, lost)
+
+
+def test_of_equal_options_the_first_is_taken() -> None:
+    # 3 and 4 levels take 2 bits alike: where they lose the same, there is no reason to take the lower one.
+    group = [Option(bytes=2, lost=1), Option(bytes=2, lost=1), Option(bytes=1, lost=4)]
+    assert frontier([group, group]).options.tolist() == [[2, 2], [2, 0], [0, 0]]
+
+
+def test_bytes_add_up_over_layers_and_parameters(prepared: Prepared) -> None:
+    space, generator = prepared.space, random.Random(0)
+    found = measured(prepared, 0)
+    saved = {(choice.address, choice.value): found.bytes_saved(choice) for choice in found.choices}
+    reference = reference_configuration(space).flat()
+    for _ in range(50):
+        values = {address: generator.choice(options) for address, options in space.choices().items()}
+        values |= {address: reference[address] for address in values if address.endswith(("mass", "below"))}
+        memory = cost_report(prepared.shapes, space.config(values), time_steps=3).memory_bytes
+        assert memory == found.memory_bytes - sum(saved.get(item, 0) for item in values.items())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rungs_rise_and_lose_less_and_keep_their_budgets(prepared: Prepared, seed: int) -> None:
+    found = measured(prepared, seed)
+    rungs = ladder(found, 8)
+    assert 2 <= len(rungs) <= 8
+    for rung in rungs:
+        assert rung.memory_bytes <= rung.budget_bytes
+        assert cost_report(prepared.shapes, rung.config, time_steps=3).memory_bytes == rung.memory_bytes
+    for lower, higher in itertools.pairwise(rungs):
+        assert lower.memory_bytes < higher.memory_bytes
+        assert lower.loss > higher.loss
+        assert higher.memory_bytes > lower.budget_bytes
+    assert rungs[-1].loss == 0.0
+    assert {layer.weight_bits for _, layer in rungs[0].config.layers} == {1}
+    assert {layer.membrane_levels for _, layer in rungs[0].config.layers} <= {3, 4, None}
+
+
+def test_budgets_are_spread_geometrically(prepared: Prepared) -> None:
+    found = measured(prepared, 0)
+    rungs = ladder(found, 4)
+    low, high = rungs[0].memory_bytes, rungs[-1].memory_bytes
+    assert [rung.budget_bytes for rung in rungs] == [round(low * (high / low) ** (i / 3)) for i in range(4)]
+    assert [rung.memory_bytes for rung in ladder(found, 1)] == [high]
+    assert ladder(found, 0) == ()
+
+
+def test_a_lower_choice_never_counts_as_better(prepared: Prepared) -> None:
+    names = list(to_read_out(prepared.space))
+    # All lower choices measure better than the reference: nothing is lost, and the smallest network is the only rung.
+    found = sensitivity(
+        prepared.space, prepared.shapes, {name: 0.9 - 0.1 * (name == REFERENCE) for name in names}, samples=SAMPLES
+    )
+    (rung,) = ladder(found, 8)
+    assert rung.loss == 0.0
+    assert {layer.weight_bits for _, layer in rung.config.layers} == {1}
+    # conv1 loses 50 samples at 2 bits, and 10 at 1 bit, which is taken for 50.
+    worse = {"conv1.weight_bits=2": 0.75, "conv1.weight_bits=1": 0.79}
+    found = sensitivity(prepared.space, prepared.shapes, dict.fromkeys(names, 0.8) | worse, samples=SAMPLES)
+    low, high = ladder(found, 8)
+    assert (low.loss, high.loss) == (0.05, 0.0)
+    assert (low.config["conv1"].weight_bits, high.config["conv1"].weight_bits) == (1, 8)
+    assert low.config["conv2"] == high.config["conv2"]
+
+
+def test_a_space_without_choices_has_no_ladder_to_climb() -> None:
+    fixed = prepare(TINY, ("layers.all.weight_bits=4", "layers.all.membrane_levels=3", NO_REFERENCES))
+    found = sensitivity(fixed.space, fixed.shapes, {REFERENCE: 0.8}, samples=SAMPLES)
+    assert [rung.config for rung in ladder(found, 8)] == [found.reference]
