@@ -28,10 +28,12 @@ if TYPE_CHECKING:
     from spquant_search.data import DataSet
     from spquant_search.events import SearchPlan
     from spquant_search.pareto import Budget
+    from spquant_search.prepare import Prepared
     from spquant_search.report import RunSummary
     from spquant_search.report.tables import TextTable
     from spquant_search.results import TrialResult
     from spquant_search.runfolder import RunFacts, RunFolder
+    from spquant_search.sensitivity import Sensitivity
     from spquant_search.space import SearchSpace, SpaceFile
 
 EXIT_BUG, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
@@ -124,6 +126,7 @@ def _only(preset: Preset, space: Path, overrides: list[str]) -> list[str]:
         "search.trials": 1,
         "search.workers": 1,
         "search.strategy": "warm-start",  # nothing to share with
+        "search.ladder": 0,
     }
     return [f"{path}={json.dumps(value)}" for path, value in one.items()]
 
@@ -228,8 +231,9 @@ def _work(file: SpaceFile, trials: int) -> str:
     baseline, train, final = f"a float baseline of {file.train.baseline_epochs} epochs", file.train, file.final
     if file.search.strategy != "shared":
         return f"{trials} trials of {train.epochs} epochs after {baseline}"
+    rungs = f", up to {file.search.rungs} of them on the ladder" if file.search.rungs else ""
     return (
-        f"{trials} trials read out of a network shared by all, of {file.shared.epochs} epochs after {baseline}; "
+        f"{trials} trials{rungs} read out of a network shared by all, of {file.shared.epochs} epochs after {baseline}; "
         f"then up to {final.members} of them fine-tuned for {final.epochs}"
     )
 
@@ -275,6 +279,7 @@ def _report(folder: RunFolder, console: Console) -> None:
 
     summary = _summary(folder)
     write_reports(summary, folder.path)
+    _drawn_sensitivity(folder)
     _show(_front_table(summary, folder, console), console)
     console.print(f"Written to {folder.path}: front.png, front.csv, front.json, results.csv, report.md")
     console.print(f"Pick from it: spquant-search pick {folder.name} --max-memory 64KiB --out picked")
@@ -352,6 +357,130 @@ def cost(
     _show(cost_table(report, title=title, energy="columns" if _is_wide(console) else "note"), console)
     if paper is not None:
         _show(paper_table(paper), console)
+
+
+@app.command()
+def sensitivity(
+    space: SpaceOption,
+    run: Annotated[str | None, typer.Option(help="The run's name or path (default: the space file's name).")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Trainer processes of one thread each.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:K.")] = "auto",
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the whole run.")] = None,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """How much accuracy a lower precision costs, one layer at a time, weights and membranes apart.
+
+    Measured by a network shared by all precisions; it and the float baseline are those of the run, or trained first.
+    The same command again resumes an interrupted analysis.
+    """
+    from rich.console import Console
+
+    from spquant_search.runfolder import check_run, find_run
+
+    prepared = _prepared_for_sensitivity(space, overrides or [], workers=workers, seed=seed)
+    folder = find_run(run or space.stem)
+    check_run(folder, prepared.space.file)
+    console = Console(stderr=as_json)
+    if not folder.exists() or folder.sensitivity() is None:
+        _measure_sensitivity(space, prepared, folder, device=device, console=console)
+    _show_sensitivity(folder, console, as_json=as_json)
+
+
+def _prepared_for_sensitivity(space: Path, overrides: list[str], *, workers: int | None, seed: int | None) -> Prepared:
+    from spquant_search.prepare import prepare
+    from spquant_search.sensitivity import to_read_out
+
+    named = {"search.workers": workers, "search.seed": seed}
+    options = [f"{path}={value}" for path, value in named.items() if value is not None]
+    prepared = prepare(space, [*overrides, *options])
+    if len(to_read_out(prepared.space)) == 1:
+        raise UserError(
+            f"{space}: layers: there is nothing to compare, as every layer has one choice of weight_bits and one of "
+            "membrane_levels; give some layer several, such as weight_bits: [2, 4, 8]"
+        )
+    return prepared
+
+
+def _measure_sensitivity(space: Path, prepared: Prepared, folder: RunFolder, *, device: str, console: Console) -> None:
+    from spquant_search.report.live import watcher as watcher_for
+    from spquant_search.runfolder import exclusive, open_run
+    from spquant_search.runtime import available_cores, cache_folder, choose_device, keep_compiled_code
+
+    started = time.monotonic()
+    cache = cache_folder()
+    keep_compiled_code(cache)
+
+    import torch
+
+    from spquant_search.prepare import load_data
+    from spquant_search.search import run_sensitivity
+    from spquant_search.train import training_dtype
+    from spquant_search.workers import Setup
+
+    file = prepared.space.file
+    setup = Setup(space=prepared.space, device=choose_device(device), cache=cache)
+    training_dtype(file.train, torch.device(setup.device))
+    watcher = watcher_for(console)
+    try:
+        recordings = load_data(
+            file,
+            cache=cache,
+            progress=lambda done, total: watcher.stage(_preparing(file), done, total),
+            processes=available_cores(),
+        )
+        facts = _facts(space, recordings)
+        open_run(folder, file, facts)
+        with exclusive(folder):
+            plan = _plan(prepared.space, folder, facts, trials=0)
+            watcher.plan(replace(plan, work=_sensitivity_work(prepared.space)))
+            with _counted(folder, started):
+                run_sensitivity(prepared, folder, setup=setup, watcher=watcher)
+    except KeyboardInterrupt:
+        watcher.close()
+        console.print(f"Interrupted. Nothing finished is lost: the same command goes on with run {folder.name}.")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    finally:
+        watcher.close()
+
+
+def _sensitivity_work(space: SearchSpace) -> str:
+    """All that an analysis will do, in words."""
+    from spquant_search.sensitivity import to_read_out
+
+    file, count = space.file, len(to_read_out(space))
+    return (
+        f"{count} configurations read out of a network shared by all, of {file.shared.epochs} epochs after a float "
+        f"baseline of {file.train.baseline_epochs} epochs"
+    )
+
+
+def _show_sensitivity(folder: RunFolder, console: Console, *, as_json: bool) -> None:
+    from spquant_search.ladder import ladder
+    from spquant_search.report.sensitivity import ladder_table, sensitivity_tables
+    from spquant_search.space import LADDER_RUNGS
+
+    found = _drawn_sensitivity(folder)
+    if found is None:
+        raise AssertionError(folder)
+    if as_json:
+        typer.echo(json.dumps(found.as_dict(), indent=1))
+        return
+    for table in sensitivity_tables(found, run=folder.name):
+        _show(table, console)
+    _show(ladder_table(ladder(found, folder.space().search.rungs or LADDER_RUNGS)), console)
+    console.print(f"Written to {folder.path}: sensitivity.json, sensitivity.png")
+
+
+def _drawn_sensitivity(folder: RunFolder) -> Sensitivity | None:
+    """A run's sensitivity analysis, with its picture in the folder; None where there is none."""
+    from spquant_search.report.sensitivity import sensitivity_figure
+
+    found = folder.sensitivity()
+    if found is not None:
+        title = f"{folder.space().model.network} on {folder.facts().data}"
+        sensitivity_figure(found, folder.path / "sensitivity.png", title=title)
+    return found
 
 
 @app.command()

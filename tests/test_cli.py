@@ -795,3 +795,67 @@ def test_help_lists_every_command_and_option(command):
         assert word in text
     for word in ("cost", "front", "finalize", "pick", "report"):
         assert re.search(rf"^  {word} ", text, flags=re.MULTILINE)
+
+
+# ---------------------------------------------------------------- sensitivity
+
+
+@pytest.fixture(scope="module")
+def analysed(tmp_path_factory) -> tuple[Path, list[str], subprocess.CompletedProcess[str]]:
+    place = tmp_path_factory.mktemp("sensitivity")
+    words = ["sensitivity", *SEARCH[:2], *SEARCH[4:], "--set", "shared.epochs=1"]
+    words += ["--set", "shared.statistics_samples=64"]
+    done = subprocess.run(
+        [*PROGRAM, *words],
+        cwd=place,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+        check=False,
+    )
+    return place, words, done
+
+
+def test_sensitivity_shows_what_every_lower_choice_costs(analysed):
+    place, _, done = analysed
+    assert done.returncode == 0, done.stderr
+    folder = RunFolder(path=place / "runs" / "tiny")
+    found = folder.sensitivity()
+    assert [choice.address for choice in found.choices][:3] == [
+        "conv1.weight_bits",
+        "conv1.membrane_levels",
+        "conv2.weight_bits",
+    ]
+    assert len(found.choices) == 17  # two choices of bits in 9 layers, two of levels in 8
+    assert all(0 < found.bytes_saved(choice) < found.memory_bytes for choice in found.choices)
+    assert "what lower precisions of weights cost" in done.stdout
+    assert "What should lose least within a memory" in done.stdout
+    assert (folder.path / "sensitivity.png").read_bytes()[:4] == b"\x89PNG"
+    assert [result.origin for result in folder.results()] == ["baseline"]
+
+
+def test_sensitivity_asked_again_only_shows(analysed):
+    place, words, _ = analysed
+    kept = (place / "runs" / "tiny" / "sensitivity.json").read_bytes()
+    done = subprocess.run(
+        [*PROGRAM, *words, "--json"],
+        cwd=place,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+        check=False,
+    )
+    assert json.loads(done.stdout) == json.loads(kept)
+    assert "epoch" not in done.stderr
+
+
+def test_sensitivity_of_a_space_without_choices_is_refused(tmp_path):
+    words = ["sensitivity", "--space", str(TINY), "--set", "layers={all: {}}"]
+    done = subprocess.run(
+        [*PROGRAM, *words], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "nothing to compare" in done.stderr
+    assert not (tmp_path / "runs").exists()

@@ -195,6 +195,8 @@ class LiveView:
 def closing_line(progress: Progress) -> str:
     done = f"{progress.trials_done} trials" if progress.plan is None else _trial_count(progress)
     gone = duration(progress.clock() - progress.begun)
+    if progress.plan is not None and progress.plan.trials == 0:  # an analysis, which tries no candidates
+        return f"done in {gone}"
     return f"{done} in {gone}; {hypervolume_text(progress.hypervolume, progress.reference)}"
 
 

@@ -1,0 +1,152 @@
+"""What a lower precision costs, layer by layer: tables and a picture; and the ladder that is made of it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spquant_search.ladder import Rung
+from spquant_search.report.figures import DOTS_PER_INCH, INK, SOFT, plain_text
+from spquant_search.report.tables import TextTable, bits_form, kib, legend, levels_form, percent, standard_error
+from spquant_search.runfolder import write_bytes
+from spquant_search.sensitivity import LOWERED, Choice, Sensitivity, choice_words, precision
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TITLES = {"weight_bits": "weights", "membrane_levels": "membranes"}
+NARROWEST = 5.5  # inches, for the words below the maps
+TITLE_CHARACTERS = 10  # that fit an inch
+LARGEST_SHADE = 0.05  # a loss of so much accuracy, a fraction, has at least the darkest colour's half
+
+
+def sensitivity_tables(found: Sensitivity, *, run: str) -> tuple[TextTable, ...]:
+    """One table for weights and one for membranes: layer by choice, points of accuracy lost and KiB saved."""
+    made = [_table(found, parameter, run) for parameter in LOWERED if _columns(found, parameter)]
+    error = percent(standard_error(found.accuracy, found.samples))
+    notes = (
+        f"points of validation accuracy lost, and KiB saved, against {percent(found.accuracy)} % and "
+        f"{kib(found.memory_bytes)} KiB with every layer at its most precise choice; one layer lowered at a time",
+        f"one standard error of an accuracy on {found.samples:,} samples is {error} points; differences between two "
+        "are less uncertain, as both are measured on the same samples",
+    )
+    last = len(made) - 1
+    return tuple(
+        TextTable(
+            title=table.title, header=table.header, rows=table.rows, notes=notes if i == last else (), left=table.left
+        )
+        for i, table in enumerate(made)
+    )
+
+
+def _table(found: Sensitivity, parameter: str, run: str) -> TextTable:
+    columns, cells = _columns(found, parameter), _cells(found, parameter)
+    layers = list(dict.fromkeys(layer for layer, _ in cells))
+
+    def pair(layer: str, value: int) -> tuple[str, str]:
+        choice = cells.get((layer, value))
+        return ("", "") if choice is None else (points(found.loss(choice)), kib(found.bytes_saved(choice)))
+
+    return TextTable(
+        title=f"{run}: what lower precisions of {TITLES[parameter]} cost",
+        header=("layer", *(word for value in columns for word in (choice_words(parameter, value), "KiB"))),
+        rows=tuple((layer, *(cell for value in columns for cell in pair(layer, value))) for layer in layers),
+        left=frozenset({"layer"}),
+    )
+
+
+def points(loss: float) -> str:
+    """Points of accuracy, ``0.35`` or ``-0.10``; never a zero with a sign."""
+    return f"{100 * loss:.2f}".replace("-0.00", "0.00")
+
+
+def _columns(found: Sensitivity, parameter: str) -> list[int]:
+    """The choices that some layer can be lowered to, precise ones first."""
+    values = {choice.value for choice in found.choices if choice.parameter == parameter}
+    return sorted(values, key=lambda value: -precision(parameter, value))
+
+
+def _cells(found: Sensitivity, parameter: str) -> dict[tuple[str, int], Choice]:
+    return {(choice.layer, choice.value): choice for choice in found.choices if choice.parameter == parameter}
+
+
+def ladder_table(rungs: Sequence[Rung]) -> TextTable:
+    """The configurations that should lose least at their memory, if losses add up."""
+    return TextTable(
+        title="What should lose least within a memory, if losses add up over layers",
+        header=("budget KiB", "KiB", "points lost", "bits", "levels"),
+        rows=tuple(
+            (
+                kib(rung.budget_bytes),
+                kib(rung.memory_bytes),
+                points(rung.loss),
+                bits_form(rung.config),
+                levels_form(rung.config),
+            )
+            for rung in rungs
+        ),
+        notes=("predicted and not measured", legend(rung.config for rung in rungs)),
+        left=frozenset({"bits", "levels"}),
+    )
+
+
+def sensitivity_figure(found: Sensitivity, path: Path, *, title: str) -> None:
+    """Save :func:`sensitivity_drawing` as a PNG at ``path``, whole or not at all."""
+    drawn = io.BytesIO()
+    # Without matplotlib's version in it, equal analyses give equal files.
+    figure = sensitivity_drawing(found, title=title)
+    figure.savefig(drawn, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+    write_bytes(path, drawn.getvalue())
+
+
+def sensitivity_drawing(found: Sensitivity, *, title: str) -> Figure:
+    """Two maps, weights and membranes: a row a layer, a column a choice, coloured by the points of accuracy lost."""
+    # Imported here for the same reasons as in figures.front_drawing.
+    from matplotlib.figure import Figure
+
+    parameters = [parameter for parameter in LOWERED if _columns(found, parameter)]
+    columns = [len(_columns(found, parameter)) for parameter in parameters]
+    names = [name for name, _ in found.reference.layers]
+    width = max(NARROWEST, 2.6 + 0.95 * sum(columns))
+    figure = Figure(figsize=(width, 1.7 + 0.42 * len(names)), layout="constrained")
+    figure.suptitle(plain_text(title, wrap=int(TITLE_CHARACTERS * width)), color=INK, fontsize=11)
+    if not parameters:
+        figure.text(0.5, 0.5, "no layer has more than one choice", ha="center", color=SOFT)
+        return figure
+    panels: Any = figure.subplots(1, len(parameters), sharey=True, squeeze=False, width_ratios=columns)[0]
+    limit = max([LARGEST_SHADE, *(found.loss(choice) for choice in found.choices)])
+    for axes, parameter in zip(panels, parameters, strict=True):
+        drawn = _map(axes, found, parameter, names, limit=limit)
+    bar = figure.colorbar(drawn, ax=list(panels), pad=0.015, aspect=28)
+    bar.ax.tick_params(color=SOFT, labelcolor=INK, labelsize=9)
+    bar.outline.set_visible(False)
+    bar.set_label("points of validation accuracy lost", color=INK, fontsize=9)
+    words = f"of {percent(found.accuracy)} % on n = {found.samples:,} samples; small: KiB saved"
+    figure.supxlabel(f"large: points lost {words} of {kib(found.memory_bytes)}", color=SOFT, fontsize=8.5)
+    return figure
+
+
+def _map(axes: Axes, found: Sensitivity, parameter: str, names: Sequence[str], *, limit: float) -> Any:
+    """One panel; the reference's choices and those that a layer does not have stay blank."""
+    columns, cells = _columns(found, parameter), _cells(found, parameter)
+    lost = np.full((len(names), len(columns)), np.nan)
+    for (layer, value), choice in cells.items():
+        lost[names.index(layer), columns.index(value)] = found.loss(choice)
+    # Gains are noise: they have the colour of no loss, and their figure.
+    drawn = axes.imshow(100 * lost, cmap="YlOrRd", vmin=0, vmax=100 * limit, aspect="auto")
+    for (layer, value), choice in cells.items():
+        x, y, loss = columns.index(value), names.index(layer), found.loss(choice)
+        ink = "white" if loss > 0.6 * limit else INK
+        axes.text(x, y - 0.14, points(loss), ha="center", va="center", color=ink, fontsize=9)
+        axes.text(x, y + 0.28, kib(found.bytes_saved(choice)), ha="center", va="center", color=ink, fontsize=6.5)
+    axes.set_title(TITLES[parameter], loc="left", color=INK, fontsize=10)
+    axes.set_xticks(range(len(columns)), [choice_words(parameter, value) for value in columns])
+    axes.set_yticks(range(len(names)), [plain_text(name) for name in names])
+    axes.tick_params(length=0, labelcolor=INK, labelsize=9)
+    axes.spines[:].set_visible(False)
+    return drawn
