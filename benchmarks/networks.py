@@ -2,6 +2,7 @@
 
     .venv/bin/python benchmarks/networks.py                                     # a table; --json for its figures
     .venv/bin/python benchmarks/networks.py --quantizers statistics sawb mean   # ways to quantize weights instead
+    .venv/bin/python benchmarks/networks.py --channel-mass 0.9 0.85             # or other gates
 
 `fashion-events` (simulated), several seeds. As in a search, a float network is trained first, and every system starts
 from its weights, the float one too: all have the same total number of epochs, and those that are quantized imitate it
@@ -19,7 +20,7 @@ import multiprocessing
 import statistics
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +46,19 @@ class System:
     preset: Preset
     weight_bits: int | None = None  # None: the preset's
     quantizer: str = "statistics"
+    channel_mass: float | None = None  # of every gate; None: the preset's
 
     def config(self, prepared: Prepared) -> NetworkConfig:
         sites = [shape.site for shape in prepared.shapes]
         network = prepared.space.file.model.network
-        return preset_config(self.preset, network=network, sites=sites, weight_bits=self.weight_bits)
+        preset = preset_config(self.preset, network=network, sites=sites, weight_bits=self.weight_bits)
+        if self.channel_mass is None:
+            return preset
+        layers = (
+            (name, replace(layer, channel_mass=self.channel_mass) if layer.channel_mass < 1 else layer)
+            for name, layer in preset.layers
+        )
+        return NetworkConfig(layers=tuple(layers))
 
 
 PRESETS = tuple(System(name=preset.value, preset=preset) for preset in Preset)
@@ -64,6 +73,12 @@ def compared(quantizers: list[str]) -> tuple[System, ...]:
         if bits in QUANTIZER_BITS[name]  # type: ignore[index]
     ]
     return (System(name="float", preset=Preset.SNN_BL), *quantized)
+
+
+def gated(masses: list[float]) -> tuple[System, ...]:
+    """The float system, and `spquant-snn` with other shares of the activity in its open channels."""
+    sparse = [System(name=f"mass {mass:g}", preset=Preset.SPQUANT_SNN, channel_mass=mass) for mass in masses]
+    return (System(name="float", preset=Preset.SNN_BL), *sparse)
 
 
 def train_all(job: tuple[str, int, tuple[System, ...], argparse.Namespace]) -> list[dict[str, Any]]:
@@ -168,10 +183,16 @@ def main() -> None:
     parser.add_argument("--pool", default="after", choices=["before", "after"])
     parser.add_argument("--networks", nargs="+", default=None, choices=list(NETWORKS))
     parser.add_argument("--quantizers", nargs="+", default=None, choices=list(QUANTIZER_BITS))
+    parser.add_argument("--channel-mass", nargs="+", type=float, default=None, help="of spquant-snn's gates")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    options.networks = options.networks or (["vgg9"] if options.quantizers else list(NETWORKS))
-    systems = compared(options.quantizers) if options.quantizers else PRESETS
+    alone = options.quantizers or options.channel_mass
+    options.networks = options.networks or (["vgg9"] if alone else list(NETWORKS))
+    systems = PRESETS
+    if options.quantizers:
+        systems = compared(options.quantizers)
+    elif options.channel_mass:
+        systems = gated(options.channel_mass)
     first = prepare(SPACE, overrides(options.networks[0], systems[0], options)).space.file
     load_data(first, cache=cache_folder())  # simulated once, before the processes
     # The last network is the slowest: what takes longest begins first.
@@ -223,10 +244,12 @@ def figures(rows: list[dict[str, Any]], systems: tuple[System, ...]) -> dict[str
         float_row, *others = rows[start : start + len(systems)]
         name = float_row["network"].partition("-")[0]
         for other in others:
-            system = other["system"].removesuffix("-snn").replace(" bits, ", "_").replace("-", "_")
+            system = other["system"].removesuffix("-snn")
+            system = system.replace(" bits, ", "_").replace("-", "_").replace(" ", "_").replace(".", "_")
             found[f"{name}_{system}_minus_float_points"] = other["accuracy"] - float_row["accuracy"]
-            if other["system"] == Preset.SPQUANT_SNN:
-                found[f"{name}_mac_reduction"] = float_row["effective_mmacs"] / other["effective_mmacs"]
+            if other["effective_mmacs"] < float_row["effective_mmacs"]:
+                of = "" if other["system"] == Preset.SPQUANT_SNN else f"{system}_"
+                found[f"{name}_{of}mac_reduction"] = float_row["effective_mmacs"] / other["effective_mmacs"]
     return found
 
 

@@ -16,6 +16,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from threadpoolctl import ThreadpoolController
 
 from spquant_search.candidates import RESOLUTION, Axis, Grid, axis
 from spquant_search.improvement import Predictions, expected_improvement, open_boxes
@@ -90,6 +92,12 @@ def without_gates_and_masks(parameters: Parameters) -> bool:
         for name, value in parameters.items()
         if (parameter := name.rpartition(".")[2]) in OFF
     )  # fmt: skip
+
+
+@cache
+def _linear_algebra() -> ThreadpoolController:
+    """The libraries of numpy and scipy whose threads can be limited."""
+    return ThreadpoolController()
 
 
 class GreyBoxSampler(BaseSampler):
@@ -164,13 +172,25 @@ class GreyBoxSampler(BaseSampler):
         if not search_space or search_space.keys() <= trial.system_attrs.get("fixed_params", {}).keys():
             return {}
         trials = [one for one in study.get_trials(deepcopy=False) if one.number != trial.number]
-        grid = Grid(axes=tuple(_axis(name, search_space[name]) for name in sorted(search_space)))
-        history = _history(grid, trials, self._readings, _Bounds(grid=grid, costs=self._costs, at=self._reference))
-        proposal = self._proposal(study, trial, search_space, history)
+        # The matrices are small: where trainers keep the cores busy, threads that wait for each other took 30 times as
+        # long as one does.
+        with _linear_algebra().limit(limits=1, user_api="blas"):
+            proposal = self._proposed(study, trial, search_space, trials)
         study._storage.set_trial_system_attr(trial._trial_id, PROPOSED_BY, proposal.proposer)
         if proposal.skill is not None:
             study._storage.set_trial_system_attr(trial._trial_id, SKILL, proposal.skill)
         return proposal.parameters
+
+    def _proposed(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        search_space: dict[str, BaseDistribution],
+        trials: Sequence[FrozenTrial],
+    ) -> _Proposal:
+        grid = Grid(axes=tuple(_axis(name, search_space[name]) for name in sorted(search_space)))
+        history = _history(grid, trials, self._readings, _Bounds(grid=grid, costs=self._costs, at=self._reference))
+        return self._proposal(study, trial, search_space, history)
 
     def _proposal(
         self, study: optuna.Study, trial: FrozenTrial, space: dict[str, BaseDistribution], history: _History
