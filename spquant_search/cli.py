@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from spquant_search.data import DataSet
-    from spquant_search.events import SearchPlan
+    from spquant_search.events import SearchPlan, Watcher
     from spquant_search.pareto import Budget
     from spquant_search.prepare import Prepared
     from spquant_search.report import RunSummary
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from spquant_search.runfolder import RunFacts, RunFolder
     from spquant_search.sensitivity import Sensitivity
     from spquant_search.space import SearchSpace, SpaceFile
+    from spquant_search.workers import Setup
 
 EXIT_BUG, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
 OPTIONS = {"memory_bytes": "--max-memory", "effective_flops": "--max-flops", "accuracy": "--min-accuracy"}
@@ -136,56 +137,67 @@ def _search(
 ) -> None:
     from rich.console import Console
 
-    from spquant_search.report.live import watcher as watcher_for
-    from spquant_search.runfolder import check_run, exclusive, find_run, open_run
-    from spquant_search.runtime import available_cores, cache_folder, choose_device, keep_compiled_code
+    from spquant_search.runfolder import find_run
+    from spquant_search.runtime import cache_folder, keep_compiled_code
 
     started = time.monotonic()
-    cache = cache_folder()
-    keep_compiled_code(cache)  # before torch is imported
+    keep_compiled_code(cache_folder())  # before torch is imported
 
-    import torch
-
-    from spquant_search.prepare import load_data, prepare
+    from spquant_search.prepare import prepare
     from spquant_search.report.profile import profile_table
     from spquant_search.search import Limits, run_search
+
+    prepared = prepare(space, overrides)
+    trials = prepared.space.file.search.trials if candidates else 0
+    limits = Limits(trials=trials, deadline=None if minutes is None else started + 60 * minutes)
+    folder, console = find_run(run), Console()
+    opened = _opened(space, prepared, folder, device=device, console=console, started=started)
+    with opened as (setup, watcher, facts):
+        watcher.plan(_plan(prepared.space, folder, facts, trials=trials))
+        run_search(prepared, folder, setup=setup, limits=limits, watcher=watcher)
+    _report(folder, console)
+    if profile:
+        _show(profile_table(folder.profile()), console)
+
+
+@contextmanager
+def _opened(
+    space: Path, prepared: Prepared, folder: RunFolder, *, device: str, console: Console, started: float
+) -> Iterator[tuple[Setup, Watcher, RunFacts]]:
+    """A run's folder with its data at hand, for work by trainers that Ctrl-C may interrupt; its time is counted."""
+    import torch
+
+    from spquant_search.prepare import load_data
+    from spquant_search.report.live import watcher as watcher_for
+    from spquant_search.runfolder import check_run, exclusive, open_run
+    from spquant_search.runtime import available_cores, cache_folder, choose_device
     from spquant_search.timing import PROCESS
     from spquant_search.train import training_dtype
     from spquant_search.workers import Setup
 
-    prepared = prepare(space, overrides)
     file = prepared.space.file
-    setup = Setup(space=prepared.space, device=choose_device(device), cache=cache)
+    setup = Setup(space=prepared.space, device=choose_device(device), cache=cache_folder())
     training_dtype(file.train, torch.device(setup.device))  # a precision that the device lacks is refused here
-    trials = file.search.trials if candidates else 0
-    limits = Limits(trials=trials, deadline=None if minutes is None else started + 60 * minutes)
-    folder = find_run(run)
     check_run(folder, file)
-    console = Console()
     watcher = watcher_for(console)
     try:
         with PROCESS.on("data"):
             recordings = load_data(
                 file,
-                cache=cache,
+                cache=setup.cache,
                 progress=lambda done, total: watcher.stage(_preparing(file), done, total),
                 processes=available_cores(),
             )
         facts = _facts(space, recordings)
         open_run(folder, file, facts)
-        with exclusive(folder):
-            watcher.plan(_plan(prepared.space, folder, facts, trials=trials))
-            with _counted(folder, started):
-                run_search(prepared, folder, setup=setup, limits=limits, watcher=watcher)
+        with exclusive(folder), _counted(folder, started):
+            yield setup, watcher, facts
     except KeyboardInterrupt:
         watcher.close()
         console.print(f"Interrupted. Nothing finished is lost: the same command goes on with run {folder.name}.")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     finally:
         watcher.close()
-    _report(folder, console)
-    if profile:
-        _show(profile_table(folder.profile()), console)
 
 
 def _preparing(file: SpaceFile) -> str:
@@ -377,13 +389,21 @@ def sensitivity(
     from rich.console import Console
 
     from spquant_search.runfolder import check_run, find_run
+    from spquant_search.runtime import cache_folder, keep_compiled_code
 
+    started = time.monotonic()
+    keep_compiled_code(cache_folder())  # before torch is imported
     prepared = _prepared_for_sensitivity(space, overrides or [], workers=workers, seed=seed)
-    folder = find_run(run or space.stem)
+    folder, console = find_run(run or space.stem), Console(stderr=as_json)
     check_run(folder, prepared.space.file)
-    console = Console(stderr=as_json)
     if not folder.exists() or folder.sensitivity() is None:
-        _measure_sensitivity(space, prepared, folder, device=device, console=console)
+        from spquant_search.search import run_sensitivity
+
+        opened = _opened(space, prepared, folder, device=device, console=console, started=started)
+        with opened as (setup, watcher, facts):
+            plan = _plan(prepared.space, folder, facts, trials=0)
+            watcher.plan(replace(plan, work=_sensitivity_work(prepared.space)))
+            run_sensitivity(prepared, folder, setup=setup, watcher=watcher)
     _show_sensitivity(folder, console, as_json=as_json)
 
 
@@ -400,48 +420,6 @@ def _prepared_for_sensitivity(space: Path, overrides: list[str], *, workers: int
             "membrane_levels; give some layer several, such as weight_bits: [2, 4, 8]"
         )
     return prepared
-
-
-def _measure_sensitivity(space: Path, prepared: Prepared, folder: RunFolder, *, device: str, console: Console) -> None:
-    from spquant_search.report.live import watcher as watcher_for
-    from spquant_search.runfolder import exclusive, open_run
-    from spquant_search.runtime import available_cores, cache_folder, choose_device, keep_compiled_code
-
-    started = time.monotonic()
-    cache = cache_folder()
-    keep_compiled_code(cache)
-
-    import torch
-
-    from spquant_search.prepare import load_data
-    from spquant_search.search import run_sensitivity
-    from spquant_search.train import training_dtype
-    from spquant_search.workers import Setup
-
-    file = prepared.space.file
-    setup = Setup(space=prepared.space, device=choose_device(device), cache=cache)
-    training_dtype(file.train, torch.device(setup.device))
-    watcher = watcher_for(console)
-    try:
-        recordings = load_data(
-            file,
-            cache=cache,
-            progress=lambda done, total: watcher.stage(_preparing(file), done, total),
-            processes=available_cores(),
-        )
-        facts = _facts(space, recordings)
-        open_run(folder, file, facts)
-        with exclusive(folder):
-            plan = _plan(prepared.space, folder, facts, trials=0)
-            watcher.plan(replace(plan, work=_sensitivity_work(prepared.space)))
-            with _counted(folder, started):
-                run_sensitivity(prepared, folder, setup=setup, watcher=watcher)
-    except KeyboardInterrupt:
-        watcher.close()
-        console.print(f"Interrupted. Nothing finished is lost: the same command goes on with run {folder.name}.")
-        raise typer.Exit(EXIT_INTERRUPTED) from None
-    finally:
-        watcher.close()
 
 
 def _sensitivity_work(space: SearchSpace) -> str:
@@ -597,7 +575,7 @@ def _finalize(
     keep_compiled_code(cache)  # before torch is imported
 
     from spquant_search.crew import Crew
-    from spquant_search.finalize import finalists_of, fine_tune, recipe_of
+    from spquant_search.finalize import FineTuner, finalists_of, recipe_of
     from spquant_search.prepare import bind_network, load_data
     from spquant_search.workers import Setup
 
@@ -617,7 +595,7 @@ def _finalize(
         )
         crew = Crew(setup, file.search.workers, warn=warn)
         try:
-            return fine_tune(
+            return FineTuner(
                 finalists,
                 recipe_of(file, epochs=epochs, seeds=seeds),
                 prepared=prepared,
@@ -625,7 +603,7 @@ def _finalize(
                 crew=crew,
                 stage=stage,
                 warn=warn,
-            )
+            ).run()
         finally:
             crew.close()
 

@@ -17,16 +17,15 @@ import numpy as np
 
 from spquant_search.crew import Crew
 from spquant_search.errors import UserError
-from spquant_search.pareto import Budget, contenders, front, reference_point
+from spquant_search.pareto import Budget, front, reference_point, worthwhile_contenders
 from spquant_search.prepare import Prepared
-from spquant_search.results import EpochMetrics, FineTuning, Outcome, TrialResult
+from spquant_search.results import BASELINE, EpochMetrics, FineTuning, Outcome, TrialResult
 from spquant_search.runfolder import SEARCHED, Repeat, RunFolder
 from spquant_search.space import SpaceFile
 from spquant_search.train import Schedule
 from spquant_search.trial import Task
 from spquant_search.workers import Epoch, Failed, Note, Tested, TestTask, Trained, Trainer
 
-BASELINE = 0
 LONGER = 3  # epochs of `finalize`, of those that a search fine-tunes for: these networks are the ones to deploy
 SEEDS = 3  # the fewest with a standard deviation that is more than a difference
 Stage = Callable[[str, int, int], None]
@@ -69,34 +68,20 @@ def finalists_of(folder: RunFolder, file: SpaceFile, *, classes: int, members: i
     if not found or results[BASELINE].outcome is not Outcome.COMPLETE:
         raise UserError(f"{folder.path}: no trial of this run is complete yet; start its search again")
     if members is not None:
-        corner = reference_point(results[BASELINE], chance=1.0 / classes)
-        found = contenders(found, corner, limit=members, margin=0.0)
+        baseline = results[BASELINE]
+        found = worthwhile_contenders(
+            found,
+            reference_point(baseline, chance=1.0 / classes),
+            baseline_accuracy=baseline.accuracy,
+            limit=members,
+            margin=0.0,
+        )
     return tuple(Finalist(member=one, weights=folder.weights_of(one), before=one.epochs) for one in found)
 
 
 def final_seed(seed: int, number: int, repeat: int) -> int:
     """The seed of everything random in one repeat of one member, whatever else is fine-tuned."""
     return int(np.random.SeedSequence([seed, number, repeat]).generate_state(1)[0])
-
-
-def fine_tune(  # noqa: PLR0913 - what is done, by whom, and who is told
-    finalists: Sequence[Finalist],
-    recipe: Recipe,
-    *,
-    prepared: Prepared,
-    folder: RunFolder,
-    crew: Crew,
-    stage: Stage,
-    warn: Callable[[str], None],
-    is_late: Callable[[], bool] = lambda: False,
-) -> tuple[int, ...]:
-    """Do what is left of the recipe; the numbers of those members that could not be finished.
-
-    Once ``is_late`` no further seed begins.
-    """
-    work = _Work(finalists, recipe, prepared=prepared, folder=folder, crew=crew, stage=stage, warn=warn)
-    work.do(is_late)
-    return tuple(one.member.number for one in finalists if not work.conclude(one))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,7 +95,9 @@ class _Job:
         return self.finalist.member.number
 
 
-class _Work:
+class FineTuner:
+    """Does what is left of a recipe; ``stage`` and ``warn`` are told of it."""
+
     def __init__(
         self,
         finalists: Sequence[Finalist],
@@ -123,7 +110,7 @@ class _Work:
         warn: Callable[[str], None],
     ) -> None:
         self._recipe, self._file, self._folder, self._crew = recipe, prepared.space.file, folder, crew
-        self._stage, self._warn = stage, warn
+        self._stage, self._warn, self._finalists = stage, warn, tuple(finalists)
         self._waiting = [job for one in finalists for job in self._missing(one)]
         self._given: dict[Trainer, _Job] = {}
         self._total = recipe.schedule.epochs * sum(job.trained is None for job in self._waiting)
@@ -142,7 +129,12 @@ class _Work:
 
     # ------------------------------------------------------------ seed by seed
 
-    def do(self, is_late: Callable[[], bool]) -> None:
+    def run(self, is_late: Callable[[], bool] = lambda: False) -> tuple[int, ...]:
+        """Do it; the numbers of those members that could not be finished. Once ``is_late`` no further seed begins."""
+        self._work_off(is_late)
+        return tuple(one.member.number for one in self._finalists if not self.conclude(one))
+
+    def _work_off(self, is_late: Callable[[], bool]) -> None:
         while True:
             for trainer in self._crew.idle():
                 if not self._waiting or is_late():

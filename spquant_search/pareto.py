@@ -191,6 +191,21 @@ def contenders(
     return tuple(results[index] for index in chosen)
 
 
+def worthwhile_contenders(
+    results: Sequence[TrialResult],
+    reference: ReferencePoint,
+    *,
+    baseline_accuracy: float,
+    limit: int,
+    margin: float,
+) -> tuple[TrialResult, ...]:
+    """The contenders that are :func:`worthwhile`; where no trial is so accurate, those from chance."""
+    high = worthwhile(reference, baseline_accuracy=baseline_accuracy)
+    return contenders(results, high, limit=limit, margin=margin) or contenders(
+        results, reference, limit=limit, margin=margin
+    )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Budget:
     """What a member must keep to; None where it does not matter."""

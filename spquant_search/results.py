@@ -11,6 +11,8 @@ from typing import Any
 from spquant_search.cost import FLOPS_PER_MAC, CostReport
 from spquant_search.space import NetworkConfig
 
+BASELINE = 0  # the number of the float baseline's trial
+
 
 class Outcome(Enum):
     """How a trial ended; the values are what people read."""

@@ -172,25 +172,16 @@ class GreyBoxSampler(BaseSampler):
         if not search_space or search_space.keys() <= trial.system_attrs.get("fixed_params", {}).keys():
             return {}
         trials = [one for one in study.get_trials(deepcopy=False) if one.number != trial.number]
-        # The matrices are small: where trainers keep the cores busy, threads that wait for each other took 30 times as
-        # long as one does.
+        grid = Grid(axes=tuple(_axis(name, search_space[name]) for name in sorted(search_space)))
+        history = _history(grid, trials, self._readings, _Bounds(grid=grid, costs=self._costs, at=self._reference))
+        # The matrices are small: where trainers keep the cores busy, threads that wait for each other take many times
+        # as long as one does.
         with _linear_algebra().limit(limits=1, user_api="blas"):
-            proposal = self._proposed(study, trial, search_space, trials)
+            proposal = self._proposal(study, trial, search_space, history)
         study._storage.set_trial_system_attr(trial._trial_id, PROPOSED_BY, proposal.proposer)
         if proposal.skill is not None:
             study._storage.set_trial_system_attr(trial._trial_id, SKILL, proposal.skill)
         return proposal.parameters
-
-    def _proposed(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        search_space: dict[str, BaseDistribution],
-        trials: Sequence[FrozenTrial],
-    ) -> _Proposal:
-        grid = Grid(axes=tuple(_axis(name, search_space[name]) for name in sorted(search_space)))
-        history = _history(grid, trials, self._readings, _Bounds(grid=grid, costs=self._costs, at=self._reference))
-        return self._proposal(study, trial, search_space, history)
 
     def _proposal(
         self, study: optuna.Study, trial: FrozenTrial, space: dict[str, BaseDistribution], history: _History

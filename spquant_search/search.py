@@ -17,13 +17,13 @@ from spquant_search.cost import FLOPS_PER_MAC, cost_report, known_effective_macs
 from spquant_search.crew import Crew
 from spquant_search.errors import UserError
 from spquant_search.events import Watcher
-from spquant_search.finalize import Finalist, fine_tune, of_search
+from spquant_search.finalize import Finalist, FineTuner, of_search
 from spquant_search.ladder import ladder
-from spquant_search.pareto import Budget, bounded, contenders, front, reference_point, worthwhile
+from spquant_search.pareto import Budget, bounded, front, reference_point, worthwhile_contenders
 from spquant_search.prepare import Prepared
 from spquant_search.pruning import LearningCurve, stopping_reason
 from spquant_search.report.dashboard import trial_attributes
-from spquant_search.results import EpochMetrics, Outcome, TrialResult, unmeasured
+from spquant_search.results import BASELINE, EpochMetrics, Outcome, TrialResult, unmeasured
 from spquant_search.runfolder import RunFolder
 from spquant_search.runtime import available_cores
 from spquant_search.sensitivity import Sensitivity, sensitivity, to_read_out
@@ -45,7 +45,6 @@ from spquant_search.workers import (
     Trainer,
 )
 
-BASELINE = 0
 NO_TRIAL = -1  # the number of a read-out that is none
 MAX_DUPLICATES_IN_A_ROW = 50
 # A proposal over budget costs no training, and of those of a sampler that does not know the budget few may fit.
@@ -275,9 +274,8 @@ class _Coordinator:
         corner = reference_point(baseline, chance=1.0 / self._prepared.input.classes)
         # Fine-tuning may lift a read-out above the least accuracy, but never below its memory.
         point = bounded(corner, replace(self._budget, min_accuracy=None))
-        high = worthwhile(point, baseline_accuracy=baseline.accuracy)
-        chosen = contenders(read, high, limit=final.members, margin=stopping.margin) or contenders(
-            read, point, limit=final.members, margin=stopping.margin
+        chosen = worthwhile_contenders(
+            read, point, baseline_accuracy=baseline.accuracy, limit=final.members, margin=stopping.margin
         )
         with PROCESS.on("bookkeeping"):
             self._study.enqueue_finalists(chosen)
@@ -291,7 +289,7 @@ class _Coordinator:
         if recipe.seeds == 1 or not tuned:
             return
         parents = {one.number: self._results[one.parent] for one in tuned if one.parent is not None}
-        fine_tune(
+        FineTuner(
             [
                 Finalist(
                     member=one,
@@ -307,8 +305,7 @@ class _Coordinator:
             crew=self._crew,
             stage=self._watcher.stage,
             warn=self._watcher.warning,
-            is_late=self._limits.late,
-        )
+        ).run(self._limits.late)
 
     def _work_off(self, next_trial: Callable[[], Asked | None]) -> None:
         while True:

@@ -28,7 +28,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from spquant_search.cost import LayerShape, bytes_by_choice, cost_report
 from spquant_search.pareto import OBJECTIVES, Budget, ReferencePoint, bounded, reference_at, worthwhile
-from spquant_search.results import Outcome, TrialResult
+from spquant_search.results import BASELINE, Outcome, TrialResult
 from spquant_search.sampler import (
     PROPOSED_BY,
     GreyBoxSampler,
@@ -204,7 +204,7 @@ class Study:
     def _reference_now(self) -> ReferencePoint:
         """Where gains begin: within the budgets, and once the baseline's accuracy is known, not far below it."""
         complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if not complete or complete[0].number != 0:  # trial 0 is the baseline
+        if not complete or complete[0].number != BASELINE:
             return bounded(self._reference, self._budget)
         reference = worthwhile(self._reference, baseline_accuracy=complete[0].values[0])
         return bounded(reference, self._budget)

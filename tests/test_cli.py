@@ -53,6 +53,19 @@ def environment() -> dict[str, str]:
     return os.environ | {"SPQUANT_COMPILE": "0"}
 
 
+def program(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """The program run in a folder of its own, whatever its exit code."""
+    return subprocess.run(
+        [*PROGRAM, *words],
+        cwd=place,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+        check=False,
+    )
+
+
 # ---------------------------------------------------------------- one search, from end to end
 
 
@@ -60,9 +73,7 @@ def environment() -> dict[str, str]:
 def finished(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """A search that nothing disturbed: the folder it was started in and what it printed."""
     home = tmp_path_factory.mktemp("finished")
-    done = subprocess.run(
-        [*PROGRAM, *SEARCH], cwd=home, env=environment(), capture_output=True, text=True, timeout=LIMIT_SECONDS
-    )
+    done = program(home, *SEARCH)
     assert done.returncode == 0, done.stderr
     return home, done
 
@@ -695,8 +706,7 @@ def test_cost_beside_the_papers_table(command, monkeypatch):
 def preset_run(home: Path, preset: str, *words: str) -> subprocess.CompletedProcess[str]:
     few = {**SMALLER, "train.baseline_epochs": "1", "train.epochs": "1"}
     options = [word for path, value in few.items() for word in ("--set", f"{path}={value}")]
-    command = [*PROGRAM, "--space", str(TINY), "--preset", preset, "--device", "cpu", *options, *words]
-    return subprocess.run(command, cwd=home, env=environment(), capture_output=True, text=True, timeout=LIMIT_SECONDS)
+    return program(home, "--space", str(TINY), "--preset", preset, "--device", "cpu", *options, *words)
 
 
 def test_a_preset_is_trained_alone_after_the_baseline(tmp_path):
@@ -805,15 +815,7 @@ def analysed(tmp_path_factory) -> tuple[Path, list[str], subprocess.CompletedPro
     place = tmp_path_factory.mktemp("sensitivity")
     words = ["sensitivity", *SEARCH[:2], *SEARCH[4:], "--set", "shared.epochs=1"]
     words += ["--set", "shared.statistics_samples=64"]
-    done = subprocess.run(
-        [*PROGRAM, *words],
-        cwd=place,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_SECONDS,
-        check=False,
-    )
+    done = program(place, *words)
     return place, words, done
 
 
@@ -838,24 +840,14 @@ def test_sensitivity_shows_what_every_lower_choice_costs(analysed):
 def test_sensitivity_asked_again_only_shows(analysed):
     place, words, _ = analysed
     kept = (place / "runs" / "tiny" / "sensitivity.json").read_bytes()
-    done = subprocess.run(
-        [*PROGRAM, *words, "--json"],
-        cwd=place,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_SECONDS,
-        check=False,
-    )
+    done = program(place, *words, "--json")
     assert json.loads(done.stdout) == json.loads(kept)
     assert "epoch" not in done.stderr
 
 
 def test_sensitivity_of_a_space_without_choices_is_refused(tmp_path):
     words = ["sensitivity", "--space", str(TINY), "--set", "layers={all: {}}"]
-    done = subprocess.run(
-        [*PROGRAM, *words], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
-    )
+    done = program(tmp_path, *words)
     assert done.returncode == 2
     assert "nothing to compare" in done.stderr
     assert not (tmp_path / "runs").exists()

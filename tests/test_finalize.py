@@ -14,7 +14,7 @@ from spquant_search import crew, workers
 from spquant_search.cli import _summary
 from spquant_search.crew import Crew
 from spquant_search.errors import UserError
-from spquant_search.finalize import final_seed, finalists_of, fine_tune, recipe_of
+from spquant_search.finalize import FineTuner, final_seed, finalists_of, recipe_of
 from spquant_search.pareto import front
 from spquant_search.report.tables import front_table
 from spquant_search.results import FineTuning, Outcome, TrialResult
@@ -36,7 +36,7 @@ class Finalizing(Lab):
         setup = Setup(space=self.prepared.space, device="cpu", cache=Path("unused"))
         hands = Crew(setup, file.search.workers, warn=self.watching.warning)
         try:
-            return fine_tune(
+            return FineTuner(
                 finalists,
                 recipe,
                 prepared=self.prepared,
@@ -44,7 +44,7 @@ class Finalizing(Lab):
                 crew=hands,
                 stage=self.watching.stage,
                 warn=self.watching.warning,
-            )
+            ).run()
         finally:
             hands.close()
 
