@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -41,15 +42,24 @@ def test_words_around_the_figure():
     assert {"4 bit / 3 levels", "float baseline"} <= set(texts(figure))
 
 
-def test_completed_trials_alone_are_drawn_in_kib_and_percent():
+def test_what_has_weights_is_drawn_in_kib_and_percent():
     figure = front_drawing(example_run())
     drawn = {group.get_label(): np.asarray(group.get_offsets()).tolist() for group in figure.axes[0].collections}
     assert drawn == {
-        "other completed trial": [[12.0, 80.0]],
+        "other trial": [[12.0, 80.0]],
         "front": [[10.0, pytest.approx(86.4)]],
         "uniform precision": [[20.0, 85.0]],
         "float baseline": [[100.0, 90.0]],
     }
+
+
+def test_read_outs_are_drawn_until_fine_tuning_replaces_them():
+    read = [trial(number, 0.7 + number / 100, 10 * number, outcome=Outcome.READ_OUT) for number in (1, 2)]
+    tuned = replace(trial(3, 0.8, 20, origin="fine-tuned"), parent=2)
+    figure = front_drawing(example_run(results=(trial(0, 0.9, 100, origin="baseline"), *read, tuned)))
+    drawn = {group.get_label(): np.asarray(group.get_offsets()).tolist() for group in figure.axes[0].collections}
+    assert sorted(drawn["front"]) == [[10.0, pytest.approx(71)], [20.0, 80.0]]
+    assert "2 of 4 trials trained to the end, 2 read out;" in texts(figure)[0]
 
 
 def test_colour_is_flops_not_macs():
@@ -73,7 +83,7 @@ def test_a_failed_outlier_does_not_squeeze_the_axis_and_is_told():
     run = example_run(results=(*example_run().results, trial(6, 0.1, 50, 40)))
     figure = front_drawing(run)
     assert figure.axes[0].get_ylim()[0] == pytest.approx(79.2)
-    assert "1 completed trial below the axis" in texts(figure)
+    assert "1 trial below the axis" in texts(figure)
 
 
 def test_labels_cover_no_other_label():

@@ -171,7 +171,7 @@ def test_report_says_what_was_searched_and_counted():
         "as `spaces/tiny.yaml` allows",
         "fashion-events (simulated)",
         "2,000 validation samples;\nthe test split was not used.",
-        "![accuracy against memory of every completed trial](front.png)",
+        "![accuracy against memory of every trial that left weights](front.png)",
         "| 2 | 86.4 | 10.0 | 1/10.0 | 25.0 M | 1/4.00 | 844 | 3A | g1s2 |",
         "Hypervolume 0.5370 of at most 0.9 (reference point: accuracy 10.0 %, 110.0 KiB, 110 MFLOPs",
         "| trained to its last epoch | 3 |\n| stopped early | 1 |\n| the loss became infinite or not a number | 1 |",

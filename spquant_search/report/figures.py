@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spquant_search.pareto import deployable
 from spquant_search.report import RunSummary
 from spquant_search.report.tables import one_line, uniform_label
 from spquant_search.results import Outcome, TrialResult
@@ -41,9 +43,10 @@ def front_figure(summary: RunSummary, path: Path) -> None:
 
 
 def front_drawing(summary: RunSummary) -> Figure:
-    """Accuracy against memory, coloured by operations: the front, the other completed trials, references, baseline.
+    """Accuracy against memory, coloured by operations: the front, the other trials, references, baseline.
 
-    Stopped trials are left out: their accuracy is not that of a last epoch.
+    Only what has weights to deploy is drawn: the accuracy of a stopped trial is not that of a last epoch, and a
+    read-out that was fine-tuned without loss is shown as it is since.
     """
     # Imported here: half a second that `front` and `--help` need not wait. The Figure object itself draws by Agg,
     # so neither a display nor pyplot's global state is involved.
@@ -51,10 +54,10 @@ def front_drawing(summary: RunSummary) -> Figure:
 
     figure = Figure(figsize=SIZE_INCHES, layout="constrained")
     axes = figure.add_subplot()
-    complete = [result for result in summary.results if result.outcome is Outcome.COMPLETE]
+    complete = deployable(summary.results)
     front = summary.front
     _style(axes)
-    _titles(axes, summary, len(complete))
+    _titles(axes, summary)
     if not complete:
         axes.text(0.5, 0.5, "no trial has completed yet", ha="center", color=SOFT, transform=axes.transAxes)
         return figure
@@ -76,13 +79,17 @@ def _style(axes: Axes) -> None:
     axes.set_ylabel("validation accuracy (%)", color=INK)
 
 
-def _titles(axes: Axes, summary: RunSummary, complete: int) -> None:
+def _titles(axes: Axes, summary: RunSummary) -> None:
     # Wrapped, not cut: that the data are simulated may stand at the end.
     title = plain_text(f"{summary.network} on {summary.data}", wrap=78)
     axes.set_title(title, loc="left", color=INK, fontsize=11, pad=22)
-    trials = f"{complete} of {len(summary.results)} trials trained to the end"
+    ends = Counter(result.outcome for result in summary.results)
+    trials = f"{ends[Outcome.COMPLETE]} of {len(summary.results)} trials trained to the end"
+    if ends[Outcome.READ_OUT]:
+        trials += f", {ends[Outcome.READ_OUT]} read out"
     text = f"run {summary.run}: {trials}; accuracy on n = {summary.validation_samples:,} validation samples"
-    axes.text(0, 1.025, plain_text(text), transform=axes.transAxes, color=SOFT, fontsize=8.5)
+    line = axes.text(0, 1.025, plain_text(text), transform=axes.transAxes, color=SOFT, fontsize=8.5)
+    line.set_in_layout(False)  # a run's long name may leave the figure, and must not squeeze the axes
 
 
 def plain_text(text: str, *, wrap: int | None = None) -> str:
@@ -113,7 +120,7 @@ def _limits(axes: Axes, complete: Sequence[TrialResult], front: Sequence[TrialRe
     axes.set_ylim(bottom - margin, min(top + margin, 101))
     below = sum(100 * result.accuracy < bottom - margin for result in complete)
     if below:
-        text = f"{below} completed {'trial' if below == 1 else 'trials'} below the axis"
+        text = f"{below} {'trial' if below == 1 else 'trials'} below the axis"
         axes.text(0.01, 0.012, text, transform=axes.transAxes, color=SOFT, fontsize=8)
 
 
@@ -144,7 +151,7 @@ def _points(axes: Axes, complete: Sequence[TrialResult], front: Sequence[TrialRe
     searched = [result for result in complete if result.origin not in ("baseline", "reference")]
     others = [result for result in searched if result.number not in members]
     if others:
-        draw(others, s=26, alpha=0.45, linewidths=0, zorder=2, label="other completed trial")
+        draw(others, s=26, alpha=0.45, linewidths=0, zorder=2, label="other trial")
     drawn = draw([result for result in searched if result.number in members], **_ringed("o", 58), label="front")
     for origin, marker, size, label in (
         ("reference", "s", 50, "uniform precision"),

@@ -190,7 +190,7 @@ Data: {one_line(summary.data)}.
 Accuracy is that of the last epoch, or of what was read out, on {summary.validation_samples:,} validation samples;
 {_test_sentence(summary)}
 
-![accuracy against memory of every completed trial](front.png)
+![accuracy against memory of every trial that left weights](front.png)
 """
 
 
