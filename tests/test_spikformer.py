@@ -13,9 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from spquant_search.cost import LayerShape
 from spquant_search.snn.attention import SpikingSelfAttention
-from spquant_search.snn.layers import ReadOut, Spikes, SpikingConv2d, measured, searchable_layers
+from spquant_search.snn.layers import ReadOut, Spikes, SpikingConv2d, added, measured, searchable_layers
 from spquant_search.snn.networks import InputShape, configure, layer_shapes
-from spquant_search.snn.networks.spikformer import SMALLEST_INPUT, Spikformer, added
+from spquant_search.snn.networks.spikformer import SMALLEST_INPUT, Spikformer
 from spquant_search.space import LayerPrecision, ModelSpace, NetworkConfig, NeuronSpace
 
 TIME, BATCH = 3, 2

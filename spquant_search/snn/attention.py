@@ -89,6 +89,8 @@ class SpikingSelfAttention(SearchableLayer):
         products = self._products(q, k, v)
         samples, _, height, width = q.values.shape
         current = GAIN * products.sums.transpose(1, 2).reshape(samples, height, width, self.channels)
+        if not self.training:
+            current = current.double()  # in which no potential is rounded, whatever the grid and the threshold
         fired, potentials = self.neuron(current.reshape(q.time_steps, -1))
         # Neurons lie in memory with channels last, as those of the convolutions.
         out = Spikes(

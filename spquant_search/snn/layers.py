@@ -8,6 +8,11 @@ Training and evaluation differ in one respect. In training a convolution takes f
 bf16, and batch norm its batch's statistics. In evaluation it has one defined form: integer weights convolve integer
 inputs (exact in fp32), then comes a * A + d per channel with batch norm and all scales folded, then the neuron. Where
 two branches meet, each has its own a and d, and their currents are added before the neuron.
+
+a and d are dyadic (:mod:`spquant_search.snn.fixedpoint`), as are the membrane's grid, the leak and a learned threshold.
+So is every current and potential then, and double precision holds each of them exactly: evaluation is integer
+arithmetic in other clothes, and what a device computes in integers is equal, not close. Layers with float weights or
+a float membrane have no such form, and are evaluated in fp32.
 """
 
 from __future__ import annotations
@@ -25,6 +30,8 @@ from torch.nn import functional as F
 
 from spquant_search.cost import LayerShape
 from spquant_search.results import LayerActivity
+from spquant_search.snn import tracing
+from spquant_search.snn.fixedpoint import OFFSET_BITS, affine_in_fixed_point
 from spquant_search.snn.neuron import Neuron, skipped
 from spquant_search.snn.pooling import POOL, sum_pool
 from spquant_search.snn.quantize import fake_quantize, highest_integer, quantize_weight
@@ -76,7 +83,9 @@ class Spikes:
 
     def current(self) -> Float[Tensor, "time_batch channels height width"]:
         """The signal itself, as the identity shortcut of a residual block adds it to a layer's current."""
-        return self.over_time(self.values if self.divisor == 1 else self.values / self.divisor)
+        current = self.over_time(self.values if self.divisor == 1 else self.values / self.divisor)
+        tracing.record("identity", (self.values,), current)
+        return current
 
 
 class Activity:
@@ -110,7 +119,22 @@ def global_average(spikes: Spikes) -> Spikes:
     pixels = spikes.values.shape[2] * spikes.values.shape[3]
     # In fp32, as bf16 holds whole numbers up to 256 only.
     values = spikes.values.float().sum(dim=(2, 3), keepdim=True)
+    tracing.record("average", (spikes.values,), values)
     return replace(spikes, values=values, largest=spikes.largest * pixels, divisor=spikes.divisor * pixels)
+
+
+def added(a: Spikes, b: Spikes) -> Spikes:
+    """The sum of two signals of whole numbers; a channel is open where either has it open."""
+    if (a.time_steps, a.divisor, b.divisor) != (b.time_steps, 1, 1):
+        raise ValueError("only whole numbers of the same time steps can be added")
+    values = a.values + b.values
+    tracing.record("sum", (a.values, b.values), values)
+    return Spikes(
+        values=values,
+        time_steps=a.time_steps,
+        largest=a.largest + b.largest,
+        open=None if a.open is None or b.open is None else a.open | b.open,
+    )
 
 
 def pooled_kernel(weight: Float[Tensor, "out in k k"], stride: int = 1) -> Float[Tensor, "out in k_more k_more"]:
@@ -233,6 +257,7 @@ class _Convolution(SearchableLayer):
         else:
             sums = self._integer_sums(values, integers, spikes.largest)
         slope, offset = self.affine(scale, spikes.divisor)
+        sums = sums.to(slope.dtype)
         return sums.mul_(slope[:, None, None]).add_(offset[:, None, None])  # in place: no further memory to fetch
 
     def _integer_sums(self, values: Tensor, integers: Tensor, largest: int) -> Tensor:
@@ -244,7 +269,17 @@ class _Convolution(SearchableLayer):
         return self._convolve(values.double(), integers.double()).round_().float()
 
     def affine(self, scale: Tensor, divisor: int) -> tuple[Float[Tensor, " out"], Float[Tensor, " out"]]:
-        """a and d of ``a * A + d``: batch norm, weight scale, and the divisors of pooling and input folded."""
+        """a and d of ``a * A + d``: batch norm, weight scale, and the divisors of pooling and input folded.
+
+        With integer weights they are dyadic, in double precision; see :func:`affine_in_fixed_point`.
+        """
+        slope, offset = self.real_affine(scale, divisor)
+        if self.precision.weight_bits == FLOAT_BITS:
+            return slope, offset
+        return affine_in_fixed_point(slope, offset).values
+
+    def real_affine(self, scale: Tensor, divisor: int) -> tuple[Float[Tensor, " out"], Float[Tensor, " out"]]:
+        """a and d before they are rounded."""
         slope, offset = self._folded_norm()
         return slope * scale.flatten() / (divisor * self._pooled_positions), offset
 
@@ -361,7 +396,8 @@ class SpikingConv2d(_Convolution):
             if residual.shape != current.shape:
                 shapes = f"{tuple(current.shape)}; got {tuple(residual.shape)}"
                 raise ValueError(f"a residual must have the shape of the current that it is added to, {shapes}")
-            current = current + residual.to(current.dtype)
+            # In training the current's own type, which may be bf16; in evaluation the one that rounds neither.
+            current = current + (residual.to(current.dtype) if self.training else residual)
         known = opened if residual is None else None
         if self.pool == "after" and self.training:
             sums = self._fire_and_pool(current, spikes.time_steps)
@@ -514,8 +550,26 @@ class ReadOut(SearchableLayer):
         else:
             integers, scale = quantize_weight(self.linear.weight, bits, per_tensor=True, quantizer=self.quantizer)
             sums = self._sums(values.float(), integers, spikes.largest)
+            if bits != FLOAT_BITS:
+                return self._in_units(sums.reshape(spikes.time_steps, -1, self.classes), scale.reshape(()) / divisor)
             logits = sums * (scale.reshape(()) / divisor) + self.linear.bias
         return logits.reshape(spikes.time_steps, -1, self.classes).float()
+
+    def _in_units(
+        self, sums: Float[Tensor, "time batch classes"], unit: Float[Tensor, ""]
+    ) -> Float[Tensor, "time batch classes"]:
+        """Logits as whole numbers of ``unit``, in double precision: their sums over time are exact.
+
+        The biases of all time steps come with the first one, as whole numbers too: an accumulator starts from them.
+        """
+        sums = sums.double()
+        sums[0] += self.start(unit, len(sums))
+        return sums * unit.double()
+
+    def start(self, unit: Float[Tensor, ""], time_steps: int) -> Float[Tensor, " classes"]:
+        """What the accumulators of the classes start from: the biases of all time steps, rounded to ``unit``s."""
+        limit = 2.0 ** (OFFSET_BITS - 1) - 1
+        return (self.linear.bias.double() * time_steps / unit.double()).round().clamp(-limit, limit)
 
     def _sums(self, values: Tensor, integers: Tensor, largest: int) -> Tensor:
         bound = self.in_channels * self.positions * highest_integer(self.precision.weight_bits) * largest

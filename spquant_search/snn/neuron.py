@@ -173,7 +173,36 @@ def fire_step_by_step(current: Float[Tensor, "time *neurons"], p: NeuronParamete
     return torch.stack(spikes)
 
 
-# ---------------------------------------------------------------- all steps at once
+# ---------------------------------------------------------------- all steps at once, exactly
+
+
+def _run_exactly(current: Tensor, p: NeuronParameters) -> tuple[Tensor, Tensor]:
+    """As :func:`_run` and for evaluation: of a current in double precision no potential is rounded.
+
+    Leak, grid and cut are dyadic, so that a dyadic current gives integer arithmetic in other clothes. Spikes in fp32.
+    """
+    stored = torch.zeros_like(current[0])
+    spikes, potentials = [], []
+    for t, frame in enumerate(current):
+        potential = frame if t == 0 else p.leak * stored + torch.where(stored >= p.skip_below, frame, 0.0)
+        fired = potential > THRESHOLD
+        stored = _stored(torch.where(fired, 0.0, potential), p)
+        spikes.append(torch.where(fired, 1.0, 0.0).float())
+        potentials.append(potential)
+    return torch.stack(spikes), torch.stack(potentials)
+
+
+def _stored(reset: Tensor, p: NeuronParameters) -> Tensor:
+    return torch.where(p.is_float, reset, quantize_membrane(reset, p.lowest, p.highest, p.grid_step))
+
+
+def _skipped_exactly(potentials: Tensor, p: NeuronParameters) -> Tensor:
+    stored = [_stored(torch.where(frame > THRESHOLD, 0.0, frame), p) for frame in potentials[:-1]]
+    later = [torch.where(membrane >= p.skip_below, 0.0, 1.0).float() for membrane in stored]
+    return torch.stack([torch.zeros_like(potentials[0], dtype=torch.float32), *later])
+
+
+# ---------------------------------------------------------------- all steps at once, for training
 
 
 # A step here is bound by the number of operations and not by memory, so that nothing is worked out twice, and what is
@@ -270,6 +299,8 @@ _compiled_potentials = Compiled(_potentials)
 _compiled_pooled_spikes = Compiled(_pooled_spikes)
 _compiled_backward_of_pooled = Compiled(_backward_of_pooled)
 _compiled_skipped = Compiled(_skipped)
+_compiled_exactly = Compiled(_run_exactly)
+_compiled_skipped_exactly = Compiled(_skipped_exactly)
 
 
 class _Fire(torch.autograd.Function):
@@ -292,8 +323,12 @@ def fire(
 ) -> tuple[Float[Tensor, "time neurons"], Float[Tensor, "time neurons"]]:
     """Spikes and membrane potentials before the reset, of all time steps; the gradient reaches the current by spikes.
 
-    ``current`` must be contiguous and flat over everything but time, so that one compiled graph serves all layers.
+    ``current`` must be contiguous and flat over everything but time, so that one compiled graph serves all layers. In
+    double precision, which only evaluation has, nothing is rounded, and there is no gradient.
     """
+    if current.dtype is torch.float64:
+        exact: tuple[Tensor, Tensor] = _compiled_exactly(current, p)
+        return exact
     spikes, potentials = _Fire.apply(current, *p)  # type: ignore[no-untyped-call]
     return spikes, potentials
 
@@ -334,7 +369,8 @@ def fire_and_pool(
 
 def skipped(potentials: Float[Tensor, "time *neurons"], p: NeuronParameters) -> Float[Tensor, "time *neurons"]:
     """1 where a neuron was skipped in that time step, as its stored membrane was below the cut; 0 elsewhere."""
-    mask: Tensor = _compiled_skipped(potentials, p)
+    compiled = _compiled_skipped_exactly if potentials.dtype is torch.float64 else _compiled_skipped
+    mask: Tensor = compiled(potentials, p)
     return mask
 
 

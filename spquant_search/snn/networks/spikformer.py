@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from spquant_search.snn.attention import SpikingSelfAttention
-from spquant_search.snn.layers import ReadOut, Spikes, SpikingConv2d, global_average
+from spquant_search.snn.layers import ReadOut, Spikes, SpikingConv2d, added, global_average
 
 if TYPE_CHECKING:
     from spquant_search.snn.networks import InputShape
@@ -33,18 +33,6 @@ PATCHES: tuple[tuple[int, Literal["max"] | None], ...] = (
     (CHANNELS, "max"),
 )
 SMALLEST_INPUT = 4  # halved twice, one token is left
-
-
-def added(a: Spikes, b: Spikes) -> Spikes:
-    """The sum of two signals of whole numbers; a channel is open where either has it open."""
-    if (a.time_steps, a.divisor, b.divisor) != (b.time_steps, 1, 1):
-        raise ValueError("only whole numbers of the same time steps can be added")
-    return Spikes(
-        values=a.values + b.values,
-        time_steps=a.time_steps,
-        largest=a.largest + b.largest,
-        open=None if a.open is None or b.open is None else a.open | b.open,
-    )
 
 
 class Spikformer(nn.Module):

@@ -1,0 +1,391 @@
+"""Writes a network in integers as a C99 library: `model.h` and `model.c`.
+
+The arithmetic is in ``engine.c`` beside this file; here come the tables of one network, how large its sums and
+potentials are, and which memory its maps of spikes take. Maps that are not needed at the same time share memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from spquant_search.deploy.engine import GAIN_BITS, Model, code_offset, row_bytes
+
+NONE_BELOW = -32768  # a cut below all codes
+_LINE = 24  # numbers a line
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Bytes of the network's own numbers in C; code, stack and scratch memory come on top."""
+
+    weights: int  # packed, read only
+    overhead: int  # slopes, offsets, gates, read only
+    membrane: int
+    maps: int  # spikes and sums between layers
+    potential_bits: int  # of the integer type that potentials take
+    sum_bits: int
+
+
+@dataclass(frozen=True, slots=True)
+class CSource:
+    header: str
+    source: str
+    sizes: Sizes
+
+
+class TooLarge(Exception):
+    """A size of the network does not fit the C engine's types; the message names it."""
+
+
+def c_source(model: Model, weights: bytes) -> CSource:
+    """The library of a network; the same network always gives the same text.
+
+    Raises:
+        TooLarge: a layer has more than 65,535 channels, rows or columns, or a gate's sums leave 32 bits.
+    """
+    return _Writer(model, weights).written()
+
+
+class _Writer:
+    def __init__(self, model: Model, weights: bytes) -> None:
+        self.network = model.manifest["network"]
+        self.steps: list[dict[str, Any]] = self.network["steps"]
+        self.by_name = {step["name"]: step for step in self.steps}
+        self.arrays = model.arrays
+        self.raw = {
+            (segment["layer"], segment["role"]): weights[segment["offset"] : segment["offset"] + segment["bytes"]]
+            for segment in model.manifest["segments"]
+        }
+        self.firing = [step for step in self.steps if "neuron" in step]
+        self.tables: list[str] = []
+        self.calls: list[str] = []
+        self.read_only = {"weights": 0, "overhead": 0}
+        self.places, self.arena = _places(self.steps)
+
+    def written(self) -> CSource:
+        input_step = self.steps[0]
+        channels, height, width = input_step["shape"]
+        read_out = self.steps[-1]
+        potential_bits = 32 if max(step["potential_bits"] for step in self.firing) <= 32 else 64
+        sum_bits = 16 if max(map(self._largest_sum, self._with_rows())) < 2**16 else 32
+        most_inputs = max(self._shape(name)[0] for step in self.steps for name in step["inputs"])
+        most_channels = max(step["out_channels"] for step in self.steps if "out_channels" in step)
+        for step in self.steps:
+            for size in (*step.get("in_shape", ()), *step.get("positions", ()), step.get("out_channels", 0)):
+                if size > 65535:
+                    raise TooLarge(f"{step['name']}: a side of {size} is more than the C engine's 65,535")
+        for step in self.steps:
+            self._step(step)
+        membrane = sum(_membrane_bytes(step) for step in self.firing)
+        arena = [f"static uint8_t maps[{max(self.arena, 1)}];"]
+        words = [
+            f"static uint32_t {_c(step['name'])}_words[{step['shape'][0]}];"
+            for step in self.steps
+            if step["kind"] == "average"
+        ]
+        types = [
+            f"typedef int{potential_bits}_t spq_potential;",
+            f"typedef uint{sum_bits}_t spq_sum;",
+            "enum {",
+            f"    SPQ_MOST_INPUTS = {most_inputs},",
+            f"    SPQ_MOST_CHANNELS = {most_channels},",
+            f"    SPQ_MOST_HEADS = {max([step['heads'] for step in self.steps if 'heads' in step], default=1)}",
+            "};",
+            "",
+            "static const uint8_t *input;",
+            f"static int32_t logits[{read_out['classes']}];",
+            *arena,
+            *words,
+        ]
+        template = resources.files("spquant_search.deploy").joinpath("engine.c").read_text(encoding="utf-8")
+        present = {step["kind"] for step in self.steps}
+        for kind in ("attention", "sum", "average"):
+            template = _without(template, kind.upper(), keep=kind in present)
+        uneven = any(8 % _bits(step["neuron"]["levels"]) for step in self.firing)
+        template = _without(template, "REST", keep=uneven)
+        notice = "/* Written by spquant-search pick; manifest.json says from which run. MIT licence. */"
+        source = (
+            template.replace("/*@NOTICE@*/", notice)
+            .replace("/*@TABLES@*/", "\n".join([*types, "", *self.tables]))
+            .replace("/*@STEPS@*/", self._network())
+        )
+        header = _header(
+            time_steps=self.network["time_steps"], shape=(channels, height, width), classes=read_out["classes"]
+        )
+        maps = self.arena + sum(4 * step["shape"][0] for step in self.steps if step["kind"] == "average")
+        sizes = Sizes(self.read_only["weights"], self.read_only["overhead"], membrane, maps, potential_bits, sum_bits)
+        return CSource(header, source, sizes)
+
+    def _with_rows(self) -> Iterable[dict[str, Any]]:
+        return (step for step in self.steps if step["kind"] in ("convolution", "shortcut"))
+
+    @staticmethod
+    def _largest_sum(step: dict[str, Any]) -> int:
+        """Of codes, which are not negative."""
+        inputs = step["in_shape"][0] // step["groups"]
+        products = inputs * step["kernel"] ** 2 * (4 if step["pool"] == "before" else 1)
+        highest = 1 if step["weight_bits"] == 1 else 2 * code_offset(step["weight_bits"])
+        return int(products * highest * step["largest"])
+
+    def _shape(self, name: str) -> tuple[int, int, int]:
+        """Of what a step passes on, as it is read."""
+        step = self.by_name[name]
+        if step["kind"] == "identity":
+            return self._shape(step["inputs"][0])
+        if "neuron" not in step:
+            shape = step["shape"] if "shape" in step else (step["out_channels"], *step["positions"])
+            return tuple(shape)  # type: ignore[return-value]
+        height, width = step["positions"]
+        halves = step.get("pool") in ("after", "max")
+        return (step["out_channels"], height // 2, width // 2) if halves else (step["out_channels"], height, width)
+
+    # ------------------------------------------------------------ tables
+
+    def _constant(self, name: str, role: str, kind: str) -> str:
+        """A table of the numbers that a layer keeps in one role; its name in C."""
+        identifier = f"{_c(name)}_{role}"
+        if kind == "uint8_t":
+            numbers = list(self.raw[name, role])
+        else:
+            numbers = [int(value) for value in self.arrays[name][role].ravel()]
+        rows = [
+            "    " + ", ".join(map(str, numbers[begin : begin + _LINE])) for begin in range(0, len(numbers), _LINE)
+        ]
+        self.tables += [f"static const {kind} {identifier}[{len(numbers)}] = {{", ",\n".join(rows), "};"]
+        size = len(self.raw[name, role])
+        self.read_only["weights" if role == "weights" else "overhead"] += size
+        return identifier
+
+    def _map(self, source: str) -> str:
+        """The initializer of how a step's output is read."""
+        step = self.by_name[source]
+        channels, height, width = self._shape(source)
+        stored_width, largest = width, 255
+        data, words = "maps", "0"
+        if step["kind"] == "input":
+            data, kind, largest = "0", "SPQ_INPUT", step["largest"]
+        elif step["kind"] == "average":
+            data, words, kind = "0", f"{_c(source)}_words", "SPQ_WORDS"
+        elif step["kind"] == "sum":
+            data, kind = f"maps + {self.places[source]}", "SPQ_BYTES"
+        else:
+            stored_width = step["positions"][1]
+            kind = {"after": "SPQ_BITS_SUM", "max": "SPQ_BITS_MAX"}.get(step.get("pool"), "SPQ_BITS")
+            data = f"maps + {self.places[source]}"
+        return f"{{{data}, {words}, {height}, {width}, {channels}, {stored_width}, {kind}, {largest}}}"
+
+    def _sums(self, step: dict[str, Any], up: int) -> str:
+        name = step["name"]
+        weights = self._constant(name, "weights", "uint8_t")
+        slope = self._constant(name, "slope", "int16_t")
+        offset = self._constant(name, "offset", "int32_t")
+        sizes = (step["out_channels"], step["groups"], step["kernel"], step["stride"])
+        rest = (*sizes, int(step["pool"] == "before"), step["weight_bits"], up)
+        return f"{{{self._map(step['inputs'][0])}, {weights}, {slope}, {offset}, {', '.join(map(str, rest))}}}"
+
+    def _neurons(self, step: dict[str, Any]) -> str:
+        name, neuron = step["name"], step["neuron"]
+        self.tables.append(f"static uint8_t {_c(name)}_membrane[{_membrane_bytes(step)}];")
+        gain = neuron["gain"]
+        whole = step["fraction"] + (GAIN_BITS if gain is not None else 0)
+        round_down = whole - neuron["step_bits"]
+        cut = NONE_BELOW if neuron["skip_below"] is None else neuron["skip_below"]
+        values = (
+            neuron["lowest"],
+            neuron["lowest"] + neuron["levels"] - 1,
+            cut,
+            _bits(neuron["levels"]),
+            1 if gain is None else gain,
+            whole,
+            round_down - neuron["leak_bits"],
+            round_down,
+        )
+        return f"{{{_c(name)}_membrane, maps + {self.places[name]}, {', '.join(map(str, values))}}}"
+
+    def _number(self, step: dict[str, Any]) -> int:
+        return [one["name"] for one in self.firing].index(step["name"])
+
+    def _step(self, step: dict[str, Any]) -> None:
+        kind, name = step["kind"], step["name"]
+        if kind == "convolution":
+            self._convolution(step)
+        elif kind == "attention":
+            q, k, v = (self._map(source) for source in step["inputs"])
+            neurons = self._neurons(step)
+            up = step["fraction"] - step["shift"]
+            self.tables.append(
+                f"static const spq_attention {_c(name)} = {{{q}, {k}, {v}, {neurons}, {step['heads']}, {up}, "
+                f"{self._number(step)}}};"
+            )
+            self.calls.append(f"attention(&{_c(name)});")
+        elif kind == "sum":
+            for index, source in enumerate(step["inputs"]):
+                self.tables.append(f"static const spq_map {_c(name)}_{index} = {self._map(source)};")
+            self.calls.append(f"sum_maps(&{_c(name)}_0, &{_c(name)}_1, maps + {self.places[name]});")
+        elif kind == "average":
+            self.tables.append(f"static const spq_map {_c(name)}_in = {self._map(step['inputs'][0])};")
+            self.calls.append(f"average(&{_c(name)}_in, {_c(name)}_words);")
+        elif kind == "readout":
+            weights = self._constant(name, "weights", "uint8_t")
+            offset = self._constant(name, "offset", "int32_t")
+            self.tables.append(
+                f"static const spq_readout {_c(name)} = {{{self._map(step['inputs'][0])}, {weights}, {offset}, "
+                f"{step['classes']}, {step['weight_bits']}}};"
+            )
+            self.calls.append(f"read_out(&{_c(name)});")
+
+    def _convolution(self, step: dict[str, Any]) -> None:
+        name = step["name"]
+        sums = self._sums(step, step["fraction"] - step["shift"])
+        gate, at_rest, shortcut, identity, up = "0", "0", "0", "0", 0
+        if step["gated"]:
+            gate, at_rest = self._constant(name, "gate", "int8_t"), self._constant(name, "gate_at_rest", "uint8_t")
+            channels, height, width = step["in_shape"]
+            if channels * height * width * step["largest"] * 127 >= 2**31:
+                raise TooLarge(f"{name}: the sums of its gate leave 32 bits")
+        if len(step["inputs"]) > 1:
+            source = self.by_name[step["inputs"][1]]
+            up = step["fraction"] - step["residual_shift"]
+            if source["kind"] == "shortcut":
+                shortcut = f"&{_c(name)}_residual"
+                self.tables.append(f"static const spq_sums {_c(name)}_residual = {self._sums(source, up)};")
+            else:
+                signal = source["inputs"][0] if source["kind"] == "identity" else source["name"]
+                identity = f"&{_c(name)}_residual"
+                self.tables.append(f"static const spq_map {_c(name)}_residual = {self._map(signal)};")
+        height, width = step["positions"]
+        neurons = self._neurons(step)
+        self.tables.append(
+            f"static const spq_layer {_c(name)} = {{{sums}, {neurons}, {height}, {width}, {gate}, "
+            f"{at_rest}, {shortcut}, {identity}, {up}, {self._number(step)}}};"
+        )
+        self.calls.append(f"convolution(&{_c(name)});")
+
+    # ------------------------------------------------------------ functions
+
+    def _network(self) -> str:
+        lines = ["void spq_reset(void)", "{"]
+        for step in self.firing:
+            lines.append(f"    memset({_c(step['name'])}_membrane, {_rest_byte(step)}, {_membrane_bytes(step)});")
+            lines += self._rest(step)
+        read_out = _c(self.steps[-1]["name"])
+        lines += [f"    memcpy(logits, {read_out}_offset, sizeof logits);", "}", ""]
+        lines += ["void spq_step(const uint8_t *counts)", "{", "    input = counts;"]
+        lines += [f"    {call}" for call in self.calls]
+        return "\n".join([*lines, "}"])
+
+    def _rest(self, step: dict[str, Any]) -> list[str]:
+        """Codes whose bits do not repeat every byte are written one by one."""
+        if 8 % _bits(step["neuron"]["levels"]) == 0:
+            return []
+        count = step["out_channels"] * step["positions"][0] * step["positions"][1]
+        bits, code = _bits(step["neuron"]["levels"]), -step["neuron"]["lowest"]
+        return [f"    rest({_c(step['name'])}_membrane, {count}, {bits}, {code});"]
+
+
+def _c(name: str) -> str:
+    """A step's name as an identifier; names of a user's own network may have dots."""
+    return name.replace(".", "_")
+
+
+def _bits(levels: int) -> int:
+    return (levels - 1).bit_length()
+
+
+def _membrane_bytes(step: dict[str, Any]) -> int:
+    height, width = step["positions"]
+    return -(-step["out_channels"] * height * width * _bits(step["neuron"]["levels"]) // 8)
+
+
+def _rest_byte(step: dict[str, Any]) -> int:
+    """A byte of codes of resting neurons, where codes fill bytes."""
+    bits = _bits(step["neuron"]["levels"])
+    if 8 % bits:
+        return 0
+    return int(sum(-step["neuron"]["lowest"] << (slot * bits) for slot in range(8 // bits)))
+
+
+def _map_bytes(step: dict[str, Any]) -> int:
+    """Of what is kept of a step's output until others have read it."""
+    if "neuron" in step:
+        height, width = step["positions"]
+        return int(-(-step["out_channels"] // 8) * height * width)
+    if step["kind"] == "sum":
+        channels, height, width = step["shape"]
+        return int(channels * height * width)
+    return 0
+
+
+def _places(steps: list[dict[str, Any]]) -> tuple[dict[str, int], int]:
+    """Where each map begins in the memory that they share, and how large that is: first fit, in order."""
+    made = {step["name"]: index for index, step in enumerate(steps)}
+    last = dict(made)
+    for index, step in enumerate(steps):
+        for name in step["inputs"]:
+            last[name] = max(last[name], index)
+    for step in reversed(steps):  # currents are not kept: whoever adds one reads what it was made of
+        if step["kind"] in ("identity", "shortcut"):
+            source = step["inputs"][0]
+            last[source] = max(last[source], last[step["name"]])
+    taken: list[tuple[int, int, int]] = []  # begin, end, last reader
+    places: dict[str, int] = {}
+    for step in steps:
+        size = _map_bytes(step)
+        if not size:
+            continue
+        now = made[step["name"]]
+        taken = [one for one in taken if one[2] >= now]
+        begin = 0
+        for start, end, _ in sorted(taken):
+            if start - begin >= size:
+                break
+            begin = max(begin, end)
+        places[step["name"]] = begin
+        taken.append((begin, begin + size, last[step["name"]]))
+    ends = [place + _map_bytes(step) for step in steps if (place := places.get(step["name"])) is not None]
+    return places, max(ends, default=0)
+
+
+def _without(template: str, part: str, *, keep: bool) -> str:
+    """The template with one optional part's marks removed, or the part itself."""
+    begin = template.index(f"/*@{part}@*/\n")
+    end = template.index("/*@END@*/\n", begin)
+    inner = template[begin + len(f"/*@{part}@*/\n") : end] if keep else ""
+    return template[:begin] + inner + template[end + len("/*@END@*/\n") :]
+
+
+def _header(*, time_steps: int, shape: tuple[int, int, int], classes: int) -> str:
+    channels, height, width = shape
+    return f"""/* Written by spquant-search pick. Once a sample: spq_reset, then spq_step for each of its frames, then spq_class. */
+#ifndef SPQ_MODEL_H
+#define SPQ_MODEL_H
+
+#include <stdint.h>
+
+#define SPQ_TIME_STEPS {time_steps}
+#define SPQ_HEIGHT {height}
+#define SPQ_WIDTH {width}
+#define SPQ_CHANNELS {channels}
+#define SPQ_CLASSES {classes}
+
+/* Empties all membranes and the logits. */
+void spq_reset(void);
+
+/* One time step: the counts of a frame, [row][column][channel], SPQ_HEIGHT * SPQ_WIDTH * SPQ_CHANNELS of them. */
+void spq_step(const uint8_t *counts);
+
+/* After the last time step: a number for each class, and the class with the largest (the first of several). */
+const int32_t *spq_logits(void);
+int spq_class(void);
+
+/* With SPQ_COUNT defined: the synaptic operations of computed neurons since the program's start. */
+extern uint64_t spq_synaptic_ops;
+
+/* With SPQ_TRACE defined: called with the spikes of each layer, [row][column], channels in whole bytes. */
+extern void (*spq_trace)(int layer, const uint8_t *spikes, int bytes);
+
+#endif
+"""

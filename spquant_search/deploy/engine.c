@@ -1,0 +1,535 @@
+/*@NOTICE@*/
+/* A spiking network in integers: no floating point, no allocation, nothing beyond stdint and string.
+ *
+ * Work follows spikes. For every position of a layer the non-zero inputs under the kernel add their rows of weights to
+ * one sum a channel; then the neurons of the position take their currents. Only potentials are kept from one time step
+ * to the next, at the bits that their levels need, and spikes only until the layers that read them have run.
+ *
+ * engine.py beside this file explains the arithmetic; every number here equals the one there. */
+
+#include "model.h"
+
+#include <string.h>
+
+/* Copies of the layers' code with their sizes as constants: about twice as fast and several times as large. */
+#if defined(SPQ_FAST) && defined(__GNUC__)
+#define SPQ_INLINE inline __attribute__((always_inline))
+#else
+#define SPQ_INLINE
+#endif
+
+/* How the values of a map lie in memory, [row][column][channel]. */
+enum {
+    SPQ_INPUT,    /* the frame's counts, bytes, read as `largest` at most */
+    SPQ_BITS,     /* spikes, the channels of a pixel in whole bytes, lowest bit first */
+    SPQ_BITS_SUM, /* the same, read as sums over 2x2 pixels */
+    SPQ_BITS_MAX, /* the same, read as the largest of 2x2 pixels */
+    SPQ_BYTES,    /* numbers of a byte */
+    SPQ_WORDS     /* numbers of four bytes */
+};
+
+typedef struct {
+    const uint8_t *bytes;
+    const uint32_t *words;
+    uint16_t height, width, channels; /* as they are read */
+    uint16_t stored_width;            /* pixels of a row in memory */
+    uint8_t kind, largest;
+} spq_map;
+
+typedef struct {
+    spq_map in;
+    const uint8_t *weights; /* rows of packed codes, [kernel row][kernel column][input channel of a group] */
+    const int16_t *slope;
+    const int32_t *offset;
+    uint16_t channels, groups;
+    uint8_t kernel, stride, pools, bits;
+    uint8_t up; /* from the layer's fixed point to the potential's */
+} spq_sums;
+
+typedef struct {
+    uint8_t *membrane; /* codes of `bits` bits, laid end to end */
+    uint8_t *spikes;
+    int16_t lowest, highest, cut; /* `cut`: neurons whose code is lower take no current */
+    uint8_t bits, gain;
+    uint8_t threshold_up, leak_up, round_down;
+} spq_neurons;
+
+typedef struct {
+    spq_sums sums;
+    spq_neurons neurons;
+    uint16_t height, width;
+    const int8_t *gate; /* [input channel][output channel], or none */
+    const uint8_t *gate_at_rest; /* a row of one bit a channel: what is open where no input spikes */
+    const spq_sums *shortcut; /* the residual current: a convolution, */
+    const spq_map *identity;  /* or a map as it is, or none of the two */
+    uint8_t identity_up;
+    uint8_t number; /* among the layers with neurons */
+} spq_layer;
+
+typedef struct {
+    spq_map q, k, v;
+    spq_neurons neurons;
+    uint16_t heads;
+    uint8_t up, number;
+} spq_attention;
+
+typedef struct {
+    spq_map in;
+    const uint8_t *weights; /* rows of packed codes, [class], over [row][column][channel] */
+    const int32_t *offset;
+    uint16_t classes;
+    uint8_t bits;
+} spq_readout;
+
+/*@TABLES@*/
+
+#ifdef SPQ_COUNT
+uint64_t spq_synaptic_ops;
+#define SPQ_COUNT_OPS(number) (spq_synaptic_ops += (uint64_t)(number))
+#else
+#define SPQ_COUNT_OPS(number) ((void)0)
+#endif
+#ifdef SPQ_TRACE
+void (*spq_trace)(int layer, const uint8_t *spikes, int bytes);
+#endif
+
+/* Shared by all layers, one at a time. */
+static uint16_t event_channel[SPQ_MOST_INPUTS];
+static uint16_t event_value[SPQ_MOST_INPUTS];
+static spq_sum sums[SPQ_MOST_CHANNELS];
+static int16_t codes[SPQ_MOST_CHANNELS];
+static uint8_t is_open[SPQ_MOST_CHANNELS];
+
+/* ---------------------------------------------------------------- maps */
+
+static SPQ_INLINE unsigned bytes_of(unsigned channels) { return (channels + 7u) / 8u; }
+
+static SPQ_INLINE unsigned lowest_bit(unsigned byte)
+{
+    static const uint8_t index[8] = {0, 1, 6, 2, 7, 5, 4, 3};
+    return index[(uint8_t)((byte & (0u - byte)) * 0x1Du) >> 5];
+}
+
+/* The non-zero values of a pixel: how many, and which in the two arrays above. */
+static SPQ_INLINE unsigned events_at(const spq_map *map, unsigned row, unsigned column)
+{
+    unsigned count = 0, channel, at;
+    if (map->kind == SPQ_INPUT) {
+        const uint8_t *pixel = input + (row * map->stored_width + column) * map->channels;
+        for (channel = 0; channel < map->channels; ++channel)
+            if (pixel[channel]) {
+                event_channel[count] = (uint16_t)channel;
+                event_value[count++] = pixel[channel] < map->largest ? pixel[channel] : map->largest;
+            }
+    } else if (map->kind == SPQ_WORDS) {
+        const uint32_t *pixel = map->words + (row * map->stored_width + column) * map->channels;
+        for (channel = 0; channel < map->channels; ++channel)
+            if (pixel[channel]) {
+                event_channel[count] = (uint16_t)channel;
+                event_value[count++] = (uint16_t)pixel[channel];
+            }
+    } else if (map->kind == SPQ_BYTES) {
+        const uint8_t *pixel = map->bytes + (row * map->stored_width + column) * map->channels;
+        for (channel = 0; channel < map->channels; ++channel)
+            if (pixel[channel]) {
+                event_channel[count] = (uint16_t)channel;
+                event_value[count++] = pixel[channel];
+            }
+    } else if (map->kind == SPQ_BITS) {
+        const unsigned size = bytes_of(map->channels);
+        const uint8_t *pixel = map->bytes + (row * map->stored_width + column) * size;
+        for (at = 0; at < size; ++at) {
+            unsigned any = pixel[at];
+            for (; any; any &= any - 1u) {
+                event_channel[count] = (uint16_t)(at * 8u + lowest_bit(any));
+                event_value[count++] = 1;
+            }
+        }
+    } else {
+        const unsigned size = bytes_of(map->channels);
+        const uint8_t *upper = map->bytes + (2u * row * map->stored_width + 2u * column) * size;
+        const uint8_t *lower = upper + map->stored_width * size;
+        for (at = 0; at < size; ++at) {
+            const unsigned a = upper[at], b = upper[size + at], c = lower[at], d = lower[size + at];
+            unsigned any = a | b | c | d;
+            for (; any; any &= any - 1u) {
+                const unsigned bit = lowest_bit(any);
+                const unsigned sum = (a >> bit & 1u) + (b >> bit & 1u) + (c >> bit & 1u) + (d >> bit & 1u);
+                event_channel[count] = (uint16_t)(at * 8u + bit);
+                event_value[count++] = (uint16_t)(map->kind == SPQ_BITS_MAX ? 1u : sum);
+            }
+        }
+    }
+    return count;
+}
+
+/* Adds a pixel's values, each times 2^up, to one potential a channel. */
+static SPQ_INLINE void add_pixel(spq_potential *to, const spq_map *map, unsigned row, unsigned column, unsigned up)
+{
+    const unsigned count = events_at(map, row, column);
+    unsigned i;
+    for (i = 0; i < count; ++i)
+        to[event_channel[i]] += (spq_potential)event_value[i] * ((spq_potential)1 << up);
+}
+
+/* ---------------------------------------------------------------- weights */
+
+static SPQ_INLINE unsigned row_bytes(unsigned columns, unsigned bits)
+{
+    return bits == 3 ? (columns * 2u + 7u) / 8u + (columns + 7u) / 8u : (columns * bits + 7u) / 8u;
+}
+
+/* Adds `value` times one field of a row's codes to the sums. */
+static SPQ_INLINE void add_field(const uint8_t *row, unsigned columns, unsigned bits, unsigned shift, spq_sum value)
+{
+    const unsigned slots = 8u / bits, q = (columns + slots - 1u) / slots, mask = (1u << bits) - 1u;
+    unsigned slot, j;
+    for (slot = 0; slot < slots && slot * q < columns; ++slot) {
+        const unsigned begin = slot * q, left = columns - begin, count = left < q ? left : q;
+        for (j = 0; j < count; ++j)
+            sums[begin + j] = (spq_sum)(sums[begin + j] + (spq_sum)((row[j] >> (slot * bits) & mask) << shift) * value);
+    }
+}
+
+static SPQ_INLINE void add_row(const uint8_t *row, unsigned columns, unsigned bits, spq_sum value)
+{
+    if (bits == 3) {
+        add_field(row, columns, 2, 0, value);
+        add_field(row + (columns * 2u + 7u) / 8u, columns, 1, 2, value);
+    } else {
+        add_field(row, columns, bits, 0, value);
+    }
+}
+
+static SPQ_INLINE unsigned field_at(const uint8_t *row, unsigned columns, unsigned bits, unsigned column)
+{
+    const unsigned slots = 8u / bits, q = (columns + slots - 1u) / slots;
+    return row[column % q] >> (column / q * bits) & ((1u << bits) - 1u);
+}
+
+static SPQ_INLINE unsigned code_at(const uint8_t *row, unsigned columns, unsigned bits, unsigned column)
+{
+    if (bits == 3)
+        return field_at(row, columns, 2, column) | field_at(row + (columns * 2u + 7u) / 8u, columns, 1, column) << 2;
+    return field_at(row, columns, bits, column);
+}
+
+/* Codes are weights plus this; of one bit they are the sign. */
+static SPQ_INLINE int32_t code_offset(unsigned bits) { return bits <= 2 ? 1 : ((int32_t)1 << (bits - 1u)) - 1; }
+
+/* ---------------------------------------------------------------- sums and currents */
+
+/* The sums of codes over the inputs of one output position, and of the inputs themselves; how many there were. */
+static SPQ_INLINE unsigned gather(const spq_sums *s, unsigned row, unsigned column, unsigned group, uint32_t *total)
+{
+    const unsigned inputs = s->in.channels / s->groups, outputs = s->channels / s->groups;
+    const unsigned size = row_bytes(s->channels, s->bits), pad = s->kernel / 2u, side = s->pools ? 2u : 1u;
+    unsigned p, i, j, e, o, found = 0;
+    *total = 0;
+    for (p = 0; p < side * side; ++p) {
+        const unsigned top = (row * side + p / side) * s->stride, left = (column * side + p % side) * s->stride;
+        for (i = 0; i < s->kernel; ++i) {
+            if (top + i < pad || top + i - pad >= s->in.height)
+                continue;
+            for (j = 0; j < s->kernel; ++j) {
+                unsigned count;
+                const uint8_t *rows = s->weights + (size_t)(i * s->kernel + j) * inputs * size;
+                if (left + j < pad || left + j - pad >= s->in.width)
+                    continue;
+                count = events_at(&s->in, top + i - pad, left + j - pad);
+                for (e = 0; e < count; ++e) {
+                    const unsigned channel = event_channel[e];
+                    const spq_sum value = (spq_sum)event_value[e];
+                    if (s->groups == 1) {
+                        if (value == 1)
+                            add_row(rows + channel * size, s->channels, s->bits, 1);
+                        else
+                            add_row(rows + channel * size, s->channels, s->bits, value);
+                    } else {
+                        if (channel / inputs != group)
+                            continue;
+                        for (o = group * outputs; o < (group + 1u) * outputs; ++o)
+                            sums[o] = (spq_sum)(sums[o] + (spq_sum)(code_at(rows + channel % inputs * size, s->channels,
+                                                                            s->bits, o) * value));
+                    }
+                    *total += value;
+                    ++found;
+                }
+            }
+        }
+    }
+    return found;
+}
+
+/* Adds the current of one position, a * A + d in the potential's fixed point, to one potential a channel. */
+static SPQ_INLINE unsigned add_current(const spq_sums *s, unsigned row, unsigned column, spq_potential *to)
+{
+    const unsigned outputs = s->channels / s->groups;
+    const int32_t offset = code_offset(s->bits), times = s->bits == 1 ? 2 : 1;
+    const spq_potential unit = (spq_potential)1 << s->up;
+    unsigned group, o, found = 0;
+    memset(sums, 0, sizeof sums[0] * s->channels);
+    for (group = 0; group < s->groups; ++group) {
+        uint32_t total;
+        int32_t zero;
+        found += gather(s, row, column, group, &total);
+        zero = offset * (int32_t)total;
+        for (o = group * outputs; o < (group + 1u) * outputs; ++o)
+            to[o] += (s->slope[o] * (spq_potential)(times * (int32_t)sums[o] - zero) + s->offset[o]) * unit;
+    }
+    return found;
+}
+
+/* ---------------------------------------------------------------- neurons */
+
+static SPQ_INLINE void read_codes(const spq_neurons *n, unsigned first, unsigned count)
+{
+    const unsigned mask = (1u << n->bits) - 1u;
+    unsigned c;
+    for (c = 0; c < count; ++c) {
+        const uint32_t bit = (uint32_t)(first + c) * n->bits;
+        const uint8_t *at = n->membrane + (bit >> 3);
+        unsigned window = at[0];
+        if ((bit & 7u) + n->bits > 8u)
+            window |= (unsigned)at[1] << 8;
+        codes[c] = (int16_t)((int)(window >> (bit & 7u) & mask) + n->lowest);
+    }
+}
+
+static SPQ_INLINE void write_codes(const spq_neurons *n, unsigned first, unsigned count)
+{
+    const unsigned mask = (1u << n->bits) - 1u;
+    unsigned c;
+    for (c = 0; c < count; ++c) {
+        const uint32_t bit = (uint32_t)(first + c) * n->bits;
+        uint8_t *at = n->membrane + (bit >> 3);
+        const unsigned shift = bit & 7u, code = (unsigned)(codes[c] - n->lowest);
+        at[0] = (uint8_t)((at[0] & ~(mask << shift)) | code << shift);
+        if (shift + n->bits > 8u)
+            at[1] = (uint8_t)((at[1] & ~(mask >> (8u - shift))) | code >> (8u - shift));
+    }
+}
+
+/*@REST@*/
+/* Codes of neurons at rest, whose bits do not repeat every byte. */
+static void rest(uint8_t *membrane, unsigned count, unsigned bits, unsigned code)
+{
+    unsigned c, b;
+    for (c = 0; c < count; ++c)
+        for (b = 0; b < bits; ++b)
+            if (code >> b & 1u) {
+                const uint32_t bit = (uint32_t)c * bits + b;
+                membrane[bit >> 3] = (uint8_t)(membrane[bit >> 3] | 1u << (bit & 7u));
+            }
+}
+/*@END@*/
+/* floor(value / 2^shift): what >> does with negative numbers is up to the compiler. */
+static SPQ_INLINE spq_potential floor_shift(spq_potential value, unsigned shift)
+{
+    return value >= 0 ? value >> shift : ~(~value >> shift);
+}
+
+/* One time step of `count` neurons: their codes and currents in, their codes and spikes out. */
+static SPQ_INLINE void fire(const spq_neurons *n, const spq_potential *currents, unsigned count, uint8_t *spikes)
+{
+    const spq_potential one = (spq_potential)1 << n->threshold_up, leaked = (spq_potential)1 << n->leak_up;
+    const spq_potential half = (spq_potential)1 << (n->round_down - 1u);
+    unsigned c;
+    memset(spikes, 0, bytes_of(count));
+    for (c = 0; c < count; ++c) {
+        const spq_potential taken = codes[c] < n->cut ? 0 : currents[c] * (spq_potential)n->gain;
+        const spq_potential u = codes[c] * leaked + taken;
+        spq_potential nearest = floor_shift(u + half - (u > 0), n->round_down); /* ties toward zero */
+        if (nearest < n->lowest)
+            nearest = n->lowest;
+        if (nearest > n->highest)
+            nearest = n->highest;
+        if (u > one) {
+            spikes[c >> 3] = (uint8_t)(spikes[c >> 3] | 1u << (c & 7u));
+            nearest = 0;
+        }
+        codes[c] = (int16_t)nearest;
+    }
+}
+
+static spq_potential currents[SPQ_MOST_CHANNELS];
+
+#ifdef SPQ_TRACE
+#define SPQ_TRACE_LAYER(number, spikes, bytes) \
+    do {                                       \
+        if (spq_trace)                         \
+            spq_trace(number, spikes, bytes);  \
+    } while (0)
+#else
+#define SPQ_TRACE_LAYER(number, spikes, bytes) ((void)0)
+#endif
+
+/* ---------------------------------------------------------------- layers */
+
+/* Which output channels the gate opens in this time step. */
+static SPQ_INLINE void open_channels(const spq_layer *l)
+{
+    static uint32_t counts[SPQ_MOST_INPUTS];
+    static int32_t predicted[SPQ_MOST_CHANNELS];
+    const spq_map *in = &l->sums.in;
+    const unsigned outputs = l->sums.channels;
+    unsigned row, column, i, o, any = 0;
+    if (!l->gate) {
+        memset(is_open, 1, outputs);
+        return;
+    }
+    memset(counts, 0, sizeof counts[0] * in->channels);
+    memset(predicted, 0, sizeof predicted[0] * outputs);
+    for (row = 0; row < in->height; ++row)
+        for (column = 0; column < in->width; ++column) {
+            const unsigned found = events_at(in, row, column);
+            for (i = 0; i < found; ++i)
+                counts[event_channel[i]] += event_value[i];
+        }
+    for (i = 0; i < in->channels; ++i)
+        if (counts[i]) {
+            any = 1;
+            for (o = 0; o < outputs; ++o)
+                predicted[o] += l->gate[i * outputs + o] * (int32_t)counts[i];
+            SPQ_COUNT_OPS(outputs);
+        }
+    for (o = 0; o < outputs; ++o)
+        is_open[o] = (uint8_t)(any ? predicted[o] > 0 : field_at(l->gate_at_rest, outputs, 1, o));
+}
+
+static SPQ_INLINE void convolution(const spq_layer *l)
+{
+    const unsigned channels = l->sums.channels, size = bytes_of(channels);
+    unsigned row, column, c, at = 0;
+    open_channels(l);
+    for (row = 0; row < l->height; ++row)
+        for (column = 0; column < l->width; ++column, ++at) {
+            unsigned computed = 0, taking = 0;
+            read_codes(&l->neurons, at * channels, channels);
+            for (c = 0; c < channels; ++c) {
+                computed += (unsigned)(codes[c] >= l->neurons.cut) & is_open[c];
+                taking += (unsigned)(codes[c] >= l->neurons.cut);
+            }
+            memset(currents, 0, sizeof currents[0] * channels);
+            if (computed) {
+                const unsigned found = add_current(&l->sums, row, column, currents);
+                for (c = 0; c < channels; ++c)
+                    if (!is_open[c])
+                        currents[c] = 0;
+                SPQ_COUNT_OPS(l->sums.groups == 1 ? (uint64_t)found * computed
+                                                  : (uint64_t)found * computed / l->sums.groups);
+                (void)found;
+            }
+            if (taking && l->shortcut) {
+                const unsigned found = add_current(l->shortcut, row, column, currents);
+                SPQ_COUNT_OPS((uint64_t)found * l->shortcut->channels);
+                (void)found;
+            }
+            if (taking && l->identity)
+                add_pixel(currents, l->identity, row, column, l->identity_up);
+            fire(&l->neurons, currents, channels, l->neurons.spikes + at * size);
+            write_codes(&l->neurons, at * channels, channels);
+        }
+    SPQ_TRACE_LAYER(l->number, l->neurons.spikes, (int)(at * size));
+}
+
+/*@ATTENTION@*/
+/* (q k^T) v of each head, token by token; sums of spikes are currents. */
+static SPQ_INLINE void attention(const spq_attention *a)
+{
+    const unsigned channels = a->q.channels, size = bytes_of(channels), tokens = (unsigned)a->q.height * a->q.width;
+    const unsigned per_head = channels / a->heads;
+    static uint32_t common[SPQ_MOST_HEADS];
+    unsigned i, j, c, e;
+    for (i = 0; i < tokens; ++i) {
+        memset(currents, 0, sizeof currents[0] * channels);
+        for (j = 0; j < tokens; ++j) {
+            unsigned any = 0, found;
+            const uint8_t *q = a->q.bytes + i * size, *k = a->k.bytes + j * size;
+            memset(common, 0, sizeof common[0] * a->heads);
+            for (c = 0; c < channels; ++c)
+                if (q[c >> 3] >> (c & 7u) & k[c >> 3] >> (c & 7u) & 1u) {
+                    ++common[c / per_head];
+                    any = 1;
+                }
+            if (!any)
+                continue;
+            found = events_at(&a->v, j / a->q.width, j % a->q.width);
+            for (e = 0; e < found; ++e)
+                currents[event_channel[e]] +=
+                    (spq_potential)common[event_channel[e] / per_head] * ((spq_potential)1 << a->up);
+        }
+        read_codes(&a->neurons, i * channels, channels);
+        fire(&a->neurons, currents, channels, a->neurons.spikes + i * size);
+        write_codes(&a->neurons, i * channels, channels);
+    }
+    SPQ_TRACE_LAYER(a->number, a->neurons.spikes, (int)(tokens * size));
+}
+/*@END@*/
+/*@SUM@*/
+/* The sum of two maps, in bytes. */
+static void sum_maps(const spq_map *a, const spq_map *b, uint8_t *to)
+{
+    const spq_map *maps[2];
+    unsigned row, column, m, e;
+    maps[0] = a;
+    maps[1] = b;
+    memset(to, 0, (size_t)a->height * a->width * a->channels);
+    for (row = 0; row < a->height; ++row)
+        for (column = 0; column < a->width; ++column, to += a->channels)
+            for (m = 0; m < 2; ++m) {
+                const unsigned found = events_at(maps[m], row, column);
+                for (e = 0; e < found; ++e)
+                    to[event_channel[e]] = (uint8_t)(to[event_channel[e]] + event_value[e]);
+            }
+}
+/*@END@*/
+/*@AVERAGE@*/
+/* The sums of each channel's pixels. */
+static void average(const spq_map *in, uint32_t *to)
+{
+    unsigned row, column, e;
+    memset(to, 0, sizeof to[0] * in->channels);
+    for (row = 0; row < in->height; ++row)
+        for (column = 0; column < in->width; ++column) {
+            const unsigned found = events_at(in, row, column);
+            for (e = 0; e < found; ++e)
+                to[event_channel[e]] += event_value[e];
+        }
+}
+/*@END@*/
+
+static SPQ_INLINE void read_out(const spq_readout *r)
+{
+    const unsigned features = (unsigned)r->in.height * r->in.width * r->in.channels;
+    const unsigned size = row_bytes(features, r->bits);
+    const int32_t offset = code_offset(r->bits), times = r->bits == 1 ? 2 : 1;
+    unsigned row, column, e, k;
+    for (row = 0; row < r->in.height; ++row)
+        for (column = 0; column < r->in.width; ++column) {
+            const unsigned found = events_at(&r->in, row, column);
+            const unsigned first = (row * r->in.width + column) * r->in.channels;
+            for (e = 0; e < found; ++e)
+                for (k = 0; k < r->classes; ++k) {
+                    const int32_t code = (int32_t)code_at(r->weights + k * size, features, r->bits,
+                                                          first + event_channel[e]);
+                    logits[k] += (times * code - offset) * (int32_t)event_value[e];
+                }
+            SPQ_COUNT_OPS((uint64_t)found * r->classes);
+        }
+}
+
+/* ---------------------------------------------------------------- the network */
+
+/*@STEPS@*/
+
+const int32_t *spq_logits(void) { return logits; }
+
+int spq_class(void)
+{
+    int best = 0, k;
+    for (k = 1; k < SPQ_CLASSES; ++k)
+        if (logits[k] > logits[best])
+            best = k;
+    return best;
+}

@@ -1,0 +1,406 @@
+"""Runs a deployed network in integers, from its files alone: the reference that every other implementation must equal.
+
+It needs numpy and nothing else, and reads `manifest.json` and `weights.bin` of the folder that `spquant-search pick`
+wrote; a copy of it lies there as `engine.py`. Run as a program, it repeats the test vectors of the folder::
+
+    python engine.py [FOLDER]
+
+Everything is a whole number. A layer's potentials are in units of 2^-fraction of its threshold::
+
+    A    = sum of integer weights over integer inputs
+    I    = (slope * A + offset) << (fraction - shift), 0 in a channel that its gate closes, + the residual current
+    I    = I * gain                                    where a threshold was learned: fraction is 4 larger then
+    u    = (code << leak_shift') + I                   I is left out where code < skip_below
+    s    = 1 if u > 1 << fraction else 0
+    code = 0 if s else u / 2^(fraction - step_bits), rounded to the nearest, ties toward zero, clipped to the grid
+
+with leak_shift' = fraction - step_bits - leak_bits, and code = 0 before the first time step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FORMAT = 1
+MANIFEST_FILE, WEIGHTS_FILE, VECTORS_FILE = "manifest.json", "weights.bin", "test_vectors.npz"
+GAIN_BITS = 4  # a learned threshold's gain is in sixteenths
+POOL = 2
+EXACT_DOUBLE = 2**53
+Integers = NDArray[np.int64]
+
+
+class DamagedArtifact(Exception):
+    """The files are not those that were written, or not all of them are there."""
+
+
+# ---------------------------------------------------------------- packing
+
+
+def fields_of(bits: int) -> tuple[int, ...]:
+    """The parts that divide a byte in which codes of so many bits are stored, lowest first."""
+    return {1: (1,), 2: (2,), 3: (2, 1), 4: (4,), 8: (8,)}[bits]
+
+
+def row_bytes(columns: int, bits: int) -> int:
+    """Bytes of one packed row."""
+    return sum(-(-columns * field // 8) for field in fields_of(bits))
+
+
+def pack_rows(codes: NDArray[Any], bits: int) -> bytes:
+    """Rows of codes 0 .. 2^bits - 1. Of each field, byte j of q holds columns j, j + q, j + 2 q .., lowest bits first.
+
+    So neighbouring bytes hold neighbouring columns, and a loop over bytes works on whole vectors of them.
+    """
+    rows, columns = codes.shape
+    parts = []
+    shift = 0
+    for field in fields_of(bits):
+        q, slots = -(-columns * field // 8), 8 // field
+        part = np.zeros((rows, slots * q), dtype=np.uint8)
+        part[:, :columns] = (codes >> shift) & (2**field - 1)
+        by_slot = part.reshape(rows, slots, q)
+        packed = np.zeros((rows, q), dtype=np.uint8)
+        for slot in range(slots):
+            packed |= by_slot[:, slot] << (slot * field)
+        parts.append(packed)
+        shift += field
+    return np.concatenate(parts, axis=1).tobytes()
+
+
+def unpack_rows(data: bytes, *, rows: int, columns: int, bits: int) -> Integers:
+    """What :func:`pack_rows` packed."""
+    raw = np.frombuffer(data, dtype=np.uint8).reshape(rows, row_bytes(columns, bits))
+    codes = np.zeros((rows, columns), dtype=np.int64)
+    begin = shift = 0
+    for field in fields_of(bits):
+        q, slots = -(-columns * field // 8), 8 // field
+        part = raw[:, begin : begin + q]
+        by_slot = [(part >> (slot * field)) & (2**field - 1) for slot in range(slots)]
+        codes |= np.concatenate(by_slot, axis=1)[:, :columns].astype(np.int64) << shift
+        begin, shift = begin + q, shift + field
+    return codes
+
+
+def weight_of(codes: Integers, bits: int) -> Integers:
+    """Integer weights of stored codes: 1 bit is the sign, otherwise the code less the largest weight."""
+    return 2 * codes - 1 if bits == 1 else codes - code_offset(bits)
+
+
+def code_offset(bits: int) -> int:
+    """What is added to a weight of 2 bits and more to store it, the largest weight itself."""
+    return 1 if bits <= 2 else 2 ** (bits - 1) - 1
+
+
+def decode(segment: dict[str, Any], data: bytes) -> Integers:
+    """The whole numbers of one segment of `weights.bin`, [rows, columns]."""
+    rows, columns, kind = segment["rows"], segment["columns"], segment["type"]
+    if kind == "packed":
+        return unpack_rows(data, rows=rows, columns=columns, bits=segment["bits"])
+    return np.frombuffer(data, dtype=np.dtype(kind).newbyteorder("<")).reshape(rows, columns).astype(np.int64)
+
+
+# ---------------------------------------------------------------- reading
+
+
+def checksum(manifest: dict[str, Any]) -> str:
+    """sha256 of a manifest without its own checksum."""
+    rest = {key: value for key, value in manifest.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a folder, itself and every file that it names checked against their checksums.
+
+    Raises:
+        DamagedArtifact: a file is missing or differs from what was written.
+    """
+    file = folder / MANIFEST_FILE
+    if not file.is_file():
+        raise DamagedArtifact(f"{file}: is missing")
+    try:
+        manifest = json.loads(file.read_bytes())
+        expected, files, version = manifest["checksum"], dict(manifest["files"]), manifest["format"]
+    except (ValueError, KeyError, TypeError):
+        raise DamagedArtifact(f"{file}: is not a manifest") from None
+    if checksum(manifest) != expected:
+        raise DamagedArtifact(f"{file}: was changed after it was written")
+    if version != FORMAT:
+        raise DamagedArtifact(f"{file}: has format {version}; this engine reads {FORMAT}")
+    for name, digest in files.items():
+        if not (folder / name).is_file():
+            raise DamagedArtifact(f"{folder / name}: is missing")
+        if hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
+            raise DamagedArtifact(f"{folder / name}: was changed after it was written")
+    return dict(manifest)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network in integers: the manifest's description of it and the arrays of each layer, by their roles."""
+
+    manifest: dict[str, Any]
+    arrays: dict[str, dict[str, Integers]]
+
+    @classmethod
+    def load(cls, folder: Path) -> Model:
+        """Raises DamagedArtifact where a file is missing or was changed."""
+        manifest = read_manifest(folder)
+        return cls.of(manifest, (folder / WEIGHTS_FILE).read_bytes())
+
+    @classmethod
+    def of(cls, manifest: dict[str, Any], weights: bytes) -> Model:
+        arrays: dict[str, dict[str, Integers]] = {}
+        for segment in manifest["segments"]:
+            begin = segment["offset"]
+            values = decode(segment, weights[begin : begin + segment["bytes"]])
+            arrays.setdefault(segment["layer"], {})[segment["role"]] = values
+        return cls(manifest, arrays)
+
+    @property
+    def steps(self) -> list[dict[str, Any]]:
+        return list(self.manifest["network"]["steps"])
+
+    def run(self, frames: NDArray[np.uint8]) -> Outcome:
+        """Logits and spikes of samples [sample, time, channel, row, column]; counts above the largest are clipped."""
+        return _Run(self, frames).outcome()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """``logits`` are whole numbers [sample, class], summed over time; the first of the largest wins.
+
+    ``spikes`` has, by layer, those of its neurons before any pooling, [sample, time, row, column, channel], and
+    ``operations`` the synaptic operations of all samples: non-zero inputs of the neurons that were computed.
+    """
+
+    logits: Integers
+    spikes: dict[str, NDArray[np.bool_]]
+    operations: dict[str, int]
+
+    @property
+    def predictions(self) -> Integers:
+        return self.logits.argmax(axis=1)
+
+
+# ---------------------------------------------------------------- running
+
+
+class _Run:
+    """Frames are [sample, row, column, channel] within a time step."""
+
+    def __init__(self, model: Model, frames: NDArray[np.uint8]) -> None:
+        self.model = model
+        self.frames = frames
+        self.codes: dict[str, Integers] = {}
+        self.spikes: dict[str, list[NDArray[np.bool_]]] = {}
+        self.operations: dict[str, int] = {}
+        self.logits: Integers | None = None
+
+    def outcome(self) -> Outcome:
+        time_steps = self.model.manifest["network"]["time_steps"]
+        if self.frames.shape[1] not in (1, time_steps):
+            raise ValueError(f"a sample has 1 frame or one a time step, {time_steps}; got {self.frames.shape[1]}")
+        for t in range(time_steps):
+            self._step(self.frames[:, t if self.frames.shape[1] > 1 else 0])
+        assert self.logits is not None
+        spikes = {name: np.stack(steps, axis=1) for name, steps in self.spikes.items()}
+        return Outcome(self.logits, spikes, self.operations)
+
+    def _step(self, frame: NDArray[np.uint8]) -> None:
+        values: dict[str, Integers] = {}
+        for step in self.model.steps:
+            inputs = [values[name] for name in step["inputs"]]
+            kind = step["kind"]
+            if kind == "input":
+                largest = step["largest"]
+                out = np.minimum(frame.transpose(0, 2, 3, 1).astype(np.int64), largest)
+            elif kind == "average":
+                out = inputs[0].sum(axis=(1, 2), keepdims=True)
+            elif kind == "sum":
+                out = inputs[0] + inputs[1]
+            elif kind == "identity":
+                out = inputs[0]
+            elif kind == "shortcut":
+                out = self._affine(step, self._sums(step, inputs[0]))
+                self._count(step, inputs[0], np.ones((len(frame), step["out_channels"]), dtype=bool))
+            elif kind == "convolution":
+                out = self._convolution(step, inputs)
+            elif kind == "attention":
+                out = self._attention(step, inputs)
+            else:
+                out = self._read_out(step, inputs[0])
+            values[step["name"]] = out
+
+    def _array(self, step: dict[str, Any], role: str) -> Integers:
+        return self.model.arrays[step["name"]][role]
+
+    def _weights(self, step: dict[str, Any]) -> Integers:
+        return weight_of(self._array(step, "weights"), step["weight_bits"])
+
+    def _sums(self, step: dict[str, Any], inputs: Integers) -> Integers:
+        """A: convolution and, where it comes before the neuron, 2x2 sum-pooling. Exact sums, of doubles below 2^53."""
+        kernel, groups = step["kernel"], step["groups"]
+        weights = self._weights(step).astype(np.float64)  # [kernel row, kernel column, input of a group] x outputs
+        weights = weights.reshape(kernel, kernel, -1, step["out_channels"])
+        samples, height, width, channels = inputs.shape
+        rows, columns = -(-height // step["stride"]), -(-width // step["stride"])
+        pad = kernel // 2
+        padded = np.zeros((samples, height + 2 * pad, width + 2 * pad, channels))
+        padded[:, pad : pad + height, pad : pad + width] = inputs
+        sums = np.zeros((samples, rows, columns, step["out_channels"]))
+        per_group, outputs = channels // groups, step["out_channels"] // groups
+        for i in range(kernel):
+            for j in range(kernel):
+                seen = padded[:, i :: step["stride"], j :: step["stride"]][:, :rows, :columns]
+                for g in range(groups):
+                    part = seen[..., g * per_group : (g + 1) * per_group]
+                    out = slice(g * outputs, (g + 1) * outputs)
+                    sums[..., out] += part @ weights[i, j][:, out]
+        return (_pooled(sums) if step["pool"] == "before" else sums).astype(np.int64)
+
+    def _affine(self, step: dict[str, Any], sums: Integers) -> Integers:
+        """In units of 2^-shift of the layer."""
+        return self._array(step, "slope")[0] * sums + self._array(step, "offset")[0]
+
+    def _convolution(self, step: dict[str, Any], inputs: list[Integers]) -> Integers:
+        current = self._affine(step, self._sums(step, inputs[0])) << (step["fraction"] - step["shift"])
+        opened = self._open(step, inputs[0])
+        current = np.where(opened[:, None, None], current, 0)
+        if len(inputs) > 1:
+            current = current + (inputs[1] << (step["fraction"] - step["residual_shift"]))
+        fired, skipped = self._fire(step, current)
+        self._count(step, inputs[0], opened, skipped)
+        return _after(fired, step["pool"])
+
+    def _open(self, step: dict[str, Any], inputs: Integers) -> NDArray[np.bool_]:
+        if not step["gated"]:
+            return np.ones((len(inputs), step["out_channels"]), dtype=bool)
+        counts = inputs.sum(axis=(1, 2))
+        sums = counts @ self._array(step, "gate")
+        self.operations[step["name"]] = self.operations.get(step["name"], 0) + int(
+            np.count_nonzero(counts) * step["out_channels"]
+        )
+        silent = counts.sum(axis=1, keepdims=True) == 0
+        return np.asarray(np.where(silent, self._array(step, "gate_at_rest") > 0, sums > 0))
+
+    def _fire(self, step: dict[str, Any], current: Integers) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Spikes, and which neurons were skipped."""
+        name, neuron = step["name"], step["neuron"]
+        fraction = step["fraction"]
+        if neuron["gain"] is not None:
+            current, fraction = current * neuron["gain"], fraction + GAIN_BITS
+        code = self.codes.get(name)
+        if code is None:
+            code = np.zeros_like(current)
+        cut = neuron["skip_below"]
+        skipped = np.zeros_like(current, dtype=bool) if cut is None else code < cut
+        to_step = fraction - neuron["step_bits"]
+        potential = (code << (to_step - neuron["leak_bits"])) + np.where(skipped, 0, current)
+        fired = potential > (1 << fraction)
+        half = 1 << (to_step - 1)
+        nearest = (potential + half - (potential > 0)) >> to_step  # ties toward zero
+        lowest = neuron["lowest"]
+        self.codes[name] = np.where(fired, 0, nearest.clip(lowest, lowest + neuron["levels"] - 1))
+        self.spikes.setdefault(name, []).append(fired)
+        return fired, skipped
+
+    def _attention(self, step: dict[str, Any], inputs: list[Integers]) -> Integers:
+        samples, height, width, channels = inputs[0].shape
+        heads = step["heads"]
+        q, k, v = (
+            one.reshape(samples, height * width, heads, channels // heads).transpose(0, 2, 1, 3) for one in inputs
+        )
+        sums = ((q @ k.transpose(0, 1, 3, 2)) @ v).transpose(0, 2, 1, 3).reshape(samples, height, width, channels)
+        fired, _ = self._fire(step, sums << (step["fraction"] - step["shift"]))
+        return fired.astype(np.int64)
+
+    def _read_out(self, step: dict[str, Any], inputs: Integers) -> Integers:
+        flat = inputs.reshape(len(inputs), -1)  # row, column, channel
+        sums = flat @ self._weights(step).T
+        self.operations[step["name"]] = self.operations.get(step["name"], 0) + int(
+            np.count_nonzero(flat) * step["classes"]
+        )
+        start = np.broadcast_to(self._array(step, "offset"), sums.shape) if self.logits is None else self.logits
+        self.logits = start + sums
+        return self.logits
+
+    def _count(
+        self,
+        step: dict[str, Any],
+        inputs: Integers,
+        opened: NDArray[np.bool_],
+        skipped: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Non-zero inputs under the kernel of every output of an open channel, less those of skipped neurons."""
+        kernel, stride, groups = step["kernel"], step["stride"], step["groups"]
+        samples, height, width, channels = inputs.shape
+        present = (inputs != 0).reshape(samples, height, width, groups, channels // groups).sum(axis=4)
+        pad = kernel // 2
+        padded = np.pad(present, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+        rows, columns = -(-height // stride), -(-width // stride)
+        reached = np.zeros((samples, rows, columns, groups), dtype=np.int64)
+        for i in range(kernel):
+            for j in range(kernel):
+                reached += padded[:, i::stride, j::stride][:, :rows, :columns]
+        per_group = step["out_channels"] // groups
+        by_group = opened.reshape(samples, groups, per_group).sum(axis=2)
+        total = int((reached.sum(axis=(1, 2)) * by_group).sum())
+        if skipped is not None:
+            missed = (skipped & opened[:, None, None]).reshape(*skipped.shape[:3], groups, per_group).sum(axis=4)
+            total -= int(((_pooled(reached) if step["pool"] == "before" else reached) * missed).sum())
+        self.operations[step["name"]] = self.operations.get(step["name"], 0) + total
+
+
+def _pooled(values: NDArray[Any]) -> NDArray[Any]:
+    """Sums of 2x2 blocks of rows and columns; an odd last one is left out."""
+    height, width = values.shape[1] // POOL * POOL, values.shape[2] // POOL * POOL
+    whole = values[:, :height, :width]
+    rows = whole[:, ::POOL] + whole[:, 1::POOL]
+    pooled: NDArray[Any] = rows[:, :, ::POOL] + rows[:, :, 1::POOL]
+    return pooled
+
+
+def _after(fired: NDArray[np.bool_], pool: str | None) -> Integers:
+    """What a layer passes on of its spikes."""
+    if pool not in ("after", "max"):
+        return fired.astype(np.int64)
+    sums = _pooled(fired.astype(np.int64))
+    return np.minimum(sums, 1) if pool == "max" else sums
+
+
+# ---------------------------------------------------------------- as a program
+
+
+def check_vectors(folder: Path) -> tuple[int, int]:
+    """Run the folder's test vectors: how many spikes were compared and how many numbers differ.
+
+    Raises:
+        DamagedArtifact: a file is missing or was changed.
+    """
+    model = Model.load(folder)
+    with np.load(folder / VECTORS_FILE) as vectors:
+        outcome = model.run(vectors["frames"])
+        wrong = int((outcome.logits != vectors["logits"]).sum())
+        compared = 0
+        for name, fired in outcome.spikes.items():
+            expected = np.unpackbits(vectors[f"spikes.{name}"], count=fired.size).reshape(fired.shape)
+            wrong += int((fired != expected).sum())
+            compared += fired.size
+    return compared, wrong
+
+
+if __name__ == "__main__":
+    try:
+        compared, wrong = check_vectors(Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent))
+    except DamagedArtifact as error:
+        sys.exit(f"{error}")
+    print(f"{compared:,} spikes compared, {wrong} numbers differ")
+    sys.exit(1 if wrong else 0)

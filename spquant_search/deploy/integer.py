@@ -1,0 +1,370 @@
+"""A trained network's integer form: what its layers compute in evaluation, as whole numbers only.
+
+Evaluation already works on dyadic numbers (:mod:`spquant_search.snn.layers`). Here they are read off: weights, slopes
+and offsets as integers, the order of the steps, and how many bits sums and potentials can take in the worst case. What
+runs the result is :mod:`spquant_search.deploy.engine`, which explains the arithmetic.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from spquant_search.deploy.engine import EXACT_DOUBLE, GAIN_BITS, code_offset, pack_rows
+from spquant_search.snn import tracing
+from spquant_search.snn.attention import GAIN, SpikingSelfAttention
+from spquant_search.snn.fixedpoint import affine_in_fixed_point
+from spquant_search.snn.layers import ReadOut, SearchableLayer, Shortcut, Spikes, SpikingConv2d, pooled_kernel, searchable_layers
+from spquant_search.snn.networks import InputShape
+from spquant_search.snn.neuron import GAIN_STEPS, Neuron, threshold_gain
+from spquant_search.snn.quantize import QuantizedWeight, quantize_weight
+from spquant_search.space import FLOAT_BITS
+
+LEARNED_GAIN_BITS = GAIN_STEPS.bit_length() - 1
+assert LEARNED_GAIN_BITS == GAIN_BITS
+ATTENTION_SHIFT = -round(math.log2(GAIN))
+
+
+class NoIntegerForm(Exception):
+    """The network cannot be written in integers; the message says why, beginning with the layer."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Segment:
+    """The whole numbers that a layer keeps in one role: packed codes, or a numpy integer type."""
+
+    layer: str
+    role: str
+    rows: int
+    columns: int
+    type: str  # "packed", or numpy's name as "<i2"
+    bits: int
+    data: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IntegerNetwork:
+    """``steps`` as the manifest has them, and the numbers of their layers."""
+
+    steps: tuple[dict[str, Any], ...]
+    segments: tuple[Segment, ...]
+    time_steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Signal:
+    """What a step passes on: [channels, height, width], its values at most ``largest``, over ``divisor``."""
+
+    shape: tuple[int, int, int]
+    largest: int
+    divisor: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Current:
+    """A current in units of 2^-shift, channel by channel between ``low`` and ``high``."""
+
+    shift: int
+    low: NDArray[Any]
+    high: NDArray[Any]
+
+
+def integer_network(network: nn.Module, shape: InputShape, *, time_steps: int) -> IntegerNetwork:
+    """The integer form of a network in the precision that is set, for inputs of ``shape``.
+
+    Raises:
+        NoIntegerForm: a layer keeps floating-point numbers, a layer runs twice, or something other than layers and
+            this package's operations lies between them.
+    """
+    with torch.no_grad():
+        return _Form(network.eval(), shape, time_steps).whole()
+
+
+def _trace(network: nn.Module, shape: InputShape, time_steps: int) -> tuple[tracing.Trace, dict[str, Spikes]]:
+    """The steps, and the signal that each layer read first."""
+    device = next(network.parameters()).device
+    frames = torch.zeros(time_steps, shape.channels, shape.height, shape.width, device=device)
+    read: dict[str, Spikes] = {}
+
+    def report(name: str) -> Any:
+        def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            given = [one for one in (*args, *kwargs.values()) if isinstance(one, (Spikes, Tensor))]
+            inputs = [one.values if isinstance(one, Spikes) else one for one in given]
+            if name in read:
+                raise NoIntegerForm(f"{name}: runs more than once a time step")
+            read[name] = next(one for one in given if isinstance(one, Spikes))
+            tracing.record("layer", inputs, output.values if isinstance(output, Spikes) else output, name)
+
+        return hook
+
+    layers = searchable_layers(network)
+    handles = [layer.register_forward_hook(report(name), with_kwargs=True) for name, layer in layers.items()]
+    try:
+        with tracing.traced() as trace:
+            tracing.record("input", (), frames, "input")
+            logits = network(Spikes(values=frames, time_steps=time_steps, largest=shape.largest))
+            last = trace.steps[trace.maker(logits, "the network's output")]
+    except tracing.Untraceable as error:
+        raise NoIntegerForm(str(error)) from None
+    finally:
+        for handle in handles:
+            handle.remove()
+    if last.name not in layers or not isinstance(layers[last.name], ReadOut):
+        raise NoIntegerForm(f"{last.name}: the network must end with its ReadOut")
+    return trace, read
+
+
+class _Form:
+    def __init__(self, network: nn.Module, shape: InputShape, time_steps: int) -> None:
+        self.layers = searchable_layers(network)
+        self.shape, self.time_steps = shape, time_steps
+        self.trace, self.read = _trace(network, shape, time_steps)
+        self.steps: list[dict[str, Any]] = []
+        self.segments: list[Segment] = []
+        self.signals: dict[str, _Signal] = {}
+        self.currents: dict[str, _Current] = {}
+
+    def whole(self) -> IntegerNetwork:
+        for step in self.trace.steps:
+            inputs = [self.trace.steps[number].name for number in step.inputs]
+            self.steps.append({"name": step.name, "inputs": inputs} | self._step(step, inputs))
+        return IntegerNetwork(steps=tuple(self.steps), segments=tuple(self.segments), time_steps=self.time_steps)
+
+    def _step(self, step: tracing.Step, inputs: list[str]) -> dict[str, Any]:
+        name = step.name
+        if step.operation == "input":
+            largest, size = self.shape.largest, (self.shape.channels, self.shape.height, self.shape.width)
+            self.signals[name] = _Signal(size, largest)
+            return {"kind": "input", "largest": largest, "shape": list(size)}
+        if step.operation == "layer":
+            return self._layer(name, self.layers[name], inputs)
+        signal = self._signal(inputs[0], name)
+        if step.operation == "identity":
+            self.currents[name] = self._identity(signal, name)
+            return {"kind": "identity", "shape": list(signal.shape)}
+        if step.operation == "average":
+            channels, height, width = signal.shape
+            pixels = height * width
+            out = _Signal((channels, 1, 1), signal.largest * pixels, signal.divisor * pixels)
+        else:
+            out = _Signal(signal.shape, signal.largest + self._signal(inputs[1], name).largest)
+        self.signals[name] = out
+        return {"kind": step.operation, "shape": list(out.shape), "largest": out.largest}
+
+    def _signal(self, source: str, reader: str) -> _Signal:
+        if source not in self.signals:
+            raise NoIntegerForm(f"{reader}: reads the current of {source} as if it were spikes")
+        return self.signals[source]
+
+    def _identity(self, signal: _Signal, reader: str) -> _Current:
+        shift = signal.divisor.bit_length() - 1
+        if signal.divisor != 1 << shift:
+            raise NoIntegerForm(f"{reader}: adds an average over {signal.divisor}, which is no power of two")
+        channels = signal.shape[0]
+        return _Current(shift, np.zeros(channels, dtype=object), np.full(channels, signal.largest, dtype=object))
+
+    def _layer(self, name: str, layer: SearchableLayer, inputs: list[str]) -> dict[str, Any]:
+        _refuse_float(name, layer)
+        signals = [self._signal(inputs[0], name)]
+        if isinstance(layer, SpikingConv2d):
+            return self._convolution(name, layer, inputs)
+        if isinstance(layer, Shortcut):
+            described, current = self._affine(name, layer, signals[0])
+            self.currents[name] = current
+            return {"kind": "shortcut"} | described
+        if isinstance(layer, SpikingSelfAttention):
+            return self._attention(name, layer, signals[0])
+        if isinstance(layer, ReadOut):
+            return self._read_out(name, layer, signals[0])
+        raise NoIntegerForm(f"{name}: {type(layer).__name__} has no integer form")
+
+    def _convolution(self, name: str, layer: SpikingConv2d, inputs: list[str]) -> dict[str, Any]:
+        described, current = self._affine(name, layer, self.signals[inputs[0]])
+        height, width = described["positions"]
+        if layer.is_gated:
+            assert layer.gate is not None
+            mass = layer.precision.channel_mass
+            self._keep(name, "gate", layer.gate.integers(mass).T.cpu().numpy(), "<i1")
+            self._keep_codes(name, "gate_at_rest", (layer.gate.bias_at(mass) > 0)[None], bits=1)
+            current = _Current(current.shift, np.minimum(current.low, 0), np.maximum(current.high, 0))
+        neuron = _neuron(layer.neuron)
+        residual = None
+        if len(inputs) > 1:
+            source = inputs[1]
+            residual = self.currents.get(source) or self._identity(self._signal(source, name), name)
+        fraction = max(current.shift, residual.shift if residual else 0, neuron["step_bits"] + neuron["leak_bits"])
+        low, high = (bound * 2 ** (fraction - current.shift) for bound in (current.low, current.high))
+        if residual:
+            finer = 2 ** (fraction - residual.shift)
+            low, high = low + residual.low * finer, high + residual.high * finer
+        halved = layer.pool in ("after", "max")
+        pooled = (height // 2, width // 2) if halved else (height, width)
+        largest = 4 if layer.pool == "after" else 1
+        self.signals[name] = _Signal((layer.out_channels, *pooled), largest, largest)
+        return (
+            {"kind": "convolution"}
+            | described
+            | {
+                "gated": layer.is_gated,
+                "fraction": fraction,
+                "residual_shift": residual.shift if residual else None,
+            }
+            | self._neuron_fields(name, layer.neuron, neuron, fraction, low, high)
+        )
+
+    def _neuron_fields(
+        self, name: str, module: Neuron, neuron: dict[str, Any], fraction: int, low: NDArray[Any], high: NDArray[Any]
+    ) -> dict[str, Any]:
+        """The neuron's description, its potentials' bits, and the fraction that a learned threshold leaves."""
+        gain = neuron["gain"]
+        whole = fraction + (GAIN_BITS if gain is not None else 0)
+        if gain is not None:
+            self._keep(name, "gain", np.array([[gain]]), "<u1")
+        unit = 2 ** (whole - neuron["step_bits"] - neuron["leak_bits"])
+        ends = neuron["lowest"] * unit, (neuron["lowest"] + neuron["levels"] - 1) * unit
+        bound = max(
+            abs(int(min(low)) * (gain or 1) + ends[0]),
+            abs(int(max(high)) * (gain or 1) + ends[1]),
+            1 << whole,
+        )
+        if bound >= EXACT_DOUBLE:
+            raise NoIntegerForm(f"{name}: potentials of up to {bound.bit_length()} bits; 53 are exact in evaluation")
+        return {"neuron": neuron, "potential_bits": bound.bit_length() + 1}
+
+    def _affine(self, name: str, layer: SpikingConv2d | Shortcut, signal: _Signal) -> tuple[dict[str, Any], _Current]:
+        """The convolution with its a and d, and the current that comes of it."""
+        bits, groups = layer.precision.weight_bits, layer.groups
+        integers, scale = _quantized(layer.weight, layer)
+        fixed = affine_in_fixed_point(*layer.real_affine(scale, signal.divisor))
+        shift = round(float(fixed.shift))
+        rows = integers.permute(2, 3, 1, 0).reshape(-1, layer.out_channels)  # [kernel row, column, input] x outputs
+        self._keep_weights(name, rows, bits)
+        slopes, offsets = (one.cpu().numpy()[None] for one in (fixed.slope, fixed.offset))
+        self._keep(name, "slope", slopes, "<i2")
+        self._keep(name, "offset", offsets, "<i4")
+
+        kernel = pooled_kernel(integers, layer.stride) if layer.pools_before else integers
+        flat = kernel.reshape(layer.out_channels, -1).double()
+        lowest = [-int(one) * signal.largest for one in flat.clamp(max=0).abs().sum(dim=1)]
+        highest = [int(one) * signal.largest for one in flat.clamp(min=0).sum(dim=1)]
+        ends = [
+            sorted((int(a) * low + int(d), int(a) * high + int(d)))
+            for a, d, low, high in zip(slopes[0], offsets[0], lowest, highest, strict=True)
+        ]
+        low, high = (np.array([end[side] for end in ends], dtype=object) for side in (0, 1))
+        _, height, width = signal.shape
+        rows_out, columns_out = -(-height // layer.stride), -(-width // layer.stride)
+        positions = (rows_out // 2, columns_out // 2) if layer.pools_before else (rows_out, columns_out)
+        described = {
+            "in_shape": list(signal.shape),
+            "largest": signal.largest,
+            "out_channels": layer.out_channels,
+            "positions": list(positions),
+            "kernel": layer.kernel_size,
+            "stride": layer.stride,
+            "groups": groups,
+            "pool": "before" if layer.pools_before else getattr(layer, "pool", None),
+            "weight_bits": bits,
+            "shift": shift,
+            "accumulator_bits": max(max(map(abs, lowest)), max(highest)).bit_length() + 1,
+        }
+        return described, _Current(shift, low, high)
+
+    def _attention(self, name: str, layer: SpikingSelfAttention, signal: _Signal) -> dict[str, Any]:
+        channels, height, width = signal.shape
+        neuron = _neuron(layer.neuron)
+        fraction = max(ATTENTION_SHIFT, neuron["step_bits"] + neuron["leak_bits"])
+        largest = height * width * (channels // layer.heads)
+        high = np.array([largest * 2 ** (fraction - ATTENTION_SHIFT)], dtype=object)
+        self.signals[name] = _Signal(signal.shape, 1)
+        return {
+            "kind": "attention",
+            "in_shape": list(signal.shape),
+            "out_channels": channels,
+            "positions": [height, width],
+            "heads": layer.heads,
+            "shift": ATTENTION_SHIFT,
+            "accumulator_bits": largest.bit_length() + 1,
+            "fraction": fraction,
+        } | self._neuron_fields(name, layer.neuron, neuron, fraction, 0 * high, high)
+
+    def _read_out(self, name: str, layer: ReadOut, signal: _Signal) -> dict[str, Any]:
+        bits = layer.precision.weight_bits
+        integers, scale = _quantized(layer.linear.weight, layer, per_tensor=True)
+        start = layer.start(scale.reshape(()) / signal.divisor, self.time_steps)
+        channels, height, width = signal.shape
+        by_position = integers.reshape(layer.classes, channels, height, width).permute(0, 2, 3, 1)
+        self._keep_weights(name, by_position.reshape(layer.classes, -1), bits)  # classes x [row, column, channel]
+        self._keep(name, "offset", start.cpu().numpy()[None], "<i4")
+        sums = int(integers.abs().sum(dim=1).max()) * signal.largest
+        bound = sums * self.time_steps + int(start.abs().max())
+        return {
+            "kind": "readout",
+            "in_shape": list(signal.shape),
+            "largest": signal.largest,
+            "classes": layer.classes,
+            "weight_bits": bits,
+            "accumulator_bits": bound.bit_length() + 1,
+        }
+
+    def _keep_weights(self, name: str, integers: Tensor, bits: int) -> None:
+        codes = (integers > 0) if bits == 1 else integers + code_offset(bits)
+        self._keep_codes(name, "weights", codes, bits=bits)
+
+    def _keep_codes(self, name: str, role: str, codes: Tensor, *, bits: int) -> None:
+        values = codes.detach().cpu().numpy().astype(np.int64)
+        rows, columns = values.shape
+        data = pack_rows(values, bits)
+        segment = Segment(layer=name, role=role, rows=rows, columns=columns, type="packed", bits=bits, data=data)
+        self.segments.append(segment)
+
+    def _keep(self, name: str, role: str, values: NDArray[Any], kind: str) -> None:
+        stored = values.astype(kind)
+        if not np.array_equal(stored, values):
+            raise NoIntegerForm(f"{name}: a number of its {role} does not fit {stored.dtype.name}")
+        rows, columns = stored.shape
+        bits = stored.dtype.itemsize * 8
+        data = stored.tobytes()
+        self.segments.append(
+            Segment(layer=name, role=role, rows=rows, columns=columns, type=kind, bits=bits, data=data)
+        )
+
+
+def _refuse_float(name: str, layer: SearchableLayer) -> None:
+    if layer.precision.weight_bits == FLOAT_BITS and not isinstance(layer, SpikingSelfAttention):
+        raise NoIntegerForm(f"{name}: keeps float weights (weight_bits 32)")
+    if layer.precision.membrane_levels == 0:
+        raise NoIntegerForm(f"{name}: keeps a float membrane (membrane_levels 0)")
+
+
+def _quantized(weight: Tensor, layer: SearchableLayer, *, per_tensor: bool = False) -> QuantizedWeight:
+    return quantize_weight(weight, layer.precision.weight_bits, per_tensor=per_tensor, quantizer=layer.quantizer)
+
+
+def _neuron(neuron: Neuron) -> dict[str, Any]:
+    """The neuron's grid in units of its step, its leak and cut; ``gain`` is that of a learned threshold, in 1/16."""
+    now = neuron.parameters_now
+    step, lowest, highest = (float(value) for value in (now.grid_step, now.lowest, now.highest))
+    cut = float(now.skip_below)
+    assert cut <= 0.0, "no cut lies above 0, where membranes start"
+    gain = None if neuron.log_threshold is None else round(float(threshold_gain(neuron.log_threshold)) * GAIN_STEPS)
+    return {
+        "levels": round((highest - lowest) / step) + 1,
+        "lowest": round(lowest / step),
+        "step_bits": -round(math.log2(step)),
+        "leak_bits": -round(math.log2(float(now.leak))),
+        "skip_below": None if cut == -math.inf else math.ceil(cut / step),
+        "gain": gain,
+    }
+
+
+def layer_steps(form: IntegerNetwork) -> Iterator[dict[str, Any]]:
+    """The steps that have neurons."""
+    return (step for step in form.steps if "neuron" in step)
