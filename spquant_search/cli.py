@@ -23,9 +23,12 @@ from spquant_search.presets import Preset, preset_values
 from spquant_search.quantities import quantity
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from rich.console import Console
 
     from spquant_search.data import DataSet
+    from spquant_search.deploy.artifact import Artifact
     from spquant_search.events import SearchPlan, Watcher
     from spquant_search.pareto import Budget
     from spquant_search.prepare import Prepared
@@ -37,8 +40,14 @@ if TYPE_CHECKING:
     from spquant_search.space import SearchSpace, SpaceFile
     from spquant_search.workers import Setup
 
-EXIT_BUG, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
-OPTIONS = {"memory_bytes": "--max-memory", "effective_flops": "--max-flops", "accuracy": "--min-accuracy"}
+EXIT_BUG, EXIT_USER, EXIT_MISMATCH, EXIT_INTERRUPTED = 1, 2, 3, 130
+OPTIONS = {
+    "memory_bytes": "--max-memory",
+    "flash_bytes": "--max-flash",
+    "membrane_bytes": "--max-ram",
+    "effective_flops": "--max-flops",
+    "accuracy": "--min-accuracy",
+}
 WIDE = 100  # columns of a terminal
 
 app = typer.Typer(
@@ -613,30 +622,93 @@ def pick(
     run: RunArgument,
     out: Annotated[Path, typer.Option(metavar="DIR", help="The new folder to write.")],
     max_memory: Annotated[str | None, typer.Option(help="For example 64KiB.")] = None,
+    max_flash: Annotated[str | None, typer.Option(help="Weights and overhead, without the engine's code.")] = None,
+    max_ram: Annotated[str | None, typer.Option(help="Membranes, spikes between layers and sums.")] = None,
     min_accuracy: Annotated[float | None, typer.Option(min=0, max=1, help="Validation accuracy, a fraction.")] = None,
     max_flops: Annotated[
         str | None, typer.Option(help="Effective FLOPs (2 per MAC) a sample, for example 60M.")
     ] = None,
     knee: Annotated[bool, typer.Option("--knee", help="The balanced member instead of the most accurate one.")] = False,
 ) -> None:
-    """Write a member of the front with its trained weights."""
+    """Write a member of the front as a network of integers: for a device in C, for checking in numpy."""
     from spquant_search.deploy.artifact import write_artifact
+    from spquant_search.deploy.choice import floats_of, working_bytes
     from spquant_search.pareto import Budget
     from spquant_search.pareto import front as members_of
     from spquant_search.pareto import pick as choose
+    from spquant_search.prepare import bind_network
     from spquant_search.runfolder import find_run
 
     folder = find_run(run)
-    members = members_of(folder.latest_results(), Budget.of(folder.space().constraints))
+    file = folder.space()
+    members = members_of(folder.latest_results(), Budget.of(file.constraints))
     if not members:
         raise UserError(f"{folder.path}: no trial of this run is complete yet; start its search again")
-    budget = _budget(max_memory, min_accuracy, max_flops)
-    member = choose(members, budget, at_knee=knee)
+    prepared = bind_network(file, source=str(folder.space_file))
+    deployable = tuple(member for member in members if not floats_of(prepared, member))
+    budget = replace(
+        _budget(max_memory, min_accuracy, max_flops),
+        max_flash_bytes=None if max_flash is None else parse_quantity(max_flash, "--max-flash"),
+    )
+    if max_ram is not None and deployable:
+        # Spikes between layers and sums take the same memory whatever is chosen; the rest is for membranes.
+        room = parse_quantity(max_ram, "--max-ram") - working_bytes(prepared, deployable[0].config)
+        if room <= 0:
+            least = parse_quantity(max_ram, "--max-ram") - room
+            raise UserError(f"--max-ram: spikes between layers and sums alone take {least:,.0f} bytes; got {max_ram}")
+        budget = replace(budget, max_membrane_bytes=room)
+    member = choose(deployable, budget, at_knee=knee)
+    wanted = choose(members, budget, at_knee=knee)
     if member is None:
-        raise UserError(_nothing_fits(members, budget))
+        raise UserError(_nothing_fits(deployable, budget) if wanted is None and deployable else _only_floats(wanted))
+    frames = _vectors(prepared)
     tested = folder.latest_test_accuracies().get(member.number)
-    write_artifact(folder, folder.space(), member, out, test_accuracy=tested)
+    write_artifact(folder, file, member, out, test_accuracy=tested, shape=prepared.input, frames=frames)
     _explain(member, members, out)
+    if wanted is not None and wanted is not member:
+        floats = floats_of(prepared, wanted)
+        typer.echo(f"  not taken: trial {wanted.number} ({_figures(wanted)}), which keeps {_named(floats)}")
+
+
+def _only_floats(wanted: TrialResult | None) -> str:
+    which = "no member of the front" if wanted is None else "no other member of the front fits, and none"
+    return f"{which} has a form in integers: all keep float weights or membranes; search with fewer bits and levels"
+
+
+def _named(floats: dict[str, str]) -> str:
+    first = next(iter(floats))
+    others = f" and {len(floats) - 1} more" if len(floats) > 1 else ""
+    return f"{floats[first]} in {first}{others}"
+
+
+def _vectors(prepared: Prepared) -> NDArray[np.uint8]:
+    """The frames of the test vectors, made up where the data's files are absent."""
+    from spquant_search.deploy.choice import made_frames, vector_frames
+
+    file = prepared.space.file
+    try:
+        return vector_frames(_recordings(file))
+    except UserError as error:
+        typer.echo(f"note: the test vectors are made-up frames, as the data is not there: {error}", err=True)
+        return made_frames(prepared.input, time_steps=file.time_steps)
+
+
+def _recordings(file: SpaceFile) -> DataSet:
+    """A space's data, from the cache or made now, which a terminal shows."""
+    from rich.console import Console
+
+    from spquant_search.prepare import load_data
+    from spquant_search.report.stages import stages
+    from spquant_search.runtime import available_cores, cache_folder
+
+    console = Console(stderr=True)
+    with stages(console) as stage:
+
+        def progress(done: int, total: int) -> None:
+            if console.is_terminal:
+                stage(_preparing(file), done, total)
+
+        return load_data(file, cache=cache_folder(), progress=progress, processes=available_cores())
 
 
 def _nothing_fits(members: tuple[TrialResult, ...], budget: Budget) -> str:
@@ -666,6 +738,66 @@ def _explain(member: TrialResult, members: tuple[TrialResult, ...], out: Path) -
 
 def _at(members: tuple[TrialResult, ...], index: int) -> TrialResult | None:
     return members[index] if index < len(members) else None
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What pick wrote.")],
+    samples: Annotated[int | None, typer.Option(min=1, help="Of the test split, the first so many.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare a picked network in PyTorch, numpy and C, spike for spike, on the test split."""
+    from rich.console import Console
+
+    from spquant_search.deploy.artifact import read_artifact
+    from spquant_search.deploy.engine import DamagedArtifact, read_manifest
+    from spquant_search.deploy.verify import verify as compare
+    from spquant_search.report.stages import stages
+    from spquant_search.report.verification import verification_dict, verification_lines
+    from spquant_search.snn.networks import InputShape
+
+    try:
+        manifest = read_manifest(folder)
+    except DamagedArtifact as error:
+        raise UserError(f"{error}; write the folder again with spquant-search pick") from None
+    artifact = read_artifact(folder)
+    shape = InputShape(**manifest["input"])
+    frames, labels, note = _samples_of(artifact, folder, samples)
+    shown = Console(stderr=True)
+    with stages(shown) as stage:
+
+        def progress(done: int, total: int) -> None:
+            if shown.is_terminal:
+                stage("comparing spikes", done, total)
+
+        found = compare(folder, artifact, frames, labels, shape=shape, progress=progress)
+    if note:
+        found.notes.insert(0, note)
+    if as_json:
+        typer.echo(json.dumps(verification_dict(found, artifact), indent=2))
+    else:
+        console = Console(soft_wrap=True)
+        for line in verification_lines(found, artifact):
+            console.print(line)
+    if not found.holds:
+        sys.exit(EXIT_MISMATCH)
+
+
+def _samples_of(
+    artifact: Artifact, folder: Path, samples: int | None
+) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None, str]:
+    """The frames to compare on, their labels where they are of the test split, and a word on what they are not."""
+    import numpy as np
+
+    from spquant_search.deploy.engine import VECTORS_FILE
+
+    try:
+        loaded = _recordings(artifact.space())
+    except UserError as error:
+        with np.load(folder / VECTORS_FILE) as vectors:
+            return vectors["frames"], None, f"compared on the stored test vectors alone: {error}"
+    limit = slice(samples)
+    return loaded.test.frames[limit], loaded.test.labels[limit], ""
 
 
 @app.command()

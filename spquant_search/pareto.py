@@ -213,6 +213,8 @@ class Budget:
     max_memory_bytes: float | None = None
     min_accuracy: float | None = None
     max_effective_flops: float | None = None
+    max_flash_bytes: float | None = None  # what a device keeps read-only: weights and overhead
+    max_membrane_bytes: float | None = None
 
     @classmethod
     def of(cls, constraints: Constraints) -> Budget:
@@ -237,6 +239,8 @@ class Budget:
             "memory_bytes": self.max_memory_bytes,
             "effective_flops": self.max_effective_flops,
             "accuracy": self.min_accuracy,
+            "flash_bytes": self.max_flash_bytes,
+            "membrane_bytes": self.max_membrane_bytes,
         }
         return {name: bound for name, bound in bounds.items() if bound is not None}
 

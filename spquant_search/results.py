@@ -130,6 +130,11 @@ class TrialResult:
         return self.epochs[-1].effective_macs if self.epochs else float("nan")
 
     @property
+    def flash_bytes(self) -> int:
+        """What a device keeps read-only: everything but the membranes."""
+        return self.weight_bytes + self.overhead_bytes
+
+    @property
     def effective_flops(self) -> float:
         return self.effective_macs * FLOPS_PER_MAC
 

@@ -9,25 +9,31 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from examples import config, trial
 from safetensors.numpy import load_file, save
 
 from spquant_search.deploy import artifact as module
-from spquant_search.deploy.artifact import read_artifact, write_artifact
+from spquant_search.deploy.artifact import Artifact, read_artifact, write_artifact
 from spquant_search.errors import UserError
-from spquant_search.results import Outcome
+from spquant_search.results import Outcome, TrialResult
 from spquant_search.runfolder import RunFolder, write_bytes
+from spquant_search.snn.networks import InputShape
 from spquant_search.space import SpaceFile, parse_space
+from spquant_search.trial import new_network, write_weights
 
 SPACE = """\
 data: {name: fashion-events}
 time_steps: 3
-model: {network: vgg9, width: 0.5, quantizer: {2: ternary-mean, 4: mean}}
+model: {network: vgg9, width: 0.02, quantizer: {2: ternary-mean, 4: mean}}
 neuron: {leak: 0.25, lowest_level: {24: -2}, learn_threshold: true}
 layers: {all: {weight_bits: [2, 4]}}
 """
-MEMBER = trial(7, 0.75, 10, 12.5, of=config("84", "24", skip=-1.0))
+FILES = ["README.md", "engine.py", "manifest.json", "model.c", "model.h", "test_vectors.npz", "weights.bin"]
+MEMBER = trial(7, 0.75, 10, 12.5, of=config("848484242", "24 3 16 24 3 16 24 3", skip=-1.0))
+SHAPE = InputShape(channels=2, height=16, width=16, classes=10, largest=15)
+FRAMES = np.random.default_rng(0).poisson(0.5, (2, 3, 2, 16, 16)).astype(np.uint8)
 
 
 def a_space() -> SpaceFile:
@@ -35,33 +41,34 @@ def a_space() -> SpaceFile:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> RunFolder:
+def folder(tmp_path: Path, plain_neurons: None) -> RunFolder:
     made = RunFolder(path=tmp_path / "runs" / "tiny")
-    write_bytes(made.weights_file(7), b"weights")
+    write_weights(new_network(a_space(), SHAPE, seed=0, device=torch.device("cpu")), made.weights_file(7))
     return made
 
 
-def write(folder: RunFolder, out: Path):
-    return write_artifact(folder, a_space(), MEMBER, out, test_accuracy=0.7)
+def write(folder: RunFolder, out: Path, member: TrialResult = MEMBER, test_accuracy: float | None = 0.7) -> Artifact:
+    return write_artifact(folder, a_space(), member, out, test_accuracy=test_accuracy, shape=SHAPE, frames=FRAMES)
 
 
 def test_what_is_written_is_read_back(folder, tmp_path):
     out = tmp_path / "deep" / "picked"
     written = write(folder, out)
-    assert sorted(path.name for path in out.iterdir()) == ["config.yaml", "weights.safetensors"]
+    assert sorted(path.name for path in out.iterdir()) == sorted([*FILES, "config.yaml", "weights.safetensors"])
     read = read_artifact(out)
     assert read == written
     assert read.config == MEMBER.config
-    assert (read.run, read.trial, read.data, read.time_steps) == ("tiny", 7, "fashion-events", 3)
+    assert (read.run, read.trial, read.data.name, read.time_steps) == ("tiny", 7, "fashion-events", 3)
     assert (read.model, read.neuron) == (a_space().model, a_space().neuron)
     assert (read.accuracy, read.test_accuracy) == (0.75, 0.7)
     assert (read.memory_bytes, read.effective_macs) == (10240, 12.5e6)
-    assert read.weights_sha256 == hashlib.sha256(b"weights").hexdigest()
-    assert (out / "weights.safetensors").read_bytes() == b"weights"
+    weights = folder.weights_file(7).read_bytes()
+    assert read.weights_sha256 == hashlib.sha256(weights).hexdigest()
+    assert (out / "weights.safetensors").read_bytes() == weights
 
 
 def test_an_untested_member_has_no_test_accuracy(folder, tmp_path):
-    write_artifact(folder, a_space(), MEMBER, tmp_path / "picked", test_accuracy=None)
+    write(folder, tmp_path / "picked", test_accuracy=None)
     assert read_artifact(tmp_path / "picked").test_accuracy is None
 
 
@@ -93,12 +100,12 @@ def test_missing_weights(folder, tmp_path):
     assert not (tmp_path / "picked").exists()
 
 
-@pytest.mark.parametrize("step", ["write_bytes", "write_text", "rename"])
+@pytest.mark.parametrize("step", ["write_bytes", "rename"])
 def test_a_write_that_fails_leaves_nothing(folder, tmp_path, monkeypatch, step):
     def full(*_arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    owner = {"write_bytes": module, "write_text": module, "rename": os}[step]
+    owner = {"write_bytes": module, "rename": os}[step]
     monkeypatch.setattr(owner, step, full)
     with pytest.raises(UserError) as caught:
         write(folder, tmp_path / "picked")
@@ -143,20 +150,18 @@ def test_weights_of_another_trial(folder, tmp_path):
 
 
 def test_a_read_out_is_written_with_the_weights_that_it_shares(folder, tmp_path):
-    shared = {"conv1.weight": np.full((2, 2), 3.0, np.float32), "conv1.norm.running_mean": np.zeros(2, np.float32)}
-    own = {"conv1.norm.running_mean": np.array([0.5, -1.0], np.float32)}
+    shared = load_file(folder.weights_file(7))
+    own = {"conv1.norm.running_mean": np.array([0.5], np.float32)}
     write_bytes(folder.shared_file, save(shared))
     write_bytes(folder.weights_file(7), save(own))
     member = replace(MEMBER, outcome=Outcome.READ_OUT)
-    written = write_artifact(folder, a_space(), member, tmp_path / "picked", test_accuracy=None)
+    written = write(folder, tmp_path / "picked", member, None)
     assert read_artifact(tmp_path / "picked") == written
     found = load_file(tmp_path / "picked" / "weights.safetensors")
-    assert {name: value.tolist() for name, value in found.items()} == {
-        "conv1.weight": [[3.0, 3.0], [3.0, 3.0]],
-        "conv1.norm.running_mean": [0.5, -1.0],
-    }
+    assert found.keys() == shared.keys()
+    assert all(np.array_equal(value, (shared | own)[name]) for name, value in found.items())
     folder.shared_file.unlink()
     with pytest.raises(
         UserError, match=r"shared\.safetensors: the weights of trial 7 are missing; run the search again"
     ):
-        write_artifact(folder, a_space(), member, tmp_path / "again", test_accuracy=None)
+        write(folder, tmp_path / "again", member, None)

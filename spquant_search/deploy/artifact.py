@@ -1,8 +1,9 @@
-"""What `pick` writes, and how it is read back: one configuration, its network's description, its trained weights."""
+"""What `pick` writes, and how it is read back: one configuration, its trained weights, and its form in integers."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Sequence
@@ -10,16 +11,24 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 from safetensors.numpy import load_file, save
+from torch import nn
 
+from spquant_search.deploy.c99 import TooLarge
+from spquant_search.deploy.export import PAGE_FILE, deployment, page, sealed
+from spquant_search.deploy.integer import NoIntegerForm
 from spquant_search.errors import UserError
 from spquant_search.results import TrialResult
-from spquant_search.runfolder import RunFolder, write_bytes, write_text
-from spquant_search.space import LayerPrecision, ModelSpace, NetworkConfig, NeuronSpace, SpaceFile
+from spquant_search.runfolder import RunFolder, write_bytes
+from spquant_search.snn.networks import InputShape, build, configure
+from spquant_search.space import DataSpace, LayerPrecision, ModelSpace, NetworkConfig, NeuronSpace, SpaceFile
+from spquant_search.trial import load_weights
 
-CONFIG_FILE, WEIGHTS_FILE = "config.yaml", "weights.safetensors"
+CONFIG_FILE, FLOAT_WEIGHTS_FILE = "config.yaml", "weights.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +37,7 @@ class Artifact:
 
     run: str
     trial: int
-    data: str
+    data: DataSpace
     time_steps: int
     model: ModelSpace
     neuron: NeuronSpace
@@ -36,6 +45,7 @@ class Artifact:
     accuracy: float  # on the validation split
     test_accuracy: float | None
     memory_bytes: int
+    membrane_bytes: int
     effective_macs: float
     weights_sha256: str
 
@@ -43,14 +53,41 @@ class Artifact:
     def config(self) -> NetworkConfig:
         return NetworkConfig(layers=tuple(self.layers.items()))
 
+    def space(self) -> SpaceFile:
+        """The space that the artifact's data can be loaded for; it has nothing to search."""
+        return SpaceFile(data=self.data, time_steps=self.time_steps, model=self.model, neuron=self.neuron, layers={})
+
+    def network(self, weights: Path, shape: InputShape) -> nn.Module:
+        """The trained network in its precision, from the file ``weights``."""
+        return _trained(self.model, self.neuron, self.config, (weights,), shape)
+
+
+def _trained(
+    model: ModelSpace, neuron: NeuronSpace, config: NetworkConfig, weights: Sequence[Path], shape: InputShape
+) -> nn.Module:
+    network = build(model, shape, source="space")
+    configure(network, config, neuron)  # before weights are loaded: learned thresholds are among them
+    load_weights(network, *weights)
+    return network.eval()
+
 
 def write_artifact(
-    folder: RunFolder, space: SpaceFile, member: TrialResult, out: Path, *, test_accuracy: float | None
+    folder: RunFolder,
+    space: SpaceFile,
+    member: TrialResult,
+    out: Path,
+    *,
+    test_accuracy: float | None,
+    shape: InputShape,
+    frames: NDArray[np.uint8],
 ) -> Artifact:
     """Write a member of a run's front to the new folder ``out``, which appears whole or not at all.
 
+    ``frames`` [sample, time or 1, channel, row, column] are those of the test vectors.
+
     Raises:
-        UserError: ``out`` holds something already or cannot be written, or the run lacks the member's weights.
+        UserError: ``out`` holds something already or cannot be written, the run lacks the member's weights, or the
+            network has no integer form.
     """
     files = folder.weights_of(member)
     for file in files:
@@ -62,7 +99,7 @@ def write_artifact(
     artifact = Artifact(
         run=folder.name,
         trial=member.number,
-        data=space.data.name,
+        data=space.data,
         time_steps=space.time_steps,
         model=space.model,
         neuron=space.neuron,
@@ -70,11 +107,31 @@ def write_artifact(
         accuracy=member.accuracy,
         test_accuracy=test_accuracy,
         memory_bytes=member.memory_bytes,
+        membrane_bytes=member.membrane_bytes,
         effective_macs=member.effective_macs,
         weights_sha256=_sha256(weights),
     )
+    network = _trained(space.model, space.neuron, member.config, files, shape)
+    about = {
+        "run": artifact.run,
+        "trial": artifact.trial,
+        "data": artifact.data.name,
+        "accuracy": artifact.accuracy,
+        "test_accuracy": artifact.test_accuracy,
+        "memory_bytes": artifact.memory_bytes,
+        "input": asdict(shape),
+    }
     try:
-        _write(artifact, weights, out)
+        deployed = deployment(network, shape, frames, time_steps=space.time_steps, about=about)
+    except (NoIntegerForm, TooLarge) as error:
+        raise UserError(f"trial {member.number} cannot be written in integers: {error}") from None
+    content = deployed.files | {
+        CONFIG_FILE: yaml.safe_dump(_plain(artifact), sort_keys=False).encode(),
+        FLOAT_WEIGHTS_FILE: weights,
+        PAGE_FILE: page(about, deployed.c, memory_bytes=artifact.memory_bytes).encode(),
+    }
+    try:
+        _write(sealed(content), out)
     except OSError as error:
         raise UserError(f"{out}: cannot be written: {error.strerror}; give --out another folder") from error
     return artifact
@@ -87,20 +144,26 @@ def _whole(files: Sequence[Path]) -> bytes:
     return save({name: tensor for file in files for name, tensor in load_file(file).items()})
 
 
-def _write(artifact: Artifact, weights: bytes, out: Path) -> None:
+def _write(files: dict[str, bytes], out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
         whole = Path(temporary) / "whole"
         whole.mkdir()
-        write_bytes(whole / WEIGHTS_FILE, weights)
-        write_text(whole / CONFIG_FILE, yaml.safe_dump(_plain(artifact), sort_keys=False))
+        for name, content in files.items():
+            write_bytes(whole / name, content)
         if out.exists():
             out.rmdir()
         os.rename(whole, out)
 
 
 def _plain(artifact: Artifact) -> dict[str, Any]:
-    return asdict(artifact)
+    """What YAML can hold: lists for tuples, and of the data set only what is not the default."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(artifact)))
+    default = asdict(DataSpace(name=artifact.data.name))
+    plain["data"] = {key: value for key, value in asdict(artifact.data).items() if value != default[key]} | {
+        "name": artifact.data.name
+    }
+    return plain
 
 
 def read_artifact(path: Path) -> Artifact:
@@ -109,7 +172,7 @@ def read_artifact(path: Path) -> Artifact:
     Raises:
         UserError: a file is missing, damaged or not what `pick` writes.
     """
-    config, weights = path / CONFIG_FILE, path / WEIGHTS_FILE
+    config, weights = path / CONFIG_FILE, path / FLOAT_WEIGHTS_FILE
     for file in (config, weights):
         if not file.is_file():
             raise UserError(f"{file}: is missing; write the folder again with spquant-search pick")

@@ -19,12 +19,13 @@ _LINE = 24  # numbers a line
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Bytes of the network's own numbers in C; code, stack and scratch memory come on top."""
+    """Bytes of the network's own numbers in C; code and stack come on top."""
 
     weights: int  # packed, read only
     overhead: int  # slopes, offsets, gates, read only
     membrane: int
-    maps: int  # spikes and sums between layers
+    maps: int  # spikes between layers
+    scratch: int  # what layers work in, one at a time
     potential_bits: int  # of the integer type that potentials take
     sum_bits: int
 
@@ -74,6 +75,10 @@ class _Writer:
         most_inputs = max(self._shape(name)[0] for step in self.steps for name in step["inputs"])
         most_channels = max(step["out_channels"] for step in self.steps if "out_channels" in step)
         for step in self.steps:
+            if step["kind"] == "sum" and step["largest"] > 255:
+                raise TooLarge(f"{step['name']}: sums of up to {step['largest']} are more than the C engine's 255")
+            if step["kind"] == "average" and step["largest"] > 65535:
+                raise TooLarge(f"{step['name']}: sums of up to {step['largest']} are more than the C engine's 65,535")
             for size in (*step.get("in_shape", ()), *step.get("positions", ()), step.get("out_channels", 0)):
                 if size > 65535:
                     raise TooLarge(f"{step['name']}: a side of {size} is more than the C engine's 65,535")
@@ -106,6 +111,8 @@ class _Writer:
             template = _without(template, kind.upper(), keep=kind in present)
         uneven = any(8 % _bits(step["neuron"]["levels"]) for step in self.firing)
         template = _without(template, "REST", keep=uneven)
+        gated = any(step.get("gated") for step in self.steps)
+        template = _without(_without(template, "GATES", keep=gated), "GATES", keep=gated)  # their code, and its call
         notice = "/* Written by spquant-search pick; manifest.json says from which run. MIT licence. */"
         source = (
             template.replace("/*@NOTICE@*/", notice)
@@ -116,7 +123,18 @@ class _Writer:
             time_steps=self.network["time_steps"], shape=(channels, height, width), classes=read_out["classes"]
         )
         maps = self.arena + sum(4 * step["shape"][0] for step in self.steps if step["kind"] == "average")
-        sizes = Sizes(self.read_only["weights"], self.read_only["overhead"], membrane, maps, potential_bits, sum_bits)
+        gates = 4 * (most_inputs + most_channels) if gated else 0
+        by_channel = sum_bits // 8 + potential_bits // 8 + 2 + 1  # sums, currents, codes, gates
+        scratch = 4 * most_inputs + by_channel * most_channels + gates + 4 * read_out["classes"]
+        sizes = Sizes(
+            weights=self.read_only["weights"],
+            overhead=self.read_only["overhead"],
+            membrane=membrane,
+            maps=maps,
+            scratch=scratch,
+            potential_bits=potential_bits,
+            sum_bits=sum_bits,
+        )
         return CSource(header, source, sizes)
 
     def _with_rows(self) -> Iterable[dict[str, Any]]:
@@ -351,10 +369,11 @@ def _places(steps: list[dict[str, Any]]) -> tuple[dict[str, int], int]:
 
 def _without(template: str, part: str, *, keep: bool) -> str:
     """The template with one optional part's marks removed, or the part itself."""
-    begin = template.index(f"/*@{part}@*/\n")
-    end = template.index("/*@END@*/\n", begin)
-    inner = template[begin + len(f"/*@{part}@*/\n") : end] if keep else ""
-    return template[:begin] + inner + template[end + len("/*@END@*/\n") :]
+    before, begin, rest = template.partition(f"/*@{part}@*/\n")
+    inner, end, after = rest.partition("/*@END@*/\n")
+    if not begin or not end:
+        raise AssertionError(f"engine.c has no part {part}")
+    return before.rstrip(" ") + (inner.removesuffix("    ") if keep else "") + after
 
 
 def _header(*, time_steps: int, shape: tuple[int, int, int], classes: int) -> str:

@@ -366,18 +366,15 @@ static spq_potential currents[SPQ_MOST_CHANNELS];
 
 /* ---------------------------------------------------------------- layers */
 
+/*@GATES@*/
 /* Which output channels the gate opens in this time step. */
-static SPQ_INLINE void open_channels(const spq_layer *l)
+static SPQ_INLINE void predict(const spq_layer *l)
 {
     static uint32_t counts[SPQ_MOST_INPUTS];
     static int32_t predicted[SPQ_MOST_CHANNELS];
     const spq_map *in = &l->sums.in;
     const unsigned outputs = l->sums.channels;
     unsigned row, column, i, o, any = 0;
-    if (!l->gate) {
-        memset(is_open, 1, outputs);
-        return;
-    }
     memset(counts, 0, sizeof counts[0] * in->channels);
     memset(predicted, 0, sizeof predicted[0] * outputs);
     for (row = 0; row < in->height; ++row)
@@ -396,12 +393,16 @@ static SPQ_INLINE void open_channels(const spq_layer *l)
     for (o = 0; o < outputs; ++o)
         is_open[o] = (uint8_t)(any ? predicted[o] > 0 : field_at(l->gate_at_rest, outputs, 1, o));
 }
-
+/*@END@*/
 static SPQ_INLINE void convolution(const spq_layer *l)
 {
     const unsigned channels = l->sums.channels, size = bytes_of(channels);
     unsigned row, column, c, at = 0;
-    open_channels(l);
+    memset(is_open, 1, channels);
+    /*@GATES@*/
+    if (l->gate)
+        predict(l);
+    /*@END@*/
     for (row = 0; row < l->height; ++row)
         for (column = 0; column < l->width; ++column, ++at) {
             unsigned computed = 0, taking = 0;

@@ -8,7 +8,6 @@ runs the result is :mod:`spquant_search.deploy.engine`, which explains the arith
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +24,7 @@ from spquant_search.snn.layers import ReadOut, SearchableLayer, Shortcut, Spikes
 from spquant_search.snn.networks import InputShape
 from spquant_search.snn.neuron import GAIN_STEPS, Neuron, threshold_gain
 from spquant_search.snn.quantize import QuantizedWeight, quantize_weight
-from spquant_search.space import FLOAT_BITS
+from spquant_search.space import FLOAT_BITS, FLOAT_MEMBRANE
 
 LEARNED_GAIN_BITS = GAIN_STEPS.bit_length() - 1
 assert LEARNED_GAIN_BITS == GAIN_BITS
@@ -83,6 +82,8 @@ def integer_network(network: nn.Module, shape: InputShape, *, time_steps: int) -
         NoIntegerForm: a layer keeps floating-point numbers, a layer runs twice, or something other than layers and
             this package's operations lies between them.
     """
+    for name, what in floats_kept(network).items():
+        raise NoIntegerForm(f"{name}: keeps {what}")
     with torch.no_grad():
         return _Form(network.eval(), shape, time_steps).whole()
 
@@ -171,7 +172,6 @@ class _Form:
         return _Current(shift, np.zeros(channels, dtype=object), np.full(channels, signal.largest, dtype=object))
 
     def _layer(self, name: str, layer: SearchableLayer, inputs: list[str]) -> dict[str, Any]:
-        _refuse_float(name, layer)
         signals = [self._signal(inputs[0], name)]
         if isinstance(layer, SpikingConv2d):
             return self._convolution(name, layer, inputs)
@@ -337,11 +337,16 @@ class _Form:
         )
 
 
-def _refuse_float(name: str, layer: SearchableLayer) -> None:
-    if layer.precision.weight_bits == FLOAT_BITS and not isinstance(layer, SpikingSelfAttention):
-        raise NoIntegerForm(f"{name}: keeps float weights (weight_bits 32)")
-    if layer.precision.membrane_levels == 0:
-        raise NoIntegerForm(f"{name}: keeps a float membrane (membrane_levels 0)")
+def floats_kept(network: nn.Module) -> dict[str, str]:
+    """The layers that have no integer form in the precision that is set, and what of them is floating point."""
+    found = {}
+    for name, layer in searchable_layers(network).items():
+        has_weights = not isinstance(layer, SpikingSelfAttention)
+        if has_weights and layer.precision.weight_bits == FLOAT_BITS:
+            found[name] = "float weights"
+        elif layer.precision.membrane_levels == FLOAT_MEMBRANE:
+            found[name] = "a float membrane"
+    return found
 
 
 def _quantized(weight: Tensor, layer: SearchableLayer, *, per_tensor: bool = False) -> QuantizedWeight:
@@ -363,8 +368,3 @@ def _neuron(neuron: Neuron) -> dict[str, Any]:
         "skip_below": None if cut == -math.inf else math.ceil(cut / step),
         "gain": gain,
     }
-
-
-def layer_steps(form: IntegerNetwork) -> Iterator[dict[str, Any]]:
-    """The steps that have neurons."""
-    return (step for step in form.steps if "neuron" in step)

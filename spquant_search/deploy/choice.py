@@ -1,0 +1,52 @@
+"""Which members of a front have a form in integers, and what any of them takes on a device besides its own bytes."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spquant_search.data import DataSet
+from spquant_search.deploy.c99 import c_source
+from spquant_search.deploy.engine import Model
+from spquant_search.deploy.export import described
+from spquant_search.deploy.integer import integer_network
+from spquant_search.prepare import Prepared
+from spquant_search.results import TrialResult
+from spquant_search.snn.networks import InputShape, build, configure
+from spquant_search.space import FLOAT_BITS, FLOAT_MEMBRANE, NetworkConfig
+
+VECTOR_SAMPLES = 8
+_COUNT = 0.5  # mean of made-up counts
+
+
+def floats_of(prepared: Prepared, member: TrialResult) -> dict[str, str]:
+    """What of a member is floating point, by layer; empty where it has a form in integers."""
+    kept = {}
+    for shape in prepared.shapes:
+        precision = member.config[shape.name]
+        if shape.has_weights and precision.weight_bits == FLOAT_BITS:
+            kept[shape.name] = "float weights"
+        elif shape.has_membrane and precision.membrane_levels == FLOAT_MEMBRANE:
+            kept[shape.name] = "a float membrane"
+    return kept
+
+
+def working_bytes(prepared: Prepared, config: NetworkConfig) -> int:
+    """RAM that the C library takes besides membranes; for ``config``, and within a few bytes for any other."""
+    space = prepared.space.file
+    network = build(space.model, prepared.input, source="space")
+    configure(network, config, space.neuron)
+    description, weights = described(integer_network(network, prepared.input, time_steps=space.time_steps))
+    sizes = c_source(Model.of(description, weights), weights).sizes
+    return sizes.maps + sizes.scratch
+
+
+def vector_frames(data: DataSet) -> NDArray[np.uint8]:
+    """The frames of the test vectors: the test split's first samples."""
+    return np.array(data.test.frames[:VECTOR_SAMPLES])
+
+
+def made_frames(shape: InputShape, *, time_steps: int) -> NDArray[np.uint8]:
+    """Counts at random, always the same."""
+    size = (VECTOR_SAMPLES, time_steps, shape.channels, shape.height, shape.width)
+    return np.random.default_rng(0).poisson(_COUNT, size).clip(max=shape.largest).astype(np.uint8)

@@ -1,0 +1,160 @@
+"""The C library of a deployed network, compiled here: run on samples, and measured for a device."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic")
+FAST = ("-O3", "-march=native", "-DSPQ_FAST")
+SMALL = ("-Os",)
+CORTEX_M4 = ("-mcpu=cortex-m4", "-mthumb")
+ARM_COMPILER = "arm-none-eabi-gcc"
+_FAST_FALLBACK = ("-O3", "-DSPQ_FAST")  # for compilers that know no -march=native
+
+# Runs samples one after another and keeps the spikes of all layers and time steps, as they come.
+_HARNESS = """\
+#include <string.h>
+#include "model.h"
+static uint8_t *at;
+static void keep(int layer, const uint8_t *spikes, int bytes)
+{
+    (void)layer;
+    memcpy(at, spikes, (size_t)bytes);
+    at += bytes;
+}
+void run_samples(const uint8_t *frames, int samples, int frames_each, uint8_t *spikes, int32_t *logits)
+{
+    const int size = SPQ_HEIGHT * SPQ_WIDTH * SPQ_CHANNELS;
+    int sample, t;
+    at = spikes;
+    spq_trace = spikes ? keep : 0;
+    for (sample = 0; sample < samples; ++sample) {
+        spq_reset();
+        for (t = 0; t < SPQ_TIME_STEPS; ++t)
+            spq_step(frames + (size_t)(sample * frames_each + (frames_each > 1 ? t : 0)) * (size_t)size);
+        memcpy(logits + sample * SPQ_CLASSES, spq_logits(), sizeof(int32_t) * SPQ_CLASSES);
+    }
+}
+"""
+
+
+class CompilerFailed(Exception):
+    """The compiler refused the library; the message is its own."""
+
+
+def compiler() -> str | None:
+    """$CC, or the C compiler of this machine; None where there is none."""
+    names = [name for name in (os.environ.get("CC"), "cc", "gcc", "clang") if name]
+    return next((found for name in names if (found := shutil.which(name))), None)
+
+
+def _compile(arguments: Sequence[str]) -> None:
+    answer = subprocess.run(list(arguments), capture_output=True, text=True, check=False)
+    if answer.returncode:
+        raise CompilerFailed(f"{arguments[0]} failed: {answer.stderr.strip() or answer.returncode}")
+
+
+@dataclass(frozen=True, slots=True)
+class COutcome:
+    """As :class:`spquant_search.deploy.engine.Outcome`; ``operations`` are those that were executed."""
+
+    logits: NDArray[np.int64]
+    spikes: dict[str, NDArray[np.bool_]]
+    operations: int
+
+
+class CLibrary:
+    """The library of the sources in ``folder``, built in ``work`` with the flags given.
+
+    Raises:
+        CompilerFailed: it does not compile without a warning.
+    """
+
+    def __init__(
+        self, folder: Path, network: dict[str, Any], *, cc: str, work: Path, flags: Sequence[str] = FAST
+    ) -> None:
+        self._steps = [step for step in network["steps"] if "neuron" in step]
+        self._time_steps = network["time_steps"]
+        self._classes = network["steps"][-1]["classes"]
+        harness, library = work / "harness.c", work / "model.so"
+        harness.write_text(_HARNESS, encoding="utf-8")
+        rest = ("-DSPQ_TRACE", "-DSPQ_COUNT", f"-I{folder}", "-shared", "-fPIC", "-o", str(library))
+        sources = (str(folder / "model.c"), str(harness))
+        try:
+            _compile([cc, *STRICT, *flags, *rest, *sources])
+        except CompilerFailed:
+            if flags != FAST:
+                raise
+            _compile([cc, *STRICT, *_FAST_FALLBACK, *rest, *sources])
+        self._library = ctypes.CDLL(str(library))
+
+    def run(self, frames: NDArray[np.uint8], *, keep_spikes: bool = True) -> COutcome:
+        """Run samples [sample, time or 1, channel, row, column]."""
+        samples, each = frames.shape[:2]
+        last = np.ascontiguousarray(frames.transpose(0, 1, 3, 4, 2))
+        shapes = [(*step["positions"], step["out_channels"]) for step in self._steps]
+        sizes = [height * width * -(-channels // 8) for height, width, channels in shapes]
+        spikes = np.zeros((samples, self._time_steps, sum(sizes)), dtype=np.uint8)
+        logits = np.zeros((samples, self._classes), dtype=np.int32)
+        operations = ctypes.c_uint64.in_dll(self._library, "spq_synaptic_ops")
+        before = operations.value
+        pointers = [one.ctypes.data_as(ctypes.c_void_p) for one in (last, spikes, logits)]
+        to_spikes = pointers[1] if keep_spikes else None
+        self._library.run_samples(pointers[0], samples, each, to_spikes, pointers[2])
+        by_layer = {}
+        begin = 0
+        for step, (height, width, channels), size in zip(self._steps, shapes, sizes, strict=True):
+            packed = spikes[:, :, begin : begin + size].reshape(samples, self._time_steps, height, width, -1)
+            bits = np.unpackbits(packed, axis=4, count=channels, bitorder="little")
+            by_layer[step["name"]] = bits.astype(bool)
+            begin += size
+        return COutcome(logits.astype(np.int64), by_layer, operations.value - before)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectSize:
+    """What `size` says of the compiled library: its code and read-only numbers, and its memory."""
+
+    compiler: str
+    text: int
+    data: int
+    bss: int
+
+    @property
+    def flash(self) -> int:
+        return self.text + self.data
+
+    @property
+    def ram(self) -> int:
+        return self.data + self.bss
+
+
+def object_size(folder: Path, *, cc: str, work: Path, flags: Sequence[str] = ()) -> ObjectSize:
+    """Compile the library as for a device, and measure it.
+
+    Raises:
+        CompilerFailed: it does not compile without a warning.
+        FileNotFoundError: there is no `size`.
+    """
+    target = work / "model.o"
+    _compile([cc, *STRICT, *SMALL, *flags, "-c", str(folder / "model.c"), f"-I{folder}", "-o", str(target)])
+    tool = "arm-none-eabi-size" if Path(cc).name.startswith("arm-none-eabi") else "size"
+    answer = subprocess.run([tool, str(target)], capture_output=True, text=True, check=True)
+    text, data, bss = (int(word) for word in answer.stdout.splitlines()[1].split()[:3])
+    return ObjectSize(compiler=Path(cc).name, text=text, data=data, bss=bss)
+
+
+def device_compiler() -> tuple[str, tuple[str, ...]] | None:
+    """The compiler for a Cortex-M4 with its flags, where one is installed."""
+    found = shutil.which(ARM_COMPILER)
+    return None if found is None else (found, CORTEX_M4)

@@ -1,0 +1,198 @@
+"""The files of a deployed network: manifest, packed weights, test vectors, numpy engine, C library, and a page on them.
+
+The same network and the same frames always give the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from spquant_search import __version__
+from spquant_search.deploy.c99 import CSource, c_source
+from spquant_search.deploy.engine import FORMAT, MANIFEST_FILE, VECTORS_FILE, WEIGHTS_FILE, Model, checksum
+from spquant_search.deploy.integer import IntegerNetwork, integer_network
+from spquant_search.snn.layers import Spikes
+from spquant_search.snn.networks import InputShape
+from spquant_search.train import exact_fp32
+
+ENGINE_FILE, HEADER_FILE, SOURCE_FILE, PAGE_FILE = "engine.py", "model.h", "model.c", "README.md"
+_RULES = {
+    "ties": "a membrane potential halfway between two levels is stored as the one nearer to zero",
+    "threshold": "a neuron spikes above its threshold, not at it; its membrane then is 0",
+    "prediction": "the class with the largest logit; of several the first",
+    "packing": "a row's codes in bit fields of 1, 2, 4 or 8 bits (3 bits: 2, then 1); of each field byte j of q holds "
+    "the columns j, j + q, j + 2 q .. from its lowest bits on; code = weight + largest weight, of 1 bit the sign",
+    "rows": "convolutions: [kernel row, kernel column, input channel of a group] x output channels; "
+    "read-out: classes x [row, column, channel]; gates: input x output channels",
+    "numbers": "slope, offset, gate and gain: little-endian two's complement",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a network said to some frames: logits summed over time, and each layer's spikes before any pooling."""
+
+    logits: NDArray[np.float64]  # [sample, class], in real units
+    spikes: dict[str, NDArray[np.bool_]]  # [sample, time, row, column, channel]
+
+
+def observe(network: nn.Module, frames: NDArray[np.uint8], form: dict[str, Any]) -> Observation:
+    """Run a network in evaluation on frames [sample, time or 1, channel, row, column].
+
+    ``form`` is the manifest's part on the network.
+    """
+    samples, time_steps, steps = len(frames), form["time_steps"], form["steps"]
+    device = next(network.parameters()).device
+    fired: dict[str, NDArray[np.bool_]] = {}
+
+    def keep(step: dict[str, Any]) -> Any:
+        def hook(_module: nn.Module, _inputs: Any, out: tuple[torch.Tensor, torch.Tensor]) -> None:
+            by_step = out[0].view(time_steps, samples, *step["positions"], step["out_channels"])
+            fired[step["name"]] = (by_step.transpose(0, 1) > 0).cpu().numpy()
+
+        return hook
+
+    neurons = [(network.get_submodule(f"{step['name']}.neuron"), step) for step in steps if "neuron" in step]
+    handles = [neuron.register_forward_hook(keep(step)) for neuron, step in neurons]
+    largest = steps[0]["largest"]
+    counts = torch.from_numpy(np.array(frames)).to(device).transpose(0, 1).flatten(0, 1)
+    values = counts.clamp(max=largest).to(torch.float32, memory_format=torch.channels_last)
+    spikes = Spikes(values=values, time_steps=time_steps, largest=largest, constant=frames.shape[1] < time_steps)
+    try:
+        with torch.inference_mode(), exact_fp32():
+            logits = network.eval()(spikes.repeated() if spikes.constant else spikes)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return Observation(logits.double().sum(dim=0).cpu().numpy(), fired)
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A network's files besides those that the run has already, and the C library's sizes."""
+
+    files: dict[str, bytes]
+    c: CSource
+
+
+def deployment(
+    network: nn.Module, shape: InputShape, frames: NDArray[np.uint8], *, time_steps: int, about: dict[str, Any]
+) -> Deployment:
+    """The files of a network in the precision that is set; ``about`` goes into the manifest as it is.
+
+    Raises:
+        NoIntegerForm: the network keeps floating-point numbers somewhere.
+        TooLarge: the C library cannot hold it.
+    """
+    form = integer_network(network, shape, time_steps=time_steps)
+    description, weights = described(form)
+    model = Model.of(description, weights)
+    c = c_source(model, weights)
+    outcome = model.run(frames)
+    seen = observe(network, frames, description["network"])
+    if any(not np.array_equal(seen.spikes[name], fired) for name, fired in outcome.spikes.items()):
+        raise AssertionError("the integer form and the evaluated network do not spike alike")
+    arrays = {"frames": frames, "logits": outcome.logits}
+    arrays |= {f"spikes.{name}": np.packbits(fired) for name, fired in outcome.spikes.items()}
+    vectors = io.BytesIO()
+    np.savez_compressed(vectors, **arrays)  # type: ignore[arg-type]
+    engine = resources.files("spquant_search.deploy").joinpath("engine.py").read_bytes()
+    files = {
+        WEIGHTS_FILE: weights,
+        VECTORS_FILE: vectors.getvalue(),
+        ENGINE_FILE: engine,
+        HEADER_FILE: c.header.encode(),
+        SOURCE_FILE: c.source.encode(),
+    }
+    return Deployment(files | {MANIFEST_FILE: json.dumps(about | description).encode()}, c)
+
+
+def sealed(files: dict[str, bytes]) -> dict[str, bytes]:
+    """The files with the manifest completed: every other file's checksum, and its own."""
+    manifest = json.loads(files[MANIFEST_FILE])
+    manifest["files"] = {
+        name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items()) if name != MANIFEST_FILE
+    }
+    manifest["checksum"] = checksum(manifest)
+    return files | {MANIFEST_FILE: (json.dumps(manifest, indent=1) + "\n").encode()}
+
+
+def described(form: IntegerNetwork) -> tuple[dict[str, Any], bytes]:
+    """The manifest's part on a network, and `weights.bin`."""
+    segments: list[dict[str, Any]] = []
+    weights = bytearray()
+    for one in form.segments:
+        segments.append(
+            {
+                "layer": one.layer,
+                "role": one.role,
+                "type": one.type,
+                "bits": one.bits,
+                "rows": one.rows,
+                "columns": one.columns,
+                "offset": len(weights),
+                "bytes": len(one.data),
+            }
+        )
+        weights += one.data
+    network = {"time_steps": form.time_steps, "steps": list(form.steps)}
+    description = {
+        "format": FORMAT,
+        "versions": {"spquant-search": __version__},
+        "rules": _RULES,
+        "network": network,
+        "segments": segments,
+    }
+    return description, bytes(weights)
+
+
+def page(about: dict[str, Any], c: CSource, *, memory_bytes: int) -> str:
+    """README.md of the folder."""
+    accuracy = about["accuracy"]
+    tested = about["test_accuracy"]
+    rows = [
+        f"| accuracy on the validation split | {100 * accuracy:.2f} % |",
+        f"| accuracy on the test split | {'not tested' if tested is None else f'{100 * tested:.2f} %'} |",
+        f"| memory as the front counts it | {memory_bytes:,} bytes |",
+        f"| weights, packed | {c.sizes.weights:,} bytes |",
+        f"| slopes, offsets, gates | {c.sizes.overhead:,} bytes |",
+        f"| membranes, packed | {c.sizes.membrane:,} bytes |",
+        f"| spikes between layers, on top of the front's memory | {c.sizes.maps:,} bytes |",
+        f"| sums of one position, likewise | {c.sizes.scratch:,} bytes |",
+    ]
+    table = "\n".join(["| | |", "|---|--:|", *rows])
+    return _PAGE.format(run=about["run"], trial=about["trial"], table=table)
+
+
+_PAGE = """\
+# Trial {trial} of {run}, as integers
+
+{table}
+
+| file | what it is |
+|---|---|
+| `manifest.json` | the network's steps, bits, shifts, packing and rules; a checksum of every file |
+| `weights.bin` | all its numbers, packed |
+| `model.h`, `model.c` | a C99 library: no floating point, no allocation |
+| `engine.py` | the same in numpy, which reads the two files above: `python engine.py` repeats the test vectors |
+| `test_vectors.npz` | frames, the spikes of every layer, and the logits that they must give |
+| `config.yaml`, `weights.safetensors` | the configuration and the trained floating-point weights, to train on from |
+
+Once a sample: `spq_reset()`, then `spq_step(counts)` for each of its SPQ_TIME_STEPS frames, then `spq_class()`.
+
+    cc -std=c99 -Os -c model.c                 # for a device
+    cc -std=c99 -O3 -DSPQ_FAST -c model.c      # larger and faster
+    cc -std=c99 -DSPQ_COUNT -c model.c         # counts synaptic operations
+
+`spquant-search verify FOLDER` runs PyTorch, numpy and C on the test split and compares every spike.
+"""

@@ -1,0 +1,166 @@
+"""Whether a deployed network says the same in PyTorch, in numpy and in C: spike for spike, on the test split."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spquant_search.deploy.artifact import FLOAT_WEIGHTS_FILE, Artifact
+from spquant_search.deploy.compiled import (
+    CLibrary,
+    CompilerFailed,
+    ObjectSize,
+    compiler,
+    device_compiler,
+    object_size,
+)
+from spquant_search.deploy.engine import Model, Outcome
+from spquant_search.deploy.export import observe
+from spquant_search.snn.networks import InputShape
+
+BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """The first place where two implementations differ."""
+
+    between: str
+    layer: str  # or "logits"
+    sample: int
+    where: str
+
+    def __str__(self) -> str:
+        return f"{self.between}: {self.layer}, sample {self.sample}, {self.where}"
+
+
+@dataclass(slots=True)
+class Verification:
+    """What was compared. Accuracies are fractions; without labels, as of test vectors, there are none."""
+
+    samples: int = 0
+    of_test_split: bool = True
+    spikes: int = 0  # compared with each of the others
+    mismatches: dict[str, int] = field(default_factory=dict)  # by implementation, against numpy
+    first: Mismatch | None = None
+    correct: dict[str, int] | None = None
+    synaptic_ops: float = 0.0  # a sample, as the front defines them
+    executed_ops: float | None = None  # a sample, in C
+    sizes: list[ObjectSize] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def holds(self) -> bool:
+        return not any(self.mismatches.values())
+
+    def accuracy(self, implementation: str) -> float | None:
+        return None if self.correct is None else self.correct[implementation] / max(self.samples, 1)
+
+
+def verify(
+    folder: Path,
+    artifact: Artifact,
+    frames: NDArray[np.uint8],
+    labels: NDArray[Any] | None,
+    *,
+    shape: InputShape,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Verification:
+    """Compare the implementations on frames [sample, time or 1, channel, row, column].
+
+    Raises:
+        DamagedArtifact: the folder's files are not those that were written.
+    """
+    model = Model.load(folder)
+    network = artifact.network(folder / FLOAT_WEIGHTS_FILE, shape)
+    form = model.manifest["network"]
+    found = Verification(of_test_split=labels is not None)
+    with tempfile.TemporaryDirectory() as temporary:
+        library = _library(folder, form, Path(temporary), found)
+        names = ["PyTorch", "numpy", *(["C"] if library else [])]
+        found.mismatches = {name: 0 for name in names if name != "numpy"}
+        found.correct = None if labels is None else dict.fromkeys(names, 0)
+        operations = executed = 0
+        for begin in range(0, len(frames), BATCH):
+            batch = np.asarray(frames[begin : begin + BATCH])
+            outcome = model.run(batch)
+            seen = observe(network, batch, form)
+            predictions = {"numpy": outcome.predictions, "PyTorch": seen.logits.argmax(axis=1)}
+            _compare(found, "PyTorch", begin, outcome, seen.spikes, _whole(seen.logits, outcome.logits))
+            if library:
+                in_c = library.run(batch)
+                executed += in_c.operations
+                predictions["C"] = in_c.logits.argmax(axis=1)
+                _compare(found, "C", begin, outcome, in_c.spikes, in_c.logits)
+            operations += sum(outcome.operations.values())
+            found.samples += len(batch)
+            found.spikes += sum(fired.size for fired in outcome.spikes.values())
+            if found.correct is not None and labels is not None:
+                for name, predicted in predictions.items():
+                    found.correct[name] += int((predicted == labels[begin : begin + BATCH]).sum())
+            progress(found.samples, len(frames))
+        found.synaptic_ops = operations / max(found.samples, 1)
+        found.executed_ops = executed / max(found.samples, 1) if library else None
+        found.sizes = list(_sizes(folder, Path(temporary), found))
+    return found
+
+
+def _library(folder: Path, form: dict[str, Any], work: Path, found: Verification) -> CLibrary | None:
+    cc = compiler()
+    if cc is None:
+        found.notes.append("C was not run: there is no C compiler here; install one, or name it in $CC")
+        return None
+    try:
+        return CLibrary(folder, form, cc=cc, work=work)
+    except CompilerFailed as error:
+        found.notes.append(f"C was not run: {error}")
+        return None
+
+
+def _whole(logits: NDArray[np.float64], integers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """PyTorch's logits are in real units; the unit is what one of the integers shows it to be."""
+    at = np.abs(integers).argmax()
+    largest = integers.ravel()[at]
+    return np.rint(logits * (largest / logits.ravel()[at])).astype(np.int64) if largest else logits.astype(np.int64)
+
+
+def _compare(
+    found: Verification,
+    name: str,
+    begin: int,
+    expected: Outcome,
+    spikes: dict[str, NDArray[np.bool_]],
+    logits: NDArray[np.int64],
+) -> None:
+    for layer, fired in expected.spikes.items():
+        wrong = fired != spikes[layer]
+        count = int(wrong.sum())
+        found.mismatches[name] += count
+        if count and found.first is None:
+            sample, t, row, column, channel = (int(one) for one in np.argwhere(wrong)[0])
+            where = f"time step {t}, channel {channel}, row {row}, column {column}"
+            found.first = Mismatch(f"numpy and {name}", layer, begin + sample, where)
+    wrong = logits != expected.logits
+    found.mismatches[name] += int(wrong.sum())
+    if wrong.any() and found.first is None:
+        sample, label = (int(one) for one in np.argwhere(wrong)[0])
+        found.first = Mismatch(f"numpy and {name}", "logits", begin + sample, f"class {label}")
+
+
+def _sizes(folder: Path, work: Path, found: Verification) -> Iterator[ObjectSize]:
+    cc, device = compiler(), device_compiler()
+    for one in ((cc, ()) if cc else None, device):
+        if one is None:
+            continue
+        try:
+            yield object_size(folder, cc=one[0], work=work, flags=one[1])
+        except (CompilerFailed, OSError) as error:
+            found.notes.append(f"not measured with {one[0]}: {error}")
+    if device is None:
+        found.notes.append("not measured for a Cortex-M4: arm-none-eabi-gcc is not installed")

@@ -1,0 +1,78 @@
+"""What `verify` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from rich.console import RenderableType
+from rich.table import Table
+
+from spquant_search.cost import FLOPS_PER_MAC
+from spquant_search.report.tables import percent
+
+if TYPE_CHECKING:
+    from spquant_search.deploy.artifact import Artifact
+    from spquant_search.deploy.verify import Verification
+
+
+def verification_lines(found: Verification, artifact: Artifact) -> Iterator[RenderableType]:
+    """Tables and sentences, in the order in which they are read."""
+    on = "samples of the test split" if found.of_test_split else "stored test vectors"
+    yield f"trial {artifact.trial} of {artifact.run}, on {found.samples:,} {on}"
+    table = Table(box=None, pad_edge=False)
+    for heading in ("", "accuracy", "numbers that differ from numpy's"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    for name in ("PyTorch", "numpy", "C"):
+        if name != "numpy" and name not in found.mismatches:
+            continue
+        differing = "" if name == "numpy" else f"{found.mismatches[name]:,} of {found.spikes:,} spikes and all logits"
+        table.add_row(name, percent(found.accuracy(name)), differing)
+    yield table
+    if found.first is not None:
+        yield f"first difference between {found.first}"
+    if found.sizes:
+        yield _sizes(found, artifact)
+    ops = f"synaptic operations a sample: {found.synaptic_ops:,.0f}"
+    if found.executed_ops is not None:
+        ops += f"; executed in C: {found.executed_ops:,.0f}"
+    yield f"{ops}; the front's effective MACs: {artifact.effective_macs:,.0f} ({FLOPS_PER_MAC} FLOPs each)"
+    for note in found.notes:
+        yield f"note: {note}"
+
+
+def _sizes(found: Verification, artifact: Artifact) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("bytes", "flash", "RAM"):
+        table.add_column(heading, justify="left" if heading == "bytes" else "right")
+    flash, ram = artifact.memory_bytes - artifact.membrane_bytes, artifact.membrane_bytes
+    table.add_row("front: weights and overhead, membranes", f"{flash:,}", f"{ram:,}")
+    for size in found.sizes:
+        table.add_row(f"size of model.o by {size.compiler}", f"{size.flash:,}", f"{size.ram:,}")
+    return table
+
+
+def verification_dict(found: Verification, artifact: Artifact) -> dict[str, Any]:
+    """The same for `--json`."""
+    return {
+        "trial": artifact.trial,
+        "run": artifact.run,
+        "samples": found.samples,
+        "of_test_split": found.of_test_split,
+        "spikes_compared": found.spikes,
+        "mismatches": found.mismatches,
+        "first_mismatch": None if found.first is None else str(found.first),
+        "accuracy": None
+        if found.correct is None
+        else {name: found.accuracy(name) for name in found.correct},
+        "synaptic_ops": found.synaptic_ops,
+        "executed_ops": found.executed_ops,
+        "front": {
+            "flash_bytes": artifact.memory_bytes - artifact.membrane_bytes,
+            "membrane_bytes": artifact.membrane_bytes,
+        },
+        "sizes": [
+            {"compiler": size.compiler, "text": size.text, "data": size.data, "bss": size.bss} for size in found.sizes
+        ],
+        "notes": found.notes,
+    }
