@@ -618,7 +618,7 @@ def _finalize(
 
 
 @app.command()
-def pick(
+def pick(  # noqa: PLR0913 - one parameter an option
     run: RunArgument,
     out: Annotated[Path, typer.Option(metavar="DIR", help="The new folder to write.")],
     max_memory: Annotated[str | None, typer.Option(help="For example 64KiB.")] = None,

@@ -22,6 +22,8 @@ from rich.console import Console
 from spquant_search import cli, prepare
 from spquant_search.cli import main, parse_quantity
 from spquant_search.deploy.artifact import read_artifact
+from spquant_search.deploy.compiled import compiler
+from spquant_search.deploy.export import sealed
 from spquant_search.errors import UserError
 from spquant_search.pareto import front
 from spquant_search.presets import Preset
@@ -253,9 +255,13 @@ def test_pick_takes_a_network_that_evaluates_to_its_stored_accuracy(run_folder, 
 
 def test_pick_explains_what_is_next_to_its_choice_and_why_nothing_fits(run_folder, command, tmp_path):
     members = front(run_folder.results())
-    best = max(members, key=lambda member: member.accuracy)
+    quantized = [member for member in members if all(layer.weight_bits != 32 for _, layer in member.config.layers)]
+    most_accurate, best = (max(of, key=lambda member: member.accuracy) for of in (members, quantized))
     answer = command("pick", "tiny", "--out", tmp_path / "best")
     assert answer.out.startswith(f"trial {best.number} of ")
+    not_taken = f"  not taken: trial {most_accurate.number} ("
+    assert (not_taken in answer.out) == (most_accurate is not best)
+    assert most_accurate is best or "), which keeps float weights in conv1 and 8 more" in answer.out
     assert ("  next smaller: trial " in answer.out) == (members[0] != best)
     nothing = command("pick", "tiny", "--max-memory", "1KiB", "--out", tmp_path / "none")
     assert nothing.code == 2
@@ -268,6 +274,74 @@ def test_pick_explains_what_is_next_to_its_choice_and_why_nothing_fits(run_folde
     wrong = command("pick", "tiny", "--max-memory", "64 apples", "--out", tmp_path / "none")
     assert wrong.err == "error: --max-memory 64 apples: must be a number with a unit such as 64KiB, 60M or 1.5MB\n"
     assert command("pick", "tiny", "--knee", "--out", tmp_path / "knee").code == 0
+
+
+def test_pick_by_flash_and_ram(run_folder, command, tmp_path):
+    members = [member for member in front(run_folder.results()) if member.number]
+    small = min(members, key=lambda member: member.flash_bytes)
+    assert command("pick", "tiny", "--max-flash", f"{small.flash_bytes}", "--out", tmp_path / "flash").code == 0
+    assert read_artifact(tmp_path / "flash").config == small.config
+    few = command("pick", "tiny", "--max-flash", "1KiB", "--out", tmp_path / "none")
+    assert "which misses --max-flash by" in few.err
+    tight = command("pick", "tiny", "--max-ram", "1KiB", "--out", tmp_path / "none")
+    assert re.fullmatch(
+        r"error: --max-ram: spikes between layers and sums alone take [\d,]+ bytes; got 1KiB\n", tight.err
+    )
+    largest = max(member.membrane_bytes for member in members)
+    assert command("pick", "tiny", "--max-ram", f"{largest + 16384}", "--out", tmp_path / "ram").code == 0
+
+
+def test_verify_compares_all_three_and_names_the_first_difference(run_folder, command, tmp_path):
+    out = tmp_path / "picked"
+    assert command("pick", "tiny", "--out", out).code == 0
+    answer = command("verify", out, "--samples", "20")
+    assert (answer.code, answer.err) == (0, "")
+    assert "on 20 samples of the test split" in answer.out
+    assert len(re.findall(r" 0 of \d{3},\d{3} spikes and all logits", answer.out)) == (1 if compiler() is None else 2)
+    whole = json.loads(command("verify", out, "--json").out)
+    assert whole["samples"] == 40
+    assert set(whole["mismatches"].values()) == {0}
+    expected = read_artifact(out).test_accuracy
+    assert all(accuracy == expected for accuracy in whole["accuracy"].values())
+
+    source = (out / "model.c").read_text()
+    (out / "model.c").write_text(source.replace("u > one", "u >= one"))
+    changed = command("verify", out)
+    assert (changed.code, changed.out) == (2, "")
+    assert changed.err == (
+        f"error: {out / 'model.c'}: was changed after it was written; write the folder again with spquant-search pick\n"
+    )
+    (out / "model.c").write_text(source.replace("u > one", "u > one + one"))
+    files = {path.name: path.read_bytes() for path in out.iterdir()}
+    for name, content in sealed(files).items():
+        (out / name).write_bytes(content)
+    wrong = command("verify", out, "--samples", "8")
+    if compiler() is not None:
+        assert wrong.code == 3
+        where = r"sample \d+, time step \d+, channel \d+, row \d+, column \d+"
+        assert re.search(rf"first difference between numpy and C: conv1, {where}", wrong.out)
+    (out / "manifest.json").unlink()
+    assert command("verify", out).err.startswith(f"error: {out / 'manifest.json'}: is missing; ")
+
+
+def test_verify_takes_the_stored_vectors_where_the_data_is_absent(run_folder, command, tmp_path, monkeypatch):
+    out = tmp_path / "picked"
+    assert command("pick", "tiny", "--out", out).code == 0
+
+    def gone(*_arguments: object, **_options: object) -> None:
+        raise UserError("data.root: no such folder")
+
+    monkeypatch.setattr(prepare, "load_data", gone)
+    answer = command("verify", out)
+    assert answer.code == 0
+    assert "on 8 stored test vectors" in answer.out
+    assert "note: compared on the stored test vectors alone: data.root: no such folder" in answer.out
+    made = command("pick", "tiny", "--out", tmp_path / "made")
+    assert made.code == 0
+    assert (
+        made.err == "note: the test vectors are made-up frames, as the data is not there: data.root: no such folder\n"
+    )
+    assert command("verify", tmp_path / "made").code == 0
 
 
 def test_finalize_trains_on_and_pick_takes_what_it_kept(finished, command, tmp_path, monkeypatch, plain_neurons):

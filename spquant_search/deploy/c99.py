@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from spquant_search.deploy.engine import GAIN_BITS, Model, code_offset, row_bytes
+from spquant_search.deploy.engine import GAIN_BITS, Model, code_offset
 
 NONE_BELOW = -32768  # a cut below all codes
 _LINE = 24  # numbers a line
@@ -155,7 +155,7 @@ class _Writer:
             return self._shape(step["inputs"][0])
         if "neuron" not in step:
             shape = step["shape"] if "shape" in step else (step["out_channels"], *step["positions"])
-            return tuple(shape)  # type: ignore[return-value]
+            return tuple(shape)
         height, width = step["positions"]
         halves = step.get("pool") in ("after", "max")
         return (step["out_channels"], height // 2, width // 2) if halves else (step["out_channels"], height, width)
@@ -169,9 +169,7 @@ class _Writer:
             numbers = list(self.raw[name, role])
         else:
             numbers = [int(value) for value in self.arrays[name][role].ravel()]
-        rows = [
-            "    " + ", ".join(map(str, numbers[begin : begin + _LINE])) for begin in range(0, len(numbers), _LINE)
-        ]
+        rows = ["    " + ", ".join(map(str, numbers[begin : begin + _LINE])) for begin in range(0, len(numbers), _LINE)]
         self.tables += [f"static const {kind} {identifier}[{len(numbers)}] = {{", ",\n".join(rows), "};"]
         size = len(self.raw[name, role])
         self.read_only["weights" if role == "weights" else "overhead"] += size
@@ -315,7 +313,7 @@ def _bits(levels: int) -> int:
 
 def _membrane_bytes(step: dict[str, Any]) -> int:
     height, width = step["positions"]
-    return -(-step["out_channels"] * height * width * _bits(step["neuron"]["levels"]) // 8)
+    return int(-(-step["out_channels"] * height * width * _bits(step["neuron"]["levels"]) // 8))
 
 
 def _rest_byte(step: dict[str, Any]) -> int:
@@ -378,7 +376,7 @@ def _without(template: str, part: str, *, keep: bool) -> str:
 
 def _header(*, time_steps: int, shape: tuple[int, int, int], classes: int) -> str:
     channels, height, width = shape
-    return f"""/* Written by spquant-search pick. Once a sample: spq_reset, then spq_step for each of its frames, then spq_class. */
+    return f"""/* Written by spquant-search pick. For each sample: spq_reset, spq_step with every frame, spq_class. */
 #ifndef SPQ_MODEL_H
 #define SPQ_MODEL_H
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic")
 FAST = ("-O3", "-march=native", "-DSPQ_FAST")
-SMALL = ("-Os",)
+SMALL = ("-Os", "-fno-pie")  # position-independent code would keep tables of addresses in RAM
 CORTEX_M4 = ("-mcpu=cortex-m4", "-mthumb")
 ARM_COMPILER = "arm-none-eabi-gcc"
 _FAST_FALLBACK = ("-O3", "-DSPQ_FAST")  # for compilers that know no -march=native

@@ -187,7 +187,8 @@ class Outcome:
 
     @property
     def predictions(self) -> Integers:
-        return self.logits.argmax(axis=1)
+        predicted: Integers = self.logits.argmax(axis=1)
+        return predicted
 
 
 # ---------------------------------------------------------------- running
@@ -268,7 +269,8 @@ class _Run:
 
     def _affine(self, step: dict[str, Any], sums: Integers) -> Integers:
         """In units of 2^-shift of the layer."""
-        return self._array(step, "slope")[0] * sums + self._array(step, "offset")[0]
+        current: Integers = self._array(step, "slope")[0] * sums + self._array(step, "offset")[0]
+        return current
 
     def _convolution(self, step: dict[str, Any], inputs: list[Integers]) -> Integers:
         current = self._affine(step, self._sums(step, inputs[0])) << (step["fraction"] - step["shift"])

@@ -21,6 +21,7 @@ from spquant_search import __version__
 from spquant_search.deploy.c99 import CSource, c_source
 from spquant_search.deploy.engine import FORMAT, MANIFEST_FILE, VECTORS_FILE, WEIGHTS_FILE, Model, checksum
 from spquant_search.deploy.integer import IntegerNetwork, integer_network
+from spquant_search.snn.compiled import uncompiled
 from spquant_search.snn.layers import Spikes
 from spquant_search.snn.networks import InputShape
 from spquant_search.train import exact_fp32
@@ -69,7 +70,7 @@ def observe(network: nn.Module, frames: NDArray[np.uint8], form: dict[str, Any])
     values = counts.clamp(max=largest).to(torch.float32, memory_format=torch.channels_last)
     spikes = Spikes(values=values, time_steps=time_steps, largest=largest, constant=frames.shape[1] < time_steps)
     try:
-        with torch.inference_mode(), exact_fp32():
+        with torch.inference_mode(), exact_fp32(), uncompiled():
             logits = network.eval()(spikes.repeated() if spikes.constant else spikes)
     finally:
         for handle in handles:

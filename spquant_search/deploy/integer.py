@@ -19,8 +19,17 @@ from torch import Tensor, nn
 from spquant_search.deploy.engine import EXACT_DOUBLE, GAIN_BITS, code_offset, pack_rows
 from spquant_search.snn import tracing
 from spquant_search.snn.attention import GAIN, SpikingSelfAttention
+from spquant_search.snn.compiled import uncompiled
 from spquant_search.snn.fixedpoint import affine_in_fixed_point
-from spquant_search.snn.layers import ReadOut, SearchableLayer, Shortcut, Spikes, SpikingConv2d, pooled_kernel, searchable_layers
+from spquant_search.snn.layers import (
+    ReadOut,
+    SearchableLayer,
+    Shortcut,
+    Spikes,
+    SpikingConv2d,
+    pooled_kernel,
+    searchable_layers,
+)
 from spquant_search.snn.networks import InputShape
 from spquant_search.snn.neuron import GAIN_STEPS, Neuron, threshold_gain
 from spquant_search.snn.quantize import QuantizedWeight, quantize_weight
@@ -84,7 +93,7 @@ def integer_network(network: nn.Module, shape: InputShape, *, time_steps: int) -
     """
     for name, what in floats_kept(network).items():
         raise NoIntegerForm(f"{name}: keeps {what}")
-    with torch.no_grad():
+    with torch.no_grad(), uncompiled():
         return _Form(network.eval(), shape, time_steps).whole()
 
 

@@ -62,9 +62,7 @@ def verification_dict(found: Verification, artifact: Artifact) -> dict[str, Any]
         "spikes_compared": found.spikes,
         "mismatches": found.mismatches,
         "first_mismatch": None if found.first is None else str(found.first),
-        "accuracy": None
-        if found.correct is None
-        else {name: found.accuracy(name) for name in found.correct},
+        "accuracy": None if found.correct is None else {name: found.accuracy(name) for name in found.correct},
         "synaptic_ops": found.synaptic_ops,
         "executed_ops": found.executed_ops,
         "front": {

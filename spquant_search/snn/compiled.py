@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -53,3 +54,13 @@ class Compiled:
 def compile_kernels(enabled: bool) -> None:
     """Whether neurons and pooling are compiled (seconds, once a machine) or run as they stand."""
     Compiled.enabled = enabled
+
+
+@contextmanager
+def uncompiled() -> Iterator[None]:
+    """Within this context functions run as they stand: for a few samples, compiling takes longer than it saves."""
+    before, Compiled.enabled = Compiled.enabled, False
+    try:
+        yield
+    finally:
+        Compiled.enabled = before
