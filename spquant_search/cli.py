@@ -751,9 +751,9 @@ def verify(
 
     from spquant_search.deploy.artifact import read_artifact
     from spquant_search.deploy.engine import DamagedArtifact, read_manifest
+    from spquant_search.deploy.shown import verification_dict, verification_lines
     from spquant_search.deploy.verify import verify as compare
     from spquant_search.report.stages import stages
-    from spquant_search.report.verification import verification_dict, verification_lines
     from spquant_search.snn.networks import InputShape
 
     try:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from spquant_search.timing import PROCESS
-from spquant_search.workers import Failed, Note, Setup, Trainer, ready
+from spquant_search.workers import Failed, Message, Note, Setup, Trainer, ready
 
 
 class Crew:
@@ -34,10 +34,22 @@ class Crew:
     def busy(self) -> list[Trainer]:
         return [trainer for trainer in self._trainers if trainer.task is not None]
 
-    def ready(self) -> list[Trainer]:
-        """The busy trainers that have something to say, after waiting for the first of them."""
+    def messages(self) -> Iterator[tuple[Trainer, Message]]:
+        """What the busy trainers have to say, after waiting for the first of them.
+
+        Notes are shown. A task whose process died is begun again once, by a new process, before that is a message.
+        """
         with PROCESS.on("waiting"):
-            return ready(self.busy(), timeout=None)
+            speaking = ready(self.busy(), timeout=None)
+        for trainer in speaking:
+            message = trainer.receive()
+            if isinstance(message, Note):
+                self._note(message)
+            elif isinstance(message, Failed) and message.died and not trainer.begun_again:
+                self._warn(f"{message.reason}; what it was doing begins again")
+                trainer.begin_again()
+            else:
+                yield trainer, message
 
     def ended(self, trainer: Trainer, seconds: dict[str, float]) -> None:
         """Take note of a task that was done; ``seconds`` is where the trainer's went until now."""
@@ -45,13 +57,12 @@ class Crew:
         self._seconds[trainer] = seconds
 
     def failed(self, trainer: Trainer, message: Failed) -> None:
-        """Take note of a task that was not, and put a new process where one died."""
+        """Take note of a task that was not, with a new process where one died."""
         trainer.task = None
         if message.died:
-            trainer.close()
-            self._trainers[self._trainers.index(trainer)] = Trainer(self._setup)
+            trainer.restart()
 
-    def note(self, note: Note) -> None:
+    def _note(self, note: Note) -> None:
         """Show what a trainer has to say, once for all trainers."""
         if note.text not in self._notes:
             self._notes.add(note.text)

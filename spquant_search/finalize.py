@@ -24,7 +24,7 @@ from spquant_search.runfolder import SEARCHED, Repeat, RunFolder
 from spquant_search.space import SpaceFile
 from spquant_search.train import Schedule
 from spquant_search.trial import Task
-from spquant_search.workers import Epoch, Failed, Note, Tested, TestTask, Trained, Trainer
+from spquant_search.workers import Epoch, Failed, Message, Tested, TestTask, Trained, Trainer
 
 LONGER = 3  # epochs of `finalize`, of those that a search fine-tunes for: these networks are the ones to deploy
 SEEDS = 3  # the fewest with a standard deviation that is more than a difference
@@ -145,14 +145,11 @@ class FineTuner:
                 return
             if self._total:
                 self._stage("fine-tuning the front, epochs done:", self._done, self._total)
-            for trainer in self._crew.ready():
-                self._listen(trainer, self._given[trainer])
+            for trainer, message in self._crew.messages():
+                self._listen(trainer, message, self._given[trainer])
 
-    def _listen(self, trainer: Trainer, job: _Job) -> None:
-        message = trainer.receive()
-        if isinstance(message, Note):
-            self._crew.note(message)
-        elif isinstance(message, Epoch):
+    def _listen(self, trainer: Trainer, message: Message, job: _Job) -> None:
+        if isinstance(message, Epoch):
             self._done += 1
             trainer.answer(None)
         elif isinstance(message, Trained):

@@ -35,7 +35,7 @@ from spquant_search.trial import ReadOutTask, SharedTask, Task
 from spquant_search.workers import (
     Epoch,
     Failed,
-    Note,
+    Message,
     Setup,
     Shared,
     SharedTrained,
@@ -177,19 +177,17 @@ class _Coordinator:
         done = 0
         while self._crew.busy():
             self._watcher.stage("training the shared network, epochs done:", done, recipe.epochs)
-            message = self._crew.ready()[0].receive()
-            if isinstance(message, Note):
-                self._crew.note(message)
-            elif isinstance(message, Shared):
-                done = message.epoch
-            elif isinstance(message, SharedTrained):
-                self._crew.ended(trainer, message.seconds)
-            elif isinstance(message, Failed):
-                raise UserError(
-                    f"{self._folder.path}: the shared network could not be trained: {message.reason}. Mend the cause "
-                    "(a smaller shared.learning_rate where the loss diverged, or search.strategy warm-start, which "
-                    "does without it), and start a run of its own with --run NAME."
-                )
+            for speaking, message in self._crew.messages():
+                if isinstance(message, Shared):
+                    done = message.epoch
+                elif isinstance(message, SharedTrained):
+                    self._crew.ended(speaking, message.seconds)
+                elif isinstance(message, Failed):
+                    raise UserError(
+                        f"{self._folder.path}: the shared network could not be trained: {message.reason}. Mend the "
+                        "cause (a smaller shared.learning_rate where the loss diverged, or search.strategy "
+                        "warm-start, which does without it), and start a run of its own with --run NAME."
+                    )
 
     def plan_ladder(self) -> None:
         """Which configurations follow the references, where the limits leave room for some that are sampled."""
@@ -221,8 +219,8 @@ class _Coordinator:
             if not self._crew.busy():
                 break
             self._watcher.stage("reading out one lower precision after the other, done:", len(known), len(configs))
-            for trainer in self._crew.ready():
-                self._take_reading(trainer, given[trainer], known)
+            for trainer, message in self._crew.messages():
+                self._take_reading(trainer, message, given[trainer], known)
         if len(known) < len(configs):
             return None
         samples = self._read_out_samples
@@ -235,11 +233,7 @@ class _Coordinator:
         result = self._known(asked, Outcome.FAILED, "not finished")
         return ReadOutTask(result=result, shared_weights=self._folder.shared_file, weights_file=None)
 
-    def _take_reading(self, trainer: Trainer, name: str, known: dict[str, float]) -> None:
-        message = trainer.receive()
-        if isinstance(message, Note):
-            self._crew.note(message)
-            return
+    def _take_reading(self, trainer: Trainer, message: Message, name: str, known: dict[str, float]) -> None:
         if isinstance(message, Trained):
             self._crew.ended(trainer, message.seconds)
             known[name] = message.result.accuracy
@@ -333,11 +327,8 @@ class _Coordinator:
             for trainer in self._crew.idle():
                 if tasks:
                     trainer.give(tasks.pop(0))
-            for trainer in self._crew.ready():
-                message = trainer.receive()
-                if isinstance(message, Note):
-                    self._crew.note(message)
-                elif isinstance(message, Tested):
+            for trainer, message in self._crew.messages():
+                if isinstance(message, Tested):
                     known[message.number] = message.accuracy
                     self._crew.ended(trainer, message.seconds)
                 elif isinstance(message, Failed):
@@ -530,12 +521,9 @@ class _Coordinator:
             self._listen()
 
     def _listen(self) -> None:
-        for trainer in self._crew.ready():
-            message = trainer.receive()
+        for trainer, message in self._crew.messages():
             asked = self._open[trainer.task.result.number]
-            if isinstance(message, Note):
-                self._crew.note(message)
-            elif isinstance(message, Epoch):
+            if isinstance(message, Epoch):
                 trainer.answer(self._on_epoch(asked, message.metrics))
             elif isinstance(message, Trained):
                 self._crew.ended(trainer, message.seconds)
@@ -544,8 +532,12 @@ class _Coordinator:
                 self._on_failure(trainer, asked, message)
 
     def _on_epoch(self, asked: Asked, metrics: EpochMetrics) -> str | None:
-        """Record an epoch; the reason to stop the trial, if there is one."""
-        self._curves[asked.number] = (*self._curves[asked.number], metrics)
+        """Record an epoch; the reason to stop the trial, if there is one.
+
+        A trial that is begun again tells its earlier epochs again.
+        """
+        earlier = (epoch for epoch in self._curves[asked.number] if epoch.epoch < metrics.epoch)
+        self._curves[asked.number] = (*earlier, metrics)
         self._study.report(asked, epoch=metrics.epoch, accuracy=metrics.accuracy)
         self._watcher.epoch(asked.number, metrics)
         stopping = self._file.search.stopping

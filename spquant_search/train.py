@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -129,7 +129,16 @@ def _half_cosine(begin: float, end: float, share: float) -> float:
     return end + 0.5 * (begin - end) * (1.0 + math.cos(math.pi * share))
 
 
-def train(
+@dataclass(slots=True)
+class Progress:
+    """How far a training has come, and what it holds besides the network's weights: enough to go on from there."""
+
+    epochs: int = 0
+    optimizer: dict[str, Any] | None = None
+    scaler: dict[str, Any] | None = None
+
+
+def train(  # noqa: PLR0913 - a network, two splits, and how to train
     network: nn.Module,
     *,
     training: Samples,
@@ -138,17 +147,22 @@ def train(
     schedule: Schedule,
     seed: int,
     lesson: Lesson | None = None,
+    progress: Progress | None = None,
 ) -> Iterator[tuple[EpochMetrics, Evaluation]]:
     """Train ``network`` in place, one epoch each time the next value is asked for.
 
-    Equal seeds give equal results on one machine with an equal number of threads.
+    Equal seeds give equal results on one machine with an equal number of threads, also where a training goes on from
+    the ``progress``, and the weights, of an earlier one. That is brought up to date after every epoch.
     Raises:
         Diverged: after an epoch its loss or a weight is not finite, or its gradients are too large for fp16.
         UserError: the recipe asks for a precision that the device does not have.
     """
     started = time.perf_counter()
-    losses = epoch_losses(network, training=training, recipe=recipe, schedule=schedule, seed=seed, lesson=lesson)
-    for epoch, loss in enumerate(losses, start=1):
+    progress = Progress() if progress is None else progress
+    losses = epoch_losses(
+        network, training=training, recipe=recipe, schedule=schedule, seed=seed, lesson=lesson, progress=progress
+    )
+    for epoch, loss in enumerate(losses, start=progress.epochs + 1):
         with PROCESS.on("evaluation"):
             evaluation = evaluate(network, validation)
         yield epoch_metrics(epoch, loss, evaluation, time.perf_counter() - started), evaluation
@@ -171,14 +185,22 @@ def epoch_losses(
     schedule: Schedule,
     seed: int,
     lesson: Lesson | None = None,
+    progress: Progress | None = None,
 ) -> Iterator[float]:
     """As :func:`train`, without any evaluation: the mean loss of each epoch."""
+    progress = Progress() if progress is None else progress
     optimizer = _optimizer(network, recipe, schedule)
     scaler = loss_scaler(recipe, training.device)
+    if progress.optimizer is not None:
+        optimizer.load_state_dict(progress.optimizer)
+    if progress.scaler is not None and scaler is not None:
+        scaler.load_state_dict(progress.scaler)
     # Whole batches; a split smaller than one is a batch of its own.
     batches = max(1, len(training) // recipe.batch_size)
     generator = torch.Generator().manual_seed(seed)
-    for epoch in range(schedule.epochs):
+    for _ in range(progress.epochs):
+        torch.randperm(len(training), generator=generator)  # the orders of the epochs that are done
+    for epoch in range(progress.epochs, schedule.epochs):
         network.train()
         total = torch.zeros((), device=training.device)
         order = torch.randperm(len(training), generator=generator)[: batches * recipe.batch_size]
@@ -193,6 +215,8 @@ def epoch_losses(
                 total += _train_step(network, varied, recipe, optimizer, scaler, imitated=imitated)
         loss = float(total) / batches
         _raise_if_diverged(network, epoch + 1, loss, scaler)
+        progress.epochs, progress.optimizer = epoch + 1, optimizer.state_dict()
+        progress.scaler = None if scaler is None else scaler.state_dict()
         yield loss
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 
 from spquant_search.batches import Samples, first, place
 from spquant_search.data import DataSet, Split
-from spquant_search.results import EpochMetrics, Outcome, TrialResult
+from spquant_search.results import EpochMetrics, LayerActivity, Outcome, TrialResult
 from spquant_search.runfolder import write_bytes
 from spquant_search.shared import SharedEpoch, norms, read_out, train_shared
 from spquant_search.snn.layers import searchable_layers
@@ -26,6 +28,7 @@ from spquant_search.train import (
     Diverged,
     Evaluation,
     Lesson,
+    Progress,
     Schedule,
     epoch_metrics,
     evaluate,
@@ -121,7 +124,8 @@ def run_trial(
     """Train one configuration until its last epoch, or until ``stop_reason`` gives a reason to stop.
 
     ``stop_reason`` is asked after every epoch, ``lesson`` before every step. The weights are written when, and only
-    when, the trial completes.
+    when, the trial completes. After every other epoch a checkpoint is, from which the same task goes on if it is begun
+    again; ``stop_reason`` then is asked about the earlier epochs first.
     """
     started = time.perf_counter()
     torch.set_num_threads(task.threads)
@@ -131,6 +135,11 @@ def run_trial(
     if task.initial_weights:
         load_weights(network, *task.initial_weights)
     result = task.result
+    checkpoint = _Checkpoint(task)
+    progress = Progress()
+    kept = checkpoint.read(network, device)
+    if kept is not None:
+        progress, result = kept
     epochs = train(
         network,
         training=training,
@@ -139,20 +148,69 @@ def run_trial(
         schedule=task.schedule,
         seed=task.result.seed,
         lesson=lesson,
+        progress=progress,
     )
     outcome, reason = Outcome.COMPLETE, Outcome.COMPLETE.value
+    stopped_because = next(filter(None, map(stop_reason, result.epochs[len(task.result.epochs) :])), None)
     try:
-        for metrics, evaluation in epochs:
+        for metrics, evaluation in epochs if stopped_because is None else ():
             result = replace(result, epochs=(*result.epochs, metrics), layers=evaluation.layers)
             stopped_because = stop_reason(metrics)
             if stopped_because is not None:
-                outcome, reason = Outcome.STOPPED, stopped_because
                 break
+            if progress.epochs < task.schedule.epochs:
+                checkpoint.write(network, progress, result)
     except Diverged as error:
         outcome, reason = Outcome.DIVERGED, str(error)
+    if stopped_because is not None:
+        outcome, reason = Outcome.STOPPED, stopped_because
     if outcome is Outcome.COMPLETE:
         write_weights(network, task.weights_file)
+    checkpoint.remove()
     return replace(result, outcome=outcome, reason=reason, seconds=time.perf_counter() - started)
+
+
+class _Checkpoint:
+    """A task's file beside that of its weights: weights, optimizer and epochs as of the last epoch but the final one.
+
+    It says of which task it is; one of another is not taken.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self._file = task.weights_file.with_suffix(".checkpoint")
+        self._known = task.result
+        begins_from = [file.name for file in task.initial_weights]
+        self._of = repr((task.result.config, task.result.seed, task.schedule, begins_from))
+
+    def write(self, network: nn.Module, progress: Progress, result: TrialResult) -> None:
+        content = io.BytesIO()
+        document = {
+            "of": self._of,
+            "epochs": [asdict(epoch) for epoch in result.epochs],
+            "layers": [[name, asdict(activity)] for name, activity in result.layers],
+            "network": network.state_dict(),
+            "progress": {name: getattr(progress, name) for name in ("epochs", "optimizer", "scaler")},
+        }
+        torch.save(document, content)
+        write_bytes(self._file, content.getvalue())
+
+    def read(self, network: nn.Module, device: torch.device) -> tuple[Progress, TrialResult] | None:
+        """Put the weights into the network; None where there is no checkpoint of this task."""
+        if not self._file.is_file():
+            return None
+        try:
+            found = torch.load(self._file, map_location=device, weights_only=True)
+        except (RuntimeError, ValueError, KeyError, EOFError, OSError, pickle.UnpicklingError):
+            return None  # of another version, or damaged: the task begins from its start
+        if found["of"] != self._of:
+            return None
+        network.load_state_dict(found["network"])
+        epochs = tuple(EpochMetrics(**epoch) for epoch in found["epochs"])
+        layers = tuple((name, LayerActivity(**activity)) for name, activity in found["layers"])
+        return Progress(**found["progress"]), replace(self._known, epochs=epochs, layers=layers)
+
+    def remove(self) -> None:
+        self._file.unlink(missing_ok=True)
 
 
 def float_teacher(weights: Path, space: SearchSpace, *, training: Samples, shape: InputShape) -> FloatTeacher:

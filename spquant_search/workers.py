@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 import traceback
 import warnings
 from collections.abc import Callable
@@ -105,16 +107,34 @@ class Trainer:
     """A trainer process as the coordinator sees it."""
 
     def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self.task: Any = None
+        self.begun_again = False  # the task was given to a second process after the first one died
+        self._start()
+
+    def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         # Daemon: a coordinator that ends takes its trainers with it.
-        self._process: BaseProcess = context.Process(target=_serve, args=(theirs, setup), daemon=True)
+        self._process: BaseProcess = context.Process(target=_serve, args=(theirs, self._setup), daemon=True)
         self._process.start()
         theirs.close()
-        self.task: Any = None
+
+    def restart(self) -> None:
+        """A new process in place of one that died, without a task."""
+        self.task = None
+        self.close()
+        self._start()
+
+    def begin_again(self) -> None:
+        """Give the task of a process that died to a new one."""
+        task = self.task
+        self.restart()
+        self.give(task)
+        self.begun_again = True
 
     def give(self, task: Any) -> None:
-        self.task = task
+        self.task, self.begun_again = task, False
         self._send(task)
 
     def answer(self, stop_because: str | None) -> None:
@@ -165,12 +185,21 @@ def _serve(connection: Connection, setup: Setup) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # To the coordinator, which shows them once, instead of across its display.
     warnings.showwarning = lambda message, *_others, **_more: connection.send(Note(text=str(message)))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     tune_allocator()
     keep_compiled_code(setup.cache)
     try:
         _work(connection, setup)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the coordinator is gone, and nobody is left to work for
+
+
+def _end_with_parent() -> None:
+    """End this process when the coordinator does, however it does: amid an epoch nobody looks at the connection."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _work(connection: Connection, setup: Setup) -> None:

@@ -243,7 +243,7 @@ def test_seeds_that_diverge_or_fail(new_lab):
         yield from lab.tunes(task)
 
     def fails(task: Task) -> Play:
-        yield Failed(reason="out of memory", died=True)
+        yield Failed(reason="out of memory")
 
     lab.plays[first], lab.plays[last] = diverges, fails
     assert lab.finalize() == (last,)

@@ -116,6 +116,7 @@ class Lab:
         self.folder = RunFolder(path=folder)
         open_run(self.folder, self.prepared.space.file, FACTS)
         self.trainers: list[FakeTrainer] = []
+        self.restarts = 0
         self.tasks: list[Task] = []
         self.shared: list[SharedTask] = []
         self.read: list[ReadOutTask] = []
@@ -158,10 +159,14 @@ class Lab:
         return [task.result.number for task in self.tasks]
 
 
+DIED = "the trainer process ended with exit code -9"
+
+
 class FakeTrainer:
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.task: object = None
+        self.begun_again = False
         self.closed = False
         self._play: Play | None = None
         self._answer: str | None = None
@@ -169,7 +174,7 @@ class FakeTrainer:
     def give(self, task: object) -> None:
         assert self.task is None
         assert not self.closed
-        self.task = task
+        self.task, self.begun_again = task, False
         if isinstance(task, TestTask):
             self.lab.tested.append(task.number)
             self._play = self.lab.test_plays.get(task.number, measures)(task)
@@ -185,6 +190,16 @@ class FakeTrainer:
         else:
             self.lab.tasks.append(task)
             self._play = self.lab.plays.get(task.result.number, trains)(task)
+
+    def restart(self) -> None:
+        self.lab.restarts += 1
+        self.task = None
+
+    def begin_again(self) -> None:
+        task = self.task
+        self.restart()
+        self.give(task)
+        self.begun_again = True
 
     def answer(self, stop_because: str | None) -> None:
         self._answer = stop_because
@@ -374,15 +389,30 @@ def test_an_error_in_a_trial_is_kept_and_the_search_goes_on(new_lab):
     assert 1 not in lab.tested
 
 
-def test_a_trainer_that_dies_is_replaced(new_lab):
+def test_a_trial_whose_trainer_dies_is_begun_again_once(new_lab):
+    """By a new process, which tells the epochs that are done again; if that dies as well, the trial has failed."""
+    begun: list[int] = []
+
     def dies(task: Task) -> Play:
-        yield Failed(reason="the trainer process ended with exit code -9", died=True)
+        begun.append(task.result.number)
+        yield Epoch(metrics=epoch(1, 0.5, 1e6))
+        if begun.count(task.result.number) == 1 or task.result.number == 2:
+            yield Failed(reason=DIED, died=True)
+        else:
+            yield from trains(task)
 
     lab = new_lab(NO_STOPPING)
-    lab.plays[2] = dies
+    lab.plays[2] = lab.plays[3] = dies
     results = lab.run(5)
     assert [result.outcome is Outcome.FAILED for result in results] == [False, False, True, False, False, False]
-    assert len(lab.trainers) == 3
+    assert (begun.count(2), begun.count(3)) == (2, 2)
+    assert results[2].reason == DIED
+    assert len(results[2].epochs) == 1, "an epoch that was told twice is one"
+    assert sorted(lab.watching.warnings) == sorted(
+        [f"trial 2 failed: {DIED}", *[f"{DIED}; what it was doing begins again"] * 2]
+    )
+    assert lab.restarts == 3
+    assert len(lab.trainers) == 2
     assert all(trainer.closed for trainer in lab.trainers)
     assert not lab.folder.error_file(2).exists()
 
@@ -595,11 +625,12 @@ def test_a_test_that_fails_is_said_and_done_at_the_next_start(new_lab):
     lab.test_plays[0] = dies
     lab.run(2)
     assert lab.watching.warnings == [
-        "a member of the front could not be tested: the trainer process ended with exit code -9"
+        f"{DIED}; what it was doing begins again",
+        f"a member of the front could not be tested: {DIED}",
     ]
     assert 0 not in lab.folder.test_accuracies()
     assert len(lab.folder.test_accuracies()) >= 1
-    assert len(lab.trainers) == 2
+    assert lab.restarts == 2
     lab.test_plays.clear()
     lab.tested.clear()
     lab.run(2)
@@ -833,17 +864,18 @@ def test_killed_between_queueing_and_asking_a_rung_is_tried_once(new_lab, monkey
 
 def test_a_read_out_that_fails_costs_the_ladder_and_not_the_search(new_lab):
     def dies(_task: ReadOutTask) -> Play:
-        yield Failed(reason="the trainer process ended with exit code -9", died=True)
+        yield Failed(reason=DIED, died=True)
 
     lab = new_lab(*LADDER)
-    lab.lower_plays[2] = dies
+    lab.lower_plays[2] = lab.lower_plays[3] = dies
     results = lab.run(4)
     assert [result.origin for result in results if result.parent is None][3:] == ["tpe", "tpe"]
     assert lab.watching.warnings == [
-        "conv1.weight_bits=4 could not be read out: the trainer process ended with exit code -9",
+        f"{DIED}; what it was doing begins again",
+        f"conv1.weight_bits=4 could not be read out: {DIED}",
         "the search goes on without its ladder, as not every choice could be read out",
     ]
-    assert len(lab.trainers) == 2
+    assert lab.restarts == 2
 
 
 # ---------------------------------------------------------------- sensitivity alone
