@@ -124,7 +124,7 @@ class _Writer:
         )
         maps = self.arena + sum(4 * step["shape"][0] for step in self.steps if step["kind"] == "average")
         gates = 4 * (most_inputs + most_channels) if gated else 0
-        by_channel = sum_bits // 8 + potential_bits // 8 + 2 + 1  # sums, currents, codes, gates
+        by_channel = sum_bits // 8 + potential_bits // 8 + 2 + 3  # sums, currents, codes; lanes, gates, spikes
         scratch = 4 * most_inputs + by_channel * most_channels + gates + 4 * read_out["classes"]
         sizes = Sizes(
             weights=self.read_only["weights"],

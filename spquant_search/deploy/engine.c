@@ -97,17 +97,26 @@ void (*spq_trace)(int layer, const uint8_t *spikes, int bytes);
 static uint16_t event_channel[SPQ_MOST_INPUTS];
 static uint16_t event_value[SPQ_MOST_INPUTS];
 static spq_sum sums[SPQ_MOST_CHANNELS];
+static uint8_t lanes[SPQ_MOST_CHANNELS]; /* sums of few codes, on their way to the sums above */
+static unsigned lanes_left;              /* inputs that still fit them, of value 1 */
 static int16_t codes[SPQ_MOST_CHANNELS];
 static uint8_t is_open[SPQ_MOST_CHANNELS];
+static uint8_t fired[SPQ_MOST_CHANNELS];
 
 /* ---------------------------------------------------------------- maps */
 
 static SPQ_INLINE unsigned bytes_of(unsigned channels) { return (channels + 7u) / 8u; }
 
-static SPQ_INLINE unsigned lowest_bit(unsigned byte)
+static SPQ_INLINE unsigned lowest_bit(uint32_t set)
 {
-    static const uint8_t index[8] = {0, 1, 6, 2, 7, 5, 4, 3};
-    return index[(uint8_t)((byte & (0u - byte)) * 0x1Du) >> 5];
+#ifdef __GNUC__
+    return (unsigned)__builtin_ctzl(set);
+#else
+    unsigned bit = 0;
+    for (; !(set & 1u); set >>= 1)
+        ++bit;
+    return bit;
+#endif
 }
 
 /* The non-zero values of a pixel: how many, and which in the two arrays above. */
@@ -179,28 +188,6 @@ static SPQ_INLINE unsigned row_bytes(unsigned columns, unsigned bits)
     return bits == 3 ? (columns * 2u + 7u) / 8u + (columns + 7u) / 8u : (columns * bits + 7u) / 8u;
 }
 
-/* Adds `value` times one field of a row's codes to the sums. */
-static SPQ_INLINE void add_field(const uint8_t *row, unsigned columns, unsigned bits, unsigned shift, spq_sum value)
-{
-    const unsigned slots = 8u / bits, q = (columns + slots - 1u) / slots, mask = (1u << bits) - 1u;
-    unsigned slot, j;
-    for (slot = 0; slot < slots && slot * q < columns; ++slot) {
-        const unsigned begin = slot * q, left = columns - begin, count = left < q ? left : q;
-        for (j = 0; j < count; ++j)
-            sums[begin + j] = (spq_sum)(sums[begin + j] + (spq_sum)((row[j] >> (slot * bits) & mask) << shift) * value);
-    }
-}
-
-static SPQ_INLINE void add_row(const uint8_t *row, unsigned columns, unsigned bits, spq_sum value)
-{
-    if (bits == 3) {
-        add_field(row, columns, 2, 0, value);
-        add_field(row + (columns * 2u + 7u) / 8u, columns, 1, 2, value);
-    } else {
-        add_field(row, columns, bits, 0, value);
-    }
-}
-
 static SPQ_INLINE unsigned field_at(const uint8_t *row, unsigned columns, unsigned bits, unsigned column)
 {
     const unsigned slots = 8u / bits, q = (columns + slots - 1u) / slots;
@@ -214,51 +201,171 @@ static SPQ_INLINE unsigned code_at(const uint8_t *row, unsigned columns, unsigne
     return field_at(row, columns, bits, column);
 }
 
+/* The largest code of so many bits. */
+static SPQ_INLINE unsigned largest_code(unsigned bits) { return bits == 1 ? 1u : (1u << bits) - 2u; }
+
+static SPQ_INLINE void empty_lanes(unsigned columns, unsigned bits)
+{
+    unsigned c;
+    if (bits == 8)
+        return;
+    for (c = 0; c < columns; ++c)
+        sums[c] = (spq_sum)(sums[c] + lanes[c]);
+    memset(lanes, 0, columns);
+    lanes_left = 255u / largest_code(bits);
+}
+
+/* Adds `value` times the codes of one slot of a word's bytes to as many lanes: no lane overflows into the next. */
+#define SPQ_ADD_WORD(type, ones, lane, word, shift, mask, up, value)                                   \
+    do {                                                                                               \
+        type held;                                                                                     \
+        memcpy(&held, lane, sizeof held);                                                              \
+        held = (type)(held + ((((word) >> (shift)) & (type)((mask) * (ones))) << (up)) * (type)(value)); \
+        memcpy(lane, &held, sizeof held);                                                              \
+    } while (0)
+
+/* Adds `value` times one field of a row's codes to the lanes, a word of them at once. */
+static SPQ_INLINE void add_field(const uint8_t *row, unsigned columns, unsigned bits, unsigned up, unsigned value)
+{
+    const unsigned slots = 8u / bits, q = (columns + slots - 1u) / slots, mask = (1u << bits) - 1u;
+    unsigned slot, j = 0;
+    if (slots * q == columns) {
+#ifdef SPQ_FAST
+        for (; j + 8u <= q; j += 8u) {
+            uint64_t word;
+            memcpy(&word, row + j, sizeof word);
+            for (slot = 0; slot < slots; ++slot)
+                SPQ_ADD_WORD(uint64_t, 0x0101010101010101u, lanes + slot * q + j, word, slot * bits, mask, up, value);
+        }
+#endif
+        for (; j + 4u <= q; j += 4u) {
+            uint32_t word;
+            memcpy(&word, row + j, sizeof word);
+            for (slot = 0; slot < slots; ++slot)
+                SPQ_ADD_WORD(uint32_t, 0x01010101u, lanes + slot * q + j, word, slot * bits, mask, up, value);
+        }
+    }
+    for (; j < q; ++j)
+        for (slot = 0; slot < slots && slot * q + j < columns; ++slot) {
+            uint8_t *lane = lanes + slot * q + j;
+            *lane = (uint8_t)(*lane + ((row[j] >> (slot * bits) & mask) << up) * value);
+        }
+}
+
+static SPQ_INLINE void add_row(const uint8_t *row, unsigned columns, unsigned bits, unsigned value)
+{
+    unsigned c;
+    if (bits == 8) {
+        for (c = 0; c < columns; ++c)
+            sums[c] = (spq_sum)(sums[c] + (spq_sum)(row[c] * value));
+        return;
+    }
+    if (value > lanes_left) {
+        empty_lanes(columns, bits);
+        if (value > lanes_left) { /* no lane holds it */
+            for (c = 0; c < columns; ++c)
+                sums[c] = (spq_sum)(sums[c] + (spq_sum)(code_at(row, columns, bits, c) * value));
+            return;
+        }
+    }
+    lanes_left -= value;
+    if (bits == 3) {
+        add_field(row, columns, 2, 0, value);
+        add_field(row + (columns * 2u + 7u) / 8u, columns, 1, 2, value);
+    } else {
+        add_field(row, columns, bits, 0, value);
+    }
+}
+
 /* Codes are weights plus this; of one bit they are the sign. */
 static SPQ_INLINE int32_t code_offset(unsigned bits) { return bits <= 2 ? 1 : ((int32_t)1 << (bits - 1u)) - 1; }
 
 /* ---------------------------------------------------------------- sums and currents */
 
-/* The sums of codes over the inputs of one output position, and of the inputs themselves; how many there were. */
-static SPQ_INLINE unsigned gather(const spq_sums *s, unsigned row, unsigned column, unsigned group, uint32_t *total)
+/* Adds the rows of all set bits of up to 32, whose first row is `rows`; how many there were. */
+static SPQ_INLINE unsigned add_rows(uint32_t set, const uint8_t *rows, unsigned columns, unsigned bits)
+{
+    unsigned found = 0;
+    for (; set; set &= set - 1u, ++found)
+        add_row(rows + lowest_bit(set) * row_bytes(columns, bits), columns, bits, 1);
+    return found;
+}
+
+/* What is gathered at one output position: how many inputs, and the sum of their values. */
+typedef struct {
+    unsigned found;
+    uint32_t total;
+} spq_gathered;
+
+/* Spikes whose channels fill whole bytes: the pixels under one row of the kernel are one string of bits, and the rows
+ * of their weights lie one behind the other, too. */
+static SPQ_INLINE void gather_bits(const spq_sums *s, unsigned row, unsigned first, unsigned pixels,
+                                   const uint8_t *rows, spq_gathered *g)
+{
+    const unsigned size = row_bytes(s->channels, s->bits), bytes = pixels * (s->in.channels / 8u);
+    const uint8_t *at = s->in.bytes + (row * s->in.stored_width + first) * (s->in.channels / 8u);
+    unsigned begin, found;
+    for (begin = 0; begin < bytes; begin += 4) {
+        uint32_t set = at[begin];
+        if (begin + 1u < bytes)
+            set |= (uint32_t)at[begin + 1u] << 8;
+        if (begin + 2u < bytes)
+            set |= (uint32_t)at[begin + 2u] << 16;
+        if (begin + 3u < bytes)
+            set |= (uint32_t)at[begin + 3u] << 24;
+        found = add_rows(set, rows + (size_t)begin * 8u * size, s->channels, s->bits);
+        g->found += found;
+        g->total += found;
+    }
+}
+
+/* Any other map, or groups: pixel by pixel. */
+static SPQ_INLINE void gather_events(const spq_sums *s, unsigned row, unsigned first, unsigned pixels,
+                                     const uint8_t *rows, unsigned group, spq_gathered *g)
 {
     const unsigned inputs = s->in.channels / s->groups, outputs = s->channels / s->groups;
-    const unsigned size = row_bytes(s->channels, s->bits), pad = s->kernel / 2u, side = s->pools ? 2u : 1u;
-    unsigned p, i, j, e, o, found = 0;
-    *total = 0;
-    for (p = 0; p < side * side; ++p) {
-        const unsigned top = (row * side + p / side) * s->stride, left = (column * side + p % side) * s->stride;
-        for (i = 0; i < s->kernel; ++i) {
-            if (top + i < pad || top + i - pad >= s->in.height)
+    const unsigned size = row_bytes(s->channels, s->bits);
+    unsigned p, e, o;
+    for (p = 0; p < pixels; ++p, rows += (size_t)inputs * size) {
+        const unsigned count = events_at(&s->in, row, first + p);
+        for (e = 0; e < count; ++e) {
+            const unsigned channel = event_channel[e], value = event_value[e];
+            if (s->groups == 1)
+                add_row(rows + channel * size, s->channels, s->bits, value);
+            else if (channel / inputs == group)
+                for (o = group * outputs; o < (group + 1u) * outputs; ++o)
+                    sums[o] = (spq_sum)(sums[o] + (spq_sum)(code_at(rows + channel % inputs * size, s->channels, s->bits,
+                                                                    o) * value));
+            else
                 continue;
-            for (j = 0; j < s->kernel; ++j) {
-                unsigned count;
-                const uint8_t *rows = s->weights + (size_t)(i * s->kernel + j) * inputs * size;
-                if (left + j < pad || left + j - pad >= s->in.width)
-                    continue;
-                count = events_at(&s->in, top + i - pad, left + j - pad);
-                for (e = 0; e < count; ++e) {
-                    const unsigned channel = event_channel[e];
-                    const spq_sum value = (spq_sum)event_value[e];
-                    if (s->groups == 1) {
-                        if (value == 1)
-                            add_row(rows + channel * size, s->channels, s->bits, 1);
-                        else
-                            add_row(rows + channel * size, s->channels, s->bits, value);
-                    } else {
-                        if (channel / inputs != group)
-                            continue;
-                        for (o = group * outputs; o < (group + 1u) * outputs; ++o)
-                            sums[o] = (spq_sum)(sums[o] + (spq_sum)(code_at(rows + channel % inputs * size, s->channels,
-                                                                            s->bits, o) * value));
-                    }
-                    *total += value;
-                    ++found;
-                }
-            }
+            g->total += value;
+            ++g->found;
         }
     }
-    return found;
+}
+
+/* The sums of codes over the inputs of one output position, for the outputs of one group. */
+static SPQ_INLINE spq_gathered gather(const spq_sums *s, unsigned row, unsigned column, unsigned group)
+{
+    const unsigned inputs = s->in.channels / s->groups, size = row_bytes(s->channels, s->bits);
+    const unsigned pad = s->kernel / 2u, side = s->pools ? 2u : 1u;
+    unsigned p, i;
+    spq_gathered g = {0, 0};
+    for (p = 0; p < side * side; ++p) {
+        const unsigned top = (row * side + p / side) * s->stride, left = (column * side + p % side) * s->stride;
+        const unsigned from = left < pad ? pad - left : 0u; /* columns of the kernel that lie on the map */
+        const unsigned to = left + s->kernel > s->in.width + pad ? s->in.width + pad - left : s->kernel;
+        for (i = 0; i < s->kernel; ++i) {
+            const uint8_t *rows = s->weights + (size_t)(i * s->kernel + from) * inputs * size;
+            if (top + i < pad || top + i - pad >= s->in.height)
+                continue;
+            if (s->groups == 1 && s->in.kind == SPQ_BITS && s->in.channels % 8u == 0)
+                gather_bits(s, top + i - pad, left + from - pad, to - from, rows, &g);
+            else
+                gather_events(s, top + i - pad, left + from - pad, to - from, rows, group, &g);
+        }
+    }
+    return g;
 }
 
 /* Adds the current of one position, a * A + d in the potential's fixed point, to one potential a channel. */
@@ -269,11 +376,13 @@ static SPQ_INLINE unsigned add_current(const spq_sums *s, unsigned row, unsigned
     const spq_potential unit = (spq_potential)1 << s->up;
     unsigned group, o, found = 0;
     memset(sums, 0, sizeof sums[0] * s->channels);
+    empty_lanes(s->channels, s->bits);
     for (group = 0; group < s->groups; ++group) {
-        uint32_t total;
-        int32_t zero;
-        found += gather(s, row, column, group, &total);
-        zero = offset * (int32_t)total;
+        const spq_gathered g = gather(s, row, column, group);
+        const int32_t zero = offset * (int32_t)g.total;
+        found += g.found;
+        if (s->groups == 1)
+            empty_lanes(s->channels, s->bits);
         for (o = group * outputs; o < (group + 1u) * outputs; ++o)
             to[o] += (s->slope[o] * (spq_potential)(times * (int32_t)sums[o] - zero) + s->offset[o]) * unit;
     }
@@ -282,10 +391,26 @@ static SPQ_INLINE unsigned add_current(const spq_sums *s, unsigned row, unsigned
 
 /* ---------------------------------------------------------------- neurons */
 
+/* A position's codes whose bits divide a byte, and which fill bytes, are packed as rows of weights are: byte j of q
+ * holds the channels j, j + q, j + 2q and so on. Others are laid end to end. */
+static SPQ_INLINE unsigned fills_bytes(unsigned count, unsigned bits)
+{
+    return 8u % bits == 0 && count * bits % 8u == 0;
+}
+
 static SPQ_INLINE void read_codes(const spq_neurons *n, unsigned first, unsigned count)
 {
     const unsigned mask = (1u << n->bits) - 1u;
     unsigned c;
+    if (fills_bytes(count, n->bits)) {
+        const unsigned q = count * n->bits / 8u;
+        const uint8_t *at = n->membrane + first / count * q;
+        unsigned slot;
+        for (slot = 0; slot < 8u / n->bits; ++slot)
+            for (c = 0; c < q; ++c)
+                codes[slot * q + c] = (int16_t)((int)(at[c] >> (slot * n->bits) & mask) + n->lowest);
+        return;
+    }
     for (c = 0; c < count; ++c) {
         const uint32_t bit = (uint32_t)(first + c) * n->bits;
         const uint8_t *at = n->membrane + (bit >> 3);
@@ -300,6 +425,17 @@ static SPQ_INLINE void write_codes(const spq_neurons *n, unsigned first, unsigne
 {
     const unsigned mask = (1u << n->bits) - 1u;
     unsigned c;
+    if (fills_bytes(count, n->bits)) {
+        const unsigned q = count * n->bits / 8u;
+        uint8_t *at = n->membrane + first / count * q;
+        unsigned slot;
+        for (c = 0; c < q; ++c)
+            at[c] = (uint8_t)(codes[c] - n->lowest);
+        for (slot = 1; slot < 8u / n->bits; ++slot)
+            for (c = 0; c < q; ++c)
+                at[c] = (uint8_t)(at[c] | (codes[slot * q + c] - n->lowest) << (slot * n->bits));
+        return;
+    }
     for (c = 0; c < count; ++c) {
         const uint32_t bit = (uint32_t)(first + c) * n->bits;
         uint8_t *at = n->membrane + (bit >> 3);
@@ -326,7 +462,11 @@ static void rest(uint8_t *membrane, unsigned count, unsigned bits, unsigned code
 /* floor(value / 2^shift): what >> does with negative numbers is up to the compiler. */
 static SPQ_INLINE spq_potential floor_shift(spq_potential value, unsigned shift)
 {
+#ifdef __GNUC__
+    return value >> shift; /* its compilers keep the sign */
+#else
     return value >= 0 ? value >> shift : ~(~value >> shift);
+#endif
 }
 
 /* One time step of `count` neurons: their codes and currents in, their codes and spikes out. */
@@ -334,21 +474,21 @@ static SPQ_INLINE void fire(const spq_neurons *n, const spq_potential *currents,
 {
     const spq_potential one = (spq_potential)1 << n->threshold_up, leaked = (spq_potential)1 << n->leak_up;
     const spq_potential half = (spq_potential)1 << (n->round_down - 1u);
-    unsigned c;
-    memset(spikes, 0, bytes_of(count));
+    unsigned c, bit;
     for (c = 0; c < count; ++c) {
         const spq_potential taken = codes[c] < n->cut ? 0 : currents[c] * (spq_potential)n->gain;
         const spq_potential u = codes[c] * leaked + taken;
         spq_potential nearest = floor_shift(u + half - (u > 0), n->round_down); /* ties toward zero */
-        if (nearest < n->lowest)
-            nearest = n->lowest;
-        if (nearest > n->highest)
-            nearest = n->highest;
-        if (u > one) {
-            spikes[c >> 3] = (uint8_t)(spikes[c >> 3] | 1u << (c & 7u));
-            nearest = 0;
-        }
-        codes[c] = (int16_t)nearest;
+        nearest = nearest < n->lowest ? n->lowest : nearest;
+        nearest = nearest > n->highest ? n->highest : nearest;
+        fired[c] = (uint8_t)(u > one);
+        codes[c] = (int16_t)(u > one ? 0 : nearest);
+    }
+    for (c = 0; c < count; c += 8) {
+        unsigned byte = 0;
+        for (bit = 0; bit < 8u && c + bit < count; ++bit)
+            byte |= (unsigned)fired[c + bit] << bit;
+        spikes[c >> 3] = (uint8_t)byte;
     }
 }
 
