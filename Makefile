@@ -1,5 +1,6 @@
 # make search   the main job: install, then search spaces/vgg9.yaml into runs/vgg9
 # make test     install, then ruff, mypy, the import contract and all tests
+# make stress   searches that are killed 200 times at random moments
 # make lint     only the checks that run nothing
 # make setup    only .venv
 
@@ -7,7 +8,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup setup-dev search test lint
+.PHONY: setup setup-dev search test lint stress
 
 setup: .venv/installed
 setup-dev: .venv/installed-dev
@@ -32,3 +33,7 @@ lint: setup-dev
 
 test: lint
 	$(BIN)/python -m pytest
+
+# Searches that are killed at random moments, about 10 seconds each time.
+stress: setup-dev
+	SPQUANT_KILLS=200 $(BIN)/python -m pytest -m slow tests/test_stress.py

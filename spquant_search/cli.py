@@ -621,6 +621,7 @@ def _finalize(
 def pick(  # noqa: PLR0913 - one parameter an option
     run: RunArgument,
     out: Annotated[Path, typer.Option(metavar="DIR", help="The new folder to write.")],
+    trial: Annotated[int | None, typer.Option(min=0, help="This member of the front, whatever its figures.")] = None,
     max_memory: Annotated[str | None, typer.Option(help="For example 64KiB.")] = None,
     max_flash: Annotated[str | None, typer.Option(help="Weights and overhead, without the engine's code.")] = None,
     max_ram: Annotated[str | None, typer.Option(help="Membranes, spikes between layers and sums.")] = None,
@@ -644,6 +645,7 @@ def pick(  # noqa: PLR0913 - one parameter an option
     members = members_of(folder.latest_results(), Budget.of(file.constraints))
     if not members:
         raise UserError(f"{folder.path}: no trial of this run is complete yet; start its search again")
+    whole_front = members
     prepared = bind_network(file, source=str(folder.space_file))
     deployable = tuple(member for member in members if not floats_of(prepared, member))
     budget = replace(
@@ -657,6 +659,8 @@ def pick(  # noqa: PLR0913 - one parameter an option
             least = parse_quantity(max_ram, "--max-ram") - room
             raise UserError(f"--max-ram: spikes between layers and sums alone take {least:,.0f} bytes; got {max_ram}")
         budget = replace(budget, max_membrane_bytes=room)
+    if trial is not None:
+        deployable = members = _named_member(trial, members, folder, budget, knee=knee)
     member = choose(deployable, budget, at_knee=knee)
     wanted = choose(members, budget, at_knee=knee)
     if member is None:
@@ -664,10 +668,23 @@ def pick(  # noqa: PLR0913 - one parameter an option
     frames = _vectors(prepared)
     tested = folder.latest_test_accuracies().get(member.number)
     write_artifact(folder, file, member, out, test_accuracy=tested, shape=prepared.input, frames=frames)
-    _explain(member, members, out)
+    _explain(member, whole_front, out)
     if wanted is not None and wanted is not member:
         floats = floats_of(prepared, wanted)
         typer.echo(f"  not taken: trial {wanted.number} ({_figures(wanted)}), which keeps {_named(floats)}")
+
+
+def _named_member(
+    number: int, members: tuple[TrialResult, ...], folder: RunFolder, budget: Budget, *, knee: bool
+) -> tuple[TrialResult, ...]:
+    """The member that was named."""
+    if budget or knee:
+        raise UserError("--trial names the member to take; leave the budgets and --knee away")
+    named = tuple(member for member in members if member.number == number)
+    if not named:
+        numbers = ", ".join(str(member.number) for member in members)
+        raise UserError(f"--trial: {number} is not on the front of {folder.path}; its members are {numbers}")
+    return named
 
 
 def _only_floats(wanted: TrialResult | None) -> str:

@@ -276,6 +276,23 @@ def test_pick_explains_what_is_next_to_its_choice_and_why_nothing_fits(run_folde
     assert command("pick", "tiny", "--knee", "--out", tmp_path / "knee").code == 0
 
 
+def test_pick_by_number(run_folder, command, tmp_path):
+    members = front(run_folder.results())
+    named = next(member for member in members if member.number)
+    answer = command("pick", "tiny", "--trial", named.number, "--out", tmp_path / "named")
+    assert answer.code == 0
+    assert answer.out.startswith(f"trial {named.number} of {len(members)} members of the front: ")
+    assert read_artifact(tmp_path / "named").config == named.config
+    absent = command("pick", "tiny", "--trial", 999, "--out", tmp_path / "none")
+    numbers = ", ".join(str(member.number) for member in members)
+    assert absent.err == f"error: --trial: 999 is not on the front of {run_folder.path}; its members are {numbers}\n"
+    both = command("pick", "tiny", "--trial", named.number, "--knee", "--out", tmp_path / "none")
+    assert both.err == "error: --trial names the member to take; leave the budgets and --knee away\n"
+    if members[-1].number == 0:
+        baseline = command("pick", "tiny", "--trial", 0, "--out", tmp_path / "none")
+        assert baseline.err == ("error: trial 0 cannot be written in integers: conv1: keeps float weights\n")
+
+
 def test_pick_by_flash_and_ram(run_folder, command, tmp_path):
     members = [member for member in front(run_folder.results()) if member.number]
     small = min(members, key=lambda member: member.flash_bytes)

@@ -20,6 +20,7 @@ from spquant_search.space import (
     NetworkConfig,
     Search,
     SearchSpace,
+    Shared,
     Site,
     SpaceFile,
     Training,
@@ -772,11 +773,19 @@ def test_constraints_that_are_none(words, problem):
     assert found.endswith(problem)
 
 
-@pytest.mark.parametrize(("section", "of"), [("final", Final), ("constraints", Constraints)])
-def test_the_default_space_shows_every_key_of_a_section_in_comments(section, of):
+@pytest.mark.parametrize(
+    ("section", "of", "expected"),
+    [
+        ("final", Final, Final(members=8)),
+        ("shared", Shared, Shared(validation_samples=1000)),
+        ("constraints", Constraints, Constraints(memory_bytes=65536, effective_flops=60e6, accuracy=0.8)),
+    ],
+)
+def test_the_default_space_shows_every_key_of_a_section(section, of, expected):
     text = (TINY.parent / "vgg9.yaml").read_text(encoding="utf-8")
-    lines = text.partition(f"\n# {section}:")[2].partition("\n\n")[0].splitlines()[1:]
-    shown = yaml.safe_load("\n".join(line.removeprefix("#") for line in lines))
+    _, _, rest = text.partition(f"\n# {section}:" if f"\n# {section}:" in text else f"\n{section}:")
+    lines = rest.partition("\n\n")[0].splitlines()[1:]
+    shown = yaml.safe_load("\n".join(line.replace("# ", "", 1) if "# " in line[:4] else line for line in lines))
     assert list(shown) == [entry.name for entry in fields(of)]
-    found = TypeAdapter(of).validate_python(shown)
-    assert found == (Final() if of is Final else Constraints(memory_bytes=65536, effective_flops=60e6, accuracy=0.8))
+    found = TypeAdapter(of).validate_python({key: value for key, value in shown.items() if value is not None})
+    assert found == expected

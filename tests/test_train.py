@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import math
 from dataclasses import replace
 from itertools import chain, pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -22,6 +24,7 @@ from spquant_search.space import Augmentation, LayerPrecision, NetworkConfig, Ne
 from spquant_search.train import (
     Diverged,
     Evaluation,
+    Progress,
     Schedule,
     evaluate,
     loss_scaler,
@@ -375,6 +378,34 @@ def test_equal_seeds_give_equal_results_and_other_seeds_do_not(plain_neurons: No
     assert again == curve
     assert is_equal(weights, same_weights)
     assert not is_equal(weights, trained(seed=4)[1])
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_training_that_goes_on_is_one_that_was_never_interrupted(optimizer: Any, plain_neurons: None) -> None:
+    recipe = replace(RECIPE, optimizer=optimizer, augment=Augmentation(roll=2))
+    schedule = Schedule(epochs=4, learning_rate=2e-3)
+    curve, weights = trained(seed=3, recipe=recipe, schedule=schedule)
+    options: dict[str, Any] = {
+        "training": recordings(24),
+        "validation": recordings(10, seed=1),
+        "recipe": recipe,
+        "schedule": schedule,
+        "seed": 3,
+    }
+    interrupted, progress = network(), Progress()
+    epochs = train(interrupted, progress=progress, **options)
+    begun = [next(epochs), next(epochs)]
+    assert progress.epochs == 2
+    kept = io.BytesIO()
+    torch.save((interrupted.state_dict(), progress.optimizer), kept)
+    next(epochs)  # what goes on after a checkpoint does not reach into it
+    kept.seek(0)
+    state, optimizer_state = torch.load(kept, weights_only=True)
+    resumed = network(seed=9)
+    resumed.load_state_dict(state)
+    rest = list(train(resumed, progress=Progress(epochs=2, optimizer=optimizer_state), **options))
+    assert [(replace(metrics, seconds=0.0), evaluation) for metrics, evaluation in [*begun, *rest]] == curve
+    assert is_equal(weights, resumed.state_dict())
 
 
 def test_training_leaves_the_global_generator_alone(plain_neurons: None) -> None:

@@ -1,0 +1,136 @@
+"""One configuration's training as a trainer does it: begun again, it goes on from its checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from spquant_search.batches import Recordings
+from spquant_search.prepare import prepare
+from spquant_search.results import EpochMetrics, Outcome, TrialResult
+from spquant_search.snn.networks import InputShape
+from spquant_search.space import SearchSpace
+from spquant_search.train import Schedule
+from spquant_search.trial import Task, run_trial
+
+TINY = Path(__file__).parent.parent / "spaces" / "tiny.yaml"
+SHAPE = InputShape(channels=2, height=34, width=34, classes=10, largest=15)
+
+
+class Killed(BaseException):
+    """As a process that ends amid its work."""
+
+
+@pytest.fixture(scope="module")
+def space() -> SearchSpace:
+    return prepare(TINY, ("train.batch_size=8", "train.precision=fp32", "model.width=0.03125")).space
+
+
+def recordings(samples: int) -> Recordings:
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.randint(0, 3, (samples, 4, 2, 34, 34), generator=generator, dtype=torch.uint8)
+    return Recordings(frames=frames, labels=torch.arange(samples) % 10, time_steps=4, largest=15)
+
+
+def a_task(space: SearchSpace, folder: Path) -> Task:
+    known = TrialResult(
+        number=3,
+        origin="tpe",
+        config=space.references[0],
+        seed=5,
+        memory_bytes=1,
+        weight_bytes=1,
+        membrane_bytes=0,
+        overhead_bytes=0,
+        dense_macs=1,
+        outcome=Outcome.FAILED,
+        reason="not finished",
+        epochs=(),
+        layers=(),
+        seconds=0.0,
+    )
+    return Task(
+        result=known,
+        schedule=Schedule(epochs=3, learning_rate=2e-3),
+        initial_weights=(),
+        weights_file=folder / "0003.safetensors",
+    )
+
+
+def run(task: Task, space: SearchSpace, stop_reason: Callable[[EpochMetrics], str | None]) -> TrialResult:
+    training, validation = recordings(16), recordings(10)
+    return run_trial(task, space.file, training=training, validation=validation, shape=SHAPE, stop_reason=stop_reason)
+
+
+def timeless(result: TrialResult) -> TrialResult:
+    epochs = tuple(replace(epoch, seconds=0.0) for epoch in result.epochs)
+    return replace(result, epochs=epochs, seconds=0.0)
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_begun_again_a_trial_goes_on_from_its_last_epoch(
+    epoch: int, space: SearchSpace, tmp_path: Path, plain_neurons: None
+) -> None:
+    """Killed while the coordinator is asked about an epoch: what was done before it is kept, and so is the result."""
+    undisturbed = run(a_task(space, tmp_path / "a"), space, lambda _: None)
+    assert undisturbed.outcome is Outcome.COMPLETE
+    task = a_task(space, tmp_path / "b")
+
+    def dies(metrics: EpochMetrics) -> str | None:
+        if metrics.epoch == epoch:
+            raise Killed
+        return None
+
+    with pytest.raises(Killed):
+        run(task, space, dies)
+    told: list[int] = []
+    again = run(task, space, lambda metrics: told.append(metrics.epoch))
+    assert timeless(again) == timeless(undisturbed)
+    assert told == [1, 2, 3], "the coordinator that asks may not have heard of the earlier ones"
+    left, right = (load_file(tmp_path / name / "0003.safetensors") for name in "ab")
+    assert all(torch.equal(left[name], right[name]) for name in left)
+    assert [path.name for path in (tmp_path / "b").iterdir()] == ["0003.safetensors"]
+
+
+def test_a_trial_may_be_stopped_at_an_epoch_that_was_kept(
+    space: SearchSpace, tmp_path: Path, plain_neurons: None
+) -> None:
+    task = a_task(space, tmp_path)
+
+    def dies(metrics: EpochMetrics) -> str | None:
+        if metrics.epoch == 3:
+            raise Killed
+        return None
+
+    with pytest.raises(Killed):
+        run(task, space, dies)
+    stopped = run(task, space, lambda metrics: "dominated" if metrics.epoch == 2 else None)
+    assert (stopped.outcome, stopped.reason) == (Outcome.STOPPED, "dominated")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("how", ["of another task", "damaged"])
+def test_a_checkpoint_that_does_not_fit_is_left_alone(
+    how: str, space: SearchSpace, tmp_path: Path, plain_neurons: None
+) -> None:
+    task = a_task(space, tmp_path)
+
+    def dies(metrics: EpochMetrics) -> str | None:
+        if metrics.epoch == 2:
+            raise Killed
+        return None
+
+    with pytest.raises(Killed):
+        run(task, space, dies)
+    checkpoint = tmp_path / "0003.checkpoint"
+    if how == "damaged":
+        checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    else:
+        task = replace(task, result=replace(task.result, seed=6))
+    expected = run(replace(task, weights_file=tmp_path / "other" / "0003.safetensors"), space, lambda _: None)
+    assert timeless(run(task, space, lambda _: None)) == timeless(expected)
