@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from examples import trial
 from safetensors.torch import load_file
 
 from spquant_search.batches import Recordings
@@ -38,21 +39,8 @@ def recordings(samples: int) -> Recordings:
 
 
 def a_task(space: SearchSpace, folder: Path) -> Task:
-    known = TrialResult(
-        number=3,
-        origin="tpe",
-        config=space.references[0],
-        seed=5,
-        memory_bytes=1,
-        weight_bytes=1,
-        membrane_bytes=0,
-        overhead_bytes=0,
-        dense_macs=1,
-        outcome=Outcome.FAILED,
-        reason="not finished",
-        epochs=(),
-        layers=(),
-        seconds=0.0,
+    known = replace(
+        trial(3, of=space.references[0], outcome=Outcome.FAILED, reason="not finished"), epochs=(), seconds=0.0
     )
     return Task(
         result=known,
