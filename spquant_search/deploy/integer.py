@@ -307,7 +307,8 @@ class _Form:
     def _read_out(self, name: str, layer: ReadOut, signal: _Signal) -> dict[str, Any]:
         bits = layer.precision.weight_bits
         integers, scale = _quantized(layer.linear.weight, layer, per_tensor=True)
-        start = layer.start(scale.reshape(()) / signal.divisor, self.time_steps)
+        unit = scale.reshape(()) / signal.divisor
+        start = layer.start(unit, self.time_steps)
         channels, height, width = signal.shape
         by_position = integers.reshape(layer.classes, channels, height, width).permute(0, 2, 3, 1)
         self._keep_weights(name, by_position.reshape(layer.classes, -1), bits)  # classes x [row, column, channel]
@@ -320,6 +321,7 @@ class _Form:
             "largest": signal.largest,
             "classes": layer.classes,
             "weight_bits": bits,
+            "unit": float(unit),  # of a logit, for whoever wants real numbers
             "accumulator_bits": bound.bit_length() + 1,
         }
 

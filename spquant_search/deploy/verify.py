@@ -92,7 +92,8 @@ def verify(
             outcome = model.run(batch)
             seen = observe(network, batch, form)
             predictions = {"numpy": outcome.predictions, "PyTorch": seen.logits.argmax(axis=1)}
-            _compare(found, "PyTorch", begin, outcome, seen.spikes, _whole(seen.logits, outcome.logits))
+            in_units = np.rint(seen.logits / form["steps"][-1]["unit"]).astype(np.int64)
+            _compare(found, "PyTorch", begin, outcome, seen.spikes, in_units)
             if library:
                 in_c = library.run(batch)
                 executed += in_c.operations
@@ -121,13 +122,6 @@ def _library(folder: Path, form: dict[str, Any], work: Path, found: Verification
     except CompilerFailed as error:
         found.notes.append(f"C was not run: {error}")
         return None
-
-
-def _whole(logits: NDArray[np.float64], integers: NDArray[np.int64]) -> NDArray[np.int64]:
-    """PyTorch's logits are in real units; the unit is what one of the integers shows it to be."""
-    at = np.abs(integers).argmax()
-    largest = integers.ravel()[at]
-    return np.rint(logits * (largest / logits.ravel()[at])).astype(np.int64) if largest else logits.astype(np.int64)
 
 
 def _compare(
