@@ -6,6 +6,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+KILLS := 200
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: setup setup-dev search test lint stress
@@ -36,4 +37,4 @@ test: lint
 
 # Searches that are killed at random moments, about 10 seconds each time.
 stress: setup-dev
-	SPQUANT_KILLS=200 $(BIN)/python -m pytest -m slow tests/test_stress.py
+	SPQUANT_KILLS=$(KILLS) $(BIN)/python -m pytest -m slow tests/test_stress.py

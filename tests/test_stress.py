@@ -91,6 +91,10 @@ def test_a_search_that_is_killed_at_random_moments_loses_nothing(tmp_path: Path)
         while search.poll() is None and sum(kinds.values()) < KILLS:
             time.sleep(chance.uniform(0.2, 7.0))
             kind = chance.choice(list(kinds))
+            if kind == "trainer":  # which appear late in a search's start
+                while search.poll() is None and not trainers_of(search.pid):
+                    time.sleep(0.1)
+                time.sleep(chance.uniform(0.0, 5.0))
             trainers = trainers_of(search.pid)
             if search.poll() is not None or (kind == "trainer" and not trainers):
                 continue
