@@ -72,6 +72,26 @@ class Reader(threading.Thread):
                 return
 
 
+def strike(search: subprocess.Popen[bytes], chance: random.Random) -> tuple[str, list[int]] | None:
+    """Kill something of a search at some moment: what, and the trainers that it had. None where it ended before."""
+    time.sleep(chance.uniform(0.2, 7.0))
+    kind = chance.choice(("trainer", "coordinator", "all"))
+    if kind == "trainer":  # which appear late in a search's start
+        while search.poll() is None and not trainers_of(search.pid):
+            time.sleep(0.1)
+        time.sleep(chance.uniform(0.0, 5.0))
+    trainers = trainers_of(search.pid)
+    if search.poll() is not None or (kind == "trainer" and not trainers):
+        return None
+    if kind == "trainer":
+        os.kill(chance.choice(trainers), signal.SIGKILL)
+    elif kind == "all":
+        os.killpg(search.pid, signal.SIGKILL)
+    else:
+        os.kill(search.pid, signal.SIGKILL)
+    return kind, trainers
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in /proc")
 def test_a_search_that_is_killed_at_random_moments_loses_nothing(tmp_path: Path) -> None:
@@ -89,23 +109,13 @@ def test_a_search_that_is_killed_at_random_moments_loses_nothing(tmp_path: Path)
             )
         # Until it is killed whole, some of its trainers are.
         while search.poll() is None and sum(kinds.values()) < KILLS:
-            time.sleep(chance.uniform(0.2, 7.0))
-            kind = chance.choice(list(kinds))
-            if kind == "trainer":  # which appear late in a search's start
-                while search.poll() is None and not trainers_of(search.pid):
-                    time.sleep(0.1)
-                time.sleep(chance.uniform(0.0, 5.0))
-            trainers = trainers_of(search.pid)
-            if search.poll() is not None or (kind == "trainer" and not trainers):
+            struck = strike(search, chance)
+            if struck is None:
                 continue
+            kind, trainers = struck
             kinds[kind] += 1
             if kind == "trainer":
-                os.kill(chance.choice(trainers), signal.SIGKILL)
                 continue
-            if kind == "all":
-                os.killpg(search.pid, signal.SIGKILL)
-            else:
-                os.kill(search.pid, signal.SIGKILL)
             search.wait()
             deadline = time.monotonic() + SECONDS_TO_END
             while any(map(is_alive, trainers)) and time.monotonic() < deadline:
