@@ -121,7 +121,8 @@ def test_a_search_that_is_killed_at_random_moments_loses_nothing(tmp_path: Path)
             while any(map(is_alive, trainers)) and time.monotonic() < deadline:
                 time.sleep(0.05)
             assert not any(map(is_alive, trainers)), "a trainer outlives its coordinator"
-            now = {result.number: (result.outcome, result.accuracy) for result in run.results()}
+            results = run.results() if run.exists() else ()  # it may not have come as far as its folder
+            now = {result.number: (result.outcome, result.accuracy) for result in results}
             assert done.items() <= now.items(), "what was finished stays as it was"
             done = now
         if search.poll() is not None and search.returncode == 0:
@@ -134,12 +135,12 @@ def test_a_search_that_is_killed_at_random_moments_loses_nothing(tmp_path: Path)
     reader.join()
     assert not reader.broken
     assert reader.read
-    results = {result.number: result for result in run.results()}
-    assert sorted(results) == list(range(TRIALS + 1))
-    assert all((results[number].outcome, results[number].accuracy) == kept for number, kept in done.items())
-    failed = [result for result in results.values() if result.outcome is Outcome.FAILED]
+    by_number = {result.number: result for result in run.results()}
+    assert sorted(by_number) == list(range(TRIALS + 1))
+    assert all((by_number[number].outcome, by_number[number].accuracy) == kept for number, kept in done.items())
+    failed = [result for result in by_number.values() if result.outcome is Outcome.FAILED]
     assert all("the trainer process ended with exit code -9" in result.reason for result in failed)
-    for result in results.values():
+    for result in by_number.values():
         if result.outcome is Outcome.COMPLETE:
             assert load_file(run.weights_file(result.number))
     names = [path.name for path in (run.path / "trials").iterdir()]
