@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measurement import as_document
 
 from spquant_search import data
-from spquant_search.runfolder import describe_environment
 from spquant_search.runtime import available_cores
 from spquant_search.space import DataSpace
 
@@ -133,9 +133,7 @@ def main() -> None:
         "peak_mb": max(row["peak_mib"] for row in rows) * MIB / 1e6,
         "reopen_seconds": rows[1]["seconds"],
     }
-    versions = describe_environment()
-    machine = {name: versions[name] for name in ("processor", "cores", "system")}
-    document = {"machine": machine, "versions": versions, "rows": rows, "figures": figures}
+    document = as_document(rows, figures)
     print(json.dumps(document, indent=1) if options.json else table(document))
 
 

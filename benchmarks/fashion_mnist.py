@@ -19,8 +19,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from measurement import as_document
+
 from spquant_search.prepare import load_data, prepare
-from spquant_search.runfolder import describe_environment
 from spquant_search.runtime import available_cores, cache_folder, keep_compiled_code, tune_allocator
 
 SPACE = Path(__file__).parents[1] / "spaces" / "vgg9.yaml"
@@ -95,14 +96,8 @@ def main() -> None:
         load_data(file, cache=cache_folder(), processes=available_cores())
     with multiprocessing.get_context("spawn").Pool(len(options.forms), maxtasksperchild=1) as pool:
         rows = pool.map(train_for, [(form, options) for form in options.forms], chunksize=1)
-    versions = describe_environment()
     names = {"still images": "static", "events": "events"}
-    document = {
-        "machine": {name: versions[name] for name in ("processor", "cores", "system")},
-        "versions": versions,
-        "rows": rows,
-        "figures": {f"{names[row['form']]}_test_accuracy": row["test_accuracy"] for row in rows},
-    }
+    document = as_document(rows, {f"{names[row['form']]}_test_accuracy": row["test_accuracy"] for row in rows})
     print(json.dumps(document, indent=1) if options.json else table(document))
 
 

@@ -20,13 +20,13 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 import torch
+from measurement import as_document
 from numpy.typing import NDArray
 
 from spquant_search.deploy.artifact import FLOAT_WEIGHTS_FILE, Artifact, read_artifact
 from spquant_search.deploy.compiled import FAST, SMALL, CLibrary, compiler
 from spquant_search.deploy.engine import Model, read_manifest
 from spquant_search.prepare import load_data
-from spquant_search.runfolder import describe_environment
 from spquant_search.runtime import cache_folder
 from spquant_search.snn.layers import Shortcut, Spikes, SpikingConv2d, searchable_layers
 from spquant_search.snn.networks import InputShape, configure
@@ -150,9 +150,7 @@ def main() -> None:
         "rounding_points": statistics.mean(row["rounding_points"] for row in rows),
     }
     if options.json:
-        versions = describe_environment()
-        machine = {name: versions[name] for name in ("processor", "cores", "system")}
-        print(json.dumps({"machine": machine, "versions": versions, "rows": rows, "figures": figures}, indent=2))
+        print(json.dumps(as_document(rows, figures), indent=1))
         return
     for row in rows:
         print(

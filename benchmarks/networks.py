@@ -24,9 +24,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from measurement import as_document
+
 from spquant_search.prepare import Prepared, load_data, prepare
 from spquant_search.presets import Preset
-from spquant_search.runfolder import describe_environment
 from spquant_search.runtime import cache_folder, keep_compiled_code, tune_allocator
 from spquant_search.space import QUANTIZER_BITS, NetworkConfig, preset_config
 
@@ -210,17 +211,12 @@ def summary(runs: list[dict[str, Any]], systems: tuple[System, ...], options: ar
         for network in options.networks
         for system in systems
     ]
-    versions = describe_environment()
     epochs = f"{options.float_epochs} float epochs, then {options.epochs} of every system"
-    return {
-        "machine": {name: versions[name] for name in ("processor", "cores", "system")},
-        "versions": versions,
-        "recipe": f"fashion-events, {options.samples} training samples, {epochs}, {options.seeds} seeds, "
-        f"pooling {options.pool} the neuron",
-        "rows": rows,
-        "runs": runs,
-        "figures": figures(rows, systems),
-    }
+    recipe = (
+        f"fashion-events, {options.samples} training samples, {epochs}, {options.seeds} seeds, "
+        f"pooling {options.pool} the neuron"
+    )
+    return as_document(rows, figures(rows, systems), recipe=recipe, runs=runs)
 
 
 def row(runs: list[dict[str, Any]]) -> dict[str, Any]:

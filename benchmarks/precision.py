@@ -18,8 +18,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from measurement import as_document
+
 from spquant_search.prepare import Prepared, load_data, prepare
-from spquant_search.runfolder import describe_environment
 from spquant_search.runtime import cache_folder, keep_compiled_code, tune_allocator
 
 SEEDS, EPOCHS, WORKERS = 5, 6, 2
@@ -93,18 +94,13 @@ def summary(runs: list[dict[str, Any]], options: argparse.Namespace) -> dict[str
     rows = [{"seed": seed, **both, "points": 100 * (both["bf16"] - both["fp32"])} for seed, both in by_seed.items()]
     points = [row["points"] for row in rows]
     half_width = T_95[len(points)] * statistics.stdev(points) / math.sqrt(len(points))
-    versions = describe_environment()
-    return {
-        "machine": {name: versions[name] for name in ("processor", "cores", "system")},
-        "versions": versions,
-        "network": f"{options.space}, {BITS}-bit weights, {LEVELS} levels, {options.epochs} epochs from random weights",
-        "rows": rows,
-        "figures": {
-            "bf16_minus_fp32_points": statistics.mean(points),
-            "interval_low": statistics.mean(points) - half_width,
-            "interval_high": statistics.mean(points) + half_width,
-        },
+    figures = {
+        "bf16_minus_fp32_points": statistics.mean(points),
+        "interval_low": statistics.mean(points) - half_width,
+        "interval_high": statistics.mean(points) + half_width,
     }
+    network = f"{options.space}, {BITS}-bit weights, {LEVELS} levels, {options.epochs} epochs from random weights"
+    return as_document(rows, figures, network=network)
 
 
 def table(document: dict[str, Any]) -> str:

@@ -22,12 +22,12 @@ from typing import Any
 
 import numpy as np
 import optuna
+from measurement import as_document
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, create_trial
 
 from spquant_search.pareto import ReferencePoint, hypervolume
-from spquant_search.runfolder import describe_environment
 from spquant_search.sampler import (
     MIN_SKILL,
     PROPOSED_BY,
@@ -237,9 +237,7 @@ def measure(trials: int, seeds: int, sets: int) -> dict[str, Any]:
         "tpe_seconds_500": seconds["tpe"],
         "scikit_learn_fit_seconds_500": scikit_learn_seconds(many),
     }
-    versions = describe_environment()
-    machine = {name: versions[name] for name in ("processor", "cores", "system")}
-    return {"machine": machine, "versions": versions, "rows": [*rows, *opened], "figures": figures}
+    return as_document([*rows, *opened], figures)
 
 
 def table(document: dict[str, Any]) -> str:

@@ -17,10 +17,10 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from measurement import as_document
 
 from spquant_search.batches import Recordings
 from spquant_search.cost import cost_report
-from spquant_search.runfolder import describe_environment
 from spquant_search.runtime import cache_folder, keep_compiled_code, tune_allocator
 from spquant_search.snn.layers import searchable_layers
 from spquant_search.snn.networks import InputShape, build, configure, layer_shapes
@@ -85,9 +85,7 @@ def main() -> None:
         smaller, larger = [row for row in rows if row["series"] == name][-2:]
         work = larger["forward_mmacs"] / smaller["forward_mmacs"]
         figures[f"growth_with_{name}"] = larger["ms"] / smaller["ms"] / work
-    versions = describe_environment()
-    machine = {name: versions[name] for name in ("processor", "cores", "system")}
-    document = {"machine": machine, "versions": versions, "rows": rows, "figures": figures}
+    document = as_document(rows, figures)
     print(json.dumps(document, indent=1) if options.json else table(document))
 
 

@@ -16,8 +16,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from measurement import as_document
+
 from spquant_search.prepare import prepare
-from spquant_search.runfolder import RunFolder, describe_environment
+from spquant_search.runfolder import RunFolder
 from spquant_search.study import Study
 
 SPACE = Path(__file__).parent.parent / "spaces" / "vgg9.yaml"
@@ -83,9 +85,7 @@ def main() -> None:
         "bookkeeping_share": statistics.median(one["bookkeeping_share"] for one in rows),
     }
     if options.json:
-        versions = describe_environment()
-        machine = {name: versions[name] for name in ("processor", "cores", "system")}
-        print(json.dumps({"machine": machine, "versions": versions, "rows": rows, "figures": figures}, indent=1))
+        print(json.dumps(as_document(rows, figures), indent=1))
         return
     for name, value in figures.items():
         print(f"{name:20} {value:.3g}")

@@ -664,7 +664,7 @@ def pick(  # noqa: PLR0913 - one parameter an option
     member = choose(deployable, budget, at_knee=knee)
     wanted = choose(members, budget, at_knee=knee)
     if member is None:
-        raise UserError(_nothing_fits(deployable, budget) if wanted is None and deployable else _only_floats(wanted))
+        raise UserError(_nothing_to_write(prepared, deployable, budget, wanted))
     frames = _vectors(prepared)
     tested = folder.latest_test_accuracies().get(member.number)
     write_artifact(folder, file, member, out, test_accuracy=tested, shape=prepared.input, frames=frames)
@@ -687,9 +687,21 @@ def _named_member(
     return named
 
 
-def _only_floats(wanted: TrialResult | None) -> str:
-    which = "no member of the front" if wanted is None else "no other member of the front fits, and none"
-    return f"{which} has a form in integers: all keep float weights or membranes; search with fewer bits and levels"
+def _nothing_to_write(
+    prepared: Prepared, deployable: tuple[TrialResult, ...], budget: Budget, wanted: TrialResult | None
+) -> str:
+    """Why no member is written; ``wanted`` fits the budget and keeps floats."""
+    from spquant_search.deploy.choice import floats_of
+
+    if not deployable:
+        return (
+            "no member of the front has a form in integers: all keep float weights or membranes; "
+            "search with fewer bits and levels"
+        )
+    words = _nothing_fits(deployable, budget)
+    if wanted is None:
+        return words
+    return f"{words}. Trial {wanted.number} fits, but keeps {_named(floats_of(prepared, wanted))}"
 
 
 def _named(floats: dict[str, str]) -> str:

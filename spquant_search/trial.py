@@ -124,8 +124,8 @@ def run_trial(
     """Train one configuration until its last epoch, or until ``stop_reason`` gives a reason to stop.
 
     ``stop_reason`` is asked after every epoch, ``lesson`` before every step. The weights are written when, and only
-    when, the trial completes. After every other epoch a checkpoint is, from which the same task goes on if it is begun
-    again; ``stop_reason`` then is asked about the earlier epochs first.
+    when, the trial completes. After each epoch but the last a checkpoint is written, from which the same task goes on
+    if it is begun again; ``stop_reason`` then is asked about the earlier epochs first.
     """
     started = time.perf_counter()
     torch.set_num_threads(task.threads)

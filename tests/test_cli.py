@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 from examples import trial
+from processes import children_of, is_alive
 from rich.console import Console
 
 from spquant_search import cli, prepare
@@ -262,6 +263,10 @@ def test_pick_explains_what_is_next_to_its_choice_and_why_nothing_fits(run_folde
     not_taken = f"  not taken: trial {most_accurate.number} ("
     assert (not_taken in answer.out) == (most_accurate is not best)
     assert most_accurate is best or "), which keeps float weights in conv1 and 8 more" in answer.out
+    if most_accurate.accuracy > best.accuracy:
+        high = command("pick", "tiny", "--min-accuracy", most_accurate.accuracy, "--out", tmp_path / "none")
+        fits = f"Trial {most_accurate.number} fits, but keeps float weights in conv1 and 8 more\n"
+        assert (high.code, high.err.endswith(fits)) == (2, True)
     assert ("  next smaller: trial " in answer.out) == (members[0] != best)
     nothing = command("pick", "tiny", "--max-memory", "1KiB", "--out", tmp_path / "none")
     assert nothing.code == 2
@@ -308,6 +313,14 @@ def test_pick_by_flash_and_ram(run_folder, command, tmp_path):
     assert command("pick", "tiny", "--max-ram", f"{largest + 16384}", "--out", tmp_path / "ram").code == 0
 
 
+def reseal(folder: Path) -> None:
+    """Make a folder's manifest true again of what was changed in it."""
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    manifest = json.loads(files.pop("manifest.json"))
+    for name, content in sealed(manifest, files).items():
+        (folder / name).write_bytes(content)
+
+
 def test_verify_compares_all_three_and_names_the_first_difference(run_folder, command, tmp_path):
     out = tmp_path / "picked"
     assert command("pick", "tiny", "--out", out).code == 0
@@ -329,14 +342,16 @@ def test_verify_compares_all_three_and_names_the_first_difference(run_folder, co
         f"error: {out / 'model.c'}: was changed after it was written; write the folder again with spquant-search pick\n"
     )
     (out / "model.c").write_text(source.replace("u > one", "u > one + one"))
-    files = {path.name: path.read_bytes() for path in out.iterdir()}
-    for name, content in sealed(files).items():
-        (out / name).write_bytes(content)
+    reseal(out)
     wrong = command("verify", out, "--samples", "8")
     if compiler() is not None:
         assert wrong.code == 3
         where = r"sample \d+, time step \d+, channel \d+, row \d+, column \d+"
         assert re.search(rf"first difference between numpy and C: conv1, {where}", wrong.out)
+    (out / "model.c").write_text("int main(void) { return nothing; }")
+    reseal(out)
+    refused = command("verify", out, "--samples", "8")
+    assert compiler() is None or (refused.code == 3 and "note: C was not run: " in refused.out)
     (out / "manifest.json").unlink()
     assert command("verify", out).err.startswith(f"error: {out / 'manifest.json'}: is missing; ")
 
@@ -446,8 +461,7 @@ class Search:
         pytest.fail(f"the search ended before {words!r}:\n{''.join(self.lines)}")
 
     def children(self) -> list[int]:
-        number = self.process.pid
-        return [int(word) for word in Path(f"/proc/{number}/task/{number}/children").read_text().split()]
+        return children_of(self.process.pid)
 
     def end(self) -> int:
         assert self.process.stdout is not None
@@ -456,14 +470,6 @@ class Search:
         code = self.process.wait()
         self._watchdog.cancel()
         return code
-
-
-def is_alive(process: int) -> bool:
-    try:
-        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import children_of, is_alive
 from safetensors.numpy import load_file
 
 from spquant_search.results import Outcome
@@ -31,23 +32,14 @@ COMMAND = [
 def trainers_of(coordinator: int) -> list[int]:
     """The processes that a coordinator trains in."""
     found = []
-    for folder in Path("/proc").iterdir():
+    for process in children_of(coordinator):
         try:
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            words = (folder / "cmdline").read_bytes()
-        except (OSError, ValueError, IndexError):
+            words = Path(f"/proc/{process}/cmdline").read_bytes()
+        except OSError:
             continue
-        if parent == coordinator and b"spawn_main" in words:
-            found.append(int(folder.name))
+        if b"spawn_main" in words:
+            found.append(process)
     return found
-
-
-def is_alive(process: int) -> bool:
-    try:
-        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
 
 
 class Reader(threading.Thread):

@@ -27,6 +27,16 @@ class Killed(BaseException):
     """As a process that ends amid its work."""
 
 
+def dies_at(epoch: int) -> Callable[[EpochMetrics], None]:
+    """The coordinator's answer never comes."""
+
+    def answer(metrics: EpochMetrics) -> None:
+        if metrics.epoch == epoch:
+            raise Killed
+
+    return answer
+
+
 @pytest.fixture(scope="module")
 def space() -> SearchSpace:
     return prepare(TINY, ("train.batch_size=8", "train.precision=fp32", "model.width=0.03125")).space
@@ -68,14 +78,8 @@ def test_begun_again_a_trial_goes_on_from_its_last_epoch(
     undisturbed = run(a_task(space, tmp_path / "a"), space, lambda _: None)
     assert undisturbed.outcome is Outcome.COMPLETE
     task = a_task(space, tmp_path / "b")
-
-    def dies(metrics: EpochMetrics) -> str | None:
-        if metrics.epoch == epoch:
-            raise Killed
-        return None
-
     with pytest.raises(Killed):
-        run(task, space, dies)
+        run(task, space, dies_at(epoch))
     told: list[int] = []
     again = run(task, space, lambda metrics: told.append(metrics.epoch))
     assert timeless(again) == timeless(undisturbed)
@@ -89,14 +93,8 @@ def test_a_trial_may_be_stopped_at_an_epoch_that_was_kept(
     space: SearchSpace, tmp_path: Path, plain_neurons: None
 ) -> None:
     task = a_task(space, tmp_path)
-
-    def dies(metrics: EpochMetrics) -> str | None:
-        if metrics.epoch == 3:
-            raise Killed
-        return None
-
     with pytest.raises(Killed):
-        run(task, space, dies)
+        run(task, space, dies_at(3))
     stopped = run(task, space, lambda metrics: "dominated" if metrics.epoch == 2 else None)
     assert (stopped.outcome, stopped.reason) == (Outcome.STOPPED, "dominated")
     assert list(tmp_path.iterdir()) == []
@@ -107,14 +105,8 @@ def test_a_checkpoint_that_does_not_fit_is_left_alone(
     how: str, space: SearchSpace, tmp_path: Path, plain_neurons: None
 ) -> None:
     task = a_task(space, tmp_path)
-
-    def dies(metrics: EpochMetrics) -> str | None:
-        if metrics.epoch == 2:
-            raise Killed
-        return None
-
     with pytest.raises(Killed):
-        run(task, space, dies)
+        run(task, space, dies_at(2))
     checkpoint = tmp_path / "0003.checkpoint"
     if how == "damaged":
         checkpoint.write_bytes(checkpoint.read_bytes()[:1000])

@@ -131,7 +131,7 @@ def write_artifact(
         PAGE_FILE: page(about, deployed.c, memory_bytes=artifact.memory_bytes).encode(),
     }
     try:
-        _write(sealed(content), out)
+        _write(sealed(deployed.manifest, content), out)
     except OSError as error:
         raise UserError(f"{out}: cannot be written: {error.strerror}; give --out another folder") from error
     return artifact

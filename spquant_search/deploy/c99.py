@@ -45,7 +45,7 @@ def c_source(model: Model, weights: bytes) -> CSource:
     """The library of a network; the same network always gives the same text.
 
     Raises:
-        TooLarge: a layer has more than 65,535 channels, rows or columns, or a gate's sums leave 32 bits.
+        TooLarge: a layer has more than 65,535 channels, rows or columns, or sums leave 32 bits.
     """
     return _Writer(model, weights).written()
 
@@ -79,6 +79,8 @@ class _Writer:
                 raise TooLarge(f"{step['name']}: sums of up to {step['largest']} are more than the C engine's 255")
             if step["kind"] == "average" and step["largest"] > 65535:
                 raise TooLarge(f"{step['name']}: sums of up to {step['largest']} are more than the C engine's 65,535")
+            if step.get("accumulator_bits", 0) > 32:
+                raise TooLarge(f"{step['name']}: sums of {step['accumulator_bits']} bits leave the C engine's 32")
             for size in (*step.get("in_shape", ()), *step.get("positions", ()), step.get("out_channels", 0)):
                 if size > 65535:
                     raise TooLarge(f"{step['name']}: a side of {size} is more than the C engine's 65,535")

@@ -9,11 +9,11 @@ from spquant_search.data import DataSet
 from spquant_search.deploy.c99 import c_source
 from spquant_search.deploy.engine import Model
 from spquant_search.deploy.export import described
-from spquant_search.deploy.integer import integer_network
+from spquant_search.deploy.integer import integer_network, kept_in_floats
 from spquant_search.prepare import Prepared
 from spquant_search.results import TrialResult
 from spquant_search.snn.networks import InputShape, build, configure
-from spquant_search.space import FLOAT_BITS, FLOAT_MEMBRANE, NetworkConfig
+from spquant_search.space import NetworkConfig
 
 VECTOR_SAMPLES = 8
 _COUNT = 0.5  # mean of made-up counts
@@ -21,14 +21,11 @@ _COUNT = 0.5  # mean of made-up counts
 
 def floats_of(prepared: Prepared, member: TrialResult) -> dict[str, str]:
     """What of a member is floating point, by layer; empty where it has a form in integers."""
-    kept = {}
-    for shape in prepared.shapes:
-        precision = member.config[shape.name]
-        if shape.has_weights and precision.weight_bits == FLOAT_BITS:
-            kept[shape.name] = "float weights"
-        elif shape.has_membrane and precision.membrane_levels == FLOAT_MEMBRANE:
-            kept[shape.name] = "a float membrane"
-    return kept
+    kept = {
+        shape.name: kept_in_floats(member.config[shape.name], has_weights=shape.has_weights)
+        for shape in prepared.shapes
+    }
+    return {name: what for name, what in kept.items() if what is not None}
 
 
 def working_bytes(prepared: Prepared, config: NetworkConfig) -> int:

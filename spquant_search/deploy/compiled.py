@@ -99,21 +99,23 @@ class CLibrary:
         self._library = ctypes.CDLL(str(library))
 
     def run(self, frames: NDArray[np.uint8], *, keep_spikes: bool = True) -> COutcome:
-        """Run samples [sample, time or 1, channel, row, column]."""
+        """Run samples [sample, time or 1, channel, row, column]; without ``keep_spikes`` there are none."""
         samples, each = frames.shape[:2]
         last = np.ascontiguousarray(frames.transpose(0, 1, 3, 4, 2))
         shapes = [(*step["positions"], step["out_channels"]) for step in self._steps]
         sizes = [height * width * -(-channels // 8) for height, width, channels in shapes]
-        spikes = np.zeros((samples, self._time_steps, sum(sizes)), dtype=np.uint8)
+        spikes = np.zeros((samples, self._time_steps, sum(sizes) if keep_spikes else 0), dtype=np.uint8)
         logits = np.zeros((samples, self._classes), dtype=np.int32)
         operations = ctypes.c_uint64.in_dll(self._library, "spq_synaptic_ops")
         before = operations.value
         pointers = [one.ctypes.data_as(ctypes.c_void_p) for one in (last, spikes, logits)]
         to_spikes = pointers[1] if keep_spikes else None
         self._library.run_samples(pointers[0], samples, each, to_spikes, pointers[2])
-        by_layer = {}
+        by_layer: dict[str, NDArray[np.bool_]] = {}
         begin = 0
         for step, (height, width, channels), size in zip(self._steps, shapes, sizes, strict=True):
+            if not keep_spikes:
+                break
             packed = spikes[:, :, begin : begin + size].reshape(samples, self._time_steps, height, width, -1)
             bits = np.unpackbits(packed, axis=4, count=channels, bitorder="little")
             by_layer[step["name"]] = bits.astype(bool)

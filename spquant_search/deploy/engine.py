@@ -116,6 +116,11 @@ def checksum(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+def written_out(manifest: dict[str, Any]) -> bytes:
+    """A manifest as its file holds it."""
+    return (json.dumps(manifest, indent=1) + "\n").encode()
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a folder, itself and every file that it names checked against their checksums.
 
@@ -126,11 +131,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         raise DamagedArtifact(f"{file}: is missing")
     try:
-        manifest = json.loads(file.read_bytes())
+        content = file.read_bytes()
+        manifest = json.loads(content)
         expected, files, version = manifest["checksum"], dict(manifest["files"]), manifest["format"]
     except (ValueError, KeyError, TypeError):
         raise DamagedArtifact(f"{file}: is not a manifest") from None
-    if checksum(manifest) != expected:
+    if checksum(manifest) != expected or written_out(manifest) != content:
         raise DamagedArtifact(f"{file}: was changed after it was written")
     if version != FORMAT:
         raise DamagedArtifact(f"{file}: has format {version}; this engine reads {FORMAT}")

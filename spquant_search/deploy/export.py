@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -19,7 +18,7 @@ from torch import nn
 
 from spquant_search import __version__
 from spquant_search.deploy.c99 import CSource, c_source
-from spquant_search.deploy.engine import FORMAT, MANIFEST_FILE, VECTORS_FILE, WEIGHTS_FILE, Model, checksum
+from spquant_search.deploy.engine import FORMAT, MANIFEST_FILE, VECTORS_FILE, WEIGHTS_FILE, Model, checksum, written_out
 from spquant_search.deploy.integer import IntegerNetwork, integer_network
 from spquant_search.snn.compiled import uncompiled
 from spquant_search.snn.layers import Spikes
@@ -80,8 +79,9 @@ def observe(network: nn.Module, frames: NDArray[np.uint8], form: dict[str, Any])
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A network's files besides those that the run has already, and the C library's sizes."""
+    """A network's files besides those that the run has already, and what the manifest says of it."""
 
+    manifest: dict[str, Any]
     files: dict[str, bytes]
     c: CSource
 
@@ -115,17 +115,14 @@ def deployment(
         HEADER_FILE: c.header.encode(),
         SOURCE_FILE: c.source.encode(),
     }
-    return Deployment(files | {MANIFEST_FILE: json.dumps(about | description).encode()}, c)
+    return Deployment(about | description, files, c)
 
 
-def sealed(files: dict[str, bytes]) -> dict[str, bytes]:
-    """The files with the manifest completed: every other file's checksum, and its own."""
-    manifest = json.loads(files[MANIFEST_FILE])
-    manifest["files"] = {
-        name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items()) if name != MANIFEST_FILE
-    }
-    manifest["checksum"] = checksum(manifest)
-    return files | {MANIFEST_FILE: (json.dumps(manifest, indent=1) + "\n").encode()}
+def sealed(manifest: dict[str, Any], files: dict[str, bytes]) -> dict[str, bytes]:
+    """The files and their manifest, with the checksum of each and its own."""
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
+    whole = manifest | {"files": sums}
+    return files | {MANIFEST_FILE: written_out(whole | {"checksum": checksum(whole)})}
 
 
 def described(form: IntegerNetwork) -> tuple[dict[str, Any], bytes]:

@@ -33,10 +33,9 @@ from spquant_search.snn.layers import (
 from spquant_search.snn.networks import InputShape
 from spquant_search.snn.neuron import GAIN_STEPS, Neuron, threshold_gain
 from spquant_search.snn.quantize import QuantizedWeight, quantize_weight
-from spquant_search.space import FLOAT_BITS, FLOAT_MEMBRANE
+from spquant_search.space import FLOAT_BITS, FLOAT_MEMBRANE, LayerPrecision
 
-LEARNED_GAIN_BITS = GAIN_STEPS.bit_length() - 1
-assert LEARNED_GAIN_BITS == GAIN_BITS
+assert 1 << GAIN_BITS == GAIN_STEPS
 ATTENTION_SHIFT = -round(math.log2(GAIN))
 
 
@@ -91,25 +90,27 @@ def integer_network(network: nn.Module, shape: InputShape, *, time_steps: int) -
         NoIntegerForm: a layer keeps floating-point numbers, a layer runs twice, or something other than layers and
             this package's operations lies between them.
     """
-    for name, what in floats_kept(network).items():
-        raise NoIntegerForm(f"{name}: keeps {what}")
+    for name, layer in searchable_layers(network).items():
+        kept = kept_in_floats(layer.precision, has_weights=not isinstance(layer, SpikingSelfAttention))
+        if kept is not None:
+            raise NoIntegerForm(f"{name}: keeps {kept}")
     with torch.no_grad(), uncompiled():
         return _Form(network.eval(), shape, time_steps).whole()
 
 
-def _trace(network: nn.Module, shape: InputShape, time_steps: int) -> tuple[tracing.Trace, dict[str, Spikes]]:
-    """The steps, and the signal that each layer read first."""
+def _trace(network: nn.Module, shape: InputShape, time_steps: int) -> tracing.Trace:
+    """The network's steps, each layer once."""
     device = next(network.parameters()).device
     frames = torch.zeros(time_steps, shape.channels, shape.height, shape.width, device=device)
-    read: dict[str, Spikes] = {}
+    seen: set[str] = set()
 
     def report(name: str) -> Any:
         def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             given = [one for one in (*args, *kwargs.values()) if isinstance(one, (Spikes, Tensor))]
             inputs = [one.values if isinstance(one, Spikes) else one for one in given]
-            if name in read:
+            if name in seen:
                 raise NoIntegerForm(f"{name}: runs more than once a time step")
-            read[name] = next(one for one in given if isinstance(one, Spikes))
+            seen.add(name)
             tracing.record("layer", inputs, output.values if isinstance(output, Spikes) else output, name)
 
         return hook
@@ -128,14 +129,14 @@ def _trace(network: nn.Module, shape: InputShape, time_steps: int) -> tuple[trac
             handle.remove()
     if last.name not in layers or not isinstance(layers[last.name], ReadOut):
         raise NoIntegerForm(f"{last.name}: the network must end with its ReadOut")
-    return trace, read
+    return trace
 
 
 class _Form:
     def __init__(self, network: nn.Module, shape: InputShape, time_steps: int) -> None:
         self.layers = searchable_layers(network)
         self.shape, self.time_steps = shape, time_steps
-        self.trace, self.read = _trace(network, shape, time_steps)
+        self.trace = _trace(network, shape, time_steps)
         self.steps: list[dict[str, Any]] = []
         self.segments: list[Segment] = []
         self.signals: dict[str, _Signal] = {}
@@ -181,17 +182,17 @@ class _Form:
         return _Current(shift, np.zeros(channels, dtype=object), np.full(channels, signal.largest, dtype=object))
 
     def _layer(self, name: str, layer: SearchableLayer, inputs: list[str]) -> dict[str, Any]:
-        signals = [self._signal(inputs[0], name)]
+        signal = self._signal(inputs[0], name)
         if isinstance(layer, SpikingConv2d):
             return self._convolution(name, layer, inputs)
         if isinstance(layer, Shortcut):
-            described, current = self._affine(name, layer, signals[0])
+            described, current = self._affine(name, layer, signal)
             self.currents[name] = current
             return {"kind": "shortcut"} | described
         if isinstance(layer, SpikingSelfAttention):
-            return self._attention(name, layer, signals[0])
+            return self._attention(name, layer, signal)
         if isinstance(layer, ReadOut):
-            return self._read_out(name, layer, signals[0])
+            return self._read_out(name, layer, signal)
         raise NoIntegerForm(f"{name}: {type(layer).__name__} has no integer form")
 
     def _convolution(self, name: str, layer: SpikingConv2d, inputs: list[str]) -> dict[str, Any]:
@@ -348,16 +349,11 @@ class _Form:
         )
 
 
-def floats_kept(network: nn.Module) -> dict[str, str]:
-    """The layers that have no integer form in the precision that is set, and what of them is floating point."""
-    found = {}
-    for name, layer in searchable_layers(network).items():
-        has_weights = not isinstance(layer, SpikingSelfAttention)
-        if has_weights and layer.precision.weight_bits == FLOAT_BITS:
-            found[name] = "float weights"
-        elif layer.precision.membrane_levels == FLOAT_MEMBRANE:
-            found[name] = "a float membrane"
-    return found
+def kept_in_floats(precision: LayerPrecision, *, has_weights: bool) -> str | None:
+    """What of a layer in this precision is floating point, so that it has no integer form."""
+    if has_weights and precision.weight_bits == FLOAT_BITS:
+        return "float weights"
+    return "a float membrane" if precision.membrane_levels == FLOAT_MEMBRANE else None
 
 
 def _quantized(weight: Tensor, layer: SearchableLayer, *, per_tensor: bool = False) -> QuantizedWeight:

@@ -54,10 +54,11 @@ class Verification:
     executed_ops: float | None = None  # a sample, in C
     sizes: list[ObjectSize] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    compiles: bool = True  # or there is no compiler to tell
 
     @property
     def holds(self) -> bool:
-        return not any(self.mismatches.values())
+        return self.compiles and not any(self.mismatches.values())
 
     def accuracy(self, implementation: str) -> float | None:
         return None if self.correct is None else self.correct[implementation] / max(self.samples, 1)
@@ -121,6 +122,7 @@ def _library(folder: Path, form: dict[str, Any], work: Path, found: Verification
         return CLibrary(folder, form, cc=cc, work=work)
     except CompilerFailed as error:
         found.notes.append(f"C was not run: {error}")
+        found.compiles = False
         return None
 
 
