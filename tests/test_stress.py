@@ -93,7 +93,7 @@ def test_a_search_that_is_killed_at_random_moments_loses_nothing(tmp_path: Path)
     reader = Reader(run.path / "front.json")
     reader.start()
     kinds = {"trainer": 0, "coordinator": 0, "all": 0}
-    done: dict[int, tuple[Outcome, float]] = {}
+    done: dict[int, tuple[Outcome, str]] = {}
     while sum(kinds.values()) < KILLS:
         with (tmp_path / "log.txt").open("ab") as log:
             search = subprocess.Popen(
@@ -114,7 +114,8 @@ def test_a_search_that_is_killed_at_random_moments_loses_nothing(tmp_path: Path)
                 time.sleep(0.05)
             assert not any(map(is_alive, trainers)), "a trainer outlives its coordinator"
             results = run.results() if run.exists() else ()  # it may not have come as far as its folder
-            now = {result.number: (result.outcome, result.accuracy) for result in results}
+            # As text: the accuracy of a failed trial is NaN, which equals nothing, itself included.
+            now = {result.number: (result.outcome, repr(result.accuracy)) for result in results}
             assert done.items() <= now.items(), "what was finished stays as it was"
             done = now
         if search.poll() is not None and search.returncode == 0:
@@ -129,7 +130,8 @@ def test_a_search_that_is_killed_at_random_moments_loses_nothing(tmp_path: Path)
     assert reader.read
     by_number = {result.number: result for result in run.results()}
     assert sorted(by_number) == list(range(TRIALS + 1))
-    assert all((by_number[number].outcome, by_number[number].accuracy) == kept for number, kept in done.items())
+    finished = {number: (result.outcome, repr(result.accuracy)) for number, result in by_number.items()}
+    assert done.items() <= finished.items()
     failed = [result for result in by_number.values() if result.outcome is Outcome.FAILED]
     assert all("the trainer process ended with exit code -9" in result.reason for result in failed)
     for result in by_number.values():
