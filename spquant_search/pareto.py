@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -213,8 +214,8 @@ class Budget:
     max_memory_bytes: float | None = None
     min_accuracy: float | None = None
     max_effective_flops: float | None = None
-    max_flash_bytes: float | None = None  # what a device keeps read-only: weights and overhead
-    max_membrane_bytes: float | None = None
+    max_flash_bytes: float | None = None  # what a device keeps read-only: weights, overhead and code
+    max_ram_bytes: float | None = None
 
     @classmethod
     def of(cls, constraints: Constraints) -> Budget:
@@ -240,7 +241,7 @@ class Budget:
             "effective_flops": self.max_effective_flops,
             "accuracy": self.min_accuracy,
             "flash_bytes": self.max_flash_bytes,
-            "membrane_bytes": self.max_membrane_bytes,
+            "ram_bytes": self.max_ram_bytes,
         }
         return {name: bound for name, bound in bounds.items() if bound is not None}
 
@@ -251,7 +252,8 @@ class Budget:
         """
         found = {}
         for name, bound in self.as_dict().items():
-            beyond = getattr(member, name) - bound
+            value = getattr(member, name)
+            beyond = math.inf if value is None else value - bound  # None: it keeps floats, so no device takes it
             found[name] = (-beyond if name == "accuracy" else beyond) / max(bound, 1e-12)
         return found
 
@@ -296,6 +298,8 @@ def member_dict(member: TrialResult, *, test_accuracy: float | None) -> dict[str
         "weight_bytes": member.weight_bytes,
         "membrane_bytes": member.membrane_bytes,
         "overhead_bytes": member.overhead_bytes,
+        "flash_bytes": member.flash_bytes,
+        "ram_bytes": member.ram_bytes,
         "dense_macs": member.dense_macs,
         "effective_macs": member.effective_macs,
         "effective_flops": member.effective_flops,

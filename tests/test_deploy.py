@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from spquant_search.cost import cost_report
 from spquant_search.deploy import engine
 from spquant_search.deploy.c99 import TooLarge, c_source
-from spquant_search.deploy.compiled import STRICT, CLibrary, compiler, device_compiler, object_size
+from spquant_search.deploy.compiled import STRICT, CLibrary, ObjectSize, compiler, device_compiler, object_size
 from spquant_search.deploy.engine import DamagedArtifact, Model, pack_rows, read_manifest, unpack_rows
 from spquant_search.deploy.export import Deployment, deployment, described, observe, sealed
 from spquant_search.deploy.integer import NoIntegerForm, integer_network
+from spquant_search.footprint import footprint
+from spquant_search.snn.architecture import architecture
 from spquant_search.snn.attention import SpikingSelfAttention
 from spquant_search.snn.fixedpoint import affine_in_fixed_point
 from spquant_search.snn.layers import (
@@ -33,8 +36,8 @@ from spquant_search.snn.layers import (
     global_average,
     searchable_layers,
 )
-from spquant_search.snn.networks import InputShape, build, configure
-from spquant_search.space import LayerPrecision, ModelSpace, NetworkConfig, NeuronSpace
+from spquant_search.snn.networks import InputShape, build, configure, layer_shapes
+from spquant_search.space import FLOAT_MEMBRANE, LayerPrecision, ModelSpace, NetworkConfig, NeuronSpace
 
 TIME = 3
 SANITIZED = ("-O1", "-fsanitize=undefined", "-fno-sanitize-recover=undefined")
@@ -108,6 +111,12 @@ def a_network(  # noqa: PLR0913 - what a network is drawn from
     frames = generator.poisson(0.6, (4, TIME, 2, size, size + 1)).astype(np.uint8)
     lively(network, frames, largest)
     return network, shape, frames
+
+
+def device_size(folder: Path, work: Path) -> ObjectSize:
+    tool = device_compiler()
+    assert tool is not None
+    return object_size(folder, cc=tool[0], work=work, flags=tool[1])
 
 
 def loaded(deployed: Deployment) -> Model:
@@ -376,6 +385,56 @@ def test_a_program_runs_clean_under_sanitizers(name: str, tmp_path: Path, plain_
     assert (answer.returncode, answer.stderr) == (0, b"")
     expected = loaded(made).run(frames[:2]).predictions.tolist()
     assert [int(line) for line in answer.stdout.split()] == expected
+
+
+FOOTPRINTS: list[tuple[str, dict[str, Any]]] = [
+    ("vgg9", {}),
+    ("vgg9", {"pool": "after", "size": 17, "width": 1 / 4}),
+    ("vgg9", {"choices": Choices(mass=(1.0,), levels=(3,))}),
+    ("resnet19", {}),
+    ("resnet34", {"width": 1 / 32, "size": 32, "pool": "after"}),
+    ("spikformer4-256", {"size": 8}),
+    ("mobilenet", {}),
+]
+
+
+@pytest.mark.skipif(device_compiler() is None, reason="there is no compiler for a Cortex-M4")
+@pytest.mark.parametrize(("name", "options"), FOOTPRINTS)
+def test_what_a_device_needs_is_known_before_training(
+    name: str, options: dict[str, Any], tmp_path: Path, plain_neurons: None
+) -> None:
+    """The footprint is computed from shapes and precisions alone; the compiler's object file says the same."""
+    for seed in (3, 4):
+        network, shape, frames = a_network(name, seed=seed, **options)
+        model = ModelSpace(network=name, width=options.get("width", 1 / 16), pool=options.get("pool", "before"))
+        shapes = layer_shapes(model, shape, source="test")
+        config = NetworkConfig(
+            layers=tuple((name, layer.precision) for name, layer in searchable_layers(network).items())
+        )
+        of_network = architecture(model, shape, shapes)
+        assert of_network is not None
+        expected = footprint(of_network, cost_report(shapes, config, time_steps=TIME))
+        assert expected is not None
+
+        folder = written(deployment(network, shape, frames, time_steps=TIME, about=ABOUT), tmp_path / f"{seed}")
+        found = device_size(folder, tmp_path)
+        assert expected.ram == pytest.approx(found.ram, abs=32), "alignment"
+        assert expected.flash == pytest.approx(found.flash, rel=0.05)
+        assert expected.engine_flash == pytest.approx(found.flash - (expected.flash - expected.engine_flash), rel=0.05)
+        assert found.data == 0
+
+
+def test_a_configuration_that_keeps_floats_has_no_footprint(plain_neurons: None) -> None:
+    network, shape, _ = a_network("vgg9", seed=3)
+    model = ModelSpace(network="vgg9", width=1 / 16, pool="before")
+    shapes = layer_shapes(model, shape, source="test")
+    precisions = [layer.precision for layer in searchable_layers(network).values()]
+    of_network = architecture(model, shape, shapes)
+    assert of_network is not None
+    for floats in ({"weight_bits": 32}, {"membrane_levels": FLOAT_MEMBRANE}):
+        names = [one.name for one in shapes]
+        layers = tuple(zip(names, [replace(precisions[0], **floats), *precisions[1:]], strict=True))
+        assert footprint(of_network, cost_report(shapes, NetworkConfig(layers=layers), time_steps=TIME)) is None
 
 
 @needs_compiler

@@ -43,7 +43,8 @@ def test_results_csv_has_a_row_a_trial_and_a_column_an_address(tmp_path):
     found = rows(tmp_path / "results.csv")
     assert list(found[0]) == [
         *["number", "origin", "outcome", "reason", "accuracy"],
-        *["memory_bytes", "weight_bytes", "membrane_bytes", "overhead_bytes", "paper_total_bytes"],
+        *["memory_bytes", "weight_bytes", "membrane_bytes", "overhead_bytes"],
+        *["flash_bytes", "ram_bytes", "paper_total_bytes"],
         *["dense_macs", "effective_macs", "effective_flops", "synaptic_ops", "density"],
         *["epochs", "seconds", "seed"],
         *ADDRESSES,

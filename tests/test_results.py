@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spquant_search.cost import LayerShape, cost_report
+from spquant_search.footprint import Footprint
 from spquant_search.results import LayerActivity, Outcome, TrialResult, unmeasured
 
 
@@ -60,9 +61,19 @@ def test_a_result_without_epochs_is_known_by_its_cost():
     of = replace(config(), layers=config("4", "").layers)
     cost = cost_report((shape,), of, time_steps=3)
     result = unmeasured(
-        number=5, origin="tpe", config=of, seed=9, cost=cost, outcome=Outcome.DUPLICATE, reason="same as trial 2"
+        number=5,
+        origin="tpe",
+        config=of,
+        seed=9,
+        cost=cost,
+        device=Footprint(flash=220, ram=60, engine_flash=20, engine_ram=60),
+        outcome=Outcome.DUPLICATE,
+        reason="same as trial 2",
     )
     assert (result.weight_bytes, result.membrane_bytes, result.overhead_bytes) == (160, 0, 40)
+    assert (result.flash_bytes, result.ram_bytes) == (220, 60)
+    plain = replace(result, engine_flash_bytes=None, engine_ram_bytes=None)
+    assert (plain.flash_bytes, plain.ram_bytes) == (None, None)
     assert result.dense_macs == 320 * 3
     assert result.epochs == ()
     assert (result.number, result.origin, result.seed, result.outcome) == (5, "tpe", 9, Outcome.DUPLICATE)

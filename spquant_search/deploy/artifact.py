@@ -45,7 +45,8 @@ class Artifact:
     accuracy: float  # on the validation split
     test_accuracy: float | None
     memory_bytes: int
-    membrane_bytes: int
+    flash_bytes: int | None  # as the front has them: with the engine; None in runs of before it counted that
+    ram_bytes: int | None
     effective_macs: float
     weights_sha256: str
 
@@ -107,7 +108,8 @@ def write_artifact(
         accuracy=member.accuracy,
         test_accuracy=test_accuracy,
         memory_bytes=member.memory_bytes,
-        membrane_bytes=member.membrane_bytes,
+        flash_bytes=member.flash_bytes,
+        ram_bytes=member.ram_bytes,
         effective_macs=member.effective_macs,
         weights_sha256=_sha256(weights),
     )
@@ -119,6 +121,8 @@ def write_artifact(
         "accuracy": artifact.accuracy,
         "test_accuracy": artifact.test_accuracy,
         "memory_bytes": artifact.memory_bytes,
+        "flash_bytes": artifact.flash_bytes,
+        "ram_bytes": artifact.ram_bytes,
         "input": asdict(shape),
     }
     try:
@@ -128,7 +132,7 @@ def write_artifact(
     content = deployed.files | {
         CONFIG_FILE: yaml.safe_dump(_plain(artifact), sort_keys=False).encode(),
         FLOAT_WEIGHTS_FILE: weights,
-        PAGE_FILE: page(about, deployed.c, memory_bytes=artifact.memory_bytes).encode(),
+        PAGE_FILE: page(about, deployed.c).encode(),
     }
     try:
         _write(sealed(deployed.manifest, content), out)

@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from spquant_search.deploy.engine import GAIN_BITS, Model, code_offset
+from spquant_search.deploy.engine import GAIN_BITS, Model
+from spquant_search.footprint import (
+    KeptMap,
+    largest_code,
+    place_maps,
+    scratch_bytes,
+    spike_map_bytes,
+    sum_bits,
+)
 
 NONE_BELOW = -32768  # a cut below all codes
 _LINE = 24  # numbers a line
@@ -64,16 +72,17 @@ class _Writer:
         self.tables: list[str] = []
         self.calls: list[str] = []
         self.read_only = {"weights": 0, "overhead": 0}
-        self.places, self.arena = _places(self.steps)
+        self.places, self.arena = place_maps([_kept(step) for step in self.steps])
 
     def written(self) -> CSource:
         input_step = self.steps[0]
         channels, height, width = input_step["shape"]
         read_out = self.steps[-1]
         potential_bits = 32 if max(step["potential_bits"] for step in self.firing) <= 32 else 64
-        sum_bits = 16 if max(map(self._largest_sum, self._with_rows())) < 2**16 else 32
+        bits_of_sums = sum_bits(max(map(self._largest_sum, self._with_rows())))
         most_inputs = max(self._shape(name)[0] for step in self.steps for name in step["inputs"])
         most_channels = max(step["out_channels"] for step in self.steps if "out_channels" in step)
+        most_heads = max([step["heads"] for step in self.steps if "heads" in step], default=0)
         for step in self.steps:
             if step["kind"] == "sum" and step["largest"] > 255:
                 raise TooLarge(f"{step['name']}: sums of up to {step['largest']} are more than the C engine's 255")
@@ -95,11 +104,11 @@ class _Writer:
         ]
         types = [
             f"typedef int{potential_bits}_t spq_potential;",
-            f"typedef uint{sum_bits}_t spq_sum;",
+            f"typedef uint{bits_of_sums}_t spq_sum;",
             "enum {",
             f"    SPQ_MOST_INPUTS = {most_inputs},",
             f"    SPQ_MOST_CHANNELS = {most_channels},",
-            f"    SPQ_MOST_HEADS = {max([step['heads'] for step in self.steps if 'heads' in step], default=1)}",
+            f"    SPQ_MOST_HEADS = {most_heads}",
             "};",
             "",
             "static const uint8_t *input;",
@@ -125,9 +134,15 @@ class _Writer:
             time_steps=self.network["time_steps"], shape=(channels, height, width), classes=read_out["classes"]
         )
         maps = self.arena + sum(4 * step["shape"][0] for step in self.steps if step["kind"] == "average")
-        gates = 4 * (most_inputs + most_channels) if gated else 0
-        by_channel = sum_bits // 8 + potential_bits // 8 + 2 + 3  # sums, currents, codes; lanes, gates, spikes
-        scratch = 4 * most_inputs + by_channel * most_channels + gates + 4 * read_out["classes"]
+        scratch = scratch_bytes(
+            inputs=most_inputs,
+            channels=most_channels,
+            classes=read_out["classes"],
+            heads=most_heads,
+            sum_bits=bits_of_sums,
+            potential_bits=potential_bits,
+            gated=gated,
+        )
         sizes = Sizes(
             weights=self.read_only["weights"],
             overhead=self.read_only["overhead"],
@@ -135,7 +150,7 @@ class _Writer:
             maps=maps,
             scratch=scratch,
             potential_bits=potential_bits,
-            sum_bits=sum_bits,
+            sum_bits=bits_of_sums,
         )
         return CSource(header, source, sizes)
 
@@ -147,8 +162,7 @@ class _Writer:
         """Of codes, which are not negative."""
         inputs = step["in_shape"][0] // step["groups"]
         products = inputs * step["kernel"] ** 2 * (4 if step["pool"] == "before" else 1)
-        highest = 1 if step["weight_bits"] == 1 else 2 * code_offset(step["weight_bits"])
-        return int(products * highest * step["largest"])
+        return int(products * largest_code(step["weight_bits"]) * step["largest"])
 
     def _shape(self, name: str) -> tuple[int, int, int]:
         """Of what a step passes on, as it is read."""
@@ -330,41 +344,16 @@ def _map_bytes(step: dict[str, Any]) -> int:
     """Of what is kept of a step's output until others have read it."""
     if "neuron" in step:
         height, width = step["positions"]
-        return int(-(-step["out_channels"] // 8) * height * width)
+        return spike_map_bytes(step["out_channels"] * height * width, step["out_channels"])
     if step["kind"] == "sum":
         channels, height, width = step["shape"]
         return int(channels * height * width)
     return 0
 
 
-def _places(steps: list[dict[str, Any]]) -> tuple[dict[str, int], int]:
-    """Where each map begins in the memory that they share, and how large that is: first fit, in order."""
-    made = {step["name"]: index for index, step in enumerate(steps)}
-    last = dict(made)
-    for index, step in enumerate(steps):
-        for name in step["inputs"]:
-            last[name] = max(last[name], index)
-    for step in reversed(steps):  # currents are not kept: whoever adds one reads what it was made of
-        if step["kind"] in ("identity", "shortcut"):
-            source = step["inputs"][0]
-            last[source] = max(last[source], last[step["name"]])
-    taken: list[tuple[int, int, int]] = []  # begin, end, last reader
-    places: dict[str, int] = {}
-    for step in steps:
-        size = _map_bytes(step)
-        if not size:
-            continue
-        now = made[step["name"]]
-        taken = [one for one in taken if one[2] >= now]
-        begin = 0
-        for start, end, _ in sorted(taken):
-            if start - begin >= size:
-                break
-            begin = max(begin, end)
-        places[step["name"]] = begin
-        taken.append((begin, begin + size, last[step["name"]]))
-    ends = [place + _map_bytes(step) for step in steps if (place := places.get(step["name"])) is not None]
-    return places, max(ends, default=0)
+def _kept(step: dict[str, Any]) -> KeptMap:
+    is_current = step["kind"] in ("identity", "shortcut")
+    return KeptMap(step["name"], tuple(step["inputs"]), _map_bytes(step), is_current=is_current)
 
 
 def _without(template: str, part: str, *, keep: bool) -> str:

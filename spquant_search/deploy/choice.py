@@ -1,4 +1,4 @@
-"""Which members of a front have a form in integers, and what any of them takes on a device besides its own bytes."""
+"""Which members of a front have a form in integers, and the frames of the test vectors."""
 
 from __future__ import annotations
 
@@ -6,14 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spquant_search.data import DataSet
-from spquant_search.deploy.c99 import c_source
-from spquant_search.deploy.engine import Model
-from spquant_search.deploy.export import described
-from spquant_search.deploy.integer import integer_network, kept_in_floats
+from spquant_search.footprint import kept_in_floats
 from spquant_search.prepare import Prepared
 from spquant_search.results import TrialResult
-from spquant_search.snn.networks import InputShape, build, configure
-from spquant_search.space import NetworkConfig
+from spquant_search.snn.networks import InputShape
 
 VECTOR_SAMPLES = 8
 _COUNT = 0.5  # mean of made-up counts
@@ -26,16 +22,6 @@ def floats_of(prepared: Prepared, member: TrialResult) -> dict[str, str]:
         for shape in prepared.shapes
     }
     return {name: what for name, what in kept.items() if what is not None}
-
-
-def working_bytes(prepared: Prepared, config: NetworkConfig) -> int:
-    """RAM that the C library takes besides membranes; for ``config``, and within a few bytes for any other."""
-    space = prepared.space.file
-    network = build(space.model, prepared.input, source="space")
-    configure(network, config, space.neuron)
-    description, weights = described(integer_network(network, prepared.input, time_steps=space.time_steps))
-    sizes = c_source(Model.of(description, weights), weights).sizes
-    return sizes.maps + sizes.scratch
 
 
 def vector_frames(data: DataSet) -> NDArray[np.uint8]:

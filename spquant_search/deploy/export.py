@@ -154,19 +154,21 @@ def described(form: IntegerNetwork) -> tuple[dict[str, Any], bytes]:
     return description, bytes(weights)
 
 
-def page(about: dict[str, Any], c: CSource, *, memory_bytes: int) -> str:
+def page(about: dict[str, Any], c: CSource) -> str:
     """README.md of the folder."""
     accuracy = about["accuracy"]
     tested = about["test_accuracy"]
+    on_device = (("flash", about["flash_bytes"]), ("RAM", about["ram_bytes"]))
     rows = [
         f"| accuracy on the validation split | {100 * accuracy:.2f} % |",
         f"| accuracy on the test split | {'not tested' if tested is None else f'{100 * tested:.2f} %'} |",
-        f"| memory as the front counts it | {memory_bytes:,} bytes |",
+        f"| memory as the front counts it | {about['memory_bytes']:,} bytes |",
+        *(f"| {name} as the front counts it | {size:,} bytes |" for name, size in on_device if size is not None),
         f"| weights, packed | {c.sizes.weights:,} bytes |",
         f"| slopes, offsets, gates | {c.sizes.overhead:,} bytes |",
         f"| membranes, packed | {c.sizes.membrane:,} bytes |",
-        f"| spikes between layers, on top of the front's memory | {c.sizes.maps:,} bytes |",
-        f"| sums of one position, likewise | {c.sizes.scratch:,} bytes |",
+        f"| spikes between layers, in RAM | {c.sizes.maps:,} bytes |",
+        f"| sums of one position, in RAM | {c.sizes.scratch:,} bytes |",
     ]
     table = "\n".join(["| | |", "|---|--:|", *rows])
     return _PAGE.format(run=about["run"], trial=about["trial"], table=table)

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spquant_search.deploy.engine import EXACT_DOUBLE, GAIN_BITS, code_offset, pack_rows
+from spquant_search.footprint import kept_in_floats
 from spquant_search.snn import tracing
+from spquant_search.snn.architecture import trace_network
 from spquant_search.snn.attention import GAIN, SpikingSelfAttention
 from spquant_search.snn.compiled import uncompiled
 from spquant_search.snn.fixedpoint import affine_in_fixed_point
@@ -25,7 +27,6 @@ from spquant_search.snn.layers import (
     ReadOut,
     SearchableLayer,
     Shortcut,
-    Spikes,
     SpikingConv2d,
     pooled_kernel,
     searchable_layers,
@@ -33,7 +34,6 @@ from spquant_search.snn.layers import (
 from spquant_search.snn.networks import InputShape
 from spquant_search.snn.neuron import GAIN_STEPS, Neuron, threshold_gain
 from spquant_search.snn.quantize import QuantizedWeight, quantize_weight
-from spquant_search.space import FLOAT_BITS, FLOAT_MEMBRANE, LayerPrecision
 
 assert 1 << GAIN_BITS == GAIN_STEPS
 ATTENTION_SHIFT = -round(math.log2(GAIN))
@@ -98,45 +98,14 @@ def integer_network(network: nn.Module, shape: InputShape, *, time_steps: int) -
         return _Form(network.eval(), shape, time_steps).whole()
 
 
-def _trace(network: nn.Module, shape: InputShape, time_steps: int) -> tracing.Trace:
-    """The network's steps, each layer once."""
-    device = next(network.parameters()).device
-    frames = torch.zeros(time_steps, shape.channels, shape.height, shape.width, device=device)
-    seen: set[str] = set()
-
-    def report(name: str) -> Any:
-        def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            given = [one for one in (*args, *kwargs.values()) if isinstance(one, (Spikes, Tensor))]
-            inputs = [one.values if isinstance(one, Spikes) else one for one in given]
-            if name in seen:
-                raise NoIntegerForm(f"{name}: runs more than once a time step")
-            seen.add(name)
-            tracing.record("layer", inputs, output.values if isinstance(output, Spikes) else output, name)
-
-        return hook
-
-    layers = searchable_layers(network)
-    handles = [layer.register_forward_hook(report(name), with_kwargs=True) for name, layer in layers.items()]
-    try:
-        with tracing.traced() as trace:
-            tracing.record("input", (), frames, "input")
-            logits = network(Spikes(values=frames, time_steps=time_steps, largest=shape.largest))
-            last = trace.steps[trace.maker(logits, "the network's output")]
-    except tracing.Untraceable as error:
-        raise NoIntegerForm(str(error)) from None
-    finally:
-        for handle in handles:
-            handle.remove()
-    if last.name not in layers or not isinstance(layers[last.name], ReadOut):
-        raise NoIntegerForm(f"{last.name}: the network must end with its ReadOut")
-    return trace
-
-
 class _Form:
     def __init__(self, network: nn.Module, shape: InputShape, time_steps: int) -> None:
         self.layers = searchable_layers(network)
         self.shape, self.time_steps = shape, time_steps
-        self.trace = _trace(network, shape, time_steps)
+        try:
+            self.trace = trace_network(network, shape, time_steps=time_steps)
+        except tracing.Untraceable as error:
+            raise NoIntegerForm(str(error)) from None
         self.steps: list[dict[str, Any]] = []
         self.segments: list[Segment] = []
         self.signals: dict[str, _Signal] = {}
@@ -347,13 +316,6 @@ class _Form:
         self.segments.append(
             Segment(layer=name, role=role, rows=rows, columns=columns, type=kind, bits=bits, data=data)
         )
-
-
-def kept_in_floats(precision: LayerPrecision, *, has_weights: bool) -> str | None:
-    """What of a layer in this precision is floating point, so that it has no integer form."""
-    if has_weights and precision.weight_bits == FLOAT_BITS:
-        return "float weights"
-    return "a float membrane" if precision.membrane_levels == FLOAT_MEMBRANE else None
 
 
 def _quantized(weight: Tensor, layer: SearchableLayer, *, per_tensor: bool = False) -> QuantizedWeight:

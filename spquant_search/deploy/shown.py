@@ -45,11 +45,16 @@ def _sizes(found: Verification, artifact: Artifact) -> Table:
     table = Table(box=None, pad_edge=False)
     for heading in ("bytes", "flash", "RAM"):
         table.add_column(heading, justify="left" if heading == "bytes" else "right")
-    flash, ram = artifact.memory_bytes - artifact.membrane_bytes, artifact.membrane_bytes
-    table.add_row("front: weights and overhead, membranes", f"{flash:,}", f"{ram:,}")
+    flash, ram = artifact.flash_bytes, artifact.ram_bytes
+    table.add_row("front", *("" if size is None else f"{size:,}" for size in (flash, ram)))
     for size in found.sizes:
-        table.add_row(f"size of model.o by {size.compiler}", f"{size.flash:,}", f"{size.ram:,}")
+        cells = (_beside(size.flash, flash), _beside(size.ram, ram))
+        table.add_row(f"size of model.o by {size.compiler}", *cells)
     return table
+
+
+def _beside(found: int, expected: int | None) -> str:
+    return f"{found:,}" if not expected else f"{found:,} ({100 * (found / expected - 1):+.1f} %)"
 
 
 def verification_dict(found: Verification, artifact: Artifact) -> dict[str, Any]:
@@ -66,8 +71,8 @@ def verification_dict(found: Verification, artifact: Artifact) -> dict[str, Any]
         "synaptic_ops": found.synaptic_ops,
         "executed_ops": found.executed_ops,
         "front": {
-            "flash_bytes": artifact.memory_bytes - artifact.membrane_bytes,
-            "membrane_bytes": artifact.membrane_bytes,
+            "flash_bytes": artifact.flash_bytes,
+            "ram_bytes": artifact.ram_bytes,
         },
         "sizes": [
             {"compiler": size.compiler, "text": size.text, "data": size.data, "bss": size.bss} for size in found.sizes

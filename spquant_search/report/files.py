@@ -44,6 +44,8 @@ RESULT_COLUMNS = (
     "weight_bytes",
     "membrane_bytes",
     "overhead_bytes",
+    "flash_bytes",
+    "ram_bytes",
     "paper_total_bytes",
     "dense_macs",
     "effective_macs",

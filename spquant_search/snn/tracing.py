@@ -29,6 +29,7 @@ class Step:
     operation: Operation
     name: str  # of the layer; of what lies between layers "input", "average1", "sum2"
     inputs: tuple[int, ...]
+    shape: tuple[int, ...]  # of what it made, [time * batch, channels, height, width]; logits [time, batch, classes]
 
 
 @dataclass(slots=True)
@@ -44,7 +45,9 @@ class Trace:
             return
         if name is None:
             name = f"{operation}{sum(step.operation == operation for step in self.steps) + 1}"
-        self.steps.append(Step(operation, name, tuple(self.maker(tensor, name) for tensor in inputs)))
+        self.steps.append(
+            Step(operation, name, tuple(self.maker(tensor, name) for tensor in inputs), tuple(output.shape))
+        )
         self._made_by[id(output)] = len(self.steps) - 1
         self._alive.append(output)
 

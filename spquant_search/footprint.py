@@ -1,0 +1,166 @@
+"""What the C library takes of a device, known before any training: bytes of flash and of RAM.
+
+The network's own numbers are in :mod:`spquant_search.cost`. On top come, in RAM, the spikes between layers, whose maps
+share memory where they are not needed at the same time, and what the layers work in, one at a time; in flash, the
+engine's code. All of it follows from the architecture and the configuration but the code, which is as large as a
+compiler makes it: its sizes here are those of arm-none-eabi-gcc 12 for a Cortex-M4 at `-Os`, and a test holds them
+against the compiler at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from spquant_search.cost import CostReport, LayerCost, membrane_bits
+from spquant_search.space import FLOAT_BITS, FLOAT_MEMBRANE, LayerPrecision
+
+POTENTIAL_BITS = 32  # 64 only where a network's sums leave them, which is known after training
+# Bytes of code: of the engine without its optional parts, of each of them, and of a layer's description and its call.
+CODE_BYTES = 2925
+GATES_CODE_BYTES = 240
+REST_CODE_BYTES = 40  # where codes of 3, 5, 6 or 7 bits are laid end to end
+ATTENTION_CODE_BYTES = 400
+SUMS_CODE_BYTES = 100
+AVERAGE_CODE_BYTES = 140
+LAYER_BYTES, SUM_BYTES = 115, 50
+
+
+def kept_in_floats(precision: LayerPrecision, *, has_weights: bool) -> str | None:
+    """What of a layer in this precision is floating point, so that it has no integer form."""
+    if has_weights and precision.weight_bits == FLOAT_BITS:
+        return "float weights"
+    return "a float membrane" if precision.membrane_levels == FLOAT_MEMBRANE else None
+
+
+@dataclass(frozen=True, slots=True)
+class KeptMap:
+    """What a step passes on: its bytes, 0 for a current, which whoever adds it reads from what it was made of."""
+
+    name: str
+    inputs: tuple[str, ...]
+    bytes: int
+    is_current: bool = False
+
+
+def place_maps(steps: Sequence[KeptMap]) -> tuple[dict[str, int], int]:
+    """Where each map begins in the memory that they share, and how large that is: first fit, in order."""
+    made = {step.name: index for index, step in enumerate(steps)}
+    last = dict(made)
+    for index, step in enumerate(steps):
+        for name in step.inputs:
+            last[name] = max(last[name], index)
+    for step in reversed(steps):
+        if step.is_current:
+            source = step.inputs[0]
+            last[source] = max(last[source], last[step.name])
+    taken: list[tuple[int, int, int]] = []  # begin, end, last reader
+    places: dict[str, int] = {}
+    whole = 0
+    for step in steps:
+        if not step.bytes:
+            continue
+        now = made[step.name]
+        taken = [one for one in taken if one[2] >= now]
+        begin = 0
+        for start, end, _ in sorted(taken):
+            if start - begin >= step.bytes:
+                break
+            begin = max(begin, end)
+        places[step.name] = begin
+        taken.append((begin, begin + step.bytes, last[step.name]))
+        whole = max(whole, begin + step.bytes)
+    return places, whole
+
+
+def spike_map_bytes(neurons: int, channels: int) -> int:
+    """Of a layer's spikes: the channels of a position in whole bytes."""
+    return -(-channels // 8) * (neurons // channels)
+
+
+def scratch_bytes(
+    *, inputs: int, channels: int, classes: int, heads: int, sum_bits: int, potential_bits: int, gated: bool
+) -> int:
+    """What the layers of a network work in, one at a time; ``inputs`` and ``channels`` are the most of any layer."""
+    by_channel = sum_bits // 8 + potential_bits // 8 + 2 + 3  # sums, currents, codes; lanes, gates, spikes
+    gates = 4 * (inputs + channels) if gated else 0
+    return 4 * inputs + by_channel * channels + gates + 4 * heads + 4 * classes
+
+
+def sum_bits(largest: int) -> int:
+    """Of the integer type that sums of codes up to ``largest`` take."""
+    return 16 if largest < 2**16 else 32
+
+
+def largest_code(weight_bits: int) -> int:
+    """The largest code of a weight: weights are stored with the largest of them added, so none is negative."""
+    return 1 if weight_bits == 1 else 2**weight_bits - 2
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """What the footprint needs of a network besides its layers' shapes."""
+
+    map_bytes: int  # of all spikes between layers, sharing memory
+    average_bytes: int  # of averages over all positions
+    sums: int  # how many sums of two signals
+    averages: int
+    inputs: int  # channels, the most that any layer reads
+    largest: Mapping[str, int]  # by layer: the largest value that it reads
+    heads: int  # of attention, the most; 0 without
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Bytes on the device; ``engine_`` are those that are not the network's own numbers."""
+
+    flash: int
+    ram: int
+    engine_flash: int
+    engine_ram: int
+
+
+def footprint(architecture: Architecture, cost: CostReport) -> Footprint | None:
+    """Of a configuration; None where a layer keeps floating-point numbers."""
+    for layer in cost.layers:
+        if kept_in_floats(layer.precision, has_weights=layer.shape.has_weights) is not None:
+            return None
+    code = _code_bytes(architecture, cost.layers)
+    ram = architecture.map_bytes + architecture.average_bytes + _scratch_bytes(architecture, cost.layers)
+    own = cost.weight_bytes + cost.overhead_bytes
+    return Footprint(flash=own + code, ram=cost.membrane_bytes + ram, engine_flash=code, engine_ram=ram)
+
+
+def _scratch_bytes(architecture: Architecture, layers: Sequence[LayerCost]) -> int:
+    rows = [layer for layer in layers if layer.shape.kind in ("convolution", "shortcut")]
+    largest = max((_largest_sum(layer, architecture.largest[layer.shape.name]) for layer in rows), default=0)
+    return scratch_bytes(
+        inputs=architecture.inputs,
+        channels=max((layer.shape.out_channels for layer in layers if layer.shape.kind != "readout"), default=0),
+        classes=layers[-1].shape.out_channels,
+        heads=architecture.heads,
+        sum_bits=sum_bits(largest),
+        potential_bits=POTENTIAL_BITS,
+        gated=any(layer.precision.channel_mass < 1.0 for layer in layers),
+    )
+
+
+def _largest_sum(layer: LayerCost, largest: int) -> int:
+    """Of codes at one position; where the layer pools first, of four positions."""
+    shape = layer.shape
+    pools_before = shape.has_membrane and shape.neurons < shape.positions * shape.out_channels
+    products = shape.in_channels // shape.groups * shape.kernel_area * (4 if pools_before else 1)
+    return products * largest_code(layer.precision.weight_bits) * largest
+
+
+def _code_bytes(architecture: Architecture, layers: Sequence[LayerCost]) -> int:
+    uneven = any(layer.shape.has_membrane and 8 % membrane_bits(layer.precision.membrane_levels) for layer in layers)
+    parts = {
+        GATES_CODE_BYTES: any(layer.precision.channel_mass < 1.0 for layer in layers),
+        REST_CODE_BYTES: uneven,
+        ATTENTION_CODE_BYTES: any(layer.shape.kind == "attention" for layer in layers),
+        SUMS_CODE_BYTES: architecture.sums > 0,
+        AVERAGE_CODE_BYTES: architecture.averages > 0,
+    }
+    optional = sum(size for size, needed in parts.items() if needed)
+    return CODE_BYTES + optional + LAYER_BYTES * len(layers) + SUM_BYTES * architecture.sums
