@@ -1,6 +1,7 @@
 # make search   the main job: install, then search spaces/vgg9.yaml into runs/vgg9
 # make test     install, then ruff, mypy, the import contract and all tests
 # make stress   searches that are killed 200 times at random moments
+# make test-postgres   searches that share a PostgreSQL server, which is installed where it is missing (Debian)
 # make lint     only the checks that run nothing
 # make setup    only .venv
 
@@ -9,7 +10,7 @@ BIN := .venv/bin
 KILLS := 200
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup setup-dev search test lint stress
+.PHONY: setup setup-dev search test test-postgres lint stress
 
 setup: .venv/installed
 setup-dev: .venv/installed-dev
@@ -20,7 +21,7 @@ setup-dev: .venv/installed-dev
 	touch $@
 
 .venv/installed-dev: .venv/installed
-	$(PIP) --editable '.[dashboard,events,download,dev]'
+	$(PIP) --editable '.[dashboard,events,download,postgresql,dev]'
 	touch $@
 
 search: setup
@@ -38,3 +39,9 @@ test: lint
 # Searches that are killed at random moments, about 10 seconds each time.
 stress: setup-dev
 	SPQUANT_KILLS=$(KILLS) $(BIN)/python -m pytest -m slow tests/test_stress.py
+
+# Two coordinators on one server, which is restarted under them, and one of which is killed.
+test-postgres: setup-dev
+	command -v pg_ctl >/dev/null || ls /usr/lib/postgresql/*/bin/pg_ctl >/dev/null 2>&1 || \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y postgresql >/dev/null; }
+	$(BIN)/python -m pytest -m postgres tests/test_postgres.py

@@ -20,6 +20,7 @@ from measurement import as_document
 
 from spquant_search.prepare import prepare
 from spquant_search.runfolder import RunFolder
+from spquant_search.storage import Journal
 from spquant_search.study import Study
 
 SPACE = Path(__file__).parent.parent / "spaces" / "vgg9.yaml"
@@ -43,7 +44,7 @@ def search(folder: Path, name: str, workers: int, trials: int) -> RunFolder:
 def trial_stage(run: RunFolder) -> float:
     """Seconds from the start of the first candidate to the end of the last."""
     prepared = prepare(run.space_file)
-    trials = Study(run.study_file, prepared.space, prepared.shapes, chance=0.1).optuna_study.trials[1:]
+    trials = Study(Journal(run.study_file), prepared.space, prepared.shapes, chance=0.1).optuna_study.trials[1:]
     begun = [trial.datetime_start for trial in trials if trial.datetime_start is not None]
     ended = [trial.datetime_complete for trial in trials if trial.datetime_complete is not None]
     return (max(ended) - min(begun)).total_seconds()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from spquant_search.deploy.artifact import Artifact
     from spquant_search.events import SearchPlan, Watcher
     from spquant_search.pareto import Budget
+    from spquant_search.postgres import Database
     from spquant_search.prepare import Prepared
     from spquant_search.report import RunSummary
     from spquant_search.report.tables import TextTable
@@ -38,13 +40,14 @@ if TYPE_CHECKING:
     from spquant_search.runfolder import RunFacts, RunFolder
     from spquant_search.sensitivity import Sensitivity
     from spquant_search.space import SearchSpace, SpaceFile
+    from spquant_search.storage import Storage
     from spquant_search.workers import Setup
 
 EXIT_BUG, EXIT_USER, EXIT_MISMATCH, EXIT_INTERRUPTED = 1, 2, 3, 130
 OPTIONS = {
     "memory_bytes": "--max-memory",
     "flash_bytes": "--max-flash",
-    "membrane_bytes": "--max-ram",
+    "ram_bytes": "--max-ram",
     "effective_flops": "--max-flops",
     "accuracy": "--min-accuracy",
 }
@@ -63,6 +66,12 @@ SetOption = Annotated[
     typer.Option("--set", metavar="PATH=VALUE", help="Override a value of the space file; repeatable."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+StorageOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL", envvar="SPQUANT_STORAGE", help="postgresql://...: where the study of many machines lies."
+    ),
+]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's name below runs/, or its path.")]
 
 
@@ -87,6 +96,7 @@ def search(  # noqa: PLR0913 - one parameter an option
     preset: Annotated[
         Preset | None, typer.Option(help="Search nothing: train the float baseline and this configuration alone.")
     ] = None,
+    storage: StorageOption = None,
     profile: Annotated[bool, typer.Option("--profile", help="Show where every second went.")] = False,
     overrides: SetOption = None,
     version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")] = False,
@@ -120,6 +130,7 @@ def search(  # noqa: PLR0913 - one parameter an option
         minutes=minutes,
         overrides=[*(overrides or []), *only, *options],
         candidates=preset is not Preset.SNN_BL,
+        storage=storage,
         profile=profile,
     )
 
@@ -141,8 +152,16 @@ def _only(preset: Preset, space: Path, overrides: list[str]) -> list[str]:
     return [f"{path}={json.dumps(value)}" for path, value in one.items()]
 
 
-def _search(
-    space: Path, *, run: str, device: str, minutes: float | None, overrides: list[str], candidates: bool, profile: bool
+def _search(  # noqa: PLR0913 - one parameter an option
+    space: Path,
+    *,
+    run: str,
+    device: str,
+    minutes: float | None,
+    overrides: list[str],
+    candidates: bool,
+    storage: str | None,
+    profile: bool,
 ) -> None:
     from rich.console import Console
 
@@ -160,18 +179,45 @@ def _search(
     trials = prepared.space.file.search.trials if candidates else 0
     limits = Limits(trials=trials, deadline=None if minutes is None else started + 60 * minutes)
     folder, console = find_run(run), Console()
-    opened = _opened(space, prepared, folder, device=device, console=console, started=started)
+    database = None if storage is None else _database(storage)
+    shared = database is not None
+    opened = _opened(space, prepared, folder, device=device, console=console, started=started, shared=shared)
     with opened as (setup, watcher, facts):
         watcher.plan(_plan(prepared.space, folder, facts, trials=trials))
-        run_search(prepared, folder, setup=setup, limits=limits, watcher=watcher)
+        study = None if database is None else _shared_study(database, folder, watcher)
+        run_search(prepared, folder, setup=setup, limits=limits, watcher=watcher, storage=study)
     _report(folder, console)
     if profile:
         _show(profile_table(folder.profile()), console)
 
 
+def _database(url: str) -> Database:
+    """What --storage names, once it answers."""
+    from spquant_search.postgres import Database
+
+    database = Database.of(url)
+    database.require_connection()
+    return database
+
+
+def _shared_study(database: Database, folder: RunFolder, watcher: Watcher) -> Storage:
+    from spquant_search.postgres import Postgres
+
+    study = folder.shared_study()
+    assert study is not None  # the run was opened as a shared one
+    return Postgres(database, study, note=watcher.warning)
+
+
 @contextmanager
 def _opened(
-    space: Path, prepared: Prepared, folder: RunFolder, *, device: str, console: Console, started: float
+    space: Path,
+    prepared: Prepared,
+    folder: RunFolder,
+    *,
+    device: str,
+    console: Console,
+    started: float,
+    shared: bool = False,
 ) -> Iterator[tuple[Setup, Watcher, RunFacts]]:
     """A run's folder with its data at hand, for work by trainers that Ctrl-C may interrupt; its time is counted."""
     import torch
@@ -187,7 +233,7 @@ def _opened(
     file = prepared.space.file
     setup = Setup(space=prepared.space, device=choose_device(device), cache=cache_folder())
     training_dtype(file.train, torch.device(setup.device))  # a precision that the device lacks is refused here
-    check_run(folder, file)
+    check_run(folder, file, shared=shared)
     watcher = watcher_for(console)
     try:
         with PROCESS.on("data"):
@@ -198,8 +244,8 @@ def _opened(
                 processes=available_cores(),
             )
         facts = _facts(space, recordings)
-        open_run(folder, file, facts)
-        with exclusive(folder), _counted(folder, started):
+        open_run(folder, file, facts, shared=shared)
+        with exclusive(folder, shared=shared), _counted(folder, started):
             yield setup, watcher, facts
     except KeyboardInterrupt:
         watcher.close()
@@ -219,12 +265,18 @@ def _facts(space: Path, recordings: DataSet) -> RunFacts:
 
     return RunFacts(
         source=str(space),
-        command=" ".join(["spquant-search", *sys.argv[1:]]),
+        command=" ".join(["spquant-search", *map(_without_password, sys.argv[1:])]),
         data=recordings.description,
         classes=len(recordings.classes),
         validation_samples=len(recordings.validation.labels),
         test_samples=len(recordings.test.labels),
     )
+
+
+def _without_password(argument: str) -> str:
+    """An argument of the command line as it may be kept."""
+    argument = re.sub(r"(://[^:/@\s]*):[^/\s]*@", r"\1:***@", argument)
+    return re.sub(r"(password=)[^&\s]*", r"\1***", argument)
 
 
 def _plan(space: SearchSpace, folder: RunFolder, facts: RunFacts, *, trials: int) -> SearchPlan:
@@ -623,7 +675,7 @@ def pick(  # noqa: PLR0913 - one parameter an option
     out: Annotated[Path, typer.Option(metavar="DIR", help="The new folder to write.")],
     trial: Annotated[int | None, typer.Option(min=0, help="This member of the front, whatever its figures.")] = None,
     max_memory: Annotated[str | None, typer.Option(help="For example 64KiB.")] = None,
-    max_flash: Annotated[str | None, typer.Option(help="Weights and overhead, without the engine's code.")] = None,
+    max_flash: Annotated[str | None, typer.Option(help="Weights, overhead and the engine's code.")] = None,
     max_ram: Annotated[str | None, typer.Option(help="Membranes, spikes between layers and sums.")] = None,
     min_accuracy: Annotated[float | None, typer.Option(min=0, max=1, help="Validation accuracy, a fraction.")] = None,
     max_flops: Annotated[
@@ -633,7 +685,7 @@ def pick(  # noqa: PLR0913 - one parameter an option
 ) -> None:
     """Write a member of the front as a network of integers: for a device in C, for checking in numpy."""
     from spquant_search.deploy.artifact import write_artifact
-    from spquant_search.deploy.choice import floats_of, working_bytes
+    from spquant_search.deploy.choice import floats_of
     from spquant_search.pareto import Budget
     from spquant_search.pareto import front as members_of
     from spquant_search.pareto import pick as choose
@@ -651,14 +703,8 @@ def pick(  # noqa: PLR0913 - one parameter an option
     budget = replace(
         _budget(max_memory, min_accuracy, max_flops),
         max_flash_bytes=None if max_flash is None else parse_quantity(max_flash, "--max-flash"),
+        max_ram_bytes=None if max_ram is None else parse_quantity(max_ram, "--max-ram"),
     )
-    if max_ram is not None and deployable:
-        # Spikes between layers and sums take the same memory whatever is chosen; the rest is for membranes.
-        room = parse_quantity(max_ram, "--max-ram") - working_bytes(prepared, deployable[0].config)
-        if room <= 0:
-            least = parse_quantity(max_ram, "--max-ram") - room
-            raise UserError(f"--max-ram: spikes between layers and sums alone take {least:,.0f} bytes; got {max_ram}")
-        budget = replace(budget, max_membrane_bytes=room)
     if trial is not None:
         deployable = members = _named_member(trial, members, folder, budget, knee=knee)
     member = choose(deployable, budget, at_knee=knee)
@@ -843,13 +889,22 @@ def report(run: RunArgument) -> None:
 def dashboard(
     run: RunArgument,
     port: Annotated[int, typer.Option(min=1, max=65535, help="On 127.0.0.1.")] = 8080,
+    storage: StorageOption = None,
 ) -> None:
     """Serve Optuna Dashboard for a run on 127.0.0.1."""
     from spquant_search.dashboard import serve
+    from spquant_search.postgres import Postgres
     from spquant_search.runfolder import find_run
+    from spquant_search.storage import Journal
 
     folder = find_run(run)
-    serve(folder, _summary(folder), port=port)
+    summary, study = _summary(folder), folder.shared_study()
+    if study is None:
+        serve(folder, summary, storage=Journal(folder.study_file), port=port)
+        return
+    if storage is None:
+        raise UserError(f"{folder.path}: the study of this run lies in a database; give its --storage")
+    serve(folder, summary, storage=Postgres(_database(storage), study), port=port)
 
 
 def main() -> None:

@@ -6,11 +6,12 @@ from spquant_search.errors import UserError
 from spquant_search.report import RunSummary
 from spquant_search.report.dashboard import study_note, trial_note
 from spquant_search.runfolder import RunFolder
+from spquant_search.storage import Storage
 
 HOST = "127.0.0.1"
 
 
-def serve(folder: RunFolder, summary: RunSummary, *, port: int) -> None:
+def serve(folder: RunFolder, summary: RunSummary, *, storage: Storage, port: int) -> None:
     """Write the notes of all finished trials and serve the dashboard until interrupted.
 
     The notes are written here and not during the search: the search then works without the dashboard installed.
@@ -23,15 +24,14 @@ def serve(folder: RunFolder, summary: RunSummary, *, port: int) -> None:
         raise UserError(
             "Optuna Dashboard is not installed; install it with: pip install 'spquant-search[dashboard]'"
         ) from None
-    from spquant_search.study import open_storage, study_in, trial_in
+    from spquant_search.study import study_in, trial_in
 
-    storage = open_storage(folder.study_file)
     study = study_in(storage)
     optuna_dashboard.save_note(study, study_note(summary))
     for result in summary.results:
         optuna_dashboard.save_note(trial_in(study, result.number), trial_note(result))
     print(f"Optuna Dashboard of run {folder.name}: http://{HOST}:{port}/  (Ctrl-C ends it)", flush=True)
     try:
-        optuna_dashboard.run_server(storage, host=HOST, port=port)
+        optuna_dashboard.run_server(storage.optuna, host=HOST, port=port)
     except OSError as error:
         raise UserError(f"--port {port}: cannot be used: {error.strerror}; take another") from error

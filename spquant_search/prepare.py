@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from spquant_search import data
-from spquant_search.cost import FLOPS_PER_MAC, LayerShape, cost_report, min_memory_bytes
+from spquant_search.cost import FLOPS_PER_MAC, CostReport, LayerShape, cost_report, min_memory_bytes
 from spquant_search.errors import SpaceError, UserError
+from spquant_search.footprint import Architecture, Footprint, footprint
+from spquant_search.snn.architecture import architecture
 from spquant_search.snn.networks import InputShape, layer_shapes
 from spquant_search.space import OFF, Augmentation, SearchSpace, SpaceFile, bind, read_space
 
@@ -23,6 +25,11 @@ class Prepared:
     space: SearchSpace
     shapes: tuple[LayerShape, ...]
     input: InputShape
+    architecture: Architecture | None  # None where the network has no form in integers
+
+    def footprint(self, cost: CostReport) -> Footprint | None:
+        """What a configuration takes on a device; None where it has no form in integers."""
+        return None if self.architecture is None else footprint(self.architecture, cost)
 
 
 def prepare(path: Path, overrides: Sequence[str] = ()) -> Prepared:
@@ -53,7 +60,7 @@ def bind_network(file: SpaceFile, *, source: str) -> Prepared:
     misfits += _unreachable_budgets(space, shapes)
     if misfits:
         raise SpaceError(source, misfits)
-    return Prepared(space=space, shapes=shapes, input=shape)
+    return Prepared(space=space, shapes=shapes, input=shape, architecture=architecture(file.model, shape, shapes))
 
 
 def _unreachable_budgets(space: SearchSpace, shapes: Sequence[LayerShape]) -> list[str]:

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any
 
 from spquant_search.cost import FLOPS_PER_MAC, CostReport
+from spquant_search.footprint import Footprint
 from spquant_search.space import NetworkConfig
 
 BASELINE = 0  # the number of the float baseline's trial
@@ -96,6 +97,8 @@ class TrialResult:
     overhead_bytes: int
     paper_total_bytes: int
     dense_macs: int  # per sample, all time steps
+    engine_flash_bytes: int | None = None  # of the C engine that runs it on a device; None where floats are kept
+    engine_ram_bytes: int | None = None
     layers: tuple[tuple[str, LayerActivity], ...] = ()
     seconds: float = 0.0
     parent: int | None = None  # the trial that read this configuration out, of one that fine-tunes it
@@ -130,9 +133,16 @@ class TrialResult:
         return self.epochs[-1].effective_macs if self.epochs else float("nan")
 
     @property
-    def flash_bytes(self) -> int:
-        """What a device keeps read-only: everything but the membranes."""
-        return self.weight_bytes + self.overhead_bytes
+    def flash_bytes(self) -> int | None:
+        """What a device keeps read-only: everything but the membranes, and the engine's code."""
+        if self.engine_flash_bytes is None:
+            return None
+        return self.weight_bytes + self.overhead_bytes + self.engine_flash_bytes
+
+    @property
+    def ram_bytes(self) -> int | None:
+        """What a device's memory holds: membranes, the spikes between layers, and what layers work in."""
+        return None if self.engine_ram_bytes is None else self.membrane_bytes + self.engine_ram_bytes
 
     @property
     def effective_flops(self) -> float:
@@ -171,8 +181,16 @@ class TrialResult:
         )
 
 
-def unmeasured(
-    *, number: int, origin: str, config: NetworkConfig, seed: int, cost: CostReport, outcome: Outcome, reason: str
+def unmeasured(  # noqa: PLR0913 - one parameter a field
+    *,
+    number: int,
+    origin: str,
+    config: NetworkConfig,
+    seed: int,
+    cost: CostReport,
+    device: Footprint | None,
+    outcome: Outcome,
+    reason: str,
 ) -> TrialResult:
     """The result of a trial before (or without) any epoch: only what is known beforehand."""
     return TrialResult(
@@ -188,4 +206,6 @@ def unmeasured(
         overhead_bytes=cost.overhead_bytes,
         paper_total_bytes=cost.paper_total_bytes,
         dense_macs=cost.dense_macs_all_steps,
+        engine_flash_bytes=None if device is None else device.engine_flash,
+        engine_ram_bytes=None if device is None else device.engine_ram,
     )

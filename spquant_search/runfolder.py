@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import yaml
 
@@ -66,6 +67,18 @@ class RunFolder:
     @property
     def study_file(self) -> Path:
         return self.path / "study.journal"
+
+    @property
+    def shared_study_file(self) -> Path:
+        """What a study in a database is called; of runs that several coordinators work on."""
+        return self.path / "study.json"
+
+    def shared_study(self) -> str | None:
+        """The name of the run's study in a database; None where the study lies in the folder."""
+        if not self.shared_study_file.is_file():
+            return None
+        name: str = json.loads(self.shared_study_file.read_text(encoding="utf-8"))["study"]
+        return name
 
     @property
     def environment_file(self) -> Path:
@@ -271,31 +284,46 @@ def find_run(run: str) -> RunFolder:
     return RunFolder(path=Path("runs") / run)
 
 
-def open_run(folder: RunFolder, file: SpaceFile, facts: RunFacts) -> None:
-    """Make the folder, or take note of what may change in the run that it holds.
+def open_run(folder: RunFolder, file: SpaceFile, facts: RunFacts, *, shared: bool = False) -> None:
+    """Make the folder, or take note of what may change in the run that it holds; ``shared``: as :func:`check_run`.
 
     Raises:
         UserError: as :func:`check_run`, or another search is working on this run.
     """
-    check_run(folder, file)
-    if folder.exists():
-        with exclusive(folder):
-            write_text(folder.space_file, frozen_space(file))  # more trials or workers than before, perhaps
-        return
-    try:
-        _make(folder, file, facts)
-    except OSError as error:
-        raise UserError(_cannot_make(folder, error.strerror)) from error
+    check_run(folder, file, shared=shared)
+    if not folder.exists():
+        try:
+            _make(folder, file, facts, shared=shared)
+            return
+        except OSError as error:
+            if not (shared and folder.exists()):  # another coordinator was quicker
+                raise UserError(_cannot_make(folder, error.strerror)) from error
+            check_run(folder, file, shared=shared)
+    with exclusive(folder, shared=shared):
+        write_text(folder.space_file, frozen_space(file))  # more trials or workers than before, perhaps
 
 
-def check_run(folder: RunFolder, file: SpaceFile) -> None:
+def check_run(folder: RunFolder, file: SpaceFile, *, shared: bool = False) -> None:
     """Whether this run can be made or gone on with; writes nothing, so that it can be asked before long work.
 
+    ``shared``: its study is to lie in a database, where several coordinators find it.
+
     Raises:
-        UserError: the folder cannot be written, holds something else, or holds a run of another space.
+        UserError: the folder cannot be written, holds something else, or holds a run of another space or with its study
+            in another place.
     """
     if folder.exists():
         _require_same_space(folder, file)
+        if shared and folder.shared_study() is None:
+            raise UserError(
+                f"{folder.path}: the study of this run lies in its folder, where one search at a time works on it; "
+                "leave --storage away, or start a run of its own with --run NAME"
+            )
+        if not shared and folder.shared_study() is not None:
+            raise UserError(
+                f"{folder.path}: the study of this run lies in a database; give its --storage again, or start a run of "
+                "its own with --run NAME"
+            )
         if not os.access(folder.path, os.W_OK):
             raise UserError(f"{folder.path}: this run's folder cannot be written; change its permissions or use --run")
         return
@@ -313,7 +341,7 @@ def _cannot_make(folder: RunFolder, reason: str | None) -> str:
     return f"{folder.path}: cannot make this run's folder: {reason}; choose another with --run"
 
 
-def _make(folder: RunFolder, file: SpaceFile, facts: RunFacts) -> None:
+def _make(folder: RunFolder, file: SpaceFile, facts: RunFacts, *, shared: bool) -> None:
     """Everything a run starts with appears at once, by renaming a folder that is already complete."""
     folder.path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.path.parent) as temporary:
@@ -321,6 +349,10 @@ def _make(folder: RunFolder, file: SpaceFile, facts: RunFacts) -> None:
         (complete.path / "trials").mkdir(parents=True)
         write_text(complete.environment_file, json.dumps(describe_environment(), indent=1) + "\n")
         complete.write_facts(facts)
+        if shared:
+            # The name alone may be that of another run in the same database.
+            study = {"study": f"{folder.name}-{uuid4().hex[:12]}"}
+            write_text(complete.shared_study_file, json.dumps(study) + "\n")
         write_text(complete.space_file, frozen_space(file))
         os.rename(complete.path, folder.path)
 
@@ -381,7 +413,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # In the same folder, because a move between file systems is a copy and can be cut off. Not by tempfile, whose
     # files nobody else may read.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(content)
@@ -393,15 +425,17 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def exclusive(folder: RunFolder) -> Iterator[None]:
+def exclusive(folder: RunFolder, *, shared: bool = False) -> Iterator[None]:
     """Only one search works on a run at a time; the lock goes with its process, however that ends.
+
+    ``shared``: others that say so may work on it, too.
 
     Raises:
         UserError: another search holds it.
     """
     with (folder.path / "lock").open("a+", encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError:
             file.seek(0)
             holder = file.read().strip() or "unknown"

@@ -8,8 +8,10 @@ with the same command: trials in work start again under their own number, finish
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 
@@ -28,6 +30,7 @@ from spquant_search.runfolder import RunFolder
 from spquant_search.runtime import available_cores
 from spquant_search.sensitivity import Sensitivity, sensitivity, to_read_out
 from spquant_search.space import NetworkConfig
+from spquant_search.storage import Journal, Storage
 from spquant_search.study import FINE_TUNED, Asked, Study, trial_seed
 from spquant_search.timing import PROCESS
 from spquant_search.train import Schedule
@@ -69,10 +72,20 @@ class Limits:
 
 
 def run_search(
-    prepared: Prepared, folder: RunFolder, *, setup: Setup, limits: Limits, watcher: Watcher
+    prepared: Prepared,
+    folder: RunFolder,
+    *,
+    setup: Setup,
+    limits: Limits,
+    watcher: Watcher,
+    storage: Storage | None = None,
 ) -> tuple[TrialResult, ...]:
-    """Search until the limits are reached, test the front's members, and return all results by number."""
-    coordinator = _Coordinator(prepared, folder, setup=setup, limits=limits, watcher=watcher)
+    """Search until the limits are reached, test the front's members, and return all results by number.
+
+    ``storage``: the study's, where it does not lie in the run's folder.
+    """
+    storage = storage or Journal(folder.study_file)
+    coordinator = _Coordinator(prepared, folder, storage=storage, setup=setup, limits=limits, watcher=watcher)
     try:
         coordinator.train_baseline()
         if coordinator.reads_out:
@@ -93,7 +106,8 @@ def run_sensitivity(prepared: Prepared, folder: RunFolder, *, setup: Setup, watc
     Raises:
         UserError: something could not be trained or read out.
     """
-    coordinator = _Coordinator(prepared, folder, setup=setup, limits=Limits(trials=0), watcher=watcher)
+    storage = Journal(folder.study_file)
+    coordinator = _Coordinator(prepared, folder, storage=storage, setup=setup, limits=Limits(trials=0), watcher=watcher)
     try:
         coordinator.train_baseline()
         coordinator.train_shared()
@@ -111,12 +125,20 @@ def run_sensitivity(prepared: Prepared, folder: RunFolder, *, setup: Setup, watc
 
 class _Coordinator:
     def __init__(
-        self, prepared: Prepared, folder: RunFolder, *, setup: Setup, limits: Limits, watcher: Watcher
+        self,
+        prepared: Prepared,
+        folder: RunFolder,
+        *,
+        storage: Storage,
+        setup: Setup,
+        limits: Limits,
+        watcher: Watcher,
     ) -> None:
         self._prepared, self._folder, self._limits, self._watcher = prepared, folder, limits, watcher
         self._file = prepared.space.file
+        self._storage = storage
         self._study = Study(
-            folder.study_file,
+            storage,
             prepared.space,
             prepared.shapes,
             chance=1.0 / prepared.input.classes,
@@ -124,8 +146,8 @@ class _Coordinator:
         )
         self._results = {result.number: result for result in folder.results()}
         self._open: dict[int, Asked] = {}
+        self._elsewhere: dict[int, Asked] = {}  # what other coordinators are at work on
         self._curves: dict[int, tuple[EpochMetrics, ...]] = {}
-        self._resumable = list(self._study.unfinished())
         self._crew = Crew(setup, self._file.search.workers, warn=watcher.warning)
         self._budget = Budget.of(self._file.constraints)
         self._untried = self._untried_before()  # since the latest that was: over budget, or tried before
@@ -142,16 +164,23 @@ class _Coordinator:
 
     def close(self) -> None:
         self._crew.close()
+        self._storage.close()
 
     # ------------------------------------------------------------ stages
 
     def train_baseline(self) -> None:
         """Trial 0: the float network, from whose weights every candidate starts."""
-        if BASELINE not in self._results:
+        while BASELINE not in self._results:
             # Whatever the limits: a run without its baseline is nothing.
-            asked = self._resumable.pop(0) if self._resumable else self._ask()
-            self._begin(self._crew.idle()[0], asked)
-            self._serve_until_idle()
+            with self._deciding():
+                asked = None
+                if BASELINE not in self._results and not self._elsewhere:
+                    asked = self._study.take_over() or self._ask()
+            if asked is not None:
+                self._begin(self._crew.idle()[0], asked)
+                self._serve_until_idle()
+            elif BASELINE not in self._results:
+                self._wait("another coordinator is training the float baseline")
         baseline = self._results[BASELINE]
         if baseline.outcome is not Outcome.COMPLETE:
             raise UserError(
@@ -162,8 +191,11 @@ class _Coordinator:
 
     def train_shared(self) -> None:
         """The one network that configurations are read out of."""
-        if self._folder.shared_file.is_file():
-            return
+        with self._alone("training the shared network", is_done=self._folder.shared_file.is_file) as is_mine:
+            if is_mine:
+                self._train_shared()
+
+    def _train_shared(self) -> None:
         recipe, trainer = self._file.shared, self._crew.idle()[0]
         trainer.give(
             SharedTask(
@@ -205,9 +237,11 @@ class _Coordinator:
 
         These read-outs are no trials: a trial's number, and with it what the sampler proposes, does not depend on them.
         """
-        stored = self._folder.sensitivity()
-        if stored is not None:
-            return stored
+        what, is_done = "reading out one lower precision after the other", self._folder.sensitivity_file.is_file
+        with self._alone(what, is_done=is_done) as is_mine:
+            return self._read_sensitivity() if is_mine else self._folder.sensitivity()
+
+    def _read_sensitivity(self) -> Sensitivity | None:
         configs, known = to_read_out(self._prepared.space), self._folder.readings()
         missing = [name for name in configs if name not in known]
         given: dict[Trainer, str] = {}
@@ -271,10 +305,12 @@ class _Coordinator:
         chosen = worthwhile_contenders(
             read, point, baseline_accuracy=baseline.accuracy, limit=final.members, margin=stopping.margin
         )
-        with PROCESS.on("bookkeeping"):
+        with PROCESS.on("bookkeeping"), self._storage.deciding():
             self._study.enqueue_finalists(chosen)
         self._work_off(self._next_queued)
-        self._repeat_finalists()
+        with self._alone("fine-tuning the front with further seeds") as is_mine:
+            if is_mine:
+                self._repeat_finalists()
 
     def _repeat_finalists(self) -> None:
         """The finalists with the other seeds; the trial that fine-tuned one is its first."""
@@ -308,12 +344,20 @@ class _Coordinator:
                 if asked is None:
                     break
                 self._begin(trainer, asked)
-            if not self._crew.busy():
+            if self._crew.busy():
+                self._listen()
+            elif self._elsewhere and not self._limits.late():
+                self._wait(f"other coordinators are at work on their last {len(self._elsewhere)} trials")
+            else:
                 return
-            self._listen()
 
     def test_front(self) -> None:
         """The test accuracy of the baseline and of the front's members, each once."""
+        with self._alone("testing the front on the test split") as is_mine:
+            if is_mine:
+                self._test_front()
+
+    def _test_front(self) -> None:
         known = self._folder.test_accuracies()
         wanted = [self._results[BASELINE], *front(self._folder.latest_results(), self._budget)]
         tested = known.keys() | self._folder.latest_test_accuracies().keys()  # finalists are, with every seed
@@ -345,12 +389,15 @@ class _Coordinator:
         return self._next(lambda: self._limits.reached(self._begun()) or self._exhausted() is not None)
 
     def _next(self, is_over: Callable[[], bool]) -> Asked | None:
+        with self._deciding():
+            return self._decided(is_over)
+
+    def _decided(self, is_over: Callable[[], bool]) -> Asked | None:
         while True:
-            if self._resumable:
-                asked = self._resumable.pop(0)
-            elif is_over():
-                return None
-            else:
+            asked = self._study.take_over()
+            if asked is None:
+                if is_over():
+                    return None
                 asked = self._ask()
             stored = self._folder.result(asked.number)
             if stored is not None:  # its process died between writing the result and telling the study
@@ -383,12 +430,12 @@ class _Coordinator:
     def _begun(self) -> int:
         """Candidates that have been or are being tried."""
         origins = [result.origin for result in self._results.values() if result.outcome in COUNTED]
-        origins += [asked.origin for asked in self._open.values()]
+        origins += [asked.origin for asked in (self._open | self._elsewhere).values()]
         return sum(origin not in NOT_COUNTED for origin in origins)
 
     def _exhausted(self) -> str | None:
         """Why nothing more is to be asked for, None while there may be."""
-        seen = len({result.config for result in self._results.values()}) - 1 + len(self._open)
+        seen = len({result.config for result in self._results.values()}) - 1 + len(self._open | self._elsewhere)
         if seen >= self._prepared.space.size():
             return "every configuration of the space was proposed"
         if self._duplicates >= MAX_DUPLICATES_IN_A_ROW:
@@ -415,6 +462,39 @@ class _Coordinator:
             return f"effective_flops {FLOPS_PER_MAC * macs:,} is over constraints.effective_flops, {flops:,.0f}"
         return None
 
+    @contextmanager
+    def _deciding(self) -> Iterator[None]:
+        """A context in which no other coordinator decides what is tried next, and what they have done is known."""
+        with self._storage.deciding():
+            if self._storage.is_shared:
+                self._look_around()
+            yield
+
+    def _look_around(self) -> None:
+        """Take in what other coordinators have finished, and what they are at work on."""
+        self._elsewhere = {asked.number: asked for asked in self._study.elsewhere()}
+        for number in self._study.finished():
+            if number in self._results or number in self._open:
+                continue
+            result = self._folder.result(number)
+            if result is None:  # a file system that machines share may show a file late
+                continue
+            self._results[number] = result
+            self._watcher.finished(result)
+
+    def _wait(self, why: str) -> None:
+        self._watcher.stage(why)
+        time.sleep(1.0)
+
+    @contextmanager
+    def _alone(self, what: str, *, is_done: Callable[[], bool] = lambda: False) -> Iterator[bool]:
+        """A context in which no other coordinator does ``what``; gives whether it is still to be done."""
+        waiting = partial(self._watcher.stage, f"another coordinator is {what}")
+        with self._storage.working(what, is_done=is_done, waiting=waiting) as is_mine:
+            if self._storage.is_shared:
+                self._look_around()
+            yield is_mine
+
     def _same_configuration(self, config: NetworkConfig) -> int | None:
         for number, other in self._configs():
             if other == config:
@@ -422,7 +502,7 @@ class _Coordinator:
         return None
 
     def _configs(self) -> Iterable[tuple[int, NetworkConfig]]:
-        for number, asked in self._open.items():
+        for number, asked in (self._open | self._elsewhere).items():
             yield number, asked.config
         for number, result in self._results.items():
             if result.outcome is not Outcome.FAILED:
@@ -436,6 +516,7 @@ class _Coordinator:
             config=asked.config,
             seed=0 if asked.number == NO_TRIAL else trial_seed(self._file.search.seed, asked.number),
             cost=cost,
+            device=self._prepared.footprint(cost),
             outcome=outcome,
             reason=reason,
         )
@@ -503,7 +584,13 @@ class _Coordinator:
 
     def _finish(self, asked: Asked, result: TrialResult) -> None:
         """Write the result first and tell the study second: in between it can be told again, never trained again."""
-        with PROCESS.on("bookkeeping"):
+        with PROCESS.on("bookkeeping"), self._storage.deciding():
+            if not self._study.keeps(asked):
+                self._watcher.warning(
+                    f"trial {asked.number}: another coordinator took it over, as this one was not heard of for long"
+                )
+                self._open.pop(asked.number, None)
+                return
             self._folder.write_result(result)
             self._tell(asked, result)
         self._results[result.number] = result

@@ -7,22 +7,17 @@ intermediate values, and a trial that did not complete is told as PRUNED with th
 
 from __future__ import annotations
 
-import fcntl
-import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isfinite
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -38,56 +33,24 @@ from spquant_search.sampler import (
     without_gates_and_masks,
 )
 from spquant_search.space import LayerSpace, NetworkConfig, Search, SearchSpace
+from spquant_search.storage import Storage
 
-STUDY_NAME = "search"
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE, StudyDirection.MINIMIZE)
 CONSTRAINT = "not_completed"
 FINE_TUNED, PARENT = "fine-tuned", "parent"
 LADDER = "ladder"
 
 
-class _FileLock(JournalFileOpenLock):
-    """A lock that ends with its process; Optuna's own leave a file behind, which the next process waits 30 s for."""
-
-    def __init__(self, journal: Path) -> None:
-        super().__init__(str(journal))
-        self._path = journal.with_suffix(".lock")
-        self._descriptor = -1
-
-    def acquire(self) -> bool:
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-        return True
-
-    def release(self) -> None:
-        os.close(self._descriptor)
-
-
-def open_storage(journal: Path) -> JournalStorage:
-    """The storage of a run; a last line that a killed process left half-written is cut off first."""
-    _drop_torn_line(journal)
-    return JournalStorage(JournalFileBackend(str(journal), lock_obj=_FileLock(journal)))
-
-
-def study_in(storage: JournalStorage) -> optuna.Study:
+def study_in(storage: Storage) -> optuna.Study:
     """The study that a run's storage holds."""
     with _quiet():
-        return optuna.load_study(study_name=STUDY_NAME, storage=storage)
+        return optuna.load_study(study_name=storage.study_name, storage=storage.optuna)
 
 
 def trial_in(study: optuna.Study, number: int) -> optuna.trial.Trial:
     """A trial of any state, as an object that notes can be attached to."""
     frozen = study.get_trials(deepcopy=False)[number]
     return optuna.trial.Trial(study, frozen._trial_id)
-
-
-def _drop_torn_line(journal: Path) -> None:
-    if not journal.is_file():
-        return
-    content = journal.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        os.truncate(journal, whole)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,14 +69,14 @@ class Study:
 
     def __init__(
         self,
-        journal: Path,
+        storage: Storage,
         space: SearchSpace,
         shapes: Sequence[LayerShape],
         *,
         chance: float,
         note: Callable[[str], None] = lambda _words: None,
     ) -> None:
-        """The study in ``journal``; ``note`` is told, once, where the sampler cannot do what it is for."""
+        """The study in ``storage``; ``note`` is told, once, where the sampler cannot do what it is for."""
         self._space = space
         baseline = cost_report(shapes, space.baseline(), time_steps=space.file.time_steps)
         self._costs = known_costs(space, shapes)
@@ -122,15 +85,17 @@ class Study:
         self._note: Callable[[str], None] | None = note
         self._search = space.file.search
         self._distributions = distributions(space)
-        with _quiet():
-            self._study = optuna.create_study(
-                study_name=STUDY_NAME,
-                storage=open_storage(journal),
-                directions=list(DIRECTIONS),
-                load_if_exists=True,
-            )
-            self._study.set_metric_names(list(OBJECTIVES))
-        self._enqueue_first_trials()
+        self._storage = storage
+        with storage.deciding():
+            with _quiet():
+                self._study = optuna.create_study(
+                    study_name=storage.study_name,
+                    storage=storage.optuna,
+                    directions=list(DIRECTIONS),
+                    load_if_exists=True,
+                )
+                self._study.set_metric_names(list(OBJECTIVES))
+            self._enqueue_first_trials()
 
     @property
     def optuna_study(self) -> optuna.Study:
@@ -170,10 +135,30 @@ class Study:
         """Whether the next trial is one that was queued."""
         return bool(self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
-    def unfinished(self) -> tuple[Asked, ...]:
-        """Trials that an earlier process began and did not end; they go on under their own numbers."""
+    def take_over(self) -> Asked | None:
+        """A trial that was begun and that nobody works on any more: it goes on under its own number."""
         running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return tuple(self._taken(optuna.trial.Trial(self._study, trial._trial_id)) for trial in running)
+        for trial in running:
+            if self._storage.is_abandoned(trial):
+                self._study.sampler = self._sampler(trial.number)  # its coordinator may have died while it was sampled
+                return self._taken(optuna.trial.Trial(self._study, trial._trial_id))
+        return None
+
+    def elsewhere(self) -> tuple[Asked, ...]:
+        """The trials that other coordinators work on."""
+        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        found = [trial for trial in running if not self._storage.is_mine(trial)]
+        return tuple(asked for trial in found if (asked := self._as_asked(trial)) is not None)
+
+    def keeps(self, asked: Asked) -> bool:
+        """Whether what came of a trial is to be told: not where another coordinator has taken it over meanwhile."""
+        trial = self._study.get_trials(deepcopy=False)[asked.number]
+        return self._storage.is_mine(trial) and not trial.state.is_finished()
+
+    def finished(self) -> tuple[int, ...]:
+        """The numbers of all trials that have ended, whoever worked on them."""
+        trials = self._study.get_trials(deepcopy=False)
+        return tuple(trial.number for trial in trials if trial.state.is_finished())
 
     def ask(self) -> Asked:
         """The next trial: one that is queued, otherwise one that the sampler proposes.
@@ -214,7 +199,22 @@ class Study:
             self._note(words)
             self._note = None
 
+    def _as_asked(self, trial: FrozenTrial) -> Asked | None:
+        """What another coordinator works on; None where it has died before all was sampled."""
+        origin = trial.user_attrs.get("origin")
+        if origin is None:
+            return None
+        choices = self._space.choices()
+        if origin == "baseline":
+            config = self._space.baseline()
+        else:
+            values = {name: _chosen(trial.params[name], choices[name]) for name in self._distributions}
+            config = self._space.config(values)
+        parent = trial.user_attrs.get(PARENT)
+        return Asked(number=trial.number, trial_id=trial._trial_id, origin=origin, config=config, parent=parent)
+
     def _taken(self, trial: optuna.trial.Trial) -> Asked:
+        self._storage.takes(trial._trial_id)
         origin = trial.user_attrs.get("origin")
         if origin == "baseline":
             config = self._space.baseline()
@@ -241,6 +241,7 @@ class Study:
         Every budget is a constraint of a completed trial: its violation, above 0 where the trial is over it, as a part
         of the budget.
         """
+        self._storage.leaves(asked.trial_id)
         storage = self._study._storage
         for name, value in attributes.items():
             storage.set_trial_user_attr(asked.trial_id, name, value)
@@ -321,10 +322,15 @@ def _distribution(options: Sequence[Any]) -> BaseDistribution:
 def _suggest(trial: optuna.trial.Trial, name: str, distribution: BaseDistribution, options: Sequence[Any]) -> Any:
     if isinstance(distribution, FloatDistribution):
         value = trial.suggest_float(name, distribution.low, distribution.high, step=distribution.step)
-        return min(options, key=lambda option: abs(option - value))  # 0.65, not 0.6500000000000001
+        return _chosen(value, options)
     if isinstance(distribution, CategoricalDistribution):
         return trial.suggest_categorical(name, distribution.choices)
     raise AssertionError(distribution)
+
+
+def _chosen(value: Any, options: Sequence[Any]) -> Any:
+    """The option that a stored value means: a stepped range gives 0.6500000000000001 for 0.65."""
+    return value if value in options else min(options, key=lambda option: abs(option - value))
 
 
 class _FixedSpaceTpe(TPESampler):

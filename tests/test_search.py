@@ -24,6 +24,7 @@ from spquant_search.results import EpochMetrics, Outcome, TrialResult
 from spquant_search.runfolder import RunFacts, RunFolder, open_run
 from spquant_search.search import Limits, run_search
 from spquant_search.sensitivity import Sensitivity, to_read_out
+from spquant_search.storage import Journal
 from spquant_search.study import Study, trial_seed
 from spquant_search.trial import ReadOutTask, SharedTask, Task
 from spquant_search.workers import Epoch, Failed, Message, Note, Setup, TestTask, Trained, Trainer
@@ -149,7 +150,7 @@ class Lab:
         return search.run_sensitivity(self.prepared, self.folder, setup=setup, watcher=self.watching)
 
     def study(self) -> Study:
-        return Study(self.folder.study_file, self.prepared.space, self.prepared.shapes, chance=0.1)
+        return Study(Journal(self.folder.study_file), self.prepared.space, self.prepared.shapes, chance=0.1)
 
     def states(self) -> list[str]:
         return [trial.state.name for trial in self.study().optuna_study.trials]

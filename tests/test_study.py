@@ -20,13 +20,13 @@ from spquant_search.pareto import OBJECTIVES
 from spquant_search.results import Outcome, TrialResult
 from spquant_search.sampler import FULL, Reading
 from spquant_search.space import SearchSpace, bind, parse_space
+from spquant_search.storage import Journal
 from spquant_search.study import (
     Asked,
     Study,
     _readings,
     distributions,
     known_costs,
-    open_storage,
     study_in,
     trial_in,
     trial_seed,
@@ -74,7 +74,7 @@ def a_space(*overrides: str) -> SearchSpace:
 
 
 def study_at(journal: Path, space: SearchSpace, **options: Any) -> Study:
-    return Study(journal, space, SHAPES, chance=0.1, **options)
+    return Study(Journal(journal), space, SHAPES, chance=0.1, **options)
 
 
 def outcome_of(asked: Asked, *, stop_every: int = 0) -> TrialResult:
@@ -295,11 +295,13 @@ def test_unfinished_trials_come_back_under_their_number(tmp_path):
     study = study_at(journal, a_space())
     proceed(study, 4)
     left = [study.ask(), study.ask()]
+    assert study.take_over() is None, "what is begun here is not abandoned"
     again = study_at(journal, a_space())
-    assert again.unfinished() == tuple(left)
-    assert [one.number for one in again.unfinished()] == [4, 5]
+    assert [again.take_over(), again.take_over(), again.take_over()] == [*left, None]
     again.tell(left[0], outcome_of(left[0]), {})
-    assert [one.number for one in study_at(journal, a_space()).unfinished()] == [5]
+    third = study_at(journal, a_space())
+    assert third.take_over() == left[1]
+    assert third.take_over() is None
     assert again.ask().number == 6
 
 
@@ -318,7 +320,7 @@ def test_a_torn_last_line_is_dropped(tmp_path):
     done = proposals(journal, a_space(), 5)
     content = journal.read_bytes()
     journal.write_bytes(content + b'{"op_code": 8, "worker_id": "x", "trial_id')
-    open_storage(journal)
+    Journal(journal)
     assert journal.read_bytes() == content
     assert done + proposals(journal, a_space(), 3) == whole
 
@@ -327,9 +329,9 @@ def test_an_untorn_journal_is_left_alone(tmp_path):
     journal = tmp_path / "study.journal"
     proposals(journal, a_space(), 2)
     content = journal.read_bytes()
-    open_storage(journal)
+    Journal(journal)
     assert journal.read_bytes() == content
-    open_storage(tmp_path / "none.journal")
+    Journal(tmp_path / "none.journal")
     for line in content.splitlines():
         json.loads(line)
 
@@ -345,7 +347,7 @@ def test_a_lock_left_by_a_killed_process_delays_nothing(tmp_path):
 def test_study_and_trials_are_found_for_notes(tmp_path):
     study = study_at(tmp_path / "study.journal", a_space())
     proceed(study, 2)
-    found = study_in(open_storage(tmp_path / "study.journal"))
+    found = study_in(Journal(tmp_path / "study.journal"))
     assert len(found.trials) == 3
     assert trial_in(found, 1).number == 1
     assert trial_in(found, 1).user_attrs["origin"] == "reference"

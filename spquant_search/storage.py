@@ -1,0 +1,113 @@
+"""Where a study lies, and who works on it: here in a run's folder, where it has one coordinator.
+
+In :mod:`spquant_search.postgres` it has several.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import FrozenTrial
+
+STUDY_NAME = "search"  # of a study in its run's folder
+
+
+class Storage(Protocol):
+    """A study's storage, and the other coordinators that there may be."""
+
+    optuna: BaseStorage
+    study_name: str
+    is_shared: bool
+
+    def deciding(self) -> Any:
+        """A context in which no other coordinator decides anything; may be entered within itself."""
+
+    def working(self, what: str, *, is_done: Callable[[], bool], waiting: Callable[[], None]) -> Any:
+        """A context in which no other coordinator does ``what``; gives whether it is still to be done.
+
+        While another does it, ``waiting`` is called every second.
+        """
+
+    def takes(self, trial_id: int) -> None:
+        """This coordinator works on a trial from now on."""
+
+    def is_mine(self, trial: FrozenTrial) -> bool:
+        """Whether this coordinator is the one that works on a trial, or was the last to."""
+
+    def leaves(self, trial_id: int) -> None: ...
+
+    def is_abandoned(self, trial: FrozenTrial) -> bool:
+        """Whether nobody works any more on a trial that is running."""
+
+    def close(self) -> None: ...
+
+
+class _FileLock(JournalFileOpenLock):
+    """A lock that ends with its process; Optuna's own leave a file behind, which the next process waits 30 s for."""
+
+    def __init__(self, journal: Path) -> None:
+        super().__init__(str(journal))
+        self._path = journal.with_suffix(".lock")
+        self._descriptor = -1
+
+    def acquire(self) -> bool:
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        return True
+
+    def release(self) -> None:
+        os.close(self._descriptor)
+
+
+class Journal:
+    """The storage in a run's folder; its one coordinator holds the folder's lock."""
+
+    is_shared = False
+    study_name = STUDY_NAME
+
+    def __init__(self, journal: Path) -> None:
+        """A last line that a killed process left half-written is cut off first."""
+        _drop_torn_line(journal)
+        self.optuna: BaseStorage = JournalStorage(JournalFileBackend(str(journal), lock_obj=_FileLock(journal)))
+        self._mine: set[int] = set()
+
+    @contextmanager
+    def deciding(self) -> Iterator[None]:
+        yield
+
+    @contextmanager
+    def working(self, what: str, *, is_done: Callable[[], bool], waiting: Callable[[], None]) -> Iterator[bool]:
+        del what, waiting
+        yield not is_done()
+
+    def takes(self, trial_id: int) -> None:
+        self._mine.add(trial_id)
+
+    def is_mine(self, trial: FrozenTrial) -> bool:
+        del trial
+        return True
+
+    def leaves(self, trial_id: int) -> None:
+        self._mine.discard(trial_id)
+
+    def is_abandoned(self, trial: FrozenTrial) -> bool:
+        return trial._trial_id not in self._mine
+
+    def close(self) -> None:
+        """Nothing is open between two calls."""
+
+
+def _drop_torn_line(journal: Path) -> None:
+    if not journal.is_file():
+        return
+    content = journal.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        os.truncate(journal, whole)
