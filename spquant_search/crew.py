@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 
 from spquant_search.timing import PROCESS
 from spquant_search.workers import Failed, Message, Note, Setup, Trainer, ready
@@ -16,6 +17,7 @@ class Crew:
         self._trainers = [Trainer(setup) for _ in range(count)]
         self._seconds: dict[Trainer, dict[str, float]] = {}
         self._notes: set[str] = set()
+        self._limits: dict[Trainer, tuple[float, float]] = {}  # when what it does is given up, after how many seconds
 
     def __len__(self) -> int:
         return len(self._trainers)
@@ -37,10 +39,12 @@ class Crew:
     def messages(self) -> Iterator[tuple[Trainer, Message]]:
         """What the busy trainers have to say, after waiting for the first of them.
 
-        Notes are shown. A task whose process died is begun again once, by a new process, before that is a message.
+        Notes are shown. A task whose process died is begun again once, by a new process, before that is a message. One
+        over its limit of time has failed.
         """
+        busy = self.busy()
         with PROCESS.on("waiting"):
-            speaking = ready(self.busy(), timeout=None)
+            speaking = ready(busy, timeout=self._patience(busy))
         for trainer in speaking:
             message = trainer.receive()
             if isinstance(message, Note):
@@ -51,16 +55,35 @@ class Crew:
             else:
                 yield trainer, message
 
+        for trainer in busy:
+            if trainer not in speaking and trainer.task is not None and self._is_late(trainer):
+                minutes = self._limits[trainer][1] / 60
+                yield trainer, Failed(reason=f"not done after search.minutes_per_trial, {minutes:g} minutes", died=True)
+
+    def limit(self, trainer: Trainer, seconds: float) -> None:
+        """Give up what a trainer was given just now, should it take longer than this."""
+        self._limits[trainer] = (time.monotonic() + seconds, seconds)
+
+    def _patience(self, busy: Sequence[Trainer]) -> float | None:
+        """For how many seconds there is nothing to do but to wait; None: until one of them speaks."""
+        ends = [self._limits[trainer][0] for trainer in busy if trainer in self._limits]
+        return max(0.0, min(ends) - time.monotonic()) if ends else None
+
+    def _is_late(self, trainer: Trainer) -> bool:
+        return trainer in self._limits and time.monotonic() >= self._limits[trainer][0]
+
     def ended(self, trainer: Trainer, seconds: dict[str, float]) -> None:
         """Take note of a task that was done; ``seconds`` is where the trainer's went until now."""
         trainer.task = None
+        self._limits.pop(trainer, None)
         self._seconds[trainer] = seconds
 
     def failed(self, trainer: Trainer, message: Failed) -> None:
         """Take note of a task that was not, with a new process where one died."""
-        trainer.task = None
+        self._limits.pop(trainer, None)
         if message.died:
             trainer.restart()
+        trainer.task = None
 
     def _note(self, note: Note) -> None:
         """Show what a trainer has to say, once for all trainers."""

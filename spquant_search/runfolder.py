@@ -24,7 +24,7 @@ from spquant_search.sensitivity import Sensitivity
 from spquant_search.space import SpaceFile, frozen_space, parse_space
 
 # What may differ between two starts of one run: how much is done and by how many, never what is searched.
-MAY_CHANGE = (("search", "trials"), ("search", "workers"))
+MAY_CHANGE = (("search", "trials"), ("search", "workers"), ("search", "minutes_per_trial"))
 SEARCHED = "search"  # what a search's own last stage fine-tuned with several seeds
 PACKAGES = ("torch", "optuna", "numpy", "safetensors")
 
@@ -89,6 +89,10 @@ class RunFolder:
 
     def weights_file(self, number: int) -> Path:
         return self.path / "trials" / f"{number:04d}.safetensors"
+
+    def checkpoint_file(self, number: int) -> Path:
+        """Where a trial in work stands after its latest epoch."""
+        return self.weights_file(number).with_suffix(".checkpoint")
 
     @property
     def shared_file(self) -> Path:
@@ -300,6 +304,9 @@ def open_run(folder: RunFolder, file: SpaceFile, facts: RunFacts, *, shared: boo
                 raise UserError(_cannot_make(folder, error.strerror)) from error
             check_run(folder, file, shared=shared)
     with exclusive(folder, shared=shared):
+        if not shared:  # nobody else is writing: what is half-written was left by a process that was killed
+            for left in folder.path.rglob(".*.tmp"):
+                left.unlink(missing_ok=True)
         write_text(folder.space_file, frozen_space(file))  # more trials or workers than before, perhaps
 
 

@@ -15,7 +15,7 @@ import sys
 import warnings
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -48,6 +48,7 @@ REFINEMENTS = 8  # rounds of offspring of the best
 REFINED = 200  # candidates of a refinement
 PARENTS = 20  # of a refinement
 MACS_READINGS = 250  # trials from which the MACs are learned at most; they have next to no noise
+LEARNED = 400  # trials that the model of accuracy learns from at most; its cost grows with the cube of them
 PAIRED = 100  # completed trials that enter at a lower fidelity too, for each of them
 FLOOR = 2.0  # interquartile ranges below the median; there accuracies of diverged networks are cut off
 TPE_ATTEMPTS = 8
@@ -83,6 +84,8 @@ class KnownCosts:
     memory_bytes: Callable[[Sequence[Parameters]], ArrayLike]  # of each of many configurations, exact
     dense_macs: float  # of every configuration: the most that its effective MACs can be
     is_dense: Callable[[Parameters], bool]  # whether its effective MACs are the dense ones
+    # The same bytes of configurations as rows of a grid, where there is a way that is faster than one after the other.
+    memory_of_rows: Callable[[Grid], Callable[[Int[np.ndarray, "row axis"]], ArrayLike]] | None = None
 
 
 def without_gates_and_masks(parameters: Parameters) -> bool:
@@ -131,7 +134,9 @@ class GreyBoxSampler(BaseSampler):
     ) -> None:
         if startup_trials < 1:
             raise ValueError(f"startup_trials must be at least 1, got {startup_trials}")
-        self._costs, self._reference, self._seed = costs, reference, seed
+        self._costs, self.reference, self._seed = costs, reference, seed
+        self._rows: dict[int, Int[np.ndarray, " axis"]] = {}  # of trials that have ended, by number
+        self._rows_of: object = None  # the study and the grid that they are of
         self._space = dict(space) if space is not None else None
         self._startup_trials = startup_trials
         self._readings = readings
@@ -173,7 +178,11 @@ class GreyBoxSampler(BaseSampler):
             return {}
         trials = [one for one in study.get_trials(deepcopy=False) if one.number != trial.number]
         grid = Grid(axes=tuple(_axis(name, search_space[name]) for name in sorted(search_space)))
-        history = _history(grid, trials, self._readings, _Bounds(grid=grid, costs=self._costs, at=self._reference))
+        bounds = _Bounds(grid=grid, costs=self._costs, at=self.reference)
+        of = (study.study_name, study._study_id, [(axis.name, axis.choices) for axis in grid.axes])
+        if of != self._rows_of:
+            self._rows, self._rows_of = {}, of
+        history = _history(grid, trials, self._readings, bounds, self._rows)
         # The matrices are small: where trainers keep the cores busy, threads that wait for each other take many times
         # as long as one does.
         with _linear_algebra().limit(limits=1, user_api="blas"):
@@ -235,36 +244,36 @@ class GreyBoxSampler(BaseSampler):
         macs = _macs_process(history, self._costs.dense_macs)
         points = history.points
         if len(history.running):
-            running = self._predictions(history.grid, history.running, accuracy, macs)
+            running = self._predictions(history, history.running, accuracy, macs)
             predicted = np.stack([running.accuracy, running.memory_bytes, np.exp(running.log_macs)], axis=1)
             points = np.concatenate([points, predicted])
-        boxes = open_boxes(points, self._reference)
+        boxes = open_boxes(points, self.reference)
         believing = accuracy.believing(history.grid.features(history.running))
 
         def improvement_of(rows: Int[np.ndarray, "row axis"]) -> Float[np.ndarray, " row"]:
-            predictions = self._predictions(history.grid, rows, believing, macs)
-            return expected_improvement(predictions, boxes, self._reference, dense_macs=self._costs.dense_macs)
+            predictions = self._predictions(history, rows, believing, macs)
+            return expected_improvement(predictions, boxes, self.reference, dense_macs=self._costs.dense_macs)
 
         return improvement_of
 
     def _predictions(
         self,
-        grid: Grid,
+        history: _History,
         rows: Int[np.ndarray, "row axis"],
         accuracy: GaussianProcess,
         macs: GaussianProcess | None,
     ) -> Predictions:
-        features, parameters = grid.features(rows), grid.parameters(rows)
+        features = history.grid.features(rows)
         mean, deviation = accuracy.predict(features)
         log_macs = np.zeros(len(rows))
         log_deviation = np.zeros(len(rows))
         if macs is not None:
-            sparse = np.array([not self._costs.is_dense(one) for one in parameters], bool)
+            sparse = np.array([not self._costs.is_dense(one) for one in history.grid.parameters(rows)], bool)
             log_macs[sparse], log_deviation[sparse] = macs.predict(features[sparse])
         return Predictions(
             accuracy=mean,
             accuracy_deviation=deviation,
-            memory_bytes=np.asarray(self._costs.memory_bytes(parameters), float),
+            memory_bytes=history.bounds.memory(rows),
             log_macs=np.log(self._costs.dense_macs) + np.minimum(log_macs, 0.0),
             log_macs_deviation=log_deviation,
         )
@@ -332,6 +341,12 @@ class _Bounds:
     grid: Grid
     costs: KnownCosts
     at: ReferencePoint
+    _memory_of: Callable[[Int[np.ndarray, "row axis"]], ArrayLike] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        quick = self.costs.memory_of_rows
+        by_values = lambda rows: self.costs.memory_bytes(self.grid.parameters(rows))  # noqa: E731
+        object.__setattr__(self, "_memory_of", by_values if quick is None else quick(self.grid))
 
     def hold(self, rows: Int[np.ndarray, "row axis"]) -> Bool[np.ndarray, " row"]:
         """Which rows have less memory than the reference, and are not known to have as many MACs."""
@@ -369,15 +384,16 @@ class _Bounds:
         for place, size in enumerate(self.grid.sizes):
             tried = np.tile(smallest, (size, 1))
             tried[:, place] = np.arange(size)
-            memory = self._memory(tried)
+            memory = self.memory(tried)
             smallest[place], matters[place] = int(np.argmin(memory)), memory.min() < memory.max()
         return smallest, matters
 
-    def _memory(self, rows: Int[np.ndarray, "row axis"]) -> Float[np.ndarray, " row"]:
-        return np.asarray(self.costs.memory_bytes(self.grid.parameters(rows)), float)
+    def memory(self, rows: Int[np.ndarray, "row axis"]) -> Float[np.ndarray, " row"]:
+        """Bytes of every row."""
+        return np.asarray(self._memory_of(rows), float)
 
     def _too_large(self, rows: Int[np.ndarray, "row axis"]) -> Bool[np.ndarray, " row"]:
-        return np.asarray(self._memory(rows) >= self.at.memory_bytes, bool)
+        return np.asarray(self.memory(rows) >= self.at.memory_bytes, bool)
 
 
 def _key(row: Int[np.ndarray, " axis"]) -> bytes:
@@ -385,11 +401,16 @@ def _key(row: Int[np.ndarray, " axis"]) -> bytes:
 
 
 def _history(
-    grid: Grid, trials: Sequence[FrozenTrial], readings: Callable[[FrozenTrial], Sequence[Reading]], bounds: _Bounds
+    grid: Grid,
+    trials: Sequence[FrozenTrial],
+    readings: Callable[[FrozenTrial], Sequence[Reading]],
+    bounds: _Bounds,
+    known: dict[int, Int[np.ndarray, " axis"]] | None = None,
 ) -> _History:
+    """``known``: rows of trials that have ended, by number; those that it lacks are added."""
     names = {axis.name for axis in grid.axes}
     inside = [one for one in trials if names <= one.params.keys() and one.state is not TrialState.FAIL]
-    rows = grid.rows([one.params for one in inside])
+    rows = grid.rows([one.params for one in inside]) if known is None else _rows(grid, inside, known)
     queued = [one.system_attrs.get("fixed_params", {}) for one in trials if one.state is TrialState.WAITING]
     taken = [*rows, *grid.rows([one for one in queued if grid.holds(one)])]
     complete = np.array([one.state is TrialState.COMPLETE for one in inside], bool)
@@ -397,9 +418,10 @@ def _history(
     points = np.array([one.values for one in kept], float).reshape(-1, 3)
     best = non_dominated(points)
     members = {one.number for one, is_best in zip(kept, best, strict=True) if is_best}
+    learned = _informative(inside, rows)
     return _History(
         grid=grid,
-        readings=_gathered(grid.features(rows), [readings(one) for one in inside]),
+        readings=_gathered(grid.features(rows[learned]), [readings(inside[index]) for index in learned]),
         points=np.unique(points[best], axis=0),
         front=np.unique(rows[[one.number in members for one in inside]], axis=0),
         complete=rows[complete],
@@ -411,6 +433,44 @@ def _history(
         ),
         bounds=bounds,
     )
+
+
+def _rows(
+    grid: Grid, trials: Sequence[FrozenTrial], known: dict[int, Int[np.ndarray, " axis"]]
+) -> Int[np.ndarray, "trial axis"]:
+    new = [one for one in trials if one.number not in known]
+    found = dict(zip((one.number for one in new), grid.rows([one.params for one in new]), strict=True))
+    known.update({one.number: found[one.number] for one in new if one.state.is_finished()})
+    rows = [known[one.number] if one.number in known else found[one.number] for one in trials]
+    return np.array(rows, int).reshape(-1, len(grid.axes))
+
+
+def _informative(trials: Sequence[FrozenTrial], rows: Int[np.ndarray, "trial axis"]) -> Int[np.ndarray, " learned"]:
+    """Which trials the model of accuracy learns from: all, or of very many those near the front and others evenly.
+
+    How near: how much accuracy a completed trial is below the best of those with no more memory, or with no more
+    operations, whichever it lacks less. One half is taken in this order, the other evenly from what is left.
+    """
+    if len(trials) <= LEARNED:
+        return np.arange(len(trials))
+    complete = np.array([one.state is TrialState.COMPLETE for one in trials], bool)
+    values = np.array([one.values for one, ended in zip(trials, complete, strict=True) if ended], float).reshape(-1, 3)
+    lacks = np.full(len(trials), np.inf)
+    lacks[complete] = np.minimum(_below_best(values[:, 0], values[:, 1]), _below_best(values[:, 0], values[:, 2]))
+    order = np.lexsort((*rows.T, lacks))
+    near, rest = order[: LEARNED // 2], order[LEARNED // 2 :]
+    evenly = rest[np.unique(np.linspace(0, len(rest) - 1, LEARNED - len(near)).astype(int))]
+    return np.sort(np.concatenate([near, evenly]))
+
+
+def _below_best(
+    accuracy: Float[np.ndarray, " trial"], cost: Float[np.ndarray, " trial"]
+) -> Float[np.ndarray, " trial"]:
+    """How far each accuracy is below the best at the same cost or less."""
+    order = np.lexsort((-accuracy, cost))
+    below = np.empty(len(accuracy))
+    below[order] = np.maximum.accumulate(accuracy[order]) - accuracy[order]
+    return below
 
 
 def _is_feasible(trial: FrozenTrial) -> bool:

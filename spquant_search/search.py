@@ -8,7 +8,7 @@ with the same command: trials in work start again under their own number, finish
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -144,7 +144,12 @@ class _Coordinator:
             chance=1.0 / prepared.input.classes,
             note=watcher.warning,
         )
-        self._results = {result.number: result for result in folder.results()}
+        self._results: dict[int, TrialResult] = {}
+        self._tried: dict[NetworkConfig, int] = {}  # by configuration, the first trial of it that did not fail
+        self._proposed: set[NetworkConfig] = set()
+        self._known_curves: dict[int, LearningCurve] = {}  # of all that have ended
+        for result in folder.results():
+            self._take_in(result)
         self._open: dict[int, Asked] = {}
         self._elsewhere: dict[int, Asked] = {}  # what other coordinators are at work on
         self._curves: dict[int, tuple[EpochMetrics, ...]] = {}
@@ -435,7 +440,7 @@ class _Coordinator:
 
     def _exhausted(self) -> str | None:
         """Why nothing more is to be asked for, None while there may be."""
-        seen = len({result.config for result in self._results.values()}) - 1 + len(self._open | self._elsewhere)
+        seen = len(self._proposed) - 1 + len(self._open | self._elsewhere)
         if seen >= self._prepared.space.size():
             return "every configuration of the space was proposed"
         if self._duplicates >= MAX_DUPLICATES_IN_A_ROW:
@@ -479,7 +484,7 @@ class _Coordinator:
             result = self._folder.result(number)
             if result is None:  # a file system that machines share may show a file late
                 continue
-            self._results[number] = result
+            self._take_in(result)
             self._watcher.finished(result)
 
     def _wait(self, why: str) -> None:
@@ -495,18 +500,17 @@ class _Coordinator:
                 self._look_around()
             yield is_mine
 
-    def _same_configuration(self, config: NetworkConfig) -> int | None:
-        for number, other in self._configs():
-            if other == config:
-                return number
-        return None
+    def _take_in(self, result: TrialResult) -> None:
+        """Remember how a trial ended."""
+        self._results[result.number] = result
+        self._proposed.add(result.config)
+        if result.outcome is not Outcome.FAILED:
+            self._tried.setdefault(result.config, result.number)
+        self._known_curves[result.number] = self._curve(result.number, result.memory_bytes)
 
-    def _configs(self) -> Iterable[tuple[int, NetworkConfig]]:
-        for number, asked in (self._open | self._elsewhere).items():
-            yield number, asked.config
-        for number, result in self._results.items():
-            if result.outcome is not Outcome.FAILED:
-                yield number, result.config
+    def _same_configuration(self, config: NetworkConfig) -> int | None:
+        at_work = (self._open | self._elsewhere).items()
+        return next((number for number, asked in at_work if asked.config == config), self._tried.get(config))
 
     def _known(self, asked: Asked, outcome: Outcome, reason: str) -> TrialResult:
         cost = cost_report(self._prepared.shapes, asked.config, time_steps=self._file.time_steps)
@@ -537,6 +541,9 @@ class _Coordinator:
         known = self._known(asked, Outcome.FAILED, "not finished")
         reads = self.reads_out and asked.origin not in NOT_COUNTED
         trainer.give(self._read_out(known) if reads else self._training(asked, known))
+        limit = self._file.search.minutes_per_trial
+        if limit is not None and asked.number != BASELINE:
+            self._crew.limit(trainer, 60 * limit)
         self._open[asked.number] = asked
         self._curves[asked.number] = known.epochs
         for metrics in known.epochs:  # what was read out before
@@ -593,7 +600,7 @@ class _Coordinator:
                 return
             self._folder.write_result(result)
             self._tell(asked, result)
-        self._results[result.number] = result
+        self._take_in(result)
         self._open.pop(result.number, None)
         self._watcher.finished(result)
 
@@ -634,7 +641,7 @@ class _Coordinator:
             return None
         return stopping_reason(
             self._curve(asked.number, self._known(asked, Outcome.FAILED, "").memory_bytes),
-            [self._curve(result.number, result.memory_bytes) for result in self._results.values()],
+            list(self._known_curves.values()),
             margin=stopping.margin,
             min_peers=stopping.min_peers,
             optimism=stopping.optimism,
@@ -656,6 +663,7 @@ class _Coordinator:
         result = replace(self._known(asked, Outcome.FAILED, message.reason), epochs=self._curves[asked.number])
         if message.detail:
             self._folder.error_file(asked.number).write_text(message.detail, encoding="utf-8")
+        self._folder.checkpoint_file(asked.number).unlink(missing_ok=True)
         self._watcher.warning(f"trial {asked.number} failed: {message.reason}")
         self._finish(asked, result)
         self._crew.failed(trainer, message)

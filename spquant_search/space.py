@@ -364,6 +364,9 @@ class Search:
     strategy: Literal["shared", "warm-start", "scratch"] = "warm-start"
     trials: Positive = 24
     workers: Positive = 2
+    # After which a trial is given up as failed (its trainer hangs, or shares its core with too much); None: never. The
+    # baseline and the shared network, without which there is no search, have no limit.
+    minutes_per_trial: Annotated[float, BeforeValidator(_refuse_bool), Field(gt=0)] | None = None
     seed: Annotated[int, BeforeValidator(_refuse_bool), Field(ge=0)] = 0
     sampler: Literal["grey-box", "tpe", "random"] = "grey-box"
     startup_trials: Positive = 10

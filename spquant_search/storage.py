@@ -6,6 +6,7 @@ In :mod:`spquant_search.postgres` it has several.
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -66,6 +67,30 @@ class _FileLock(JournalFileOpenLock):
         os.close(self._descriptor)
 
 
+class _File(JournalFileBackend):
+    """Optuna's journal file, on disk at the end of a decision and not after every line of it: a trial has dozens."""
+
+    def __init__(self, journal: Path) -> None:
+        super().__init__(str(journal), lock_obj=_FileLock(journal))
+        self._journal, self._lock_of_file = journal, _FileLock(journal)
+        self.gathers = False
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        self._lock_of_file.acquire()
+        try:
+            with self._journal.open("ab") as file:
+                file.write(lines.encode("utf-8"))
+        finally:
+            self._lock_of_file.release()
+        if not self.gathers:
+            self.sync()
+
+    def sync(self) -> None:
+        with self._journal.open("ab") as file:
+            os.fsync(file.fileno())
+
+
 class Journal:
     """The storage in a run's folder; its one coordinator holds the folder's lock."""
 
@@ -75,12 +100,19 @@ class Journal:
     def __init__(self, journal: Path) -> None:
         """A last line that a killed process left half-written is cut off first."""
         _drop_torn_line(journal)
-        self.optuna: BaseStorage = JournalStorage(JournalFileBackend(str(journal), lock_obj=_FileLock(journal)))
+        self._file = _File(journal)
+        self.optuna: BaseStorage = JournalStorage(self._file)
         self._mine: set[int] = set()
 
     @contextmanager
     def deciding(self) -> Iterator[None]:
-        yield
+        outermost, self._file.gathers = not self._file.gathers, True
+        try:
+            yield
+        finally:
+            if outermost:
+                self._file.gathers = False
+                self._file.sync()
 
     @contextmanager
     def working(self, what: str, *, is_done: Callable[[], bool], waiting: Callable[[], None]) -> Iterator[bool]:

@@ -7,6 +7,7 @@ intermediate values, and a trial that did not complete is told as PRUNED with th
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,11 +17,13 @@ from typing import Any
 
 import numpy as np
 import optuna
+from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from spquant_search.candidates import Grid
 from spquant_search.cost import LayerShape, bytes_by_choice, cost_report
 from spquant_search.pareto import OBJECTIVES, Budget, ReferencePoint, bounded, reference_at, worthwhile
 from spquant_search.results import BASELINE, Outcome, TrialResult
@@ -85,6 +88,7 @@ class Study:
         self._note: Callable[[str], None] | None = note
         self._search = space.file.search
         self._distributions = distributions(space)
+        self._grey_box: GreyBoxSampler | None = None
         self._storage = storage
         with storage.deciding():
             with _quiet():
@@ -176,15 +180,18 @@ class Study:
         """The sampler that proposes trial ``number``."""
         if self._search.sampler != "grey-box":
             return new_sampler(self._search, self._distributions, number=number)
-        return GreyBoxSampler(
-            self._costs,
-            self._reference_now(),
-            seed=self._search.seed,
-            space=self._distributions,
-            startup_trials=self._search.startup_trials,
-            readings=_readings,
-            on_fallback=self._note_once,
-        )
+        if self._grey_box is None:
+            self._grey_box = GreyBoxSampler(
+                self._costs,
+                self._reference_now(),
+                seed=self._search.seed,
+                space=self._distributions,
+                startup_trials=self._search.startup_trials,
+                readings=_readings,
+                on_fallback=self._note_once,
+            )
+        self._grey_box.reference = self._reference_now()
+        return self._grey_box
 
     def _reference_now(self) -> ReferencePoint:
         """Where gains begin: within the budgets, and once the baseline's accuracy is known, not far below it."""
@@ -274,16 +281,38 @@ def known_costs(space: SearchSpace, shapes: Sequence[LayerShape]) -> KnownCosts:
     def memory_bytes(configurations: Sequence[Mapping[str, Any]]) -> list[int]:
         return [sum(table(values) for table in tables) for values in configurations]
 
+    def memory_of_rows(grid: Grid) -> Callable[[NDArray[np.int_]], NDArray[np.int_]]:
+        found = [_bytes_of_rows(grid, layer, table) for layer, table in zip(space.layers, tables, strict=True)]
+        return lambda rows: np.sum([of_layer(rows) for of_layer in found], axis=0)
+
     return KnownCosts(
         memory_bytes=memory_bytes,
+        memory_of_rows=memory_of_rows,
         dense_macs=float(dense),
         is_dense=lambda values: without_gates_and_masks({**fixed, **values}),
     )
 
 
+def _with_bytes(layer: LayerSpace) -> list[str]:
+    """The addresses on which a layer's bytes depend; cuts of the skip mask cost none."""
+    return [f"{layer.name}.{parameter}" for parameter in ("weight_bits", "membrane_levels", "channel_mass")]
+
+
+def _bytes_of_rows(
+    grid: Grid, layer: LayerSpace, table: Callable[[Mapping[str, Any]], int]
+) -> Callable[[NDArray[np.int_]], NDArray[np.int_]]:
+    """A layer's bytes as a function of rows of a grid."""
+    columns = {axis.name: column for column, axis in enumerate(grid.axes)}
+    sampled = [address for address in _with_bytes(layer) if address in columns]
+    choices = [grid.axes[columns[address]].choices for address in sampled]
+    every = [table(dict(zip(sampled, values, strict=True))) for values in itertools.product(*choices)]
+    found = np.array(every, int).reshape([len(options) for options in choices])
+    return lambda rows: np.broadcast_to(found[tuple(rows[:, columns[address]] for address in sampled)], len(rows))
+
+
 def _bytes_by_choice(layer: LayerSpace, shape: LayerShape) -> Callable[[Mapping[str, Any]], int]:
-    """A layer's bytes as a function of what is sampled; cuts of the skip mask cost none."""
-    addresses = [f"{layer.name}.{parameter}" for parameter in ("weight_bits", "membrane_levels", "channel_mass")]
+    """A layer's bytes as a function of what is sampled."""
+    addresses = _with_bytes(layer)
     first = (layer.weight_bits[0], layer.membrane_levels[0], layer.channel_mass[0])
     found = bytes_by_choice(layer, shape)
 

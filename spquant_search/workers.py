@@ -121,9 +121,9 @@ class Trainer:
         theirs.close()
 
     def restart(self) -> None:
-        """A new process in place of one that died, without a task."""
-        self.task = None
+        """A new process in place of one that died or hangs, without a task."""
         self.close()
+        self.task = None
         self._start()
 
     def begin_again(self) -> None:

@@ -75,6 +75,43 @@ def test_a_new_run_holds_everything_it_starts_with(folder):
     assert folder.test_accuracies() == {}
 
 
+def test_what_a_killed_process_left_half_written_goes(folder):
+    left = folder.path / "trials" / ".0001.json.host-7.tmp"
+    left.write_text("{")
+    open_run(folder, a_space(), FACTS)
+    assert not left.exists()
+
+
+def test_a_shared_run_has_a_study_of_its_own_in_the_database(tmp_path):
+    """Two runs of one name, in two folders, may share a database; and each stays where it began."""
+    runs = [RunFolder(path=tmp_path / place / "tiny") for place in ("here", "there")]
+    for run in runs:
+        open_run(run, a_space(), FACTS, shared=True)
+        open_run(run, a_space(), FACTS, shared=True)
+    first, second = (run.shared_study() for run in runs)
+    assert first is not None
+    assert first.startswith("tiny-")
+    assert first != second
+    with pytest.raises(UserError, match="lies in a database; give its --storage again"):
+        open_run(runs[0], a_space(), FACTS)
+
+
+def test_a_run_with_its_study_in_the_folder_takes_no_storage(folder):
+    assert folder.shared_study() is None
+    with pytest.raises(UserError, match="leave --storage away"):
+        open_run(folder, a_space(), FACTS, shared=True)
+
+
+def test_many_searches_of_a_shared_run_exclude_only_what_needs_it_alone(tmp_path):
+    run = RunFolder(path=tmp_path / "tiny")
+    open_run(run, a_space(), FACTS, shared=True)
+    with exclusive(run, shared=True), exclusive(run, shared=True):
+        with pytest.raises(UserError, match="another search is working on this run"), exclusive(run):
+            pass
+    with exclusive(run):
+        pass
+
+
 @pytest.mark.parametrize("fails_at", range(1, 5))
 def test_a_run_that_cannot_be_made_leaves_nothing(tmp_path, monkeypatch, fails_at):
     """The disk is full at each of the files and at the last step in turn."""

@@ -11,6 +11,7 @@ from spquant_search.candidates import Grid
 from spquant_search.pareto import ReferencePoint, hypervolume
 from spquant_search.sampler import (
     FULL,
+    LEARNED,
     MACS_READINGS,
     PAIRED,
     PROPOSED_BY,
@@ -19,6 +20,7 @@ from spquant_search.sampler import (
     KnownCosts,
     Reading,
     _axis,
+    _below_best,
     _Bounds,
     _floored,
     _gathered,
@@ -517,7 +519,7 @@ def test_memory_is_exact_and_so_are_the_macs_without_gates_and_masks(twenty_five
              **{name: 1.0 for name in SPACE if name.endswith("channel_mass")}}  # fmt: skip
     gated = {**dense, "conv2.channel_mass": 0.5}
     accuracy = GaussianProcess(history.readings, grid().kinds)
-    found = grey_box()._predictions(grid(), grid().rows([dense, gated]), accuracy, _macs_process(history, DENSE))
+    found = grey_box()._predictions(history, grid().rows([dense, gated]), accuracy, _macs_process(history, DENSE))
     assert found.memory_bytes.tolist() == memory_bytes([dense, gated]).tolist()
     assert np.exp(found.log_macs[0]) == pytest.approx(DENSE)
     assert found.log_macs_deviation[0] == 0
@@ -542,7 +544,7 @@ def test_no_more_macs_than_the_dense_ones_are_predicted(twenty_five):
 
     history = _history(grid(), twenty_five, readings_of, BOUNDS)
     accuracy = GaussianProcess(history.readings, grid().kinds)
-    found = grey_box()._predictions(grid(), history.complete, accuracy, TooMany())
+    found = grey_box()._predictions(history, history.complete, accuracy, TooMany())
     assert np.exp(found.log_macs) == pytest.approx(np.full(25, DENSE))
 
 
@@ -584,7 +586,7 @@ def test_nothing_over_the_memory_budget_is_proposed_by_whomever(slack):
 def test_a_row_over_budget_keeps_what_costs_no_memory_and_as_much_else_as_fits():
     rng = np.random.default_rng(1)
     rows = grid().uniform(rng, 200)
-    limit = float(np.median(BOUNDS._memory(rows)))
+    limit = float(np.median(BOUNDS.memory(rows)))
     bounds = _Bounds(
         grid=grid(), costs=COSTS, at=ReferencePoint(accuracy=0.1, memory_bytes=limit, effective_macs=2 * DENSE)
     )
@@ -609,3 +611,39 @@ def test_configurations_known_to_have_too_many_macs_are_not_proposed():
     study = a_study(GreyBoxSampler(costs, corner, seed=0, space=space))
     proceed(study, 7, space=space, values=lambda one, seed: [0.5, one["conv1.weight_bits"], DENSE / 2])
     assert {one["conv1.skip_below"] for one in parameters(study)} == {0.0}
+
+
+def test_of_very_many_trials_the_model_learns_from_those_near_the_front_and_others_evenly():
+    rng = np.random.default_rng(0)
+    many = [
+        finished([rng.uniform(0.2, 0.9), rng.uniform(100, 900), rng.uniform(0.3, 0.9) * DENSE], number=number)
+        for number in range(LEARNED + 300)
+    ]
+    history = _history(grid(), many, readings_of, BOUNDS)
+    assert len(np.unique(history.readings.configuration)) == LEARNED
+    values = np.array([one.values for one in many])
+    nearest = values[np.minimum(_below_best(values[:, 0], values[:, 1]), _below_best(values[:, 0], values[:, 2])) == 0]
+    assert set(nearest[:, 0]) <= set(history.readings.values), "the best at their cost are always among them"
+    assert history.readings.values.min() < np.quantile(values[:, 0], 0.05), "and so are some of the worst"
+    assert len(history.taken) == len({tuple(sorted(one.params.items(), key=str)) for one in many}), "all are known"
+
+
+def test_below_best():
+    accuracy, cost = np.array([0.5, 0.7, 0.6, 0.8]), np.array([1.0, 2.0, 2.0, 3.0])
+    assert _below_best(accuracy, cost) == pytest.approx([0, 0, 0.1, 0])
+
+
+def test_rows_that_are_kept_between_two_proposals_are_those_of_their_study():
+    """One sampler may serve two studies, whose trials have the same numbers."""
+    sampler = grey_box()
+    first = a_study_of([finished(number=number) for number in range(25)])
+    second = a_study_of([finished(number=number) for number in range(25, 50)])
+    for study in (first, second, first):
+        study.sampler = grey_box()
+        expected = study.ask(SPACE)
+        study.tell(expected, state=TrialState.FAIL)  # a failed trial is ignored, but the next has another number
+        study.sampler = sampler
+        asked = study.ask(SPACE)
+        alone = a_study_of([one for one in study.trials if one.number < asked.number])
+        assert asked.params == alone.ask(SPACE).params
+        study.tell(asked, state=TrialState.FAIL)

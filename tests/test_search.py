@@ -418,6 +418,32 @@ def test_a_trial_whose_trainer_dies_is_begun_again_once(new_lab):
     assert not lab.folder.error_file(2).exists()
 
 
+def test_a_trial_over_its_time_is_given_up(new_lab, monkeypatch):
+    """Its trainer is replaced, and the search goes on; the baseline has no limit."""
+    lab = new_lab(NO_STOPPING, ONE, "search.minutes_per_trial=2")
+    clock = [0.0]
+    monkeypatch.setattr(crew.time, "monotonic", lambda: clock[0])
+    patience = []
+
+    def ready(trainers: list[FakeTrainer], *, timeout: float | None) -> list[FakeTrainer]:
+        (trainer,) = trainers
+        hangs = isinstance(trainer.task, Task) and trainer.task.result.number == 2
+        if isinstance(trainer.task, Task):
+            patience.append((trainer.task.result.number, timeout))
+        clock[0] += 121 if hangs else 1
+        return [] if hangs else trainers
+
+    monkeypatch.setattr(crew, "ready", ready)
+    lab.folder.checkpoint_file(2).write_bytes(b"where it stood")
+    results = lab.run(3)
+    assert [result.outcome.name for result in results] == ["COMPLETE", "COMPLETE", "FAILED", "COMPLETE"]
+    assert results[2].reason == "not done after search.minutes_per_trial, 2 minutes"
+    assert lab.restarts == 1
+    assert not lab.folder.checkpoint_file(2).exists()
+    assert {timeout for number, timeout in patience if number == 0} == {None}
+    assert next(timeout for number, timeout in patience if number == 1) == 120
+
+
 def test_a_failed_configuration_may_be_tried_again(new_lab):
     def fails(task: Task) -> Play:
         yield Failed(reason="no luck")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +16,11 @@ from examples import trial
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
+from spquant_search.candidates import Grid
 from spquant_search.cost import LayerShape, cost_report
 from spquant_search.pareto import OBJECTIVES
 from spquant_search.results import Outcome, TrialResult
-from spquant_search.sampler import FULL, Reading
+from spquant_search.sampler import FULL, Reading, _axis
 from spquant_search.space import SearchSpace, bind, parse_space
 from spquant_search.storage import Journal
 from spquant_search.study import (
@@ -463,3 +465,35 @@ def test_who_proposed_is_the_origin_and_a_sampler_without_skill_says_so_once(tmp
     assert {"random", "tpe"} <= set(origins[3:])
     assert len(said) == 1
     assert said[0].startswith("the grey-box sampler cannot rank the trials so far")
+
+
+def test_memory_of_rows_is_that_of_their_values():
+    """The sampler's fast way to bytes says the same as the slow one, ranges and fixed parameters included."""
+    space = a_space(
+        "layers.all.weight_bits=[1, 2, 4, 8]",
+        "layers.all.membrane_levels=[3, 16, 256]",
+        "layers.conv2.channel_mass={from: 0.5, to: 1.0, step: 0.05}",
+    )
+    costs = known_costs(space, SHAPES)
+    axes = tuple(_axis(name, one) for name, one in sorted(distributions(space).items()))
+    grid = Grid(axes=axes)
+    rows = grid.uniform(np.random.default_rng(0), 300)
+    assert costs.memory_of_rows is not None
+    assert costs.memory_of_rows(grid)(rows).tolist() == list(costs.memory_bytes(grid.parameters(rows)))
+
+
+def test_a_decision_is_on_disk_once_it_is_made(tmp_path, monkeypatch):
+    """Not after every line of it; and whoever reads the journal meanwhile sees whole lines."""
+    synced = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    storage = Journal(tmp_path / "study.journal")
+    study = Study(storage, a_space(), SHAPES, chance=0.1)
+    synced.clear()
+    with storage.deciding(), storage.deciding():
+        study.ask()
+        assert synced == []
+    assert len(synced) == 1
+    study.report(study.ask(), epoch=1, accuracy=0.5)
+    assert len(synced) > 1, "outside of decisions every line is on disk at once"
+    for line in (tmp_path / "study.journal").read_text().splitlines():
+        json.loads(line)

@@ -1,0 +1,205 @@
+"""A search of very many trials, training replaced by a recorded curve: does the coordinator stay quick and small?
+
+    .venv/bin/python benchmarks/many_trials.py --trials 10000
+
+The real coordinator with its study, sampler, stopping rule and files, on `spaces/vgg9.yaml` with eight trainers that
+answer at once, one of them at a time. A trial's accuracies are a learning curve recorded from the default data, moved
+down by what its configuration lacks in bits. Ends with a count of what is in the run's folder and in the study.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from measurement import as_document
+
+from spquant_search import crew
+from spquant_search.events import SearchPlan
+from spquant_search.prepare import prepare
+from spquant_search.results import EpochMetrics, Outcome, TrialResult
+from spquant_search.runfolder import RunFacts, RunFolder, open_run
+from spquant_search.search import Limits, run_search
+from spquant_search.storage import Journal
+from spquant_search.study import Study
+from spquant_search.trial import Task
+from spquant_search.workers import Epoch, Message, Setup, Tested, TestTask, Trained
+
+SPACE = Path(__file__).parents[1] / "spaces" / "vgg9.yaml"
+WORKERS, PART = 8, 500
+CURVE = (0.742, 0.771, 0.784, 0.789, 0.793, 0.797, 0.799, 0.8)  # validation accuracy of a 4-bit, 3-level VGG-9 by epoch
+FULL_BITS, LOST_PER_BIT, NOISE = 8, 0.012, 0.006
+Play = Generator[Message, str | None, None]
+
+
+def _accuracy(result: TrialResult, index: int) -> float:
+    bits = [min(layer.weight_bits, FULL_BITS) for _, layer in result.config.layers]
+    mass = [layer.channel_mass for _, layer in result.config.layers]
+    noise = random.Random(result.number).gauss(0, NOISE)
+    lost = LOST_PER_BIT * (FULL_BITS - statistics.mean(bits)) + 0.1 * (1 - statistics.mean(mass))
+    return max(0.1, CURVE[min(index, len(CURVE) - 1)] - lost + noise)
+
+
+def _plays(task: Task) -> Play:
+    result = task.result
+    kept = statistics.mean(layer.channel_mass for _, layer in result.config.layers)
+    for index in range(task.schedule.epochs):
+        metrics = EpochMetrics(
+            epoch=index + 1,
+            loss=1.0,
+            accuracy=_accuracy(result, index),
+            effective_macs=result.dense_macs * kept,
+            synaptic_ops=result.dense_macs * kept * 0.1,
+            density=0.1,
+            seconds=1.0,
+        )
+        result = replace(result, epochs=(*result.epochs, metrics))
+        reason = yield Epoch(metrics=metrics)
+        if reason is not None:
+            yield Trained(result=replace(result, outcome=Outcome.STOPPED, reason=reason), seconds={})
+            return
+    yield Trained(result=replace(result, outcome=Outcome.COMPLETE, reason="complete"), seconds={})
+
+
+def _tests(task: TestTask) -> Play:
+    yield Tested(number=task.number, accuracy=0.5, seconds={})
+
+
+class _Trainer:
+    """In place of a process: answers at once, from the curve."""
+
+    def __init__(self, _setup: Setup) -> None:
+        self.task: Any = None
+        self.begun_again = False
+        self._answer: str | None = None
+        self._play: Play | None = None
+
+    def give(self, task: Any) -> None:
+        self.task = task
+        self._play = _tests(task) if isinstance(task, TestTask) else _plays(task)
+
+    def restart(self) -> None:
+        self.task = None
+
+    def answer(self, stop_because: str | None) -> None:
+        self._answer = stop_because
+
+    def receive(self) -> Message:
+        assert self._play is not None
+        answer, self._answer = self._answer, None
+        return next(self._play) if answer is None else self._play.send(answer)
+
+    def close(self) -> None: ...
+
+
+class _Watching:
+    """Notes how large the coordinator is, and how far it has come."""
+
+    def __init__(self, seconds: dict[str, list[float]]) -> None:
+        self.ended, self.rows, self._seconds = 0, list[dict[str, float]](), seconds
+        self._since = time.perf_counter()
+
+    def plan(self, plan: SearchPlan) -> None: ...
+    def stage(self, text: str, done: int = 0, total: int = 0) -> None: ...
+    def started(self, task: TrialResult, epochs: int) -> None: ...
+    def epoch(self, number: int, metrics: EpochMetrics) -> None: ...
+
+    def finished(self, result: TrialResult) -> None:
+        self.ended += 1
+        if self.ended % PART:
+            return
+        now = time.perf_counter()
+        row = {"trials": float(self.ended), "seconds": now - self._since, "resident_mib": _resident_mib()}
+        for name, taken in self._seconds.items():
+            row[f"{name}_ms"] = 1e3 * statistics.median(taken)
+            row[f"{name}_most_ms"] = 1e3 * max(taken)
+            taken.clear()
+        self.rows.append(row)
+        self._since = now
+        print({name: round(value, 1) for name, value in row.items()}, file=sys.stderr, flush=True)
+
+    def warning(self, text: str) -> None:
+        print(text, file=sys.stderr)
+
+    def close(self) -> None: ...
+
+
+def _resident_mib() -> float:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * 4096 / 2**20
+
+
+def _timed(plain: Callable[..., Any], taken: list[float]) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        began = time.perf_counter()
+        try:
+            return plain(*args, **kwargs)
+        finally:
+            taken.append(time.perf_counter() - began)
+
+    return call
+
+
+def measure(trials: int, sampler: str, folder: Path) -> dict[str, Any]:
+    prepared = prepare(
+        SPACE,
+        [
+            *("search.strategy=warm-start", "search.ladder=0", "search.references=[]", f"search.sampler={sampler}"),
+            *(f"search.trials={trials}", f"search.workers={WORKERS}"),
+        ],
+    )
+    run = RunFolder(path=folder / "run")
+    facts = RunFacts(source="", command="", data="", classes=10, validation_samples=1, test_samples=1)
+    open_run(run, prepared.space.file, facts)
+    seconds: dict[str, list[float]] = {"ask": [], "tell": []}
+    chance = random.Random(0)
+    crew.Trainer = _Trainer  # type: ignore[misc, assignment]
+    crew.ready = lambda trainers, timeout: [chance.choice(trainers)]  # type: ignore[assignment]
+    Study.ask = _timed(Study.ask, seconds["ask"])  # type: ignore[method-assign]
+    Study.tell = _timed(Study.tell, seconds["tell"])  # type: ignore[method-assign]
+    watching = _Watching(seconds)
+    setup = Setup(space=prepared.space, device="cpu", cache=folder)
+    run_search(prepared, run, setup=setup, limits=Limits(trials=trials), watcher=watching)
+
+    states = [
+        trial.state.name
+        for trial in Study(Journal(run.study_file), prepared.space, prepared.shapes, chance=0.1).optuna_study.trials
+    ]
+    numbers = [result.number for result in run.results()]
+    last, first = watching.rows[-1], watching.rows[0]
+    return {
+        "rows": watching.rows,
+        "figures": {
+            "trials": len(numbers),
+            "lost": len(set(range(len(states))) - set(numbers)) + states.count("RUNNING"),
+            "ask_tell_s_at_end": (last["ask_ms"] + last["tell_ms"]) / 1e3,
+            "ask_most_s_at_end": last["ask_most_ms"] / 1e3,
+            "resident_mib_first": first["resident_mib"],
+            "resident_mib_last": last["resident_mib"],
+            "kib_a_trial": 1024 * (last["resident_mib"] - first["resident_mib"]) / (last["trials"] - first["trials"]),
+        },
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="A coordinator with very many trials.")
+    parser.add_argument("--trials", type=int, default=10_000)
+    parser.add_argument("--sampler", default="grey-box", choices=["grey-box", "tpe", "random"])
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        found = measure(options.trials, options.sampler, Path(folder))
+    print(json.dumps(as_document(**found), indent=1))
+
+
+if __name__ == "__main__":
+    main()
