@@ -178,7 +178,7 @@ class Postgres:
         self._engine = _engine(database)
         self._grace = int(os.environ.get(GRACE_VARIABLE, GRACE_SECONDS))
         self._beat = max(1, min(BEAT_SECONDS, self._grace // 4))
-        self._depth = 0
+        self._began, self._depth = time.monotonic(), 0
         self._decision: Connection | None = None
         self._mine: set[int] = set()
         self._first_seen: dict[int, float] = {}  # trials without a heartbeat
@@ -276,8 +276,9 @@ class Postgres:
         now, number = time.monotonic(), trial._trial_id
         if number in self._mine:
             return False
-        # While the server was away nobody could beat: whoever lives has as long as ever to do so.
-        if now - self._outages.latest < self._grace:
+        # While the server was away nobody could beat: whoever lives has as long as ever to do so. Nor does this process
+        # know what was before it began.
+        if now - self._outages.latest < self._grace or now - self._began < 2 * self._beat:
             return False
         if OWNER not in trial.user_attrs:  # its coordinator died before it could say that it is its own
             return now - self._first_seen.setdefault(number, now) > self._grace
@@ -295,8 +296,8 @@ class Postgres:
     def _beating(self) -> None:
         while not self._ended.wait(self._beat):
             for trial_id in tuple(self._mine):
-                with suppress(Exception):  # the search itself says what is wrong with the server
-                    self._storage.record_heartbeat(trial_id)
+                with suppress(Exception):  # the search itself waits for the server, and says so
+                    RDBStorage.record_heartbeat(self._storage, trial_id)
 
     def close(self) -> None:
         self._ended.set()

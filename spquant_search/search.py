@@ -596,6 +596,7 @@ class _Coordinator:
                 self._watcher.warning(
                     f"trial {asked.number}: another coordinator took it over, as this one was not heard of for long"
                 )
+                self._storage.leaves(asked.trial_id)
                 self._open.pop(asked.number, None)
                 return
             self._folder.write_result(result)
@@ -663,6 +664,12 @@ class _Coordinator:
         result = replace(self._known(asked, Outcome.FAILED, message.reason), epochs=self._curves[asked.number])
         if message.detail:
             self._folder.error_file(asked.number).write_text(message.detail, encoding="utf-8")
+        if asked.number == BASELINE:  # not told: what came from outside may not come again, and the run needs it
+            self._crew.failed(trainer, message)
+            raise UserError(
+                f"{self._folder.path}: the float baseline could not be trained: {message.reason}. Without it nothing "
+                "can be compared; mend the cause, and start the same command again."
+            )
         self._folder.checkpoint_file(asked.number).unlink(missing_ok=True)
         self._watcher.warning(f"trial {asked.number} failed: {message.reason}")
         self._finish(asked, result)

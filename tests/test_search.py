@@ -465,6 +465,24 @@ def diverges(task: Task) -> Play:
     )
 
 
+def test_a_baseline_whose_trainer_failed_is_trained_again_by_the_same_command(new_lab):
+    """What came from outside, as a process that was killed, may not come again; and no run is spoilt by it."""
+
+    def dies(task: Task) -> Play:
+        yield Epoch(metrics=epoch(1, 0.5, 1e6))
+        yield Failed(reason=DIED, died=True)
+
+    lab = new_lab()
+    lab.plays[0] = dies
+    with pytest.raises(UserError, match=r"could not be trained: the trainer process ended .* start the same command"):
+        lab.run(2)
+    assert lab.folder.results() == ()
+    del lab.plays[0]
+    results = lab.run(2)
+    assert [result.outcome for result in results] == [Outcome.COMPLETE] * 3
+    assert results[0].number == 0
+
+
 def test_without_a_baseline_there_is_no_search(new_lab):
     lab = new_lab()
     lab.plays[0] = diverges

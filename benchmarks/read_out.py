@@ -1,0 +1,127 @@
+"""How well reading a configuration out of the shared network ranks it: against training it on at its own precision.
+
+    .venv/bin/python benchmarks/read_out.py runs/vgg9
+
+Of the configurations that a finished run of the default search has read out, some, evenly from the least to the most
+accurate, are trained on as the search trains its finalists (`final.epochs`), and measured on the whole validation
+split. Figures: Spearman's rank correlation, the mean difference (read out less trained on) and the one furthest below,
+of all and of those without 1-bit layers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from measurement import as_document
+
+from spquant_search.crew import Crew
+from spquant_search.prepare import bind_network
+from spquant_search.results import BASELINE, Outcome, TrialResult
+from spquant_search.runfolder import RunFolder
+from spquant_search.runtime import cache_folder, keep_compiled_code
+from spquant_search.study import trial_seed
+from spquant_search.surrogate import rank_correlation
+from spquant_search.train import Schedule
+from spquant_search.trial import Task
+from spquant_search.workers import Epoch, Setup, Trained, Trainer
+
+COUNT, WORKERS = 40, 2
+
+
+def chosen(results: tuple[TrialResult, ...], count: int) -> list[TrialResult]:
+    """Read-outs evenly from the least to the most accurate."""
+    read = sorted((one for one in results if one.outcome is Outcome.READ_OUT), key=lambda one: one.accuracy)
+    return [read[index] for index in np.unique(np.linspace(0, len(read) - 1, min(count, len(read))).astype(int))]
+
+
+def train_on(run: RunFolder, members: list[TrialResult], folder: Path, workers: int) -> dict[int, TrialResult]:
+    """Each of them after the search's own fine-tuning, by number."""
+    file = run.space()
+    prepared = bind_network(file, source=str(run.space_file))
+    setup = Setup(space=prepared.space, device="cpu", cache=cache_folder())
+    crew = Crew(setup, workers, warn=lambda words: print(words, file=sys.stderr))
+    waiting, found = list(members), dict[int, TrialResult]()
+    try:
+        while waiting or crew.busy():
+            for trainer in crew.idle():
+                if waiting:
+                    trainer.give(_task(run, waiting.pop(0), folder))
+            for trainer, message in crew.messages():
+                _listen(crew, trainer, message, found)
+    finally:
+        crew.close()
+    return found
+
+
+def _task(run: RunFolder, member: TrialResult, folder: Path) -> Task:
+    final, seed = run.space().final, run.space().search.seed
+    return Task(
+        result=replace(member, seed=trial_seed(seed, 10_000 + member.number), final=None),
+        schedule=Schedule(epochs=final.epochs, learning_rate=final.learning_rate),
+        initial_weights=run.weights_of(member),
+        weights_file=folder / f"{member.number}.safetensors",
+        teacher_weights=run.weights_file(BASELINE),
+    )
+
+
+def _listen(crew: Crew, trainer: Trainer, message: Any, found: dict[int, TrialResult]) -> None:
+    if isinstance(message, Epoch):
+        trainer.answer(None)
+    elif isinstance(message, Trained):
+        crew.ended(trainer, message.seconds)
+        found[message.result.number] = message.result
+        print(f"trial {message.result.number}: {100 * message.result.accuracy:.1f} %", file=sys.stderr, flush=True)
+    else:
+        raise SystemExit(f"{trainer.task.result.number}: {message}")
+
+
+def figures(rows: list[dict[str, Any]]) -> dict[str, float]:
+    found = {}
+    for name, part in (("", rows), ("_from_2_bits", [row for row in rows if row["fewest_bits"] > 1])):
+        if len(part) < 2:
+            continue
+        read, trained = (np.array([row[key] for row in part]) for key in ("read_out", "trained_on"))
+        found |= {
+            f"count{name}": len(part),
+            f"readout_spearman{name}": rank_correlation(read, trained),
+            f"mean_difference_points{name}": 100 * float((read - trained).mean()),
+            f"worst_difference_points{name}": 100 * float((read - trained).min()),
+        }
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Read-outs of a shared network against training on.")
+    parser.add_argument("run", type=Path, help="the folder of a finished search with strategy shared")
+    parser.add_argument("--count", type=int, default=COUNT)
+    parser.add_argument("--workers", type=int, default=WORKERS)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    keep_compiled_code(cache_folder())
+    run = RunFolder(path=options.run)
+    members = chosen(run.results(), options.count)
+    with tempfile.TemporaryDirectory() as folder:
+        trained = train_on(run, members, Path(folder), options.workers)
+    rows = [
+        {
+            "trial": member.number,
+            "memory_bytes": member.memory_bytes,
+            "fewest_bits": min(layer.weight_bits for _, layer in member.config.layers),
+            "read_out": member.accuracy,
+            "trained_on": trained[member.number].accuracy,
+        }
+        for member in members
+    ]
+    document = as_document(rows, figures(rows))
+    print(json.dumps(document if options.json else document["figures"], indent=1))
+
+
+if __name__ == "__main__":
+    main()
