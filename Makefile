@@ -33,8 +33,9 @@ lint: setup-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Two processes at a time, each with one thread: neither a test's searches nor its networks gain from more.
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # Searches that are killed at random moments, about 10 seconds each time.
 stress: setup-dev
