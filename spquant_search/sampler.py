@@ -135,8 +135,8 @@ class GreyBoxSampler(BaseSampler):
         if startup_trials < 1:
             raise ValueError(f"startup_trials must be at least 1, got {startup_trials}")
         self._costs, self.reference, self._seed = costs, reference, seed
-        self._rows: dict[int, Int[np.ndarray, " axis"]] = {}  # of trials that have ended, by number
-        self._rows_of: object = None  # the study and the grid that they are of
+        self._known: dict[int, _Trial] = {}  # of trials that have ended, by number
+        self._known_of: object = None  # the study and the grid that they are of
         self._space = dict(space) if space is not None else None
         self._startup_trials = startup_trials
         self._readings = readings
@@ -180,9 +180,9 @@ class GreyBoxSampler(BaseSampler):
         grid = Grid(axes=tuple(_axis(name, search_space[name]) for name in sorted(search_space)))
         bounds = _Bounds(grid=grid, costs=self._costs, at=self.reference)
         of = (study.study_name, study._study_id, [(axis.name, axis.choices) for axis in grid.axes])
-        if of != self._rows_of:
-            self._rows, self._rows_of = {}, of
-        history = _history(grid, trials, self._readings, bounds, self._rows)
+        if of != self._known_of:
+            self._known, self._known_of = {}, of
+        history = _history(grid, trials, self._readings, bounds, self._known)
         # The matrices are small: where trainers keep the cores busy, threads that wait for each other take many times
         # as long as one does.
         with _linear_algebra().limit(limits=1, user_api="blas"):
@@ -400,24 +400,55 @@ def _key(row: Int[np.ndarray, " axis"]) -> bytes:
     return row.astype(np.int32).tobytes()
 
 
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """What of a trial does not change once it has ended."""
+
+    row: Int[np.ndarray, " axis"] | None  # None where it does not lie in the space
+    key: bytes
+    is_feasible: bool
+
+
+def _trials_of(grid: Grid, trials: Sequence[FrozenTrial], known: dict[int, _Trial]) -> list[_Trial]:
+    """``known`` has those that have ended, by number; those that it lacks are added."""
+    names = {axis.name for axis in grid.axes}
+    new = [one for one in trials if one.number not in known]
+    lying = [one for one in new if names <= one.params.keys()]
+    rows = iter(grid.rows([one.params for one in lying]))
+    found: list[_Trial] = []
+    for one in trials:
+        kept = known.get(one.number)
+        if kept is None:
+            row = next(rows) if names <= one.params.keys() else None
+            kept = _Trial(row=row, key=b"" if row is None else _key(row), is_feasible=_is_feasible(one))
+            if one.state.is_finished() and one.number >= 0:
+                known[one.number] = kept
+        found.append(kept)
+    return found
+
+
 def _history(
     grid: Grid,
     trials: Sequence[FrozenTrial],
     readings: Callable[[FrozenTrial], Sequence[Reading]],
     bounds: _Bounds,
-    known: dict[int, Int[np.ndarray, " axis"]] | None = None,
+    known: dict[int, _Trial] | None = None,
 ) -> _History:
-    """``known``: rows of trials that have ended, by number; those that it lacks are added."""
-    names = {axis.name for axis in grid.axes}
-    inside = [one for one in trials if names <= one.params.keys() and one.state is not TrialState.FAIL]
-    rows = grid.rows([one.params for one in inside]) if known is None else _rows(grid, inside, known)
+    """``known``: as :func:`_trials_of`."""
+    both = list(zip(trials, _trials_of(grid, trials, {} if known is None else known), strict=True))
+    inside, lying = [], []
+    for one, kept in both:
+        if kept.row is not None and one.state is not TrialState.FAIL:
+            inside.append(one)
+            lying.append(kept)
+    rows = np.array([kept.row for kept in lying], int).reshape(-1, len(grid.axes))
     queued = [one.system_attrs.get("fixed_params", {}) for one in trials if one.state is TrialState.WAITING]
-    taken = [*rows, *grid.rows([one for one in queued if grid.holds(one)])]
+    taken = [kept.key for kept in lying] + [*map(_key, grid.rows([one for one in queued if grid.holds(one)]))]
     complete = np.array([one.state is TrialState.COMPLETE for one in inside], bool)
-    kept = [one for one in trials if one.state is TrialState.COMPLETE and _is_feasible(one)]
-    points = np.array([one.values for one in kept], float).reshape(-1, 3)
+    candidates = [one for one, kept in both if one.state is TrialState.COMPLETE and kept.is_feasible]
+    points = np.array([one.values for one in candidates], float).reshape(-1, 3)
     best = non_dominated(points)
-    members = {one.number for one, is_best in zip(kept, best, strict=True) if is_best}
+    members = {one.number for one, is_best in zip(candidates, best, strict=True) if is_best}
     learned = _informative(inside, rows)
     return _History(
         grid=grid,
@@ -427,22 +458,12 @@ def _history(
         complete=rows[complete],
         effective_macs=np.array([one.values[2] for one in inside if one.state is TrialState.COMPLETE], float),
         running=np.unique(rows[[one.state is TrialState.RUNNING for one in inside]], axis=0),
-        taken=frozenset(map(_key, taken)),
-        fits_tpe=all(
-            not _is_feasible(one) for one in trials if one.state is TrialState.PRUNED and one.intermediate_values
+        taken=frozenset(taken),
+        fits_tpe=not any(
+            kept.is_feasible and one.state is TrialState.PRUNED and one.intermediate_values for one, kept in both
         ),
         bounds=bounds,
     )
-
-
-def _rows(
-    grid: Grid, trials: Sequence[FrozenTrial], known: dict[int, Int[np.ndarray, " axis"]]
-) -> Int[np.ndarray, "trial axis"]:
-    new = [one for one in trials if one.number not in known]
-    found = dict(zip((one.number for one in new), grid.rows([one.params for one in new]), strict=True))
-    known.update({one.number: found[one.number] for one in new if one.state.is_finished()})
-    rows = [known[one.number] if one.number in known else found[one.number] for one in trials]
-    return np.array(rows, int).reshape(-1, len(grid.axes))
 
 
 def _informative(trials: Sequence[FrozenTrial], rows: Int[np.ndarray, "trial axis"]) -> Int[np.ndarray, " learned"]:

@@ -21,7 +21,7 @@ from spquant_search.runfolder import RunFolder
 
 TINY = Path(__file__).parent.parent / "spaces" / "tiny.yaml"
 KILLS = int(os.environ.get("SPQUANT_KILLS", "20"))
-TRIALS = 12
+TRIALS = max(12, KILLS)  # so that there is something left to disturb
 SECONDS_TO_END = 5.0
 COMMAND = [
     *(sys.executable, "-m", "spquant_search.cli", "--space", str(TINY), "--run", "stress"),
