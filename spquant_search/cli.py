@@ -10,7 +10,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -184,7 +184,7 @@ def _search(  # noqa: PLR0913 - one parameter an option
     opened = _opened(space, prepared, folder, device=device, console=console, started=started, shared=shared)
     with opened as (setup, watcher, facts):
         watcher.plan(_plan(prepared.space, folder, facts, trials=trials))
-        study = None if database is None else _shared_study(database, folder, watcher)
+        study = None if database is None else _shared_study(database, folder, watcher.warning)
         run_search(prepared, folder, setup=setup, limits=limits, watcher=watcher, storage=study)
     _report(folder, console)
     if profile:
@@ -200,12 +200,12 @@ def _database(url: str) -> Database:
     return database
 
 
-def _shared_study(database: Database, folder: RunFolder, watcher: Watcher) -> Storage:
+def _shared_study(database: Database, folder: RunFolder, note: Callable[[str], None]) -> Storage:
     from spquant_search.postgres import Postgres
 
     study = folder.shared_study()
     assert study is not None  # the run was opened as a shared one
-    return Postgres(database, study, note=watcher.warning)
+    return Postgres(database, study, note=note)
 
 
 @contextmanager
@@ -893,18 +893,17 @@ def dashboard(
 ) -> None:
     """Serve Optuna Dashboard for a run on 127.0.0.1."""
     from spquant_search.dashboard import serve
-    from spquant_search.postgres import Postgres
     from spquant_search.runfolder import find_run
     from spquant_search.storage import Journal
 
     folder = find_run(run)
-    summary, study = _summary(folder), folder.shared_study()
-    if study is None:
+    summary = _summary(folder)
+    if folder.shared_study() is None:
         serve(folder, summary, storage=Journal(folder.study_file), port=port)
         return
     if storage is None:
         raise UserError(f"{folder.path}: the study of this run lies in a database; give its --storage")
-    serve(folder, summary, storage=Postgres(_database(storage), study), port=port)
+    serve(folder, summary, storage=_shared_study(_database(storage), folder, typer.echo), port=port)
 
 
 def main() -> None:

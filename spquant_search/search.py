@@ -178,9 +178,10 @@ class _Coordinator:
         while BASELINE not in self._results:
             # Whatever the limits: a run without its baseline is nothing.
             with self._deciding():
-                asked = None
-                if BASELINE not in self._results and not self._elsewhere:
-                    asked = self._study.take_over() or self._ask()
+                asked = None if BASELINE in self._results else self._take_over()
+                # It may be finished, and its result not to be seen yet.
+                if asked is None and not self._elsewhere and BASELINE not in self._study.finished():
+                    asked = self._ask()
             if asked is not None:
                 self._begin(self._crew.idle()[0], asked)
                 self._serve_until_idle()
@@ -399,7 +400,7 @@ class _Coordinator:
 
     def _decided(self, is_over: Callable[[], bool]) -> Asked | None:
         while True:
-            asked = self._study.take_over()
+            asked = self._take_over()
             if asked is None:
                 if is_over():
                     return None
@@ -486,6 +487,13 @@ class _Coordinator:
                 continue
             self._take_in(result)
             self._watcher.finished(result)
+
+    def _take_over(self) -> Asked | None:
+        """A trial that nobody works on any more, which from now on is this coordinator's."""
+        asked = self._study.take_over()
+        if asked is not None:
+            self._elsewhere.pop(asked.number, None)
+        return asked
 
     def _wait(self, why: str) -> None:
         self._watcher.stage(why)

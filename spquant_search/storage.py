@@ -71,18 +71,18 @@ class _File(JournalFileBackend):
     """Optuna's journal file, on disk at the end of a decision and not after every line of it: a trial has dozens."""
 
     def __init__(self, journal: Path) -> None:
-        super().__init__(str(journal), lock_obj=_FileLock(journal))
-        self._journal, self._lock_of_file = journal, _FileLock(journal)
+        self._journal, self._own_lock = journal, _FileLock(journal)
+        super().__init__(str(journal), lock_obj=self._own_lock)
         self.gathers = False
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
-        self._lock_of_file.acquire()
+        self._own_lock.acquire()
         try:
             with self._journal.open("ab") as file:
                 file.write(lines.encode("utf-8"))
         finally:
-            self._lock_of_file.release()
+            self._own_lock.release()
         if not self.gathers:
             self.sync()
 

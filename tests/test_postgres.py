@@ -128,6 +128,23 @@ class Keeper(threading.Thread):
             time.sleep(0.05)
 
 
+def test_a_baseline_whose_coordinator_is_killed_is_trained_on_by_another(server: Server, tmp_path: Path) -> None:
+    run = RunFolder(path=tmp_path / "runs" / "shared")
+    words = ("--set", "search.strategy=warm-start", "--set", "train.baseline_epochs=30", "--trials", "1")
+    first = search(server, tmp_path, *words, log="first.txt")
+    deadline = time.monotonic() + 120
+    while not run.checkpoint_file(0).is_file():
+        assert time.monotonic() < deadline, (tmp_path / "first.txt").read_text()
+        time.sleep(0.02)
+    second = search(server, tmp_path, *words, log="second.txt")
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    assert second.wait(timeout=240) == 0, (tmp_path / "second.txt").read_text()
+    results = run.results()
+    assert [result.outcome for result in results] == [Outcome.COMPLETE] * 2
+    assert len(results[0].epochs) == 30
+
+
 @pytest.mark.parametrize("strategy", ["warm-start", "shared"])
 def test_two_coordinators_outlive_each_other_and_the_server(server: Server, tmp_path: Path, strategy: str) -> None:
     run = RunFolder(path=tmp_path / "runs" / "shared")
@@ -155,6 +172,8 @@ def test_two_coordinators_outlive_each_other_and_the_server(server: Server, tmp_
     assert len({result.config for result in tried}) == TRIALS, "no configuration twice"
     assert [result.number for result in results] == list(range(len(results))), "no trial is lost"
     assert not [result for result in results if result.outcome is Outcome.FAILED]
+    for result in results:
+        assert result.reason != f"same configuration as trial {result.number}", "what is taken over is trained"
     front = json.loads((run.path / "front.json").read_text())
     assert front["members"]
 

@@ -24,7 +24,7 @@ from spquant_search.results import EpochMetrics, Outcome, TrialResult
 from spquant_search.runfolder import RunFacts, RunFolder, open_run
 from spquant_search.search import Limits, run_search
 from spquant_search.sensitivity import Sensitivity, to_read_out
-from spquant_search.storage import Journal
+from spquant_search.storage import Journal, Storage
 from spquant_search.study import Study, trial_seed
 from spquant_search.trial import ReadOutTask, SharedTask, Task
 from spquant_search.workers import Epoch, Failed, Message, Note, Setup, TestTask, Trained, Trainer
@@ -140,10 +140,14 @@ class Lab:
         self.most_busy = max(self.most_busy, len(trainers))
         return trainers[-1:]  # the one that began last, so that trials do not end in their order
 
-    def run(self, trials: int, *, deadline: float | None = None) -> tuple[TrialResult, ...]:
+    def run(
+        self, trials: int, *, deadline: float | None = None, storage: Storage | None = None
+    ) -> tuple[TrialResult, ...]:
         setup = Setup(space=self.prepared.space, device="cpu", cache=Path("unused"))
         limits = Limits(trials=trials, deadline=deadline)
-        return run_search(self.prepared, self.folder, setup=setup, limits=limits, watcher=self.watching)
+        return run_search(
+            self.prepared, self.folder, setup=setup, limits=limits, watcher=self.watching, storage=storage
+        )
 
     def run_sensitivity(self) -> Sensitivity:
         setup = Setup(space=self.prepared.space, device="cpu", cache=Path("unused"))
@@ -442,6 +446,34 @@ def test_a_trial_over_its_time_is_given_up(new_lab, monkeypatch):
     assert not lab.folder.checkpoint_file(2).exists()
     assert {timeout for number, timeout in patience if number == 0} == {None}
     assert next(timeout for number, timeout in patience if number == 1) == 120
+
+
+class Dead(Journal):
+    """As a coordinator sees the study of one that is gone: what that was at work on is not its own."""
+
+    is_shared = True
+
+    def is_mine(self, trial: FrozenTrial) -> bool:
+        return trial._trial_id in self._mine
+
+
+@pytest.mark.parametrize("dying", [0, 2])
+def test_what_a_dead_coordinator_was_at_work_on_is_taken_over(new_lab, dying):
+    """The baseline as well; and a trial that is taken over is not a second one of its own configuration."""
+
+    def dies(task: Task) -> Play:
+        yield Epoch(metrics=epoch(1, 0.5, 1e6))
+        raise KeyboardInterrupt
+
+    lab = new_lab(NO_STOPPING, ONE)
+    lab.plays[dying] = dies
+    with pytest.raises(KeyboardInterrupt):
+        lab.run(3, storage=Dead(lab.folder.study_file))
+    del lab.plays[dying]
+    results = lab.run(3, storage=Dead(lab.folder.study_file))
+    assert [result.number for result in results] == [0, 1, 2, 3]
+    assert all(result.outcome is Outcome.COMPLETE for result in results)
+    assert lab.trained.count(dying) == 2
 
 
 def test_a_failed_configuration_may_be_tried_again(new_lab):
