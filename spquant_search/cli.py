@@ -790,11 +790,16 @@ def _nothing_fits(members: tuple[TrialResult, ...], budget: Budget) -> str:
     from spquant_search.pareto import nearest
 
     near = nearest(members, budget)
-    missed = ", ".join(f"{OPTIONS[name]} by {math.ceil(100 * share)} %" for name, share in budget.excess(near).items())
+    missed = ", ".join(f"{OPTIONS[name]} {_by(share)}" for name, share in budget.excess(near).items())
     return (
         f"no member of the front fits. Nearest is trial {near.number} ({_figures(near)}), which misses {missed}; "
         "relax that, or search longer"
     )
+
+
+def _by(share: float) -> str:
+    """How far a budget is missed; by no number where a run of an earlier version does not say what a device takes."""
+    return "(its run does not say)" if math.isinf(share) else f"by {math.ceil(100 * share)} %"
 
 
 def _figures(member: TrialResult) -> str:

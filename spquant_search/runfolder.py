@@ -92,7 +92,7 @@ class RunFolder:
 
     def checkpoint_file(self, number: int) -> Path:
         """Where a trial in work stands after its latest epoch."""
-        return self.weights_file(number).with_suffix(".checkpoint")
+        return checkpoint_of(self.weights_file(number))
 
     @property
     def shared_file(self) -> Path:
@@ -273,6 +273,11 @@ class RunFolder:
                 f"{self.path}: is no run (it holds no space.yaml). "
                 "Give the name of a folder below runs/, or the path of one."
             )
+
+
+def checkpoint_of(weights_file: Path) -> Path:
+    """Where a task that is to write these weights stands after its latest epoch."""
+    return weights_file.with_suffix(".checkpoint")
 
 
 def _rank(result: TrialResult) -> tuple[float, int]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from spquant_search.batches import Samples, first, place
 from spquant_search.data import DataSet, Split
 from spquant_search.results import EpochMetrics, LayerActivity, Outcome, TrialResult
-from spquant_search.runfolder import write_bytes
+from spquant_search.runfolder import checkpoint_of, write_bytes
 from spquant_search.shared import SharedEpoch, norms, read_out, train_shared
 from spquant_search.snn.layers import searchable_layers
 from spquant_search.snn.networks import InputShape, build, configure
@@ -177,7 +177,7 @@ class _Checkpoint:
     """
 
     def __init__(self, task: Task) -> None:
-        self._file = task.weights_file.with_suffix(".checkpoint")
+        self._file = checkpoint_of(task.weights_file)
         self._known = task.result
         begins_from = [file.name for file in task.initial_weights]
         self._of = repr((task.result.config, task.result.seed, task.schedule, begins_from))

@@ -315,6 +315,20 @@ def test_pick_by_flash_and_ram(run_folder, command, tmp_path):
     assert read_artifact(tmp_path / "ram").config == modest.config
 
 
+def test_pick_by_flash_from_a_run_that_does_not_say_it(run_folder, command, tmp_path):
+    """A run of an earlier version has no flash and RAM of its members."""
+    old = tmp_path / "old"
+    shutil.copytree(run_folder.path, old)
+    for file in (old / "trials").glob("*.json"):
+        values = json.loads(file.read_text())
+        del values["engine_flash_bytes"], values["engine_ram_bytes"]
+        file.write_text(json.dumps(values))
+    answer = command("pick", old, "--max-flash", "64KiB", "--out", tmp_path / "none")
+    assert answer.code == 2
+    assert "which misses --max-flash (its run does not say); relax that, or search longer" in answer.err
+    assert command("pick", old, "--max-memory", "1MiB", "--out", tmp_path / "picked").code == 0
+
+
 def reseal(folder: Path) -> None:
     """Make a folder's manifest true again of what was changed in it."""
     files = {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -46,7 +46,7 @@ def _sizes(found: Verification, artifact: Artifact) -> Table:
     for heading in ("bytes", "flash", "RAM"):
         table.add_column(heading, justify="left" if heading == "bytes" else "right")
     flash, ram = artifact.flash_bytes, artifact.ram_bytes
-    table.add_row("front", *("" if size is None else f"{size:,}" for size in (flash, ram)))
+    table.add_row("front, for a Cortex-M4", *("" if size is None else f"{size:,}" for size in (flash, ram)))
     for size in found.sizes:
         cells = (_beside(size.flash, flash), _beside(size.ram, ram))
         table.add_row(f"size of model.o by {size.compiler}", *cells)
