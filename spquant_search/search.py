@@ -152,6 +152,7 @@ class _Coordinator:
             self._take_in(result)
         self._open: dict[int, Asked] = {}
         self._elsewhere: dict[int, Asked] = {}  # what other coordinators are at work on
+        self._half_asked = 0  # trials besides, of coordinators that died while they asked; to be taken over
         self._curves: dict[int, tuple[EpochMetrics, ...]] = {}
         self._crew = Crew(setup, self._file.search.workers, warn=watcher.warning)
         self._budget = Budget.of(self._file.constraints)
@@ -352,8 +353,8 @@ class _Coordinator:
                 self._begin(trainer, asked)
             if self._crew.busy():
                 self._listen()
-            elif self._elsewhere and not self._limits.late():
-                self._wait(f"other coordinators are at work on their last {len(self._elsewhere)} trials")
+            elif (left := len(self._elsewhere) + self._half_asked) and not self._limits.late():
+                self._wait(f"other coordinators are at work on their last {left} trials")
             else:
                 return
 
@@ -437,7 +438,7 @@ class _Coordinator:
         """Candidates that have been or are being tried."""
         origins = [result.origin for result in self._results.values() if result.outcome in COUNTED]
         origins += [asked.origin for asked in (self._open | self._elsewhere).values()]
-        return sum(origin not in NOT_COUNTED for origin in origins)
+        return sum(origin not in NOT_COUNTED for origin in origins) + self._half_asked
 
     def _exhausted(self) -> str | None:
         """Why nothing more is to be asked for, None while there may be."""
@@ -478,7 +479,8 @@ class _Coordinator:
 
     def _look_around(self) -> None:
         """Take in what other coordinators have finished, and what they are at work on."""
-        self._elsewhere = {asked.number: asked for asked in self._study.elsewhere()}
+        at_work, self._half_asked = self._study.elsewhere()
+        self._elsewhere = {asked.number: asked for asked in at_work}
         for number in self._study.finished():
             if number in self._results or number in self._open:
                 continue
@@ -491,8 +493,8 @@ class _Coordinator:
     def _take_over(self) -> Asked | None:
         """A trial that nobody works on any more, which from now on is this coordinator's."""
         asked = self._study.take_over()
-        if asked is not None:
-            self._elsewhere.pop(asked.number, None)
+        if asked is not None and self._elsewhere.pop(asked.number, None) is None:
+            self._half_asked = max(0, self._half_asked - 1)
         return asked
 
     def _wait(self, why: str) -> None:

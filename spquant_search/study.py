@@ -148,11 +148,12 @@ class Study:
                 return self._taken(optuna.trial.Trial(self._study, trial._trial_id))
         return None
 
-    def elsewhere(self) -> tuple[Asked, ...]:
-        """The trials that other coordinators work on."""
+    def elsewhere(self) -> tuple[tuple[Asked, ...], int]:
+        """The trials that other coordinators work on, and how many more were begun by one that died asking for them."""
         running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        found = [trial for trial in running if not self._storage.is_mine(trial)]
-        return tuple(asked for trial in found if (asked := self._as_asked(trial)) is not None)
+        found = [self._as_asked(trial) for trial in running if not self._storage.is_mine(trial)]
+        asked = tuple(one for one in found if one is not None)
+        return asked, len(found) - len(asked)
 
     def keeps(self, asked: Asked) -> bool:
         """Whether what came of a trial is to be told: not where another coordinator has taken it over meanwhile."""

@@ -476,6 +476,27 @@ def test_what_a_dead_coordinator_was_at_work_on_is_taken_over(new_lab, dying):
     assert lab.trained.count(dying) == 2
 
 
+def test_a_trial_whose_coordinator_died_asking_for_it_counts_as_begun(new_lab):
+    """It is taken over only once its coordinator is known to be dead; meanwhile no other is asked for in its place."""
+
+    class Slow(Dead):
+        """Takes a trial for abandoned only when it is seen for the third time."""
+
+        seen = 0
+
+        def is_abandoned(self, trial: FrozenTrial) -> bool:
+            self.seen += super().is_abandoned(trial)
+            return self.seen > 3 and super().is_abandoned(trial)
+
+    lab = new_lab(NO_STOPPING, ONE)
+    lab.run(2)
+    study = lab.study().optuna_study
+    study.ask()  # and nothing more: no value is suggested
+    results = lab.run(3, storage=Slow(lab.folder.study_file))
+    assert [result.number for result in results] == [0, 1, 2, 3]
+    assert all(result.outcome is Outcome.COMPLETE for result in results)
+
+
 def test_a_failed_configuration_may_be_tried_again(new_lab):
     def fails(task: Task) -> Play:
         yield Failed(reason="no luck")
