@@ -506,8 +506,8 @@ class _Coordinator:
         """A context in which no other coordinator does ``what``; gives whether it is still to be done."""
         waiting = partial(self._watcher.stage, f"another coordinator is {what}")
         with self._storage.working(what, is_done=is_done, waiting=waiting) as is_mine:
-            if self._storage.is_shared:
-                self._look_around()
+            with self._deciding():  # what others have finished is known from here on
+                pass
             yield is_mine
 
     def _take_in(self, result: TrialResult) -> None:

@@ -210,7 +210,7 @@ class Study:
     def _as_asked(self, trial: FrozenTrial) -> Asked | None:
         """What another coordinator works on; None where it has died before all was sampled."""
         origin = trial.user_attrs.get("origin")
-        if origin is None:
+        if origin is None or (origin != "baseline" and not self._distributions.keys() <= trial.params.keys()):
             return None
         choices = self._space.choices()
         if origin == "baseline":

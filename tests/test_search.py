@@ -476,7 +476,8 @@ def test_what_a_dead_coordinator_was_at_work_on_is_taken_over(new_lab, dying):
     assert lab.trained.count(dying) == 2
 
 
-def test_a_trial_whose_coordinator_died_asking_for_it_counts_as_begun(new_lab):
+@pytest.mark.parametrize("is_queued", [False, True])
+def test_a_trial_whose_coordinator_died_asking_for_it_counts_as_begun(new_lab, is_queued):
     """It is taken over only once its coordinator is known to be dead; meanwhile no other is asked for in its place."""
 
     class Slow(Dead):
@@ -491,6 +492,8 @@ def test_a_trial_whose_coordinator_died_asking_for_it_counts_as_begun(new_lab):
     lab = new_lab(NO_STOPPING, ONE)
     lab.run(2)
     study = lab.study().optuna_study
+    if is_queued:
+        study.enqueue_trial({}, user_attrs={"origin": "ladder"})
     study.ask()  # and nothing more: no value is suggested
     results = lab.run(3, storage=Slow(lab.folder.study_file))
     assert [result.number for result in results] == [0, 1, 2, 3]
