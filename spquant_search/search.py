@@ -409,6 +409,9 @@ class _Coordinator:
             stored = self._folder.result(asked.number)
             if stored is not None:  # its process died between writing the result and telling the study
                 self._tell(asked, stored)
+                if stored.number not in self._results:  # another coordinator's, written since this one last looked
+                    self._take_in(stored)
+                    self._watcher.finished(stored)
                 continue
             twin = None if asked.origin == FINE_TUNED else self._same_configuration(asked.config)
             over = self._over_budget(asked)

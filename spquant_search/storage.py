@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.storages.journal import BaseJournalBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial
 
 STUDY_NAME = "search"  # of a study in its run's folder
@@ -67,13 +67,31 @@ class _FileLock(JournalFileOpenLock):
         os.close(self._descriptor)
 
 
-class _File(JournalFileBackend):
-    """Optuna's journal file, on disk at the end of a decision and not after every line of it: a trial has dozens."""
+class _File(BaseJournalBackend):
+    """A journal as Optuna writes it, on disk at the end of a decision and not after every line: a trial has dozens.
+
+    Of what was read it remembers where it ended, not where every line begins, of which a long search has a million.
+    """
 
     def __init__(self, journal: Path) -> None:
         self._journal, self._own_lock = journal, _FileLock(journal)
-        super().__init__(str(journal), lock_obj=self._own_lock)
+        journal.touch()
+        self._lines, self._bytes = 0, 0  # that were read
         self.gathers = False
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        """The lines from that number on; one that is being written is left for the next time."""
+        if log_number_from < self._lines:
+            self._lines, self._bytes = 0, 0
+        with self._journal.open("rb") as file:
+            file.seek(self._bytes)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                number = self._lines
+                self._lines, self._bytes = number + 1, self._bytes + len(line)
+                if number >= log_number_from:
+                    yield json.loads(line)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)

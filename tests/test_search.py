@@ -500,6 +500,26 @@ def test_a_trial_whose_coordinator_died_asking_for_it_counts_as_begun(new_lab, i
     assert all(result.outcome is Outcome.COMPLETE for result in results)
 
 
+def test_a_trial_whose_coordinator_died_before_telling_it_counts_as_done(new_lab):
+    lab = new_lab(NO_STOPPING, ONE)
+    first = lab.run(1)[1]
+    asked = lab.study().ask()
+    written = replace(first, number=asked.number, config=asked.config)
+
+    class Writing(Dead):
+        """The other coordinator gets as far as to write its result once this one has begun."""
+
+        def is_abandoned(self, trial: FrozenTrial) -> bool:
+            lab.folder.weights_file(asked.number).write_bytes(b"weights")
+            lab.folder.write_result(written)
+            return super().is_abandoned(trial)
+
+    results = lab.run(2, storage=Writing(lab.folder.study_file))
+    assert results[2:] == (written,), "no other is tried in its place"
+    assert lab.trained.count(asked.number) == 0
+    assert lab.study().finished() == (0, 1, 2)
+
+
 def test_a_failed_configuration_may_be_tried_again(new_lab):
     def fails(task: Task) -> Play:
         yield Failed(reason="no luck")

@@ -14,6 +14,7 @@ import optuna
 import pytest
 from examples import trial
 from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.storages import JournalStorage
 from optuna.trial import TrialState
 
 from spquant_search.candidates import Grid
@@ -353,6 +354,34 @@ def test_study_and_trials_are_found_for_notes(tmp_path):
     assert len(found.trials) == 3
     assert trial_in(found, 1).number == 1
     assert trial_in(found, 1).user_attrs["origin"] == "reference"
+
+
+def test_a_journal_is_read_as_optuna_reads_it_and_on_from_where_it_was_read(tmp_path):
+    file = tmp_path / "study.journal"
+    proposals(file, a_space(), 3)
+    own, optunas = Journal(file), optuna.storages.journal.JournalFileBackend(str(file))
+    read = list(own.optuna._backend.read_logs(0))
+    assert read == list(optunas.read_logs(0))
+    content = file.read_bytes()
+    file.write_bytes(content + b'{"op_code": 8, "wor')  # another process is in the middle of a line
+    assert list(own.optuna._backend.read_logs(len(read))) == []
+    file.write_bytes(content + b'{"op_code": 8, "worker_id": "x"}\n')
+    assert list(own.optuna._backend.read_logs(len(read))) == [{"op_code": 8, "worker_id": "x"}]
+    assert list(own.optuna._backend.read_logs(2)) == [*read[2:], {"op_code": 8, "worker_id": "x"}]
+
+
+def test_what_is_equal_in_all_trials_that_have_ended_is_kept_once(tmp_path):
+    """A coordinator's memory grows by what differs between trials; and what Optuna says of them stays the same."""
+    file = tmp_path / "study.journal"
+    study = study_at(file, a_space())
+    proceed(study, 6)
+    for one in (study, study_at(file, a_space())):
+        ended = [trial for trial in one.optuna_study.get_trials(deepcopy=False) if trial.state.is_finished()]
+        assert len({id(trial.distributions) for trial in ended[1:]}) == 1
+        for name in ended[1].params:
+            assert all(any(name is other for other in trial.params) for trial in ended[1:])
+    plain = JournalStorage(optuna.storages.journal.JournalFileBackend(str(file)))
+    assert optuna.load_study(study_name="search", storage=plain).trials == study.optuna_study.trials
 
 
 # ---------------------------------------------------------------- distributions
