@@ -84,8 +84,9 @@ class KnownCosts:
     memory_bytes: Callable[[Sequence[Parameters]], ArrayLike]  # of each of many configurations, exact
     dense_macs: float  # of every configuration: the most that its effective MACs can be
     is_dense: Callable[[Parameters], bool]  # whether its effective MACs are the dense ones
-    # The same bytes of configurations as rows of a grid, where there is a way that is faster than one after the other.
+    # The same of configurations as rows of a grid, where there is a way that is faster than one after the other.
     memory_of_rows: Callable[[Grid], Callable[[Int[np.ndarray, "row axis"]], ArrayLike]] | None = None
+    dense_of_rows: Callable[[Grid], Callable[[Int[np.ndarray, "row axis"]], ArrayLike]] | None = None
 
 
 def without_gates_and_masks(parameters: Parameters) -> bool:
@@ -268,7 +269,7 @@ class GreyBoxSampler(BaseSampler):
         log_macs = np.zeros(len(rows))
         log_deviation = np.zeros(len(rows))
         if macs is not None:
-            sparse = np.array([not self._costs.is_dense(one) for one in history.grid.parameters(rows)], bool)
+            sparse = ~history.bounds.dense(rows)
             log_macs[sparse], log_deviation[sparse] = macs.predict(features[sparse])
         return Predictions(
             accuracy=mean,
@@ -342,19 +343,25 @@ class _Bounds:
     costs: KnownCosts
     at: ReferencePoint
     _memory_of: Callable[[Int[np.ndarray, "row axis"]], ArrayLike] = field(init=False, repr=False)
+    _dense_of: Callable[[Int[np.ndarray, "row axis"]], ArrayLike] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        quick = self.costs.memory_of_rows
-        by_values = lambda rows: self.costs.memory_bytes(self.grid.parameters(rows))  # noqa: E731
-        object.__setattr__(self, "_memory_of", by_values if quick is None else quick(self.grid))
+        memory_of, dense_of = self.costs.memory_of_rows, self.costs.dense_of_rows
+        memory = lambda rows: self.costs.memory_bytes(self.grid.parameters(rows))  # noqa: E731
+        dense = lambda rows: [self.costs.is_dense(one) for one in self.grid.parameters(rows)]  # noqa: E731
+        object.__setattr__(self, "_memory_of", memory if memory_of is None else memory_of(self.grid))
+        object.__setattr__(self, "_dense_of", dense if dense_of is None else dense_of(self.grid))
 
     def hold(self, rows: Int[np.ndarray, "row axis"]) -> Bool[np.ndarray, " row"]:
         """Which rows have less memory than the reference, and are not known to have as many MACs."""
         kept = ~self._too_large(rows)
         if self.costs.dense_macs < self.at.effective_macs:
             return kept
-        dense = np.array([self.costs.is_dense(one) for one in self.grid.parameters(rows)], bool)
-        return np.asarray(kept & ~dense)
+        return np.asarray(kept & ~self.dense(rows))
+
+    def dense(self, rows: Int[np.ndarray, "row axis"]) -> Bool[np.ndarray, " row"]:
+        """Which rows are known to have as many MACs as the network has."""
+        return np.asarray(self._dense_of(rows), bool)
 
     def shrunk(self, rows: Int[np.ndarray, "row axis"], rng: np.random.Generator) -> Int[np.ndarray, "row axis"]:
         """``rows``, those with too much memory with as few random parameters at their smallest choice as suffices.

@@ -310,8 +310,17 @@ def known_costs(space: SearchSpace, shapes: Sequence[LayerShape]) -> KnownCosts:
         memory_bytes=memory_bytes,
         memory_of_rows=memory_of_rows,
         dense_macs=float(dense),
+        dense_of_rows=lambda grid: _dense_of_rows(grid, is_fixed_dense=without_gates_and_masks(fixed)),
         is_dense=lambda values: without_gates_and_masks({**fixed, **values}),
     )
+
+
+def _dense_of_rows(grid: Grid, *, is_fixed_dense: bool) -> Callable[[NDArray[np.int_]], NDArray[np.bool_]]:
+    """Whether each row of a grid has no gate and no mask."""
+    off = [
+        np.array([without_gates_and_masks({axis.name: choice}) for choice in axis.choices], bool) for axis in grid.axes
+    ]
+    return lambda rows: np.all([one[rows[:, column]] for column, one in enumerate(off)], axis=0) & is_fixed_dense
 
 
 def _with_bytes(layer: LayerSpace) -> list[str]:

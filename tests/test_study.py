@@ -496,12 +496,17 @@ def test_who_proposed_is_the_origin_and_a_sampler_without_skill_says_so_once(tmp
     assert said[0].startswith("the grey-box sampler cannot rank the trials so far")
 
 
-def test_memory_of_rows_is_that_of_their_values():
-    """The sampler's fast way to bytes says the same as the slow one, ranges and fixed parameters included."""
+@pytest.mark.parametrize("mask", ["[none, 0]", "none", "0"])
+def test_what_is_known_of_rows_is_what_is_known_of_their_values(mask):
+    """The sampler's fast way to bytes and MACs says the same as the slow one, ranges and fixed parameters included."""
     space = a_space(
         "layers.all.weight_bits=[1, 2, 4, 8]",
         "layers.all.membrane_levels=[3, 16, 256]",
-        "layers.conv2.channel_mass={from: 0.5, to: 1.0, step: 0.05}",
+        "layers.all.channel_mass=1",
+        "layers.conv2.channel_mass={from: 0.5, to: 1.0, step: 0.1}",
+        "layers.all.skip_below=none",
+        f"layers.conv2.skip_below={mask}",
+        "search.references=[]",
     )
     costs = known_costs(space, SHAPES)
     axes = tuple(_axis(name, one) for name, one in sorted(distributions(space).items()))
@@ -509,6 +514,10 @@ def test_memory_of_rows_is_that_of_their_values():
     rows = grid.uniform(np.random.default_rng(0), 300)
     assert costs.memory_of_rows is not None
     assert costs.memory_of_rows(grid)(rows).tolist() == list(costs.memory_bytes(grid.parameters(rows)))
+    assert costs.dense_of_rows is not None
+    dense = [costs.is_dense(one) for one in grid.parameters(rows)]
+    assert costs.dense_of_rows(grid)(rows).tolist() == dense
+    assert any(dense) == (mask != "0")
 
 
 def test_a_decision_is_on_disk_once_it_is_made(tmp_path, monkeypatch):
