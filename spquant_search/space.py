@@ -368,7 +368,7 @@ class Search:
     # baseline and the shared network, without which there is no search, have no limit.
     minutes_per_trial: Annotated[float, BeforeValidator(_refuse_bool), Field(gt=0)] | None = None
     seed: Annotated[int, BeforeValidator(_refuse_bool), Field(ge=0)] = 0
-    sampler: Literal["grey-box", "tpe", "random"] = "grey-box"
+    sampler: Literal["grey-box", "tpe", "nsga2", "random"] = "grey-box"
     startup_trials: Positive = 10
     stopping: Stopping = field(default_factory=Stopping)
     # Tried first, one value a parameter for all layers (a layer without such a parameter ignores it); or a preset, such

@@ -20,7 +20,7 @@ import numpy as np
 import optuna
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -404,11 +404,28 @@ class _FixedSpaceTpe(TPESampler):
         return self._known_space
 
 
+class _FixedSpaceNsga2(NSGAIISampler):
+    """NSGA-II over the known space; the baseline samples nothing, so it has nothing to hand on to children."""
+
+    def __init__(self, space: dict[str, BaseDistribution], *, seed: int) -> None:
+        super().__init__(seed=seed)
+        self._known_space = space
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        del study, trial
+        return self._known_space
+
+    def get_population(self, study: optuna.Study, generation: int) -> list[FrozenTrial]:
+        return [trial for trial in super().get_population(study, generation) if trial.params]
+
+
 def new_sampler(search: Search, space: dict[str, BaseDistribution], *, number: int) -> BaseSampler:
     """The sampler that proposes trial ``number``."""
     seed = trial_seed(search.seed, number)
     if search.sampler == "random":
         return RandomSampler(seed=seed)
+    if search.sampler == "nsga2":
+        return _FixedSpaceNsga2(space, seed=seed)
     with _quiet():
         return _FixedSpaceTpe(space, seed=seed, n_startup_trials=search.startup_trials)
 

@@ -250,7 +250,7 @@ def test_what_is_wrong_with_a_layers_choices(line, problem):
         (
             "train:\n  epochs: 2",
             "search: {sampler: magic}",
-            "search.sampler (line 9): must be 'grey-box', 'tpe' or 'random'; got 'magic'",
+            "search.sampler (line 9): must be 'grey-box', 'tpe', 'nsga2' or 'random'; got 'magic'",
         ),
         (
             "train:\n  epochs: 2",

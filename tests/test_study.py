@@ -257,7 +257,7 @@ def proposals(journal: Path, space: SearchSpace, *starts: int, stop_every: int =
     ]
 
 
-@pytest.mark.parametrize("sampler", ["grey-box", "tpe", "random"])
+@pytest.mark.parametrize("sampler", ["grey-box", "tpe", "nsga2", "random"])
 def test_equal_seeds_give_equal_proposals_and_others_do_not(tmp_path, sampler):
     space = a_space(f"search.sampler={sampler}")
     first = proposals(tmp_path / "a.journal", space, 12)
@@ -276,6 +276,29 @@ def test_a_resumed_study_proposes_what_an_uninterrupted_one_does(tmp_path, sampl
     # The last seven were chosen by the model and not at random.
     random = proposals(tmp_path / "d.journal", a_space("search.sampler=random"), 12)
     assert random[8:] != whole[8:]
+
+
+def test_nsga2_makes_children_of_the_trials_so_far_however_often_it_is_interrupted(tmp_path):
+    """Its population is 50 trials, references among them; the baseline, which samples nothing, is nobody's parent."""
+    space = a_space("search.sampler=nsga2")
+    whole = proposals(tmp_path / "a.journal", space, 130, stop_every=0)
+    assert proposals(tmp_path / "b.journal", space, 40, 50, 40, stop_every=0) == whole
+    trials = study_at(tmp_path / "a.journal", space).optuna_study.trials
+    generations = [value for one in trials for name, value in one.system_attrs.items() if name.endswith(":generation")]
+    assert max(generations) == 2
+
+
+def test_nsga2_moves_to_what_is_better(tmp_path):
+    """Where more bits are better in every objective, later generations have more of them than the first."""
+    study = study_at(tmp_path / "study.journal", a_space("search.sampler=nsga2"))
+    bits = []
+    for _ in range(200):
+        asked = study.ask()
+        bits.append(float(np.mean([np.log2(layer.weight_bits) for _, layer in asked.config.layers])))
+        told = trial(asked.number, 0.1 * bits[-1], kib=10 - bits[-1], mega_macs=10 - bits[-1], of=asked.config)
+        study.tell(asked, told, {})
+    assert np.mean(bits[3:53]) < 1.8  # 0 to 3 at random
+    assert np.mean(bits[150:]) > 2.3
 
 
 def test_tpe_learns_in_the_whole_space_although_the_baseline_samples_nothing(tmp_path):
