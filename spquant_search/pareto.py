@@ -50,12 +50,22 @@ def losses(points: Float[np.ndarray, "point 3"]) -> Float[np.ndarray, "point 3"]
 
 
 def non_dominated(points: Float[np.ndarray, "point 3"]) -> Bool[np.ndarray, " point"]:
-    """Which points no other point equals or beats in every objective while beating it in one; equal points all stay."""
+    """Which points no other point equals or beats in every objective while beating it in one; equal points all stay.
+
+    In as many passes as points stay, each of which drops what one of them dominates.
+    """
     loss = losses(points)
-    no_worse = (loss[:, None, :] <= loss[None, :, :]).all(axis=2)  # [i, j]: i is no worse than j anywhere
-    better = (loss[:, None, :] < loss[None, :, :]).any(axis=2)
-    dominated = np.asarray((no_worse & better).any(axis=0))
-    return ~dominated
+    left = np.lexsort((np.arange(len(loss)), loss.sum(axis=1)))  # good ones first: they drop many
+    place = 0
+    while place < len(left):
+        one = loss[left[place]]
+        others = loss[left]
+        dominated = (others >= one).all(axis=1) & (others > one).any(axis=1)
+        place += 1 - int(dominated[:place].sum())
+        left = left[~dominated]
+    keep = np.zeros(len(loss), bool)
+    keep[left] = True
+    return keep
 
 
 def front(results: Sequence[TrialResult], budget: Budget | None = None) -> tuple[TrialResult, ...]:

@@ -409,29 +409,36 @@ def _key(row: Int[np.ndarray, " axis"]) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """What of a trial does not change once it has ended."""
+    """What of a trial is looked at in every proposal; once the trial has ended it does not change."""
 
+    state: TrialState
+    values: Sequence[float] | None  # of a completed one
     row: Int[np.ndarray, " axis"] | None  # None where it does not lie in the space
     key: bytes
     is_feasible: bool
+    has_curve: bool  # of intermediate values
 
 
 def _trials_of(grid: Grid, trials: Sequence[FrozenTrial], known: dict[int, _Trial]) -> list[_Trial]:
     """``known`` has those that have ended, by number; those that it lacks are added."""
     names = {axis.name for axis in grid.axes}
-    new = [one for one in trials if one.number not in known]
-    lying = [one for one in new if names <= one.params.keys()]
-    rows = iter(grid.rows([one.params for one in lying]))
-    found: list[_Trial] = []
-    for one in trials:
-        kept = known.get(one.number)
-        if kept is None:
-            row = next(rows) if names <= one.params.keys() else None
-            kept = _Trial(row=row, key=b"" if row is None else _key(row), is_feasible=_is_feasible(one))
-            if one.state.is_finished() and one.number >= 0:
-                known[one.number] = kept
-        found.append(kept)
-    return found
+    found = [known.get(one.number) for one in trials]
+    new = [at for at, kept in enumerate(found) if kept is None]
+    rows = iter(grid.rows([trials[at].params for at in new if names <= trials[at].params.keys()]))
+    for at in new:
+        one = trials[at]
+        row = next(rows) if names <= one.params.keys() else None
+        found[at] = kept = _Trial(
+            state=one.state,
+            values=one.values if one.state is TrialState.COMPLETE else None,
+            row=row,
+            key=b"" if row is None else _key(row),
+            is_feasible=_is_feasible(one),
+            has_curve=bool(one.intermediate_values),
+        )
+        if one.state.is_finished() and one.number >= 0:
+            known[one.number] = kept
+    return [kept for kept in found if kept is not None]
 
 
 def _history(
@@ -442,38 +449,34 @@ def _history(
     known: dict[int, _Trial] | None = None,
 ) -> _History:
     """``known``: as :func:`_trials_of`."""
-    both = list(zip(trials, _trials_of(grid, trials, {} if known is None else known), strict=True))
-    inside, lying = [], []
-    for one, kept in both:
-        if kept.row is not None and one.state is not TrialState.FAIL:
-            inside.append(one)
-            lying.append(kept)
-    rows = np.array([kept.row for kept in lying], int).reshape(-1, len(grid.axes))
-    queued = [one.system_attrs.get("fixed_params", {}) for one in trials if one.state is TrialState.WAITING]
-    taken = [kept.key for kept in lying] + [*map(_key, grid.rows([one for one in queued if grid.holds(one)]))]
-    complete = np.array([one.state is TrialState.COMPLETE for one in inside], bool)
-    candidates = [one for one, kept in both if one.state is TrialState.COMPLETE and kept.is_feasible]
-    points = np.array([one.values for one in candidates], float).reshape(-1, 3)
+    every = _trials_of(grid, trials, {} if known is None else known)
+    inside = [at for at, one in enumerate(every) if one.row is not None and one.state is not TrialState.FAIL]
+    lying = [every[at] for at in inside]
+    rows = np.array([one.row for one in lying], int).reshape(-1, len(grid.axes))
+    waiting = [trial for trial, one in zip(trials, every, strict=True) if one.state is TrialState.WAITING]
+    queued = [trial.system_attrs.get("fixed_params", {}) for trial in waiting]
+    taken = [one.key for one in lying] + [*map(_key, grid.rows([one for one in queued if grid.holds(one)]))]
+    complete = np.array([one.state is TrialState.COMPLETE for one in lying], bool)
+    candidates = [at for at, one in enumerate(every) if one.state is TrialState.COMPLETE and one.is_feasible]
+    points = np.array([every[at].values for at in candidates], float).reshape(-1, 3)
     best = non_dominated(points)
-    members = {one.number for one, is_best in zip(candidates, best, strict=True) if is_best}
-    learned = _informative(inside, rows)
+    members = {at for at, is_best in zip(candidates, best, strict=True) if is_best}
+    learned = _informative(lying, rows)
     return _History(
         grid=grid,
-        readings=_gathered(grid.features(rows[learned]), [readings(inside[index]) for index in learned]),
+        readings=_gathered(grid.features(rows[learned]), [readings(trials[inside[index]]) for index in learned]),
         points=np.unique(points[best], axis=0),
-        front=np.unique(rows[[one.number in members for one in inside]], axis=0),
+        front=np.unique(rows[[at in members for at in inside]], axis=0),
         complete=rows[complete],
-        effective_macs=np.array([one.values[2] for one in inside if one.state is TrialState.COMPLETE], float),
-        running=np.unique(rows[[one.state is TrialState.RUNNING for one in inside]], axis=0),
+        effective_macs=np.array([one.values[2] for one in lying if one.values is not None], float),
+        running=np.unique(rows[[one.state is TrialState.RUNNING for one in lying]], axis=0),
         taken=frozenset(taken),
-        fits_tpe=not any(
-            kept.is_feasible and one.state is TrialState.PRUNED and one.intermediate_values for one, kept in both
-        ),
+        fits_tpe=not any(one.is_feasible and one.has_curve and one.state is TrialState.PRUNED for one in every),
         bounds=bounds,
     )
 
 
-def _informative(trials: Sequence[FrozenTrial], rows: Int[np.ndarray, "trial axis"]) -> Int[np.ndarray, " learned"]:
+def _informative(trials: Sequence[_Trial], rows: Int[np.ndarray, "trial axis"]) -> Int[np.ndarray, " learned"]:
     """Which trials the model of accuracy learns from: all, or of very many those near the front and others evenly.
 
     How near: how much accuracy a completed trial is below the best of those with no more memory, or with no more
@@ -482,7 +485,7 @@ def _informative(trials: Sequence[FrozenTrial], rows: Int[np.ndarray, "trial axi
     if len(trials) <= LEARNED:
         return np.arange(len(trials))
     complete = np.array([one.state is TrialState.COMPLETE for one in trials], bool)
-    values = np.array([one.values for one, ended in zip(trials, complete, strict=True) if ended], float).reshape(-1, 3)
+    values = np.array([one.values for one in trials if one.values is not None], float).reshape(-1, 3)
     lacks = np.full(len(trials), np.inf)
     lacks[complete] = np.minimum(_below_best(values[:, 0], values[:, 1]), _below_best(values[:, 0], values[:, 2]))
     order = np.lexsort((*rows.T, lacks))

@@ -90,6 +90,7 @@ class Study:
         self._search = space.file.search
         self._distributions = distributions(space)
         self._grey_box: GreyBoxSampler | None = None
+        self._baseline_accuracy: float | None = None  # once it is known
         self._storage = storage
         with storage.deciding():
             with _quiet():
@@ -174,8 +175,8 @@ class Study:
         The sampler is made anew from (seed, number), so that what it proposes depends on the finished trials alone and
         not on how often the search was interrupted.
         """
-        waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        number = min((trial.number for trial in waiting), default=len(self._study.get_trials(deepcopy=False)))
+        trials = self._study.get_trials(deepcopy=False)
+        number = min((trial.number for trial in trials if trial.state is TrialState.WAITING), default=len(trials))
         self._study.sampler = self._sampler(number)
         with _quiet():
             return self._taken(self._study.ask())
@@ -199,10 +200,12 @@ class Study:
 
     def _reference_now(self) -> ReferencePoint:
         """Where gains begin: within the budgets, and once the baseline's accuracy is known, not far below it."""
-        complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if not complete or complete[0].number != BASELINE:
-            return bounded(self._reference, self._budget)
-        reference = worthwhile(self._reference, baseline_accuracy=complete[0].values[0])
+        if self._baseline_accuracy is None:
+            complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+            if not complete or complete[0].number != BASELINE:
+                return bounded(self._reference, self._budget)
+            self._baseline_accuracy = complete[0].values[0]
+        reference = worthwhile(self._reference, baseline_accuracy=self._baseline_accuracy)
         return bounded(reference, self._budget)
 
     def _note_once(self, words: str) -> None:
