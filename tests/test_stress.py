@@ -66,12 +66,12 @@ class Reader(threading.Thread):
 
 def strike(search: subprocess.Popen[bytes], chance: random.Random) -> tuple[str, list[int]] | None:
     """Kill something of a search at some moment: what, and the trainers that it had. None where it ended before."""
-    time.sleep(chance.uniform(0.2, 7.0))
     kind = chance.choice(("trainer", "coordinator", "all"))
-    if kind == "trainer":  # which appear late in a search's start
+    # Half of the moments count from when there are trainers: on a busy machine a search takes long to start.
+    if kind == "trainer" or chance.random() < 0.5:
         while search.poll() is None and not trainers_of(search.pid):
-            time.sleep(0.1)
-        time.sleep(chance.uniform(0.0, 5.0))
+            time.sleep(0.05)
+    time.sleep(chance.uniform(0.0, 7.0))
     trainers = trainers_of(search.pid)
     if search.poll() is not None or (kind == "trainer" and not trainers):
         return None
