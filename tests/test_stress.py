@@ -67,11 +67,13 @@ class Reader(threading.Thread):
 def strike(search: subprocess.Popen[bytes], chance: random.Random) -> tuple[str, list[int]] | None:
     """Kill something of a search at some moment: what, and the trainers that it had. None where it ended before."""
     kind = chance.choice(("trainer", "coordinator", "all"))
-    # Half of the moments count from when there are trainers: on a busy machine a search takes long to start.
+    # Half of the moments count from when there are trainers, and leave those the time to begin with an epoch.
     if kind == "trainer" or chance.random() < 0.5:
         while search.poll() is None and not trainers_of(search.pid):
             time.sleep(0.05)
-    time.sleep(chance.uniform(0.0, 7.0))
+        time.sleep(chance.uniform(0.0, 14.0))
+    else:
+        time.sleep(chance.uniform(0.0, 7.0))
     trainers = trainers_of(search.pid)
     if search.poll() is not None or (kind == "trainer" and not trainers):
         return None
