@@ -55,7 +55,7 @@ def non_dominated(points: Float[np.ndarray, "point 3"]) -> Bool[np.ndarray, " po
     In as many passes as points stay, each of which drops what one of them dominates.
     """
     loss = losses(points)
-    left = np.lexsort((np.arange(len(loss)), loss.sum(axis=1)))  # good ones first: they drop many
+    left = np.argsort(loss.sum(axis=1), kind="stable")  # good ones first: they drop many
     place = 0
     while place < len(left):
         one = loss[left[place]]
