@@ -158,7 +158,6 @@ class _Coordinator:
         self._budget = Budget.of(self._file.constraints)
         self._untried = self._untried_before()  # since the latest that was: over budget, or tried before
         self._duplicates = 0
-        self._ladder: tuple[NetworkConfig, ...] = ()
 
     def profile(self) -> dict[str, dict[str, float]]:
         """Where the seconds of the coordinator and of every trainer went."""
@@ -235,7 +234,7 @@ class _Coordinator:
             return
         found = self.read_sensitivity()
         if found is not None:
-            self._ladder = tuple(rung.config for rung in ladder(found, search.rungs))
+            self._study.ladder = tuple(rung.config for rung in ladder(found, search.rungs))
         elif not self._limits.late():
             self._watcher.warning("the search goes on without its ladder, as not every choice could be read out")
 
@@ -432,9 +431,6 @@ class _Coordinator:
 
     def _ask(self) -> Asked:
         with PROCESS.on("sampler"):
-            # One at a time: those for which the limit on trials leaves no room must not stay in the queue.
-            if self._ladder and not self._study.has_queued():
-                self._study.enqueue_rung(self._ladder)
             return self._study.ask()
 
     def _begun(self) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -92,16 +93,15 @@ class Study:
         self._grey_box: GreyBoxSampler | None = None
         self._baseline_accuracy: float | None = None  # once it is known
         self._storage = storage
-        with storage.deciding():
-            with _quiet():
-                self._study = optuna.create_study(
-                    study_name=storage.study_name,
-                    storage=storage.optuna,
-                    directions=list(DIRECTIONS),
-                    load_if_exists=True,
-                )
-                self._study.set_metric_names(list(OBJECTIVES))
-            self._enqueue_first_trials()
+        self.ladder: tuple[NetworkConfig, ...] = ()  # tried after the references, before anything is sampled
+        with storage.deciding(), _quiet():
+            self._study = optuna.create_study(
+                study_name=storage.study_name,
+                storage=storage.optuna,
+                directions=list(DIRECTIONS),
+                load_if_exists=True,
+            )
+            self._study.set_metric_names(list(OBJECTIVES))
         for trial in self._study.get_trials(deepcopy=False):
             self._keep_once(trial)
 
@@ -109,35 +109,34 @@ class Study:
     def optuna_study(self) -> optuna.Study:
         return self._study
 
-    def _enqueue_first_trials(self) -> None:
-        """The baseline, then the references; those that a killed search had queued already are not queued again."""
-        first: list[tuple[str, dict[str, Any]]] = [("baseline", {})]
-        for reference in self._space.references:
-            values = reference.flat()
-            first.append(("reference", {address: values[address] for address in self._distributions}))
-        for origin, values in first[len(self._study.get_trials(deepcopy=False)) :]:
-            self._study.enqueue_trial(values, user_attrs={"origin": origin})
-
     def enqueue_finalists(self, parents: Sequence[TrialResult]) -> None:
         """Queue the fine-tuning of what these trials read out, but for those that are queued or done already."""
         known = {trial.user_attrs.get(PARENT) for trial in self._study.get_trials(deepcopy=False)}
         for parent in parents:
             if parent.number not in known:
+                known.add(parent.number)
                 values = parent.config.flat()
                 self._study.enqueue_trial(
                     {address: values[address] for address in self._distributions},
                     user_attrs={"origin": FINE_TUNED, PARENT: parent.number},
                 )
 
-    def enqueue_rung(self, ladder: Sequence[NetworkConfig]) -> None:
-        """Queue the first configuration of ``ladder`` that has not been; nothing once all of them have."""
-        trials = self._study.get_trials(deepcopy=False)
-        begun = sum(trial.user_attrs.get("origin") == LADDER for trial in trials)
-        for config in ladder[begun : begun + 1]:
-            values = config.flat()
-            self._study.enqueue_trial(
-                {address: values[address] for address in self._distributions}, user_attrs={"origin": LADDER}
-            )
+    def _queue_planned(self) -> None:
+        """Queue the next of what comes before any sampling: the baseline, the references, the ladder.
+
+        One at a time, as those for which the limit on trials leaves no room must not stay in the queue.
+        """
+        origins = Counter(trial.user_attrs.get("origin") for trial in self._study.get_trials(deepcopy=False))
+        if not origins["baseline"]:
+            self._study.enqueue_trial({}, user_attrs={"origin": "baseline"})
+            return
+        for origin, configs in (("reference", self._space.references), (LADDER, self.ladder)):
+            for config in configs[origins[origin] : origins[origin] + 1]:
+                values = config.flat()
+                self._study.enqueue_trial(
+                    {address: values[address] for address in self._distributions}, user_attrs={"origin": origin}
+                )
+                return
 
     def has_queued(self) -> bool:
         """Whether the next trial is one that was queued."""
@@ -170,11 +169,13 @@ class Study:
         return tuple(trial.number for trial in trials if trial.state.is_finished())
 
     def ask(self) -> Asked:
-        """The next trial: one that is queued, otherwise one that the sampler proposes.
+        """The next trial: one that is queued, or planned before any sampling; otherwise what the sampler proposes.
 
         The sampler is made anew from (seed, number), so that what it proposes depends on the finished trials alone and
         not on how often the search was interrupted.
         """
+        if not self.has_queued():
+            self._queue_planned()
         trials = self._study.get_trials(deepcopy=False)
         number = min((trial.number for trial in trials if trial.state is TrialState.WAITING), default=len(trials))
         self._study.sampler = self._sampler(number)

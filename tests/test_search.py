@@ -948,6 +948,14 @@ def test_a_limit_amid_the_ladder_holds_and_more_trials_climb_on(new_lab):
     assert len(lab.lowered) == count
 
 
+def test_references_beyond_the_limit_are_not_tried_in_the_place_of_finalists(new_lab):
+    lab = new_lab(*LADDER)
+    assert [result.origin for result in lab.run(1)] == ["baseline", "reference", "fine-tuned"]
+    assert lab.states() == ["COMPLETE"] * 3
+    tried = [result.origin for result in lab.run(2) if result.parent is None]
+    assert tried == ["baseline", "reference", "reference"]
+
+
 @pytest.mark.parametrize("place", ["reference", "reading", "rung", "sampled"])
 def test_a_search_killed_around_its_ladder_ends_as_if_it_had_not_been(new_lab, place):
     whole_lab = new_lab(*LADDER, name="whole")
@@ -970,14 +978,15 @@ def test_a_search_killed_around_its_ladder_ends_as_if_it_had_not_been(new_lab, p
 def test_killed_between_queueing_and_asking_a_rung_is_tried_once(new_lab, monkeypatch):
     whole = new_lab(*LADDER, name="whole").run(7)
     lab = new_lab(*LADDER, name="killed")
-    real = Study.enqueue_rung
+    real = Study._queue_planned
 
-    def dies_after_queueing(study: Study, rungs) -> None:
-        real(study, rungs)
-        raise Killed
+    def dies_after_queueing(study: Study) -> None:
+        real(study)
+        if study.ladder:
+            raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(Study, "enqueue_rung", dies_after_queueing)
+        patch.setattr(Study, "_queue_planned", dies_after_queueing)
         with pytest.raises(Killed):
             lab.run(7)
     assert list(map(plain, lab.run(7))) == list(map(plain, whole))
