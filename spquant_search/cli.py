@@ -597,7 +597,7 @@ def finalize(
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Each member is trained so often.")] = 3,
     members: Annotated[
-        int | None, typer.Option(min=1, help="At most so many, those that add most hypervolume (default: all).")
+        int | None, typer.Option(min=1, help="At most so many, those that add most to the front (default: all).")
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Trainer processes of one thread each.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:K.")] = "auto",

@@ -58,7 +58,7 @@ def recipe_of(file: SpaceFile, *, epochs: int | None, seeds: int) -> Recipe:
 
 
 def finalists_of(folder: RunFolder, file: SpaceFile, *, classes: int, members: int | None) -> tuple[Finalist, ...]:
-    """The front's members as the search left them; at most ``members``, those that add most hypervolume.
+    """The front's members as the search left them; at most ``members``, those that add most to it.
 
     Raises:
         UserError: the run has no front yet.
@@ -72,6 +72,7 @@ def finalists_of(folder: RunFolder, file: SpaceFile, *, classes: int, members: i
         found = worthwhile_contenders(
             found,
             reference_point(baseline, chance=1.0 / classes),
+            Budget(),
             baseline_accuracy=baseline.accuracy,
             limit=members,
             margin=0.0,

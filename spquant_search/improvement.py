@@ -1,11 +1,12 @@
-"""Expected hypervolume improvement over a front, in closed form. Pure functions of arrays.
+"""Expected improvement of a front's halved volume, in closed form. Pure functions of arrays.
 
-Of a candidate the memory is known, accuracy and effective MACs are predicted: accuracy as a normal variable, MACs as a
-lognormal one cut off at the dense MACs, the two independent. What no member of the front dominates within the reference
-point is a union of boxes; the volume that a candidate adds is its overlap with them, a product of three lengths in each
-box; and with independent variables the expectation of a product is the product of the expectations, all of which are
-known. So nothing is sampled. (Emmerich, Yang, Deutz 2020, "Infill criteria for multiobjective Bayesian optimization";
-the boxes are those of a sweep from the most accurate member down.)
+The volume is that of :func:`spquant_search.pareto.halved_volume`: memory and MACs on logarithmic axes. Of a candidate
+the memory is known, accuracy and the logarithm of its effective MACs are predicted as normal variables, MACs cut off at
+the dense ones, the two independent. What no member of the front dominates within the reference point is a union of
+boxes; the volume that a candidate adds is its overlap with them, a product of three lengths in each box; and with
+independent variables the expectation of a product is the product of the expectations, all of which are known. So
+nothing is sampled. (Emmerich, Yang, Deutz 2020, "Infill criteria for multiobjective Bayesian optimization"; the boxes
+are those of a sweep from the most accurate member down.)
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from spquant_search.pareto import ReferencePoint
+from spquant_search.pareto import SMALLEST_COST, ReferencePoint
 
 Array = NDArray[np.float64]
 
@@ -99,16 +100,16 @@ def _box(strip: _Strip, accuracy_from: float) -> tuple[float, ...]:
 
 
 def expected_improvement(
-    predictions: Predictions, boxes: Boxes, reference: ReferencePoint, *, dense_macs: float
+    predictions: Predictions, boxes: Boxes, *, dense_macs: float
 ) -> Float[np.ndarray, " candidate"]:
-    """The hypervolume that each candidate is expected to add, in the unit of :func:`spquant_search.pareto.hypervolume`.
+    """The halved volume that each candidate is expected to add, in the unit of that function.
 
     ``dense_macs``: no configuration has more.
     """
     above = _above(boxes.accuracy_from, predictions) - _above(boxes.accuracy_to, predictions)
-    memory_from = np.maximum(boxes.memory_from, predictions.memory_bytes[:, None])
-    memory = np.maximum(boxes.memory_to - memory_from, 0.0) / reference.memory_bytes
-    macs = _below(boxes.macs_to, predictions, dense_macs) / reference.effective_macs
+    memory_from = np.maximum(boxes.memory_from, np.maximum(predictions.memory_bytes, SMALLEST_COST)[:, None])
+    memory = np.maximum(np.log2(np.maximum(boxes.memory_to, SMALLEST_COST) / memory_from), 0.0)
+    macs = _below(boxes.macs_to, predictions, dense_macs)
     improvement: Array = np.einsum("cb,cb,cb->c", above, memory, macs)
     return improvement
 
@@ -116,26 +117,31 @@ def expected_improvement(
 def _above(levels: Float[np.ndarray, " box"], predictions: Predictions) -> Float[np.ndarray, "candidate box"]:
     """E[max(accuracy - level, 0)]; 0 for a level at infinity."""
     unique, back = np.unique(levels, return_inverse=True)
-    mean, deviation = predictions.accuracy[:, None], np.maximum(predictions.accuracy_deviation, 1e-12)[:, None]
     finite = np.isfinite(unique)
-    z = (mean - np.where(finite, unique, 0.0)) / deviation
-    density = np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)
-    expected = deviation * (z * ndtr(z) + density)
-    above: Array = np.where(finite, np.maximum(expected, 0.0), 0.0)[:, back]
+    lead = predictions.accuracy[:, None] - np.where(finite, unique, 0.0)
+    above: Array = np.where(finite, _positive_part(lead, predictions.accuracy_deviation), 0.0)[:, back]
     return above
 
 
 def _below(levels: Float[np.ndarray, " box"], predictions: Predictions, dense_macs: float) -> Array:
-    """E[max(level - min(MACs, dense), 0)], the expected part of a box below its ``macs_to``.
+    """E[max(log2(level) - log2(min(MACs, dense)), 0)], the halvings expected of a box below its ``macs_to``.
 
-    For a lognormal M with parameters m and s: E[max(k - M, 0)] = k Phi(d) - exp(m + s^2 / 2) Phi(d - s) with
-    d = (log k - m) / s (the price of a put in Black and Scholes). A level above the dense MACs adds its excess.
+    A level above the dense MACs adds what it is above them.
     """
     unique, back = np.unique(levels, return_inverse=True)
-    cut = np.minimum(unique, dense_macs)
-    mean, deviation = predictions.log_macs[:, None], np.maximum(predictions.log_macs_deviation, 1e-9)[:, None]
-    with np.errstate(divide="ignore"):
-        d = (np.log(cut) - mean) / deviation
-    put = cut * ndtr(d) - np.exp(mean + 0.5 * deviation**2) * ndtr(d - deviation)
-    below: Array = (np.maximum(put, 0.0) + (unique - cut))[:, back]
+    level = np.log(np.maximum(unique, SMALLEST_COST))
+    cut = np.minimum(level, np.log(dense_macs))
+    expected = _positive_part(cut - predictions.log_macs[:, None], predictions.log_macs_deviation)
+    below: Array = ((expected + (level - cut)) / np.log(2.0))[:, back]
     return below
+
+
+def _positive_part(
+    mean: Float[np.ndarray, "candidate level"], deviation: Float[np.ndarray, " candidate"]
+) -> Float[np.ndarray, "candidate level"]:
+    """E[max(X, 0)] of normal variables: s (z Phi(z) + phi(z)) with z = mean / s."""
+    spread = np.maximum(deviation, 1e-12)[:, None]
+    z = mean / spread
+    density = np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)
+    expected: Array = np.maximum(spread * (z * ndtr(z) + density), 0.0)
+    return expected

@@ -24,6 +24,10 @@ REFERENCE_SLACK = 1.1
 # Of the float baseline's accuracy above chance. Networks that keep less are hardly deployed, but counted from chance
 # their few operations add so much volume that a search would spend most of its work on them.
 WORTHWHILE_SHARE = 0.9
+# Times the float baseline's MACs, where no budget bounds them, that a search counts halvings from: what has neither
+# gates nor masks has halved them once, so that its memory and accuracy weigh against what sparse ones save.
+DENSE_SLACK = 2.0
+SMALLEST_COST = 1e-6  # bytes or MACs; a logarithm needs some
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,27 +115,52 @@ def hypervolume(points: Float[np.ndarray, "point 3"], reference: ReferencePoint)
     """The volume dominated by ``points`` within the reference point.
 
     Its axes: accuracy above chance (a fraction), memory and MACs as fractions of the reference point's. The largest
-    possible value is 1 - chance. Computed by sweeping the accuracy from the best point down: between two neighbouring
-    accuracies the volume is their difference times the area that the points above cover in the (memory, MACs) plane.
+    possible value is 1 - chance.
     """
-    corner = np.array([reference.accuracy, reference.memory_bytes, reference.effective_macs])
-    scaled = points / np.array([1.0, corner[1], corner[2]])
-    inside = scaled[(points[:, 0] > corner[0]) & (points[:, 1] < corner[1]) & (points[:, 2] < corner[2])]
-    ordered = inside[np.argsort(-inside[:, 0], kind="stable")]
-    floors = np.append(ordered[1:, 0], corner[0])
+    corner = np.array([reference.memory_bytes, reference.effective_macs])
+    return _volume(points[:, 0] - reference.accuracy, 1.0 - points[:, 1:] / corner)
+
+
+def halved_volume(points: Float[np.ndarray, "point 3"], reference: ReferencePoint) -> float:
+    """As :func:`hypervolume`, with halvings for axes: how often memory and MACs are halved from the reference point's.
+
+    What a search looks for. From 100 KiB to 50 is as much as from 50 to 25, where of the other volume nearly all lies
+    near the float network's memory, so that a network that is small already has next to nothing to gain.
+    """
+    return _volume(points[:, 0] - reference.accuracy, halvings(points[:, 1:], reference))
+
+
+def halvings(costs: Float[np.ndarray, "point 2"], reference: ReferencePoint) -> Float[np.ndarray, "point 2"]:
+    """How often memory bytes and effective MACs are halved from the reference point's to each of ``costs``."""
+    corner = np.array([reference.memory_bytes, reference.effective_macs])
+    found: NDArray[np.float64] = np.log2(corner / np.maximum(costs, SMALLEST_COST))
+    return found
+
+
+def _volume(accuracy: Float[np.ndarray, " point"], saved: Float[np.ndarray, "point 2"]) -> float:
+    """The volume of the union of boxes from 0 to each point; a point that is not above 0 in every axis has none.
+
+    Computed by sweeping the accuracy from the best point down: between two neighbouring accuracies the volume is their
+    difference times the area that the points above cover in the plane of the other two.
+    """
+    inside = (accuracy > 0) & (saved > 0).all(axis=1)
+    accuracy, saved = accuracy[inside], saved[inside]
+    order = np.argsort(-accuracy, kind="stable")
+    floors = np.append(accuracy[order][1:], 0.0)
     slabs = [
-        (ordered[index, 0] - floors[index]) * _covered_area(ordered[: index + 1, 1:]) for index in range(len(ordered))
+        (accuracy[place] - floors[index]) * _covered_area(saved[order[: index + 1]])
+        for index, place in enumerate(order)
     ]
     return float(sum(slabs))
 
 
-def _covered_area(costs: Float[np.ndarray, "point 2"]) -> float:
-    """The area of the unit square that lies above and to the right of at least one of the points."""
-    area, ceiling = 0.0, 1.0
-    for memory, macs in costs[np.lexsort((costs[:, 1], costs[:, 0]))]:
-        if macs < ceiling:
-            area += (1.0 - memory) * (ceiling - macs)
-            ceiling = macs
+def _covered_area(saved: Float[np.ndarray, "point 2"]) -> float:
+    """The area of the union of rectangles from 0 to each point."""
+    area, height = 0.0, 0.0
+    for width, top in saved[np.lexsort((-saved[:, 1], -saved[:, 0]))]:
+        if top > height:
+            area += width * (top - height)
+            height = top
     return area
 
 
@@ -176,10 +205,26 @@ def worthwhile(reference: ReferencePoint, *, baseline_accuracy: float) -> Refere
     return replace(reference, accuracy=reference.accuracy + WORTHWHILE_SHARE * above_chance)
 
 
+def search_corner(
+    reference: ReferencePoint, budget: Budget, *, baseline_accuracy: float | None = None
+) -> ReferencePoint:
+    """From where a search looks for gains: within the budget, and not far below the float baseline's accuracy.
+
+    ``reference``: of :func:`reference_at` or :func:`reference_point`; without ``baseline_accuracy``, from its accuracy.
+    """
+    from_accuracy = reference
+    if baseline_accuracy is not None:
+        from_accuracy = worthwhile(reference, baseline_accuracy=baseline_accuracy)
+    corner = bounded(from_accuracy, budget)
+    if corner.effective_macs < reference.effective_macs:
+        return corner
+    return replace(corner, effective_macs=corner.effective_macs * DENSE_SLACK / REFERENCE_SLACK)
+
+
 def contenders(
     results: Sequence[TrialResult], reference: ReferencePoint, *, limit: int, margin: float
 ) -> tuple[TrialResult, ...]:
-    """Up to ``limit`` trials that are on the front or may reach it, those that add most to its hypervolume first.
+    """Up to ``limit`` trials that are on the front or may reach it, those that add most to its halved volume first.
 
     One by one the trial is taken that adds most to the volume of those taken before. Once nothing adds any, those
     follow that would add most if they were ``margin`` more accurate.
@@ -190,9 +235,9 @@ def contenders(
         raised = points + np.array([lead, 0.0, 0.0])
         gain = True
         while gain and len(chosen) < limit:
-            held = hypervolume(points[chosen], reference)
+            held = halved_volume(points[chosen], reference)
             gains = [
-                -1.0 if index in chosen else hypervolume(np.vstack([points[chosen], raised[index]]), reference) - held
+                -1.0 if index in chosen else halved_volume(np.vstack([points[chosen], raised[index]]), reference) - held
                 for index in range(len(results))
             ]
             best = int(np.argmax(gains)) if gains else 0
@@ -205,15 +250,16 @@ def contenders(
 def worthwhile_contenders(
     results: Sequence[TrialResult],
     reference: ReferencePoint,
+    budget: Budget,
     *,
     baseline_accuracy: float,
     limit: int,
     margin: float,
 ) -> tuple[TrialResult, ...]:
-    """The contenders that are :func:`worthwhile`; where no trial is so accurate, those from chance."""
-    high = worthwhile(reference, baseline_accuracy=baseline_accuracy)
+    """The contenders within the budget that are :func:`worthwhile`; those from chance where no trial is."""
+    high = search_corner(reference, budget, baseline_accuracy=baseline_accuracy)
     return contenders(results, high, limit=limit, margin=margin) or contenders(
-        results, reference, limit=limit, margin=margin
+        results, search_corner(reference, budget), limit=limit, margin=margin
     )
 
 

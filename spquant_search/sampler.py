@@ -3,7 +3,8 @@
 Of the three objectives the memory is known before any training, the MACs are known for configurations without gates and
 masks and bounded for all others, and only the rest is learned: accuracy, from readings at every fidelity, and the
 logarithm of the effective MACs, each by a Gaussian process (:mod:`spquant_search.surrogate`). Thousands of candidates
-are ranked by their expected hypervolume improvement, in closed form (:mod:`spquant_search.improvement`).
+are ranked by how much they are expected to enlarge the front's volume, with memory and MACs on logarithmic axes, in
+closed form (:mod:`spquant_search.improvement`).
 
 A proposal depends on (seed, trial number) and on the trials so far alone, so an interrupted search proposes what an
 uninterrupted one would. Where the surrogate of the accuracy cannot rank the trials it has, TPE proposes instead.
@@ -107,14 +108,14 @@ def _linear_algebra() -> ThreadpoolController:
 class GreyBoxSampler(BaseSampler):
     """An Optuna sampler for studies of accuracy (maximised), memory bytes and effective MACs (minimised).
 
-    ``reference`` bounds what counts as a gain. Nothing at or beyond it is worth proposing, so a memory budget can be
-    its memory: what is known to lie there is never proposed, be it by TPE or at random, unless no other configuration
-    is left. Where configurations with dense MACs shall count, its MACs must be above the dense ones. ``space``: the
-    distributions to sample, if known; parameters with a single value are left to Optuna. ``startup_trials``: so many
-    configurations must have been read before anything is learned; until then proposals are random. ``readings`` tells
-    the accuracies that a trial of any state but FAIL has shown, at which fidelities. ``on_fallback`` is called with a
-    sentence when TPE proposes for the first time because the surrogate has no skill. Raises ValueError for fewer than
-    one of ``startup_trials``.
+    ``reference`` bounds what counts as a gain; from there halvings of memory and MACs are counted. Nothing at or beyond
+    it is worth proposing, so a memory budget can be its memory: what is known to lie there is never proposed, be it by
+    TPE or at random, unless no other configuration is left. Where configurations with dense MACs shall count, its MACs
+    must be above the dense ones. ``space``: the distributions to sample, if known; parameters with a single value are
+    left to Optuna. ``startup_trials``: so many configurations must have been read before anything is learned; until
+    then proposals are random. ``readings`` tells the accuracies that a trial of any state but FAIL has shown, at which
+    fidelities. ``on_fallback`` is called with a sentence when TPE proposes for the first time because the surrogate has
+    no skill. Raises ValueError for fewer than one of ``startup_trials``.
 
     No configuration is proposed that a trial has had, or has in the queue, unless that trial failed, until the space is
     exhausted; then they are repeated. Every proposal leaves who made it in its trial's system attributes (PROPOSED_BY),
@@ -253,7 +254,7 @@ class GreyBoxSampler(BaseSampler):
 
         def improvement_of(rows: Int[np.ndarray, "row axis"]) -> Float[np.ndarray, " row"]:
             predictions = self._predictions(history, rows, believing, macs)
-            return expected_improvement(predictions, boxes, self.reference, dense_macs=self._costs.dense_macs)
+            return expected_improvement(predictions, boxes, dense_macs=self._costs.dense_macs)
 
         return improvement_of
 

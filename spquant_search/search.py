@@ -21,7 +21,7 @@ from spquant_search.errors import UserError
 from spquant_search.events import Watcher
 from spquant_search.finalize import Finalist, FineTuner, of_search
 from spquant_search.ladder import ladder
-from spquant_search.pareto import Budget, bounded, front, reference_point, worthwhile_contenders
+from spquant_search.pareto import Budget, front, reference_point, worthwhile_contenders
 from spquant_search.prepare import Prepared
 from spquant_search.pruning import LearningCurve, stopping_reason
 from spquant_search.report.dashboard import trial_attributes
@@ -305,11 +305,14 @@ class _Coordinator:
         final, stopping = self._file.final, self._file.search.stopping
         read = [result for result in self.results if result.outcome is Outcome.READ_OUT and result.is_measured]
         baseline = self._results[BASELINE]
-        corner = reference_point(baseline, chance=1.0 / self._prepared.input.classes)
-        # Fine-tuning may lift a read-out above the least accuracy, but never below its memory.
-        point = bounded(corner, replace(self._budget, min_accuracy=None))
         chosen = worthwhile_contenders(
-            read, point, baseline_accuracy=baseline.accuracy, limit=final.members, margin=stopping.margin
+            read,
+            reference_point(baseline, chance=1.0 / self._prepared.input.classes),
+            # Fine-tuning may lift a read-out above the least accuracy, but never below its memory.
+            replace(self._budget, min_accuracy=None),
+            baseline_accuracy=baseline.accuracy,
+            limit=final.members,
+            margin=stopping.margin,
         )
         with PROCESS.on("bookkeeping"), self._storage.deciding():
             self._study.enqueue_finalists(chosen)

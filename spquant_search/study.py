@@ -27,7 +27,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from spquant_search.candidates import Grid
 from spquant_search.cost import LayerShape, bytes_by_choice, cost_report
-from spquant_search.pareto import OBJECTIVES, Budget, ReferencePoint, bounded, reference_at, worthwhile
+from spquant_search.pareto import OBJECTIVES, Budget, ReferencePoint, reference_at, search_corner
 from spquant_search.results import BASELINE, Outcome, TrialResult
 from spquant_search.sampler import (
     PROPOSED_BY,
@@ -204,10 +204,9 @@ class Study:
         if self._baseline_accuracy is None:
             complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
             if not complete or complete[0].number != BASELINE:
-                return bounded(self._reference, self._budget)
+                return search_corner(self._reference, self._budget)
             self._baseline_accuracy = complete[0].values[0]
-        reference = worthwhile(self._reference, baseline_accuracy=self._baseline_accuracy)
-        return bounded(reference, self._budget)
+        return search_corner(self._reference, self._budget, baseline_accuracy=self._baseline_accuracy)
 
     def _note_once(self, words: str) -> None:
         if self._note is not None:

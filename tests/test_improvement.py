@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from spquant_search.improvement import Predictions, expected_improvement, open_boxes
-from spquant_search.pareto import ReferencePoint, hypervolume
+from spquant_search.pareto import ReferencePoint, halved_volume
 
 CORNER = ReferencePoint(accuracy=0.1, memory_bytes=1000.0, effective_macs=2e6)
 DENSE = 1.8e6
@@ -25,18 +25,18 @@ def predictions(rows):
 
 def improvement(rows, front, *, dense=DENSE):
     front = np.array(front, float).reshape(-1, 3)
-    return expected_improvement(predictions(rows), open_boxes(front, CORNER), CORNER, dense_macs=dense)
+    return expected_improvement(predictions(rows), open_boxes(front, CORNER), dense_macs=dense)
 
 
 def by_simulation(row, front, *, draws, dense=DENSE):
-    """The mean added hypervolume of draws from the predicted distributions; a function that the method does not use."""
+    """The mean added volume of draws from the predicted distributions; a function that the method does not use."""
     rng = np.random.default_rng(0)
     accuracy, deviation, memory, macs, log_deviation = row
     accuracies = rng.normal(accuracy, deviation, draws)
     operations = np.minimum(np.exp(rng.normal(np.log(macs), log_deviation, draws)), dense)
-    before = hypervolume(np.array(front), CORNER)
+    before = halved_volume(np.array(front), CORNER)
     added = [
-        hypervolume(np.array([*front, (a, memory, o)]), CORNER) - before
+        halved_volume(np.array([*front, (a, memory, o)]), CORNER) - before
         for a, o in zip(accuracies, operations, strict=True)
     ]
     return np.mean(added), np.std(added) / np.sqrt(draws)
@@ -55,7 +55,7 @@ FRONT = [(0.9, 800, 1.5e6), (0.85, 500, 1.0e6), (0.8, 600, 0.7e6), (0.6, 200, 1.
         (0.55, 0.02, 620, 1.1e6, 0.2),  # mostly dominated
     ],
 )
-def test_agrees_with_the_mean_of_simulated_hypervolumes(row):
+def test_agrees_with_the_mean_of_simulated_volumes(row):
     mean, error = by_simulation(row, FRONT, draws=4000)
     (found,) = improvement([row], FRONT)
     assert found == pytest.approx(mean, abs=4 * error + 1e-9)
@@ -65,8 +65,7 @@ def test_agrees_with_the_mean_of_simulated_hypervolumes(row):
 def test_one_member_by_hand():
     """A front of (0.5, 500 of 1000 bytes, 1 of 2 MMACs); the candidate has 250 bytes and 0.5 MMACs, both known.
 
-    Above accuracy 0.5 it adds 0.75 x 0.75 = 9/16 of the plane; between 0.1 and 0.5, where the member covers 1/4 of it,
-    9/16 - 1/4 = 5/16.
+    It halves both twice. Above accuracy 0.5 it adds 2 x 2 = 4; between 0.1 and 0.5, where the member covers 1, 3.
     """
     mean, deviation = 0.55, 0.1
 
@@ -74,14 +73,14 @@ def test_one_member_by_hand():
         z = (mean - level) / deviation
         return deviation * (z * norm.cdf(z) + norm.pdf(z))
 
-    by_hand = 9 / 16 * above(0.5) + 5 / 16 * (above(0.1) - above(0.5))
+    by_hand = 4 * above(0.5) + 3 * (above(0.1) - above(0.5))
     (found,) = improvement([(mean, deviation, 250, 0.5e6, 0.0)], [(0.5, 500, 1e6)])
     assert found == pytest.approx(by_hand, rel=1e-9)
 
 
-def test_a_certain_candidate_adds_its_hypervolume():
+def test_a_certain_candidate_adds_its_halved_volume():
     (found,) = improvement([(0.7, 0.0, 250, 0.5e6, 0.0)], FRONT)
-    added = hypervolume(np.array([*FRONT, (0.7, 250, 0.5e6)]), CORNER) - hypervolume(np.array(FRONT), CORNER)
+    added = halved_volume(np.array([*FRONT, (0.7, 250, 0.5e6)]), CORNER) - halved_volume(np.array(FRONT), CORNER)
     assert found == pytest.approx(added, rel=1e-6)
 
 
@@ -110,17 +109,17 @@ points = st.tuples(st.integers(0, 8), st.integers(0, 8), st.integers(0, 8))
 @settings(max_examples=150, deadline=None)
 @given(st.lists(points, max_size=12), st.lists(points, min_size=1, max_size=3))
 def test_boxes_are_what_no_member_dominates(members, candidates):
-    """On a lattice with many ties: the boxes' volume, and what a certain candidate adds, in any order of members."""
-    corner = ReferencePoint(accuracy=1.0, memory_bytes=7.0, effective_macs=7.0)
-    front = np.array([(float(a), float(m), float(o)) for a, m, o in members]).reshape(-1, 3)
+    """On a lattice of halvings with many ties: the boxes' volume, and what a certain candidate adds, in any order."""
+    corner = ReferencePoint(accuracy=1.0, memory_bytes=2.0**7, effective_macs=2.0**7)
+    front = np.array([(float(a), 2.0**m, 2.0**o) for a, m, o in members]).reshape(-1, 3)
     boxes = open_boxes(front, corner)
-    top = 9.0
+    top, least = 9.0, 2.0**-1  # beyond all members
     heights = np.minimum(boxes.accuracy_to, top) - boxes.accuracy_from
-    volume = np.sum(heights * (boxes.memory_to - boxes.memory_from) * boxes.macs_to) / 49
-    assert volume == pytest.approx((top - 1.0) - hypervolume(front, corner))
+    lengths = np.log2(boxes.memory_to / np.maximum(boxes.memory_from, least)) * np.log2(boxes.macs_to / least)
+    assert heights @ lengths == pytest.approx((top - 1.0) * 8 * 8 - halved_volume(front, corner))
     assert len(boxes.macs_to) <= 3 * len(front) + 1
     for accuracy, memory, macs in candidates:
-        row = [(accuracy, 0.0, memory, max(macs, 1e-9), 0.0)]
-        (found,) = expected_improvement(predictions(row), boxes, corner, dense_macs=100.0)
-        with_it = np.concatenate([front, [[accuracy, memory, max(macs, 1e-9)]]])
-        assert found == pytest.approx(hypervolume(with_it, corner) - hypervolume(front, corner), abs=1e-6)
+        one = (float(accuracy), 2.0**memory, 2.0**macs)
+        (found,) = expected_improvement(predictions([(accuracy, 0.0, *one[1:], 0.0)]), boxes, dense_macs=1000.0)
+        added = halved_volume(np.concatenate([front, [one]]), corner) - halved_volume(front, corner)
+        assert found == pytest.approx(added, abs=1e-6)

@@ -257,6 +257,34 @@ def test_violations_are_negative_within_and_positive_beyond():
     assert budget.violations(member) == pytest.approx({"memory_bytes": -0.25, "effective_flops": 1.0, "accuracy": 0.25})
 
 
+def test_halved_volume_by_hand():
+    """From (0.1, 100, 200): 50 and 50 are 1 and 2 halvings, 25 and 100 are 2 and 1."""
+    one, two = (0.6, 50.0, 50.0), (0.4, 25.0, 100.0)
+    assert pareto.halved_volume(np.array([one]), CORNER) == pytest.approx(0.5 * 2)
+    # Between 0.1 and 0.4 the two cover 2 + 2 - 1.
+    assert pareto.halved_volume(np.array([one, two]), CORNER) == pytest.approx(0.2 * 2 + 0.3 * 3)
+    assert pareto.halved_volume(np.array([(0.6, 100.0, 50.0), (0.1, 50.0, 50.0)]), CORNER) == 0.0
+
+
+@settings(max_examples=60, deadline=None)
+@given(points=st.lists(st.tuples(UNIT, UNIT, UNIT), max_size=8))
+def test_halved_volume_is_optunas_of_logarithms(points):
+    found = np.array([(0.1 + a, 100.0 * 2.0 ** (-4 * m), 200.0 * 2.0 ** (-4 * o)) for a, m, o in points]).reshape(-1, 3)
+    signed = np.array([(-a, -4 * m, -4 * o) for a, m, o in points]).reshape(-1, 3)
+    inside = signed[(signed < -1e-9).all(axis=1)]
+    expected = compute_hypervolume(inside, np.zeros(3)) if len(inside) else 0.0
+    assert pareto.halved_volume(found, CORNER) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_search_counts_dense_operations_as_one_halving_unless_a_budget_bounds_them():
+    corner = ReferencePoint(accuracy=0.1, memory_bytes=1100, effective_macs=110)
+    assert pareto.search_corner(corner, Budget()) == replace(corner, effective_macs=pytest.approx(200))
+    tight = pareto.search_corner(corner, Budget(max_memory_bytes=500, max_effective_flops=100), baseline_accuracy=0.9)
+    assert tight == ReferencePoint(accuracy=pytest.approx(0.82), memory_bytes=501, effective_macs=50)
+    floor = pareto.search_corner(corner, Budget(min_accuracy=0.85), baseline_accuracy=0.9)
+    assert floor.accuracy == 0.85
+
+
 def test_a_reference_is_moved_in_to_the_budget():
     corner = ReferencePoint(accuracy=0.1, memory_bytes=1100, effective_macs=110)
     assert pareto.bounded(corner, Budget()) == corner
