@@ -6,8 +6,9 @@ The functions replay a search of a 10-layer network (39 parameters: weight bits,
 masks) without training one. Accuracy falls with every layer's quantization error, weighted by how much the layer needs;
 "rugged" multiplies that error by a random factor for every layer and number of bits, which no smooth model foresees.
 Told accuracies have a standard error of 0.6 points; volumes are of the true ones: the hypervolume, and that by halvings
-of memory and MACs, which the sampler looks for. Three more questions are answered: how often the skill test lets the surrogate propose, on these functions and on pure noise; the processor
-seconds of a proposal after 500 trials; and what scikit-learn's Gaussian process takes to be fitted to the same trials.
+of memory and MACs, which the sampler looks for. Three more questions are answered: how often the skill test lets the
+surrogate propose, on these functions and on pure noise; the processor seconds of a proposal after 500 trials; and what
+scikit-learn's Gaussian process takes to be fitted to the same trials.
 """
 
 from __future__ import annotations
@@ -248,9 +249,10 @@ def measure(trials: int, seeds: int, sets: int) -> dict[str, Any]:
 
 
 def table(document: dict[str, Any]) -> str:
-    lines = ["| problem | sampler | trials | hypervolume | by halvings | proposed by TPE |", "|:--|:--|--:|--:|--:|--:|"]
+    lines = ["| problem | sampler | trials | hypervolume | by halvings | by TPE |", "|:--|:--|--:|--:|--:|--:|"]
     lines += [
-        f"| {row['problem']} | {row['sampler']} | {row['trials']} | {row['hypervolume']:.3f} ± {row['deviation']:.3f} | "
+        f"| {row['problem']} | {row['sampler']} | {row['trials']} | "
+        f"{row['hypervolume']:.3f} ± {row['deviation']:.3f} | "
         f"{row['halved_volume']:.3f} ± {row['halved_deviation']:.3f} | {row['proposed_by_tpe']:.0f} |"
         for row in document["rows"]
         if "sampler" in row
