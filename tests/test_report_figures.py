@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from examples import config, example_run, trial
 
-from spquant_search.report.figures import _free_place, _overlap, front_drawing, front_figure
+from spquant_search.report.figures import _crosses, _Drawn, _free_place, _overlap, front_drawing, front_figure
 from spquant_search.results import Outcome
 
 
@@ -100,14 +100,38 @@ def test_labels_cover_no_other_label():
     assert not [pair for pair in combinations(boxes, 2) if _overlap(*pair)]
 
 
+FRAME = (0, 0, 1000, 1000)
+
+
 def test_free_place_takes_the_first_that_is_free():
-    frame = (0, 0, 1000, 1000)
-    first, far = _free_place((500, 500), (100, 20), [], frame=frame, pixel=1)
-    assert (first, far) == (pytest.approx((509, 484.6, 609, 504.6)), False)
-    second, _ = _free_place((500, 500), (100, 20), [first], frame=frame, pixel=1)
+    first, leader = _free_place((500, 500), (100, 20), _Drawn(covered=[]), frame=FRAME, pixel=1)
+    assert (first, leader) == (pytest.approx((509, 484.6, 609, 504.6)), None)
+    second, _ = _free_place((500, 500), (100, 20), _Drawn(covered=[first]), frame=FRAME, pixel=1)
     assert not _overlap(first, second)
-    edge, _ = _free_place((950, 500), (100, 20), [], frame=frame, pixel=1)
+    edge, _ = _free_place((950, 500), (100, 20), _Drawn(covered=[]), frame=FRAME, pixel=1)
     assert edge[2] <= 950
+
+
+def test_a_label_far_off_has_a_leader_from_its_nearest_point_that_crosses_no_label():
+    crowd = (440, 470, 560, 530)  # all near places
+    right = (560, 480, 700, 520)  # a label, across whose place no leader may go
+    box, leader = _free_place((500, 500), (60, 20), _Drawn(covered=[crowd], labels=[right]), frame=FRAME, pixel=1)
+    assert not _overlap(box, crowd)
+    assert not _overlap(box, right)
+    assert leader is not None
+    assert leader == (min(max(500, box[0]), box[2]), min(max(500, box[1]), box[3]))
+    assert not _crosses((leader, (500, 500)), right)
+    # A later label does not stand on that leader.
+    drawn = _Drawn(covered=[], leaders=[((500, 600), (500, 400))])
+    later, _ = _free_place((490, 500), (60, 20), drawn, frame=FRAME, pixel=1)
+    assert later[2] <= 500
+
+
+def test_where_nothing_is_free_the_place_that_covers_least_is_taken():
+    everywhere = _Drawn(covered=[(0, 0, 1000, 500), (0, 500, 480, 1000)])
+    box, _ = _free_place((470, 495), (500, 20), everywhere, frame=FRAME, pixel=1)
+    assert box[1] >= 500
+    assert box[0] >= 470
 
 
 def test_runs_with_nothing_and_with_one_trial_to_show(tmp_path):

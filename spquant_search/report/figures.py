@@ -7,6 +7,7 @@ import math
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,12 +27,14 @@ if TYPE_CHECKING:
 INK, SOFT = "#1f2430", "#7a8190"
 SIZE_INCHES, DOTS_PER_INCH = (7.4, 4.8), 200
 Box = Sequence[float]  # left, bottom, right, top
+Segment = tuple[Sequence[float], Sequence[float]]
 # Where a label may stand beside its point, in points of 1/72 inch, the best place first.
 _PLACES = tuple(
     (distance * x, distance * y)
-    for distance in (9, 16, 25, 36, 50)
+    for distance in (9, 16, 25, 36, 50, 68, 90)
     for x, y in ((1, -0.6), (1, 0.6), (-1, 0.6), (-1, -0.6), (0, -1.2), (0, 1.2))
 )
+_NEAR = 20  # points; a label further off needs a leader
 
 
 def front_figure(summary: RunSummary, path: Path) -> None:
@@ -215,19 +218,26 @@ def _labels(figure: Figure, axes: Axes, complete: Sequence[TrialResult]) -> None
     named = [(result, uniform_label(result.config)) for result in complete if result.origin == "reference"]
     named += [(result, "float baseline") for result in complete if result.origin == "baseline"]
     figure.draw_without_rendering()  # the layout must be settled before anything is measured in pixels
-    taken = _occupied(axes, complete, pixel=figure.dpi / 72)
+    pixel, frame = figure.dpi / 72, axes.get_window_extent().extents
+    drawn = _Drawn(covered=_occupied(axes, complete, pixel=pixel))
     for result, words in named:
         at = (_memory_kib(result), 100 * result.accuracy)
         label = axes.annotate(words, at, xytext=(0, 0), textcoords="offset points", fontsize=8.5, color=INK, zorder=5)
         size = Text.get_window_extent(label).size
-        anchor, frame = tuple(axes.transData.transform(at)), axes.get_window_extent().extents
-        box, far = _free_place(anchor, size, taken, frame=frame, pixel=figure.dpi / 72)
-        taken.append(box)
-        corner = ((box[0] - anchor[0]) * 72 / figure.dpi, (box[1] - anchor[1]) * 72 / figure.dpi)
-        label.set_position(corner)
-        if far:
-            leader = {"arrowstyle": "-", "color": SOFT, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 5}
-            axes.annotate("", at, xytext=corner, textcoords="offset points", arrowprops=leader)
+        anchor = tuple(axes.transData.transform(at))
+        box, leader = _free_place(anchor, size, drawn, frame=frame, pixel=pixel)
+        drawn.labels.append(box)
+        label.set_position(_offset(box[:2], anchor, pixel))
+        if leader is not None:
+            drawn.leaders.append((leader, anchor))
+            style = {"arrowstyle": "-", "color": SOFT, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 5}
+            begin = _offset(leader, anchor, pixel)
+            axes.annotate("", at, xytext=begin, textcoords="offset points", arrowprops=style)
+
+
+def _offset(place: Sequence[float], anchor: Sequence[float], pixel: float) -> tuple[float, float]:
+    """From the anchor, in points."""
+    return (place[0] - anchor[0]) / pixel, (place[1] - anchor[1]) / pixel
 
 
 def _occupied(axes: Axes, complete: Sequence[TrialResult], *, pixel: float) -> list[Box]:
@@ -243,21 +253,58 @@ def _occupied(axes: Axes, complete: Sequence[TrialResult], *, pixel: float) -> l
 
 
 def _free_place(
-    anchor: Sequence[float], size: Sequence[float], taken: Sequence[Box], *, frame: Box, pixel: float
-) -> tuple[Box, bool]:
-    """A label's box in pixels, and whether it stands so far off that it needs a leader; the first if all are taken."""
+    anchor: Sequence[float], size: Sequence[float], drawn: _Drawn, *, frame: Box, pixel: float
+) -> tuple[Box, Sequence[float] | None]:
+    """A label's box in pixels, and where its leader begins if it stands so far off that it needs one.
+
+    The first place that covers nothing; where there is none, the one that covers least.
+    """
     width, height = size
-    tried = []
+    least, best = math.inf, None
     for x, y in _PLACES:
         left = anchor[0] + x * pixel - (width if x < 0 else width / 2 if x == 0 else 0)
         bottom = anchor[1] + y * pixel - height / 2
         box = (left, bottom, left + width, bottom + height)
+        leader = None
+        if math.hypot(x, y) > _NEAR:  # from the nearest point of the label
+            leader = (min(max(anchor[0], box[0]), box[2]), min(max(anchor[1], box[1]), box[3]))
         inside = box[0] >= frame[0] and box[1] >= frame[1] and box[2] <= frame[2] and box[3] <= frame[3]
-        tried.append((box, math.hypot(x, y) > 20))
-        if inside and not any(_overlap(box, other) for other in taken):
-            return tried[-1]
-    return tried[0]
+        covers = drawn.hidden_by(box, None if leader is None else (leader, anchor)) if inside else math.inf
+        if best is None or covers < least:
+            least, best = covers, (box, leader)
+        if not covers:
+            break
+    assert best is not None
+    return best
 
 
-def _overlap(one: Box, other: Box) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Drawn:
+    """What is in the picture already, in pixels."""
+
+    covered: Sequence[Box]  # points and lines
+    labels: list[Box] = field(default_factory=list)
+    leaders: list[Segment] = field(default_factory=list)
+
+    def hidden_by(self, box: Box, leader: Segment | None) -> float:
+        """How much a label hides: pixels of points and lines; a label or a leader across weighs more than all these."""
+        area = sum(_overlap(box, other) for other in self.covered)
+        across = sum(_overlap(box, other) > 0 for other in self.labels)
+        across += sum(_crosses(other, box) for other in self.leaders)
+        if leader is not None:
+            across += sum(_crosses(leader, other) for other in self.labels)
+        return area + across * 1e6
+
+
+def _crosses(line: Segment, box: Box) -> bool:
+    from matplotlib.path import Path as Outline
+    from matplotlib.transforms import Bbox
+
+    return bool(Outline(np.array(line)).intersects_bbox(Bbox.from_extents(*box), filled=False))
+
+
+def _overlap(one: Box, other: Box) -> float:
+    """The area that two boxes have in common."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    return max(width, 0.0) * max(height, 0.0)
