@@ -217,6 +217,7 @@ def _labels(figure: Figure, axes: Axes, complete: Sequence[TrialResult]) -> None
 
     named = [(result, uniform_label(result.config)) for result in complete if result.origin == "reference"]
     named += [(result, "float baseline") for result in complete if result.origin == "baseline"]
+    named.sort(key=lambda one: one[0].memory_bytes)  # from the edge, where the fewest places are inside
     figure.draw_without_rendering()  # the layout must be settled before anything is measured in pixels
     pixel, frame = figure.dpi / 72, axes.get_window_extent().extents
     drawn = _Drawn(covered=_occupied(axes, complete, pixel=pixel))
