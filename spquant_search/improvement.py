@@ -107,8 +107,8 @@ def expected_improvement(
     ``dense_macs``: no configuration has more.
     """
     above = _above(boxes.accuracy_from, predictions) - _above(boxes.accuracy_to, predictions)
-    memory_from = np.maximum(boxes.memory_from, np.maximum(predictions.memory_bytes, SMALLEST_COST)[:, None])
-    memory = np.maximum(np.log2(np.maximum(boxes.memory_to, SMALLEST_COST) / memory_from), 0.0)
+    memory_from = np.maximum(_log2(boxes.memory_from), _log2(predictions.memory_bytes)[:, None])
+    memory = np.maximum(_log2(boxes.memory_to) - memory_from, 0.0)
     macs = _below(boxes.macs_to, predictions, dense_macs)
     improvement: Array = np.einsum("cb,cb,cb->c", above, memory, macs)
     return improvement
@@ -134,6 +134,11 @@ def _below(levels: Float[np.ndarray, " box"], predictions: Predictions, dense_ma
     expected = _positive_part(cut - predictions.log_macs[:, None], predictions.log_macs_deviation)
     below: Array = ((expected + (level - cut)) / np.log(2.0))[:, back]
     return below
+
+
+def _log2(costs: Float[np.ndarray, " any"]) -> Float[np.ndarray, " any"]:
+    found: Array = np.log2(np.maximum(costs, SMALLEST_COST))
+    return found
 
 
 def _positive_part(
