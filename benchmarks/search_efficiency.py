@@ -23,7 +23,6 @@ import argparse
 import json
 import math
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -40,7 +39,7 @@ from spquant_search.crew import Crew
 from spquant_search.pareto import ReferencePoint, front, hypervolume, reference_point, worthwhile
 from spquant_search.prepare import bind_network, load_data, prepare
 from spquant_search.results import BASELINE, Outcome, TrialResult
-from spquant_search.runfolder import RunFolder, open_run
+from spquant_search.runfolder import RunFolder, open_run, write_bytes
 from spquant_search.runtime import cache_folder, keep_compiled_code
 from spquant_search.sensitivity import to_read_out
 from spquant_search.workers import Setup, Tested, TestTask
@@ -69,6 +68,7 @@ class Strategy:
 def strategies(trials: Mapping[str, int]) -> list[Strategy]:
     """Ours; ours with one part replaced or switched off; what one would write with Optuna."""
     plain = ("search.references=[]", "search.ladder=0", "search.stopping.enabled=false", "search.sampler=tpe")
+    warm = ("search.strategy=warm-start", f"search.trials={trials[WARM_TPE]}")
     # Candidates from scratch are trained as the float network is: with as many epochs, at its learning rate.
     scratch = ("search.strategy=scratch", "train.epochs=10", "train.learning_rate=4.0e-3")
     return [
@@ -76,10 +76,8 @@ def strategies(trials: Mapping[str, int]) -> list[Strategy]:
         Strategy(name="ours, tpe proposes", settings=("search.sampler=tpe",)),
         Strategy(name="ours, random proposals", settings=("search.sampler=random",)),
         Strategy(name="ours, no ladder", settings=("search.ladder=0",)),
-        Strategy(
-            name=WARM_TPE,
-            settings=(*plain, "search.strategy=warm-start", f"search.trials={trials[WARM_TPE]}"),
-        ),
+        Strategy(name="ours, no shared network", settings=(*warm, "search.ladder=0")),
+        Strategy(name=WARM_TPE, settings=(*plain, *warm)),
         Strategy(name=TPE, settings=(*plain, *scratch, f"search.trials={trials[TPE]}"), counts_baseline=False),
     ]
 
@@ -104,11 +102,12 @@ def search(strategy: Strategy, folder: Path, seed: int, workers: int) -> None:
 
 def _begin_as_ours(run: RunFolder, ours: RunFolder, overrides: Sequence[str]) -> None:
     """A new run with the baseline and the shared network of ours."""
-    if run.exists():
-        return
-    open_run(run, prepare(SPACE, overrides).space.file, ours.facts())
-    for kept in (ours.result_file(BASELINE), ours.weights_file(BASELINE), ours.shared_file, ours.sensitivity_file):
-        shutil.copy2(kept, run.path / kept.relative_to(ours.path))
+    if not run.exists():
+        open_run(run, prepare(SPACE, overrides).space.file, ours.facts())
+    for kept in (ours.shared_file, ours.sensitivity_file, ours.weights_file(BASELINE), ours.result_file(BASELINE)):
+        copy = run.path / kept.relative_to(ours.path)
+        if not copy.is_file():
+            write_bytes(copy, kept.read_bytes())
 
 
 # ---------------------------------------------------------------- work, and what it found
@@ -290,7 +289,7 @@ def gain(curves: Curves, other: str, corner: str) -> tuple[float, float | None]:
     )
 
 
-PARTS = {"grey_box": "ours, tpe proposes", "ladder": "ours, no ladder", "shared": WARM_TPE}
+PARTS = {"grey_box": "ours, tpe proposes", "ladder": "ours, no ladder", "shared": "ours, no shared network"}
 
 
 def figures(curves: Curves) -> dict[str, float | None]:
@@ -361,7 +360,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the runs lie")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--scratch-trials", type=int, default=80, help="of TPE from scratch: 20 times the work of ours")
-    parser.add_argument("--warm-trials", type=int, default=20, help="of warm-started TPE")
+    parser.add_argument("--warm-trials", type=int, default=20, help="of strategies that train from the baseline")
     parser.add_argument("--only", action="append", help="only this strategy, beside ours; may be given again")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--report", action="store_true", help="search nothing")

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from spquant_search.pareto import SMALLEST_COST, ReferencePoint
+from spquant_search.pareto import ReferencePoint, log2
 
 Array = NDArray[np.float64]
 
@@ -107,8 +107,8 @@ def expected_improvement(
     ``dense_macs``: no configuration has more.
     """
     above = _above(boxes.accuracy_from, predictions) - _above(boxes.accuracy_to, predictions)
-    memory_from = np.maximum(_log2(boxes.memory_from), _log2(predictions.memory_bytes)[:, None])
-    memory = np.maximum(_log2(boxes.memory_to) - memory_from, 0.0)
+    memory_from = np.maximum(log2(boxes.memory_from), log2(predictions.memory_bytes)[:, None])
+    memory = np.maximum(log2(boxes.memory_to) - memory_from, 0.0)
     macs = _below(boxes.macs_to, predictions, dense_macs)
     improvement: Array = np.einsum("cb,cb,cb->c", above, memory, macs)
     return improvement
@@ -129,16 +129,11 @@ def _below(levels: Float[np.ndarray, " box"], predictions: Predictions, dense_ma
     A level above the dense MACs adds what it is above them.
     """
     unique, back = np.unique(levels, return_inverse=True)
-    level = np.log(np.maximum(unique, SMALLEST_COST))
-    cut = np.minimum(level, np.log(dense_macs))
-    expected = _positive_part(cut - predictions.log_macs[:, None], predictions.log_macs_deviation)
-    below: Array = ((expected + (level - cut)) / np.log(2.0))[:, back]
+    level = log2(unique)
+    cut = np.minimum(level, log2(dense_macs))
+    mean, deviation = predictions.log_macs / np.log(2.0), predictions.log_macs_deviation / np.log(2.0)
+    below: Array = (_positive_part(cut - mean[:, None], deviation) + (level - cut))[:, back]
     return below
-
-
-def _log2(costs: Float[np.ndarray, " any"]) -> Float[np.ndarray, " any"]:
-    found: Array = np.log2(np.maximum(costs, SMALLEST_COST))
-    return found
 
 
 def _positive_part(

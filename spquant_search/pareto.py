@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from spquant_search.cost import FLOPS_PER_MAC, CostReport
 from spquant_search.results import Outcome, TrialResult
@@ -127,14 +127,13 @@ def halved_volume(points: Float[np.ndarray, "point 3"], reference: ReferencePoin
     What a search looks for. From 100 KiB to 50 is as much as from 50 to 25, where of the other volume nearly all lies
     near the float network's memory, so that a network that is small already has next to nothing to gain.
     """
-    return _volume(points[:, 0] - reference.accuracy, halvings(points[:, 1:], reference))
-
-
-def halvings(costs: Float[np.ndarray, "point 2"], reference: ReferencePoint) -> Float[np.ndarray, "point 2"]:
-    """How often memory bytes and effective MACs are halved from the reference point's to each of ``costs``."""
     corner = np.array([reference.memory_bytes, reference.effective_macs])
-    found: NDArray[np.float64] = np.log2(corner / np.maximum(costs, SMALLEST_COST))
-    return found
+    return _volume(points[:, 0] - reference.accuracy, log2(corner) - log2(points[:, 1:]))
+
+
+def log2(costs: ArrayLike) -> NDArray[np.float64]:
+    """The logarithm to base 2 of bytes or MACs, those below ``SMALLEST_COST`` as that."""
+    return np.asarray(np.log2(np.maximum(costs, SMALLEST_COST)), float)
 
 
 def _volume(accuracy: Float[np.ndarray, " point"], saved: Float[np.ndarray, "point 2"]) -> float:

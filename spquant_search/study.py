@@ -115,11 +115,7 @@ class Study:
         for parent in parents:
             if parent.number not in known:
                 known.add(parent.number)
-                values = parent.config.flat()
-                self._study.enqueue_trial(
-                    {address: values[address] for address in self._distributions},
-                    user_attrs={"origin": FINE_TUNED, PARENT: parent.number},
-                )
+                self._enqueue(parent.config, {"origin": FINE_TUNED, PARENT: parent.number})
 
     def _queue_planned(self) -> None:
         """Queue the next of what comes before any sampling: the baseline, the references, the ladder.
@@ -131,12 +127,14 @@ class Study:
             self._study.enqueue_trial({}, user_attrs={"origin": "baseline"})
             return
         for origin, configs in (("reference", self._space.references), (LADDER, self.ladder)):
-            for config in configs[origins[origin] : origins[origin] + 1]:
-                values = config.flat()
-                self._study.enqueue_trial(
-                    {address: values[address] for address in self._distributions}, user_attrs={"origin": origin}
-                )
+            if origins[origin] < len(configs):
+                self._enqueue(configs[origins[origin]], {"origin": origin})
                 return
+
+    def _enqueue(self, config: NetworkConfig, attributes: Mapping[str, Any]) -> None:
+        values = config.flat()
+        sampled = {address: values[address] for address in self._distributions}
+        self._study.enqueue_trial(sampled, user_attrs=dict(attributes))
 
     def has_queued(self) -> bool:
         """Whether the next trial is one that was queued."""
