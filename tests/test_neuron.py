@@ -16,13 +16,16 @@ from torch._dynamo.utils import counters
 from spquant_search.snn import neuron
 from spquant_search.snn.compiled import Compiled, compile_kernels
 from spquant_search.snn.neuron import (
+    Fired,
     Neuron,
     NeuronParameters,
     fire,
     fire_and_pool,
     fire_step_by_step,
+    fire_sums,
     neuron_parameters,
     skipped,
+    step,
     threshold_gain,
 )
 from spquant_search.space import MembraneGrid, membrane_grid
@@ -435,6 +438,93 @@ def test_a_potential_that_is_not_a_number_stays_visible(plain_neurons: None) -> 
     assert potentials.isnan().all()
 
 
+# From a convolution's sums to spikes
+
+
+@dataclass
+class Sums:
+    """What :func:`fire_sums` takes, drawn: sums a little beside whole numbers, a and d in 24 fraction bits, a gate."""
+
+    sums: Tensor
+    slope: Tensor
+    offset: Tensor
+    opened: Tensor
+    residual: Tensor
+    reached: Tensor
+
+    @classmethod
+    def drawn(cls, *, positions: int, groups: int, channels: int, seed: int = 0) -> Sums:
+        generator = torch.Generator().manual_seed(seed)
+        shape = (4, 3, positions, groups, channels)
+
+        def whole(low: int, high: int, *size: int) -> Tensor:
+            return torch.randint(low, high, size, generator=generator)
+
+        return cls(
+            sums=whole(-60, 81, *shape) + 1e-3,
+            slope=whole(1, 2**19, groups, channels).double() / 2**24,
+            offset=whole(-(2**22), 2**23, groups, channels).double() / 2**24,
+            opened=whole(0, 2, 4, 3, 1, groups, channels).double(),
+            residual=whole(0, 2, *shape).double() / 4,
+            reached=whole(0, 90, 4, 3, positions, groups, 1).float(),
+        )
+
+    def fired(self, setting: Setting, *, residual: bool = False, reached: bool = True) -> Fired:
+        return fire_sums(
+            self.sums,
+            self.slope,
+            self.offset,
+            parameters(setting),
+            opened=self.opened,
+            residual=self.residual if residual else None,
+            reached=self.reached if reached else None,
+        )
+
+    def fired_one_after_the_other(self, setting: Setting, *, residual: bool) -> Fired:
+        """The same, one operation and one step after the other."""
+        p, (_, skip_below, _) = parameters(setting), setting
+        current = (self.sums.round().double() * self.slope + self.offset) * self.opened
+        current = current + self.residual if residual else current
+        membrane, spikes, missed = torch.zeros_like(current[0]), [], []
+        for frame in current:
+            missed.append(membrane < (-math.inf if skip_below is None else skip_below))
+            now, membrane = step(frame, membrane, p)
+            spikes.append(now.float())
+        counted = torch.stack(missed) * self.opened
+        return Fired(torch.stack(spikes), counted.sum((2, 4)), (counted * self.reached).sum((2, 4)))
+
+
+def assert_fired(found: Fired, expected: Fired) -> None:
+    for one, other in zip(found, expected, strict=True):
+        assert one is not None
+        assert other is not None
+        assert torch.equal(one, other)
+
+
+@settings
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("groups", [1, 3, 6])
+def test_sums_fire_as_one_operation_after_the_other(
+    setting: Setting, residual: bool, groups: int, plain_neurons: None
+) -> None:
+    drawn = Sums.drawn(positions=9, groups=groups, channels=6 // groups)
+    found = drawn.fired(setting, residual=residual)
+    assert 0.05 < found.spikes.mean() < 0.95
+    assert_fired(found, drawn.fired_one_after_the_other(setting, residual=residual))
+    uncounted = drawn.fired(setting, residual=residual, reached=False)
+    assert torch.equal(uncounted.spikes, found.spikes)
+    assert uncounted[1:] == (None, None)
+
+
+def test_sums_of_float_weights_are_not_rounded(plain_neurons: None) -> None:
+    drawn = Sums.drawn(positions=9, groups=1, channels=6)
+    drawn.slope, drawn.offset, drawn.opened = drawn.slope.float(), drawn.offset.float(), drawn.opened.float()
+    drawn.sums = drawn.sums + 0.3
+    current = ((drawn.sums * drawn.slope + drawn.offset) * drawn.opened).double()
+    expected = fire_step_by_step(current, parameters((16, 0.0, 0.5))).float()
+    assert torch.equal(drawn.fired((16, 0.0, 0.5)).spikes, expected)
+
+
 # Compilation
 
 
@@ -451,6 +541,7 @@ def compiled() -> Callable[[Setting, Tensor], tuple[Tensor, Tensor]]:
         warnings.simplefilter("ignore")
         run((3, None, 0.5), currents(4, 96))
         skipped(currents(4, 96), parameters((3, None, 0.5)))
+        Sums.drawn(positions=25, groups=1, channels=8).fired((3, None, 0.5))
     return run
 
 
@@ -462,12 +553,15 @@ def test_compiled_neurons_are_the_plain_ones_and_are_compiled_once(
     compiled: Callable[[Setting, Tensor], tuple[Tensor, Tensor]],
 ) -> None:
     before = graphs()
-    assert before >= 3, "forward, backward and the skip mask"
+    assert before >= 4, "forward, backward, the skip mask and evaluation"
     for number, setting in enumerate(SETTINGS):
         current = currents(4, 64 * (number + 2) + number, seed=number)  # every layer and batch has its own size
         spikes, gradient = compiled(setting, current)
         missed = skipped(current, parameters(setting))
+        drawn = Sums.drawn(positions=9 + number, groups=1, channels=5 + 3 * number, seed=number)
+        fired = drawn.fired(setting)
         compile_kernels(False)
+        assert_fired(fired, drawn.fired_one_after_the_other(setting, residual=False))
         expected, expected_gradient = spikes_and_gradient(fired_all_at_once(setting), current, torch.ones_like(current))
         expected_missed = skipped(current, parameters(setting))
         compile_kernels(True)

@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from spquant_search.snn.quantize import (
+    BELOW_AN_EXACT_TIE,
     CLIP_RMS,
     SAWB,
     SMALLEST_SCALE,
     MembraneCode,
     SurrogateShape,
-    bf16_membrane_code,
     fake_quantize,
     fast_membrane_gradient,
+    grid_code,
     highest_integer,
     membrane_code,
     membrane_gradient,
@@ -346,7 +347,7 @@ def every_bf16_value(below: float) -> Tensor:
 
 def coded(potential: Tensor, code: MembraneCode) -> Tensor:
     bounds = (torch.tensor(value) for value in (code.steps_per_unit, code.lowest, code.highest))
-    return bf16_membrane_code(potential, *bounds) * code.step
+    return grid_code(potential, *bounds) * code.step
 
 
 @grids
@@ -360,6 +361,22 @@ def test_the_short_form_for_bf16_keeps_a_float_membrane() -> None:
     kept = coded(every, MembraneCode())
     assert torch.equal(kept[every.abs() > 2**-33], every[every.abs() > 2**-33])
     torch.testing.assert_close(kept, every, rtol=0, atol=2**-40)
+
+
+# The finest potential that evaluation has: 24 fraction bits of a and d, 4 of a learned threshold.
+FINEST = 2.0**-28
+
+
+@grids
+def test_the_short_form_for_double_precision_is_right_on_both_sides_of_every_tie(grid: MembraneGrid) -> None:
+    ties = torch.arange(-700, 701, dtype=torch.float64) * (grid.step / 2)
+    potentials = torch.cat([ties + offset * FINEST for offset in (-2, -1, 0, 1, 2)])
+    code = MembraneCode(BELOW_AN_EXACT_TIE / grid.step, grid.step, grid.lowest / grid.step, grid.highest / grid.step)
+    steps_per_unit, lowest, highest = (
+        torch.tensor(value, dtype=torch.float64) for value in (code.steps_per_unit, code.lowest, code.highest)
+    )
+    found = grid_code(potentials, steps_per_unit, lowest, highest) * code.step
+    assert torch.equal(found, quantized_membrane(potentials, grid))
 
 
 @given(potentials=st.lists(st.floats(-6, 6, width=32), min_size=1), grid=st.sampled_from(GRIDS))

@@ -56,13 +56,13 @@ def observe(network: nn.Module, frames: NDArray[np.uint8], form: dict[str, Any])
     fired: dict[str, NDArray[np.bool_]] = {}
 
     def keep(step: dict[str, Any]) -> Any:
-        def hook(_module: nn.Module, _inputs: Any, out: tuple[torch.Tensor, torch.Tensor]) -> None:
-            by_step = out[0].view(time_steps, samples, *step["positions"], step["out_channels"])
+        def hook(_module: nn.Module, _inputs: Any, spikes: torch.Tensor) -> None:
+            by_step = spikes.view(time_steps, samples, *step["positions"], step["out_channels"])
             fired[step["name"]] = (by_step.transpose(0, 1) > 0).cpu().numpy()
 
         return hook
 
-    neurons = [(network.get_submodule(f"{step['name']}.neuron"), step) for step in steps if "neuron" in step]
+    neurons = [(network.get_submodule(f"{step['name']}.neuron.spikes"), step) for step in steps if "neuron" in step]
     handles = [neuron.register_forward_hook(keep(step)) for neuron, step in neurons]
     largest = steps[0]["largest"]
     counts = torch.from_numpy(np.array(frames)).to(device).transpose(0, 1).flatten(0, 1)

@@ -11,8 +11,8 @@ two branches meet, each has its own a and d, and their currents are added before
 
 a and d are dyadic (:mod:`spquant_search.snn.fixedpoint`), as are the membrane's grid, the leak and a learned threshold.
 So is every current and potential then, and double precision holds each of them exactly: evaluation is integer
-arithmetic in other clothes, and what a device computes in integers is equal, not close. Layers with float weights or
-a float membrane have no such form, and are evaluated in fp32.
+arithmetic in other clothes, and what a device computes in integers is equal, not close. Layers with float weights have
+no such form: their currents are those of fp32.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -32,7 +33,7 @@ from spquant_search.cost import LayerShape
 from spquant_search.results import LayerActivity
 from spquant_search.snn import tracing
 from spquant_search.snn.fixedpoint import OFFSET_BITS, affine_in_fixed_point
-from spquant_search.snn.neuron import Neuron, skipped
+from spquant_search.snn.neuron import Fired, Neuron
 from spquant_search.snn.pooling import POOL, sum_pool
 from spquant_search.snn.quantize import fake_quantize, highest_integer, quantize_weight
 from spquant_search.snn.sparsity import ChannelGate, channel_activity
@@ -43,7 +44,7 @@ UNNORMED_GAIN = 4.0
 EXACT_FP32 = 2**24  # integers up to here are exact in fp32, and so are sums that stay below
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Spikes:
     """What a layer passes on: ``values / divisor`` is the signal, ``values`` are whole numbers up to ``largest``.
 
@@ -58,8 +59,9 @@ class Spikes:
     open: Bool[Tensor, "time_batch channels"] | None = None  # None: every channel is open
     constant: bool = False
 
+    @cached_property
     def counts(self) -> Float[Tensor, "time_batch channels"]:
-        """The sum of each channel's values, in fp32."""
+        """The sum of each channel's values, in fp32; gates and figures ask for it."""
         return self.over_time(self.values.detach().float().sum(dim=(2, 3)))
 
     def repeated(self) -> Spikes:
@@ -250,23 +252,26 @@ class _Convolution(SearchableLayer):
         return current
 
     def _evaluation_current(self, spikes: Spikes) -> Tensor:
-        integers, scale = quantize_weight(self.weight, self.precision.weight_bits, quantizer=self.quantizer)
-        values = spikes.values.float()
-        if self.precision.weight_bits == FLOAT_BITS:
-            sums = self._convolve(values, integers)
-        else:
-            sums = self._integer_sums(values, integers, spikes.largest)
-        slope, offset = self.affine(scale, spikes.divisor)
-        sums = sums.to(slope.dtype)
+        sums, slope, offset = self._evaluation_sums(spikes)
+        sums = sums.to(slope.dtype) if slope.dtype is torch.float32 else sums.double().round_()
         return sums.mul_(slope[:, None, None]).add_(offset[:, None, None])  # in place: no further memory to fetch
 
+    def _evaluation_sums(self, spikes: Spikes) -> tuple[Tensor, Tensor, Tensor]:
+        """The convolution's sums A with the a and d of ``a * A + d``; with integer weights A is still to be rounded."""
+        integers, scale = quantize_weight(self.weight, self.precision.weight_bits, quantizer=self.quantizer)
+        slope, offset = self.affine(scale, spikes.divisor)
+        values = spikes.values.float()
+        if self.precision.weight_bits == FLOAT_BITS:
+            return self._convolve(values, integers), slope, offset
+        return self._integer_sums(values, integers, spikes.largest), slope, offset
+
     def _integer_sums(self, values: Tensor, integers: Tensor, largest: int) -> Tensor:
-        """A, exactly: rounding undoes what a library's fast convolution algorithms may do to sums of integers."""
+        """A before rounding, which undoes what a library's fast convolution algorithms may do to sums of integers."""
         products = self.in_channels // self.groups * self.kernel_size**2 * self._pooled_positions
         bound = products * highest_integer(self.precision.weight_bits) * largest
         if bound < EXACT_FP32:
-            return self._convolve(values, integers).round_()
-        return self._convolve(values.double(), integers.double()).round_().float()
+            return self._convolve(values, integers)
+        return self._convolve(values.double(), integers.double())
 
     def affine(self, scale: Tensor, divisor: int) -> tuple[Float[Tensor, " out"], Float[Tensor, " out"]]:
         """a and d of ``a * A + d``: batch norm, weight scale, and the divisors of pooling and input folded.
@@ -297,29 +302,29 @@ class _Convolution(SearchableLayer):
         spikes: Spikes,
         *,
         opened: Bool[Tensor, "time_batch out"],
-        missed: Float[Tensor, "time_batch groups rows columns"],
+        reached: Float[Tensor, "time_batch groups height width"],
+        fired: Fired | None = None,
     ) -> None:
-        """Count the operations of the outputs in ``opened`` channels, less ``missed`` ones at each position.
+        """Count the operations of the outputs in ``opened`` channels, less those of the neurons that were skipped.
 
-        ``missed`` lies where the current does: with pooling before the neuron one of them stands for four outputs.
+        With pooling before the neuron, one neuron stands for four outputs.
         """
-        height, width = self._output_size(spikes)
+        height, width = reached.shape[2:]
         opened = opened.view(len(opened), self.groups, -1).sum(dim=2)
-        outputs = opened * (height * width) - missed.sum(dim=(2, 3)) * self._pooled_positions
+        outputs, synaptic_ops = opened * (height * width), reached.sum(dim=(2, 3)) * opened
+        if fired is not None and fired.skipped is not None and fired.saved is not None:
+            outputs = outputs - fired.skipped.flatten(0, 1) * self._pooled_positions
+            synaptic_ops = synaptic_ops - fired.saved.flatten(0, 1)
         inputs = spikes.open_channels_by_group(self.groups)
         activity.add("effective_macs", outputs * self.kernel_size**2 * inputs)
-        activity.add("synaptic_ops", self._synaptic_ops(spikes, opened, missed))
+        activity.add("synaptic_ops", synaptic_ops)
 
-    def _synaptic_ops(
-        self, spikes: Spikes, opened: Float[Tensor, "time_batch groups"], missed: Tensor
-    ) -> Float[Tensor, "time_batch groups"]:
-        """Non-zero inputs under the kernel, summed over the outputs that are computed."""
+    def _reached(self, spikes: Spikes) -> Float[Tensor, "time_batch groups height width"]:
+        """How many non-zero inputs lie under the kernel of one output of each group, at each of its positions."""
         present = spikes.values if spikes.largest == 1 else (spikes.values != 0).float()
         present = present.view(len(present), self.groups, -1, *present.shape[2:]).sum(dim=2)
         box = torch.ones(self.groups, 1, self.kernel_size, self.kernel_size, device=present.device)
-        reached = F.conv2d(present, box, stride=self.stride, padding=self.kernel_size // 2, groups=self.groups)
-        saved = F.avg_pool2d(reached, POOL) * POOL**2 if self.pools_before else reached
-        return reached.sum(dim=(2, 3)) * opened - (saved * missed).sum(dim=(2, 3))
+        return F.conv2d(present, box, stride=self.stride, padding=self.kernel_size // 2, groups=self.groups)
 
 
 def _refuse_misfits(in_channels: int, out_channels: int, *, kernel_size: int, stride: int, groups: int) -> None:
@@ -330,6 +335,12 @@ def _refuse_misfits(in_channels: int, out_channels: int, *, kernel_size: int, st
     if groups < 1 or in_channels % groups or out_channels % groups:
         channels = f"{in_channels} input and {out_channels} output channels"
         raise ValueError(f"groups must divide the channels of both sides; got {groups} with {channels}")
+
+
+def _refuse_misfit_of_residual(residual: Tensor, shape: torch.Size) -> None:
+    if residual.shape != shape:
+        shapes = f"{tuple(shape)}; got {tuple(residual.shape)}"
+        raise ValueError(f"a residual must have the shape of the current that it is added to, {shapes}")
 
 
 class SpikingConv2d(_Convolution):
@@ -388,44 +399,78 @@ class SpikingConv2d(_Convolution):
         may spike, so that with a residual no output channel is known to be silent, and all count as open. A skipped
         neuron takes neither current.
         """
+        if not self.training:
+            return self._evaluate(spikes, residual)
         current = self._current(spikes)
         opened = self._open(spikes, current)
         if opened is not None:
             current = current * opened[:, :, None, None].to(current.dtype)
         if residual is not None:
-            if residual.shape != current.shape:
-                shapes = f"{tuple(current.shape)}; got {tuple(residual.shape)}"
-                raise ValueError(f"a residual must have the shape of the current that it is added to, {shapes}")
-            # In training the current's own type, which may be bf16; in evaluation the one that rounds neither.
-            current = current + (residual.to(current.dtype) if self.training else residual)
+            _refuse_misfit_of_residual(residual, current.shape)
+            current = current + residual.to(current.dtype)
         known = opened if residual is None else None
-        if self.pool == "after" and self.training:
+        if self.pool == "after":
             sums = self._fire_and_pool(current, spikes.time_steps)
             return Spikes(values=sums, time_steps=spikes.time_steps, largest=POOL**2, divisor=POOL**2, open=known)
-        fired, potentials = self._fire(current, spikes.time_steps)
-        if self.activity is not None:
-            self._measure(self.activity, spikes, fired, potentials, opened)
-        out = Spikes(values=fired, time_steps=spikes.time_steps, open=known)
-        if self.pool == "after":
-            return replace(out, values=sum_pool(fired), largest=POOL**2, divisor=POOL**2)
-        return replace(out, values=F.max_pool2d(fired, POOL)) if self.pool == "max" else out
+        return self._pooled(
+            Spikes(values=self._fire(current, spikes.time_steps), time_steps=spikes.time_steps, open=known)
+        )
 
-    def _open(self, spikes: Spikes, current: Tensor) -> Bool[Tensor, "time_batch out"] | None:
+    @torch.no_grad()
+    def _evaluate(self, spikes: Spikes, residual: Tensor | None) -> Spikes:
+        """The layer in evaluation, without gradients."""
+        sums, slope, offset = self._evaluation_sums(spikes)
+        opened = self._open(spikes)
+        if residual is not None:
+            _refuse_misfit_of_residual(residual, sums.shape)
+        open_now = torch.ones(sums.shape[:2], dtype=torch.bool, device=sums.device) if opened is None else opened
+        reached = None if self.activity is None else self._reached(spikes)
+        fired = self.neuron.of_sums(
+            self._by_time(sums, spikes.time_steps),
+            slope.view(self.groups, -1),
+            offset.view(self.groups, -1),
+            opened=self._by_time(open_now[:, :, None, None], spikes.time_steps).to(slope.dtype),
+            residual=None if residual is None else self._by_time(residual.detach(), spikes.time_steps),
+            reached=self._of_neurons(reached, spikes.time_steps) if reached is not None and self.neuron.skips else None,
+        )
+        samples, channels, height, width = sums.shape
+        values = fired.spikes.view(samples, height, width, channels).permute(0, 3, 1, 2)
+        out = Spikes(values=values, time_steps=spikes.time_steps, open=opened if residual is None else None)
+        if self.activity is not None and reached is not None:
+            self._measure(self.activity, spikes, out, open_now, reached, fired)
+        return self._pooled(out)
+
+    def _by_time(self, values: Tensor, time_steps: int) -> Float[Tensor, "time batch positions groups channels"]:
+        samples, channels, height, width = values.shape
+        last = values.permute(0, 2, 3, 1).contiguous()
+        return last.view(time_steps, samples // time_steps, height * width, self.groups, channels // self.groups)
+
+    def _of_neurons(self, reached: Tensor, time_steps: int) -> Float[Tensor, "time batch positions groups 1"]:
+        """:meth:`_reached` of all the outputs that one neuron takes in."""
+        return self._by_time(F.avg_pool2d(reached, POOL) * POOL**2 if self.pools_before else reached, time_steps)
+
+    def _pooled(self, spikes: Spikes) -> Spikes:
+        if self.pool == "after":
+            return replace(spikes, values=sum_pool(spikes.values), largest=POOL**2, divisor=POOL**2)
+        return replace(spikes, values=F.max_pool2d(spikes.values, POOL)) if self.pool == "max" else spikes
+
+    def _open(self, spikes: Spikes, current: Tensor | None = None) -> Bool[Tensor, "time_batch out"] | None:
+        """Which channels the gate leaves open, and with a ``current`` that is trained on, the gate's loss."""
         if self.gate is None or not self.is_gated:
             self.gate_loss = None
             return None
-        counts = spikes.counts()
-        if self.training and torch.is_grad_enabled():
+        counts = spikes.counts
+        if current is not None and torch.is_grad_enabled():
             activity = channel_activity(current)
             with torch.autocast(current.device.type, enabled=False):
                 self.gate_loss = self.gate.loss(counts, activity, self.precision.channel_mass)
         return self.gate.open(counts, self.precision.channel_mass)
 
-    def _fire(self, current: Tensor, time_steps: int) -> tuple[Tensor, Tensor]:
+    def _fire(self, current: Tensor, time_steps: int) -> Tensor:
         """Neurons see [time, everything else], in memory order, so that one compiled graph fits all layers."""
         last = current.permute(0, 2, 3, 1).contiguous()
-        fired, potentials = self.neuron(last.reshape(time_steps, -1))
-        return fired.view(last.shape).permute(0, 3, 1, 2), potentials
+        fired: Tensor = self.neuron(last.reshape(time_steps, -1))[0]
+        return fired.view(last.shape).permute(0, 3, 1, 2)
 
     def _fire_and_pool(self, current: Tensor, time_steps: int) -> Tensor:
         """As :meth:`_fire` and sum-pooling, in one: what is not measured need not be written out."""
@@ -434,33 +479,25 @@ class SpikingConv2d(_Convolution):
         return sums.flatten(0, 1).permute(0, 3, 1, 2)
 
     def _measure(
-        self, activity: Activity, spikes: Spikes, fired: Tensor, potentials: Tensor, opened: Tensor | None
+        self,
+        activity: Activity,
+        spikes: Spikes,
+        out: Spikes,
+        opened: Tensor,
+        reached: Tensor,
+        fired: Fired,
     ) -> None:
-        samples, channels, height, width = fired.shape
-        opened = torch.ones(samples, channels, dtype=torch.bool, device=fired.device) if opened is None else opened
+        samples, channels = out.values.shape[:2]
         activity.samples += samples // spikes.time_steps
-        activity.add("spikes", fired.sum(dim=(1, 2, 3)))  # each sum is exact: it is far below 2^24
-        activity.add("neuron_steps", torch.tensor(float(fired.numel())))
+        activity.add("spikes", out.counts)  # each is exact: it is far below 2^24
+        activity.add("neuron_steps", torch.tensor(float(out.values.numel())))
         activity.add("open_channels", opened)
         activity.add("channel_steps", torch.tensor(float(opened.numel())))
-
-        missed = self._skipped_in_open_channels(potentials, (samples, height, width), opened)
-        self._count(activity, spikes, opened=opened, missed=missed)
+        self._count(activity, spikes, opened=opened, reached=reached, fired=fired)
         if self.is_gated:
             predictor = torch.tensor(float(samples * self.in_channels * channels))
             activity.add("effective_macs", predictor)
-            activity.add("synaptic_ops", (spikes.counts() != 0).sum(dim=1) * channels)
-
-    def _skipped_in_open_channels(
-        self, potentials: Tensor, shape: tuple[int, int, int], opened: Tensor
-    ) -> Float[Tensor, "time_batch groups height width"]:
-        """How many of the open channels' neurons were skipped, at each position and in each group."""
-        samples, height, width = shape
-        if not self.neuron.skips:
-            return torch.zeros((samples, self.groups, height, width), device=potentials.device)
-        by_channel = skipped(potentials, self.neuron.parameters_now)
-        by_group = by_channel.view(samples, height, width, self.groups, -1)
-        return torch.einsum("nhwgc,ngc->nghw", by_group, opened.float().view(samples, self.groups, -1))
+            activity.add("synaptic_ops", (spikes.counts != 0).sum(dim=1) * channels)
 
     def shape(self, name: str, *inputs: Spikes) -> LayerShape:
         height, width = self._output_size(inputs[0])
@@ -507,11 +544,10 @@ class Shortcut(_Convolution):
         return current
 
     def _measure(self, activity: Activity, spikes: Spikes, current: Tensor) -> None:
-        samples, channels, height, width = current.shape
+        samples, channels = current.shape[:2]
         activity.samples += samples // spikes.time_steps
         opened = torch.ones(samples, channels, dtype=torch.bool, device=current.device)
-        missed = torch.zeros(samples, self.groups, height, width, device=current.device)
-        self._count(activity, spikes, opened=opened, missed=missed)
+        self._count(activity, spikes, opened=opened, reached=self._reached(spikes))
 
     def shape(self, name: str, *inputs: Spikes) -> LayerShape:
         height, width = self._output_size(inputs[0])
@@ -575,7 +611,7 @@ class ReadOut(SearchableLayer):
         bound = self.in_channels * self.positions * highest_integer(self.precision.weight_bits) * largest
         if self.precision.weight_bits == FLOAT_BITS or bound < EXACT_FP32:
             return F.linear(values, integers)
-        return F.linear(values.double(), integers.double()).float()
+        return F.linear(values.double(), integers.double())
 
     def _measure(self, activity: Activity, spikes: Spikes) -> None:
         activity.samples += spikes.values.shape[0] // spikes.time_steps

@@ -36,10 +36,11 @@ from torch.nn import functional as F
 from spquant_search.snn.compiled import Compiled
 from spquant_search.snn.pooling import POOL
 from spquant_search.snn.quantize import (
+    BELOW_AN_EXACT_TIE,
     MembraneCode,
     SurrogateShape,
-    bf16_membrane_code,
     fast_membrane_gradient,
+    grid_code,
     membrane_code,
     membrane_gradient,
     quantize_membrane,
@@ -176,30 +177,97 @@ def fire_step_by_step(current: Float[Tensor, "time *neurons"], p: NeuronParamete
 # ---------------------------------------------------------------- all steps at once, exactly
 
 
-def _run_exactly(current: Tensor, p: NeuronParameters) -> tuple[Tensor, Tensor]:
-    """As :func:`_run` and for evaluation: of a current in double precision no potential is rounded.
+class _ExactParameters(NamedTuple):
+    """What evaluation knows of a neuron, scalars in double precision; membranes are stored in steps of their grid.
 
-    Leak, grid and cut are dyadic, so that a dyadic current gives integer arithmetic in other clothes. Spikes in fp32.
+    Leak, grid and cut are dyadic, so that of a dyadic current nothing is rounded: integer arithmetic in other clothes.
+    A float membrane has a step of 1.
     """
-    stored = torch.zeros_like(current[0])
+
+    steps_per_unit: Tensor
+    lowest: Tensor
+    highest: Tensor
+    leaked_step: Tensor
+    cut: Tensor  # a neuron whose membrane is stored below it is skipped
+    is_float: Tensor
+
+
+def _exact_parameters(p: NeuronParameters) -> _ExactParameters:
+    step = torch.where(p.is_float, 1.0, p.grid_step).double()
+    return _ExactParameters(
+        steps_per_unit=BELOW_AN_EXACT_TIE / step,
+        lowest=p.lowest / step,
+        highest=p.highest / step,
+        leaked_step=p.leak * step,
+        cut=p.skip_below / step,
+        is_float=p.is_float,
+    )
+
+
+def _step_exactly(current: Tensor, stored: Tensor | None, p: _ExactParameters) -> tuple[Tensor, Tensor, Tensor]:
+    """(fired, potential, what is stored) of one time step; without a stored membrane that of the first one."""
+    potential = current
+    if stored is not None:
+        potential = stored * p.leaked_step + torch.where(stored >= p.cut, current, 0.0)
+    fired = potential > THRESHOLD
+    reset = torch.where(fired, 0.0, potential)
+    code = grid_code(reset, p.steps_per_unit, p.lowest, p.highest)
+    return fired, potential, torch.where(p.is_float, reset, code)
+
+
+def _run_exactly(current: Tensor, p: _ExactParameters) -> tuple[Tensor, Tensor]:
+    """As :func:`_run`, of a current in double precision: no potential is rounded. Spikes in fp32."""
+    stored: Tensor | None = None
     spikes, potentials = [], []
-    for t, frame in enumerate(current):
-        potential = frame if t == 0 else p.leak * stored + torch.where(stored >= p.skip_below, frame, 0.0)
-        fired = potential > THRESHOLD
-        stored = _stored(torch.where(fired, 0.0, potential), p)
-        spikes.append(torch.where(fired, 1.0, 0.0).float())
+    for frame in current:
+        fired, potential, stored = _step_exactly(frame, stored, p)
+        spikes.append(torch.where(fired, 1.0, 0.0))
         potentials.append(potential)
     return torch.stack(spikes), torch.stack(potentials)
 
 
-def _stored(reset: Tensor, p: NeuronParameters) -> Tensor:
-    return torch.where(p.is_float, reset, quantize_membrane(reset, p.lowest, p.highest, p.grid_step))
-
-
-def _skipped_exactly(potentials: Tensor, p: NeuronParameters) -> Tensor:
-    stored = [_stored(torch.where(frame > THRESHOLD, 0.0, frame), p) for frame in potentials[:-1]]
-    later = [torch.where(membrane >= p.skip_below, 0.0, 1.0).float() for membrane in stored]
+def _skipped_exactly(potentials: Tensor, p: _ExactParameters) -> Tensor:
+    later = []
+    for frame in potentials[:-1]:
+        _, _, stored = _step_exactly(frame, None, p)
+        later.append(torch.where(stored >= p.cut, 0.0, 1.0))
     return torch.stack([torch.zeros_like(potentials[0], dtype=torch.float32), *later])
+
+
+class Fired(NamedTuple):
+    """What comes of a convolution's sums: spikes, and what skipping neurons saved, per sample, step and group."""
+
+    spikes: Float[Tensor, "time batch positions groups channels"]
+    skipped: Float[Tensor, "time batch groups"] | None = None  # neurons, each of which counts its ``reached``
+    saved: Float[Tensor, "time batch groups"] | None = None
+
+
+def _fire_sums(
+    sums: Tensor,
+    slope: Tensor,
+    offset: Tensor,
+    opened: Tensor,
+    residual: Tensor | None,
+    reached: Tensor | None,
+    p: _ExactParameters,
+) -> Fired:
+    stored: Tensor | None = None
+    spikes, missing, saved = [], [], []
+    for t, frame in enumerate(sums):
+        whole = frame.round() if slope.dtype is torch.float64 else frame
+        current = (whole.to(slope.dtype) * slope + offset) * opened[t]
+        if residual is not None:
+            current = current + residual[t]
+        current = current.double()
+        if reached is not None:
+            missed = torch.zeros_like(current) if stored is None else torch.where(stored >= p.cut, 0.0, opened[t])
+            missing.append(missed.sum((1, 3)))
+            saved.append((missed * reached[t]).sum((1, 3)))
+        fired, _, stored = _step_exactly(current, stored, p)
+        spikes.append(torch.where(fired, 1.0, 0.0))
+    if reached is None:
+        return Fired(torch.stack(spikes))
+    return Fired(torch.stack(spikes), torch.stack(missing), torch.stack(saved))
 
 
 # ---------------------------------------------------------------- all steps at once, for training
@@ -244,7 +312,7 @@ def _potentials(current: Tensor, p: NeuronParameters) -> Tensor:
 def _leaked(reset: Tensor, p: NeuronParameters, dtype: torch.dtype) -> Tensor:
     """What is left in the next step of ``reset``, a potential that ``dtype`` holds exactly: leak * Q(reset)."""
     if dtype is torch.bfloat16:
-        return bf16_membrane_code(reset, p.steps_per_unit, p.lowest_code, p.highest_code) * p.leaked_step
+        return grid_code(reset, p.steps_per_unit, p.lowest_code, p.highest_code) * p.leaked_step
     quantized = quantize_membrane(reset, p.lowest, p.highest, p.grid_step)
     return p.leak * torch.where(p.is_float, reset, quantized)
 
@@ -301,6 +369,7 @@ _compiled_backward_of_pooled = Compiled(_backward_of_pooled)
 _compiled_skipped = Compiled(_skipped)
 _compiled_exactly = Compiled(_run_exactly)
 _compiled_skipped_exactly = Compiled(_skipped_exactly)
+_compiled_fire_sums = Compiled(_fire_sums)
 
 
 class _Fire(torch.autograd.Function):
@@ -327,7 +396,7 @@ def fire(
     double precision, which only evaluation has, nothing is rounded, and there is no gradient.
     """
     if current.dtype is torch.float64:
-        exact: tuple[Tensor, Tensor] = _compiled_exactly(current, p)
+        exact: tuple[Tensor, Tensor] = _compiled_exactly(current, _exact_parameters(p))
         return exact
     spikes, potentials = _Fire.apply(current, *p)  # type: ignore[no-untyped-call]
     return spikes, potentials
@@ -369,9 +438,32 @@ def fire_and_pool(
 
 def skipped(potentials: Float[Tensor, "time *neurons"], p: NeuronParameters) -> Float[Tensor, "time *neurons"]:
     """1 where a neuron was skipped in that time step, as its stored membrane was below the cut; 0 elsewhere."""
-    compiled = _compiled_skipped_exactly if potentials.dtype is torch.float64 else _compiled_skipped
-    mask: Tensor = compiled(potentials, p)
+    exactly = potentials.dtype is torch.float64
+    mask: Tensor = (
+        _compiled_skipped_exactly(potentials, _exact_parameters(p)) if exactly else _compiled_skipped(potentials, p)
+    )
     return mask
+
+
+def fire_sums(
+    sums: Float[Tensor, "time batch positions groups channels"],
+    slope: Float[Tensor, "groups channels"],
+    offset: Float[Tensor, "groups channels"],
+    p: NeuronParameters,
+    *,
+    opened: Float[Tensor, "time batch 1 groups channels"],
+    residual: Float[Tensor, "time batch positions groups channels"] | None = None,
+    reached: Float[Tensor, "time batch positions groups 1"] | None = None,
+) -> Fired:
+    """Evaluation of all that follows a convolution, in one pass over memory: ``slope * sums + offset``, gate, neurons.
+
+    ``slope`` and ``offset`` are in double precision, and then sums are rounded to whole numbers and nothing else is
+    rounded; or in fp32, and then the current is. ``opened`` is 1 where a channel is open, ``residual`` a current that
+    is added behind the gate. With ``reached``, what one neuron's current costs at each position, skipped neurons are
+    counted, those of open channels alone.
+    """
+    fired: Fired = _compiled_fire_sums(sums, slope, offset, opened, residual, reached, _exact_parameters(p))
+    return fired
 
 
 def threshold_gain(log_threshold: Float[Tensor, ""]) -> Float[Tensor, ""]:
@@ -413,6 +505,7 @@ class Neuron(nn.Module):
             self.register_buffer(name, value, persistent=False)
         self.register_parameter("log_threshold", None)
         self.skips = False
+        self.spikes = nn.Identity()  # all spikes pass through it, for hooks to see
 
     def configure(
         self, *, leak: float, grid: MembraneGrid | None, skip_below: float | None, learn_threshold: bool = False
@@ -437,11 +530,29 @@ class Neuron(nn.Module):
 
     def forward(self, current: Float[Tensor, "time neurons"]) -> tuple[Tensor, Tensor]:
         """Spikes, and potentials in units of the threshold, see :func:`fire`."""
-        return fire(self._in_thresholds(current), self.parameters_now)
+        spikes, potentials = fire(self._in_thresholds(current), self.parameters_now)
+        return self.spikes(spikes), potentials
 
     def pooled(self, current: Float[Tensor, "time sample height width channel"]) -> Tensor:
         """Sums of spikes over 2x2 neurons, see :func:`fire_and_pool`."""
         return fire_and_pool(self._in_thresholds(current), self.parameters_now)
+
+    def of_sums(
+        self,
+        sums: Float[Tensor, "time batch positions groups channels"],
+        slope: Float[Tensor, "groups channels"],
+        offset: Float[Tensor, "groups channels"],
+        *,
+        opened: Float[Tensor, "time batch 1 groups channels"],
+        residual: Float[Tensor, "time batch positions groups channels"] | None = None,
+        reached: Float[Tensor, "time batch positions groups 1"] | None = None,
+    ) -> Fired:
+        """In evaluation, spikes of a convolution's sums, see :func:`fire_sums`."""
+        slope, offset = self._in_thresholds(slope), self._in_thresholds(offset)
+        residual = None if residual is None else self._in_thresholds(residual)
+        p = self.parameters_now
+        fired = fire_sums(sums, slope, offset, p, opened=opened, residual=residual, reached=reached)
+        return fired._replace(spikes=self.spikes(fired.spikes))
 
     def _in_thresholds(self, current: Tensor) -> Tensor:
         return current if self.log_threshold is None else current * threshold_gain(self.log_threshold)

@@ -143,7 +143,7 @@ def membrane_gradient(potential: Tensor, lowest: Tensor, highest: Tensor) -> Ten
 
 
 class MembraneCode(NamedTuple):
-    """A grid in units of its step, for :func:`bf16_membrane_code`; the defaults are those of a float membrane.
+    """A grid in units of its step, for :func:`grid_code` of bf16 values; the defaults are those of a float membrane.
 
     Without quantization the step is 2^-40 and there are no ends: a bf16 value above 2^-33 is a whole number of those.
     """
@@ -157,6 +157,9 @@ class MembraneCode(NamedTuple):
 # A tie that is made smaller by this much rounds toward zero, and no other bf16 value, with its 8 bits of mantissa, is
 # near enough to a tie to change sides.
 _BELOW_A_TIE = 1.0 - 2.0**-12
+# The same of potentials in double precision, which lie in whole units of 2^-29 or more (24 fraction bits of a and d,
+# 4 of a learned threshold, and a grid and a leak of fewer) on grids of up to 2^8 steps.
+BELOW_AN_EXACT_TIE = 1.0 - 2.0**-40
 
 
 def membrane_code(grid: MembraneGrid) -> MembraneCode:
@@ -164,8 +167,11 @@ def membrane_code(grid: MembraneGrid) -> MembraneCode:
     return MembraneCode(_BELOW_A_TIE / grid.step, grid.step, grid.lowest / grid.step, grid.highest / grid.step)
 
 
-def bf16_membrane_code(potential: Tensor, steps_per_unit: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
-    """:func:`quantize_membrane` in steps, of values that bf16 holds exactly, below 2^24 steps in magnitude."""
+def grid_code(potential: Tensor, steps_per_unit: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
+    """:func:`quantize_membrane` in steps, where ``steps_per_unit`` brings ties, and nothing else, to the side of zero.
+
+    The product must be one that rounds as a whole number, below 2^24 steps in fp32.
+    """
     code = (potential * steps_per_unit).round()
     # As clamp does, in half of its operations (a processor's clamp takes care of what is not a number), and exact.
     return code + (lowest - code).relu() - (code - highest).relu()
