@@ -3,9 +3,10 @@
     .venv/bin/python benchmarks/read_out.py runs/vgg9
 
 Of the configurations that a finished run of the default search has read out, some, evenly from the least to the most
-accurate, are trained on as the search trains its finalists (`final.epochs`), and measured on the whole validation
-split. Figures: Spearman's rank correlation, the mean difference (read out less trained on) and the one furthest below,
-of all and of those without 1-bit layers.
+accurate, are trained on as the search trains its finalists (`final.epochs`; with `--train-gates` their gates too), and
+measured on the whole validation split. Figures: Spearman's rank correlation, the mean difference (read out less trained
+on) and the one furthest below, of all and of those without 1-bit layers; and how many times the operations that were
+read out those are that are left, least, mean and most.
 """
 
 from __future__ import annotations
@@ -41,8 +42,10 @@ def chosen(results: tuple[TrialResult, ...], count: int) -> list[TrialResult]:
     return [read[index] for index in np.unique(np.linspace(0, len(read) - 1, min(count, len(read))).astype(int))]
 
 
-def train_on(run: RunFolder, members: list[TrialResult], folder: Path, workers: int) -> dict[int, TrialResult]:
-    """Each of them after the search's own fine-tuning, by number."""
+def train_on(
+    run: RunFolder, members: list[TrialResult], folder: Path, workers: int, *, gates: bool
+) -> dict[int, TrialResult]:
+    """Each of them after the search's own fine-tuning, by number; ``gates``: which trains their gates too."""
     file = run.space()
     prepared = bind_network(file, source=str(run.space_file))
     setup = Setup(space=prepared.space, device="cpu", cache=cache_folder())
@@ -52,7 +55,7 @@ def train_on(run: RunFolder, members: list[TrialResult], folder: Path, workers: 
         while waiting or crew.busy():
             for trainer in crew.idle():
                 if waiting:
-                    trainer.give(_task(run, waiting.pop(0), folder))
+                    trainer.give(_task(run, waiting.pop(0), folder, gates=gates))
             for trainer, message in crew.messages():
                 _listen(crew, trainer, message, found)
     finally:
@@ -60,11 +63,11 @@ def train_on(run: RunFolder, members: list[TrialResult], folder: Path, workers: 
     return found
 
 
-def _task(run: RunFolder, member: TrialResult, folder: Path) -> Task:
+def _task(run: RunFolder, member: TrialResult, folder: Path, *, gates: bool) -> Task:
     final, seed = run.space().final, run.space().search.seed
     return Task(
         result=replace(member, seed=trial_seed(seed, 10_000 + member.number), final=None),
-        schedule=Schedule(epochs=final.epochs, learning_rate=final.learning_rate),
+        schedule=replace(Schedule.of_finalists(final), trains_gates=gates),
         initial_weights=run.weights_of(member),
         weights_file=folder / f"{member.number}.safetensors",
         teacher_weights=run.weights_file(BASELINE),
@@ -94,7 +97,12 @@ def figures(rows: list[dict[str, Any]]) -> dict[str, float]:
             f"mean_difference_points{name}": 100 * float((read - trained).mean()),
             f"worst_difference_points{name}": 100 * float((read - trained).min()),
         }
-    return found
+    ratios = [row["macs_trained_on"] / row["macs_read_out"] for row in rows]
+    return found | {
+        "least_macs_ratio": min(ratios),
+        "macs_ratio": float(np.mean(ratios)),
+        "most_macs_ratio": max(ratios),
+    }
 
 
 def main() -> None:
@@ -102,13 +110,14 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="the folder of a finished search with strategy shared")
     parser.add_argument("--count", type=int, default=COUNT)
     parser.add_argument("--workers", type=int, default=WORKERS)
+    parser.add_argument("--train-gates", action="store_true", help="train gates too, which a search does not")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     keep_compiled_code(cache_folder())
     run = RunFolder(path=options.run)
     members = chosen(run.results(), options.count)
     with tempfile.TemporaryDirectory() as folder:
-        trained = train_on(run, members, Path(folder), options.workers)
+        trained = train_on(run, members, Path(folder), options.workers, gates=options.train_gates)
     rows = [
         {
             "trial": member.number,
@@ -116,6 +125,8 @@ def main() -> None:
             "fewest_bits": min(layer.weight_bits for _, layer in member.config.layers),
             "read_out": member.accuracy,
             "trained_on": trained[member.number].accuracy,
+            "macs_read_out": member.effective_macs,
+            "macs_trained_on": trained[member.number].effective_macs,
         }
         for member in members
     ]

@@ -53,8 +53,7 @@ class Finalist:
 def recipe_of(file: SpaceFile, *, epochs: int | None, seeds: int) -> Recipe:
     """The recipe of the command `finalize`; without ``epochs`` three times those that the search fine-tunes for."""
     count = epochs or LONGER * file.final.epochs
-    schedule = Schedule(epochs=count, learning_rate=file.final.learning_rate)
-    return Recipe(name=f"{count}-epochs", schedule=schedule, seeds=seeds)
+    return Recipe(name=f"{count}-epochs", schedule=Schedule.of_finalists(file.final, epochs=count), seeds=seeds)
 
 
 def finalists_of(folder: RunFolder, file: SpaceFile, *, classes: int, members: int | None) -> tuple[Finalist, ...]:
@@ -256,5 +255,4 @@ class FineTuner:
 
 def of_search(file: SpaceFile) -> Recipe:
     """The recipe of a search's own last stage."""
-    schedule = Schedule(epochs=file.final.epochs, learning_rate=file.final.learning_rate)
-    return Recipe(name=SEARCHED, schedule=schedule, seeds=file.final.seeds)
+    return Recipe(name=SEARCHED, schedule=Schedule.of_finalists(file.final), seeds=file.final.seeds)

@@ -546,7 +546,7 @@ class _Coordinator:
         if asked.number == BASELINE:
             return Schedule(epochs=recipe.baseline_epochs, learning_rate=recipe.baseline_learning_rate)
         if asked.origin == FINE_TUNED:
-            return Schedule(epochs=self._file.final.epochs, learning_rate=self._file.final.learning_rate)
+            return Schedule.of_finalists(self._file.final)
         return Schedule(epochs=recipe.epochs, learning_rate=recipe.learning_rate)
 
     def _begin(self, trainer: Trainer, asked: Asked) -> None:

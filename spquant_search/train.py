@@ -20,7 +20,8 @@ from spquant_search.batches import Recordings, Samples
 from spquant_search.errors import UserError
 from spquant_search.results import EpochMetrics, LayerActivity
 from spquant_search.snn.layers import measured, searchable_layers
-from spquant_search.space import Training
+from spquant_search.snn.sparsity import ChannelGate
+from spquant_search.space import Final, Training
 from spquant_search.timing import PROCESS
 
 EVALUATION_BATCH = 250
@@ -39,10 +40,21 @@ class Diverged(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Schedule:
-    """How long and how fast: the part of the recipe in which baseline and candidates differ."""
+    """How long, how fast, and what: the part of the recipe in which baseline, candidates and finalists differ."""
 
     epochs: int
     learning_rate: float
+    trains_gates: bool = True
+
+    @classmethod
+    def of_finalists(cls, final: Final, *, epochs: int | None = None) -> Schedule:
+        """That of fine-tuning what is on the front, for ``final.epochs`` or others.
+
+        The gates stay as they are, since a member is on the front for its operations as much as for its accuracy. Those
+        of the shared network, which serve every threshold, would move most: they open more channels than a low
+        threshold asks for and fewer than a high one.
+        """
+        return cls(epochs=epochs or final.epochs, learning_rate=final.learning_rate, trains_gates=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -189,6 +201,9 @@ def epoch_losses(
 ) -> Iterator[float]:
     """As :func:`train`, without any evaluation: the mean loss of each epoch."""
     progress = Progress() if progress is None else progress
+    for module in network.modules():
+        if isinstance(module, ChannelGate):
+            module.requires_grad_(schedule.trains_gates)
     optimizer = _optimizer(network, recipe, schedule)
     scaler = loss_scaler(recipe, training.device)
     if progress.optimizer is not None:

@@ -20,7 +20,7 @@ from spquant_search.errors import UserError
 from spquant_search.snn.layers import Spikes, SpikingConv2d
 from spquant_search.snn.networks import configure
 from spquant_search.snn.networks.vgg import Vgg9
-from spquant_search.space import Augmentation, LayerPrecision, NetworkConfig, NeuronSpace, Training
+from spquant_search.space import Augmentation, Final, LayerPrecision, NetworkConfig, NeuronSpace, Training
 from spquant_search.train import (
     Diverged,
     Evaluation,
@@ -469,6 +469,35 @@ def test_gates_learn_beside_the_task_by_their_weight_in_the_loss(plain_neurons: 
     _, still = trained(recipe=replace(RECIPE, gate_loss_weight=0.0))
     assert any(not torch.equal(moved[name], start[name]) for name in gates)
     assert all(torch.equal(still[name], start[name]) for name in gates)
+
+
+def test_finalists_keep_their_gates_and_train_all_else(plain_neurons: None) -> None:
+    start = network().state_dict()
+    schedule = Schedule.of_finalists(Final(epochs=2, learning_rate=1e-2))
+    assert schedule == Schedule(epochs=2, learning_rate=1e-2, trains_gates=False)
+    assert Schedule.of_finalists(Final(epochs=2), epochs=6).epochs == 6
+    subject = network()
+
+    def kept(schedule: Schedule) -> set[str]:
+        before = {name: values.clone() for name, values in subject.state_dict().items()}
+        list(
+            train(
+                subject,
+                training=recordings(24),
+                validation=recordings(10, seed=1),
+                recipe=RECIPE,
+                schedule=schedule,
+                seed=0,
+            )
+        )
+        return {name for name, values in subject.state_dict().items() if torch.equal(values, before[name])}
+
+    gates = {name for name in start if ".gate." in name}
+    weights = {name for name in start if name.endswith("weight")}
+    still = kept(schedule)
+    assert gates <= still
+    assert not still & (weights - gates)
+    assert not kept(SCHEDULE) & gates & weights, "the same network trains its gates where a schedule says so"
 
 
 def test_the_loss_of_a_step_is_the_tasks_and_the_mean_of_the_gates(plain_neurons: None) -> None:

@@ -455,12 +455,14 @@ class SpikingConv2d(_Convolution):
         return replace(spikes, values=F.max_pool2d(spikes.values, POOL)) if self.pool == "max" else spikes
 
     def _open(self, spikes: Spikes, current: Tensor | None = None) -> Bool[Tensor, "time_batch out"] | None:
-        """Which channels the gate leaves open, and with a ``current`` that is trained on, the gate's loss."""
+        """Which channels the gate leaves open; with a training ``current``, the loss of a gate that learns as well."""
         if self.gate is None or not self.is_gated:
             self.gate_loss = None
             return None
         counts = spikes.counts
-        if current is not None and torch.is_grad_enabled():
+        if current is not None:
+            self.gate_loss = None
+        if current is not None and torch.is_grad_enabled() and self.gate.weight.requires_grad:
             activity = channel_activity(current)
             with torch.autocast(current.device.type, enabled=False):
                 self.gate_loss = self.gate.loss(counts, activity, self.precision.channel_mass)
