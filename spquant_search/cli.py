@@ -256,8 +256,8 @@ def _opened(
 
 
 def _preparing(file: SpaceFile) -> str:
-    """What is done before the first frame can be shown, in a few words."""
-    return "simulating recordings" if file.data.name == "fashion-events" or file.data.as_events else "preparing frames"
+    """What is counted before the first frame can be shown, be it made now or found in the cache."""
+    return "recordings ready" if file.data.name == "fashion-events" or file.data.as_events else "frames ready"
 
 
 def _facts(space: Path, recordings: DataSet) -> RunFacts:

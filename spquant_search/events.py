@@ -32,7 +32,7 @@ class Watcher(Protocol):
     def plan(self, plan: SearchPlan) -> None: ...
 
     def stage(self, text: str, done: int = 0, total: int = 0) -> None:
-        """A step outside the trials (simulating recordings, compiling, testing the front); ``total`` 0: unknown."""
+        """A step outside the trials (getting recordings ready, compiling, testing the front); ``total`` 0: unknown."""
 
     def started(self, task: TrialResult, epochs: int) -> None:
         """A trial begins; ``task`` is its result as far as it is known: configuration, memory, no epochs."""

@@ -146,7 +146,7 @@ def test_what_is_piped_has_no_control_characters(finished):
     _, done = finished
     assert re.findall(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", done.stdout) == []
     lines = done.stdout.splitlines()
-    assert any(line.startswith("simulating recordings") for line in lines)
+    assert any(line.startswith("recordings ready") for line in lines)
     assert "trial 3  read out  accuracy " in done.stdout
     assert "trial 4  epoch 1/1  loss " in done.stdout
     assert "Written to runs/tiny: front.png, front.csv, front.json, results.csv, report.md" in lines

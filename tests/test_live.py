@@ -94,7 +94,7 @@ def test_plain_log_to_the_letter():
     clock, file = Clock(), io.StringIO()
     log = PlainLog(file, clock=clock)
     log.plan(a_plan(trials=2))
-    log.stage("simulating recordings", 0, 9000)
+    log.stage("recordings ready", 0, 9000)
     clock.now += 60
     log.started(trial(0, kib=100, origin="baseline", of=config("000", "0 0")), 3)
     log.epoch(0, epoch(2, 0.9, 50e6))
@@ -107,7 +107,7 @@ def test_plain_log_to_the_letter():
     assert file.getvalue().splitlines() == [
         "run tiny: spaces/tiny.yaml, vgg9 on fashion-events (simulated)",
         "trials of 3 epochs after a float baseline of 4, 2 at a time",
-        "simulating recordings  0/9,000",
+        "recordings ready  0/9,000",
         "trial 0  started  baseline  FFF / FF  100.0 KiB",
         "trial 0  epoch 2/3  loss 0.512  accuracy 90.0 %  100 MFLOPs",
         "trial 0  complete  accuracy 90.0 %  100.0 KiB  100 MFLOPs  0 of 2 trials, 1:00 gone, at most 0:00 left",
