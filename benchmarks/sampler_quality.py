@@ -29,6 +29,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, create_trial
 
+from spquant_search.candidates import Grid
 from spquant_search.pareto import DENSE_SLACK, ReferencePoint, halved_volume, hypervolume
 from spquant_search.sampler import (
     MIN_SKILL,
@@ -36,6 +37,7 @@ from spquant_search.sampler import (
     SKILL,
     GreyBoxSampler,
     KnownCosts,
+    rows_without_gates_and_masks,
     without_gates_and_masks,
 )
 
@@ -67,6 +69,14 @@ def memory_bytes(many: Sequence[Parameters]) -> np.ndarray:
     bits = np.array([[one[f"conv{i}.weight_bits"] for i in range(LAYERS)] for one in many], float)
     levels = np.array([[one[f"conv{i}.membrane_levels"] for i in range(LAYERS)] for one in many], float)
     return (bits @ SIZES + np.ceil(np.log2(levels)) @ NEURONS) / 8
+
+
+def memory_of_rows(grid: Grid) -> Callable[[np.ndarray], np.ndarray]:
+    """The same of rows of choices, from a table for every parameter, as a search has it."""
+    smallest = {axis.name: axis.choices[0] for axis in grid.axes}
+    of_smallest = memory_bytes([smallest])[0]
+    more = [memory_bytes([{**smallest, axis.name: one} for one in axis.choices]) - of_smallest for axis in grid.axes]
+    return lambda rows: of_smallest + sum(one[rows[:, column]] for column, one in enumerate(more))
 
 
 def effective_macs(parameters: Parameters) -> float:
@@ -124,7 +134,13 @@ class Problem:
 
 
 def grey_box(seed: int) -> GreyBoxSampler:
-    costs = KnownCosts(memory_bytes=memory_bytes, dense_macs=DENSE, is_dense=without_gates_and_masks)
+    costs = KnownCosts(
+        memory_bytes=memory_bytes,
+        dense_macs=DENSE,
+        is_dense=without_gates_and_masks,
+        memory_of_rows=memory_of_rows,
+        dense_of_rows=rows_without_gates_and_masks,
+    )
     return GreyBoxSampler(costs, SEARCHED, seed=seed, space=SPACE)
 
 

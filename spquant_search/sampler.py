@@ -99,6 +99,12 @@ def without_gates_and_masks(parameters: Parameters) -> bool:
     )  # fmt: skip
 
 
+def rows_without_gates_and_masks(grid: Grid) -> Callable[[Int[np.ndarray, "row axis"]], Bool[np.ndarray, " row"]]:
+    """The same of many rows of a grid."""
+    off = [np.array([without_gates_and_masks({axis.name: one}) for one in axis.choices], bool) for axis in grid.axes]
+    return lambda rows: np.all([one[rows[:, column]] for column, one in enumerate(off)], axis=0)
+
+
 @cache
 def _linear_algebra() -> ThreadpoolController:
     """The libraries of numpy and scipy whose threads can be limited."""

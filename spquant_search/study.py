@@ -35,6 +35,7 @@ from spquant_search.sampler import (
     KnownCosts,
     Reading,
     readings_of,
+    rows_without_gates_and_masks,
     without_gates_and_masks,
 )
 from spquant_search.space import LayerSpace, NetworkConfig, Search, SearchSpace
@@ -307,21 +308,17 @@ def known_costs(space: SearchSpace, shapes: Sequence[LayerShape]) -> KnownCosts:
         found = [_bytes_of_rows(grid, layer, table) for layer, table in zip(space.layers, tables, strict=True)]
         return lambda rows: np.sum([of_layer(rows) for of_layer in found], axis=0)
 
+    def dense_of_rows(grid: Grid) -> Callable[[NDArray[np.int_]], NDArray[np.bool_]]:
+        sampled, others_are = rows_without_gates_and_masks(grid), without_gates_and_masks(fixed)
+        return lambda rows: sampled(rows) & others_are
+
     return KnownCosts(
         memory_bytes=memory_bytes,
         memory_of_rows=memory_of_rows,
         dense_macs=float(dense),
-        dense_of_rows=lambda grid: _dense_of_rows(grid, is_fixed_dense=without_gates_and_masks(fixed)),
+        dense_of_rows=dense_of_rows,
         is_dense=lambda values: without_gates_and_masks({**fixed, **values}),
     )
-
-
-def _dense_of_rows(grid: Grid, *, is_fixed_dense: bool) -> Callable[[NDArray[np.int_]], NDArray[np.bool_]]:
-    """Whether each row of a grid has no gate and no mask."""
-    off = [
-        np.array([without_gates_and_masks({axis.name: choice}) for choice in axis.choices], bool) for axis in grid.axes
-    ]
-    return lambda rows: np.all([one[rows[:, column]] for column, one in enumerate(off)], axis=0) & is_fixed_dense
 
 
 def _with_bytes(layer: LayerSpace) -> list[str]:
