@@ -822,6 +822,7 @@ def test_read_outs_then_the_best_of_them_fine_tuned(new_lab):
         parent = results[result.parent]
         assert (result.origin, result.config) == ("fine-tuned", parent.config)
         assert task.initial_weights == (lab.folder.shared_file, lab.folder.weights_file(parent.number))
+        assert not task.schedule.trains_gates
         assert [metrics.epoch for metrics in result.epochs] == [0, 1, 2]
         assert result.epochs[0] == parent.epochs[0]
         assert result.trained_epochs == 2
