@@ -341,6 +341,7 @@ def _with_interval(row: Mapping[str, Any], what: str, digits: int) -> str:
 def draw(curves: Curves, file: Path) -> None:
     """Mean hypervolume by work."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullLocator
 
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")
     axes = figure.subplots()
@@ -349,7 +350,12 @@ def draw(curves: Curves, file: Path) -> None:
         work = np.unique([spent for one in runs for spent in one.work])
         values = [statistics.mean(one.at(spent, WORTHWHILE) for one in runs) for spent in work]
         axes.step(work / passes, values, where="post", label=name, linewidth=2.2 if name == OURS else 1.3)
-    axes.set(xscale="log", xlabel="work, of that of ours", ylabel="hypervolume (test split)", xlim=(0.2, None))
+    axes.set(
+        xscale="log", xlabel="training work, as a multiple of ours", ylabel="hypervolume (test split)", xlim=(0.2, None)
+    )
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.legend(loc="upper left", frameon=False, fontsize="small")
     axes.grid(alpha=0.3)
     figure.savefig(file, dpi=150)
