@@ -469,7 +469,7 @@ class Sums:
             reached=whole(0, 90, 4, 3, positions, groups, 1).float(),
         )
 
-    def fired(self, setting: Setting, *, residual: bool = False, reached: bool = True) -> Fired:
+    def fired(self, setting: Setting, *, residual: bool = False, reached: bool = True, are_whole: bool = True) -> Fired:
         return fire_sums(
             self.sums,
             self.slope,
@@ -478,6 +478,7 @@ class Sums:
             opened=self.opened,
             residual=self.residual if residual else None,
             reached=self.reached if reached else None,
+            are_whole=are_whole,
         )
 
     def fired_one_after_the_other(self, setting: Setting, *, residual: bool) -> Fired:
@@ -518,11 +519,12 @@ def test_sums_fire_as_one_operation_after_the_other(
 
 def test_sums_of_float_weights_are_not_rounded(plain_neurons: None) -> None:
     drawn = Sums.drawn(positions=9, groups=1, channels=6)
-    drawn.slope, drawn.offset, drawn.opened = drawn.slope.float(), drawn.offset.float(), drawn.opened.float()
+    drawn.slope, drawn.offset = drawn.slope.float(), drawn.offset.float()
     drawn.sums = drawn.sums + 0.3
-    current = ((drawn.sums * drawn.slope + drawn.offset) * drawn.opened).double()
+    current = (drawn.sums.double() * drawn.slope + drawn.offset) * drawn.opened
     expected = fire_step_by_step(current, parameters((16, 0.0, 0.5))).float()
-    assert torch.equal(drawn.fired((16, 0.0, 0.5)).spikes, expected)
+    assert torch.equal(drawn.fired((16, 0.0, 0.5), are_whole=False).spikes, expected)
+    assert not torch.equal(drawn.fired((16, 0.0, 0.5)).spikes, expected)
 
 
 # Compilation

@@ -12,7 +12,7 @@ two branches meet, each has its own a and d, and their currents are added before
 a and d are dyadic (:mod:`spquant_search.snn.fixedpoint`), as are the membrane's grid, the leak and a learned threshold.
 So is every current and potential then, and double precision holds each of them exactly: evaluation is integer
 arithmetic in other clothes, and what a device computes in integers is equal, not close. Layers with float weights have
-no such form: their currents are those of fp32.
+no such form: their convolutions are those of fp32.
 """
 
 from __future__ import annotations
@@ -429,9 +429,10 @@ class SpikingConv2d(_Convolution):
             self._by_time(sums, spikes.time_steps),
             slope.view(self.groups, -1),
             offset.view(self.groups, -1),
-            opened=self._by_time(open_now[:, :, None, None], spikes.time_steps).to(slope.dtype),
+            opened=self._by_time(open_now[:, :, None, None], spikes.time_steps),
             residual=None if residual is None else self._by_time(residual.detach(), spikes.time_steps),
             reached=self._of_neurons(reached, spikes.time_steps) if reached is not None and self.neuron.skips else None,
+            are_whole=self.precision.weight_bits != FLOAT_BITS,
         )
         samples, channels, height, width = sums.shape
         values = fired.spikes.view(samples, height, width, channels).permute(0, 3, 1, 2)

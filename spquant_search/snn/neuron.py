@@ -242,23 +242,22 @@ class Fired(NamedTuple):
     saved: Float[Tensor, "time batch groups"] | None = None
 
 
-def _fire_sums(
+def _fire_sums(  # noqa: PLR0913 - all that lies between a convolution and the next one
     sums: Tensor,
     slope: Tensor,
     offset: Tensor,
     opened: Tensor,
     residual: Tensor | None,
     reached: Tensor | None,
+    are_whole: Tensor,
     p: _ExactParameters,
 ) -> Fired:
     stored: Tensor | None = None
     spikes, missing, saved = [], [], []
     for t, frame in enumerate(sums):
-        whole = frame.round() if slope.dtype is torch.float64 else frame
-        current = (whole.to(slope.dtype) * slope + offset) * opened[t]
+        current = (torch.where(are_whole, frame.round(), frame).double() * slope + offset) * opened[t]
         if residual is not None:
             current = current + residual[t]
-        current = current.double()
         if reached is not None:
             missed = torch.zeros_like(current) if stored is None else torch.where(stored >= p.cut, 0.0, opened[t])
             missing.append(missed.sum((1, 3)))
@@ -445,7 +444,7 @@ def skipped(potentials: Float[Tensor, "time *neurons"], p: NeuronParameters) -> 
     return mask
 
 
-def fire_sums(
+def fire_sums(  # noqa: PLR0913 - all that lies between a convolution and the next one
     sums: Float[Tensor, "time batch positions groups channels"],
     slope: Float[Tensor, "groups channels"],
     offset: Float[Tensor, "groups channels"],
@@ -454,15 +453,18 @@ def fire_sums(
     opened: Float[Tensor, "time batch 1 groups channels"],
     residual: Float[Tensor, "time batch positions groups channels"] | None = None,
     reached: Float[Tensor, "time batch positions groups 1"] | None = None,
+    are_whole: bool = True,
 ) -> Fired:
     """Evaluation of all that follows a convolution, in one pass over memory: ``slope * sums + offset``, gate, neurons.
 
-    ``slope`` and ``offset`` are in double precision, and then sums are rounded to whole numbers and nothing else is
-    rounded; or in fp32, and then the current is. ``opened`` is 1 where a channel is open, ``residual`` a current that
-    is added behind the gate. With ``reached``, what one neuron's current costs at each position, skipped neurons are
-    counted, those of open channels alone.
+    Sums that ``are_whole`` numbers are rounded to them, and nothing else is: the rest is in double precision.
+    ``opened`` is 1 where a channel is open, ``residual`` a current that is added behind the gate. With ``reached``,
+    what one neuron's current costs at each position, skipped neurons are counted, those of open channels alone.
     """
-    fired: Fired = _compiled_fire_sums(sums, slope, offset, opened, residual, reached, _exact_parameters(p))
+    slope, offset, opened = slope.double(), offset.double(), opened.double()
+    # As data, so that layers with float weights take no code of their own.
+    whole = torch.tensor(are_whole, device=sums.device)
+    fired: Fired = _compiled_fire_sums(sums, slope, offset, opened, residual, reached, whole, _exact_parameters(p))
     return fired
 
 
@@ -546,12 +548,15 @@ class Neuron(nn.Module):
         opened: Float[Tensor, "time batch 1 groups channels"],
         residual: Float[Tensor, "time batch positions groups channels"] | None = None,
         reached: Float[Tensor, "time batch positions groups 1"] | None = None,
+        are_whole: bool = True,
     ) -> Fired:
         """In evaluation, spikes of a convolution's sums, see :func:`fire_sums`."""
         slope, offset = self._in_thresholds(slope), self._in_thresholds(offset)
         residual = None if residual is None else self._in_thresholds(residual)
         p = self.parameters_now
-        fired = fire_sums(sums, slope, offset, p, opened=opened, residual=residual, reached=reached)
+        fired = fire_sums(
+            sums, slope, offset, p, opened=opened, residual=residual, reached=reached, are_whole=are_whole
+        )
         return fired._replace(spikes=self.spikes(fired.spikes))
 
     def _in_thresholds(self, current: Tensor) -> Tensor:
