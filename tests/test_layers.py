@@ -842,6 +842,18 @@ def test_a_still_image_is_convolved_once_and_trains_as_if_it_were_shown_at_every
             torch.testing.assert_close(once, every, rtol=1e-4, atol=1e-4)
 
 
+def test_a_still_image_is_evaluated_as_if_it_were_shown_at_every_step(plain_neurons: None) -> None:
+    layer = precise(a_layer("before"), 4, 3)
+    still = Spikes(values=whole_numbers(3, 6, 6, largest=15)[:BATCH], time_steps=TIME, largest=15, constant=True)
+    with measured(layer) as once:
+        fired = layer(still).values
+    with measured(layer) as every:
+        expected = layer(still.repeated()).values
+    assert fired.any()
+    assert torch.equal(fired, expected)
+    assert [one.per_sample() for one in once.values()] == [one.per_sample() for one in every.values()]
+
+
 def test_a_convolution_of_a_still_image_is_computed_once(monkeypatch: pytest.MonkeyPatch, plain_neurons: None) -> None:
     seen: list[int] = []
     convolve = torch.nn.functional.conv2d

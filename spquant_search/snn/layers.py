@@ -419,6 +419,7 @@ class SpikingConv2d(_Convolution):
     @torch.no_grad()
     def _evaluate(self, spikes: Spikes, residual: Tensor | None) -> Spikes:
         """The layer in evaluation, without gradients."""
+        spikes = spikes.repeated() if spikes.constant else spikes
         sums, slope, offset = self._evaluation_sums(spikes)
         opened = self._open(spikes)
         if residual is not None:

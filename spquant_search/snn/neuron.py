@@ -463,7 +463,7 @@ def fire_sums(  # noqa: PLR0913 - all that lies between a convolution and the ne
     """
     slope, offset, opened = slope.double(), offset.double(), opened.double()
     # As data, so that layers with float weights take no code of their own.
-    whole = torch.tensor(are_whole, device=sums.device)
+    whole = torch.full((), are_whole, device=sums.device)
     fired: Fired = _compiled_fire_sums(sums, slope, offset, opened, residual, reached, whole, _exact_parameters(p))
     return fired
 
