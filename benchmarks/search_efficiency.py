@@ -2,6 +2,7 @@
 
     .venv/bin/python benchmarks/search_efficiency.py              # hours; goes on where it was stopped
     .venv/bin/python benchmarks/search_efficiency.py --report     # of what there is so far; --json, --picture FILE
+    .venv/bin/python benchmarks/search_efficiency.py --replay     # minutes: a small space, from a table of trainings
 
 Every strategy is a search of the default space by the command line, on the same data. Those of one seed share the float
 baseline that ours has trained, and the shared network, so that they differ in what they do with it.
@@ -27,71 +28,56 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from efficiency import (
+    FROM_CHANCE,
+    OURS,
+    TPE,
+    WARM_TPE,
+    WORTHWHILE,
+    Curve,
+    Prices,
+    Strategy,
+    curve_of,
+    fronts,
+    strategies,
+)
 from measurement import as_document
+from replay import prepared_space, replay
 from scipy import stats
 
 from spquant_search.crew import Crew
-from spquant_search.pareto import ReferencePoint, front, hypervolume, reference_point, worthwhile
-from spquant_search.prepare import bind_network, load_data, prepare
-from spquant_search.results import BASELINE, Outcome, TrialResult
+from spquant_search.prepare import bind_network, load_data
+from spquant_search.results import BASELINE, TrialResult
 from spquant_search.runfolder import RunFolder, open_run, write_bytes
 from spquant_search.runtime import cache_folder, keep_compiled_code
-from spquant_search.sensitivity import to_read_out
+from spquant_search.space import read_space
 from spquant_search.workers import Setup, Tested, TestTask
 
 SPACE = Path(__file__).parents[1] / "spaces" / "vgg9.yaml"
 FOLDER = Path("runs") / "search-efficiency"
-TRAINED = 3  # passes of a sample: forward, and a backward that is twice as much
-CHANCE = 0.1
-WORTHWHILE, FROM_CHANCE = "worthwhile", "chance"  # corners that the volume is counted from
-OURS, TPE, WARM_TPE = "ours", "tpe, from scratch", "tpe, warm-started"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Strategy:
-    """A search: what it sets in the space. ``counts_baseline``: it needs a float network."""
-
-    name: str
-    settings: tuple[str, ...]
-    counts_baseline: bool = True
-
-    def run(self, folder: Path, seed: int) -> RunFolder:
-        slug = self.name.replace(",", "").replace(" ", "-")
-        return RunFolder(path=folder / "runs" / f"{slug}-{seed}")
-
-
-def strategies(trials: Mapping[str, int]) -> list[Strategy]:
-    """Ours; ours with one part replaced or switched off; what one would write with Optuna."""
-    plain = ("search.references=[]", "search.ladder=0", "search.stopping.enabled=false", "search.sampler=tpe")
-    warm = ("search.strategy=warm-start", f"search.trials={trials[WARM_TPE]}")
-    # Candidates from scratch are trained as the float network is: with as many epochs, at its learning rate.
-    scratch = ("search.strategy=scratch", "train.epochs=10", "train.learning_rate=4.0e-3")
-    return [
-        Strategy(name=OURS, settings=()),
-        Strategy(name="ours, tpe proposes", settings=("search.sampler=tpe",)),
-        Strategy(name="ours, random proposals", settings=("search.sampler=random",)),
-        Strategy(name="ours, no ladder", settings=("search.ladder=0",)),
-        Strategy(name="ours, no shared network", settings=(*warm, "search.ladder=0")),
-        Strategy(name=WARM_TPE, settings=(*plain, *warm)),
-        Strategy(name=TPE, settings=(*plain, *scratch, f"search.trials={trials[TPE]}"), counts_baseline=False),
-    ]
+LIVE_TRIALS = {TPE: 80, WARM_TPE: 20}  # of strategies from scratch (20 times the work of ours), and warm-started
+REPLAYED_TRIALS = {TPE: 160, WARM_TPE: 60}
 
 
 # ---------------------------------------------------------------- searching
 
 
+def run_of(strategy: Strategy, folder: Path, seed: int) -> RunFolder:
+    slug = strategy.name.replace(",", "").replace(" ", "-")
+    return RunFolder(path=folder / "runs" / f"{slug}-{seed}")
+
+
 def search(strategy: Strategy, folder: Path, seed: int, workers: int) -> None:
     """A whole search, or the rest of one."""
     overrides = [*strategy.settings, f"search.seed={seed}"]
-    run = strategy.run(folder, seed)
+    run = run_of(strategy, folder, seed)
     if strategy.name != OURS:
         _begin_as_ours(
-            run, Strategy(name=OURS, settings=()).run(folder, seed), [*overrides, f"search.workers={workers}"]
+            run, run_of(Strategy(name=OURS, settings=()), folder, seed), [*overrides, f"search.workers={workers}"]
         )
     words = ["--space", str(SPACE), "--run", run.name, "--workers", str(workers)]
     words += [word for setting in overrides for word in ("--set", setting)]
@@ -103,62 +89,11 @@ def search(strategy: Strategy, folder: Path, seed: int, workers: int) -> None:
 def _begin_as_ours(run: RunFolder, ours: RunFolder, overrides: Sequence[str]) -> None:
     """A new run with the baseline and the shared network of ours."""
     if not run.exists():
-        open_run(run, prepare(SPACE, overrides).space.file, ours.facts())
+        open_run(run, read_space(SPACE, overrides), ours.facts())
     for kept in (ours.shared_file, ours.sensitivity_file, ours.weights_file(BASELINE), ours.result_file(BASELINE)):
         copy = run.path / kept.relative_to(ours.path)
         if not copy.is_file():
             write_bytes(copy, kept.read_bytes())
-
-
-# ---------------------------------------------------------------- work, and what it found
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Prices:
-    """Sample passes."""
-
-    epoch: int  # of training, with the evaluation after it
-    read_out: int
-    before: int  # the first candidate: what the strategy trains and reads out for all of them
-
-    @classmethod
-    def of(cls, run: RunFolder, strategy: Strategy, *, samples: int, judged: int) -> Prices:
-        file = run.space()
-        space = bind_network(file, source=str(run.space_file)).space
-        epoch = TRAINED * samples + judged
-        read_out = file.shared.statistics_samples + min(judged, file.shared.validation_samples or judged)
-        before = epoch * file.train.baseline_epochs if strategy.counts_baseline else 0
-        if file.search.strategy != "scratch" and file.train.distillation > 0:
-            before += samples  # what the float network says of every sample, once
-        if file.search.strategy == "shared":
-            before += TRAINED * samples * file.shared.epochs
-            before += read_out * len(to_read_out(space)) if file.search.rungs else 0
-        return cls(epoch=epoch, read_out=read_out, before=before)
-
-    def of_trial(self, result: TrialResult) -> int:
-        if result.outcome is Outcome.READ_OUT:
-            return self.read_out
-        return self.epoch * result.trained_epochs
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Held:
-    """A front, and the work after which the search held it."""
-
-    work: int
-    members: tuple[TrialResult, ...]
-
-
-def fronts(run: RunFolder, prices: Prices) -> list[Held]:
-    """Every front that the search has held, candidates alone, and the last one again with all of its work."""
-    candidates = [result for result in run.results() if result.number != BASELINE]
-    work, found = prices.before, [Held(work=0, members=())]
-    for count, result in enumerate(candidates, start=1):
-        work += prices.of_trial(result)
-        members = front(candidates[:count])
-        if members != found[-1].members:
-            found.append(Held(work=work, members=members))
-    return [*found, Held(work=work, members=found[-1].members)]
 
 
 def test_accuracies(run: RunFolder, members: Sequence[TrialResult], workers: int) -> dict[int, float]:
@@ -189,54 +124,15 @@ def test_accuracies(run: RunFolder, members: Sequence[TrialResult], workers: int
     return known
 
 
-def corners(baseline: TrialResult, test_accuracy: float) -> dict[str, ReferencePoint]:
-    """What volume is counted from; ``test_accuracy``: the baseline's."""
-    point = reference_point(baseline, chance=CHANCE)
-    return {WORTHWHILE: worthwhile(point, baseline_accuracy=test_accuracy), FROM_CHANCE: point}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Curve:
-    """Hypervolume by work; it changes where a trial changes the front."""
-
-    strategy: str
-    seed: int
-    trials: int
-    work: tuple[int, ...]
-    volumes: Mapping[str, tuple[float, ...]]  # by corner
-
-    def at(self, work: float, corner: str) -> float:
-        """What is held after so much work."""
-        return self.volumes[corner][int(np.searchsorted(self.work, work, side="right")) - 1]
-
-    def work_for(self, volume: float, corner: str) -> int | None:
-        """The work after which it holds so much for the first time; None: never."""
-        reached = (work for work, held in zip(self.work, self.volumes[corner], strict=True) if held >= volume)
-        return next(reached, None)
-
-
 def curve(strategy: Strategy, run: RunFolder, seed: int, workers: int) -> Curve:
     """A run's, finished or not."""
     data = load_data(run.space(), cache=cache_folder())
-    prices = Prices.of(run, strategy, samples=len(data.train.labels), judged=len(data.validation.labels))
-    held = fronts(run, prices)
+    space = bind_network(run.space(), source=str(run.space_file)).space
+    prices = Prices.of(space, strategy, samples=len(data.train.labels), judged=len(data.validation.labels))
     results = run.results()
+    held = fronts(results, prices)
     members = {one.number: one for one in (results[BASELINE], *(one for each in held for one in each.members))}
-    tested = test_accuracies(run, list(members.values()), workers)
-    judged = [
-        np.array([[tested[one.number], one.memory_bytes, one.effective_macs] for one in each.members]).reshape(-1, 3)
-        for each in held
-    ]
-    return Curve(
-        strategy=strategy.name,
-        seed=seed,
-        trials=sum(result.is_candidate for result in results),
-        work=tuple(each.work for each in held),
-        volumes={
-            corner: tuple(hypervolume(points, at) for points in judged)
-            for corner, at in corners(results[BASELINE], tested[BASELINE]).items()
-        },
-    )
+    return curve_of(strategy, seed, results, held, test_accuracies(run, list(members.values()), workers))
 
 
 # ---------------------------------------------------------------- figures
@@ -361,21 +257,8 @@ def draw(curves: Curves, file: Path) -> None:
     figure.savefig(file, dpi=150)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Fronts by the work of training that found them.")
-    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the runs lie")
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--scratch-trials", type=int, default=80, help="of TPE from scratch: 20 times the work of ours")
-    parser.add_argument("--warm-trials", type=int, default=20, help="of strategies that train from the baseline")
-    parser.add_argument("--only", action="append", help="only this strategy, beside ours; may be given again")
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--report", action="store_true", help="search nothing")
-    parser.add_argument("--picture", type=Path)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+def search_live(wanted: Sequence[Strategy], options: argparse.Namespace) -> dict[str, list[Curve]]:
     keep_compiled_code(cache_folder())
-    every = strategies({TPE: options.scratch_trials, WARM_TPE: options.warm_trials})
-    wanted = [one for one in every if not options.only or one.name in (OURS, *options.only)]
     seeds = range(options.seeds)
     if not options.report:
         for seed in seeds:
@@ -383,19 +266,45 @@ def main() -> None:
                 search(one, options.folder, seed, options.workers)
     found = {
         one.name: [
-            curve(one, one.run(options.folder, seed), seed, options.workers)
+            curve(one, run_of(one, options.folder, seed), seed, options.workers)
             for seed in seeds
-            if one.run(options.folder, seed).exists()
+            if run_of(one, options.folder, seed).exists()
         ]
         for one in wanted
     }
-    curves = {name: runs for name, runs in found.items() if runs}
+    return {name: runs for name, runs in found.items() if runs}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Fronts by the work of training that found them.")
+    parser.add_argument("--replay", action="store_true", help="search a small space, from the table of its trainings")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the runs lie; live")
+    parser.add_argument("--seeds", type=int, help="1, and of a replay 10")
+    parser.add_argument("--scratch-trials", type=int, help="of strategies from scratch: 80, about 20 times our work")
+    parser.add_argument("--warm-trials", type=int, help="of strategies that train from the baseline: 20")
+    parser.add_argument("--only", action="append", help="only this strategy, beside ours; may be given again")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--report", action="store_true", help="search nothing; live")
+    parser.add_argument("--picture", type=Path)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    if options.seeds is None:
+        options.seeds = 10 if options.replay else 1
+    file = prepared_space().space.file if options.replay else read_space(SPACE)
+    trials = REPLAYED_TRIALS if options.replay else LIVE_TRIALS
+    given = {TPE: options.scratch_trials, WARM_TPE: options.warm_trials}
+    every = strategies(file, trials | {name: count for name, count in given.items() if count is not None})
+    if options.only:
+        wanted = [one for one in every if one.name in (OURS, *options.only)]
+    else:
+        wanted = [one for one in every if options.replay or not one.is_optional]
+    curves = replay(wanted, range(options.seeds), options.workers) if options.replay else search_live(wanted, options)
     if OURS not in curves:
         parser.error(f"no run of ours lies in {options.folder}")
     if options.picture:
         draw(curves, options.picture)
     shown = [row for corner in (WORTHWHILE, FROM_CHANCE) for row in rows(curves, corner)]
-    document = as_document(shown, figures(curves), seeds=options.seeds)
+    document = as_document(shown, figures(curves), seeds=options.seeds, replay=options.replay)
     print(json.dumps(document, indent=1) if options.json else as_table(document))
 
 

@@ -10,11 +10,16 @@ from spquant_search.workers import Failed, Message, Note, Setup, Trainer, ready
 
 
 class Crew:
-    """So many trainers; ``warn`` is told what they have to say, once for all of them."""
+    """So many trainers; ``warn`` is told what they have to say, once for all of them.
 
-    def __init__(self, setup: Setup, count: int, *, warn: Callable[[str], None]) -> None:
-        self._setup, self._warn = setup, warn
-        self._trainers = [Trainer(setup) for _ in range(count)]
+    ``hire`` makes a trainer: a process, unless it is another that answers as one.
+    """
+
+    def __init__(
+        self, setup: Setup, count: int, *, warn: Callable[[str], None], hire: Callable[[Setup], Trainer] = Trainer
+    ) -> None:
+        self._warn = warn
+        self._trainers = [hire(setup) for _ in range(count)]
         self._seconds: dict[Trainer, dict[str, float]] = {}
         self._notes: set[str] = set()
         self._limits: dict[Trainer, tuple[float, float]] = {}  # when what it does is given up, after how many seconds

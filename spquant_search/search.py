@@ -79,13 +79,15 @@ def run_search(
     limits: Limits,
     watcher: Watcher,
     storage: Storage | None = None,
+    hire: Callable[[Setup], Trainer] = Trainer,
 ) -> tuple[TrialResult, ...]:
     """Search until the limits are reached, test the front's members, and return all results by number.
 
-    ``storage``: the study's, where it does not lie in the run's folder.
+    ``storage``: the study's, where it does not lie in the run's folder. ``hire``: as of :class:`Crew`.
     """
     storage = storage or Journal(folder.study_file)
-    coordinator = _Coordinator(prepared, folder, storage=storage, setup=setup, limits=limits, watcher=watcher)
+    crew = Crew(setup, prepared.space.file.search.workers, warn=watcher.warning, hire=hire)
+    coordinator = _Coordinator(prepared, folder, storage=storage, crew=crew, limits=limits, watcher=watcher)
     try:
         coordinator.train_baseline()
         if coordinator.reads_out:
@@ -107,7 +109,8 @@ def run_sensitivity(prepared: Prepared, folder: RunFolder, *, setup: Setup, watc
         UserError: something could not be trained or read out.
     """
     storage = Journal(folder.study_file)
-    coordinator = _Coordinator(prepared, folder, storage=storage, setup=setup, limits=Limits(trials=0), watcher=watcher)
+    crew = Crew(setup, prepared.space.file.search.workers, warn=watcher.warning)
+    coordinator = _Coordinator(prepared, folder, storage=storage, crew=crew, limits=Limits(trials=0), watcher=watcher)
     try:
         coordinator.train_baseline()
         coordinator.train_shared()
@@ -130,7 +133,7 @@ class _Coordinator:
         folder: RunFolder,
         *,
         storage: Storage,
-        setup: Setup,
+        crew: Crew,
         limits: Limits,
         watcher: Watcher,
     ) -> None:
@@ -154,7 +157,7 @@ class _Coordinator:
         self._elsewhere: dict[int, Asked] = {}  # what other coordinators are at work on
         self._half_asked = 0  # trials besides, of coordinators that died while they asked; to be taken over
         self._curves: dict[int, tuple[EpochMetrics, ...]] = {}
-        self._crew = Crew(setup, self._file.search.workers, warn=watcher.warning)
+        self._crew = crew
         self._budget = Budget.of(self._file.constraints)
         self._untried = self._untried_before()  # since the latest that was: over budget, or tried before
         self._duplicates = 0

@@ -1,0 +1,165 @@
+"""Strategies of searching, and what each of them holds after how much work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from spquant_search.pareto import ReferencePoint, front, hypervolume, reference_point, worthwhile
+from spquant_search.results import BASELINE, Outcome, TrialResult
+from spquant_search.sensitivity import to_read_out
+from spquant_search.space import SearchSpace, SpaceFile
+
+TRAINED = 3  # passes of a sample: forward, and a backward that is twice as much
+CHANCE = 0.1
+OURS, TPE, WARM_TPE = "ours", "tpe, from scratch", "tpe, warm-started"
+UNIFORM = "uniform precision, warm-started"  # replayed alone
+WORTHWHILE, FROM_CHANCE = "worthwhile", "chance"  # corners that the volume is counted from
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Strategy:
+    """A search: what it sets in the space.
+
+    ``counts_baseline``: it needs a float network. ``is_optional``: searched live only where it is asked for by name.
+    """
+
+    name: str
+    settings: tuple[str, ...]
+    counts_baseline: bool = True
+    is_optional: bool = False
+
+
+def strategies(file: SpaceFile, trials: Mapping[str, int]) -> list[Strategy]:
+    """Ours; ours with one part replaced or switched off; what one would write with Optuna."""
+    plain = ("search.references=[]", "search.ladder=0", "search.stopping.enabled=false")
+    warm = ("search.strategy=warm-start", f"search.trials={trials[WARM_TPE]}")
+    scratch = (
+        "search.strategy=scratch",
+        f"search.trials={trials[TPE]}",
+        # Candidates from scratch are trained as the float network is: with as many epochs, at its learning rate.
+        f"train.epochs={file.train.baseline_epochs}",
+        f"train.learning_rate={file.train.baseline_learning_rate}",
+    )
+    found = [
+        Strategy(name=OURS, settings=()),
+        Strategy(name="ours, tpe proposes", settings=("search.sampler=tpe",)),
+        Strategy(name="ours, random proposals", settings=("search.sampler=random",)),
+        Strategy(name="ours, no ladder", settings=("search.ladder=0",)),
+        Strategy(name="ours, no shared network", settings=(*warm, "search.ladder=0")),
+    ]
+    for sampler in ("tpe", "nsga2", "random"):
+        chosen, is_optional = (*plain, f"search.sampler={sampler}"), sampler != "tpe"
+        found += [
+            Strategy(name=f"{sampler}, warm-started", settings=(*chosen, *warm), is_optional=is_optional),
+            Strategy(
+                name=f"{sampler}, from scratch",
+                settings=(*chosen, *scratch),
+                counts_baseline=False,
+                is_optional=is_optional,
+            ),
+        ]
+    uniform = ("search.strategy=warm-start",)
+    return [*found, Strategy(name=UNIFORM, settings=uniform, is_optional=True)]
+
+
+# ---------------------------------------------------------------- work, and what it found
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prices:
+    """Sample passes."""
+
+    epoch: int  # of training, with the evaluation after it
+    read_out: int
+    before: int  # the first candidate: what the strategy trains and reads out for all of them
+
+    @classmethod
+    def of(cls, space: SearchSpace, strategy: Strategy, *, samples: int, judged: int) -> Prices:
+        file = space.file
+        epoch = TRAINED * samples + judged
+        read_out = file.shared.statistics_samples + min(judged, file.shared.validation_samples or judged)
+        before = epoch * file.train.baseline_epochs if strategy.counts_baseline else 0
+        if file.search.strategy != "scratch" and file.train.distillation > 0:
+            before += samples  # what the float network says of every sample, once
+        if file.search.strategy == "shared":
+            before += TRAINED * samples * file.shared.epochs
+            before += read_out * len(to_read_out(space)) if file.search.rungs else 0
+        return cls(epoch=epoch, read_out=read_out, before=before)
+
+    def of_trial(self, result: TrialResult) -> int:
+        if result.outcome is Outcome.READ_OUT:
+            return self.read_out
+        return self.epoch * result.trained_epochs
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Held:
+    """A front, and the work after which the search held it."""
+
+    work: int
+    members: tuple[TrialResult, ...]
+
+
+def fronts(results: Sequence[TrialResult], prices: Prices) -> list[Held]:
+    """Every front that the search has held, candidates alone, and the last one again with all of its work."""
+    candidates = [result for result in results if result.number != BASELINE]
+    work, found = prices.before, [Held(work=0, members=())]
+    for count, result in enumerate(candidates, start=1):
+        work += prices.of_trial(result)
+        members = front(candidates[:count])
+        if members != found[-1].members:
+            found.append(Held(work=work, members=members))
+    return [*found, Held(work=work, members=found[-1].members)]
+
+
+def corners(baseline: TrialResult, test_accuracy: float) -> dict[str, ReferencePoint]:
+    """What volume is counted from; ``test_accuracy``: the baseline's."""
+    point = reference_point(baseline, chance=CHANCE)
+    return {WORTHWHILE: worthwhile(point, baseline_accuracy=test_accuracy), FROM_CHANCE: point}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Curve:
+    """Hypervolume by work; it changes where a trial changes the front."""
+
+    strategy: str
+    seed: int
+    trials: int
+    work: tuple[int, ...]
+    volumes: Mapping[str, tuple[float, ...]]  # by corner
+
+    def at(self, work: float, corner: str) -> float:
+        """What is held after so much work."""
+        return self.volumes[corner][int(np.searchsorted(self.work, work, side="right")) - 1]
+
+    def work_for(self, volume: float, corner: str) -> int | None:
+        """The work after which it holds so much for the first time; None: never."""
+        reached = (work for work, held in zip(self.work, self.volumes[corner], strict=True) if held >= volume)
+        return next(reached, None)
+
+
+def curve_of(
+    strategy: Strategy,
+    seed: int,
+    results: Sequence[TrialResult],
+    held: Sequence[Held],
+    tested: Mapping[int, float],
+) -> Curve:
+    """Of all results, the baseline's first, and the fronts among them; ``tested``: accuracies on the test split."""
+    judged = [
+        np.array([[tested[one.number], one.memory_bytes, one.effective_macs] for one in each.members]).reshape(-1, 3)
+        for each in held
+    ]
+    return Curve(
+        strategy=strategy.name,
+        seed=seed,
+        trials=sum(result.is_candidate for result in results),
+        work=tuple(each.work for each in held),
+        volumes={
+            corner: tuple(hypervolume(points, at) for points in judged)
+            for corner, at in corners(results[BASELINE], tested[BASELINE]).items()
+        },
+    )

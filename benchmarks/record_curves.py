@@ -1,0 +1,200 @@
+"""Train every configuration of a small space, in every way that a search might, and keep the learning curves.
+
+    .venv/bin/python benchmarks/record_curves.py         # hours; goes on where it was stopped
+
+Four ways: from scratch, from the float baseline's weights, read out of the shared network, and that trained on. Each
+configuration is trained with a seed of its own, as the trials of a search are, and each way's weights are tested on the
+test split. What comes out is curves.jsonl.gz beside the space, one line a configuration, which
+`benchmarks/search_efficiency.py --replay` searches in minutes: see curves/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from replay import CURVES, READ_OUT, SCRATCH, SPACE, TABLE, TUNED, WARM, WAYS, every_configuration
+from search_efficiency import test_accuracies
+
+from spquant_search.cost import cost_report
+from spquant_search.crew import Crew
+from spquant_search.prepare import Prepared, prepare
+from spquant_search.results import BASELINE, Outcome, TrialResult, unmeasured
+from spquant_search.runfolder import RunFolder, describe_environment, find_run, write_bytes, write_text
+from spquant_search.runtime import cache_folder
+from spquant_search.space import NetworkConfig
+from spquant_search.study import trial_seed
+from spquant_search.train import Schedule
+from spquant_search.trial import ReadOutTask, Task
+from spquant_search.workers import Epoch, Setup, Tested, TestTask, Trained, Trainer
+
+
+class Recording:
+    """One configuration in one way: trained, or read out, and then tested."""
+
+    def __init__(self, number: int, config: NetworkConfig, way: str, prepared: Prepared, run: RunFolder) -> None:
+        self.number, self.way, self._prepared, self._run = number, way, prepared, run
+        file = prepared.space.file
+        cost = cost_report(prepared.shapes, config, time_steps=file.time_steps)
+        self._known = unmeasured(
+            number=number,
+            origin=way,
+            config=config,
+            seed=trial_seed(file.search.seed, number),
+            cost=cost,
+            device=None,
+            outcome=Outcome.FAILED,
+            reason="not finished",
+        )
+
+    def first_task(self) -> Task | ReadOutTask:
+        file, known = self._prepared.space.file, self._known
+        baseline, weights_file = self._run.weights_file(BASELINE), self._weights(self.way)[-1]
+        if self.way == READ_OUT:
+            return ReadOutTask(result=known, shared_weights=self._run.shared_file, weights_file=weights_file)
+        recipe = file.train
+        schedule = {
+            # As the float network is trained.
+            SCRATCH: Schedule(epochs=recipe.baseline_epochs, learning_rate=recipe.baseline_learning_rate),
+            WARM: Schedule(epochs=recipe.epochs, learning_rate=recipe.learning_rate),
+            TUNED: Schedule.of_finalists(file.final),
+        }[self.way]
+        begins = {SCRATCH: (), WARM: (baseline,), TUNED: self._weights(READ_OUT)}[self.way]
+        return Task(
+            result=known,
+            schedule=schedule,
+            initial_weights=begins,
+            weights_file=weights_file,
+            teacher_weights=None if self.way == SCRATCH else baseline,
+        )
+
+    def test_task(self) -> TestTask:
+        return TestTask(number=self.number, config=self._known.config, weights=self._weights(self.way))
+
+    def line(self, result: TrialResult, test_accuracy: float) -> dict[str, Any]:
+        """As a line of the table; ``layers`` are the activity of every layer after the last epoch."""
+        return {
+            "number": self.number,
+            "way": self.way,
+            "outcome": result.outcome.name,
+            "test_accuracy": test_accuracy,
+            "epochs": [asdict(epoch) for epoch in result.epochs],
+            "layers": {name: asdict(activity) for name, activity in result.layers},
+        }
+
+    def remove_weights(self) -> None:
+        """Those that nothing begins with."""
+        if self.way == TUNED:
+            self._weights(READ_OUT)[-1].unlink(missing_ok=True)
+        if self.way != READ_OUT:
+            self._weights(self.way)[-1].unlink(missing_ok=True)
+
+    def _weights(self, way: str) -> tuple[Path, ...]:
+        own = self._run.path / f"{self.number}-{way}.safetensors"
+        return (self._run.shared_file, own) if way == READ_OUT else (own,)
+
+
+def train_what_all_share(space: Path, run: str, workers: int) -> None:
+    """The float baseline, the shared network, and its sensitivity analysis."""
+    words = ["sensitivity", "--space", str(space), "--run", run, "--workers", str(workers)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-m", "spquant_search.cli", *words], env=environment, check=True)
+
+
+def record(missing: Sequence[Recording], setup: Setup, workers: int) -> Iterator[dict[str, Any]]:
+    """The line of each, as soon as it is complete."""
+    crew = Crew(setup, workers, warn=lambda words: print(words, file=sys.stderr))
+    waiting = list(missing)
+    given: dict[Trainer, Recording] = {}
+    results: dict[Trainer, TrialResult] = {}
+    try:
+        while waiting or given:
+            for trainer in crew.idle():
+                if waiting:
+                    given[trainer] = waiting.pop(0)
+                    trainer.give(given[trainer].first_task())
+            for trainer, message in crew.messages():
+                recording = given[trainer]
+                if isinstance(message, Epoch):
+                    trainer.answer(None)
+                elif isinstance(message, Trained):
+                    results[trainer] = message.result
+                    trainer.give(recording.test_task())
+                elif isinstance(message, Tested):
+                    crew.ended(trainer, message.seconds)
+                    del given[trainer]
+                    yield recording.line(results[trainer], message.accuracy)
+                    recording.remove_weights()
+                else:
+                    raise SystemExit(f"configuration {recording.number}, {recording.way}: {message}")
+    finally:
+        crew.close()
+
+
+def recorded(lines: Path) -> list[dict[str, Any]]:
+    """What is known so far; a line that was being written as it was stopped is dropped."""
+    if not lines.is_file():
+        return []
+    whole = [line for line in lines.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+    write_text(lines, "".join(whole))
+    return [json.loads(line) for line in whole]
+
+
+def pack(run: RunFolder, table: Sequence[dict[str, Any]], prepared: Prepared) -> None:
+    """The table: a first line of the float baseline and the machine, then one of each configuration in each way."""
+    baseline = run.result(BASELINE)
+    if baseline is None:
+        raise SystemExit(f"{run.path}: its float baseline is missing")
+    tested = test_accuracies(run, [baseline], 1)[BASELINE]
+    recording = Recording(BASELINE, prepared.space.baseline(), "baseline", prepared, run)
+    head = {"versions": describe_environment(), "baseline": recording.line(baseline, tested)}
+    ordered = sorted(table, key=lambda line: (WAYS.index(line["way"]), line["number"]))
+    content = "".join(json.dumps(line) + "\n" for line in [head, *ordered])
+    write_bytes(Path(TABLE), gzip.compress(content.encode(), mtime=0))
+    print(f"written to {Path(TABLE).resolve()}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Learning curves of every configuration of a small space.")
+    parser.add_argument("--folder", type=Path, default=CURVES, help="with space.yaml and its network")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="only these, for now")
+    parser.add_argument("--configurations", type=int, help="stop after so many of each way")
+    options = parser.parse_args()
+    os.chdir(options.folder)  # where model.build looks for the network
+    os.environ["PYTHONPATH"] = os.pathsep.join([os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])])
+    space = Path(SPACE)
+    train_what_all_share(space, "curves", options.workers)
+    run, prepared = find_run("curves"), prepare(space, [f"search.workers={options.workers}"])
+    configs = every_configuration(prepared.space)
+    lines = run.path / "curves.jsonl"
+    table = recorded(lines)
+    known = {(line["number"], line["way"]) for line in table}
+    missing = [
+        Recording(number, config, way, prepared, run)
+        for way in WAYS
+        if way in options.ways
+        for number, config in enumerate(configs[: options.configurations])
+        if (number, way) not in known
+    ]
+    setup = Setup(space=prepared.space, device="cpu", cache=cache_folder())
+    with lines.open("a", encoding="utf-8") as file:
+        for line in record(missing, setup, options.workers):
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+            table.append(line)
+            print(f"{len(table)} of {len(configs) * len(WAYS)}: {line['way']}", flush=True)
+    if len(table) == len(configs) * len(WAYS):
+        pack(run, table, prepared)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,268 @@
+"""A table of recorded trainings, and trainers that answer from it: whole searches in seconds, every decision real.
+
+`record_curves.py` makes the table. A replayed trainer is given the tasks of a search, as a process would be, and
+answers with what was recorded of that configuration. Each was trained once: searches of different seeds differ in what
+they try, and not in what it comes to.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import multiprocessing
+import random
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from itertools import product
+from multiprocessing.connection import Pipe
+from pathlib import Path
+from typing import Any
+
+from efficiency import UNIFORM, Curve, Prices, Strategy, curve_of, fronts
+
+from spquant_search.cost import cost_report
+from spquant_search.prepare import Prepared, prepare
+from spquant_search.results import BASELINE, EpochMetrics, LayerActivity, Outcome, TrialResult, unmeasured
+from spquant_search.runfolder import RunFacts, RunFolder, open_run
+from spquant_search.search import Limits, run_search
+from spquant_search.space import NetworkConfig, SearchSpace
+from spquant_search.trial import ReadOutTask, SharedTask, Task
+from spquant_search.workers import Epoch, Message, Setup, Shared, SharedTrained, Tested, TestTask, Trained, Trainer
+
+CURVES = Path(__file__).parent / "curves"
+SPACE, TABLE = "space.yaml", "curves.jsonl.gz"  # in that folder, beside the network's module
+SCRATCH, WARM, READ_OUT, TUNED = WAYS = ("scratch", "warm-start", "read-out", "fine-tuned")
+
+
+def every_configuration(space: SearchSpace) -> list[NetworkConfig]:
+    """All of a space, in the order of its choices; a configuration's place in it is its number in the table."""
+    choices = space.choices()
+    return [space.config(dict(zip(choices, values, strict=True))) for values in product(*choices.values())]
+
+
+def samples(space: SearchSpace) -> tuple[int, int]:
+    """Of the training and the validation split; the space says how many."""
+    trained, judged = space.file.data.train_samples, space.file.data.validation_samples
+    if trained is None or judged is None:
+        raise SystemExit(f"{space.source}: data.train_samples and data.validation_samples are needed")
+    return trained, judged
+
+
+def prepared_space(overrides: tuple[str, ...] = ()) -> Prepared:
+    """The space of the table."""
+    if str(CURVES) not in sys.path:  # its network's module is looked for there
+        sys.path.insert(0, str(CURVES))
+    return prepare(CURVES / SPACE, overrides)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recorded:
+    """What became of one configuration in one way."""
+
+    outcome: Outcome
+    epochs: tuple[EpochMetrics, ...]
+    layers: tuple[tuple[str, LayerActivity], ...]
+    test_accuracy: float
+
+    @classmethod
+    def of(cls, line: Mapping[str, Any]) -> Recorded:
+        return cls(
+            outcome=Outcome[line["outcome"]],
+            epochs=tuple(EpochMetrics(**epoch) for epoch in line["epochs"]),
+            layers=tuple((name, LayerActivity(**activity)) for name, activity in line["layers"].items()),
+            test_accuracy=line["test_accuracy"],
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Table:
+    """Every configuration in every way, and the float baseline."""
+
+    ways: Mapping[tuple[NetworkConfig, str], Recorded]
+    baseline: Recorded
+
+    def way(self, result: TrialResult, strategy: str) -> Recorded:
+        """What was recorded of that which a trial of a search with this strategy did."""
+        if result.number == BASELINE:
+            return self.baseline
+        if result.parent is not None:
+            return self.ways[result.config, TUNED]
+        return self.ways[result.config, READ_OUT if result.outcome is Outcome.READ_OUT else strategy]
+
+
+@cache  # once a process
+def read_table() -> Table:
+    with gzip.open(CURVES / TABLE, "rt", encoding="utf-8") as lines:
+        head = json.loads(next(lines))
+        configs = every_configuration(prepared_space().space)
+        ways = {(configs[line["number"]], line["way"]): Recorded.of(line) for line in map(json.loads, lines)}
+    return Table(ways=ways, baseline=Recorded.of(head["baseline"]))
+
+
+class ReplayedTrainer(Trainer):
+    """Answers every task from a table, within this process."""
+
+    def __init__(self, setup: Setup, table: Table) -> None:
+        self._table, self._strategy = table, setup.space.file.search.strategy
+        self._shared_epochs = setup.space.file.shared.epochs
+        self._told = 0  # epochs of the present task that were answered
+        super().__init__(setup)
+
+    def _start(self) -> None:
+        self.connection, self._theirs = Pipe()
+
+    def close(self) -> None:
+        self.connection.close()
+        self._theirs.close()
+
+    def _send(self, words: Any) -> None:
+        if words is self.task:
+            self._begin(words)
+        else:
+            self._go_on(words)
+
+    def _begin(self, task: Any) -> None:
+        if isinstance(task, SharedTask):
+            for epoch in range(1, self._shared_epochs + 1):
+                self._say(Shared(epoch=epoch, seconds=0.0))
+            task.weights_file.touch()
+            self._say(SharedTrained(seconds={}))
+        elif isinstance(task, TestTask):
+            self._say(Tested(number=task.number, accuracy=0.0, seconds={}))  # Table.way knows it
+        elif isinstance(task, ReadOutTask):
+            self._say(self._trained(task.result, self._table.ways[task.result.config, READ_OUT], Outcome.READ_OUT))
+        else:
+            self._told = 0
+            self._say(Epoch(metrics=self._of(task).epochs[0]))
+
+    def _go_on(self, stop_because: str | None) -> None:
+        """After an epoch was answered."""
+        task: Task = self.task
+        found = self._of(task)
+        self._told += 1
+        if stop_because is not None:
+            stopped = replace(found, epochs=found.epochs[: self._told])
+            self._say(self._trained(task.result, stopped, Outcome.STOPPED, stop_because))
+        elif self._told < len(found.epochs):
+            self._say(Epoch(metrics=found.epochs[self._told]))
+        else:
+            self._say(self._trained(task.result, found, found.outcome))
+
+    def _of(self, task: Task) -> Recorded:
+        return self._table.way(task.result, self._strategy)
+
+    def _trained(self, known: TrialResult, found: Recorded, outcome: Outcome, reason: str | None = None) -> Trained:
+        result = replace(
+            known,
+            outcome=outcome,
+            reason=reason or outcome.value,
+            epochs=(*known.epochs, *found.epochs),
+            layers=found.layers,
+        )
+        return Trained(result=result, seconds={})
+
+    def _say(self, message: Message) -> None:
+        self._theirs.send(message)
+
+
+# ---------------------------------------------------------------- searches
+
+
+class _Silent:
+    """Watches nothing."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_words, **_more: None
+
+
+def replayed(strategy: Strategy, seed: int) -> Curve:
+    """What a strategy holds after how much work in the recorded space."""
+    return curve(strategy, seed, (tried_uniform if strategy.name == UNIFORM else searched)(strategy, seed))
+
+
+def curve(strategy: Strategy, seed: int, results: Sequence[TrialResult]) -> Curve:
+    table, space = read_table(), prepared_space(strategy.settings).space
+    trained, judged = samples(space)
+    held = fronts(results, Prices.of(space, strategy, samples=trained, judged=judged))
+    ways = {one.number: table.way(one, space.file.search.strategy) for one in results if one.is_measured}
+    return curve_of(strategy, seed, results, held, {number: found.test_accuracy for number, found in ways.items()})
+
+
+def searched(strategy: Strategy, seed: int) -> tuple[TrialResult, ...]:
+    """All results of a search that differs from a live one in its trainers alone, which answer from the table."""
+    prepared = prepared_space((*strategy.settings, f"search.seed={seed}", "search.workers=1"))
+    _, judged = samples(prepared.space)
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder(path=Path(folder) / "run")
+        facts = RunFacts(
+            source=SPACE, command="", data="", classes=prepared.input.classes, validation_samples=judged, test_samples=0
+        )
+        open_run(run, prepared.space.file, facts)
+        return run_search(
+            prepared,
+            run,
+            setup=Setup(space=prepared.space, device="cpu", cache=run.path),
+            limits=Limits(trials=prepared.space.file.search.trials),
+            watcher=_Silent(),
+            hire=partial(ReplayedTrainer, table=read_table()),
+        )
+
+
+def tried_uniform(strategy: Strategy, seed: int) -> tuple[TrialResult, ...]:
+    """One value a parameter for all layers that can choose (the nearest where a layer lacks it), in random order."""
+    table, prepared = read_table(), prepared_space(strategy.settings)
+    space, way = prepared.space, prepared.space.file.search.strategy
+    values: dict[str, set[Any]] = {}
+    for address, options in space.choices().items():
+        if len(options) > 1:
+            values.setdefault(address.rpartition(".")[2], set()).update(options)
+
+    def uniform(common: Mapping[str, Any]) -> NetworkConfig:
+        return space.config(
+            {
+                address: min(options, key=lambda option: abs(option - common[address.rpartition(".")[2]]))
+                if len(options) > 1
+                else options[0]
+                for address, options in space.choices().items()
+            }
+        )
+
+    grid = [uniform(dict(zip(values, common, strict=True))) for common in product(*map(sorted, values.values()))]
+    random.Random(seed).shuffle(grid)
+    tried = [(config, "uniform", table.ways[config, way]) for config in dict.fromkeys(grid)]
+    return tuple(
+        _recorded_result(prepared, number, origin, config, found)
+        for number, (config, origin, found) in enumerate([(space.baseline(), "baseline", table.baseline), *tried])
+    )
+
+
+def _recorded_result(
+    prepared: Prepared, number: int, origin: str, config: NetworkConfig, found: Recorded
+) -> TrialResult:
+    cost = cost_report(prepared.shapes, config, time_steps=prepared.space.file.time_steps)
+    known = unmeasured(
+        number=number,
+        origin=origin,
+        config=config,
+        seed=0,
+        cost=cost,
+        device=None,
+        outcome=found.outcome,
+        reason=found.outcome.value,
+    )
+    return replace(known, epochs=found.epochs, layers=found.layers)
+
+
+def replay(wanted: Sequence[Strategy], seeds: Sequence[int], workers: int) -> dict[str, list[Curve]]:
+    found: dict[str, list[Curve]] = {}
+    # Spawned: nothing of Optuna's or torch's is to be shared.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        jobs = [(one, pool.submit(replayed, one, seed)) for one in wanted for seed in seeds]
+        for one, job in jobs:
+            found.setdefault(one.name, []).append(job.result())
+            print(f"{one.name}: seed {found[one.name][-1].seed}", file=sys.stderr)
+    return found
