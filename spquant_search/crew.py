@@ -16,10 +16,10 @@ class Crew:
     """
 
     def __init__(
-        self, setup: Setup, count: int, *, warn: Callable[[str], None], hire: Callable[[Setup], Trainer] = Trainer
+        self, setup: Setup, count: int, *, warn: Callable[[str], None], hire: Callable[[Setup], Trainer] | None = None
     ) -> None:
         self._warn = warn
-        self._trainers = [hire(setup) for _ in range(count)]
+        self._trainers = [(hire or Trainer)(setup) for _ in range(count)]
         self._seconds: dict[Trainer, dict[str, float]] = {}
         self._notes: set[str] = set()
         self._limits: dict[Trainer, tuple[float, float]] = {}  # when what it does is given up, after how many seconds

@@ -79,7 +79,7 @@ def run_search(
     limits: Limits,
     watcher: Watcher,
     storage: Storage | None = None,
-    hire: Callable[[Setup], Trainer] = Trainer,
+    hire: Callable[[Setup], Trainer] | None = None,
 ) -> tuple[TrialResult, ...]:
     """Search until the limits are reached, test the front's members, and return all results by number.
 
