@@ -235,26 +235,39 @@ def _with_interval(row: Mapping[str, Any], what: str, digits: int) -> str:
 
 
 def draw(curves: Curves, file: Path) -> None:
-    """Mean hypervolume by work."""
+    """Mean hypervolume by work; a colour for where training begins, a line style for who proposes."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullLocator
 
-    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+    figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     passes = statistics.mean(one.work[-1] for one in curves[OURS])
     for name, runs in curves.items():
-        work = np.unique([spent for one in runs for spent in one.work])
+        # To where the first of them ends: a mean over fewer would jump.
+        end = min(one.work[-1] for one in runs)
+        work = np.unique([spent for one in runs for spent in one.work if spent <= end])
         values = [statistics.mean(one.at(spent, WORTHWHILE) for one in runs) for spent in work]
-        axes.step(work / passes, values, where="post", label=name, linewidth=2.2 if name == OURS else 1.3)
+        colour, line = _style(name)
+        width = 2.4 if name == OURS else 1.3
+        axes.step(work / passes, values, where="post", label=name, linewidth=width, color=colour, linestyle=line)
     axes.set(
         xscale="log", xlabel="training work, as a multiple of ours", ylabel="hypervolume (test split)", xlim=(0.2, None)
     )
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.legend(loc="upper left", frameon=False, fontsize="small")
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize="small")
     axes.grid(alpha=0.3)
     figure.savefig(file, dpi=150)
+
+
+def _style(strategy: str) -> tuple[str, Any]:
+    if strategy.startswith(OURS):
+        others = ("ours, tpe proposes", "ours, random proposals", "ours, no ladder", "ours, no shared network")
+        lines = dict(zip(others, ("--", ":", "-.", (0, (5, 1, 1, 1, 1, 1))), strict=True))
+        return "tab:blue", lines.get(strategy, "-")
+    lines = {"tpe": "-", "nsga2": "--", "random": ":", "uniform precision": "-."}
+    return ("tab:red" if strategy.endswith("scratch") else "tab:orange"), lines[strategy.partition(",")[0]]
 
 
 def search_live(wanted: Sequence[Strategy], options: argparse.Namespace) -> dict[str, list[Curve]]:
