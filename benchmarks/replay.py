@@ -11,6 +11,7 @@ import gzip
 import json
 import multiprocessing
 import random
+import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -22,9 +23,12 @@ from multiprocessing.connection import Pipe
 from pathlib import Path
 from typing import Any
 
-from efficiency import UNIFORM, Curve, Prices, Strategy, curve_of, fronts
+import numpy as np
+from efficiency import UNIFORM, WORTHWHILE, Curve, Prices, Strategy, corners, curve_of, fronts
+from scipy import stats
 
 from spquant_search.cost import cost_report
+from spquant_search.pareto import front, hypervolume
 from spquant_search.prepare import Prepared, prepare
 from spquant_search.results import BASELINE, EpochMetrics, LayerActivity, Outcome, TrialResult, unmeasured
 from spquant_search.runfolder import RunFacts, RunFolder, open_run
@@ -255,6 +259,39 @@ def _recorded_result(
         reason=found.outcome.value,
     )
     return replace(known, epochs=found.epochs, layers=found.layers)
+
+
+def of_every_configuration() -> list[dict[str, Any]]:
+    """By way, what trying all configurations comes to: no search can hold more, but by luck.
+
+    ``hypervolume`` is of the front's test accuracies, ``spearman`` the rank correlation of validation accuracies with
+    those after fine-tuning.
+    """
+    table, prepared = read_table(), prepared_space()
+    baseline = _recorded_result(prepared, BASELINE, "baseline", prepared.space.baseline(), table.baseline)
+    corner = corners(baseline, table.baseline.test_accuracy)[WORTHWHILE]
+    configs = every_configuration(prepared.space)
+    tuned = [table.ways[config, TUNED].epochs[-1].accuracy for config in configs]
+    rows = []
+    for way in WAYS:
+        found = [table.ways[config, way] for config in configs]
+        results = [
+            _recorded_result(prepared, number, way, config, one)
+            for number, (config, one) in enumerate(zip(configs, found, strict=True), start=1)
+        ]
+        members = front(results)
+        points = [(table.ways[one.config, way].test_accuracy, one.memory_bytes, one.effective_macs) for one in members]
+        rows.append(
+            {
+                "way": way,
+                "test_accuracy": statistics.mean(one.test_accuracy for one in found),
+                "least_macs": min(one.effective_macs for one in results) / baseline.effective_macs,
+                "members": len(members),
+                "hypervolume": hypervolume(np.array(points), corner),
+                "spearman": float(stats.spearmanr([one.accuracy for one in results], tuned).statistic),
+            }
+        )
+    return rows
 
 
 def replay(wanted: Sequence[Strategy], seeds: Sequence[int], workers: int) -> dict[str, list[Curve]]:

@@ -46,7 +46,7 @@ from efficiency import (
     strategies,
 )
 from measurement import as_document
-from replay import prepared_space, replay
+from replay import of_every_configuration, prepared_space, replay
 from scipy import stats
 
 from spquant_search.crew import Crew
@@ -226,7 +226,13 @@ def as_table(document: dict[str, Any]) -> str:
                 f"{bound}{_with_interval(row, 'work_ratio', 1)} |"
             )
     shown = (f"{name}: {value:.5g}" for name, value in document["figures"].items() if value is not None)
-    return "\n".join([*lines, "", *shown])
+    every = [
+        f"all {row['way']}: test accuracy {row['test_accuracy']:.4f} on the mean, {row['least_macs']:.2f} of the "
+        f"operations at least, hypervolume of {row['members']} members {row['hypervolume']:.5f}, rank correlation with "
+        f"fine-tuned {row['spearman']:.2f}"
+        for row in document.get("every_configuration", ())
+    ]
+    return "\n".join([*lines, "", *shown, *every])
 
 
 def _with_interval(row: Mapping[str, Any], what: str, digits: int) -> str:
@@ -317,7 +323,8 @@ def main() -> None:
     if options.picture:
         draw(curves, options.picture)
     shown = [row for corner in (WORTHWHILE, FROM_CHANCE) for row in rows(curves, corner)]
-    document = as_document(shown, figures(curves), seeds=options.seeds, replay=options.replay)
+    more = {"every_configuration": of_every_configuration()} if options.replay else {}
+    document = as_document(shown, figures(curves), seeds=options.seeds, **more)
     print(json.dumps(document, indent=1) if options.json else as_table(document))
 
 

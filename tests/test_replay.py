@@ -1,0 +1,106 @@
+"""Searches of the recorded space: benchmarks/replay.py, and the table that it answers from."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+TRAIN, VALIDATION, STATISTICS = 1000, 1000, 128  # samples, of benchmarks/curves/space.yaml
+EPOCH = 3 * TRAIN + VALIDATION
+READ_OUT = STATISTICS + VALIDATION
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _beside_the_benchmarks():
+    """Benchmarks are scripts that import each other."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [str(BENCHMARKS), str(BENCHMARKS / "curves"), *sys.path])
+        yield
+
+
+@pytest.fixture(scope="module")
+def table(_beside_the_benchmarks):
+    import replay
+
+    return replay.read_table()
+
+
+def run(settings, *, name="ours", seed=0, counts_baseline=True):
+    """Results, and what is held after how much work."""
+    import efficiency
+    import replay
+
+    strategy = efficiency.Strategy(name=name, settings=settings, counts_baseline=counts_baseline)
+    results = replay.searched(strategy, seed)
+    return results, replay.curve(strategy, seed, results)
+
+
+def test_every_configuration_is_recorded_in_every_way(table):
+    import replay
+
+    configs = replay.every_configuration(replay.prepared_space().space)
+    assert len(configs) == len(set(configs)) == 1024
+    assert table.ways.keys() == {(config, way) for config in configs for way in replay.WAYS}
+    epochs = {replay.SCRATCH: 8, replay.WARM: 3, replay.READ_OUT: 1, replay.TUNED: 1}
+    for (_, way), recorded in table.ways.items():
+        numbers = [epoch.epoch for epoch in recorded.epochs]
+        first = 0 if way == replay.READ_OUT else 1
+        assert numbers == list(range(first, first + epochs[way]))
+        assert all(0 < epoch.accuracy < 1 for epoch in recorded.epochs)
+    assert len({recorded.epochs[-1].accuracy for recorded in table.ways.values()}) > 50
+
+
+def test_a_replayed_search_finds_what_was_recorded_and_is_charged_for_it(table):
+    import replay
+
+    results, curve = run(("search.trials=14", "search.ladder=3", "search.startup_trials=8"))
+    baseline, *tried = results
+    assert baseline.epochs == table.baseline.epochs
+    read = [one for one in tried if one.parent is None]
+    tuned = [one for one in tried if one.parent is not None]
+    assert len(read) == 14
+    assert 1 <= len(tuned) <= 8
+    for one in read:
+        assert one.epochs == table.ways[one.config, replay.READ_OUT].epochs
+    for one in tuned:
+        assert one.epochs == (results[one.parent].epochs + table.ways[one.config, replay.TUNED].epochs)
+    # 8 epochs of the baseline, 8 of the shared network, what the baseline says of all samples, and one read-out with
+    # every layer at its most precise choice, 3 each for lower bits of two layers, 1 for the read-out layer's, 3 levels.
+    before = 8 * EPOCH + 8 * 3 * TRAIN + TRAIN + (1 + 3 + 3 + 1 + 3) * READ_OUT
+    assert curve.work[-1] == before + 14 * READ_OUT + len(tuned) * EPOCH
+    assert curve.volumes["chance"][-1] > 0
+
+
+def test_one_seed_gives_one_search():
+    settings = ("search.trials=12", "search.ladder=0", "search.startup_trials=8")
+    assert run(settings, seed=3) == run(settings, seed=3)
+    assert run(settings, seed=3)[1].work != run(settings, seed=4)[1].work
+
+
+def test_what_is_stopped_is_charged_for_the_epochs_until_then(table):
+    import replay
+
+    stopping = "search.stopping={margin: 0, min_peers: 2, optimism: 0, enabled: true}"
+    results, curve = run(("search.strategy=warm-start", "search.trials=16", "search.ladder=0", stopping))
+    stopped = [one for one in results if one.outcome.name == "STOPPED"]
+    assert stopped
+    for one in stopped:
+        whole = table.ways[one.config, replay.WARM].epochs
+        assert len(one.epochs) < len(whole)
+        assert one.epochs == whole[: len(one.epochs)]
+    trained = sum(one.trained_epochs for one in results[1:])
+    assert trained < 3 * 16
+    assert curve.work[-1] == 8 * EPOCH + TRAIN + trained * EPOCH
+
+
+def test_from_scratch_no_baseline_is_charged(table):
+    import replay
+
+    settings = ("search.strategy=scratch", "search.trials=4", "search.sampler=random", "search.stopping.enabled=false")
+    results, curve = run(settings, counts_baseline=False)
+    assert all(one.epochs == table.ways[one.config, replay.SCRATCH].epochs for one in results[1:])
+    assert curve.work[-1] == 4 * 8 * EPOCH
