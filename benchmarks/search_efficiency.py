@@ -36,6 +36,7 @@ from efficiency import (
     FROM_CHANCE,
     OURS,
     TPE,
+    UNIFORM,
     WARM_TPE,
     WORTHWHILE,
     Curve,
@@ -313,6 +314,11 @@ def main() -> None:
     trials = REPLAYED_TRIALS if options.replay else LIVE_TRIALS
     given = {TPE: options.scratch_trials, WARM_TPE: options.warm_trials}
     every = strategies(file, trials | {name: count for name, count in given.items() if count is not None})
+    if not options.replay:
+        every = [one for one in every if one.name != UNIFORM]  # no search: looked up in the table
+    unknown = set(options.only or ()) - {one.name for one in every}
+    if unknown:
+        parser.error(f"--only {unknown.pop()!r}: the strategies are {'; '.join(one.name for one in every)}")
     if options.only:
         wanted = [one for one in every if one.name in (OURS, *options.only)]
     else:
