@@ -34,7 +34,7 @@ from spquant_search.train import Evaluation, Schedule, epoch_losses, evaluate
 UNIFORM_SHARE = 0.25
 # And this share has neither gates nor masks, as the most accurate configurations do.
 DENSE_SHARE = 0.4
-STATISTICS_BATCH = 64
+STATISTICS_BATCH = 128
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,13 +108,16 @@ def take_statistics(network: nn.Module, training: Samples, *, samples: int) -> N
     for norm in found:
         norm.reset_running_stats()
         norm.momentum = None  # the mean over all batches, each weighing the same
-    network.train()
+    network.eval()
+    for norm in found:
+        norm.train()
     count = min(samples, len(training))
     # Whole batches alone, as a small last one would weigh as much as the others.
     count -= count % STATISTICS_BATCH if count > STATISTICS_BATCH else 0
     for batch in training.batches(STATISTICS_BATCH, order=torch.arange(count)):
         network(batch.spikes(torch.float32))
     for norm, momentum in zip(found, momenta, strict=True):
+        norm.eval()
         norm.momentum = momentum
 
 

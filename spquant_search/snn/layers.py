@@ -7,7 +7,8 @@ evaluation every convolution adds integers.
 Training and evaluation differ in one respect. In training a convolution takes fake-quantized weights, possibly in
 bf16, and batch norm its batch's statistics. In evaluation it has one defined form: integer weights convolve integer
 inputs (exact in fp32), then comes a * A + d per channel with batch norm and all scales folded, then the neuron. Where
-two branches meet, each has its own a and d, and their currents are added before the neuron.
+two branches meet, each has its own a and d, and their currents are added before the neuron. A batch norm that is set to
+training in a network that otherwise evaluates normalizes by its batch's statistics and gathers them.
 
 a and d are dyadic (:mod:`spquant_search.snn.fixedpoint`), as are the membrane's grid, the leak and a learned threshold.
 So is every current and potential then, and double precision holds each of them exactly: evaluation is integer
@@ -18,11 +19,11 @@ no such form: their convolutions are those of fp32.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Literal
+from functools import cached_property, partial
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -31,7 +32,7 @@ from torch.nn import functional as F
 
 from spquant_search.cost import LayerShape
 from spquant_search.results import LayerActivity
-from spquant_search.snn import tracing
+from spquant_search.snn import byte_convolution, tracing
 from spquant_search.snn.fixedpoint import OFFSET_BITS, affine_in_fixed_point
 from spquant_search.snn.neuron import Fired, Neuron
 from spquant_search.snn.pooling import POOL, sum_pool
@@ -184,6 +185,15 @@ class SearchableLayer(nn.Module):
         raise NotImplementedError
 
 
+class Sums(NamedTuple):
+    """A convolution's sums A with the a and d of ``a * A + d``; those that ``are_whole`` are still to be rounded."""
+
+    sums: Float[Tensor, "time_batch out height width"]
+    slope: Float[Tensor, " out"]
+    offset: Float[Tensor, " out"]
+    are_whole: bool
+
+
 class _Convolution(SearchableLayer):
     """What convolutions with and without neurons have in common: spikes in, current out, and what that takes.
 
@@ -219,18 +229,18 @@ class _Convolution(SearchableLayer):
     def _current(self, spikes: Spikes) -> Float[Tensor, "time_batch out height width"]:
         return spikes.over_time(self._training_current(spikes) if self.training else self._evaluation_current(spikes))
 
-    def _convolve(self, values: Tensor, weight: Tensor) -> Tensor:
+    def _convolve(self, values: Tensor, weight: Tensor, by: Callable[..., Tensor] | None = None) -> Tensor:
         """The convolution, with 2x2 sum-pooling inside where the pooling comes before the neuron."""
-        padding = self.kernel_size // 2
+        convolution, padding = by or F.conv2d, self.kernel_size // 2
         if self.pools_before:
             weight, stride = pooled_kernel(weight, self.stride), self.stride * POOL
-            return F.conv2d(values, weight, stride=stride, padding=padding, groups=self.groups)
+            return convolution(values, weight, stride=stride, padding=padding, groups=self.groups)
         if self.kernel_size == 1 and self.stride > 1:
             # The other pixels are not looked at. With a stride, the weight gradient of torch's library writes past its
             # buffer on processors without AVX-512, where channels are no multiples of 8 (oneDNN issue 6035).
             seen = values[:, :, :: self.stride, :: self.stride]
-            return F.conv2d(seen.contiguous(memory_format=torch.channels_last), weight, groups=self.groups)
-        return F.conv2d(values, weight, stride=self.stride, padding=padding, groups=self.groups)
+            return convolution(seen.contiguous(memory_format=torch.channels_last), weight, groups=self.groups)
+        return convolution(values, weight, stride=self.stride, padding=padding, groups=self.groups)
 
     @property
     def _pooled_positions(self) -> int:
@@ -252,26 +262,33 @@ class _Convolution(SearchableLayer):
         return current
 
     def _evaluation_current(self, spikes: Spikes) -> Tensor:
-        sums, slope, offset = self._evaluation_sums(spikes)
-        sums = sums.to(slope.dtype) if slope.dtype is torch.float32 else sums.double().round_()
+        sums, slope, offset, are_whole = self._evaluation_sums(spikes)
+        sums = sums.double().round_() if are_whole else sums.to(slope.dtype)
         return sums.mul_(slope[:, None, None]).add_(offset[:, None, None])  # in place: no further memory to fetch
 
-    def _evaluation_sums(self, spikes: Spikes) -> tuple[Tensor, Tensor, Tensor]:
-        """The convolution's sums A with the a and d of ``a * A + d``; with integer weights A is still to be rounded."""
+    def _evaluation_sums(self, spikes: Spikes) -> Sums:
         integers, scale = quantize_weight(self.weight, self.precision.weight_bits, quantizer=self.quantizer)
-        slope, offset = self.affine(scale, spikes.divisor)
-        values = spikes.values.float()
-        if self.precision.weight_bits == FLOAT_BITS:
-            return self._convolve(values, integers), slope, offset
-        return self._integer_sums(values, integers, spikes.largest), slope, offset
+        values, are_whole = spikes.values.float(), self.precision.weight_bits != FLOAT_BITS
+        if are_whole:
+            sums = self._integer_sums(values, integers, spikes.largest)
+        else:
+            sums = self._convolve(values, integers)
+        if self.norm is not None and self.norm.training:
+            unit = scale.flatten() / (spikes.divisor * self._pooled_positions)
+            current = self.norm(sums.mul_(unit[:, None, None]))
+            return Sums(current, torch.ones_like(self.norm.bias), torch.zeros_like(self.norm.bias), are_whole=False)
+        return Sums(sums, *self.affine(scale, spikes.divisor), are_whole=are_whole)
 
     def _integer_sums(self, values: Tensor, integers: Tensor, largest: int) -> Tensor:
         """A before rounding, which undoes what a library's fast convolution algorithms may do to sums of integers."""
-        products = self.in_channels // self.groups * self.kernel_size**2 * self._pooled_positions
-        bound = products * highest_integer(self.precision.weight_bits) * largest
-        if bound < EXACT_FP32:
-            return self._convolve(values, integers)
-        return self._convolve(values.double(), integers.double())
+        products = self.in_channels // self.groups * self.kernel_size**2
+        largest_weight = highest_integer(self.precision.weight_bits) * self._pooled_positions
+        if products * largest_weight * largest >= EXACT_FP32:
+            return self._convolve(values.double(), integers.double())
+        if byte_convolution.convolves(values, largest_value=largest, largest_weight=largest_weight):
+            by_bytes = partial(byte_convolution.convolution, largest_weight=largest_weight)
+            return self._convolve(values, integers, by_bytes)
+        return self._convolve(values, integers)
 
     def affine(self, scale: Tensor, divisor: int) -> tuple[Float[Tensor, " out"], Float[Tensor, " out"]]:
         """a and d of ``a * A + d``: batch norm, weight scale, and the divisors of pooling and input folded.
@@ -302,16 +319,16 @@ class _Convolution(SearchableLayer):
         spikes: Spikes,
         *,
         opened: Bool[Tensor, "time_batch out"],
-        reached: Float[Tensor, "time_batch groups height width"],
+        present: Float[Tensor, "time_batch groups height width"],
         fired: Fired | None = None,
     ) -> None:
         """Count the operations of the outputs in ``opened`` channels, less those of the neurons that were skipped.
 
         With pooling before the neuron, one neuron stands for four outputs.
         """
-        height, width = reached.shape[2:]
+        height, width = self._output_size(spikes)
         opened = opened.view(len(opened), self.groups, -1).sum(dim=2)
-        outputs, synaptic_ops = opened * (height * width), reached.sum(dim=(2, 3)) * opened
+        outputs, synaptic_ops = opened * (height * width), self._reached_in_all(present) * opened
         if fired is not None and fired.skipped is not None and fired.saved is not None:
             outputs = outputs - fired.skipped.flatten(0, 1) * self._pooled_positions
             synaptic_ops = synaptic_ops - fired.saved.flatten(0, 1)
@@ -319,12 +336,37 @@ class _Convolution(SearchableLayer):
         activity.add("effective_macs", outputs * self.kernel_size**2 * inputs)
         activity.add("synaptic_ops", synaptic_ops)
 
-    def _reached(self, spikes: Spikes) -> Float[Tensor, "time_batch groups height width"]:
-        """How many non-zero inputs lie under the kernel of one output of each group, at each of its positions."""
+    def _present(self, spikes: Spikes) -> Float[Tensor, "time_batch groups height width"]:
+        """How many of the inputs of each group are not zero, at each of their positions."""
         present = spikes.values if spikes.largest == 1 else (spikes.values != 0).float()
-        present = present.view(len(present), self.groups, -1, *present.shape[2:]).sum(dim=2)
-        box = torch.ones(self.groups, 1, self.kernel_size, self.kernel_size, device=present.device)
-        return F.conv2d(present, box, stride=self.stride, padding=self.kernel_size // 2, groups=self.groups)
+        return present.view(len(present), self.groups, -1, *present.shape[2:]).sum(dim=2)
+
+    def _reached(
+        self, present: Float[Tensor, "time_batch groups height width"]
+    ) -> Float[Tensor, "time_batch groups rows columns"]:
+        """How many non-zero inputs lie under the kernel of one output of each group, at each of its positions."""
+        for _axis in range(2):
+            present = _box_sums(present, self.kernel_size, self.stride).transpose(2, 3)
+        return present
+
+    def _reached_in_all(self, present: Float[Tensor, "time_batch groups height width"]) -> Tensor:
+        """The sum of :meth:`_reached` over all positions: every input counts as often as there are kernels above it."""
+        rows, columns = (
+            _kernels_above(size, self.kernel_size, self.stride).to(present.device) for size in present.shape[2:]
+        )
+        return (present @ columns).double() @ rows.double()  # a row's sum is exact in fp32, that of all may not be
+
+
+def _box_sums(values: Tensor, size: int, stride: int) -> Tensor:
+    """The sums under a window of ``size`` that moves along the last axis as a convolution's kernel does."""
+    padded = F.pad(values, [size // 2, size // 2])
+    return torch.stack([padded[..., k : k + values.shape[-1] : stride] for k in range(size)]).sum(dim=0)
+
+
+def _kernels_above(inputs: int, size: int, stride: int) -> Float[Tensor, " inputs"]:
+    """Of each input along one axis, for how many outputs it lies under the kernel."""
+    distance = torch.arange(inputs)[:, None] - torch.arange(0, inputs, stride)
+    return (distance.abs() <= size // 2).sum(dim=1).float()
 
 
 def _refuse_misfits(in_channels: int, out_channels: int, *, kernel_size: int, stride: int, groups: int) -> None:
@@ -420,26 +462,27 @@ class SpikingConv2d(_Convolution):
     def _evaluate(self, spikes: Spikes, residual: Tensor | None) -> Spikes:
         """The layer in evaluation, without gradients."""
         spikes = spikes.repeated() if spikes.constant else spikes
-        sums, slope, offset = self._evaluation_sums(spikes)
+        sums, slope, offset, are_whole = self._evaluation_sums(spikes)
         opened = self._open(spikes)
         if residual is not None:
             _refuse_misfit_of_residual(residual, sums.shape)
         open_now = torch.ones(sums.shape[:2], dtype=torch.bool, device=sums.device) if opened is None else opened
-        reached = None if self.activity is None else self._reached(spikes)
+        present = None if self.activity is None else self._present(spikes)
+        reached = None if present is None or not self.neuron.skips else self._reached(present)
         fired = self.neuron.of_sums(
             self._by_time(sums, spikes.time_steps),
             slope.view(self.groups, -1),
             offset.view(self.groups, -1),
             opened=self._by_time(open_now[:, :, None, None], spikes.time_steps),
             residual=None if residual is None else self._by_time(residual.detach(), spikes.time_steps),
-            reached=self._of_neurons(reached, spikes.time_steps) if reached is not None and self.neuron.skips else None,
-            are_whole=self.precision.weight_bits != FLOAT_BITS,
+            reached=None if reached is None else self._of_neurons(reached, spikes.time_steps),
+            are_whole=are_whole,
         )
         samples, channels, height, width = sums.shape
         values = fired.spikes.view(samples, height, width, channels).permute(0, 3, 1, 2)
         out = Spikes(values=values, time_steps=spikes.time_steps, open=opened if residual is None else None)
-        if self.activity is not None and reached is not None:
-            self._measure(self.activity, spikes, out, open_now, reached, fired)
+        if self.activity is not None and present is not None:
+            self._measure(self.activity, spikes, out, open_now, present, fired)
         return self._pooled(out)
 
     def _by_time(self, values: Tensor, time_steps: int) -> Float[Tensor, "time batch positions groups channels"]:
@@ -488,7 +531,7 @@ class SpikingConv2d(_Convolution):
         spikes: Spikes,
         out: Spikes,
         opened: Tensor,
-        reached: Tensor,
+        present: Tensor,
         fired: Fired,
     ) -> None:
         samples, channels = out.values.shape[:2]
@@ -497,7 +540,7 @@ class SpikingConv2d(_Convolution):
         activity.add("neuron_steps", torch.tensor(float(out.values.numel())))
         activity.add("open_channels", opened)
         activity.add("channel_steps", torch.tensor(float(opened.numel())))
-        self._count(activity, spikes, opened=opened, reached=reached, fired=fired)
+        self._count(activity, spikes, opened=opened, present=present, fired=fired)
         if self.is_gated:
             predictor = torch.tensor(float(samples * self.in_channels * channels))
             activity.add("effective_macs", predictor)
@@ -551,7 +594,7 @@ class Shortcut(_Convolution):
         samples, channels = current.shape[:2]
         activity.samples += samples // spikes.time_steps
         opened = torch.ones(samples, channels, dtype=torch.bool, device=current.device)
-        self._count(activity, spikes, opened=opened, reached=self._reached(spikes))
+        self._count(activity, spikes, opened=opened, present=self._present(spikes))
 
     def shape(self, name: str, *inputs: Spikes) -> LayerShape:
         height, width = self._output_size(inputs[0])

@@ -54,6 +54,9 @@ THRESHOLD = 1.0
 GAIN_STEPS, LARGEST_GAIN_CODE = 16, 255
 
 
+VECTOR = 16  # numbers in fp32 that the widest processors take at once
+
+
 class NeuronParameters(NamedTuple):
     """Scalar tensors, so that a change of precision is a change of data and never of compiled code."""
 
@@ -464,8 +467,24 @@ def fire_sums(  # noqa: PLR0913 - all that lies between a convolution and the ne
     slope, offset, opened = slope.double(), offset.double(), opened.double()
     # As data, so that layers with float weights take no code of their own.
     whole = torch.full((), are_whole, device=sums.device)
+    shape, together = sums.shape, 1 if reached is not None else _positions_together(sums.shape)
+    if together > 1:
+        wide = (shape[2] // together, 1, together * shape[4])
+        sums = sums.view(*shape[:2], *wide)
+        residual = None if residual is None else residual.view(*shape[:2], *wide)
+        slope, offset, opened = (torch.cat([values] * together, dim=-1) for values in (slope, offset, opened))
     fired: Fired = _compiled_fire_sums(sums, slope, offset, opened, residual, reached, whole, _exact_parameters(p))
-    return fired
+    return fired._replace(spikes=fired.spikes.view(shape))
+
+
+def _positions_together(shape: torch.Size) -> int:
+    """How many positions of [time, batch, positions, groups, channels] to take as one with more channels.
+
+    The compiled loop runs along the channels of a group, a vector at a time, and what is left over takes one by one.
+    """
+    positions, groups, channels = shape[2:]
+    together = VECTOR // math.gcd(VECTOR, channels)
+    return together if groups == 1 and positions % together == 0 and positions > together else 1
 
 
 def threshold_gain(log_threshold: Float[Tensor, ""]) -> Float[Tensor, ""]:
