@@ -21,7 +21,8 @@ from spquant_search.runfolder import checkpoint_of, write_bytes
 from spquant_search.shared import SharedEpoch, norms, read_out, train_shared
 from spquant_search.snn.layers import searchable_layers
 from spquant_search.snn.networks import InputShape, build, configure
-from spquant_search.space import NetworkConfig, SearchSpace, SpaceFile
+from spquant_search.snn.neuron import compile_backward
+from spquant_search.space import OFF, NetworkConfig, SearchSpace, SpaceFile
 from spquant_search.teacher import FloatTeacher
 from spquant_search.timing import PROCESS
 from spquant_search.train import (
@@ -33,6 +34,7 @@ from spquant_search.train import (
     epoch_metrics,
     evaluate,
     train,
+    training_dtype,
 )
 
 
@@ -103,6 +105,30 @@ def new_network(space: SpaceFile, shape: InputShape, *, seed: int, device: torch
     for layer in searchable_layers(network).values():
         layer.set_precision(layer.precision, space.neuron)
     return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def compile_ahead(space: SearchSpace, *, training: Samples, shape: InputShape) -> Iterator[None]:
+    """Compile most of what a search runs, a piece for each value asked for, last what its first trial needs first.
+
+    For a trainer that has nothing else to do: what it compiled the others find in the cache folder.
+    """
+    network = new_network(space.file, shape, seed=0, device=training.device)
+    few = first(training, 3)
+    compile_backward(space.file.time_steps, training_dtype(space.file.train, training.device), training.device)
+    yield
+    for config in (space.baseline(), _with_everything(space)):
+        configure(network, config, space.file.neuron)
+        evaluate(network, few)
+        yield
+
+
+def _with_everything(space: SearchSpace) -> NetworkConfig:
+    """A configuration with all the gates and masks that the space has."""
+    found = {}
+    for address, options in space.choices().items():
+        off = OFF.get(address.rpartition(".")[2], ...)
+        found[address] = next((option for option in options if option != off), options[0])
+    return space.config(found)
 
 
 def load_weights(network: nn.Module, *files: Path) -> None:

@@ -15,7 +15,7 @@ from functools import cache
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spquant_search.errors import UserError
 from spquant_search.results import EpochMetrics, TrialResult
@@ -23,7 +23,12 @@ from spquant_search.runtime import keep_compiled_code, tune_allocator
 from spquant_search.space import NetworkConfig, SearchSpace
 from spquant_search.timing import PROCESS
 
+if TYPE_CHECKING:  # torch is imported in the trainers' processes alone
+    from spquant_search.batches import Samples
+    from spquant_search.snn.networks import InputShape
+
 SECONDS_TO_END = 10.0
+SECONDS_TO_BEGIN = 2.0  # without a task after that, a new trainer makes itself useful
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,6 +106,7 @@ class Note:
 
 
 Message = Epoch | Trained | Tested | Shared | SharedTrained | Failed | Note
+Handler = Callable[[Any], Message]
 
 
 class Trainer:
@@ -203,12 +209,14 @@ def _end_with_parent() -> None:
 
 
 def _work(connection: Connection, setup: Setup) -> None:
-    handle: Callable[[Any], Message] | None = None
+    handle: Handler | None = None
+    if not connection.poll(SECONDS_TO_BEGIN):
+        handle = _prepare(connection, setup)
     while (task := _wait(connection)) is not None:
         try:
             if handle is None:
                 with PROCESS.on("loading"):
-                    handle = _handler(connection, setup)
+                    handle, *_data = _handler(connection, setup)
             connection.send(handle(task))
         except (EOFError, BrokenPipeError, ConnectionResetError):
             raise
@@ -219,13 +227,29 @@ def _work(connection: Connection, setup: Setup) -> None:
             connection.send(Failed(reason=last, detail=traceback.format_exc()))
 
 
+def _prepare(connection: Connection, setup: Setup) -> Handler | None:
+    """Load everything while there is nothing to do, and compile until there is; None: something went wrong."""
+    from spquant_search import trial
+
+    try:
+        with PROCESS.on("loading"):
+            handle, training, shape = _handler(connection, setup)
+        with PROCESS.on("compilation"):
+            for _piece in trial.compile_ahead(setup.space, training=training, shape=shape):
+                if connection.poll():
+                    break
+    except Exception:  # whatever it is, the first task meets it again, and can say so
+        return None
+    return handle
+
+
 def _wait(connection: Connection) -> Any:
     with PROCESS.on("waiting"):
         return connection.recv()
 
 
-def _handler(connection: Connection, setup: Setup) -> Callable[[Any], Message]:
-    """Everything that is loaded once, and the function that does a task with it."""
+def _handler(connection: Connection, setup: Setup) -> tuple[Handler, Samples, InputShape]:
+    """Everything that is loaded once: the function that does a task, training data, and what a network is fed with."""
     import torch
 
     from spquant_search import trial
@@ -274,4 +298,4 @@ def _handler(connection: Connection, setup: Setup) -> Callable[[Any], Message]:
             result = trial.run_trial(task, space.file, **splits, stop_reason=stop_reason, lesson=lesson)
         return Trained(result=result, seconds=PROCESS.seconds())
 
-    return handle
+    return handle, training, shape

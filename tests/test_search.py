@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import time
@@ -13,7 +14,7 @@ import pytest
 from examples import epoch
 from optuna.trial import TrialState
 
-from spquant_search import crew, search, workers
+from spquant_search import crew, search, trial, workers
 from spquant_search.cost import cost_report
 from spquant_search.errors import UserError
 from spquant_search.events import SearchPlan
@@ -22,6 +23,7 @@ from spquant_search.pareto import Budget, contenders, front, reference_point, se
 from spquant_search.prepare import Prepared, prepare
 from spquant_search.results import EpochMetrics, Outcome, TrialResult
 from spquant_search.runfolder import RunFacts, RunFolder, open_run
+from spquant_search.runtime import cache_folder
 from spquant_search.search import Limits, run_search
 from spquant_search.sensitivity import Sensitivity, to_read_out
 from spquant_search.storage import Journal, Storage
@@ -796,6 +798,56 @@ def test_a_trainer_outlives_ctrl_c_and_what_the_user_must_change():
     finally:
         trainer.close()
     assert trainer._process.exitcode == 0
+
+
+def test_a_trainer_that_waits_long_is_ready_then(monkeypatch, plain_neurons):
+    monkeypatch.setattr(workers, "SECONDS_TO_BEGIN", 0.0)
+    ours, theirs = multiprocessing.Pipe()
+    handler, compile_ahead, prepare_it = workers._handler, trial.compile_ahead, workers._prepare
+    loaded, pieces = [], []
+
+    def watched(*given, **more):
+        for piece in compile_ahead(*given, **more):
+            pieces.append(piece)
+            yield
+
+    def then_tasks(*given):
+        prepared = prepare_it(*given)
+        ours.send("a task")
+        ours.send(None)
+        return prepared
+
+    monkeypatch.setattr(workers, "_handler", lambda *given: loaded.append(given) or handler(*given))
+    monkeypatch.setattr(trial, "compile_ahead", watched)
+    monkeypatch.setattr(workers, "_prepare", then_tasks)
+    workers._work(theirs, Setup(space=prepare(TINY).space, device="cpu", cache=cache_folder()))
+    assert (len(loaded), len(pieces)) == (1, 3)
+    assert "'str' object has no attribute" in ours.recv().reason
+
+
+def test_a_trainer_stops_preparing_when_it_has_a_task(monkeypatch, plain_neurons):
+    ours, theirs = multiprocessing.Pipe()
+    pieces = []
+
+    def watched(*_given, **_more):
+        while True:
+            pieces.append(ours.send("a task"))
+            yield
+
+    monkeypatch.setattr(trial, "compile_ahead", watched)
+    assert workers._prepare(theirs, Setup(space=prepare(TINY).space, device="cpu", cache=cache_folder())) is not None
+    assert len(pieces) == 1
+
+
+def test_a_trainer_that_cannot_prepare_says_so_when_it_has_a_task(monkeypatch):
+    monkeypatch.setattr(workers, "SECONDS_TO_BEGIN", 0.0)
+    ours, theirs = multiprocessing.Pipe()
+    broken = prepare(TINY, ["data.train_samples=999999"]).space
+    assert workers._prepare(theirs, Setup(space=broken, device="cpu", cache=cache_folder())) is None
+    ours.send("a task")
+    ours.send(None)
+    workers._work(theirs, Setup(space=broken, device="cpu", cache=cache_folder()))
+    assert ours.recv().reason.startswith("data.train_samples: must be 1 to ")
 
 
 def test_an_idle_trainer_ends_politely(trainer):

@@ -169,6 +169,24 @@ def test_statistics_are_the_means_over_whole_batches(
     torch.testing.assert_close(seen[0], first)
 
 
+def test_statistics_are_those_of_a_pass_in_training(prepared: Prepared, network: nn.Module) -> None:
+    space, training = prepared.space, recordings(64, seed=1)
+    configure(network, space.references[0], space.file.neuron)
+    take_statistics(network, training, samples=64)
+    assert not any(module.training for module in network.modules())
+    found = {name: (norm.running_mean.clone(), norm.running_var.clone()) for name, norm in norms(network).items()}
+    network.train()
+    for norm in norms(network).values():
+        norm.reset_running_stats()
+        norm.momentum = None
+    with torch.no_grad():
+        network(training.batch(slice(0, 64)).spikes(torch.float32))
+    for name, norm in norms(network).items():
+        # Currents differ in their last bits, so that a spike may differ here and there.
+        torch.testing.assert_close(found[name][0], norm.running_mean, rtol=0.01, atol=0.01)
+        torch.testing.assert_close(found[name][1], norm.running_var, rtol=0.05, atol=0.01)
+
+
 def shared_weight(layer: nn.Module) -> Tensor:
     from spquant_search.snn.quantize import fake_quantize
 

@@ -35,9 +35,10 @@ def convolution(
     padding: int = 0,
     groups: int = 1,
 ) -> Float[Tensor, "sample out rows columns"]:
-    """As :func:`torch.nn.functional.conv2d`, of whole numbers from 0 to 255 with whole numbers up to ``largest_weight``.
+    """As :func:`torch.nn.functional.conv2d`, of whole numbers 0 to 255 with weights that are whole, too.
 
-    Every sum must stay below 2^24. The result is in fp32, with channels last in memory.
+    No weight may be larger than ``largest_weight``, and no sum than 2^24. The result is in fp32, its channels last in
+    memory.
     """
     unsigned = values.to(torch.uint8, memory_format=torch.channels_last)
     if largest_weight <= LARGEST_WEIGHT:

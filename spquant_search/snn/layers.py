@@ -269,10 +269,7 @@ class _Convolution(SearchableLayer):
     def _evaluation_sums(self, spikes: Spikes) -> Sums:
         integers, scale = quantize_weight(self.weight, self.precision.weight_bits, quantizer=self.quantizer)
         values, are_whole = spikes.values.float(), self.precision.weight_bits != FLOAT_BITS
-        if are_whole:
-            sums = self._integer_sums(values, integers, spikes.largest)
-        else:
-            sums = self._convolve(values, integers)
+        sums = self._integer_sums(values, integers, spikes.largest) if are_whole else self._convolve(values, integers)
         if self.norm is not None and self.norm.training:
             unit = scale.flatten() / (spikes.divisor * self._pooled_positions)
             current = self.norm(sums.mul_(unit[:, None, None]))

@@ -404,6 +404,12 @@ def fire(
     return spikes, potentials
 
 
+def compile_backward(time_steps: int, dtype: torch.dtype, device: torch.device) -> None:
+    """Compile what the backward pass of :func:`fire` runs, before anything was trained."""
+    zeros = torch.zeros(time_steps, VECTOR, dtype=dtype, device=device)
+    _compiled_backward(zeros, zeros, neuron_parameters(leak=0.5, grid=None, skip_below=None, device=device))
+
+
 class _FirePooled(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, current: Tensor, *p: Tensor) -> Tensor:
