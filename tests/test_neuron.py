@@ -19,6 +19,7 @@ from spquant_search.snn.neuron import (
     Fired,
     Neuron,
     NeuronParameters,
+    _positions_together,
     fire,
     fire_and_pool,
     fire_step_by_step,
@@ -515,6 +516,19 @@ def test_sums_fire_as_one_operation_after_the_other(
     uncounted = drawn.fired(setting, residual=residual, reached=False)
     assert torch.equal(uncounted.spikes, found.spikes)
     assert uncounted[1:] == (None, None)
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize(
+    ("positions", "channels", "together"), [(10, 8, 2), (24, 6, 8), (10, 16, 1), (2, 8, 1), (9, 8, 1)]
+)
+def test_positions_taken_together_fire_as_one_by_one(
+    positions: int, channels: int, together: int, residual: bool, plain_neurons: None
+) -> None:
+    drawn = Sums.drawn(positions=positions, groups=1, channels=channels)
+    assert _positions_together(drawn.sums.shape) == together
+    found = drawn.fired((16, 0.0, 0.5), residual=residual, reached=False)
+    assert torch.equal(found.spikes, drawn.fired_one_after_the_other((16, 0.0, 0.5), residual=residual).spikes)
 
 
 def test_sums_of_float_weights_are_not_rounded(plain_neurons: None) -> None:
