@@ -2,10 +2,11 @@
 
     .venv/bin/python benchmarks/record_curves.py         # hours; goes on where it was stopped
 
-Four ways: from scratch, from the float baseline's weights, read out of the shared network, and that trained on. Each
-configuration is trained with a seed of its own, as the trials of a search are, and each way's weights are tested on the
-test split. What comes out is curves.jsonl.gz beside the space, one line a configuration, which
-`benchmarks/search_efficiency.py --replay` searches in minutes: see curves/README.md.
+Four ways: from scratch, from the float baseline's weights, read out of the shared network, and that trained on; and for
+a part of the configurations from scratch for three times as long. Each configuration is trained with a seed of its own,
+as the trials of a search are, and each way's weights are tested on the test split. What comes out is curves.jsonl.gz
+beside the space, one line a configuration, which `benchmarks/search_efficiency.py --replay` searches in minutes: see
+curves/README.md.
 """
 
 from __future__ import annotations
@@ -21,7 +22,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from replay import CURVES, READ_OUT, SCRATCH, SPACE, TABLE, TUNED, WARM, WAYS, every_configuration
+from replay import (
+    CURVES,
+    LONG,
+    READ_OUT,
+    SCRATCH,
+    SPACE,
+    TABLE,
+    TIMES_AS_LONG,
+    TUNED,
+    WARM,
+    WAYS,
+    every_configuration,
+    trained_long,
+)
 from search_efficiency import test_accuracies
 
 from spquant_search.cost import cost_report
@@ -64,16 +78,17 @@ class Recording:
         schedule = {
             # As the float network is trained.
             SCRATCH: Schedule(epochs=recipe.baseline_epochs, learning_rate=recipe.baseline_learning_rate),
+            LONG: Schedule(epochs=TIMES_AS_LONG * recipe.baseline_epochs, learning_rate=recipe.baseline_learning_rate),
             WARM: Schedule(epochs=recipe.epochs, learning_rate=recipe.learning_rate),
             TUNED: Schedule.of_finalists(file.final),
         }[self.way]
-        begins = {SCRATCH: (), WARM: (baseline,), TUNED: self._weights(READ_OUT)}[self.way]
+        begins = {WARM: (baseline,), TUNED: self._weights(READ_OUT)}.get(self.way, ())
         return Task(
             result=known,
             schedule=schedule,
             initial_weights=begins,
             weights_file=weights_file,
-            teacher_weights=None if self.way == SCRATCH else baseline,
+            teacher_weights=baseline if begins else None,
         )
 
     def test_task(self) -> TestTask:
@@ -156,7 +171,7 @@ def pack(run: RunFolder, table: Sequence[dict[str, Any]], prepared: Prepared) ->
     tested = test_accuracies(run, [baseline], 1)[BASELINE]
     recording = Recording(BASELINE, prepared.space.baseline(), "baseline", prepared, run)
     head = {"versions": describe_environment(), "baseline": recording.line(baseline, tested)}
-    ordered = sorted(table, key=lambda line: (WAYS.index(line["way"]), line["number"]))
+    ordered = sorted(table, key=lambda line: ((*WAYS, LONG).index(line["way"]), line["number"]))
     content = "".join(json.dumps(line) + "\n" for line in [head, *ordered])
     write_bytes(Path(TABLE), gzip.compress(content.encode(), mtime=0))
     print(f"written to {Path(TABLE).resolve()}")
@@ -166,7 +181,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Learning curves of every configuration of a small space.")
     parser.add_argument("--folder", type=Path, default=CURVES, help="with space.yaml and its network")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="only these, for now")
+    parser.add_argument("--ways", nargs="+", choices=(*WAYS, LONG), default=[*WAYS, LONG], help="only these, for now")
     parser.add_argument("--configurations", type=int, help="stop after so many of each way")
     options = parser.parse_args()
     os.chdir(options.folder)  # where model.build looks for the network
@@ -178,12 +193,13 @@ def main() -> None:
     lines = run.path / "curves.jsonl"
     table = recorded(lines)
     known = {(line["number"], line["way"]) for line in table}
+    chosen = set(trained_long(len(configs)))
     missing = [
         Recording(number, config, way, prepared, run)
-        for way in WAYS
+        for way in (*WAYS, LONG)
         if way in options.ways
         for number, config in enumerate(configs[: options.configurations])
-        if (number, way) not in known
+        if (number, way) not in known and (way != LONG or number in chosen)
     ]
     setup = Setup(space=prepared.space, device="cpu", cache=cache_folder())
     with lines.open("a", encoding="utf-8") as file:
@@ -191,8 +207,8 @@ def main() -> None:
             file.write(json.dumps(line) + "\n")
             file.flush()
             table.append(line)
-            print(f"{len(table)} of {len(configs) * len(WAYS)}: {line['way']}", flush=True)
-    if len(table) == len(configs) * len(WAYS):
+            print(f"{len(table)} of {len(configs) * len(WAYS) + len(chosen)}: {line['way']}", flush=True)
+    if len(table) == len(configs) * len(WAYS) + len(chosen):
         pack(run, table, prepared)
 
 

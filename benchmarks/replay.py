@@ -14,7 +14,7 @@ import random
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from efficiency import UNIFORM, WORTHWHILE, Curve, Prices, Strategy, corners, curve_of, fronts
+from efficiency import LONGER, UNIFORM, WORTHWHILE, Curve, Prices, Strategy, corners, curve_of, fronts
 from scipy import stats
 
 from spquant_search.cost import cost_report
@@ -40,12 +40,19 @@ from spquant_search.workers import Epoch, Message, Setup, Shared, SharedTrained,
 CURVES = Path(__file__).parent / "curves"
 SPACE, TABLE = "space.yaml", "curves.jsonl.gz"  # in that folder, beside the network's module
 SCRATCH, WARM, READ_OUT, TUNED = WAYS = ("scratch", "warm-start", "read-out", "fine-tuned")
+# Besides, for a part of the configurations: from scratch with so many times the epochs.
+LONG, TIMES_AS_LONG, LONG_COUNT = "scratch-long", 3, 256
 
 
 def every_configuration(space: SearchSpace) -> list[NetworkConfig]:
     """All of a space, in the order of its choices; a configuration's place in it is its number in the table."""
     choices = space.choices()
     return [space.config(dict(zip(choices, values, strict=True))) for values in product(*choices.values())]
+
+
+def trained_long(configurations: int) -> list[int]:
+    """The numbers of those that were, a random part of them."""
+    return sorted(random.Random(0).sample(range(configurations), LONG_COUNT))
 
 
 def samples(space: SearchSpace) -> tuple[int, int]:
@@ -185,14 +192,16 @@ class _Silent:
 
 def replayed(strategy: Strategy, seed: int) -> Curve:
     """What a strategy holds after how much work in the recorded space."""
-    return curve(strategy, seed, (tried_uniform if strategy.name == UNIFORM else searched)(strategy, seed))
+    try_out = {UNIFORM: tried_uniform, LONGER: tried_long}.get(strategy.name, searched)
+    return curve(strategy, seed, try_out(strategy, seed))
 
 
 def curve(strategy: Strategy, seed: int, results: Sequence[TrialResult]) -> Curve:
     table, space = read_table(), prepared_space(strategy.settings).space
     trained, judged = samples(space)
     held = fronts(results, Prices.of(space, strategy, samples=trained, judged=judged))
-    ways = {one.number: table.way(one, space.file.search.strategy) for one in results if one.is_measured}
+    trained_so = LONG if strategy.name == LONGER else space.file.search.strategy
+    ways = {one.number: table.way(one, trained_so) for one in results if one.is_measured}
     return curve_of(strategy, seed, results, held, {number: found.test_accuracy for number, found in ways.items()})
 
 
@@ -218,7 +227,7 @@ def searched(strategy: Strategy, seed: int) -> tuple[TrialResult, ...]:
 
 def tried_uniform(strategy: Strategy, seed: int) -> tuple[TrialResult, ...]:
     """One value a parameter for all layers that can choose (the nearest where a layer lacks it), in random order."""
-    table, prepared = read_table(), prepared_space(strategy.settings)
+    prepared = prepared_space(strategy.settings)
     space, way = prepared.space, prepared.space.file.search.strategy
     values: dict[str, set[Any]] = {}
     for address, options in space.choices().items():
@@ -237,10 +246,25 @@ def tried_uniform(strategy: Strategy, seed: int) -> tuple[TrialResult, ...]:
 
     grid = [uniform(dict(zip(values, common, strict=True))) for common in product(*map(sorted, values.values()))]
     random.Random(seed).shuffle(grid)
-    tried = [(config, "uniform", table.ways[config, way]) for config in dict.fromkeys(grid)]
+    return _tried(prepared, "uniform", dict.fromkeys(grid), way)
+
+
+def tried_long(strategy: Strategy, seed: int) -> tuple[TrialResult, ...]:
+    """Those that were trained for longer, in random order: a random search for as long as there are any."""
+    prepared = prepared_space(strategy.settings)
+    configs = [config for config, way in read_table().ways if way == LONG]
+    random.Random(seed).shuffle(configs)
+    return _tried(prepared, "random", configs, LONG)
+
+
+def _tried(prepared: Prepared, origin: str, configs: Iterable[NetworkConfig], way: str) -> tuple[TrialResult, ...]:
+    """The baseline and these configurations one after the other, as they were recorded."""
+    table = read_table()
+    tried = [(config, origin, table.ways[config, way]) for config in configs]
+    everything = [(prepared.space.baseline(), "baseline", table.baseline), *tried]
     return tuple(
         _recorded_result(prepared, number, origin, config, found)
-        for number, (config, origin, found) in enumerate([(space.baseline(), "baseline", table.baseline), *tried])
+        for number, (config, origin, found) in enumerate(everything)
     )
 
 

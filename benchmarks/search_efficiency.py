@@ -34,9 +34,10 @@ from typing import Any
 import numpy as np
 from efficiency import (
     FROM_CHANCE,
+    LONGER,
+    LOOKED_UP,
     OURS,
     TPE,
-    UNIFORM,
     WARM_TPE,
     WORTHWHILE,
     Curve,
@@ -61,7 +62,7 @@ from spquant_search.workers import Setup, Tested, TestTask
 SPACE = Path(__file__).parents[1] / "spaces" / "vgg9.yaml"
 FOLDER = Path("runs") / "search-efficiency"
 LIVE_TRIALS = {TPE: 80, WARM_TPE: 20}  # of strategies from scratch (20 times the work of ours), and warm-started
-REPLAYED_TRIALS = {TPE: 160, WARM_TPE: 60}
+REPLAYED_TRIALS = {TPE: 190, WARM_TPE: 100}
 
 
 # ---------------------------------------------------------------- searching
@@ -274,6 +275,8 @@ def _style(strategy: str) -> tuple[str, Any]:
         lines = dict(zip(others, ("--", ":", "-.", (0, (5, 1, 1, 1, 1, 1))), strict=True))
         return "tab:blue", lines.get(strategy, "-")
     lines = {"tpe": "-", "nsga2": "--", "random": ":", "uniform precision": "-."}
+    if strategy == LONGER:
+        return "tab:pink", lines["random"]
     return ("tab:red" if strategy.endswith("scratch") else "tab:orange"), lines[strategy.partition(",")[0]]
 
 
@@ -315,7 +318,7 @@ def main() -> None:
     given = {TPE: options.scratch_trials, WARM_TPE: options.warm_trials}
     every = strategies(file, trials | {name: count for name, count in given.items() if count is not None})
     if not options.replay:
-        every = [one for one in every if one.name != UNIFORM]  # no search: looked up in the table
+        every = [one for one in every if one.name not in LOOKED_UP]
     unknown = set(options.only or ()) - {one.name for one in every}
     if unknown:
         parser.error(f"--only {unknown.pop()!r}: the strategies are {'; '.join(one.name for one in every)}")

@@ -44,8 +44,9 @@ def test_every_configuration_is_recorded_in_every_way(table):
 
     configs = replay.every_configuration(replay.prepared_space().space)
     assert len(configs) == len(set(configs)) == 1024
-    assert table.ways.keys() == {(config, way) for config in configs for way in replay.WAYS}
-    epochs = {replay.SCRATCH: 8, replay.WARM: 3, replay.READ_OUT: 1, replay.TUNED: 1}
+    trained_long = {(configs[number], replay.LONG) for number in replay.trained_long(len(configs))}
+    assert table.ways.keys() == {(config, way) for config in configs for way in replay.WAYS} | trained_long
+    epochs = {replay.SCRATCH: 8, replay.WARM: 3, replay.READ_OUT: 1, replay.TUNED: 1, replay.LONG: 24}
     for (_, way), recorded in table.ways.items():
         numbers = [epoch.epoch for epoch in recorded.epochs]
         first = 0 if way == replay.READ_OUT else 1
@@ -68,9 +69,9 @@ def test_a_replayed_search_finds_what_was_recorded_and_is_charged_for_it(table):
         assert one.epochs == table.ways[one.config, replay.READ_OUT].epochs
     for one in tuned:
         assert one.epochs == (results[one.parent].epochs + table.ways[one.config, replay.TUNED].epochs)
-    # 8 epochs of the baseline, 8 of the shared network, what the baseline says of all samples, and one read-out with
+    # 8 epochs of the baseline, 48 of the shared network, what the baseline says of all samples, and one read-out with
     # every layer at its most precise choice, 3 each for lower bits of two layers, 1 for the read-out layer's, 3 levels.
-    before = 8 * EPOCH + 8 * 3 * TRAIN + TRAIN + (1 + 3 + 3 + 1 + 3) * READ_OUT
+    before = 8 * EPOCH + 48 * 3 * TRAIN + TRAIN + (1 + 3 + 3 + 1 + 3) * READ_OUT
     assert curve.work[-1] == before + 14 * READ_OUT + len(tuned) * EPOCH
     assert curve.volumes["chance"][-1] > 0
 
@@ -104,3 +105,15 @@ def test_from_scratch_no_baseline_is_charged(table):
     results, curve = run(settings, counts_baseline=False)
     assert all(one.epochs == table.ways[one.config, replay.SCRATCH].epochs for one in results[1:])
     assert curve.work[-1] == 4 * 8 * EPOCH
+
+
+def test_longer_trainings_are_charged_for_what_they_take(table):
+    import efficiency
+    import replay
+
+    strategy = efficiency.Strategy(name=efficiency.LONGER, settings=("search.strategy=scratch",), counts_baseline=False)
+    results = replay.tried_long(strategy, 0)
+    assert len({one.config for one in results}) == 1 + replay.LONG_COUNT
+    assert all(one.epochs == table.ways[one.config, replay.LONG].epochs for one in results[1:])
+    assert replay.curve(strategy, 0, results).work[-1] == replay.LONG_COUNT * 24 * EPOCH
+    assert [one.config for one in replay.tried_long(strategy, 1)] != [one.config for one in results]
