@@ -133,7 +133,7 @@ def floor(device: torch.device, *, pool: str) -> Step:
     network = Ours(pool, LayerPrecision()).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for layer in network.children():
         if isinstance(layer, SpikingConv2d):
-            layer._fire = lambda current, _time_steps: (current, current)  # type: ignore[method-assign]
+            layer._fire = lambda current, _time_steps: current  # type: ignore[method-assign]
             layer._fire_and_pool = lambda current, _time_steps: sum_pool(current)  # type: ignore[method-assign]
     events, labels = recordings(device)
     flat = events.flatten(0, 1).to(dtype, memory_format=torch.channels_last)
