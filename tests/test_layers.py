@@ -208,6 +208,24 @@ def slow_layer(
 
 
 @pools
+@pytest.mark.parametrize("bits", [1, 8, 32])
+@pytest.mark.parametrize("largest", [4, 200_000], ids=["small-sums", "sums-beyond-fp32"])
+def test_a_norm_in_training_normalizes_an_evaluation_by_its_batch(pool: Pool, bits: int, largest: int) -> None:
+    layer = precise(a_layer(pool), bits, 3)
+    spikes = Spikes(values=whole_numbers(3, 6, 5, largest=largest), time_steps=TIME, largest=largest, divisor=4)
+    norm = layer.norm
+    assert norm is not None
+    norm.train().reset_running_stats()
+    with torch.no_grad():
+        found = layer._evaluation_current(spikes)
+        gathered = norm.running_mean.clone(), norm.running_var.clone()
+        norm.reset_running_stats()
+        expected = layer.train()._training_current(spikes)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(gathered, (norm.running_mean, norm.running_var), rtol=1e-4, atol=1e-4)
+
+
+@pools
 @pytest.mark.parametrize(("bits", "levels"), [(1, 3), (2, 3), (3, 4), (4, 16), (8, 256), (32, 0), (32, 5), (2, 0)])
 def test_evaluation_is_the_slow_double_precision_layer(bits: int, levels: int, pool: Pool, plain_neurons: None) -> None:
     layer = precise(a_layer(pool), bits, levels)

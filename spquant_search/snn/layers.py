@@ -272,7 +272,7 @@ class _Convolution(SearchableLayer):
         sums = self._integer_sums(values, integers, spikes.largest) if are_whole else self._convolve(values, integers)
         if self.norm is not None and self.norm.training:
             unit = scale.flatten() / (spikes.divisor * self._pooled_positions)
-            current = self.norm(sums.mul_(unit[:, None, None]))
+            current = self.norm(sums.float().mul_(unit[:, None, None]))
             return Sums(current, torch.ones_like(self.norm.bias), torch.zeros_like(self.norm.bias), are_whole=False)
         return Sums(sums, *self.affine(scale, spikes.divisor), are_whole=are_whole)
 
