@@ -15,10 +15,8 @@ from spquant_search.space import SearchSpace, SpaceFile
 TRAINED = 3  # passes of a sample: forward, and a backward that is twice as much
 CHANCE = 0.1
 OURS, TPE, WARM_TPE = "ours", "tpe, from scratch", "tpe, warm-started"
-UNIFORM, LONGER = LOOKED_UP = (
-    "uniform precision, warm-started",
-    "random, from scratch, 3 times as long",
-)  # in the table
+# No searches: looked up in the table of a replay.
+UNIFORM, LONGER = LOOKED_UP = ("uniform precision, warm-started", "random, from scratch, 3 times as long")
 WORTHWHILE, FROM_CHANCE = "worthwhile", "chance"  # corners that the volume is counted from
 
 

@@ -229,9 +229,9 @@ def as_table(document: dict[str, Any]) -> str:
             )
     shown = (f"{name}: {value:.5g}" for name, value in document["figures"].items() if value is not None)
     every = [
-        f"all {row['way']}: test accuracy {row['test_accuracy']:.4f} on the mean, {row['least_macs']:.2f} of the "
-        f"operations at least, hypervolume of {row['members']} members {row['hypervolume']:.5f}, rank correlation with "
-        f"fine-tuned {row['spearman']:.2f}"
+        f"all {row['configurations']} {row['way']}: test accuracy {row['test_accuracy']:.4f} on the mean, "
+        f"{row['least_macs']:.2f} of the operations at least, hypervolume of {row['members']} members "
+        f"{row['hypervolume']:.5f}, rank correlation with fine-tuned {row['spearman']:.2f}"
         for row in document.get("every_configuration", ())
     ]
     return "\n".join([*lines, "", *shown, *every])

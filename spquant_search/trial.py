@@ -108,7 +108,7 @@ def new_network(space: SpaceFile, shape: InputShape, *, seed: int, device: torch
 
 
 def compile_ahead(space: SearchSpace, *, training: Samples, shape: InputShape) -> Iterator[None]:
-    """Compile most of what a search runs, a piece for each value asked for, last what its first trial needs first.
+    """Compile most of what a search runs, a piece for each value asked for; the first trial needs the first one first.
 
     For a trainer that has nothing else to do: what it compiled the others find in the cache folder.
     """
@@ -124,11 +124,12 @@ def compile_ahead(space: SearchSpace, *, training: Samples, shape: InputShape) -
 
 def _with_everything(space: SearchSpace) -> NetworkConfig:
     """A configuration with all the gates and masks that the space has."""
-    found = {}
+    values = {}
     for address, options in space.choices().items():
-        off = OFF.get(address.rpartition(".")[2], ...)
-        found[address] = next((option for option in options if option != off), options[0])
-    return space.config(found)
+        parameter = address.rpartition(".")[2]
+        switched_on = [option for option in options if parameter not in OFF or option != OFF[parameter]]
+        values[address] = (switched_on or options)[0]
+    return space.config(values)
 
 
 def load_weights(network: nn.Module, *files: Path) -> None:

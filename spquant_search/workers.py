@@ -210,7 +210,9 @@ def _end_with_parent() -> None:
 
 def _work(connection: Connection, setup: Setup) -> None:
     handle: Handler | None = None
-    if not connection.poll(SECONDS_TO_BEGIN):
+    with PROCESS.on("waiting"):
+        is_needed = connection.poll(SECONDS_TO_BEGIN)
+    if not is_needed:
         handle = _prepare(connection, setup)
     while (task := _wait(connection)) is not None:
         try:
