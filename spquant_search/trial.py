@@ -18,10 +18,10 @@ from spquant_search.batches import Samples, first, place
 from spquant_search.data import DataSet, Split
 from spquant_search.results import EpochMetrics, LayerActivity, Outcome, TrialResult
 from spquant_search.runfolder import checkpoint_of, write_bytes
-from spquant_search.shared import SharedEpoch, norms, read_out, train_shared
+from spquant_search.shared import SharedEpoch, norms, read_out, take_statistics, train_shared
+from spquant_search.snn import batch_norm, neuron
 from spquant_search.snn.layers import searchable_layers
 from spquant_search.snn.networks import InputShape, build, configure
-from spquant_search.snn.neuron import compile_backward
 from spquant_search.space import OFF, NetworkConfig, SearchSpace, SpaceFile
 from spquant_search.teacher import FloatTeacher
 from spquant_search.timing import PROCESS
@@ -114,12 +114,17 @@ def compile_ahead(space: SearchSpace, *, training: Samples, shape: InputShape) -
     """
     network = new_network(space.file, shape, seed=0, device=training.device)
     few = first(training, 3)
-    compile_backward(space.file.time_steps, training_dtype(space.file.train, training.device), training.device)
+    dtype = training_dtype(space.file.train, training.device)
+    neuron.compile_backward(space.file.time_steps, dtype, training.device)
+    if training.device.type == "cpu":
+        batch_norm.compile_backward(dtype)
     yield
     for config in (space.baseline(), _with_everything(space)):
         configure(network, config, space.file.neuron)
         evaluate(network, few)
         yield
+    take_statistics(network, few, samples=len(few))
+    yield
 
 
 def _with_everything(space: SearchSpace) -> NetworkConfig:

@@ -358,6 +358,7 @@ def test_a_pooled_kernel_of_stride_2(kernel_size: int, size: tuple[int, int]) ->
     np.testing.assert_allclose(array(pooled), expected, atol=1e-4)
 
 
+@pytest.mark.usefixtures("plain_neurons")
 @forms
 @pytest.mark.parametrize("bits", [4, 32])
 def test_other_forms_with_the_batch_as_its_statistics_evaluate_as_they_train(form: dict[str, Any], bits: int) -> None:

@@ -33,12 +33,17 @@ class Compiled:
     enabled = os.environ.get("SPQUANT_COMPILE") != "0"
     failed = False
 
+    @classmethod
+    def works(cls) -> bool:
+        """Whether functions are compiled here, as far as is known."""
+        return cls.enabled and not cls.failed
+
     def __init__(self, function: Callable[..., Any]) -> None:
         self._plain = function
         self._compiled: Callable[..., Any] | None = None
 
     def __call__(self, *arguments: Any) -> Any:
-        if not Compiled.enabled or Compiled.failed or arguments[0].device.type not in ("cpu", "cuda"):
+        if not Compiled.works() or arguments[0].device.type not in ("cpu", "cuda"):
             return self._plain(*arguments)
         try:
             if self._compiled is None:

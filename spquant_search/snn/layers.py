@@ -33,6 +33,7 @@ from torch.nn import functional as F
 from spquant_search.cost import LayerShape
 from spquant_search.results import LayerActivity
 from spquant_search.snn import byte_convolution, tracing
+from spquant_search.snn.batch_norm import BatchNorm2d
 from spquant_search.snn.fixedpoint import OFFSET_BITS, affine_in_fixed_point
 from spquant_search.snn.neuron import Fired, Neuron
 from spquant_search.snn.pooling import POOL, sum_pool
@@ -223,7 +224,7 @@ class _Convolution(SearchableLayer):
             # No batch norm brings the current up to the threshold: with the weights above no neuron would fire, and
             # the next layer would learn nothing.
             nn.init.normal_(self.weight, std=UNNORMED_GAIN * self.weight[0].numel() ** -0.5)
-        self.norm = nn.BatchNorm2d(out_channels) if norm else None
+        self.norm = BatchNorm2d(out_channels) if norm else None
         self.bias = None if norm else nn.Parameter(torch.zeros(out_channels))
 
     def _current(self, spikes: Spikes) -> Float[Tensor, "time_batch out height width"]:
