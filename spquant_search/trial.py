@@ -117,7 +117,7 @@ def compile_ahead(space: SearchSpace, *, training: Samples, shape: InputShape) -
     dtype = training_dtype(space.file.train, training.device)
     neuron.compile_backward(space.file.time_steps, dtype, training.device)
     if training.device.type == "cpu":
-        batch_norm.compile_backward(dtype)
+        batch_norm.compile_ahead(dtype)
     yield
     for config in (space.baseline(), _with_everything(space)):
         configure(network, config, space.file.neuron)

@@ -821,7 +821,7 @@ def test_a_trainer_that_waits_long_is_ready_then(monkeypatch, plain_neurons):
     monkeypatch.setattr(trial, "compile_ahead", watched)
     monkeypatch.setattr(workers, "_prepare", then_tasks)
     workers._work(theirs, Setup(space=prepare(TINY).space, device="cpu", cache=cache_folder()))
-    assert (len(loaded), len(pieces)) == (1, 3)
+    assert (len(loaded), len(pieces)) == (1, 4)
     assert "'str' object has no attribute" in ours.recv().reason
 
 

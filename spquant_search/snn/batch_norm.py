@@ -4,7 +4,7 @@ In memory a pixel's channels lie side by side, and torch's batch norm runs along
 numbers, and is five to ten times slower than memory would allow. Here pixels are taken together until they fill four
 vectors, their sums are made as if each had channels of its own, and then added. Sums are in fp32, of at most a
 thirty-second of the pixels each, so that they do not depend on the number of threads; squares are those of distances
-from the mean.
+from a number near the mean.
 """
 
 from __future__ import annotations
@@ -67,11 +67,12 @@ class BatchNorm2d(nn.BatchNorm2d):
         self.running_var.lerp_(variance * (count / (count - 1)), share)
 
 
-def compile_backward(dtype: torch.dtype) -> None:
-    """Compile what the backward pass runs on a processor, before anything was trained."""
+@torch.no_grad()
+def compile_ahead(dtype: torch.dtype) -> None:
+    """Compile everything for values of this type, before there are any."""
     zeros, zero = torch.zeros(2, 3, WIDTH, dtype=dtype), torch.zeros(WIDTH)
-    _compiled_gradient_sums(zeros, zeros, zero)
-    _compiled_gradient(zeros, zeros, zero, zero, zero)
+    _compiled_sums(zeros, zeros.detach(), zero, zero.detach())
+    _compiled_blend(zeros, zeros.detach(), zero, zero.detach(), zero.detach())
 
 
 class _Normalize(torch.autograd.Function):
@@ -81,14 +82,19 @@ class _Normalize(torch.autograd.Function):
     def forward(
         ctx: Any, values: Float[Tensor, "parts rows together"], weight: Tensor, bias: Tensor, epsilon: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        parts, rows, width = values.shape
-        channels = len(weight)
-        count, times = parts * rows * width // channels, width // channels
-        mean = _by_channel(_compiled_sums(values), channels) / count
-        variance = _by_channel(_compiled_squares(values, mean.repeat(times)), channels) / count
+        # Each a tensor of its own, none with a gradient: whatever differs between calls would be compiled again.
+        values, again = values.detach(), values.detach()
+        wide = _Folding(values.shape, len(weight))
+        # Any number near the mean will do: of distances from it, little is lost in the difference of their squares.
+        guess = wide.spread(wide.by_channel(values[:, 0].float()) / (values.shape[0] * wide.times))
+        sums, squares = _compiled_sums(values, again, guess, guess.detach())
+        distance = wide.by_channel(sums) / wide.count
+        mean = guess[: len(weight)] + distance
+        variance = (wide.by_channel(squares) / wide.count - distance.square()).clamp(min=0.0)
         scale = (variance + epsilon).rsqrt()
         slope = weight * scale
-        normed = _compiled_affine(values, slope.repeat(times), (bias - mean * slope).repeat(times))
+        zero = torch.zeros_like(guess)
+        normed = _compiled_blend(values, again, wide.spread(slope), zero, wide.spread(bias - mean * slope))
         ctx.save_for_backward(values, weight, mean, scale)
         ctx.mark_non_differentiable(mean, variance)
         return normed, mean, variance
@@ -96,48 +102,45 @@ class _Normalize(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, _mean: Tensor, _variance: Tensor) -> tuple[Tensor | None, ...]:
         values, weight, mean, scale = ctx.saved_tensors
-        channels = len(weight)
-        parts, rows, width = values.shape
-        count, times = parts * rows * width // channels, width // channels
-        gradient = gradient.contiguous()
-        by_bias, by_distance = _compiled_gradient_sums(gradient, values, mean.repeat(times))
-        by_bias, by_distance = _by_channel(by_bias, channels), _by_channel(by_distance, channels)
-        by_weight = by_distance * scale
+        wide, gradient = _Folding(values.shape, len(weight)), gradient.contiguous()
+        middle = wide.spread(mean)
+        sums, products = _compiled_sums(gradient, values, torch.zeros_like(middle), middle)
+        by_bias, by_weight = wide.by_channel(sums), wide.by_channel(products) * scale
         # by value x: slope * (g - mean of g - x^ * mean of g x^), x^ = (x - mean) * scale the normed value
         slope = weight * scale
-        by_value = -slope * scale * by_weight / count
-        rest = -slope * by_bias / count - by_value * mean
-        by_values = _compiled_gradient(gradient, values, *(one.repeat(times) for one in (slope, by_value, rest)))
+        by_value = -slope * scale * by_weight / wide.count
+        rest = -slope * by_bias / wide.count - by_value * mean
+        by_values = _compiled_blend(gradient, values, *map(wide.spread, (slope, by_value, rest)))
         return by_values, by_weight, by_bias, None
 
 
-def _by_channel(sums: Float[Tensor, "parts together"], channels: int) -> Float[Tensor, " channels"]:
-    return sums.sum(dim=0).view(-1, channels).sum(dim=0)
+class _Folding:
+    """Values of several pixels side by side, [parts, rows, together], and the channels that they belong to."""
+
+    def __init__(self, shape: torch.Size, channels: int) -> None:
+        self._channels = channels
+        self.times = shape[2] // channels
+        self.count = shape[0] * shape[1] * self.times  # values of each channel
+
+    def by_channel(self, sums: Float[Tensor, "parts together"]) -> Float[Tensor, " channels"]:
+        return sums.sum(dim=0).view(-1, self._channels).sum(dim=0)
+
+    def spread(self, channels: Float[Tensor, " channels"]) -> Float[Tensor, " together"]:
+        return channels.repeat(self.times)
 
 
-def _sums(values: Tensor) -> Tensor:
-    return values.float().sum(1)
+# Two loops, each for both directions: compiling one takes seconds.
 
 
-def _squares(values: Tensor, mean: Tensor) -> Tensor:
-    return (values.float() - mean).square().sum(1)
+def _sums(a: Tensor, b: Tensor, from_a: Tensor, from_b: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums over each part's rows of ``a - from_a`` and of its product with ``b - from_b``."""
+    distance = a.float() - from_a
+    return distance.sum(1), (distance * (b.float() - from_b)).sum(1)
 
 
-def _affine(values: Tensor, slope: Tensor, offset: Tensor) -> Tensor:
-    return (values.float() * slope + offset).to(values.dtype)
-
-
-def _gradient_sums(gradient: Tensor, values: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
-    given = gradient.float()
-    return given.sum(1), (given * (values.float() - mean)).sum(1)
-
-
-def _gradient(gradient: Tensor, values: Tensor, slope: Tensor, by_value: Tensor, rest: Tensor) -> Tensor:
-    return (gradient.float() * slope + values.float() * by_value + rest).to(values.dtype)
+def _blend(a: Tensor, b: Tensor, by_a: Tensor, by_b: Tensor, rest: Tensor) -> Tensor:
+    return (a.float() * by_a + b.float() * by_b + rest).to(a.dtype)
 
 
 _compiled_sums = Compiled(_sums)
-_compiled_squares = Compiled(_squares)
-_compiled_affine = Compiled(_affine)
-_compiled_gradient_sums = Compiled(_gradient_sums)
-_compiled_gradient = Compiled(_gradient)
+_compiled_blend = Compiled(_blend)
