@@ -25,7 +25,9 @@ def drawn(*shape: int, lowest: int, highest: int, seed: int) -> Tensor:
 @needs_bytes
 @pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (1, 2), (3, 1), (3, 2), (4, 2), (5, 1)])
 @pytest.mark.parametrize("groups", [1, 2, 6])
-@pytest.mark.parametrize(("largest_value", "largest_weight"), [(1, 1), (1, 508), (255, 127), (255, 128), (4, 8128)])
+@pytest.mark.parametrize(
+    ("largest_value", "largest_weight"), [(1, 1), (1, 508), (127, 127), (128, 127), (255, 128), (4, 8128)]
+)
 def test_sums_are_those_of_double_precision(
     kernel: int, stride: int, groups: int, largest_value: int, largest_weight: int
 ) -> None:
@@ -33,7 +35,8 @@ def test_sums_are_those_of_double_precision(
     weight = drawn(12, 6 // groups, kernel, kernel, lowest=-largest_weight, highest=largest_weight, seed=groups)
     values[0], weight[0], weight[1] = largest_value, largest_weight, -largest_weight
     options = {"stride": stride, "padding": kernel // 2, "groups": groups}
-    found = convolution(values, weight, largest_weight=largest_weight, **options)
+    bounds = {"largest_value": largest_value, "largest_weight": largest_weight}
+    found = convolution(values, weight, **bounds, **options)
     assert found.dtype is torch.float32
     assert found.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(found.double(), F.conv2d(values.double(), weight.double(), **options))
@@ -42,7 +45,7 @@ def test_sums_are_those_of_double_precision(
 @needs_bytes
 def test_pairs_of_large_products_do_not_overflow() -> None:
     values, weight = torch.full((1, 32, 4, 4), 255.0), torch.full((1, 32, 3, 3), -127.0)
-    assert convolution(values, weight, largest_weight=127).eq(-255 * 127 * 32 * 9).all()
+    assert convolution(values, weight, largest_value=255, largest_weight=127).eq(-255 * 127 * 32 * 9).all()
 
 
 @pytest.mark.parametrize(("largest_value", "largest_weight"), [(256, 1), (1, 2**13)])

@@ -30,6 +30,7 @@ def convolution(
     values: Float[Tensor, "sample in height width"],
     weight: Float[Tensor, "out in_of_group k k"],
     *,
+    largest_value: int,
     largest_weight: int,
     stride: int = 1,
     padding: int = 0,
@@ -37,15 +38,22 @@ def convolution(
 ) -> Float[Tensor, "sample out rows columns"]:
     """As :func:`torch.nn.functional.conv2d`, of whole numbers 0 to 255 with weights that are whole, too.
 
-    No weight may be larger than ``largest_weight``, and no sum than 2^24. The result is in fp32, its channels last in
-    memory.
+    No value may be larger than ``largest_value``, no weight than ``largest_weight``, and no sum than 2^24. The result
+    is in fp32, its channels last in memory.
     """
-    unsigned = values.to(torch.uint8, memory_format=torch.channels_last)
+    unsigned = _bytes(values.contiguous(memory_format=torch.channels_last), largest_value)
     if largest_weight <= LARGEST_WEIGHT:
         return _sums(unsigned, weight, stride=stride, padding=padding, groups=groups)
     high = (weight / BASE).round()
     low = _sums(unsigned, weight - BASE * high, stride=stride, padding=padding, groups=groups)
     return low.add_(_sums(unsigned, high, stride=stride, padding=padding, groups=groups), alpha=BASE)
+
+
+def _bytes(values: Tensor, largest_value: int) -> Tensor:
+    """Whole numbers as unsigned bytes. From fp32 torch converts to those one by one, to other types by vectors."""
+    if largest_value <= torch.iinfo(torch.int8).max:
+        return values.to(torch.int8).view(torch.uint8)
+    return values.to(torch.int32).to(torch.uint8)
 
 
 def _sums(values: Tensor, weight: Tensor, *, stride: int, padding: int, groups: int) -> Tensor:
@@ -77,7 +85,8 @@ def _is_fast() -> bool:
     values = torch.arange(200).add(50).remainder(LARGEST_VALUE + 1).view(2, 4, 5, 5).float()
     weight = torch.arange(288).mul(7).remainder(2 * LARGEST_WEIGHT + 1).sub(LARGEST_WEIGHT).view(8, 4, 3, 3).float()
     try:
-        found = convolution(values, weight, largest_weight=LARGEST_WEIGHT, stride=1, padding=1)
+        bounds = {"largest_value": LARGEST_VALUE, "largest_weight": LARGEST_WEIGHT}
+        found = convolution(values, weight, **bounds, stride=1, padding=1)
     except (AttributeError, RuntimeError, TypeError):
         return False
     return torch.equal(found.double(), F.conv2d(values.double(), weight.double(), padding=1))

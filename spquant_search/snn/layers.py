@@ -284,7 +284,7 @@ class _Convolution(SearchableLayer):
         if products * largest_weight * largest >= EXACT_FP32:
             return self._convolve(values.double(), integers.double())
         if byte_convolution.convolves(values, largest_value=largest, largest_weight=largest_weight):
-            by_bytes = partial(byte_convolution.convolution, largest_weight=largest_weight)
+            by_bytes = partial(byte_convolution.convolution, largest_value=largest, largest_weight=largest_weight)
             return self._convolve(values, integers, by_bytes)
         return self._convolve(values, integers)
 
@@ -336,8 +336,10 @@ class _Convolution(SearchableLayer):
 
     def _present(self, spikes: Spikes) -> Float[Tensor, "time_batch groups height width"]:
         """How many of the inputs of each group are not zero, at each of their positions."""
-        present = spikes.values if spikes.largest == 1 else (spikes.values != 0).float()
-        return present.view(len(present), self.groups, -1, *present.shape[2:]).sum(dim=2)
+        # Vectors take a product with ones, and a cast to booleans, but neither a sum over few numbers nor "is not 0".
+        present = spikes.values if spikes.largest == 1 else spikes.values.bool().float()
+        last = present.permute(0, 2, 3, 1).reshape(*present.shape[:1], *present.shape[2:], self.groups, -1)
+        return (last @ torch.ones(last.shape[-1], device=last.device)).permute(0, 3, 1, 2)
 
     def _reached(
         self, present: Float[Tensor, "time_batch groups height width"]
