@@ -251,25 +251,35 @@ def _fire_sums(  # noqa: PLR0913 - all that lies between a convolution and the n
     offset: Tensor,
     opened: Tensor,
     residual: Tensor | None,
-    reached: Tensor | None,
     are_whole: Tensor,
     p: _ExactParameters,
-) -> Fired:
+    shows_skipped: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """Spikes and, if asked for, 1 where a neuron of an open channel is skipped, from the second step on."""
     stored: Tensor | None = None
-    spikes, missing, saved = [], [], []
+    spikes, skipped = [], []
     for t, frame in enumerate(sums):
         current = (torch.where(are_whole, frame.round(), frame).double() * slope + offset) * opened[t]
         if residual is not None:
             current = current + residual[t]
-        if reached is not None:
-            missed = torch.zeros_like(current) if stored is None else torch.where(stored >= p.cut, 0.0, opened[t])
-            missing.append(missed.sum((1, 3)))
-            saved.append((missed * reached[t]).sum((1, 3)))
+        if shows_skipped and stored is not None:
+            skipped.append(torch.where(stored >= p.cut, 0.0, opened[t]).float())
         fired, _, stored = _step_exactly(current, stored, p)
         spikes.append(torch.where(fired, 1.0, 0.0))
-    if reached is None:
-        return Fired(torch.stack(spikes))
-    return Fired(torch.stack(spikes), torch.stack(missing), torch.stack(saved))
+    # What is counted of them is counted elsewhere: sums in here would split the one loop into many.
+    return torch.stack(spikes), torch.stack(skipped) if skipped else None
+
+
+def _count_skipped(
+    skipped: Float[Tensor, "later batch positions groups channels"],
+    reached: Float[Tensor, "time batch positions groups 1"],
+) -> tuple[Float[Tensor, "time batch groups"], Float[Tensor, "time batch groups"]]:
+    """How many neurons are skipped, and what that saves; in the first time step it is none."""
+    # A product with ones goes by vectors, a sum over few channels does not. In fp32 it is exact.
+    count = (skipped @ torch.ones(skipped.shape[4], device=skipped.device)).double()
+    counts = count.sum(2), (count * reached[1:, ..., 0]).sum(2)
+    skipped_now, saved_now = (F.pad(one, (0, 0, 0, 0, 1, 0)) for one in counts)
+    return skipped_now, saved_now
 
 
 # ---------------------------------------------------------------- all steps at once, for training
@@ -473,14 +483,18 @@ def fire_sums(  # noqa: PLR0913 - all that lies between a convolution and the ne
     slope, offset, opened = slope.double(), offset.double(), opened.double()
     # As data, so that layers with float weights take no code of their own.
     whole = torch.full((), are_whole, device=sums.device)
-    shape, together = sums.shape, 1 if reached is not None else _positions_together(sums.shape)
+    shape, together = sums.shape, _positions_together(sums.shape)
     if together > 1:
         wide = (shape[2] // together, 1, together * shape[4])
         sums = sums.view(*shape[:2], *wide)
         residual = None if residual is None else residual.view(*shape[:2], *wide)
         slope, offset, opened = (torch.cat([values] * together, dim=-1) for values in (slope, offset, opened))
-    fired: Fired = _compiled_fire_sums(sums, slope, offset, opened, residual, reached, whole, _exact_parameters(p))
-    return fired._replace(spikes=fired.spikes.view(shape))
+    exact, counts = _exact_parameters(p), reached is not None
+    spikes, skipped = _compiled_fire_sums(sums, slope, offset, opened, residual, whole, exact, counts)
+    spikes = spikes.view(shape)
+    if reached is None or skipped is None:
+        return Fired(spikes)
+    return Fired(spikes, *_count_skipped(skipped.view(-1, *shape[1:]), reached))
 
 
 def _positions_together(shape: torch.Size) -> int:
