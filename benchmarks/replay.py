@@ -34,8 +34,19 @@ from spquant_search.results import BASELINE, EpochMetrics, LayerActivity, Outcom
 from spquant_search.runfolder import RunFacts, RunFolder, open_run
 from spquant_search.search import Limits, run_search
 from spquant_search.space import NetworkConfig, SearchSpace
-from spquant_search.trial import ReadOutTask, SharedTask, Task
-from spquant_search.workers import Epoch, Message, Setup, Shared, SharedTrained, Tested, TestTask, Trained, Trainer
+from spquant_search.trial import ReadingTask, ReadOutTask, SharedTask, Task
+from spquant_search.workers import (
+    Epoch,
+    Message,
+    Reading,
+    Setup,
+    Shared,
+    SharedTrained,
+    Tested,
+    TestTask,
+    Trained,
+    Trainer,
+)
 
 CURVES = Path(__file__).parent / "curves"
 SPACE, TABLE = "space.yaml", "curves.jsonl.gz"  # in that folder, beside the network's module
@@ -144,6 +155,8 @@ class ReplayedTrainer(Trainer):
             self._say(SharedTrained(seconds={}))
         elif isinstance(task, TestTask):
             self._say(Tested(number=task.number, accuracy=0.0, seconds={}))  # Table.way knows it
+        elif isinstance(task, ReadingTask):
+            self._say(Reading(accuracy=self._table.ways[task.config, READ_OUT].epochs[-1].accuracy, seconds={}))
         elif isinstance(task, ReadOutTask):
             self._say(self._trained(task.result, self._table.ways[task.result.config, READ_OUT], Outcome.READ_OUT))
         else:

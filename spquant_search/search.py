@@ -34,11 +34,12 @@ from spquant_search.storage import Journal, Storage
 from spquant_search.study import FINE_TUNED, Asked, Study, trial_seed
 from spquant_search.timing import PROCESS
 from spquant_search.train import Schedule
-from spquant_search.trial import ReadOutTask, SharedTask, Task
+from spquant_search.trial import ReadingTask, ReadOutTask, SharedTask, Task
 from spquant_search.workers import (
     Epoch,
     Failed,
     Message,
+    Reading,
     Setup,
     Shared,
     SharedTrained,
@@ -48,7 +49,6 @@ from spquant_search.workers import (
     Trainer,
 )
 
-NO_TRIAL = -1  # the number of a read-out that is none
 MAX_DUPLICATES_IN_A_ROW = 50
 # A proposal over budget costs no training, and of those of a sampler that does not know the budget few may fit.
 MAX_UNTRIED_IN_A_ROW = 200
@@ -258,7 +258,8 @@ class _Coordinator:
             for trainer in self._crew.idle():
                 if missing and not self._limits.late():
                     given[trainer] = missing.pop(0)
-                    trainer.give(self._reading(configs[given[trainer]]))
+                    config = configs[given[trainer]]
+                    trainer.give(ReadingTask(config=config, shared_weights=self._folder.shared_file))
             if not self._crew.busy():
                 break
             self._watcher.stage("reading out one lower precision after the other, done:", len(known), len(configs))
@@ -271,15 +272,10 @@ class _Coordinator:
         self._folder.write_sensitivity(found)
         return found
 
-    def _reading(self, config: NetworkConfig) -> ReadOutTask:
-        asked = Asked(number=NO_TRIAL, trial_id=NO_TRIAL, origin="sensitivity", config=config)
-        result = self._known(asked, Outcome.FAILED, "not finished")
-        return ReadOutTask(result=result, shared_weights=self._folder.shared_file, weights_file=None)
-
     def _take_reading(self, trainer: Trainer, message: Message, name: str, known: dict[str, float]) -> None:
-        if isinstance(message, Trained):
+        if isinstance(message, Reading):
             self._crew.ended(trainer, message.seconds)
-            known[name] = message.result.accuracy
+            known[name] = message.accuracy
             self._folder.write_readings(known)
         elif isinstance(message, Failed):
             self._watcher.warning(f"{name} could not be read out: {message.reason}")
@@ -533,7 +529,7 @@ class _Coordinator:
             number=asked.number,
             origin=asked.origin,
             config=asked.config,
-            seed=0 if asked.number == NO_TRIAL else trial_seed(self._file.search.seed, asked.number),
+            seed=trial_seed(self._file.search.seed, asked.number),
             cost=cost,
             device=self._prepared.footprint(cost),
             outcome=outcome,

@@ -26,8 +26,7 @@ from spquant_search.batches import Recordings, Samples
 from spquant_search.snn.networks import configure
 from spquant_search.space import OFF, PARAMETERS, NetworkConfig, NeuronSpace, SearchSpace
 from spquant_search.teacher import FloatTeacher
-from spquant_search.timing import PROCESS
-from spquant_search.train import Evaluation, Schedule, epoch_losses, evaluate
+from spquant_search.train import Schedule, epoch_losses
 
 # Of the steps, this share has one value a parameter for all layers: independent draws hardly ever come near the corners
 # of the space, where the smallest and the largest network and all uniform ones lie.
@@ -122,17 +121,8 @@ def take_statistics(network: nn.Module, training: Samples, *, samples: int) -> N
 
 
 def read_out(
-    network: nn.Module,
-    config: NetworkConfig,
-    neuron: NeuronSpace,
-    *,
-    training: Samples,
-    validation: Samples,
-    statistics_samples: int,
-) -> Evaluation:
-    """What ``network`` does on ``validation`` at a configuration, without any training of its own."""
+    network: nn.Module, config: NetworkConfig, neuron: NeuronSpace, *, training: Samples, samples: int
+) -> None:
+    """Make ``network`` what it is at a configuration, without any training of its own: ready to be evaluated."""
     configure(network, config, neuron)
-    with PROCESS.on("statistics"):
-        take_statistics(network, training, samples=statistics_samples)
-    with PROCESS.on("evaluation"):
-        return evaluate(network, validation)
+    take_statistics(network, training, samples=samples)

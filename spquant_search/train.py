@@ -379,13 +379,21 @@ def exact_fp32() -> AbstractContextManager[None]:
 @torch.inference_mode()
 def evaluate(network: nn.Module, recordings: Samples) -> Evaluation:
     """Accuracy and activity on a split. The lowest class index wins a tie, as on the device."""
+    with measured(network) as activities:
+        share = accuracy(network, recordings)
+    layers = tuple((name, activity.per_sample()) for name, activity in activities.items())
+    neurons = tuple(round(activity.total("neuron_steps")) for activity in activities.values())
+    return Evaluation(accuracy=share, layers=layers, neurons=neurons)
+
+
+@torch.inference_mode()
+def accuracy(network: nn.Module, recordings: Samples) -> float:
+    """The accuracy of :func:`evaluate` alone, in three quarters to half of its time, as no operation is counted."""
     network.eval()
     correct = torch.zeros((), dtype=torch.int64, device=recordings.device)
-    with measured(network) as activities, exact_fp32():
+    with exact_fp32():
         for batch in recordings.batches(EVALUATION_BATCH):
             logits = network(batch.spikes(torch.float32).repeated())
             predictions = logits.sum(dim=0).argmax(dim=1)
             correct += (predictions == batch.labels).sum()
-    layers = tuple((name, activity.per_sample()) for name, activity in activities.items())
-    neurons = tuple(round(activity.total("neuron_steps")) for activity in activities.values())
-    return Evaluation(accuracy=int(correct) / max(len(recordings), 1), layers=layers, neurons=neurons)
+    return int(correct) / max(len(recordings), 1)

@@ -27,10 +27,10 @@ from spquant_search.teacher import FloatTeacher
 from spquant_search.timing import PROCESS
 from spquant_search.train import (
     Diverged,
-    Evaluation,
     Lesson,
     Progress,
     Schedule,
+    accuracy,
     epoch_metrics,
     evaluate,
     train,
@@ -67,7 +67,15 @@ class ReadOutTask:
 
     result: TrialResult
     shared_weights: Path
-    weights_file: Path | None  # None: the figures are all that is wanted
+    weights_file: Path
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReadingTask:
+    """A configuration whose accuracy is all that is wanted of the shared network; it is no trial."""
+
+    config: NetworkConfig
+    shared_weights: Path
 
 
 def input_shape(data: DataSet) -> InputShape:
@@ -267,25 +275,36 @@ def run_shared(task: SharedTask, space: SearchSpace, *, training: Samples, shape
     write_weights(network, task.weights_file)
 
 
+def _read_out(
+    config: NetworkConfig, shared_weights: Path, space: SpaceFile, *, training: Samples, shape: InputShape
+) -> nn.Module:
+    torch.set_num_threads(1)
+    network = new_network(space, shape, seed=0, device=training.device)
+    load_weights(network, shared_weights)
+    with PROCESS.on("statistics"):
+        read_out(network, config, space.neuron, training=training, samples=space.shared.statistics_samples)
+    return network
+
+
+def run_reading(
+    task: ReadingTask, space: SpaceFile, *, training: Samples, validation: Samples, shape: InputShape
+) -> float:
+    """The accuracy of one configuration of the shared network, on the samples that judge a read-out."""
+    network = _read_out(task.config, task.shared_weights, space, training=training, shape=shape)
+    with PROCESS.on("evaluation"):
+        return accuracy(network, first(validation, space.shared.validation_samples))
+
+
 def run_read_out(
     task: ReadOutTask, space: SpaceFile, *, training: Samples, validation: Samples, shape: InputShape
 ) -> TrialResult:
     """Read one configuration out of the shared network, and keep what it does not share."""
     started = time.perf_counter()
-    torch.set_num_threads(1)
-    network = new_network(space, shape, seed=0, device=training.device)
-    load_weights(network, task.shared_weights)
-    evaluation = read_out(
-        network,
-        task.result.config,
-        space.neuron,
-        training=training,
-        validation=first(validation, space.shared.validation_samples),
-        statistics_samples=space.shared.statistics_samples,
-    )
-    if task.weights_file is not None:
-        own = {f"{name}.{key}": value for name, norm in norms(network).items() for key, value in norm.named_buffers()}
-        _write(own, task.weights_file)
+    network = _read_out(task.result.config, task.shared_weights, space, training=training, shape=shape)
+    with PROCESS.on("evaluation"):
+        evaluation = evaluate(network, first(validation, space.shared.validation_samples))
+    own = {f"{name}.{key}": value for name, norm in norms(network).items() for key, value in norm.named_buffers()}
+    _write(own, task.weights_file)
     seconds = time.perf_counter() - started
     return replace(
         task.result,
@@ -308,11 +327,11 @@ def _write(tensors: Mapping[str, Tensor], file: Path) -> None:
 
 def test(
     config: NetworkConfig, weights: tuple[Path, ...], space: SpaceFile, *, shape: InputShape, recordings: Samples
-) -> Evaluation:
-    """Evaluate a trained configuration on recordings that the search has not seen."""
+) -> float:
+    """The accuracy of a trained configuration on recordings that the search has not seen."""
     device = recordings.device
     network = new_network(space, shape, seed=0, device=device)
     configure(network, config, space.neuron)
     load_weights(network, *weights)
     with PROCESS.on("evaluation"):
-        return evaluate(network, recordings)
+        return accuracy(network, recordings)

@@ -75,6 +75,14 @@ class Tested:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    """What a :class:`spquant_search.trial.ReadingTask` asked for; ``seconds`` as in :class:`Trained`."""
+
+    accuracy: float
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Shared:
     """The shared network finished an epoch; at the last one its weights are about to be written."""
 
@@ -105,7 +113,7 @@ class Note:
     text: str
 
 
-Message = Epoch | Trained | Tested | Shared | SharedTrained | Failed | Note
+Message = Epoch | Trained | Tested | Reading | Shared | SharedTrained | Failed | Note
 Handler = Callable[[Any], Message]
 
 
@@ -278,8 +286,8 @@ def _handler(connection: Connection, setup: Setup) -> tuple[Handler, Samples, In
     def test(task: TestTask) -> Message:
         with PROCESS.on("loading"):
             recordings = trial.on_device(data, "test", device, sharers=sharers)
-        tested = trial.test(task.config, task.weights, space.file, shape=shape, recordings=recordings)
-        return Tested(number=task.number, accuracy=tested.accuracy, seconds=PROCESS.seconds())
+        accuracy = trial.test(task.config, task.weights, space.file, shape=shape, recordings=recordings)
+        return Tested(number=task.number, accuracy=accuracy, seconds=PROCESS.seconds())
 
     def share(task: trial.SharedTask) -> Message:
         for epoch in trial.run_shared(task, space, training=training, shape=shape):
@@ -288,16 +296,26 @@ def _handler(connection: Connection, setup: Setup) -> tuple[Handler, Samples, In
 
     splits: dict[str, Any] = {"training": training, "validation": validation, "shape": shape}
 
-    def handle(task: trial.Task | trial.ReadOutTask | trial.SharedTask | TestTask) -> Message:
-        if isinstance(task, TestTask):
-            return test(task)
-        if isinstance(task, trial.SharedTask):
-            return share(task)
-        if isinstance(task, trial.ReadOutTask):
-            result = trial.run_read_out(task, space.file, **splits)
-        else:
-            lesson = None if task.teacher_weights is None else teacher(task.teacher_weights)
-            result = trial.run_trial(task, space.file, **splits, stop_reason=stop_reason, lesson=lesson)
+    def read_out(task: trial.ReadOutTask) -> Message:
+        return Trained(result=trial.run_read_out(task, space.file, **splits), seconds=PROCESS.seconds())
+
+    def read(task: trial.ReadingTask) -> Message:
+        return Reading(accuracy=trial.run_reading(task, space.file, **splits), seconds=PROCESS.seconds())
+
+    def train(task: trial.Task) -> Message:
+        lesson = None if task.teacher_weights is None else teacher(task.teacher_weights)
+        result = trial.run_trial(task, space.file, **splits, stop_reason=stop_reason, lesson=lesson)
         return Trained(result=result, seconds=PROCESS.seconds())
+
+    ways: dict[type, Handler] = {
+        TestTask: test,
+        trial.SharedTask: share,
+        trial.ReadOutTask: read_out,
+        trial.ReadingTask: read,
+        trial.Task: train,
+    }
+
+    def handle(task: Any) -> Message:
+        return ways[type(task)](task)
 
     return handle, training, shape

@@ -26,9 +26,10 @@ from spquant_search.runfolder import RunFacts, RunFolder, open_run
 from spquant_search.runtime import cache_folder
 from spquant_search.search import Limits, run_search
 from spquant_search.sensitivity import Sensitivity, to_read_out
+from spquant_search.space import NetworkConfig
 from spquant_search.storage import Journal, Storage
 from spquant_search.study import Study, trial_seed
-from spquant_search.trial import ReadOutTask, SharedTask, Task
+from spquant_search.trial import ReadingTask, ReadOutTask, SharedTask, Task
 from spquant_search.workers import Epoch, Failed, Message, Note, Setup, TestTask, Trained, Trainer
 
 TINY = Path(__file__).parents[1] / "spaces" / "tiny.yaml"
@@ -68,16 +69,16 @@ class Watching:
     def close(self) -> None: ...
 
 
-def accuracy_of(task: Task | ReadOutTask) -> float:
+def accuracy_of(config: NetworkConfig) -> float:
     """Made from the configuration, so that it does not depend on what was trained before."""
-    bits = [min(layer.weight_bits, 8) for _, layer in task.result.config.layers]
-    return 0.3 + 0.05 * sum(bits) / len(bits) + 0.1 * task.result.config["conv2"].channel_mass
+    bits = [min(layer.weight_bits, 8) for _, layer in config.layers]
+    return 0.3 + 0.05 * sum(bits) / len(bits) + 0.1 * config["conv2"].channel_mass
 
 
 def trains(task: Task, accuracies: list[float] | None = None) -> Play:
     """A trainer that goes through its epochs until it is told to stop."""
     result, count = task.result, task.schedule.epochs
-    for index, accuracy in enumerate(accuracies or [accuracy_of(task)] * count, 1):
+    for index, accuracy in enumerate(accuracies or [accuracy_of(result.config)] * count, 1):
         metrics = epoch(index, accuracy, 1e6 * result.config["conv2"].channel_mass)
         result = replace(result, epochs=(*result.epochs, metrics))
         reason = yield Epoch(metrics=metrics)
@@ -103,11 +104,16 @@ def shares(task: SharedTask) -> Play:
 
 def reads(task: ReadOutTask) -> Play:
     assert task.shared_weights.is_file()
-    if task.weights_file is not None:
-        task.weights_file.write_bytes(b"statistics")
-    metrics = replace(epoch(0, accuracy_of(task), 1e6 * task.result.config["conv2"].channel_mass), loss=None)
+    task.weights_file.write_bytes(b"statistics")
+    config = task.result.config
+    metrics = replace(epoch(0, accuracy_of(config), 1e6 * config["conv2"].channel_mass), loss=None)
     result = replace(task.result, outcome=Outcome.READ_OUT, reason=Outcome.READ_OUT.value, epochs=(metrics,))
     yield Trained(result=result, seconds={})
+
+
+def reads_accuracy(task: ReadingTask) -> Play:
+    assert task.shared_weights.is_file()
+    yield workers.Reading(accuracy=accuracy_of(task.config), seconds={})
 
 
 class Lab:
@@ -123,8 +129,8 @@ class Lab:
         self.tasks: list[Task] = []
         self.shared: list[SharedTask] = []
         self.read: list[ReadOutTask] = []
-        self.lowered: list[ReadOutTask] = []  # read-outs that are no trials
-        self.lower_plays: dict[int, Callable[[ReadOutTask], Play]] = {}  # by how many there were
+        self.lowered: list[ReadingTask] = []  # read-outs that are no trials
+        self.lower_plays: dict[int, Callable[[ReadingTask], Play]] = {}  # by how many there were
         self.share_play = shares
         self.tested: list[int] = []
         self.plays: dict[int, Callable[[Task], Play]] = {}
@@ -188,9 +194,9 @@ class FakeTrainer:
         elif isinstance(task, SharedTask):
             self.lab.shared.append(task)
             self._play = self.lab.share_play(task)
-        elif isinstance(task, ReadOutTask) and task.weights_file is None:
+        elif isinstance(task, ReadingTask):
             self.lab.lowered.append(task)
-            self._play = self.lab.lower_plays.get(len(self.lab.lowered), reads)(task)
+            self._play = self.lab.lower_plays.get(len(self.lab.lowered), reads_accuracy)(task)
         elif isinstance(task, ReadOutTask):
             self.lab.read.append(task)
             self._play = self.lab.plays.get(task.result.number, reads)(task)
@@ -822,7 +828,7 @@ def test_a_trainer_that_waits_long_is_ready_then(monkeypatch, plain_neurons):
     monkeypatch.setattr(workers, "_prepare", then_tasks)
     workers._work(theirs, Setup(space=prepare(TINY).space, device="cpu", cache=cache_folder()))
     assert (len(loaded), len(pieces)) == (1, 4)
-    assert "'str' object has no attribute" in ours.recv().reason
+    assert ours.recv().reason == "KeyError: <class 'str'>"
 
 
 def test_a_trainer_stops_preparing_when_it_has_a_task(monkeypatch, plain_neurons):
@@ -956,7 +962,7 @@ def test_the_ladder_follows_the_references_and_counts_as_trials(new_lab):
     assert [result.config for result in results[3:6]] == [rung.config for rung in ladder(found, 3)]
     assert {result.outcome for result in results[1:8]} == {Outcome.READ_OUT}
     # Every lower choice was read out once, and none of it is a trial.
-    assert [task.result.config for task in lab.lowered] == list(to_read_out(lab.prepared.space).values())
+    assert [task.config for task in lab.lowered] == list(to_read_out(lab.prepared.space).values())
     assert len(lab.read) == 7
     assert found.samples == 1000
     assert not lab.folder.readings_file.exists()
@@ -1092,7 +1098,7 @@ def test_sensitivity_goes_on_where_it_was_killed(new_lab):
 
 
 def test_sensitivity_with_a_read_out_missing_is_refused_and_completed_later(new_lab):
-    def fails(_task: ReadOutTask) -> Play:
+    def fails(_task: ReadingTask) -> Play:
         yield Failed(reason="RuntimeError: out of memory")
 
     lab = new_lab(*LADDER)

@@ -18,7 +18,7 @@ from spquant_search.shared import norms, random_configuration, read_out, take_st
 from spquant_search.snn.layers import searchable_layers
 from spquant_search.snn.networks import build, configure
 from spquant_search.space import OFF, NetworkConfig
-from spquant_search.train import Schedule, imitation_loss
+from spquant_search.train import Schedule, accuracy, evaluate, imitation_loss
 
 pytestmark = pytest.mark.usefixtures("plain_neurons")
 
@@ -116,10 +116,8 @@ def test_it_learns_to_serve_configurations_that_differ(prepared: Prepared, netwo
     losses = [epoch.loss for epoch in train_shared(network, space, training=training, schedule=schedule, seed=3)]
     assert losses[-1] < losses[0]
     for config in (space.references[0], space.references[1]):
-        found = read_out(
-            network, config, space.file.neuron, training=training, validation=validation, statistics_samples=64
-        )
-        assert found.accuracy > 0.9
+        read_out(network, config, space.file.neuron, training=training, samples=64)
+        assert accuracy(network, validation) > 0.9
 
 
 def test_equal_seeds_give_equal_networks(prepared: Prepared) -> None:
@@ -196,10 +194,11 @@ def shared_weight(layer: nn.Module) -> Tensor:
 
 def test_a_read_out_depends_on_no_other(prepared: Prepared, network: nn.Module) -> None:
     space = prepared.space
-    splits = {"training": recordings(64, seed=1), "validation": recordings(32, seed=2)}
+    training, validation = recordings(64, seed=1), recordings(32, seed=2)
 
     def read(config: NetworkConfig) -> tuple[float, float, Tensor]:
-        found = read_out(network, config, space.file.neuron, **splits, statistics_samples=64)
+        read_out(network, config, space.file.neuron, training=training, samples=64)
+        found = evaluate(network, validation)
         return found.accuracy, found.effective_macs, norms(network)["conv8.norm"].running_mean.clone()
 
     first = read(space.references[0])
@@ -212,12 +211,5 @@ def test_a_read_out_depends_on_no_other(prepared: Prepared, network: nn.Module) 
 def test_reading_out_leaves_the_weights(prepared: Prepared, network: nn.Module) -> None:
     space = prepared.space
     before = {name: value.clone() for name, value in network.named_parameters()}
-    read_out(
-        network,
-        space.references[1],
-        space.file.neuron,
-        training=recordings(16, seed=1),
-        validation=recordings(8, seed=2),
-        statistics_samples=16,
-    )
+    read_out(network, space.references[1], space.file.neuron, training=recordings(16, seed=1), samples=16)
     assert all(torch.equal(value, before[name]) for name, value in network.named_parameters())

@@ -26,6 +26,7 @@ from spquant_search.train import (
     Evaluation,
     Progress,
     Schedule,
+    accuracy,
     evaluate,
     loss_scaler,
     rate_at,
@@ -675,12 +676,12 @@ def test_the_prediction_is_the_mean_over_time_and_the_lowest_class_wins_a_tie() 
     )
     # Sums: (3, 4, 0) -> 1; (2, 2, 2) -> 0, the lowest; (0, 0, 2) -> 2; (0, 5, 4) -> 1.
     frames = torch.zeros(4, 2, 1, 16, 16, dtype=torch.uint8)
-    for labels, accuracy in (([1, 0, 2, 1], 1.0), ([1, 1, 2, 1], 0.75), ([0, 1, 0, 2], 0.0)):
+    for labels, expected in (([1, 0, 2, 1], 1.0), ([1, 1, 2, 1], 0.75), ([0, 1, 0, 2], 0.0)):
         found = evaluate(
             Answers(logits),
             Recordings(frames=frames, labels=torch.tensor(labels), time_steps=frames.shape[1], largest=15),
         )
-        assert found.accuracy == accuracy
+        assert found.accuracy == expected
 
 
 def test_evaluation_does_not_depend_on_its_batches(monkeypatch: pytest.MonkeyPatch, plain_neurons: None) -> None:
@@ -688,6 +689,7 @@ def test_evaluation_does_not_depend_on_its_batches(monkeypatch: pytest.MonkeyPat
     whole = evaluate(subject, split)
     monkeypatch.setattr(train_module, "EVALUATION_BATCH", 4)
     assert evaluate(subject, split) == whole
+    assert accuracy(subject, split) == whole.accuracy
     assert not subject.training
     assert len(whole.layers) == len(whole.neurons) == 9
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,16 @@ from spquant_search.results import EpochMetrics, Outcome, TrialResult
 from spquant_search.snn.networks import InputShape
 from spquant_search.space import SearchSpace
 from spquant_search.train import Schedule
-from spquant_search.trial import Task, run_trial
+from spquant_search.trial import (
+    ReadingTask,
+    ReadOutTask,
+    Task,
+    new_network,
+    run_read_out,
+    run_reading,
+    run_trial,
+    write_weights,
+)
 
 TINY = Path(__file__).parent.parent / "spaces" / "tiny.yaml"
 SHAPE = InputShape(channels=2, height=34, width=34, classes=10, largest=15)
@@ -114,3 +124,17 @@ def test_a_checkpoint_that_does_not_fit_is_left_alone(
         task = replace(task, result=replace(task.result, seed=6))
     expected = run(replace(task, weights_file=tmp_path / "other" / "0003.safetensors"), space, lambda _: None)
     assert timeless(run(task, space, lambda _: None)) == timeless(expected)
+
+
+def test_a_reading_is_the_accuracy_of_the_read_out(space: SearchSpace, tmp_path: Path, plain_neurons: None) -> None:
+    shared = tmp_path / "shared.safetensors"
+    write_weights(new_network(space.file, SHAPE, seed=1, device=torch.device("cpu")), shared)
+    splits: Any = {"training": recordings(16), "validation": recordings(40), "shape": SHAPE}
+    accuracies = []
+    for config in (space.references[0], space.references[1]):
+        known = trial(1, of=config, outcome=Outcome.FAILED, reason="not finished")
+        task = ReadOutTask(result=known, shared_weights=shared, weights_file=tmp_path / "0001.safetensors")
+        whole = run_read_out(task, space.file, **splits)
+        accuracies.append(run_reading(ReadingTask(config=config, shared_weights=shared), space.file, **splits))
+        assert accuracies[-1] == whole.accuracy
+    assert 0.0 < min(accuracies) < 1.0
