@@ -1,9 +1,9 @@
-"""Batch norm of few channels on a processor, whose own one takes them singly.
+"""Batch norm of few channels on a processor, faster than torch's.
 
 In memory a pixel's channels lie side by side, and torch's batch norm runs along them: of 8 it fills half a vector of 16
 numbers, and is five to ten times slower than memory would allow. Here pixels are taken together until they fill four
-vectors, their sums are made as if each had channels of its own, and then added. Sums are in fp32, of at most a
-thirty-second of the pixels each, so that they do not depend on the number of threads; squares are those of distances
+vectors, their sums are made as if each had channels of its own, and then added. Sums are in fp32, of a thirty-second of
+the pixels each where that divides, so that they do not depend on the number of threads; squares are those of distances
 from a number near the mean.
 """
 
@@ -52,8 +52,9 @@ class BatchNorm2d(nn.BatchNorm2d):
             return None
         vectors = channels * VECTOR // math.gcd(channels, VECTOR)
         together = vectors * -(-WIDTH // vectors) // channels
-        pixels = values.numel() // channels
-        return together if pixels % together == 0 and pixels > together else None
+        rows, left_over = divmod(values.numel() // channels, together)
+        # Of one part, or of parts of one row, the compiler would make code of its own; few rows are fast anyway.
+        return together if left_over == 0 and rows % 2 == 0 and rows > MOST_PARTS else None
 
     @torch.no_grad()
     def _gather(self, mean: Tensor, variance: Tensor, *, count: int) -> None:
@@ -139,6 +140,7 @@ def _sums(a: Tensor, b: Tensor, from_a: Tensor, from_b: Tensor) -> tuple[Tensor,
 
 
 def _blend(a: Tensor, b: Tensor, by_a: Tensor, by_b: Tensor, rest: Tensor) -> Tensor:
+    """``by_a * a + by_b * b + rest``, in the type of ``a``."""
     return (a.float() * by_a + b.float() * by_b + rest).to(a.dtype)
 
 
