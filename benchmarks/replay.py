@@ -156,7 +156,8 @@ class ReplayedTrainer(Trainer):
         elif isinstance(task, TestTask):
             self._say(Tested(number=task.number, accuracy=0.0, seconds={}))  # Table.way knows it
         elif isinstance(task, ReadingTask):
-            self._say(Reading(accuracy=self._table.ways[task.config, READ_OUT].epochs[-1].accuracy, seconds={}))
+            known = [self._table.ways[config, READ_OUT].epochs[-1].accuracy for config in task.configs]
+            self._say(Reading(accuracies=tuple(known), seconds={}))
         elif isinstance(task, ReadOutTask):
             self._say(self._trained(task.result, self._table.ways[task.result.config, READ_OUT], Outcome.READ_OUT))
         else:

@@ -28,7 +28,7 @@ from spquant_search.report.dashboard import trial_attributes
 from spquant_search.results import BASELINE, EpochMetrics, Outcome, TrialResult, unmeasured
 from spquant_search.runfolder import RunFolder
 from spquant_search.runtime import available_cores
-from spquant_search.sensitivity import Sensitivity, sensitivity, to_read_out
+from spquant_search.sensitivity import Sensitivity, by_layer, sensitivity, to_read_out
 from spquant_search.space import NetworkConfig
 from spquant_search.storage import Journal, Storage
 from spquant_search.study import FINE_TUNED, Asked, Study, trial_seed
@@ -252,14 +252,14 @@ class _Coordinator:
 
     def _read_sensitivity(self) -> Sensitivity | None:
         configs, known = to_read_out(self._prepared.space), self._folder.readings()
-        missing = [name for name in configs if name not in known]
-        given: dict[Trainer, str] = {}
+        missing = by_layer(name for name in configs if name not in known)
+        given: dict[Trainer, tuple[str, ...]] = {}
         while True:
             for trainer in self._crew.idle():
                 if missing and not self._limits.late():
-                    given[trainer] = missing.pop(0)
-                    config = configs[given[trainer]]
-                    trainer.give(ReadingTask(config=config, shared_weights=self._folder.shared_file))
+                    names = given[trainer] = missing.pop(0)
+                    chosen = tuple(configs[name] for name in names)
+                    trainer.give(ReadingTask(configs=chosen, shared_weights=self._folder.shared_file))
             if not self._crew.busy():
                 break
             self._watcher.stage("reading out one lower precision after the other, done:", len(known), len(configs))
@@ -272,13 +272,16 @@ class _Coordinator:
         self._folder.write_sensitivity(found)
         return found
 
-    def _take_reading(self, trainer: Trainer, message: Message, name: str, known: dict[str, float]) -> None:
+    def _take_reading(
+        self, trainer: Trainer, message: Message, names: tuple[str, ...], known: dict[str, float]
+    ) -> None:
         if isinstance(message, Reading):
             self._crew.ended(trainer, message.seconds)
-            known[name] = message.accuracy
+            known |= dict(zip(names, message.accuracies, strict=True))
             self._folder.write_readings(known)
         elif isinstance(message, Failed):
-            self._watcher.warning(f"{name} could not be read out: {message.reason}")
+            more = f" and {len(names) - 1} more of its layer" if len(names) > 1 else ""
+            self._watcher.warning(f"{names[0]}{more} could not be read out: {message.reason}")
             self._crew.failed(trainer, message)
 
     @property

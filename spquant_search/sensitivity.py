@@ -9,7 +9,7 @@ After the per-layer sensitivities of HAWQ (Dong et al., ICCV 2019), measured ins
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -122,6 +122,15 @@ def to_read_out(space: SearchSpace) -> dict[str, NetworkConfig]:
             address = f"{layer.name}.{parameter}"
             found |= {f"{address}={value}": changed(reference, {address: value}) for value in lowered(layer, parameter)}
     return found
+
+
+def by_layer(names: Iterable[str]) -> list[tuple[str, ...]]:
+    """Names of :func:`to_read_out`, those that lower the same layer together: what comes before it they share."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        address, _, _ = name.rpartition("=")
+        groups.setdefault(address.rpartition(".")[0], []).append(name)
+    return [tuple(group) for group in groups.values()]
 
 
 def sensitivity(

@@ -16,6 +16,7 @@ import copy
 import random
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -99,25 +100,39 @@ def norms(network: nn.Module) -> dict[str, nn.BatchNorm2d]:
     return {name: module for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)}
 
 
-@torch.no_grad()
-def take_statistics(network: nn.Module, training: Samples, *, samples: int) -> None:
-    """Set the running statistics of batch norm to their means over the batches of the first ``samples``."""
+@contextmanager
+def gathering_statistics(network: nn.Module) -> Iterator[None]:
+    """Within this context ``network`` evaluates, but for batch norm, which gathers the statistics of its batches anew.
+
+    What it holds at the end are their means over the batches.
+    """
     found = norms(network).values()
     momenta = [norm.momentum for norm in found]
+    network.eval()
     for norm in found:
         norm.reset_running_stats()
         norm.momentum = None  # the mean over all batches, each weighing the same
-    network.eval()
-    for norm in found:
         norm.train()
-    count = min(samples, len(training))
-    # Whole batches alone, as a small last one would weigh as much as the others.
-    count -= count % STATISTICS_BATCH if count > STATISTICS_BATCH else 0
-    for batch in training.batches(STATISTICS_BATCH, order=torch.arange(count)):
-        network(batch.spikes(torch.float32))
+    with torch.no_grad():
+        yield
     for norm, momentum in zip(found, momenta, strict=True):
         norm.eval()
         norm.momentum = momentum
+
+
+def statistics_batches(training: Samples, samples: int) -> Iterator[Recordings]:
+    """The batches of the first ``samples`` that statistics are taken of."""
+    count = min(samples, len(training))
+    # Whole batches alone, as a small last one would weigh as much as the others.
+    count -= count % STATISTICS_BATCH if count > STATISTICS_BATCH else 0
+    return training.batches(STATISTICS_BATCH, order=torch.arange(count))
+
+
+def take_statistics(network: nn.Module, training: Samples, *, samples: int) -> None:
+    """Set the running statistics of batch norm to their means over the batches of the first ``samples``."""
+    with gathering_statistics(network):
+        for batch in statistics_batches(training, samples):
+            network(batch.spikes(torch.float32))
 
 
 def read_out(

@@ -393,7 +393,11 @@ def accuracy(network: nn.Module, recordings: Samples) -> float:
     correct = torch.zeros((), dtype=torch.int64, device=recordings.device)
     with exact_fp32():
         for batch in recordings.batches(EVALUATION_BATCH):
-            logits = network(batch.spikes(torch.float32).repeated())
-            predictions = logits.sum(dim=0).argmax(dim=1)
-            correct += (predictions == batch.labels).sum()
+            correct += correctly_classified(network, batch)
     return int(correct) / max(len(recordings), 1)
+
+
+def correctly_classified(network: nn.Module, batch: Recordings) -> Int[Tensor, ""]:
+    """How many samples of a batch a network that evaluates classifies correctly."""
+    logits: Tensor = network(batch.spikes(torch.float32).repeated())
+    return (logits.sum(dim=0).argmax(dim=1) == batch.labels).sum()

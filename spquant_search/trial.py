@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from spquant_search.batches import Samples, first, place
 from spquant_search.data import DataSet, Split
+from spquant_search.readings import accuracies
 from spquant_search.results import EpochMetrics, LayerActivity, Outcome, TrialResult
 from spquant_search.runfolder import checkpoint_of, write_bytes
 from spquant_search.shared import SharedEpoch, norms, read_out, take_statistics, train_shared
@@ -72,9 +73,9 @@ class ReadOutTask:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReadingTask:
-    """A configuration whose accuracy is all that is wanted of the shared network; it is no trial."""
+    """Configurations whose accuracy is all that is wanted of the shared network; they are no trials."""
 
-    config: NetworkConfig
+    configs: tuple[NetworkConfig, ...]
     shared_weights: Path
 
 
@@ -275,24 +276,25 @@ def run_shared(task: SharedTask, space: SearchSpace, *, training: Samples, shape
     write_weights(network, task.weights_file)
 
 
-def _read_out(
-    config: NetworkConfig, shared_weights: Path, space: SpaceFile, *, training: Samples, shape: InputShape
-) -> nn.Module:
+def _shared_network(weights: Path, space: SpaceFile, *, shape: InputShape, device: torch.device) -> nn.Module:
     torch.set_num_threads(1)
-    network = new_network(space, shape, seed=0, device=training.device)
-    load_weights(network, shared_weights)
-    with PROCESS.on("statistics"):
-        read_out(network, config, space.neuron, training=training, samples=space.shared.statistics_samples)
+    network = new_network(space, shape, seed=0, device=device)
+    load_weights(network, weights)
     return network
 
 
 def run_reading(
     task: ReadingTask, space: SpaceFile, *, training: Samples, validation: Samples, shape: InputShape
-) -> float:
-    """The accuracy of one configuration of the shared network, on the samples that judge a read-out."""
-    network = _read_out(task.config, task.shared_weights, space, training=training, shape=shape)
-    with PROCESS.on("evaluation"):
-        return accuracy(network, first(validation, space.shared.validation_samples))
+) -> tuple[float, ...]:
+    """The accuracies of the configurations in the shared network, on the samples that judge a read-out."""
+    return accuracies(
+        _shared_network(task.shared_weights, space, shape=shape, device=training.device),
+        task.configs,
+        space.neuron,
+        training=training,
+        samples=space.shared.statistics_samples,
+        validation=first(validation, space.shared.validation_samples),
+    )
 
 
 def run_read_out(
@@ -300,7 +302,10 @@ def run_read_out(
 ) -> TrialResult:
     """Read one configuration out of the shared network, and keep what it does not share."""
     started = time.perf_counter()
-    network = _read_out(task.result.config, task.shared_weights, space, training=training, shape=shape)
+    network = _shared_network(task.shared_weights, space, shape=shape, device=training.device)
+    config, samples = task.result.config, space.shared.statistics_samples
+    with PROCESS.on("statistics"):
+        read_out(network, config, space.neuron, training=training, samples=samples)
     with PROCESS.on("evaluation"):
         evaluation = evaluate(network, first(validation, space.shared.validation_samples))
     own = {f"{name}.{key}": value for name, norm in norms(network).items() for key, value in norm.named_buffers()}

@@ -78,7 +78,7 @@ class Tested:
 class Reading:
     """What a :class:`spquant_search.trial.ReadingTask` asked for; ``seconds`` as in :class:`Trained`."""
 
-    accuracy: float
+    accuracies: tuple[float, ...]
     seconds: dict[str, float]
 
 
@@ -300,7 +300,7 @@ def _handler(connection: Connection, setup: Setup) -> tuple[Handler, Samples, In
         return Trained(result=trial.run_read_out(task, space.file, **splits), seconds=PROCESS.seconds())
 
     def read(task: trial.ReadingTask) -> Message:
-        return Reading(accuracy=trial.run_reading(task, space.file, **splits), seconds=PROCESS.seconds())
+        return Reading(accuracies=trial.run_reading(task, space.file, **splits), seconds=PROCESS.seconds())
 
     def train(task: trial.Task) -> Message:
         lesson = None if task.teacher_weights is None else teacher(task.teacher_weights)

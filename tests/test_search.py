@@ -25,7 +25,7 @@ from spquant_search.results import EpochMetrics, Outcome, TrialResult
 from spquant_search.runfolder import RunFacts, RunFolder, open_run
 from spquant_search.runtime import cache_folder
 from spquant_search.search import Limits, run_search
-from spquant_search.sensitivity import Sensitivity, to_read_out
+from spquant_search.sensitivity import Sensitivity, by_layer, to_read_out
 from spquant_search.space import NetworkConfig
 from spquant_search.storage import Journal, Storage
 from spquant_search.study import Study, trial_seed
@@ -113,7 +113,7 @@ def reads(task: ReadOutTask) -> Play:
 
 def reads_accuracy(task: ReadingTask) -> Play:
     assert task.shared_weights.is_file()
-    yield workers.Reading(accuracy=accuracy_of(task.config), seconds={})
+    yield workers.Reading(accuracies=tuple(map(accuracy_of, task.configs)), seconds={})
 
 
 class Lab:
@@ -962,12 +962,18 @@ def test_the_ladder_follows_the_references_and_counts_as_trials(new_lab):
     assert [result.config for result in results[3:6]] == [rung.config for rung in ladder(found, 3)]
     assert {result.outcome for result in results[1:8]} == {Outcome.READ_OUT}
     # Every lower choice was read out once, and none of it is a trial.
-    assert [task.config for task in lab.lowered] == list(to_read_out(lab.prepared.space).values())
+    wanted = to_read_out(lab.prepared.space)
+    assert [config for task in lab.lowered for config in task.configs] == list(wanted.values())
+    assert [len(task.configs) for task in lab.lowered] == [len(names) for names in by_layer(wanted)]
     assert len(lab.read) == 7
     assert found.samples == 1000
     assert not lab.folder.readings_file.exists()
-    count = len(lab.lowered)
-    assert ("reading out one lower precision after the other, done:", count - 1, count) in lab.watching.stages
+    before_the_last = len(wanted) - len(lab.lowered[-1].configs)
+    assert (
+        "reading out one lower precision after the other, done:",
+        before_the_last,
+        len(wanted),
+    ) in lab.watching.stages
 
 
 def test_all_trainers_read_out_lower_precisions(new_lab):
@@ -1061,7 +1067,7 @@ def test_a_read_out_that_fails_costs_the_ladder_and_not_the_search(new_lab):
     assert [result.origin for result in results if result.parent is None][3:] == ["tpe", "tpe"]
     assert lab.watching.warnings == [
         f"{DIED}; what it was doing begins again",
-        f"conv1.weight_bits=4 could not be read out: {DIED}",
+        f"conv1.weight_bits=4 and 3 more of its layer could not be read out: {DIED}",
         "the search goes on without its ladder, as not every choice could be read out",
     ]
     assert lab.restarts == 2
@@ -1090,10 +1096,10 @@ def test_sensitivity_goes_on_where_it_was_killed(new_lab):
     lab.lower_plays[4] = killed_here
     with pytest.raises(Killed):
         lab.run_sensitivity()
-    assert len(lab.folder.readings()) == 3
+    assert len(lab.folder.readings()) == sum(len(task.configs) for task in lab.lowered[:3])
     lab.lower_plays.clear()
     found = lab.run_sensitivity()
-    assert len(lab.lowered) == len(to_read_out(lab.prepared.space)) + 1
+    assert len(lab.lowered) == len(by_layer(to_read_out(lab.prepared.space))) + 1
     assert found == new_lab(*LADDER, name="whole").run_sensitivity()
 
 
@@ -1108,7 +1114,7 @@ def test_sensitivity_with_a_read_out_missing_is_refused_and_completed_later(new_
     assert lab.watching.warnings == ["reference could not be read out: RuntimeError: out of memory"]
     lab.lower_plays.clear()
     lab.run_sensitivity()
-    assert len(lab.lowered) == len(to_read_out(lab.prepared.space)) + 1
+    assert len(lab.lowered) == len(by_layer(to_read_out(lab.prepared.space))) + 1
 
 
 def test_candidates_from_scratch_start_from_their_seed(new_lab):

@@ -126,15 +126,14 @@ def test_a_checkpoint_that_does_not_fit_is_left_alone(
     assert timeless(run(task, space, lambda _: None)) == timeless(expected)
 
 
-def test_a_reading_is_the_accuracy_of_the_read_out(space: SearchSpace, tmp_path: Path, plain_neurons: None) -> None:
+def test_readings_are_the_accuracies_of_the_read_outs(space: SearchSpace, tmp_path: Path, plain_neurons: None) -> None:
     shared = tmp_path / "shared.safetensors"
     write_weights(new_network(space.file, SHAPE, seed=1, device=torch.device("cpu")), shared)
     splits: Any = {"training": recordings(16), "validation": recordings(40), "shape": SHAPE}
-    accuracies = []
-    for config in (space.references[0], space.references[1]):
+    configs, read = (space.references[0], space.references[1]), []
+    for config in configs:
         known = trial(1, of=config, outcome=Outcome.FAILED, reason="not finished")
         task = ReadOutTask(result=known, shared_weights=shared, weights_file=tmp_path / "0001.safetensors")
-        whole = run_read_out(task, space.file, **splits)
-        accuracies.append(run_reading(ReadingTask(config=config, shared_weights=shared), space.file, **splits))
-        assert accuracies[-1] == whole.accuracy
-    assert 0.0 < min(accuracies) < 1.0
+        read.append(run_read_out(task, space.file, **splits).accuracy)
+    assert run_reading(ReadingTask(configs=configs, shared_weights=shared), space.file, **splits) == tuple(read)
+    assert 0.0 < min(read) < 1.0

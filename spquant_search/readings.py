@@ -1,0 +1,126 @@
+"""Accuracies of several configurations of one shared network, of which what they have in common is computed once.
+
+Batch by batch all configurations take their turns. The first one's layers keep their results up to the first layer that
+another configuration has at another precision, and the others begin there. A configuration so has the accuracy that
+reading it out by itself gives, and no more than one batch is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spquant_search.batches import Samples
+from spquant_search.shared import gathering_statistics, norms, statistics_batches
+from spquant_search.snn.layers import SearchableLayer, searchable_layers
+from spquant_search.snn.networks import configure
+from spquant_search.space import NetworkConfig, NeuronSpace
+from spquant_search.timing import PROCESS
+from spquant_search.train import EVALUATION_BATCH, correctly_classified, exact_fp32
+
+
+def accuracies(
+    network: nn.Module,
+    configs: Sequence[NetworkConfig],
+    neuron: NeuronSpace,
+    *,
+    training: Samples,
+    samples: int,
+    validation: Samples,
+) -> tuple[float, ...]:
+    """What :func:`spquant_search.shared.read_out` and then :func:`spquant_search.train.accuracy` give for each.
+
+    ``samples`` of ``training`` are for the statistics of batch norm, all of ``validation`` for the accuracies.
+    """
+    turns = _Turns(network, configs, neuron)
+    with PROCESS.on("statistics"), gathering_statistics(network):
+        turns.keep_norms_apart()
+        for batch in statistics_batches(training, samples):
+            turns.each(network, batch.spikes(torch.float32))
+    network.eval()
+    correct = [0] * len(configs)
+    with PROCESS.on("evaluation"), torch.inference_mode(), exact_fp32():
+        for batch in validation.batches(EVALUATION_BATCH):
+            found = turns.each(partial(correctly_classified, network), batch)
+            correct = [so_far + int(more) for so_far, more in zip(correct, found, strict=True)]
+    return tuple(count / max(len(validation), 1) for count in correct)
+
+
+class _Turns:
+    """Configurations that take turns in one network, each with its own buffers of batch norm."""
+
+    def __init__(self, network: nn.Module, configs: Sequence[NetworkConfig], neuron: NeuronSpace) -> None:
+        self._network, self._configs, self._neuron = network, configs, neuron
+        self._buffers: list[dict[str, Tensor]] = []
+        first = dict(configs[0].layers)
+        self._changing = {name for config in configs for name, layer in config.layers if layer != first[name]}
+
+    def keep_norms_apart(self) -> None:
+        """Let every configuration begin with what the network's norms hold now."""
+        self._buffers = [_copied(self._norm_buffers()) for _ in self._configs]
+
+    def each(self, run: Callable[[Any], Any], batch: Any) -> list[Any]:
+        """What ``run`` gives with each configuration, of a batch that it feeds the network."""
+        found = []
+        with _Beginning(searchable_layers(self._network), self._changing) as beginning:
+            for config, own in zip(self._configs, self._buffers, strict=True):
+                configure(self._network, config, self._neuron)
+                buffers = self._norm_buffers()
+                for name, values in own.items():
+                    buffers[name].copy_(values)
+                found.append(run(batch))
+                own |= _copied(buffers)
+                beginning.again()
+        return found
+
+    def _norm_buffers(self) -> dict[str, Tensor]:
+        return {
+            f"{name}.{key}": values
+            for name, norm in norms(self._network).items()
+            for key, values in norm.named_buffers()
+        }
+
+
+def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: values.clone() for name, values in tensors.items()}
+
+
+class _Beginning:
+    """Within this context, the layers before the first of ``changing`` give what they gave in the first run."""
+
+    def __init__(self, layers: dict[str, SearchableLayer], changing: set[str]) -> None:
+        self._layers, self._changing = layers, changing
+        self._kept: list[Any] = []  # in the order of the calls
+        self._is_whole = False  # nothing more is kept
+        self._next = 0
+
+    def __enter__(self) -> _Beginning:
+        for name, layer in self._layers.items():
+            layer.forward = self._instead_of(layer.forward, name in self._changing)
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        for layer in self._layers.values():
+            del layer.forward
+
+    def again(self) -> None:
+        """The network begins from its input once more."""
+        self._is_whole, self._next = True, 0
+
+    def _instead_of(self, forward: Callable[..., Any], changes: bool) -> Callable[..., Any]:
+        def given(*inputs: Any, **named: Any) -> Any:
+            if self._is_whole and self._next < len(self._kept):
+                self._next += 1
+                return self._kept[self._next - 1]
+            result = forward(*inputs, **named)
+            self._is_whole = self._is_whole or changes
+            if not self._is_whole:
+                self._kept.append(result)
+                self._next += 1
+            return result
+
+        return given
