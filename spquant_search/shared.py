@@ -12,7 +12,6 @@ membrane levels and sparsity thresholds beside the bits.
 
 from __future__ import annotations
 
-import copy
 import random
 import time
 from collections.abc import Iterator
@@ -26,8 +25,7 @@ from torch import Tensor, nn
 from spquant_search.batches import Recordings, Samples
 from spquant_search.snn.networks import configure
 from spquant_search.space import OFF, PARAMETERS, NetworkConfig, NeuronSpace, SearchSpace
-from spquant_search.teacher import FloatTeacher
-from spquant_search.train import Schedule, epoch_losses
+from spquant_search.train import Lesson, Schedule, epoch_losses
 
 # Of the steps, this share has one value a parameter for all layers: independent draws hardly ever come near the corners
 # of the space, where the smallest and the largest network and all uniform ones lie.
@@ -63,14 +61,9 @@ def random_configuration(space: SearchSpace, generator: random.Random) -> Networ
 class _Lesson:
     """Before every step another configuration, and the float network's logits of its samples."""
 
-    def __init__(self, network: nn.Module, space: SearchSpace, training: Samples, *, seed: int) -> None:
-        self._network, self._space = network, space
+    def __init__(self, network: nn.Module, space: SearchSpace, *, seed: int, teacher: Lesson | None) -> None:
+        self._network, self._space, self._teacher = network, space, teacher
         self._generator = random.Random(seed)
-        self._teacher = None
-        if space.file.train.distillation > 0:
-            float_network = copy.deepcopy(network)
-            configure(float_network, space.baseline(), space.file.neuron)
-            self._teacher = FloatTeacher(float_network, training, varied=space.file.train.augment.is_on)
 
     def __call__(self, batch: Recordings, chosen: Int[Tensor, " batch"]) -> Float[Tensor, "batch classes"] | None:
         configure(self._network, random_configuration(self._space, self._generator), self._space.file.neuron)
@@ -78,15 +71,22 @@ class _Lesson:
 
 
 def train_shared(
-    network: nn.Module, space: SearchSpace, *, training: Samples, schedule: Schedule, seed: int
+    network: nn.Module,
+    space: SearchSpace,
+    *,
+    training: Samples,
+    schedule: Schedule,
+    seed: int,
+    teacher: Lesson | None = None,
 ) -> Iterator[SharedEpoch]:
     """Train ``network``, which holds the float baseline's weights, in place, one epoch for each value asked for.
 
+    ``teacher`` is the float network, where it is to be imitated.
     Raises:
         Diverged: after an epoch its loss or a weight is not finite.
     """
     started = time.perf_counter()
-    lesson = _Lesson(network, space, training, seed=seed)
+    lesson = _Lesson(network, space, seed=seed, teacher=teacher)
     losses = epoch_losses(
         network, training=training, recipe=space.file.train, schedule=schedule, seed=seed, lesson=lesson
     )

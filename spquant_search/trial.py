@@ -260,7 +260,7 @@ def float_teacher(weights: Path, space: SearchSpace, *, training: Samples, shape
     configure(network, space.baseline(), space.file.neuron)
     load_weights(network, weights)
     with PROCESS.on("teacher"):
-        return FloatTeacher(network, training, varied=space.file.train.augment.is_on)
+        return FloatTeacher(network, training, varied=space.file.train.augment.is_on, weights=weights)
 
 
 def run_shared(task: SharedTask, space: SearchSpace, *, training: Samples, shape: InputShape) -> Iterator[SharedEpoch]:
@@ -272,7 +272,9 @@ def run_shared(task: SharedTask, space: SearchSpace, *, training: Samples, shape
     torch.set_num_threads(task.threads)
     network = new_network(space.file, shape, seed=task.seed, device=training.device)
     load_weights(network, task.initial_weights)
-    yield from train_shared(network, space, training=training, schedule=task.schedule, seed=task.seed)
+    imitates = space.file.train.distillation > 0
+    teacher = float_teacher(task.initial_weights, space, training=training, shape=shape) if imitates else None
+    yield from train_shared(network, space, training=training, schedule=task.schedule, seed=task.seed, teacher=teacher)
     write_weights(network, task.weights_file)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections import Counter
 from pathlib import Path
@@ -18,7 +19,9 @@ from spquant_search.shared import norms, random_configuration, read_out, take_st
 from spquant_search.snn.layers import searchable_layers
 from spquant_search.snn.networks import build, configure
 from spquant_search.space import OFF, NetworkConfig
+from spquant_search.teacher import FloatTeacher
 from spquant_search.train import Schedule, accuracy, evaluate, imitation_loss
+from spquant_search.trial import write_weights
 
 pytestmark = pytest.mark.usefixtures("plain_neurons")
 
@@ -87,10 +90,11 @@ def test_imitation_is_the_divergence_by_hand() -> None:
 
 @pytest.mark.parametrize("varied", [False, True])
 def test_the_float_network_is_asked_about_the_very_samples_of_the_batch(network: nn.Module, varied: bool) -> None:
-    space = prepare(TINY, ("train.augment.roll=2",) if varied else ()).space
+    space = prepare(TINY).space
     training = recordings(24, seed=1)
-    lesson = shared._Lesson(network, space, training, seed=0)
     configure(network, space.baseline(), space.file.neuron)
+    teacher = FloatTeacher(copy.deepcopy(network), training, varied=varied)
+    lesson = shared._Lesson(network, space, seed=0, teacher=teacher)
     chosen = torch.tensor([3, 17, 8])
     batch = training.batch(chosen)
     with torch.no_grad():
@@ -102,9 +106,52 @@ def test_the_float_network_is_asked_about_the_very_samples_of_the_batch(network:
     assert drawn == dict(random_configuration(space, random.Random(0)).layers)
 
 
+class Silent(nn.Module):
+    """A network that must not be asked."""
+
+    def forward(self, spikes: object) -> Tensor:
+        raise AssertionError("asked again")
+
+
+def asked_of(weights: Path, network: nn.Module, training: Recordings, *, varied: bool = False) -> Tensor:
+    teacher = FloatTeacher(network, training, varied=varied, weights=weights)
+    return teacher(training, torch.arange(len(training)))
+
+
+def test_what_the_teacher_says_is_kept_for_whoever_asks_next(network: nn.Module, tmp_path: Path) -> None:
+    weights, training = tmp_path / "0000.safetensors", recordings(24, seed=1)
+    write_weights(network, weights)
+    answers = asked_of(weights, network, training)
+    assert torch.equal(asked_of(weights, Silent(), training), answers)
+    # Where the samples vary there is nothing to keep.
+    assert torch.equal(asked_of(tmp_path / "other", network, training, varied=True), answers)
+    assert [file.name for file in sorted(tmp_path.iterdir())] == ["0000.answers", "0000.safetensors"]
+
+
+@pytest.mark.parametrize("what", ["other weights", "other samples", "damaged"])
+def test_kept_answers_that_do_not_fit_are_asked_again(what: str, network: nn.Module, tmp_path: Path) -> None:
+    weights, training = tmp_path / "0000.safetensors", recordings(24, seed=1)
+    write_weights(network, weights)
+    asked_of(weights, network, training)
+    if what == "other weights":
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.mul_(0.5)
+        write_weights(network, weights)
+    elif what == "other samples":
+        training = recordings(20, seed=1)
+    else:
+        (tmp_path / "0000.answers").write_bytes(b"no answers")
+    with pytest.raises(AssertionError, match="asked again"):
+        asked_of(weights, Silent(), training)
+    again = asked_of(weights, network, training)
+    assert torch.equal(asked_of(weights, Silent(), training), again)
+    assert len(again) == len(training)
+
+
 def test_without_distillation_nobody_is_asked(network: nn.Module) -> None:
-    space, training = prepare(TINY, ("train.distillation=0",)).space, recordings(8, seed=1)
-    lesson = shared._Lesson(network, space, training, seed=0)
+    space, training = prepare(TINY).space, recordings(8, seed=1)
+    lesson = shared._Lesson(network, space, seed=0, teacher=None)
     chosen = torch.arange(4)
     assert lesson(training.batch(chosen), chosen) is None
 
