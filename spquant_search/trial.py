@@ -20,7 +20,7 @@ from spquant_search.readings import accuracies
 from spquant_search.results import EpochMetrics, LayerActivity, Outcome, TrialResult
 from spquant_search.runfolder import checkpoint_of, write_bytes
 from spquant_search.shared import SharedEpoch, norms, read_out, take_statistics, train_shared
-from spquant_search.snn import batch_norm, neuron
+from spquant_search.snn import batch_norm, compiled, neuron
 from spquant_search.snn.layers import searchable_layers
 from spquant_search.snn.networks import InputShape, build, configure
 from spquant_search.space import OFF, NetworkConfig, SearchSpace, SpaceFile
@@ -119,7 +119,8 @@ def new_network(space: SpaceFile, shape: InputShape, *, seed: int, device: torch
 def compile_ahead(space: SearchSpace, *, training: Samples, shape: InputShape) -> Iterator[None]:
     """Compile most of what a search runs, a piece for each value asked for; the first trial needs the first one first.
 
-    For a trainer that has nothing else to do: what it compiled the others find in the cache folder.
+    For a trainer that has nothing else to do: what it compiled the others find in the cache folder. Where they would
+    find the first piece there anyway it goes no further, as they train on all cores meanwhile.
     """
     network = new_network(space.file, shape, seed=0, device=training.device)
     few = first(training, 3)
@@ -128,6 +129,8 @@ def compile_ahead(space: SearchSpace, *, training: Samples, shape: InputShape) -
     if training.device.type == "cpu":
         batch_norm.compile_ahead(dtype)
     yield
+    if compiled.all_was_cached():
+        return
     for config in (space.baseline(), _with_everything(space)):
         configure(network, config, space.file.neuron)
         evaluate(network, few)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from spquant_search.trial import (
     ReadingTask,
     ReadOutTask,
     Task,
+    compile_ahead,
     new_network,
     run_read_out,
     run_reading,
@@ -124,6 +126,15 @@ def test_a_checkpoint_that_does_not_fit_is_left_alone(
         task = replace(task, result=replace(task.result, seed=6))
     expected = run(replace(task, weights_file=tmp_path / "other" / "0003.safetensors"), space, lambda _: None)
     assert timeless(run(task, space, lambda _: None)) == timeless(expected)
+
+
+@pytest.mark.parametrize(("hits", "misses", "pieces"), [(0, 0, 4), (3, 0, 1), (3, 1, 4)])
+def test_what_is_cached_is_not_compiled_ahead(
+    hits: int, misses: int, pieces: int, space: SearchSpace, monkeypatch: pytest.MonkeyPatch, plain_neurons: None
+) -> None:
+    counted = {"inductor": Counter({"fxgraph_cache_hit": hits, "fxgraph_cache_miss": misses})}
+    monkeypatch.setattr("spquant_search.snn.compiled.counters", counted)
+    assert len(list(compile_ahead(space, training=recordings(4), shape=SHAPE))) == pieces
 
 
 def test_readings_are_the_accuracies_of_the_read_outs(space: SearchSpace, tmp_path: Path, plain_neurons: None) -> None:

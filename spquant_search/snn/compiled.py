@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch._dynamo.callback import callback_handler
+from torch._dynamo.utils import counters
 
 from spquant_search.timing import PROCESS
 
@@ -54,6 +55,12 @@ class Compiled:
             first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
             warnings.warn(f"neurons run uncompiled, 2 to 3 times slower: {first_line}", stacklevel=2)
             return self._plain(*arguments)
+
+
+def all_was_cached() -> bool:
+    """Whether what this process has compiled so far was in the cache folder, and would have been there later too."""
+    counted = counters["inductor"]
+    return counted["fxgraph_cache_hit"] > 0 and counted["fxgraph_cache_miss"] == 0
 
 
 def compile_kernels(enabled: bool) -> None:
