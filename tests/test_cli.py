@@ -98,7 +98,12 @@ def test_a_search_leaves_every_file_and_nothing_else(finished):
         *("profile.json", "shared.safetensors", "results.csv", "front.csv", "front.json", "front.png", "report.md"),
     }
     assert sorted(path.name for path in (run / "trials").iterdir()) == [
-        f"{result.number:04d}.{kind}" for result in RunFolder(path=run).results() for kind in ("json", "safetensors")
+        "0000.answers",
+        *(
+            f"{result.number:04d}.{kind}"
+            for result in RunFolder(path=run).results()
+            for kind in ("json", "safetensors")
+        ),
     ]
     assert (run / "front.png").read_bytes().startswith(b"\x89PNG")
     for file in (*run.glob("*.json"), *run.glob("trials/*.json")):

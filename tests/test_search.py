@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
@@ -807,6 +808,8 @@ def test_a_trainer_outlives_ctrl_c_and_what_the_user_must_change():
 
 
 def test_a_trainer_that_waits_long_is_ready_then(monkeypatch, plain_neurons):
+    # As in a process of its own: nothing was found in the cache yet, which what ran before in this one may have.
+    monkeypatch.setattr("spquant_search.snn.compiled.counters", {"inductor": Counter()})
     monkeypatch.setattr(workers, "SECONDS_TO_BEGIN", 0.0)
     ours, theirs = multiprocessing.Pipe()
     handler, compile_ahead, prepare_it = workers._handler, trial.compile_ahead, workers._prepare
