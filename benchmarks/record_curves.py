@@ -1,12 +1,13 @@
 """Train every configuration of a small space, in every way that a search might, and keep the learning curves.
 
-    .venv/bin/python benchmarks/record_curves.py         # hours; goes on where it was stopped
+    .venv/bin/python benchmarks/record_curves.py narrow           # hours; goes on where it was stopped
+    .venv/bin/python benchmarks/record_curves.py wide --long 0
 
 Four ways: from scratch, from the float baseline's weights, read out of the shared network, and that trained on; and for
-a part of the configurations from scratch for three times as long. Each configuration is trained with a seed of its own,
-as the trials of a search are, and each way's weights are tested on the test split. What comes out is curves.jsonl.gz
-beside the space, one line a configuration, which `benchmarks/search_efficiency.py --replay` searches in minutes: see
-curves/README.md.
+a part of the configurations (``--long``) from scratch for three times as long. Each configuration is trained with a
+seed of its own, as the trials of a search are, and each way's weights are tested on the test split. What comes out is
+NAME.jsonl.gz beside the space, one line a configuration, which `benchmarks/search_efficiency.py --replay NAME` searches
+in minutes: see curves/README.md.
 """
 
 from __future__ import annotations
@@ -27,8 +28,7 @@ from replay import (
     LONG,
     READ_OUT,
     SCRATCH,
-    SPACE,
-    TABLE,
+    SPACES,
     TIMES_AS_LONG,
     TUNED,
     WARM,
@@ -163,7 +163,7 @@ def recorded(lines: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in whole]
 
 
-def pack(run: RunFolder, table: Sequence[dict[str, Any]], prepared: Prepared) -> None:
+def pack(run: RunFolder, table: Sequence[dict[str, Any]], prepared: Prepared, file: Path) -> None:
     """The table: a first line of the float baseline and the machine, then one of each configuration in each way."""
     baseline = run.result(BASELINE)
     if baseline is None:
@@ -173,27 +173,28 @@ def pack(run: RunFolder, table: Sequence[dict[str, Any]], prepared: Prepared) ->
     head = {"versions": describe_environment(), "baseline": recording.line(baseline, tested)}
     ordered = sorted(table, key=lambda line: ((*WAYS, LONG).index(line["way"]), line["number"]))
     content = "".join(json.dumps(line) + "\n" for line in [head, *ordered])
-    write_bytes(Path(TABLE), gzip.compress(content.encode(), mtime=0))
-    print(f"written to {Path(TABLE).resolve()}")
+    write_bytes(file, gzip.compress(content.encode(), mtime=0))
+    print(f"written to {file.resolve()}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Learning curves of every configuration of a small space.")
-    parser.add_argument("--folder", type=Path, default=CURVES, help="with space.yaml and its network")
+    parser.add_argument("space", choices=SPACES, help="which one, of those in benchmarks/curves")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--ways", nargs="+", choices=(*WAYS, LONG), default=[*WAYS, LONG], help="only these, for now")
+    parser.add_argument("--long", type=int, default=256, help="so many from scratch for three times as long")
     parser.add_argument("--configurations", type=int, help="stop after so many of each way")
     options = parser.parse_args()
-    os.chdir(options.folder)  # where model.build looks for the network
+    os.chdir(CURVES)  # where model.build looks for the network
     os.environ["PYTHONPATH"] = os.pathsep.join([os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])])
-    space = Path(SPACE)
-    train_what_all_share(space, "curves", options.workers)
-    run, prepared = find_run("curves"), prepare(space, [f"search.workers={options.workers}"])
+    space = Path(f"{options.space}.yaml")
+    train_what_all_share(space, options.space, options.workers)
+    run, prepared = find_run(options.space), prepare(space, [f"search.workers={options.workers}"])
     configs = every_configuration(prepared.space)
     lines = run.path / "curves.jsonl"
     table = recorded(lines)
     known = {(line["number"], line["way"]) for line in table}
-    chosen = set(trained_long(len(configs)))
+    chosen = set(trained_long(len(configs), options.long))
     missing = [
         Recording(number, config, way, prepared, run)
         for way in (*WAYS, LONG)
@@ -209,7 +210,7 @@ def main() -> None:
             table.append(line)
             print(f"{len(table)} of {len(configs) * len(WAYS) + len(chosen)}: {line['way']}", flush=True)
     if len(table) == len(configs) * len(WAYS) + len(chosen):
-        pack(run, table, prepared)
+        pack(run, table, prepared, Path(f"{options.space}.jsonl.gz"))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""A table of recorded trainings, and trainers that answer from it: whole searches in seconds, every decision real.
+"""Tables of recorded trainings, and trainers that answer from them: whole searches in seconds, every decision real.
 
-`record_curves.py` makes the table. A replayed trainer is given the tasks of a search, as a process would be, and
+`record_curves.py` makes them. A replayed trainer is given the tasks of a search, as a process would be, and
 answers with what was recorded of that configuration. Each was trained once: searches of different seeds differ in what
 they try, and not in what it comes to.
 """
@@ -16,15 +16,16 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
-from itertools import product
+from itertools import combinations, product
 from multiprocessing.connection import Pipe
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from efficiency import LONGER, UNIFORM, WORTHWHILE, Curve, Prices, Strategy, corners, curve_of, fronts
+from jaxtyping import Float
 from scipy import stats
 
 from spquant_search.cost import cost_report
@@ -49,10 +50,10 @@ from spquant_search.workers import (
 )
 
 CURVES = Path(__file__).parent / "curves"
-SPACE, TABLE = "space.yaml", "curves.jsonl.gz"  # in that folder, beside the network's module
+SPACES = ("narrow", "wide")  # NAME.yaml and NAME.jsonl.gz in that folder, beside the networks' module
 SCRATCH, WARM, READ_OUT, TUNED = WAYS = ("scratch", "warm-start", "read-out", "fine-tuned")
 # Besides, for a part of the configurations: from scratch with so many times the epochs.
-LONG, TIMES_AS_LONG, LONG_COUNT = "scratch-long", 3, 256
+LONG, TIMES_AS_LONG = "scratch-long", 3
 
 
 def every_configuration(space: SearchSpace) -> list[NetworkConfig]:
@@ -61,9 +62,9 @@ def every_configuration(space: SearchSpace) -> list[NetworkConfig]:
     return [space.config(dict(zip(choices, values, strict=True))) for values in product(*choices.values())]
 
 
-def trained_long(configurations: int) -> list[int]:
-    """The numbers of those that were, a random part of them."""
-    return sorted(random.Random(0).sample(range(configurations), LONG_COUNT))
+def trained_long(configurations: int, count: int) -> list[int]:
+    """The numbers of those that are, a random part of all configurations."""
+    return sorted(random.Random(0).sample(range(configurations), count))
 
 
 def samples(space: SearchSpace) -> tuple[int, int]:
@@ -74,11 +75,11 @@ def samples(space: SearchSpace) -> tuple[int, int]:
     return trained, judged
 
 
-def prepared_space(overrides: tuple[str, ...] = ()) -> Prepared:
-    """The space of the table."""
+def prepared_space(name: str, overrides: tuple[str, ...] = ()) -> Prepared:
+    """One of the recorded spaces."""
     if str(CURVES) not in sys.path:  # its network's module is looked for there
         sys.path.insert(0, str(CURVES))
-    return prepare(CURVES / SPACE, overrides)
+    return prepare(CURVES / f"{name}.yaml", overrides)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,6 +108,11 @@ class Table:
     ways: Mapping[tuple[NetworkConfig, str], Recorded]
     baseline: Recorded
 
+    @property
+    def has_long(self) -> bool:
+        """Whether a part was trained from scratch for longer."""
+        return any(way == LONG for _, way in self.ways)
+
     def way(self, result: TrialResult, strategy: str) -> Recorded:
         """What was recorded of that which a trial of a search with this strategy did."""
         if result.number == BASELINE:
@@ -117,10 +123,11 @@ class Table:
 
 
 @cache  # once a process
-def read_table() -> Table:
-    with gzip.open(CURVES / TABLE, "rt", encoding="utf-8") as lines:
+def read_table(name: str) -> Table:
+    """Of one of the recorded spaces."""
+    with gzip.open(CURVES / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
         head = json.loads(next(lines))
-        configs = every_configuration(prepared_space().space)
+        configs = every_configuration(prepared_space(name).space)
         ways = {(configs[line["number"]], line["way"]): Recorded.of(line) for line in map(json.loads, lines)}
     return Table(ways=ways, baseline=Recorded.of(head["baseline"]))
 
@@ -204,14 +211,14 @@ class _Silent:
         return lambda *_words, **_more: None
 
 
-def replayed(strategy: Strategy, seed: int) -> Curve:
-    """What a strategy holds after how much work in the recorded space."""
+def replayed(name: str, strategy: Strategy, seed: int) -> Curve:
+    """What a strategy holds after how much work in the recorded space of this name."""
     try_out = {UNIFORM: tried_uniform, LONGER: tried_long}.get(strategy.name, searched)
-    return curve(strategy, seed, try_out(strategy, seed))
+    return curve(name, strategy, seed, try_out(name, strategy, seed))
 
 
-def curve(strategy: Strategy, seed: int, results: Sequence[TrialResult]) -> Curve:
-    table, space = read_table(), prepared_space(strategy.settings).space
+def curve(name: str, strategy: Strategy, seed: int, results: Sequence[TrialResult]) -> Curve:
+    table, space = read_table(name), prepared_space(name, strategy.settings).space
     trained, judged = samples(space)
     held = fronts(results, Prices.of(space, strategy, samples=trained, judged=judged))
     trained_so = LONG if strategy.name == LONGER else space.file.search.strategy
@@ -219,14 +226,19 @@ def curve(strategy: Strategy, seed: int, results: Sequence[TrialResult]) -> Curv
     return curve_of(strategy, seed, results, held, {number: found.test_accuracy for number, found in ways.items()})
 
 
-def searched(strategy: Strategy, seed: int) -> tuple[TrialResult, ...]:
+def searched(name: str, strategy: Strategy, seed: int) -> tuple[TrialResult, ...]:
     """All results of a search that differs from a live one in its trainers alone, which answer from the table."""
-    prepared = prepared_space((*strategy.settings, f"search.seed={seed}", "search.workers=1"))
+    prepared = prepared_space(name, (*strategy.settings, f"search.seed={seed}", "search.workers=1"))
     _, judged = samples(prepared.space)
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(path=Path(folder) / "run")
         facts = RunFacts(
-            source=SPACE, command="", data="", classes=prepared.input.classes, validation_samples=judged, test_samples=0
+            source=prepared.space.source,
+            command="",
+            data="",
+            classes=prepared.input.classes,
+            validation_samples=judged,
+            test_samples=0,
         )
         open_run(run, prepared.space.file, facts)
         return run_search(
@@ -235,13 +247,13 @@ def searched(strategy: Strategy, seed: int) -> tuple[TrialResult, ...]:
             setup=Setup(space=prepared.space, device="cpu", cache=run.path),
             limits=Limits(trials=prepared.space.file.search.trials),
             watcher=_Silent(),
-            hire=partial(ReplayedTrainer, table=read_table()),
+            hire=partial(ReplayedTrainer, table=read_table(name)),
         )
 
 
-def tried_uniform(strategy: Strategy, seed: int) -> tuple[TrialResult, ...]:
+def tried_uniform(name: str, strategy: Strategy, seed: int) -> tuple[TrialResult, ...]:
     """One value a parameter for all layers that can choose (the nearest where a layer lacks it), in random order."""
-    prepared = prepared_space(strategy.settings)
+    prepared = prepared_space(name, strategy.settings)
     space, way = prepared.space, prepared.space.file.search.strategy
     values: dict[str, set[Any]] = {}
     for address, options in space.choices().items():
@@ -260,20 +272,22 @@ def tried_uniform(strategy: Strategy, seed: int) -> tuple[TrialResult, ...]:
 
     grid = [uniform(dict(zip(values, common, strict=True))) for common in product(*map(sorted, values.values()))]
     random.Random(seed).shuffle(grid)
-    return _tried(prepared, "uniform", dict.fromkeys(grid), way)
+    return _tried(prepared, read_table(name), "uniform", dict.fromkeys(grid), way)
 
 
-def tried_long(strategy: Strategy, seed: int) -> tuple[TrialResult, ...]:
+def tried_long(name: str, strategy: Strategy, seed: int) -> tuple[TrialResult, ...]:
     """Those that were trained for longer, in random order: a random search for as long as there are any."""
-    prepared = prepared_space(strategy.settings)
-    configs = [config for config, way in read_table().ways if way == LONG]
+    prepared = prepared_space(name, strategy.settings)
+    table = read_table(name)
+    configs = [config for config, way in table.ways if way == LONG]
     random.Random(seed).shuffle(configs)
-    return _tried(prepared, "random", configs, LONG)
+    return _tried(prepared, table, "random", configs, LONG)
 
 
-def _tried(prepared: Prepared, origin: str, configs: Iterable[NetworkConfig], way: str) -> tuple[TrialResult, ...]:
+def _tried(
+    prepared: Prepared, table: Table, origin: str, configs: Iterable[NetworkConfig], way: str
+) -> tuple[TrialResult, ...]:
     """The baseline and these configurations one after the other, as they were recorded."""
-    table = read_table()
     tried = [(config, origin, table.ways[config, way]) for config in configs]
     everything = [(prepared.space.baseline(), "baseline", table.baseline), *tried]
     return tuple(
@@ -299,17 +313,19 @@ def _recorded_result(
     return replace(known, epochs=found.epochs, layers=found.layers)
 
 
-def of_every_configuration() -> list[dict[str, Any]]:
+def of_every_configuration(name: str) -> list[dict[str, Any]]:
     """By way, what trying all configurations that were recorded comes to: no search can hold more, but by luck.
 
-    ``hypervolume`` is of the front's test accuracies, ``spearman`` the rank correlation of validation accuracies with
-    those after fine-tuning.
+    ``hypervolume`` is of the front's test accuracies, ``hypervolume_explained`` that of what `explained` leaves of the
+    test accuracies and operations: without the scatter of trainings, in which a search that trains each candidate anew
+    draws a ticket with every trial. ``spearman``: the rank correlation of validation accuracies with those after
+    fine-tuning.
     """
-    table, prepared = read_table(), prepared_space()
+    table, prepared = read_table(name), prepared_space(name)
     baseline = _recorded_result(prepared, BASELINE, "baseline", prepared.space.baseline(), table.baseline)
     corner = corners(baseline, table.baseline.test_accuracy)[WORTHWHILE]
     rows = []
-    for way in (*WAYS, LONG):
+    for way in (*WAYS, LONG) if table.has_long else WAYS:
         configs = [config for config, recorded in table.ways if recorded == way]
         found = [table.ways[config, way] for config in configs]
         tuned = [table.ways[config, TUNED].epochs[-1].accuracy for config in configs]
@@ -319,6 +335,10 @@ def of_every_configuration() -> list[dict[str, Any]]:
         ]
         members = front(results)
         points = [(table.ways[one.config, way].test_accuracy, one.memory_bytes, one.effective_macs) for one in members]
+        accuracies = np.array([one.test_accuracy for one in found])
+        operations = np.array([one.effective_macs for one in results])
+        known = explained(configs, np.column_stack([accuracies, np.log(operations)]))
+        expected = np.column_stack([known[:, 0], [one.memory_bytes for one in results], np.exp(known[:, 1])])
         rows.append(
             {
                 "way": way,
@@ -327,17 +347,33 @@ def of_every_configuration() -> list[dict[str, Any]]:
                 "least_macs": min(one.effective_macs for one in results) / baseline.effective_macs,
                 "members": len(members),
                 "hypervolume": hypervolume(np.array(points), corner),
+                "hypervolume_explained": hypervolume(expected, corner),
+                "unexplained": float(np.std(accuracies - known[:, 0])),
                 "spearman": float(stats.spearmanr([one.accuracy for one in results], tuned).statistic),
             }
         )
     return rows
 
 
-def replay(wanted: Sequence[Strategy], seeds: Sequence[int], workers: int) -> dict[str, list[Curve]]:
+def explained(
+    configs: Sequence[NetworkConfig], figures: Float[np.ndarray, "configs figures"]
+) -> Float[np.ndarray, "configs figures"]:
+    """What choices and pairs of choices explain of figures, by least squares."""
+    chosen = [
+        {(name, *choice) for name, layer in config.layers for choice in asdict(layer).items()} for config in configs
+    ]
+    varied = sorted(set.union(*chosen) - set.intersection(*chosen), key=str)
+    single = [np.array([choice in one for one in chosen], dtype=float) for choice in varied]
+    columns = [np.ones(len(configs)), *single, *(one * other for one, other in combinations(single, 2))]
+    of_choices = np.column_stack(columns)  # they depend on each other: the least of all solutions is taken
+    return of_choices @ np.linalg.lstsq(of_choices, figures)[0]
+
+
+def replay(name: str, wanted: Sequence[Strategy], seeds: Sequence[int], workers: int) -> dict[str, list[Curve]]:
     found: dict[str, list[Curve]] = {}
     # Spawned: nothing of Optuna's or torch's is to be shared.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        jobs = [(one, pool.submit(replayed, one, seed)) for one in wanted for seed in seeds]
+        jobs = [(one, pool.submit(replayed, name, one, seed)) for one in wanted for seed in seeds]
         for one, job in jobs:
             found.setdefault(one.name, []).append(job.result())
             print(f"{one.name}: seed {found[one.name][-1].seed}", file=sys.stderr)

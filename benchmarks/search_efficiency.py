@@ -2,7 +2,8 @@
 
     .venv/bin/python benchmarks/search_efficiency.py              # hours; goes on where it was stopped
     .venv/bin/python benchmarks/search_efficiency.py --report     # of what there is so far; --json, --picture FILE
-    .venv/bin/python benchmarks/search_efficiency.py --replay     # minutes: a small space, from a table of trainings
+    .venv/bin/python benchmarks/search_efficiency.py --replay narrow     # minutes: a small space, from a table of
+                                                                         # trainings; or wide
 
 Every strategy is a search of the default space by the command line, on the same data. Those of one seed share the float
 baseline that ours has trained, and the shared network, so that they differ in what they do with it.
@@ -48,7 +49,7 @@ from efficiency import (
     strategies,
 )
 from measurement import as_document
-from replay import of_every_configuration, prepared_space, replay
+from replay import SPACES, of_every_configuration, prepared_space, read_table, replay
 from scipy import stats
 
 from spquant_search.crew import Crew
@@ -231,7 +232,8 @@ def as_table(document: dict[str, Any]) -> str:
     every = [
         f"all {row['configurations']} {row['way']}: test accuracy {row['test_accuracy']:.4f} on the mean, "
         f"{row['least_macs']:.2f} of the operations at least, hypervolume of {row['members']} members "
-        f"{row['hypervolume']:.5f}, rank correlation with fine-tuned {row['spearman']:.2f}"
+        f"{row['hypervolume']:.5f}, explained by choices {row['hypervolume_explained']:.5f} and all but "
+        f"{row['unexplained']:.4f} of the accuracies, rank correlation with fine-tuned {row['spearman']:.2f}"
         for row in document.get("every_configuration", ())
     ]
     return "\n".join([*lines, "", *shown, *every])
@@ -300,7 +302,7 @@ def search_live(wanted: Sequence[Strategy], options: argparse.Namespace) -> dict
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Fronts by the work of training that found them.")
-    parser.add_argument("--replay", action="store_true", help="search a small space, from the table of its trainings")
+    parser.add_argument("--replay", choices=SPACES, help="search a small space, from the table of its trainings")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the runs lie; live")
     parser.add_argument("--seeds", type=int, help="1, and of a replay 10")
     parser.add_argument("--scratch-trials", type=int, help="of strategies from scratch: 80, about 20 times our work")
@@ -313,12 +315,14 @@ def main() -> None:
     options = parser.parse_args()
     if options.seeds is None:
         options.seeds = 10 if options.replay else 1
-    file = prepared_space().space.file if options.replay else read_space(SPACE)
+    file = prepared_space(options.replay).space.file if options.replay else read_space(SPACE)
     trials = REPLAYED_TRIALS if options.replay else LIVE_TRIALS
     given = {TPE: options.scratch_trials, WARM_TPE: options.warm_trials}
     every = strategies(file, trials | {name: count for name, count in given.items() if count is not None})
     if not options.replay:
         every = [one for one in every if one.name not in LOOKED_UP]
+    elif not read_table(options.replay).has_long:
+        every = [one for one in every if one.name != LONGER]
     unknown = set(options.only or ()) - {one.name for one in every}
     if unknown:
         parser.error(f"--only {unknown.pop()!r}: the strategies are {'; '.join(one.name for one in every)}")
@@ -326,13 +330,16 @@ def main() -> None:
         wanted = [one for one in every if one.name in (OURS, *options.only)]
     else:
         wanted = [one for one in every if options.replay or not one.is_optional]
-    curves = replay(wanted, range(options.seeds), options.workers) if options.replay else search_live(wanted, options)
+    if options.replay:
+        curves = replay(options.replay, wanted, range(options.seeds), options.workers)
+    else:
+        curves = search_live(wanted, options)
     if OURS not in curves:
         parser.error(f"no run of ours lies in {options.folder}")
     if options.picture:
         draw(curves, options.picture)
     shown = [row for corner in (WORTHWHILE, FROM_CHANCE) for row in rows(curves, corner)]
-    more = {"every_configuration": of_every_configuration()} if options.replay else {}
+    more = {"every_configuration": of_every_configuration(options.replay)} if options.replay else {}
     document = as_document(shown, figures(curves), seeds=options.seeds, **more)
     print(json.dumps(document, indent=1) if options.json else as_table(document))
 

@@ -1,4 +1,4 @@
-"""Searches of the recorded space: benchmarks/replay.py, and the table that it answers from."""
+"""Searches of the recorded spaces: benchmarks/replay.py, and the tables that it answers from."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
-TRAIN, VALIDATION, STATISTICS = 1000, 1000, 128  # samples, of benchmarks/curves/space.yaml
+TRAIN, VALIDATION, STATISTICS = 1000, 1000, 128  # samples, of both spaces in benchmarks/curves
 EPOCH = 3 * TRAIN + VALIDATION
 READ_OUT = STATISTICS + VALIDATION
 
@@ -26,7 +26,7 @@ def _beside_the_benchmarks():
 def table(_beside_the_benchmarks):
     import replay
 
-    return replay.read_table()
+    return replay.read_table("narrow")
 
 
 def run(settings, *, name="ours", seed=0, counts_baseline=True):
@@ -35,18 +35,21 @@ def run(settings, *, name="ours", seed=0, counts_baseline=True):
     import replay
 
     strategy = efficiency.Strategy(name=name, settings=settings, counts_baseline=counts_baseline)
-    results = replay.searched(strategy, seed)
-    return results, replay.curve(strategy, seed, results)
+    results = replay.searched("narrow", strategy, seed)
+    return results, replay.curve("narrow", strategy, seed, results)
 
 
-def test_every_configuration_is_recorded_in_every_way(table):
+@pytest.mark.parametrize(("name", "tuned_epochs", "long"), [("narrow", 1, 256), ("wide", 3, 0)])
+def test_every_configuration_is_recorded_in_every_way(name, tuned_epochs, long):
     import replay
 
-    configs = replay.every_configuration(replay.prepared_space().space)
+    table = replay.read_table(name)
+    configs = replay.every_configuration(replay.prepared_space(name).space)
     assert len(configs) == len(set(configs)) == 1024
-    trained_long = {(configs[number], replay.LONG) for number in replay.trained_long(len(configs))}
+    trained_long = {(configs[number], replay.LONG) for number in replay.trained_long(len(configs), long)}
+    assert table.has_long == (long > 0)
     assert table.ways.keys() == {(config, way) for config in configs for way in replay.WAYS} | trained_long
-    epochs = {replay.SCRATCH: 8, replay.WARM: 3, replay.READ_OUT: 1, replay.TUNED: 1, replay.LONG: 24}
+    epochs = {replay.SCRATCH: 8, replay.WARM: 3, replay.READ_OUT: 1, replay.TUNED: tuned_epochs, replay.LONG: 24}
     for (_, way), recorded in table.ways.items():
         numbers = [epoch.epoch for epoch in recorded.epochs]
         first = 0 if way == replay.READ_OUT else 1
@@ -112,8 +115,8 @@ def test_longer_trainings_are_charged_for_what_they_take(table):
     import replay
 
     strategy = efficiency.Strategy(name=efficiency.LONGER, settings=("search.strategy=scratch",), counts_baseline=False)
-    results = replay.tried_long(strategy, 0)
-    assert len({one.config for one in results}) == 1 + replay.LONG_COUNT
+    results = replay.tried_long("narrow", strategy, 0)
+    assert len({one.config for one in results}) == 1 + 256
     assert all(one.epochs == table.ways[one.config, replay.LONG].epochs for one in results[1:])
-    assert replay.curve(strategy, 0, results).work[-1] == replay.LONG_COUNT * 24 * EPOCH
-    assert [one.config for one in replay.tried_long(strategy, 1)] != [one.config for one in results]
+    assert replay.curve("narrow", strategy, 0, results).work[-1] == 256 * 24 * EPOCH
+    assert [one.config for one in replay.tried_long("narrow", strategy, 1)] != [one.config for one in results]

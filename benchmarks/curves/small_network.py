@@ -1,4 +1,4 @@
-"""A network of three spiking convolutions: small enough that every configuration of its space can be trained."""
+"""A network of three spiking convolutions: small enough that every configuration of a space can be trained."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from torch import Tensor, nn
 from spquant_search.snn.layers import ReadOut, Spikes, SpikingConv2d
 from spquant_search.snn.networks import InputShape
 
-CHANNELS = (4, 8, 16)
+NARROW, WIDE = (4, 8, 16), (8, 16, 32)  # channels
 
 
 class SmallNetwork(nn.Module):
     """``conv1`` with stride 2, ``conv2`` and ``conv3`` with pooling, ``readout``."""
 
-    def __init__(self, shape: InputShape) -> None:
+    def __init__(self, shape: InputShape, channels: tuple[int, int, int]) -> None:
         super().__init__()
-        first, second, third = CHANNELS
+        first, second, third = channels
         self.conv1 = SpikingConv2d(shape.channels, first, stride=2, can_gate=False)
         self.conv2 = SpikingConv2d(first, second, pool="before")
         self.conv3 = SpikingConv2d(second, third, pool="before")
@@ -30,5 +30,9 @@ class SmallNetwork(nn.Module):
         return logits
 
 
-def build(shape: InputShape) -> SmallNetwork:
-    return SmallNetwork(shape)
+def narrow(shape: InputShape) -> SmallNetwork:
+    return SmallNetwork(shape, NARROW)
+
+
+def wide(shape: InputShape) -> SmallNetwork:
+    return SmallNetwork(shape, WIDE)
