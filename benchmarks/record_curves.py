@@ -1,13 +1,12 @@
 """Train every configuration of a small space, in every way that a search might, and keep the learning curves.
 
-    .venv/bin/python benchmarks/record_curves.py narrow           # hours; goes on where it was stopped
-    .venv/bin/python benchmarks/record_curves.py wide --long 0
+    .venv/bin/python benchmarks/record_curves.py narrow         # hours; goes on where it was stopped; or wide
 
 Four ways: from scratch, from the float baseline's weights, read out of the shared network, and that trained on; and for
-a part of the configurations (``--long``) from scratch for three times as long. Each configuration is trained with a
-seed of its own, as the trials of a search are, and each way's weights are tested on the test split. What comes out is
-NAME.jsonl.gz beside the space, one line a configuration, which `benchmarks/search_efficiency.py --replay NAME` searches
-in minutes: see curves/README.md.
+a part of the configurations of the narrow space from scratch for three times as long. Each configuration is trained
+with a seed of its own, as the trials of a search are, and each way's weights are tested on the test split. What comes
+out is NAME.jsonl.gz beside the space, one line a configuration, which `benchmarks/search_efficiency.py --replay NAME`
+searches in minutes: see curves/README.md.
 """
 
 from __future__ import annotations
@@ -182,7 +181,6 @@ def main() -> None:
     parser.add_argument("space", choices=SPACES, help="which one, of those in benchmarks/curves")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--ways", nargs="+", choices=(*WAYS, LONG), default=[*WAYS, LONG], help="only these, for now")
-    parser.add_argument("--long", type=int, default=256, help="so many from scratch for three times as long")
     parser.add_argument("--configurations", type=int, help="stop after so many of each way")
     options = parser.parse_args()
     os.chdir(CURVES)  # where model.build looks for the network
@@ -194,7 +192,7 @@ def main() -> None:
     lines = run.path / "curves.jsonl"
     table = recorded(lines)
     known = {(line["number"], line["way"]) for line in table}
-    chosen = set(trained_long(len(configs), options.long))
+    chosen = set(trained_long(options.space, len(configs)))
     missing = [
         Recording(number, config, way, prepared, run)
         for way in (*WAYS, LONG)

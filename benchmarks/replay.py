@@ -50,9 +50,10 @@ from spquant_search.workers import (
 )
 
 CURVES = Path(__file__).parent / "curves"
-SPACES = ("narrow", "wide")  # NAME.yaml and NAME.jsonl.gz in that folder, beside the networks' module
+# NAME.yaml and NAME.jsonl.gz in that folder, beside the networks' module; of so many there is LONG besides.
+SPACES = {"narrow": 256, "wide": 0}
 SCRATCH, WARM, READ_OUT, TUNED = WAYS = ("scratch", "warm-start", "read-out", "fine-tuned")
-# Besides, for a part of the configurations: from scratch with so many times the epochs.
+# From scratch with so many times the epochs.
 LONG, TIMES_AS_LONG = "scratch-long", 3
 
 
@@ -62,9 +63,9 @@ def every_configuration(space: SearchSpace) -> list[NetworkConfig]:
     return [space.config(dict(zip(choices, values, strict=True))) for values in product(*choices.values())]
 
 
-def trained_long(configurations: int, count: int) -> list[int]:
-    """The numbers of those that are, a random part of all configurations."""
-    return sorted(random.Random(0).sample(range(configurations), count))
+def trained_long(name: str, configurations: int) -> list[int]:
+    """The numbers of those that are, a random part of all configurations of the space of this name."""
+    return sorted(random.Random(0).sample(range(configurations), SPACES[name]))
 
 
 def samples(space: SearchSpace) -> tuple[int, int]:
@@ -107,11 +108,6 @@ class Table:
 
     ways: Mapping[tuple[NetworkConfig, str], Recorded]
     baseline: Recorded
-
-    @property
-    def has_long(self) -> bool:
-        """Whether a part was trained from scratch for longer."""
-        return any(way == LONG for _, way in self.ways)
 
     def way(self, result: TrialResult, strategy: str) -> Recorded:
         """What was recorded of that which a trial of a search with this strategy did."""
@@ -316,16 +312,16 @@ def _recorded_result(
 def of_every_configuration(name: str) -> list[dict[str, Any]]:
     """By way, what trying all configurations that were recorded comes to: no search can hold more, but by luck.
 
-    ``hypervolume`` is of the front's test accuracies, ``hypervolume_explained`` that of what `explained` leaves of the
-    test accuracies and operations: without the scatter of trainings, in which a search that trains each candidate anew
-    draws a ticket with every trial. ``spearman``: the rank correlation of validation accuracies with those after
+    ``hypervolume`` is of the front's test accuracies, ``hypervolume_explained`` that of all test accuracies and
+    operations as `explained` predicts them, without the scatter of single trainings; ``unexplained`` the standard
+    deviation of that in the accuracies. ``spearman``: the rank correlation of validation accuracies with those after
     fine-tuning.
     """
     table, prepared = read_table(name), prepared_space(name)
     baseline = _recorded_result(prepared, BASELINE, "baseline", prepared.space.baseline(), table.baseline)
     corner = corners(baseline, table.baseline.test_accuracy)[WORTHWHILE]
     rows = []
-    for way in (*WAYS, LONG) if table.has_long else WAYS:
+    for way in (*WAYS, LONG) if SPACES[name] else WAYS:
         configs = [config for config, recorded in table.ways if recorded == way]
         found = [table.ways[config, way] for config in configs]
         tuned = [table.ways[config, TUNED].epochs[-1].accuracy for config in configs]
@@ -358,7 +354,7 @@ def of_every_configuration(name: str) -> list[dict[str, Any]]:
 def explained(
     configs: Sequence[NetworkConfig], figures: Float[np.ndarray, "configs figures"]
 ) -> Float[np.ndarray, "configs figures"]:
-    """What choices and pairs of choices explain of figures, by least squares."""
+    """The figures that choices and pairs of choices predict, by least squares."""
     chosen = [
         {(name, *choice) for name, layer in config.layers for choice in asdict(layer).items()} for config in configs
     ]

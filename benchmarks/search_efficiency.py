@@ -49,7 +49,7 @@ from efficiency import (
     strategies,
 )
 from measurement import as_document
-from replay import SPACES, of_every_configuration, prepared_space, read_table, replay
+from replay import SPACES, of_every_configuration, prepared_space, replay
 from scipy import stats
 
 from spquant_search.crew import Crew
@@ -321,7 +321,7 @@ def main() -> None:
     every = strategies(file, trials | {name: count for name, count in given.items() if count is not None})
     if not options.replay:
         every = [one for one in every if one.name not in LOOKED_UP]
-    elif not read_table(options.replay).has_long:
+    elif not SPACES[options.replay]:  # none was trained for longer
         every = [one for one in every if one.name != LONGER]
     unknown = set(options.only or ()) - {one.name for one in every}
     if unknown:
