@@ -1,6 +1,6 @@
 """The command line: options in, exit codes out. Nothing heavy is imported before a command needs it.
 
-Exit codes: 0 done, 1 a bug, 2 something the user must change, 130 interrupted.
+Exit codes: 0 done, 1 a bug, 2 something the user must change, 3 `verify` found a difference, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ def search(  # noqa: PLR0913 - one parameter an option
     space: Annotated[
         Path | None, typer.Option("--space", metavar="FILE", help="The space file: what to search.")
     ] = None,
-    run: Annotated[str | None, typer.Option(help="The run's name or path (default: the space file's name).")] = None,
+    run: Annotated[
+        str | None, typer.Option(help="The run's name or path (default: the space file's name, and the preset's).")
+    ] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Trials besides the baseline.")] = None,
     minutes: Annotated[float | None, typer.Option(min=0, help="Begin no trial after so many minutes.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Trainer processes of one thread each.")] = None,
@@ -449,15 +451,18 @@ def sensitivity(
     """
     from rich.console import Console
 
-    from spquant_search.runfolder import check_run, find_run
+    from spquant_search.runfolder import check_run, find_run, require_same_space
     from spquant_search.runtime import cache_folder, keep_compiled_code
 
     started = time.monotonic()
     keep_compiled_code(cache_folder())  # before torch is imported
     prepared = _prepared_for_sensitivity(space, overrides or [], workers=workers, seed=seed)
     folder, console = find_run(run or space.stem), Console(stderr=as_json)
-    check_run(folder, prepared.space.file)
-    if not folder.exists() or folder.sensitivity() is None:
+    if folder.exists() and folder.sensitivity() is not None:
+        require_same_space(folder, prepared.space.file)
+    else:
+        _require_own_study(folder)
+        check_run(folder, prepared.space.file)
         from spquant_search.search import run_sensitivity
 
         opened = _opened(space, prepared, folder, device=device, console=console, started=started)
@@ -481,6 +486,14 @@ def _prepared_for_sensitivity(space: Path, overrides: list[str], *, workers: int
             "membrane_levels; give some layer several, such as weight_bits: [2, 4, 8]"
         )
     return prepared
+
+
+def _require_own_study(folder: RunFolder) -> None:
+    if folder.exists() and folder.shared_study() is not None:
+        raise UserError(
+            f"{folder.path}: this run has no analysis, and as its study lies in a database only its search can make it "
+            "(with search.ladder above 0); go on with that search, or start a run of its own with --run NAME"
+        )
 
 
 def _sensitivity_work(space: SearchSpace) -> str:

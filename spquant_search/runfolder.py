@@ -325,7 +325,7 @@ def check_run(folder: RunFolder, file: SpaceFile, *, shared: bool = False) -> No
             in another place.
     """
     if folder.exists():
-        _require_same_space(folder, file)
+        require_same_space(folder, file)
         if shared and folder.shared_study() is None:
             raise UserError(
                 f"{folder.path}: the study of this run lies in its folder, where one search at a time works on it; "
@@ -369,7 +369,12 @@ def _make(folder: RunFolder, file: SpaceFile, facts: RunFacts, *, shared: bool) 
         os.rename(complete.path, folder.path)
 
 
-def _require_same_space(folder: RunFolder, file: SpaceFile) -> None:
+def require_same_space(folder: RunFolder, file: SpaceFile) -> None:
+    """Whether a run is of this space, trials and workers aside.
+
+    Raises:
+        UserError: it is not; says what differs.
+    """
     differences = _differences(yaml.safe_load(frozen_space(folder.space())), yaml.safe_load(frozen_space(file)))
     if differences:
         listed = "\n".join(f"  {path}: {old!r} in the run, {new!r} now" for path, old, new in differences)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from pathlib import Path
 
@@ -789,3 +790,23 @@ def test_the_default_space_shows_every_key_of_a_section(section, of, expected):
     assert list(shown) == [entry.name for entry in fields(of)]
     found = TypeAdapter(of).validate_python({key: value for key, value in shown.items() if value is not None})
     assert found == expected
+
+
+def test_the_default_space_shows_the_defaults_that_it_does_not_take():
+    text = (TINY.parent / "vgg9.yaml").read_text(encoding="utf-8")
+    required = "data: {name: nmnist}\ntime_steps: 4\nmodel: {network: vgg9}\nlayers: {}\n"
+    taken, default = yaml.safe_load(text), yaml.safe_load(frozen_space(parse(required)))
+    flat = {
+        f"{section}.{key}": (value, default[section][key])
+        for section in ("model", "neuron", "train", "shared", "final", "search")
+        for key, value in (taken[section] or {}).items()
+        if not isinstance(value, dict) and (section, key) != ("model", "network")
+    }
+    flat["search.optimism"] = (taken["search"]["stopping"]["optimism"], default["search"]["stopping"]["optimism"])
+    words = {"none": [], "all": None}
+    shown, section = {}, ""
+    for line in text.splitlines():
+        section = found[1] if (found := re.match(r"(\w+):", line)) else section
+        if found := re.match(r"  +(\w+): .*# \[(.+?)\]", line):
+            shown[f"{section}.{found[1]}"] = words.get(found[2], yaml.safe_load(found[2]))
+    assert shown == {path: value for path, (here, value) in flat.items() if here != value}
