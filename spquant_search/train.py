@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -219,7 +220,7 @@ def epoch_losses(
         network.train()
         total = torch.zeros((), device=training.device)
         order = torch.randperm(len(training), generator=generator)[: batches * recipe.batch_size]
-        with PROCESS.on("training"):
+        with PROCESS.on("training"), _seeded((seed, epoch), training.device):
             for index, batch in enumerate(training.batches(recipe.batch_size, order=order)):
                 step, steps = epoch * batches + index, schedule.epochs * batches
                 share = rate_at(step, steps=steps, warm_up=recipe.warm_up, schedule=recipe.schedule)
@@ -233,6 +234,14 @@ def epoch_losses(
         progress.epochs, progress.optimizer = epoch + 1, optimizer.state_dict()
         progress.scaler = None if scaler is None else scaler.state_dict()
         yield loss
+
+
+@contextmanager
+def _seeded(seeds: tuple[int, ...], device: torch.device) -> Iterator[None]:
+    """Modules of a user's own may draw at random in training, as dropout does: in this context from these seeds."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(int(np.random.SeedSequence(seeds).generate_state(1)[0]))
+        yield
 
 
 def _raise_if_diverged(network: nn.Module, epoch: int, loss: float, scaler: GradScaler | None) -> None:

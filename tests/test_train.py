@@ -27,6 +27,7 @@ from spquant_search.train import (
     Progress,
     Schedule,
     accuracy,
+    epoch_losses,
     evaluate,
     loss_scaler,
     rate_at,
@@ -407,6 +408,37 @@ def test_a_training_that_goes_on_is_one_that_was_never_interrupted(optimizer: An
     rest = list(train(resumed, progress=Progress(epochs=2, optimizer=optimizer_state), **options))
     assert [(replace(metrics, seconds=0.0), evaluation) for metrics, evaluation in [*begun, *rest]] == curve
     assert is_equal(weights, resumed.state_dict())
+
+
+class WithDropout(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.dropout = network(), nn.Dropout(0.5)
+
+    def forward(self, spikes: Spikes) -> Tensor:
+        return self.dropout(self.inner(spikes))
+
+
+def test_what_a_network_itself_draws_depends_on_the_seed_and_the_epoch_alone(plain_neurons: None) -> None:
+    def losses(state: int, *, seed: int = 3) -> list[float]:
+        subject, progress, found = WithDropout(), Progress(), []
+        for _ in range(2):  # the second time as if it had been interrupted
+            torch.manual_seed(state)
+            epochs = epoch_losses(
+                subject,
+                training=recordings(24),
+                recipe=RECIPE,
+                schedule=Schedule(epochs=2, learning_rate=1e-9),  # so that all that differs is what is drawn
+                seed=seed,
+                progress=progress,
+            )
+            found.append(next(epochs))
+        return found
+
+    assert losses(0) == losses(1)
+    assert losses(0) != losses(0, seed=4)
+    first, second = losses(0)
+    assert abs(first - second) > 1e-6
 
 
 def test_training_leaves_the_global_generator_alone(plain_neurons: None) -> None:
