@@ -41,13 +41,11 @@ def accuracies(
         turns.keep_norms_apart()
         for batch in statistics_batches(training, samples):
             turns.each(network, batch.spikes(torch.float32))
-    network.eval()
-    correct = [0] * len(configs)
+    correct = torch.zeros(len(configs), dtype=torch.int64, device=validation.device)
     with PROCESS.on("evaluation"), torch.inference_mode(), exact_fp32():
         for batch in validation.batches(EVALUATION_BATCH):
-            found = turns.each(partial(correctly_classified, network), batch)
-            correct = [so_far + int(more) for so_far, more in zip(correct, found, strict=True)]
-    return tuple(count / max(len(validation), 1) for count in correct)
+            correct += torch.stack(turns.each(partial(correctly_classified, network), batch))
+    return tuple(count / max(len(validation), 1) for count in correct.tolist())
 
 
 class _Turns:

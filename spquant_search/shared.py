@@ -113,11 +113,13 @@ def gathering_statistics(network: nn.Module) -> Iterator[None]:
         norm.reset_running_stats()
         norm.momentum = None  # the mean over all batches, each weighing the same
         norm.train()
-    with torch.no_grad():
-        yield
-    for norm, momentum in zip(found, momenta, strict=True):
-        norm.eval()
-        norm.momentum = momentum
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for norm, momentum in zip(found, momenta, strict=True):
+            norm.eval()
+            norm.momentum = momentum
 
 
 def statistics_batches(training: Samples, samples: int) -> Iterator[Recordings]:
