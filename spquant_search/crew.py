@@ -63,7 +63,8 @@ class Crew:
         for trainer in busy:
             if trainer not in speaking and trainer.task is not None and self._is_late(trainer):
                 minutes = self._limits[trainer][1] / 60
-                yield trainer, Failed(reason=f"not done after search.minutes_per_trial, {minutes:g} minutes", died=True)
+                reason = f"not done after search.minutes_per_trial, {minutes:g} minutes"
+                yield trainer, Failed(reason=reason, died=True, late=True)
 
     def limit(self, trainer: Trainer, seconds: float) -> None:
         """Give up what a trainer was given just now, should it take longer than this."""
@@ -84,9 +85,9 @@ class Crew:
         self._seconds[trainer] = seconds
 
     def failed(self, trainer: Trainer, message: Failed) -> None:
-        """Take note of a task that was not, with a new process where one died."""
+        """Take note of a task that was not, with a new process where one died or met a bug."""
         self._limits.pop(trainer, None)
-        if message.died:
+        if message.died or message.detail:  # after some errors of a GPU all that a process does fails
             trainer.restart()
         trainer.task = None
 

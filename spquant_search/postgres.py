@@ -31,6 +31,13 @@ GRACE_SECONDS = 90  # after which a coordinator that does not beat is taken for 
 OUTAGE_SECONDS = 15 * 60  # for which a server may be away before the search gives up
 GRACE_VARIABLE = "SPQUANT_GRACE_SECONDS"
 
+# A lock ends with its connection. Of a machine that is without power or network the server hears nothing: it is to ask
+# after half a minute of silence, not after the system's two hours.
+_NOTICES_DEATH = text(
+    "SELECT set_config('tcp_keepalives_idle', '30', false), set_config('tcp_keepalives_interval', '10', false), "
+    "set_config('tcp_keepalives_count', '3', false)"
+)
+
 Result = TypeVar("Result")
 OWNER = "coordinator"  # the user attribute of a trial that names who works on it
 
@@ -222,6 +229,7 @@ class Postgres:
         def lock() -> Connection:
             connection = self._engine.connect()
             try:
+                connection.execute(_NOTICES_DEATH)
                 connection.execute(text("SELECT pg_advisory_lock(hashtextextended(:name, 0))"), self._lock_name(what))
             except BaseException:
                 _end(connection)
@@ -251,6 +259,7 @@ class Postgres:
     def _tried(self, what: str) -> Connection | None:
         connection = self._engine.connect()
         try:
+            connection.execute(_NOTICES_DEATH)
             answer = connection.execute(
                 text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))"), self._lock_name(what)
             )

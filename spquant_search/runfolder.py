@@ -7,8 +7,9 @@ import json
 import os
 import platform
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,6 +27,7 @@ from spquant_search.space import SpaceFile, frozen_space, parse_space
 # What may differ between two starts of one run: how much is done and by how many, never what is searched.
 MAY_CHANGE = (("search", "trials"), ("search", "workers"), ("search", "minutes_per_trial"))
 SEARCHED = "search"  # what a search's own last stage fine-tuned with several seeds
+SECONDS_TO_WRITE = 24 * 60 * 60  # at most, of a file that another machine may be writing, clocks that differ included
 PACKAGES = ("torch", "optuna", "numpy", "safetensors")
 
 
@@ -194,8 +196,9 @@ class RunFolder:
 
     def finals(self, recipe: str) -> dict[int, TrialResult]:
         """The members that are finished by a recipe, by number, each as its better weights measure it."""
-        files = sorted((self.path / "final" / recipe).glob("[0-9][0-9][0-9][0-9].json"))
-        found = [TrialResult.from_dict(json.loads(file.read_text(encoding="utf-8"))) for file in files]
+        files = sorted((self.path / "final" / recipe).glob("*.json"))
+        own = [file for file in files if file.stem.isdigit()]  # the others are of their seeds
+        found = [TrialResult.from_dict(json.loads(file.read_text(encoding="utf-8"))) for file in own]
         return {result.number: result for result in found}
 
     def write_final(self, recipe: str, result: TrialResult) -> None:
@@ -309,9 +312,11 @@ def open_run(folder: RunFolder, file: SpaceFile, facts: RunFacts, *, shared: boo
                 raise UserError(_cannot_make(folder, error.strerror)) from error
             check_run(folder, file, shared=shared)
     with exclusive(folder, shared=shared):
-        if not shared:  # nobody else is writing: what is half-written was left by a process that was killed
-            for left in folder.path.rglob(".*.tmp"):
-                left.unlink(missing_ok=True)
+        # What is half-written was left by a process that was killed; where others may be writing, what is old.
+        for left in folder.path.rglob(".*.tmp"):
+            with suppress(FileNotFoundError):  # another coordinator was quicker
+                if not shared or time.time() - left.stat().st_mtime > SECONDS_TO_WRITE:
+                    left.unlink()
         write_text(folder.space_file, frozen_space(file))  # more trials or workers than before, perhaps
 
 
@@ -425,18 +430,42 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: a temporary file beside it takes its place."""
+def _place(temporary: Path, path: Path) -> None:
+    """Make a finished file ``path``, unless there is one."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        if not path.exists():
+            os.replace(temporary, path)
+
+
+def temporary_beside(path: Path) -> Path:
+    """A name that no other process takes for what is to become ``path``.
+
+    In the same folder, because a move between file systems is a copy and can be cut off. Not by tempfile, whose files
+    nobody else may read.
+    """
+    return path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.tmp")
+
+
+def write_bytes(path: Path, content: bytes, *, replaces: bool = True) -> None:
+    """Write a file whole or not at all: a temporary file beside it takes its place.
+
+    Without ``replaces``, a file that is there stays.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder, because a move between file systems is a copy and can be cut off. Not by tempfile, whose
-    # files nobody else may read.
-    temporary = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     try:
         with temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        if replaces:
+            os.replace(temporary, path)
+        else:
+            _place(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -8,7 +8,7 @@ with the same command: trials in work start again under their own number, finish
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,7 +26,7 @@ from spquant_search.prepare import Prepared
 from spquant_search.pruning import LearningCurve, stopping_reason
 from spquant_search.report.dashboard import trial_attributes
 from spquant_search.results import BASELINE, EpochMetrics, Outcome, TrialResult, unmeasured
-from spquant_search.runfolder import RunFolder
+from spquant_search.runfolder import RunFolder, temporary_beside
 from spquant_search.runtime import available_cores
 from spquant_search.sensitivity import Sensitivity, by_layer, sensitivity, to_read_out
 from spquant_search.space import NetworkConfig
@@ -49,6 +49,7 @@ from spquant_search.workers import (
     Trainer,
 )
 
+MAX_FAILED_IN_A_ROW = 5  # more are not the configurations' fault
 MAX_DUPLICATES_IN_A_ROW = 50
 # A proposal over budget costs no training, and of those of a sampler that does not know the budget few may fit.
 MAX_UNTRIED_IN_A_ROW = 200
@@ -159,8 +160,10 @@ class _Coordinator:
         self._curves: dict[int, tuple[EpochMetrics, ...]] = {}
         self._crew = crew
         self._budget = Budget.of(self._file.constraints)
-        self._untried = self._untried_before()  # since the latest that was: over budget, or tried before
-        self._duplicates = 0
+        # How many proposals in a row were not tried, also at the end of an earlier start: none is to go on for ever.
+        self._untried = self._latest_with(UNTRIED)  # over budget, or known already
+        self._duplicates = self._latest_with((Outcome.DUPLICATE,))
+        self._failed_in_a_row = 0
 
     def profile(self) -> dict[str, dict[str, float]]:
         """Where the seconds of the coordinator and of every trainer went."""
@@ -385,13 +388,13 @@ class _Coordinator:
             for trainer, message in self._crew.messages():
                 if isinstance(message, Tested):
                     known[message.number] = message.accuracy
+                    self._folder.write_test_accuracies(known)
                     self._crew.ended(trainer, message.seconds)
                 elif isinstance(message, Failed):
                     self._watcher.warning(f"a member of the front could not be tested: {message.reason}")
                     self._crew.failed(trainer, message)
             done = total - len(tasks) - len(self._crew.busy())
             self._watcher.stage("testing the front on the test split", done, total)
-        self._folder.write_test_accuracies(known)
 
     # ------------------------------------------------------------ trials
 
@@ -446,8 +449,9 @@ class _Coordinator:
 
     def _exhausted(self) -> str | None:
         """Why nothing more is to be asked for, None while there may be."""
-        seen = len(self._proposed) - 1 + len(self._open | self._elsewhere)
-        if seen >= self._prepared.space.size():
+        space, at_work = self._prepared.space, {asked.config for asked in (self._open | self._elsewhere).values()}
+        seen = self._proposed | at_work
+        if len(seen if space.baseline() in space else seen - {space.baseline()}) >= space.size():
             return "every configuration of the space was proposed"
         if self._duplicates >= MAX_DUPLICATES_IN_A_ROW:
             return f"{self._duplicates} proposals in a row were known already"
@@ -455,10 +459,10 @@ class _Coordinator:
             return f"{self._untried} proposals in a row were over budget or known already"
         return None
 
-    def _untried_before(self) -> int:
-        """How many proposals in a row an earlier start ended with that were not tried: it is not to go on for ever."""
-        latest_first = (result.outcome in UNTRIED for result in reversed(self.results))
-        return sum(1 for _ in takewhile(bool, latest_first))
+    def _latest_with(self, outcomes: Collection[Outcome]) -> int:
+        """How many of the latest proposals ended so, in a row."""
+        latest_first = (result for result in reversed(self.results) if result.origin not in NOT_COUNTED)
+        return sum(1 for _ in takewhile(lambda result: result.outcome in outcomes, latest_first))
 
     def _over_budget(self, asked: Asked) -> str | None:
         """What is known beforehand to be over budget, with its value and the bound; the float baseline never is."""
@@ -568,7 +572,7 @@ class _Coordinator:
         return ReadOutTask(
             result=known,
             shared_weights=self._folder.shared_file,
-            weights_file=self._folder.weights_file(known.number),
+            weights_file=self._weights_file(known.number),
         )
 
     def _training(self, asked: Asked, known: TrialResult) -> Task:
@@ -576,10 +580,16 @@ class _Coordinator:
             result=known,
             schedule=self._schedule(asked),
             initial_weights=self._initial_weights(asked),
-            weights_file=self._folder.weights_file(asked.number),
+            weights_file=self._weights_file(asked.number),
+            checkpoint_file=self._folder.checkpoint_file(asked.number),
             teacher_weights=self._teacher_weights(asked),
             threads=self._all_threads if asked.number == BASELINE else 1,
         )
+
+    def _weights_file(self, number: int) -> Path:
+        """Where a trainer writes a trial's weights: a draft where another coordinator may have taken the trial over."""
+        file = self._folder.weights_file(number)
+        return temporary_beside(file) if self._storage.is_shared else file
 
     def _initial_weights(self, asked: Asked) -> tuple[Path, ...]:
         if asked.parent is not None:
@@ -612,7 +622,11 @@ class _Coordinator:
                 )
                 self._storage.leaves(asked.trial_id)
                 self._open.pop(asked.number, None)
+                if self._storage.is_shared:
+                    self._weights_file(asked.number).unlink(missing_ok=True)
                 return
+            if self._storage.is_shared and result.outcome.has_weights:
+                self._weights_file(asked.number).replace(self._folder.weights_file(asked.number))
             self._folder.write_result(result)
             self._tell(asked, result)
         self._take_in(result)
@@ -637,6 +651,7 @@ class _Coordinator:
             elif isinstance(message, Trained):
                 self._crew.ended(trainer, message.seconds)
                 self._finish(asked, message.result)
+                self._failed_in_a_row = 0
             elif isinstance(message, Failed):
                 self._on_failure(trainer, asked, message)
 
@@ -688,3 +703,10 @@ class _Coordinator:
         self._watcher.warning(f"trial {asked.number} failed: {message.reason}")
         self._finish(asked, result)
         self._crew.failed(trainer, message)
+        self._failed_in_a_row += not message.late
+        if self._failed_in_a_row >= MAX_FAILED_IN_A_ROW:
+            raise UserError(
+                f"{self._folder.path}: {self._failed_in_a_row} trials in a row failed, the latest, {asked.number}, "
+                f"because {message.reason}. The search ends, as this seems to be no fault of the configurations; mend "
+                "the cause (trials/*.error.txt say where), and start the same command again."
+            )

@@ -514,6 +514,10 @@ class SearchSpace:
             )
         )
 
+    def __contains__(self, config: NetworkConfig) -> bool:
+        values = config.flat()
+        return all(values[address] in options for address, options in self.choices().items())
+
     def size(self) -> float:
         """How many configurations there are."""
         return math.prod(float(len(options)) for options in self.choices().values())

@@ -12,7 +12,7 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -246,7 +246,9 @@ class Study:
 
     def report(self, asked: Asked, *, epoch: int, accuracy: float) -> None:
         """Store an epoch's accuracy where Optuna's plots of learning curves look for it."""
-        self._study._storage.set_trial_intermediate_value(asked.trial_id, epoch, accuracy)
+        # Another coordinator may have taken the trial over, and be done: when it is to be told, that is noticed.
+        with suppress(optuna.exceptions.UpdateFinishedTrialError):
+            self._study._storage.set_trial_intermediate_value(asked.trial_id, epoch, accuracy)
 
     def tell(self, asked: Asked, result: TrialResult, attributes: Mapping[str, Any]) -> None:
         """End a trial. Anything but a completed one within the budgets is no point of the front.

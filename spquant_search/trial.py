@@ -47,6 +47,7 @@ class Task:
     schedule: Schedule
     initial_weights: tuple[Path, ...]  # a later file replaces parts of an earlier one; none: from the seed
     weights_file: Path
+    checkpoint_file: Path | None = None  # where it stands after its latest epoch; by default beside the weights
     teacher_weights: Path | None = None  # of the float network to imitate
     threads: int = 1  # on a processor
 
@@ -215,13 +216,13 @@ def run_trial(
 
 
 class _Checkpoint:
-    """A task's file beside that of its weights: weights, optimizer and epochs as of the last epoch but the final one.
+    """A task's checkpoint file: weights, optimizer and epochs as of the last epoch but the final one.
 
     It says of which task it is; one of another is not taken.
     """
 
     def __init__(self, task: Task) -> None:
-        self._file = checkpoint_of(task.weights_file)
+        self._file = task.checkpoint_file or checkpoint_of(task.weights_file)
         self._known = task.result
         begins_from = [file.name for file in task.initial_weights]
         self._of = repr((task.result.config, task.result.seed, task.schedule, begins_from))
@@ -278,7 +279,8 @@ def run_shared(task: SharedTask, space: SearchSpace, *, training: Samples, shape
     imitates = space.file.train.distillation > 0
     teacher = float_teacher(task.initial_weights, space, training=training, shape=shape) if imitates else None
     yield from train_shared(network, space, training=training, schedule=task.schedule, seed=task.seed, teacher=teacher)
-    write_weights(network, task.weights_file)
+    # Should another coordinator have trained it too, everybody may be reading configurations out of its own already.
+    _write(network.state_dict(), task.weights_file, replaces=False)
 
 
 def _shared_network(weights: Path, space: SpaceFile, *, shape: InputShape, device: torch.device) -> nn.Module:
@@ -331,8 +333,9 @@ def write_weights(network: nn.Module, file: Path) -> None:
     _write(network.state_dict(), file)
 
 
-def _write(tensors: Mapping[str, Tensor], file: Path) -> None:
-    write_bytes(file, save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
+def _write(tensors: Mapping[str, Tensor], file: Path, *, replaces: bool = True) -> None:
+    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    write_bytes(file, content, replaces=replaces)
 
 
 def test(

@@ -104,6 +104,7 @@ class Failed:
     reason: str
     detail: str = ""
     died: bool = False
+    late: bool = False  # it was over its limit of time
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

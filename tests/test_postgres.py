@@ -201,6 +201,27 @@ def test_coordinators_share_the_work(server: Server, tmp_path: Path) -> None:
     assert len(owners) == 2
 
 
+def test_the_server_asks_after_whoever_holds_a_lock(server: Server) -> None:
+    """Otherwise that of a machine without power would last for the two hours that systems wait by themselves."""
+    from sqlalchemy import Connection, text
+
+    from spquant_search.postgres import Database, Postgres
+
+    def patience(connection: Connection | None) -> list[str]:
+        assert connection is not None
+        names = ("idle", "interval", "count")
+        return [str(connection.execute(text(f"SHOW tcp_keepalives_{name}")).scalar()) for name in names]
+
+    storage = Postgres(Database.of(server.url), "locks")
+    try:
+        for connection in (storage._tried("testing"), storage._locked("deciding")):
+            assert patience(connection) == ["30", "10", "3"]
+            assert connection is not None
+            connection.invalidate()
+    finally:
+        storage.close()
+
+
 @pytest.mark.parametrize(
     ("url", "words"),
     [

@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from spquant_search import runfolder
 from spquant_search.errors import SpaceError, UserError
 from spquant_search.results import Outcome
 from spquant_search.runfolder import (
+    Repeat,
     RunFacts,
     RunFolder,
     describe_environment,
@@ -322,3 +324,34 @@ def test_a_second_search_is_refused_until_the_first_is_gone_however_it_ends(fold
         assert (folder.path / "lock").read_text() == f"{os.getpid()}\n"
     with exclusive(folder):
         pass
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_file_that_must_not_be_replaced_stays(tmp_path, monkeypatch, has_links):
+    def no_links(_old: Path, new: Path) -> None:
+        raise FileExistsError if new.exists() else PermissionError(1, "Operation not permitted")
+
+    if not has_links:
+        monkeypatch.setattr(os, "link", no_links)
+    write_bytes(tmp_path / "file", b"first", replaces=False)
+    write_bytes(tmp_path / "file", b"second", replaces=False)
+    assert (tmp_path / "file").read_bytes() == b"first"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_others_may_be_writing_is_left_for_a_day(tmp_path):
+    folder = RunFolder(path=tmp_path / "run")
+    open_run(folder, a_space(), FACTS, shared=True)
+    fresh, old = (folder.path / "trials" / f".{name}.checkpoint.node-7.tmp" for name in ("0001", "0002"))
+    for file in (fresh, old):
+        write_text(file, "half")
+    os.utime(old, (time.time() - 25 * 60 * 60,) * 2)
+    open_run(folder, a_space(), FACTS, shared=True)
+    assert (fresh.exists(), old.exists()) == (True, False)
+
+
+def test_members_of_any_number_are_found_and_their_seeds_are_no_members(folder):
+    for number in (12, 10_001):
+        folder.write_final("3-epochs", trial(number))
+        folder.write_repeat("3-epochs", 0, Repeat(result=trial(number)))
+    assert list(folder.finals("3-epochs")) == [12, 10_001]

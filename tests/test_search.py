@@ -11,9 +11,10 @@ from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
 
+import optuna
 import pytest
 from examples import epoch
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from spquant_search import crew, search, trial, workers
 from spquant_search.cost import cost_report
@@ -29,7 +30,7 @@ from spquant_search.search import Limits, run_search
 from spquant_search.sensitivity import Sensitivity, by_layer, to_read_out
 from spquant_search.space import NetworkConfig
 from spquant_search.storage import Journal, Storage
-from spquant_search.study import Study, trial_seed
+from spquant_search.study import FINE_TUNED, Study, trial_seed
 from spquant_search.trial import ReadingTask, ReadOutTask, SharedTask, Task
 from spquant_search.workers import Epoch, Failed, Message, Note, Setup, TestTask, Trained, Trainer
 
@@ -368,9 +369,46 @@ def test_an_exhausted_space_ends_the_search(new_lab, count):
 
 def test_a_space_of_the_float_network_alone_ends_too(new_lab):
     lab = new_lab("layers={all: {weight_bits: 32}}", "search.references=[]", ONE)
-    results = lab.run(5)
-    assert {result.outcome for result in results[1:]} == {Outcome.DUPLICATE}
+    assert len(lab.run(5)) == 1
     assert lab.trained == [0]
+
+
+def test_a_space_that_has_the_float_network_is_exhausted_without_it(new_lab):
+    layers = "layers={all: {weight_bits: 32}, conv1: {weight_bits: [4, 32]}}"
+    lab = new_lab(layers, "search.references=[]", "search.sampler=random", ONE)
+    results = lab.run(5)
+    assert lab.trained == [0, results[-1].number]
+    assert all(result.outcome is Outcome.DUPLICATE for result in results[1:-1]), "until the other one was drawn"
+    assert lab.run(5) == results
+
+
+@pytest.mark.parametrize("strategy", ["shared", "warm-start"])
+def test_a_search_that_gave_up_gives_up_again(new_lab, monkeypatch, strategy):
+    """Also behind what it has fine-tuned since."""
+    monkeypatch.setattr(search, "MAX_DUPLICATES_IN_A_ROW", 3)
+    lab = new_lab(
+        "layers={all: {weight_bits: 4, membrane_levels: 3}, conv1: {weight_bits: [2, 4, 8]}}",
+        "search.references=[{weight_bits: 4, membrane_levels: 3}]",
+        *("search.sampler=random", "search.ladder=0", f"search.strategy={strategy}", "search.seed=4", ONE),
+    )
+    monkeypatch.setattr(search.Study, "_sampler", lambda self, _number: Repeats())
+    results = lab.run(50)
+    assert sum(result.outcome is Outcome.DUPLICATE for result in results) == 3
+    assert any(result.origin == FINE_TUNED for result in results) is (strategy == "shared")
+    assert lab.run(50) == results
+
+
+class Repeats(optuna.samplers.BaseSampler):
+    """Proposes the same thing for ever."""
+
+    def infer_relative_search_space(self, study, trial):
+        return {}
+
+    def sample_relative(self, study, trial, search_space):
+        return {}
+
+    def sample_independent(self, study, trial, param_name, param_distribution):
+        return param_distribution.choices[1]
 
 
 def test_a_duplicate_of_a_trial_in_work_is_seen(new_lab):
@@ -400,7 +438,37 @@ def test_an_error_in_a_trial_is_kept_and_the_search_goes_on(new_lab):
     assert lab.watching.warnings == ["trial 1 failed: RuntimeError: out of memory"]
     assert lab.states()[1] == "FAIL"
     assert len(lab.trainers) == 1
+    assert lab.restarts == 1, "what a process does after a bug is not to be trusted"
     assert 1 not in lab.tested
+
+
+def test_a_search_of_which_everything_fails_ends(new_lab):
+    """Before all its trials are spent, and goes on once the cause is mended. Trials over their time do not count."""
+
+    def fails(task: Task) -> Play:
+        yield Failed(reason="RuntimeError: no memory", detail="Traceback ...")
+
+    def late(task: Task) -> Play:
+        yield Failed(reason="not done", died=True, late=True)
+
+    lab = new_lab(NO_STOPPING, ONE, "search.references=[]")
+    lab.plays = dict.fromkeys((1, 2, 4, 5, 6, 7, 8), fails)
+    with pytest.raises(UserError) as caught:
+        lab.run(12)
+    assert str(caught.value) == (
+        f"{lab.folder.path}: 5 trials in a row failed, the latest, 8, because RuntimeError: no memory. The search "
+        "ends, as this seems to be no fault of the configurations; mend the cause (trials/*.error.txt say where), and "
+        "start the same command again."
+    )
+    failed = [result.number for result in lab.folder.results() if result.outcome is Outcome.FAILED]
+    assert failed == [1, 2, 4, 5, 6, 7, 8]
+    lab.plays = dict.fromkeys((9, 10, 11, 12), fails)
+    assert len(lab.run(13)) == 14
+
+    slow = new_lab(NO_STOPPING, ONE, "search.references=[]", name="slow")
+    slow.plays = dict.fromkeys(range(1, 8), late)
+    slow_ones = [result.number for result in slow.run(8) if result.outcome is Outcome.FAILED]
+    assert slow_ones == list(range(1, 8))
 
 
 def test_a_trial_whose_trainer_dies_is_begun_again_once(new_lab):
@@ -483,6 +551,36 @@ def test_what_a_dead_coordinator_was_at_work_on_is_taken_over(new_lab, dying):
     assert [result.number for result in results] == [0, 1, 2, 3]
     assert all(result.outcome is Outcome.COMPLETE for result in results)
     assert lab.trained.count(dying) == 2
+
+
+def test_a_coordinator_whose_trial_another_has_finished_leaves_it_as_it_is(new_lab):
+    """It was not heard of for long. It goes on with others, and the weights stay those that were measured."""
+    lab = new_lab(NO_STOPPING, ONE)
+    taken: list[TrialResult] = []
+
+    class Late(Dead):
+        """A study in which trial 2 is another coordinator's after its first epoch, and over."""
+
+        def is_mine(self, trial: FrozenTrial) -> bool:
+            return super().is_mine(trial) and not (taken and trial.number == 2)
+
+    def is_finished_by_another(task: Task) -> Play:
+        play = trains(task)
+        yield next(play)
+        lab.folder.weights_file(2).write_bytes(b"another's")
+        taken.append(replace(task.result, outcome=Outcome.COMPLETE, reason="complete", epochs=(epoch(1, 0.6, 1e6),)))
+        lab.folder.write_result(taken[0])
+        lab.study().optuna_study.tell(2, [0.6, 1.0, 1.0])
+        yield from play
+
+    lab.plays[2] = is_finished_by_another
+    results = lab.run(3, storage=Late(lab.folder.study_file))
+    assert results[2] == taken[0]
+    assert [result.number for result in results] == [0, 1, 2, 3]
+    assert any("trial 2: another coordinator took it over" in words for words in lab.watching.warnings)
+    assert lab.folder.weights_file(2).read_bytes() == b"another's"
+    assert lab.folder.weights_file(3).read_bytes() == b"weights"
+    assert not list(lab.folder.path.rglob("*.tmp"))
 
 
 @pytest.mark.parametrize("is_queued", [False, True])
@@ -745,6 +843,26 @@ def test_the_front_and_the_baseline_are_tested_once(new_lab):
     assert lab.tested == []
     more = lab.run(12)
     assert set(lab.tested) == {member.number for member in front(more)} - wanted
+
+
+def test_a_search_killed_while_it_tests_keeps_what_was_tested(new_lab):
+    def killed(_task: TestTask) -> Play:
+        raise Killed
+        yield
+
+    last = max(member.number for member in front(new_lab(NO_STOPPING, ONE, name="whole").run(6)))
+    lab = new_lab(NO_STOPPING, ONE)
+    lab.test_plays[last] = killed
+    with pytest.raises(Killed):
+        lab.run(6)
+    kept = lab.folder.test_accuracies()
+    assert kept
+    assert last not in kept
+    lab.test_plays.clear()
+    lab.tested.clear()
+    lab.run(6)
+    assert last in lab.tested
+    assert not kept.keys() & set(lab.tested)
 
 
 def test_a_test_that_fails_is_said_and_done_at_the_next_start(new_lab):
