@@ -963,6 +963,22 @@ def test_sensitivity_asked_again_only_shows(analysed):
     assert "epoch" not in done.stderr
 
 
+def test_sensitivity_of_a_run_in_a_database_is_shown_and_not_made(analysed, tmp_path):
+    place, words, _ = analysed
+    shutil.copytree(place / "runs", tmp_path / "runs")
+    folder = RunFolder(path=tmp_path / "runs" / "tiny")
+    folder.shared_study_file.write_text('{"study": "tiny"}', encoding="utf-8")
+    done = program(tmp_path, *words, "--json")
+    assert json.loads(done.stdout) == json.loads(folder.sensitivity_file.read_text())
+    other = program(tmp_path, *words, "--set", "shared.epochs=2")
+    assert other.returncode == 2
+    assert "shared.epochs: 1 in the run, 2 now" in other.stderr
+    folder.sensitivity_file.unlink()
+    missing = program(tmp_path, *words)
+    assert missing.returncode == 2
+    assert "only its search can make it" in re.sub(r"\s+", " ", missing.stderr)
+
+
 def test_sensitivity_of_a_space_without_choices_is_refused(tmp_path):
     words = ["sensitivity", "--space", str(TINY), "--set", "layers={all: {}}"]
     done = program(tmp_path, *words)
