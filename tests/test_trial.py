@@ -22,11 +22,13 @@ from spquant_search.train import Schedule
 from spquant_search.trial import (
     ReadingTask,
     ReadOutTask,
+    SharedTask,
     Task,
     compile_ahead,
     new_network,
     run_read_out,
     run_reading,
+    run_shared,
     run_trial,
     write_weights,
 )
@@ -148,3 +150,21 @@ def test_readings_are_the_accuracies_of_the_read_outs(space: SearchSpace, tmp_pa
         read.append(run_read_out(task, space.file, **splits).accuracy)
     assert run_reading(ReadingTask(configs=configs, shared_weights=shared), space.file, **splits) == tuple(read)
     assert 0.0 < min(read) < 1.0
+
+
+def test_a_shared_network_that_two_have_trained_is_the_first_ones(
+    space: SearchSpace, tmp_path: Path, plain_neurons: None
+) -> None:
+    """Configurations may have been read out of it already."""
+    baseline, shared = tmp_path / "0000.safetensors", tmp_path / "shared.safetensors"
+    write_weights(new_network(space.file, SHAPE, seed=1, device=torch.device("cpu")), baseline)
+    found = []
+    for seed in (3, 4):
+        schedule = Schedule(epochs=1, learning_rate=2e-3)
+        task = SharedTask(schedule=schedule, seed=seed, initial_weights=baseline, weights_file=shared)
+        assert len(list(run_shared(task, space, training=recordings(16), shape=SHAPE))) == 1
+        found.append(shared.read_bytes())
+    assert found[0] == found[1]
+    alone = replace(task, weights_file=tmp_path / "alone.safetensors")
+    list(run_shared(alone, space, training=recordings(16), shape=SHAPE))
+    assert alone.weights_file.read_bytes() != found[0], "the second was another"
