@@ -53,7 +53,9 @@ class Finalist:
 def recipe_of(file: SpaceFile, *, epochs: int | None, seeds: int) -> Recipe:
     """The recipe of the command `finalize`; without ``epochs`` three times those that the search fine-tunes for."""
     count = epochs or LONGER * file.final.epochs
-    return Recipe(name=f"{count}-epochs", schedule=Schedule.of_finalists(file.final, epochs=count), seeds=seeds)
+    # A member that became another by its gates would be missing from the front.
+    schedule = replace(Schedule.of_finalists(file.final, epochs=count), trains_gates=False)
+    return Recipe(name=f"{count}-epochs", schedule=schedule, seeds=seeds)
 
 
 def finalists_of(folder: RunFolder, file: SpaceFile, *, classes: int, members: int | None) -> tuple[Finalist, ...]:

@@ -331,6 +331,7 @@ class Final:
     epochs: Positive = 1
     learning_rate: Rate = 1e-3
     seeds: Positive = 1  # each is fine-tuned so often, and the most accurate of its networks kept
+    train_gates: bool = False  # too: for fewer operations than those of what was read out
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

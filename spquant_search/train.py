@@ -51,11 +51,11 @@ class Schedule:
     def of_finalists(cls, final: Final, *, epochs: int | None = None) -> Schedule:
         """That of fine-tuning what is on the front, for ``final.epochs`` or others.
 
-        The gates stay as they are, since a member is on the front for its operations as much as for its accuracy. Those
-        of the shared network, which serve every threshold, would move most: they open more channels than a low
-        threshold asks for and fewer than a high one.
+        Unless ``final.train_gates``, the gates stay as they are, since a member is on the front for its operations as
+        much as for its accuracy. Those of the shared network, which serve every threshold, move most: they open more
+        channels than a low threshold asks for and fewer than a high one.
         """
-        return cls(epochs=epochs or final.epochs, learning_rate=final.learning_rate, trains_gates=False)
+        return cls(epochs=epochs or final.epochs, learning_rate=final.learning_rate, trains_gates=final.train_gates)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,16 +8,18 @@ from pathlib import Path
 
 import pytest
 from examples import epoch, example_run, trial
-from test_search import NO_STOPPING, ONE, SHARED, Killed, Lab, Play, trains
+from test_search import NO_STOPPING, ONE, SHARED, TINY, Killed, Lab, Play, trains
 
 from spquant_search import crew, workers
 from spquant_search.cli import _summary
 from spquant_search.crew import Crew
 from spquant_search.errors import UserError
-from spquant_search.finalize import FineTuner, final_seed, finalists_of, recipe_of
+from spquant_search.finalize import FineTuner, final_seed, finalists_of, of_search, recipe_of
 from spquant_search.pareto import front
+from spquant_search.prepare import prepare
 from spquant_search.report.tables import front_table
 from spquant_search.results import FineTuning, Outcome, TrialResult
+from spquant_search.train import Schedule
 from spquant_search.trial import Task
 from spquant_search.workers import Failed, Setup, TestTask, Trained
 
@@ -363,3 +365,10 @@ def test_fine_tuning_survives_json():
     assert TrialResult.from_dict(result.as_dict()) == result
     older = {name: value for name, value in trial(2).as_dict().items() if name != "final"}
     assert TrialResult.from_dict(older) == trial(2)
+
+
+def test_gates_are_kept_also_where_the_search_has_trained_them():
+    space = prepare(TINY, ("search.strategy=shared", "final.train_gates=true", "final.epochs=2")).space
+    recipe = recipe_of(space.file, epochs=None, seeds=3)
+    assert recipe.schedule == Schedule(epochs=6, learning_rate=space.file.final.learning_rate, trains_gates=False)
+    assert of_search(space.file).schedule.trains_gates

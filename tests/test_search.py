@@ -1009,6 +1009,12 @@ def test_read_outs_then_the_best_of_them_fine_tuned(new_lab):
     assert not {result.parent for result in results} & {member.number for member in front(results)}
 
 
+def test_gates_of_finalists_are_trained_where_the_space_says_so(new_lab):
+    lab = new_lab(*SHARED, "final.train_gates=true")
+    lab.run(5)
+    assert [task.schedule.trains_gates for task in lab.tasks[1:]] == [True, True]
+
+
 def test_finalists_are_those_that_add_most_to_the_front(new_lab):
     lab = new_lab(*SHARED)
     results = lab.run(5)

@@ -509,6 +509,7 @@ def test_finalists_keep_their_gates_and_train_all_else(plain_neurons: None) -> N
     schedule = Schedule.of_finalists(Final(epochs=2, learning_rate=1e-2))
     assert schedule == Schedule(epochs=2, learning_rate=1e-2, trains_gates=False)
     assert Schedule.of_finalists(Final(epochs=2), epochs=6).epochs == 6
+    assert Schedule.of_finalists(Final(train_gates=True)).trains_gates
     subject = network()
 
     def kept(schedule: Schedule) -> set[str]:
