@@ -489,6 +489,7 @@ def _prepared_for_sensitivity(space: Path, overrides: list[str], *, workers: int
 
 
 def _require_own_study(folder: RunFolder) -> None:
+    """Raises UserError where the study lies in a database, whose locks this command knows nothing of."""
     if folder.exists() and folder.shared_study() is not None:
         raise UserError(
             f"{folder.path}: this run has no analysis, and as its study lies in a database only its search can make it "

@@ -516,6 +516,7 @@ class SearchSpace:
         )
 
     def __contains__(self, config: NetworkConfig) -> bool:
+        """Whether a configuration of this space's network is one that a search may visit."""
         values = config.flat()
         return all(values[address] in options for address, options in self.choices().items())
 
