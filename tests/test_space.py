@@ -777,7 +777,7 @@ def test_constraints_that_are_none(words, problem):
 @pytest.mark.parametrize(
     ("section", "of", "expected"),
     [
-        ("final", Final, Final(members=24, learning_rate=2e-3)),
+        ("final", Final, Final(epochs=2, learning_rate=2e-3)),
         ("shared", Shared, Shared(epochs=5, learning_rate=3e-3, statistics_samples=256, validation_samples=800)),
         ("constraints", Constraints, Constraints(memory_bytes=65536, effective_flops=60e6, accuracy=0.8)),
     ],
