@@ -26,7 +26,7 @@ from spquant_search.deploy.artifact import read_artifact
 from spquant_search.deploy.compiled import compiler
 from spquant_search.deploy.export import sealed
 from spquant_search.errors import UserError
-from spquant_search.pareto import front
+from spquant_search.pareto import front, knee
 from spquant_search.presets import Preset
 from spquant_search.results import TrialResult
 from spquant_search.runfolder import RunFacts, RunFolder, exclusive, open_run
@@ -156,6 +156,15 @@ def test_what_is_piped_has_no_control_characters(finished):
     assert "trial 4  epoch 1/1  loss " in done.stdout
     assert "Written to runs/tiny: front.png, front.csv, front.json, results.csv, report.md" in lines
     assert done.stderr == ""
+
+
+def test_what_the_search_proposes_to_pick_can_be_picked(finished, run_folder, command, tmp_path):
+    _, done = finished
+    (words,) = re.findall(r"Pick from it: spquant-search (pick tiny --max-memory \d+KiB) --out picked", done.stdout)
+    answer = command(*words.split(), "--out", str(tmp_path / "picked"))
+    assert (answer.code, answer.err) == (0, "")
+    within = 1024 * int(words.split()[-1].removesuffix("KiB"))
+    assert knee(front(run_folder.results())).memory_bytes in range(within - 1023, within + 1)
 
 
 MEMBER_KEYS = [
