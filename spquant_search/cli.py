@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -351,16 +350,14 @@ def _summary(folder: RunFolder) -> RunSummary:
 
 
 def _report(folder: RunFolder, console: Console) -> None:
-    from spquant_search.pareto import knee
-    from spquant_search.report.files import write_reports
+    from spquant_search.report.files import pick_command, write_reports
 
     summary = _summary(folder)
     write_reports(summary, folder.path)
     _drawn_sensitivity(folder)
     _show(_front_table(summary, folder, console), console)
     console.print(f"Written to {folder.path}: front.png, front.csv, front.json, results.csv, report.md")
-    kib = math.ceil(knee(summary.front).memory_bytes / 1024)  # a memory that some members are within, and some beyond
-    console.print(f"Pick from it: spquant-search pick {shlex.quote(folder.name)} --max-memory {kib}KiB --out picked")
+    console.print(f"Pick from it: {pick_command(summary)}")
 
 
 def _front_table(summary: RunSummary, folder: RunFolder, console: Console) -> TextTable:

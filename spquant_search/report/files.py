@@ -252,6 +252,12 @@ def _counting_section(summary: RunSummary) -> str:
 """
 
 
+def pick_command(summary: RunSummary) -> str:
+    """The command that picks a member of the front within so much memory as its knee needs."""
+    kib = math.ceil(pareto.knee(summary.front).memory_bytes / 1024)
+    return f"spquant-search pick {shlex.quote(summary.run)} --max-memory {kib}KiB --out picked"
+
+
 def _next_section(summary: RunSummary) -> str:
     run = shlex.quote(summary.run)
     lines = ["## Use it", ""]
@@ -262,7 +268,7 @@ def _next_section(summary: RunSummary) -> str:
             f"{member.number}, `{short_form(member.config)}`), or the most accurate one within a memory:",
             "",
             f"    spquant-search pick {run} --knee --out picked",
-            f"    spquant-search pick {run} --max-memory {math.ceil(member.memory_bytes / 1024)}KiB --out picked",
+            f"    {pick_command(summary)}",
             "",
         ]
     command = one_line(summary.command) or f"spquant-search --space {shlex.quote(summary.source)} --run {run}"
