@@ -26,7 +26,7 @@ from measurement import as_document
 
 from spquant_search import data
 from spquant_search.runtime import available_cores
-from spquant_search.space import DataSpace
+from spquant_search.space.schema import DataSpace
 
 SAMPLES = {"Train": 60_000, "Test": 10_000}
 SIDE, DURATION_US, TIME_STEPS = 34, 300_000, 10

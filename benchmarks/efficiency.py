@@ -10,7 +10,8 @@ import numpy as np
 from spquant_search.pareto import ReferencePoint, front, hypervolume, reference_point, worthwhile
 from spquant_search.results import BASELINE, Outcome, TrialResult
 from spquant_search.sensitivity import to_read_out
-from spquant_search.space import SearchSpace, SpaceFile
+from spquant_search.space.schema import SpaceFile
+from spquant_search.space.search_space import SearchSpace
 
 TRAINED = 3  # passes of a sample: forward, and a backward that is twice as much
 CHANCE = 0.1

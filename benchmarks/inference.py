@@ -29,8 +29,9 @@ from spquant_search.deploy.engine import Model, read_manifest
 from spquant_search.prepare import load_data
 from spquant_search.runtime import cache_folder
 from spquant_search.snn.layers import Shortcut, Spikes, SpikingConv2d, searchable_layers
-from spquant_search.snn.networks import InputShape, configure
-from spquant_search.space import FLOAT_BITS, FLOAT_MEMBRANE, LayerPrecision, NetworkConfig
+from spquant_search.snn.networks import configure
+from spquant_search.space.configuration import FLOAT_BITS, FLOAT_MEMBRANE, LayerPrecision, NetworkConfig
+from spquant_search.space.shapes import InputShape
 
 SAMPLES, WARM_UP = 100, 5
 

@@ -27,9 +27,11 @@ from typing import Any
 from measurement import as_document
 
 from spquant_search.prepare import Prepared, load_data, prepare
-from spquant_search.presets import Preset
 from spquant_search.runtime import cache_folder, keep_compiled_code, tune_allocator
-from spquant_search.space import QUANTIZER_BITS, NetworkConfig, preset_config
+from spquant_search.space.configuration import NetworkConfig
+from spquant_search.space.fields import QUANTIZER_BITS
+from spquant_search.space.presets import Preset
+from spquant_search.space.references import preset_config
 
 SPACE = Path(__file__).parents[1] / "spaces" / "vgg9.yaml"
 # Width factors that bring the three to comparable work; pooling after the neuron, as in the paper.
@@ -50,9 +52,9 @@ class System:
     channel_mass: float | None = None  # of every gate; None: the preset's
 
     def config(self, prepared: Prepared) -> NetworkConfig:
-        sites = [shape.site for shape in prepared.shapes]
+        shapes = prepared.shapes
         network = prepared.space.file.model.network
-        preset = preset_config(self.preset, network=network, sites=sites, weight_bits=self.weight_bits)
+        preset = preset_config(self.preset, network=network, shapes=shapes, weight_bits=self.weight_bits)
         if self.channel_mass is None:
             return preset
         layers = (

@@ -43,7 +43,7 @@ from spquant_search.prepare import Prepared, prepare
 from spquant_search.results import BASELINE, Outcome, TrialResult, unmeasured
 from spquant_search.runfolder import RunFolder, describe_environment, find_run, write_bytes, write_text
 from spquant_search.runtime import cache_folder
-from spquant_search.space import NetworkConfig
+from spquant_search.space.configuration import NetworkConfig
 from spquant_search.study import trial_seed
 from spquant_search.train import Schedule
 from spquant_search.trial import ReadOutTask, Task

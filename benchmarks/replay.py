@@ -34,7 +34,8 @@ from spquant_search.prepare import Prepared, prepare
 from spquant_search.results import BASELINE, EpochMetrics, LayerActivity, Outcome, TrialResult, unmeasured
 from spquant_search.runfolder import RunFacts, RunFolder, open_run
 from spquant_search.search import Limits, run_search
-from spquant_search.space import NetworkConfig, SearchSpace
+from spquant_search.space.configuration import NetworkConfig
+from spquant_search.space.search_space import SearchSpace
 from spquant_search.trial import ReadingTask, ReadOutTask, SharedTask, Task
 from spquant_search.workers import (
     Epoch,

@@ -23,8 +23,10 @@ from spquant_search.batches import Recordings
 from spquant_search.cost import cost_report
 from spquant_search.runtime import cache_folder, keep_compiled_code, tune_allocator
 from spquant_search.snn.layers import searchable_layers
-from spquant_search.snn.networks import InputShape, build, configure, layer_shapes
-from spquant_search.space import LayerPrecision, ModelSpace, NetworkConfig, NeuronSpace, Training
+from spquant_search.snn.networks import build, configure, layer_shapes
+from spquant_search.space.configuration import LayerPrecision, NetworkConfig
+from spquant_search.space.schema import ModelSpace, NeuronSpace, Training
+from spquant_search.space.shapes import InputShape
 from spquant_search.train import Schedule, _optimizer, _train_step
 
 SHAPE = InputShape(channels=2, height=34, width=34, classes=10)

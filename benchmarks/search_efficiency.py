@@ -57,7 +57,7 @@ from spquant_search.prepare import bind_network, load_data
 from spquant_search.results import BASELINE, TrialResult
 from spquant_search.runfolder import RunFolder, open_run, write_bytes
 from spquant_search.runtime import cache_folder, keep_compiled_code
-from spquant_search.space import read_space
+from spquant_search.space.reading import read_space
 from spquant_search.workers import Setup, Tested, TestTask
 
 SPACE = Path(__file__).parents[1] / "spaces" / "vgg9.yaml"

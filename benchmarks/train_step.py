@@ -39,7 +39,8 @@ from spquant_search.runtime import cache_folder, keep_compiled_code, tune_alloca
 from spquant_search.snn.layers import ReadOut, Spikes, SpikingConv2d, searchable_layers
 from spquant_search.snn.neuron import fire, fire_step_by_step, neuron_parameters
 from spquant_search.snn.pooling import POOL, sum_pool
-from spquant_search.space import LayerPrecision, NeuronSpace, Training
+from spquant_search.space.configuration import LayerPrecision
+from spquant_search.space.schema import NeuronSpace, Training
 from spquant_search.train import training_dtype
 
 CHANNELS = (2, 32, 64, 128)

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from spquant_search.space import Augmentation
+from spquant_search.space.schema import Augmentation
 
 Frames = UInt8[Tensor, "sample time channel height width"]
 COUNTED = 2  # channels of events; a third one is their sum (data.polarity: both-and-sum)

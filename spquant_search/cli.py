@@ -20,8 +20,8 @@ import typer
 
 from spquant_search import __version__
 from spquant_search.errors import UserError
-from spquant_search.presets import Preset, preset_values
-from spquant_search.quantities import quantity
+from spquant_search.space.presets import Preset, preset_values
+from spquant_search.space.units import quantity
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from spquant_search.results import TrialResult
     from spquant_search.runfolder import RunFacts, RunFolder
     from spquant_search.sensitivity import Sensitivity
-    from spquant_search.space import SearchSpace, SpaceFile
+    from spquant_search.space.schema import SpaceFile
+    from spquant_search.space.search_space import SearchSpace
     from spquant_search.storage import Storage
     from spquant_search.workers import Setup
 
@@ -139,7 +140,7 @@ def search(  # noqa: PLR0913 - one parameter an option
 
 def _only(preset: Preset, space: Path, overrides: list[str]) -> list[str]:
     """Overrides that leave one configuration to search, the preset's, whatever the file's choices are."""
-    from spquant_search.space import read_space
+    from spquant_search.space.reading import read_space
 
     every = preset_values(preset, read_space(space, overrides).model.network)
     references = [] if preset is Preset.SNN_BL else [{"preset": preset}]  # the float baseline is trained in any case
@@ -391,7 +392,7 @@ def _budget(max_memory: str | None, min_accuracy: float | None, max_flops: str |
 
 
 def parse_quantity(text: str, option: str) -> float:
-    """What :func:`spquant_search.quantities.quantity` reads, the value of an option."""
+    """What :func:`spquant_search.space.units.quantity` reads, the value of an option."""
     try:
         return quantity(text)
     except ValueError as error:
@@ -410,11 +411,11 @@ def cost(
     """Bytes, dense operations and an energy estimate, before any training."""
     from spquant_search.cost import cost_report, paper_comparison
     from spquant_search.prepare import prepare
-    from spquant_search.space import preset_config
+    from spquant_search.space.references import preset_config
 
     prepared = prepare(space, overrides or [])
     file = prepared.space.file
-    config = preset_config(preset, network=file.model.network, sites=[shape.site for shape in prepared.shapes])
+    config = preset_config(preset, network=file.model.network, shapes=prepared.shapes)
     report = cost_report(prepared.shapes, config, time_steps=file.time_steps)
     size = {"height": prepared.input.height, "width": prepared.input.width}
     paper = paper_comparison(report, preset, model=file.model, **size)
@@ -511,7 +512,7 @@ def _sensitivity_work(space: SearchSpace) -> str:
 def _show_sensitivity(folder: RunFolder, console: Console, *, as_json: bool) -> None:
     from spquant_search.ladder import ladder
     from spquant_search.report.sensitivity import ladder_table, sensitivity_tables
-    from spquant_search.space import LADDER_RUNGS
+    from spquant_search.space.schema import LADDER_RUNGS
 
     found = _drawn_sensitivity(folder)
     if found is None:
@@ -551,7 +552,7 @@ def data(
     from spquant_search.prepare import describe_data, load_data
     from spquant_search.report.stages import stages
     from spquant_search.runtime import available_cores, cache_folder
-    from spquant_search.space import read_space
+    from spquant_search.space.reading import read_space
 
     file = read_space(space, overrides or [])
     describe_data(file, source=str(space))
@@ -848,7 +849,7 @@ def verify(
     from spquant_search.deploy.shown import verification_dict, verification_lines
     from spquant_search.deploy.verify import verify as compare
     from spquant_search.report.stages import stages
-    from spquant_search.snn.networks import InputShape
+    from spquant_search.space.shapes import InputShape
 
     try:
         manifest = read_manifest(folder)

@@ -12,69 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from spquant_search.presets import Preset
-from spquant_search.space import (
-    FLOAT_BITS,
-    FLOAT_MEMBRANE,
-    OFF,
-    LayerPrecision,
-    LayerSpace,
-    ModelSpace,
-    NetworkConfig,
-    Site,
-)
+from spquant_search.space.configuration import FLOAT_BITS, FLOAT_MEMBRANE, OFF, LayerPrecision, NetworkConfig
+from spquant_search.space.presets import Preset
+from spquant_search.space.schema import ModelSpace
+from spquant_search.space.search_space import LayerSpace
+from spquant_search.space.shapes import LayerShape
 
 FLOPS_PER_MAC = 2
 # The device's per-channel affine step a * A + d: a in 16 bits, d in 32, and one shift a layer in 8.
 SLOPE_BYTES, OFFSET_BYTES, SHIFT_BYTES = 2, 4, 1
 THRESHOLD_BYTES = 1  # of a learned one: sixteen times its reciprocal
 FLOAT_BYTES = 4
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LayerShape:
-    """A layer as its network reports it for one frame: the only description that costs are computed from."""
-
-    name: str
-    # A shortcut is a convolution without neurons, attention has neurons and no weights.
-    kind: Literal["convolution", "shortcut", "attention", "readout"]
-    in_channels: int
-    out_channels: int
-    kernel_area: int  # products per pair of a connected input and output channel and position
-    positions: int  # output positions a channel, before any pooling
-    neurons: int
-    can_gate: bool
-    groups: int = 1  # input and output channels fall into so many groups that do not see each other
-    weightless_macs: int = 0  # of one time step: products of two signals, as in attention
-    learns_threshold: bool = False
-
-    @property
-    def weights(self) -> int:
-        return self.in_channels * self.out_channels * self.kernel_area // self.groups if self.has_weights else 0
-
-    @property
-    def has_weights(self) -> bool:
-        return self.kind != "attention"
-
-    @property
-    def has_membrane(self) -> bool:
-        return self.kind in ("convolution", "attention")
-
-    @property
-    def dense_macs(self) -> int:
-        """Of one time step."""
-        return self.weights * self.positions + self.weightless_macs
-
-    @property
-    def site(self) -> Site:
-        return Site(
-            name=self.name,
-            has_membrane=self.has_membrane,
-            can_gate=self.can_gate,
-            has_weights=self.has_weights,
-            # Attention adds products of spikes: its potentials are never negative, and no cut lies above 0.
-            can_skip=self.kind == "convolution",
-        )
 
 
 def membrane_bits(levels: int | None) -> int:
@@ -240,8 +188,6 @@ def known_effective_macs(shapes: Sequence[LayerShape], config: NetworkConfig, *,
     saves = any(getattr(layer, kind) != value for _, layer in config.layers for kind, value in OFF.items())
     return None if saves else cost_report(shapes, config, time_steps=time_steps).dense_macs_all_steps
 
-
-# ---------------------------------------------------------------- SpQuant-SNN's memory table
 
 PAPER = "SpQuant-SNN (Frontiers in Neuroscience 2024, 10.3389/fnins.2024.1440000), table in its code's README"
 PaperUnit = Literal["MB", "MiB"]

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 
 from spquant_search.cost import CostReport, LayerCost
 from spquant_search.results import TrialResult
-from spquant_search.space import FLOAT_BITS, LayerPrecision
+from spquant_search.space.configuration import FLOAT_BITS, LayerPrecision
 
 # Horowitz, ISSCC 2014, 45 nm, picojoules an operation.
 FP32_ADD, FP32_MULTIPLY = 0.9, 3.7

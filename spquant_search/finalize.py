@@ -21,7 +21,7 @@ from spquant_search.pareto import Budget, front, reference_point, worthwhile_con
 from spquant_search.prepare import Prepared
 from spquant_search.results import BASELINE, EpochMetrics, FineTuning, Outcome, TrialResult
 from spquant_search.runfolder import SEARCHED, Repeat, RunFolder
-from spquant_search.space import SpaceFile
+from spquant_search.space.schema import SpaceFile
 from spquant_search.train import Schedule
 from spquant_search.trial import Task
 from spquant_search.workers import Epoch, Failed, Message, Tested, TestTask, Trained, Trainer

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from spquant_search.cost import CostReport, LayerCost, membrane_bits
-from spquant_search.space import FLOAT_BITS, FLOAT_MEMBRANE, LayerPrecision
+from spquant_search.space.configuration import FLOAT_BITS, FLOAT_MEMBRANE, LayerPrecision
 
 POTENTIAL_BITS = 32  # 64 only where a network's sums leave them, which is known after training
 # Bytes of code: of the engine without its optional parts, of each of them, and of a layer's description and its call.

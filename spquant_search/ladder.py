@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Int
 
 from spquant_search.sensitivity import Sensitivity, changed
-from spquant_search.space import NetworkConfig
+from spquant_search.space.configuration import NetworkConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

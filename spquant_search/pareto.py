@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from spquant_search.cost import FLOPS_PER_MAC, CostReport
 from spquant_search.results import Outcome, TrialResult
-from spquant_search.space import Constraints
+from spquant_search.space.schema import Constraints
 
 OBJECTIVES = ("accuracy", "memory_bytes", "effective_macs")
 

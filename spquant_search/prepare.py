@@ -8,12 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from spquant_search import data
-from spquant_search.cost import FLOPS_PER_MAC, CostReport, LayerShape, cost_report, min_memory_bytes
+from spquant_search.cost import FLOPS_PER_MAC, CostReport, cost_report, min_memory_bytes
 from spquant_search.errors import SpaceError, UserError
 from spquant_search.footprint import Architecture, Footprint, footprint
 from spquant_search.snn.architecture import architecture
-from spquant_search.snn.networks import InputShape, layer_shapes
-from spquant_search.space import OFF, Augmentation, SearchSpace, SpaceFile, bind, read_space
+from spquant_search.snn.networks import layer_shapes
+from spquant_search.space.binding import bind
+from spquant_search.space.configuration import OFF
+from spquant_search.space.reading import read_space
+from spquant_search.space.schema import Augmentation, SpaceFile
+from spquant_search.space.search_space import SearchSpace
+from spquant_search.space.shapes import InputShape, LayerShape
 
 SIDED = ("dvs-gesture",)  # data sets whose classes tell left from right
 
@@ -54,7 +59,7 @@ def bind_network(file: SpaceFile, *, source: str) -> Prepared:
         for layer in layer_shapes(file.model, shape, source=source)
     )
     try:
-        space = bind(file, [layer.site for layer in shapes], source=source)
+        space = bind(file, shapes, source=source)
     except SpaceError as error:
         raise SpaceError(source, [*misfits, *error.problems]) from None
     misfits += _unreachable_budgets(space, shapes)

@@ -10,7 +10,7 @@ from typing import Any
 
 from spquant_search.cost import FLOPS_PER_MAC, CostReport
 from spquant_search.footprint import Footprint
-from spquant_search.space import NetworkConfig
+from spquant_search.space.configuration import NetworkConfig
 
 BASELINE = 0  # the number of the float baseline's trial
 

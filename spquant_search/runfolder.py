@@ -22,7 +22,8 @@ from spquant_search import __version__
 from spquant_search.errors import UserError
 from spquant_search.results import Outcome, TrialResult
 from spquant_search.sensitivity import Sensitivity
-from spquant_search.space import SpaceFile, frozen_space, parse_space
+from spquant_search.space.reading import frozen_space, parse_space
+from spquant_search.space.schema import SpaceFile
 
 # What may differ between two starts of one run: how much is done and by how many, never what is searched.
 MAY_CHANGE = (("search", "trials"), ("search", "workers"), ("search", "minutes_per_trial"))

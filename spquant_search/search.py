@@ -29,7 +29,7 @@ from spquant_search.results import BASELINE, EpochMetrics, Outcome, TrialResult,
 from spquant_search.runfolder import RunFolder, temporary_beside
 from spquant_search.runtime import available_cores
 from spquant_search.sensitivity import Sensitivity, by_layer, sensitivity, to_read_out
-from spquant_search.space import NetworkConfig
+from spquant_search.space.configuration import NetworkConfig
 from spquant_search.storage import Journal, Storage
 from spquant_search.study import FINE_TUNED, Asked, Study, trial_seed
 from spquant_search.timing import PROCESS

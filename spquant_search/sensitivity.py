@@ -13,8 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from spquant_search.cost import LayerShape, cost_report
-from spquant_search.space import FLOAT_BITS, FLOAT_MEMBRANE, LayerSpace, NetworkConfig, SearchSpace
+from spquant_search.cost import cost_report
+from spquant_search.space.configuration import FLOAT_BITS, FLOAT_MEMBRANE, NetworkConfig
+from spquant_search.space.search_space import LayerSpace, SearchSpace
+from spquant_search.space.shapes import LayerShape
 
 LOWERED = ("weight_bits", "membrane_levels")  # the parameters that are lowered, one at a time
 REFERENCE = "reference"

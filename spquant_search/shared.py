@@ -24,7 +24,9 @@ from torch import Tensor, nn
 
 from spquant_search.batches import Recordings, Samples
 from spquant_search.snn.networks import configure
-from spquant_search.space import OFF, PARAMETERS, NetworkConfig, NeuronSpace, SearchSpace
+from spquant_search.space.configuration import OFF, PARAMETERS, NetworkConfig
+from spquant_search.space.schema import NeuronSpace
+from spquant_search.space.search_space import SearchSpace
 from spquant_search.train import Lesson, Schedule, epoch_losses
 
 # Of the steps, this share has one value a parameter for all layers: independent draws hardly ever come near the corners

@@ -26,7 +26,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from spquant_search.candidates import Grid
-from spquant_search.cost import LayerShape, bytes_by_choice, cost_report
+from spquant_search.cost import bytes_by_choice, cost_report
 from spquant_search.pareto import OBJECTIVES, Budget, ReferencePoint, reference_at, search_corner
 from spquant_search.results import BASELINE, Outcome, TrialResult
 from spquant_search.sampler import (
@@ -38,7 +38,10 @@ from spquant_search.sampler import (
     rows_without_gates_and_masks,
     without_gates_and_masks,
 )
-from spquant_search.space import LayerSpace, NetworkConfig, Search, SearchSpace
+from spquant_search.space.configuration import NetworkConfig
+from spquant_search.space.schema import Search
+from spquant_search.space.search_space import LayerSpace, SearchSpace
+from spquant_search.space.shapes import LayerShape
 from spquant_search.storage import Storage
 
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE, StudyDirection.MINIMIZE)

@@ -22,7 +22,7 @@ from spquant_search.errors import UserError
 from spquant_search.results import EpochMetrics, LayerActivity
 from spquant_search.snn.layers import measured, searchable_layers
 from spquant_search.snn.sparsity import ChannelGate
-from spquant_search.space import Final, Training
+from spquant_search.space.schema import Final, Training
 from spquant_search.timing import PROCESS
 
 EVALUATION_BATCH = 250

@@ -22,8 +22,11 @@ from spquant_search.runfolder import checkpoint_of, write_bytes
 from spquant_search.shared import SharedEpoch, norms, read_out, take_statistics, train_shared
 from spquant_search.snn import batch_norm, compiled, neuron
 from spquant_search.snn.layers import searchable_layers
-from spquant_search.snn.networks import InputShape, build, configure
-from spquant_search.space import OFF, NetworkConfig, SearchSpace, SpaceFile
+from spquant_search.snn.networks import build, configure
+from spquant_search.space.configuration import OFF, NetworkConfig
+from spquant_search.space.schema import SpaceFile
+from spquant_search.space.search_space import SearchSpace
+from spquant_search.space.shapes import InputShape
 from spquant_search.teacher import FloatTeacher
 from spquant_search.timing import PROCESS
 from spquant_search.train import (

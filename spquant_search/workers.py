@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Any
 from spquant_search.errors import UserError
 from spquant_search.results import EpochMetrics, TrialResult
 from spquant_search.runtime import keep_compiled_code, tune_allocator
-from spquant_search.space import NetworkConfig, SearchSpace
+from spquant_search.space.configuration import NetworkConfig
+from spquant_search.space.search_space import SearchSpace
 from spquant_search.timing import PROCESS
 
 if TYPE_CHECKING:  # torch is imported in the trainers' processes alone
     from spquant_search.batches import Samples
-    from spquant_search.snn.networks import InputShape
+    from spquant_search.space.shapes import InputShape
 
 SECONDS_TO_END = 10.0
 SECONDS_TO_BEGIN = 2.0  # without a task after that, a new trainer makes itself useful

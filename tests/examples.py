@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spquant_search.report import RunSummary
 from spquant_search.results import EpochMetrics, LayerActivity, Outcome, TrialResult
-from spquant_search.space import LayerPrecision, NetworkConfig
+from spquant_search.space.configuration import LayerPrecision, NetworkConfig
 
 
 def config(bits: str = "844", levels: str = "3 16", mass: float = 1.0, skip: float | None = None) -> NetworkConfig:

@@ -19,8 +19,9 @@ from spquant_search.deploy.artifact import Artifact, read_artifact, write_artifa
 from spquant_search.errors import UserError
 from spquant_search.results import Outcome, TrialResult
 from spquant_search.runfolder import RunFolder, write_bytes
-from spquant_search.snn.networks import InputShape
-from spquant_search.space import SpaceFile, parse_space
+from spquant_search.space.reading import parse_space
+from spquant_search.space.schema import SpaceFile
+from spquant_search.space.shapes import InputShape
 from spquant_search.trial import new_network, write_weights
 
 SPACE = """\

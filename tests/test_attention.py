@@ -18,7 +18,8 @@ from spquant_search.snn import attention
 from spquant_search.snn.attention import SpikingSelfAttention, attend
 from spquant_search.snn.layers import Activity, Spikes
 from spquant_search.snn.neuron import fire_step_by_step
-from spquant_search.space import LayerPrecision, NetworkConfig, NeuronSpace
+from spquant_search.space.configuration import LayerPrecision, NetworkConfig
+from spquant_search.space.schema import NeuronSpace
 
 Array = NDArray[np.float64]
 TIME, BATCH = 3, 2
@@ -332,7 +333,7 @@ def test_dense_macs_are_half_the_operations_that_torch_counts(
 def test_attention_costs_its_membranes_only() -> None:
     layer, inputs = a_layer(6, 2), some_inputs(6, 2, 4)
     shape = layer.shape("b1attention", *inputs)
-    assert (shape.kind, shape.weights, shape.site.has_membrane, shape.site.has_weights) == ("attention", 0, True, False)
+    assert (shape.kind, shape.weights, shape.has_membrane, shape.has_weights) == ("attention", 0, True, False)
     assert not shape.can_gate
     config = NetworkConfig(layers=(("b1attention", LayerPrecision(membrane_levels=3)),))
     report = cost_report((shape,), config, time_steps=TIME)

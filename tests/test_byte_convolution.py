@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from spquant_search.snn import byte_convolution
 from spquant_search.snn.byte_convolution import convolution, convolves
 from spquant_search.snn.layers import Spikes, SpikingConv2d
-from spquant_search.space import LayerPrecision, NeuronSpace
+from spquant_search.space.configuration import LayerPrecision
+from spquant_search.space.schema import NeuronSpace
 
 VALUES = torch.zeros(1, 1, 1, 1)
 needs_bytes = pytest.mark.skipif(

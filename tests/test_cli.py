@@ -27,11 +27,14 @@ from spquant_search.deploy.compiled import compiler
 from spquant_search.deploy.export import sealed
 from spquant_search.errors import UserError
 from spquant_search.pareto import front, knee
-from spquant_search.presets import Preset
 from spquant_search.results import TrialResult
 from spquant_search.runfolder import RunFacts, RunFolder, exclusive, open_run
-from spquant_search.snn.networks import InputShape, configure, layer_shapes
-from spquant_search.space import bind, preset_config, read_space
+from spquant_search.snn.networks import configure, layer_shapes
+from spquant_search.space.binding import bind
+from spquant_search.space.presets import Preset
+from spquant_search.space.reading import read_space
+from spquant_search.space.references import preset_config
+from spquant_search.space.shapes import InputShape
 from spquant_search.train import evaluate
 from spquant_search.trial import input_shape, load_weights, new_network, on_device
 
@@ -811,7 +814,7 @@ def prepare_at_48x48(path: Path, overrides: list[str]) -> prepare.Prepared:
     file = read_space(path, [*overrides, "model.width=1", "model.pool=after"])
     shape = InputShape(channels=3, height=48, width=48, classes=10)
     shapes = layer_shapes(file.model, shape, source=str(path))
-    space = bind(file, [layer.site for layer in shapes], source=str(path))
+    space = bind(file, shapes, source=str(path))
     return prepare.Prepared(space=space, shapes=shapes, input=shape, architecture=None)
 
 
@@ -842,8 +845,8 @@ def test_a_preset_is_trained_alone_after_the_baseline(tmp_path):
     run = RunFolder(path=tmp_path / "runs" / "tiny-spquant-snn")
     baseline, only = run.results()
     assert (baseline.origin, only.origin) == ("baseline", "reference")
-    sites = [shape.site for shape in prepare.prepare(TINY).shapes]
-    assert only.config == preset_config(Preset.SPQUANT_SNN, network="vgg9", sites=sites)
+    shapes = prepare.prepare(TINY).shapes
+    assert only.config == preset_config(Preset.SPQUANT_SNN, network="vgg9", shapes=shapes)
     assert len(only.epochs) == 1
     assert "uJ fp32" in done.stdout
 

@@ -9,11 +9,13 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from spquant_search.cost import CostReport, LayerCost, LayerShape, cost_report, membrane_bits, packed_bytes
+from spquant_search.cost import CostReport, LayerCost, cost_report, membrane_bits, packed_bytes
 from spquant_search.prepare import prepare
 from spquant_search.snn.layers import Spikes
-from spquant_search.snn.networks import InputShape, build, layer_shapes
-from spquant_search.space import LayerPrecision, ModelSpace, NetworkConfig
+from spquant_search.snn.networks import build, layer_shapes
+from spquant_search.space.configuration import LayerPrecision, NetworkConfig
+from spquant_search.space.schema import ModelSpace
+from spquant_search.space.shapes import InputShape, LayerShape
 
 CONVOLUTION = LayerShape(
     name="conv2",

@@ -27,7 +27,7 @@ from spquant_search.data.summary import examples, summarize
 from spquant_search.datafacts import DataFacts
 from spquant_search.report.datasets import OFF, ON, class_table, coloured, sample_drawing, split_table
 from spquant_search.report.stages import stages
-from spquant_search.space import DataSpace
+from spquant_search.space.schema import DataSpace
 
 TINY = Path(__file__).parents[1] / "spaces" / "tiny.yaml"
 FEW = [

@@ -25,7 +25,7 @@ from spquant_search import data
 from spquant_search.data import catalog
 from spquant_search.data.download import download
 from spquant_search.errors import UserError
-from spquant_search.space import DataSpace
+from spquant_search.space.schema import DataSpace
 
 Said = list[tuple[str, int, int]]
 

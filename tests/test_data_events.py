@@ -25,7 +25,8 @@ from spquant_search.data import event_files
 from spquant_search.data.event_files import read_own
 from spquant_search.errors import SpaceError, UserError
 from spquant_search.prepare import bind_network
-from spquant_search.space import DataSpace, parse_space, read_space
+from spquant_search.space.reading import parse_space, read_space
+from spquant_search.space.schema import DataSpace
 
 HEIGHT, WIDTH = 20, 24
 STRUCTURE = np.dtype([("t", "<u8"), ("x", "<u2"), ("y", "<u2"), ("p", "?")])

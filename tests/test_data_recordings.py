@@ -17,7 +17,7 @@ from spquant_search import data
 from spquant_search.data import catalog, recordings, tonic_readers
 from spquant_search.data.recordings import Binning, Events, frame_counts, supported
 from spquant_search.errors import UserError
-from spquant_search.space import DataSpace
+from spquant_search.space.schema import DataSpace
 
 pytest.importorskip("tonic")
 
@@ -475,7 +475,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_describing_and_finding_recordings_needs_no_tonic(tmp_path: Path) -> None:
     program = (
-        "import sys; from spquant_search import data; from spquant_search.space import DataSpace\n"
+        "import sys; from spquant_search import data; from spquant_search.space.schema import DataSpace\n"
         "own = {'image-folder': {}, 'event-folder': {'sensor': (8, 8)}}\n"
         "for name in data.NAMES: data.describe(name, DataSpace(name=name, size=(8, 8), classes=2, **own[name]) "
         "if name in own else None)\n"

@@ -36,8 +36,10 @@ from spquant_search.snn.layers import (
     global_average,
     searchable_layers,
 )
-from spquant_search.snn.networks import InputShape, build, configure, layer_shapes
-from spquant_search.space import FLOAT_MEMBRANE, LayerPrecision, ModelSpace, NetworkConfig, NeuronSpace
+from spquant_search.snn.networks import build, configure, layer_shapes
+from spquant_search.space.configuration import FLOAT_MEMBRANE, LayerPrecision, NetworkConfig
+from spquant_search.space.schema import ModelSpace, NeuronSpace
+from spquant_search.space.shapes import InputShape
 
 TIME = 3
 SANITIZED = ("-O1", "-fsanitize=undefined", "-fno-sanitize-recover=undefined")

@@ -17,17 +17,12 @@ from torch.utils._pytree import tree_leaves
 from spquant_search.augment import Moves, augmented, draw_moves, moved
 from spquant_search.batches import HostRecordings, Recordings
 from spquant_search.snn.layers import SpikingConv2d, searchable_layers
-from spquant_search.snn.networks import InputShape, build, configure
+from spquant_search.snn.networks import build, configure
 from spquant_search.snn.neuron import fire, fire_step_by_step, neuron_parameters
-from spquant_search.space import (
-    Augmentation,
-    LayerPrecision,
-    ModelSpace,
-    NetworkConfig,
-    NeuronSpace,
-    Training,
-    membrane_grid,
-)
+from spquant_search.space.configuration import LayerPrecision, NetworkConfig
+from spquant_search.space.grid import membrane_grid
+from spquant_search.space.schema import Augmentation, ModelSpace, NeuronSpace, Training
+from spquant_search.space.shapes import InputShape
 from spquant_search.train import Schedule, _optimizer, _train_step, evaluate, train
 
 SHAPE = InputShape(channels=2, height=16, width=16, classes=3)

@@ -10,11 +10,12 @@ from examples import config, example_run, trial
 from rich.console import Console
 
 from spquant_search import energy
-from spquant_search.cost import LayerShape, cost_report
+from spquant_search.cost import cost_report
 from spquant_search.energy import Energy, measured_energy, total_energy, upper_bounds
 from spquant_search.report import tables
 from spquant_search.results import LayerActivity
-from spquant_search.space import LayerPrecision, NetworkConfig
+from spquant_search.space.configuration import LayerPrecision, NetworkConfig
+from spquant_search.space.shapes import LayerShape
 
 FIRST = LayerShape(
     name="conv1",

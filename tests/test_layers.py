@@ -27,7 +27,10 @@ from spquant_search.snn.layers import (
 from spquant_search.snn.networks.vgg import Vgg9
 from spquant_search.snn.neuron import THRESHOLD, fire, fire_step_by_step
 from spquant_search.snn.quantize import highest_integer, quantize_membrane, quantize_weight
-from spquant_search.space import FLOAT_BITS, LayerPrecision, NeuronSpace, Quantizer, membrane_grid
+from spquant_search.space.configuration import FLOAT_BITS, LayerPrecision
+from spquant_search.space.fields import Quantizer
+from spquant_search.space.grid import membrane_grid
+from spquant_search.space.schema import NeuronSpace
 
 Pool = Literal["before", "after", "max"] | None
 Array = NDArray[np.float64]

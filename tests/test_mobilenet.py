@@ -11,11 +11,11 @@ from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from spquant_search.cost import LayerShape
 from spquant_search.snn.layers import Spikes, SpikingConv2d, measured, searchable_layers
-from spquant_search.snn.networks import InputShape
 from spquant_search.snn.networks.mobilenet import LARGE_INPUT, SMALLEST_INPUT, MobileNet, build_mobilenet
-from spquant_search.space import LayerPrecision, ModelSpace, NeuronSpace
+from spquant_search.space.configuration import LayerPrecision
+from spquant_search.space.schema import ModelSpace, NeuronSpace
+from spquant_search.space.shapes import InputShape, LayerShape
 
 CAMERA = InputShape(channels=2, height=48, width=48, classes=10)
 NAMES = ["stem", *(f"{half}{index}" for index in range(1, 8) for half in ("dw", "pw")), "readout"]

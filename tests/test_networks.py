@@ -12,12 +12,14 @@ from spikingjelly.activation_based import layer as jelly_layer
 from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 
-from spquant_search.cost import LayerShape
 from spquant_search.errors import SpaceError
 from spquant_search.snn.layers import ReadOut, Spikes, SpikingConv2d, measured, searchable_layers
-from spquant_search.snn.networks import InputShape, build, configure, layer_shapes, spikes_from_frames
+from spquant_search.snn.networks import build, configure, layer_shapes, spikes_from_frames
 from spquant_search.snn.networks.vgg import Vgg9
-from spquant_search.space import LayerPrecision, ModelSpace, NetworkConfig, NeuronSpace, read_space
+from spquant_search.space.configuration import LayerPrecision, NetworkConfig
+from spquant_search.space.reading import read_space
+from spquant_search.space.schema import ModelSpace, NeuronSpace
+from spquant_search.space.shapes import InputShape, LayerShape
 from spquant_search.trial import load_weights, new_network, write_weights
 
 NAMES = (*(f"conv{index}" for index in range(1, 9)), "readout")
@@ -69,7 +71,7 @@ def test_vgg9_on_a_34x34_camera_by_hand() -> None:
     assert [shape.kernel_area for shape in shapes] == [9] * 8 + [1]
     assert [shape.kind for shape in shapes] == ["convolution"] * 8 + ["readout"]
     assert [shape.can_gate for shape in shapes] == [False, *[True] * 7, False]
-    assert [shape.site.has_membrane for shape in shapes] == [True] * 8 + [False]
+    assert [shape.has_membrane for shape in shapes] == [True] * 8 + [False]
 
 
 def test_pooling_after_the_neuron_keeps_four_times_the_neurons_of_the_pooled_layers() -> None:

@@ -29,7 +29,7 @@ from spquant_search.snn.neuron import (
     step,
     threshold_gain,
 )
-from spquant_search.space import MembraneGrid, membrane_grid
+from spquant_search.space.grid import MembraneGrid, membrane_grid
 
 # Levels (0: a float membrane), where skipping begins, leak.
 SETTINGS = [

@@ -30,7 +30,8 @@ from spquant_search.snn.quantize import (
     quantize_weight,
     surrogate_shape,
 )
-from spquant_search.space import QUANTIZER_BITS, MembraneGrid, Quantizer, membrane_grid
+from spquant_search.space.fields import QUANTIZER_BITS, Quantizer
+from spquant_search.space.grid import MembraneGrid, membrane_grid
 
 # Every kind of grid: one value above zero, the released code's, dyadic ones that reach 1 and that do not, own bounds.
 GRIDS = [membrane_grid(levels) for levels in (2, 3, 4, 5, 6, 7, 9, 16, 24, 100, 256)] + [

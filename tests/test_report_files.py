@@ -14,7 +14,7 @@ from examples import config, epoch, example_run, trial
 from spquant_search.pareto import Budget
 from spquant_search.report import dashboard, figures, files
 from spquant_search.results import Outcome
-from spquant_search.space import NetworkConfig
+from spquant_search.space.configuration import NetworkConfig
 
 ADDRESSES = [
     f"{layer}.{parameter}"

@@ -11,11 +11,12 @@ import pytest
 from examples import config, example_run, trial
 from rich.console import Console
 
-from spquant_search.cost import LayerShape, cost_report
+from spquant_search.cost import cost_report
 from spquant_search.pareto import ReferencePoint
 from spquant_search.report import tables
 from spquant_search.results import LayerActivity, Outcome
-from spquant_search.space import NetworkConfig
+from spquant_search.space.configuration import NetworkConfig
+from spquant_search.space.shapes import LayerShape
 
 
 def shown(renderable: object, width: int) -> list[str]:

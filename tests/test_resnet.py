@@ -11,11 +11,11 @@ from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from spquant_search.cost import LayerShape
 from spquant_search.snn.layers import ReadOut, Shortcut, Spikes, SpikingConv2d, measured, searchable_layers
-from spquant_search.snn.networks import InputShape
 from spquant_search.snn.networks.resnet import RESNET19, RESNET34, SpikingResNet, build_resnet19, build_resnet34
-from spquant_search.space import LayerPrecision, ModelSpace, NeuronSpace
+from spquant_search.space.configuration import LayerPrecision
+from spquant_search.space.schema import ModelSpace, NeuronSpace
+from spquant_search.space.shapes import InputShape, LayerShape
 
 CIFAR = InputShape(channels=3, height=32, width=32, classes=10)
 IMAGENET100 = InputShape(channels=3, height=224, width=224, classes=100)

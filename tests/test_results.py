@@ -11,9 +11,10 @@ from examples import config, epoch, trial
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spquant_search.cost import LayerShape, cost_report
+from spquant_search.cost import cost_report
 from spquant_search.footprint import Footprint
 from spquant_search.results import LayerActivity, Outcome, TrialResult, unmeasured
+from spquant_search.space.shapes import LayerShape
 
 
 def test_the_last_epoch_is_what_counts():

@@ -28,7 +28,8 @@ from spquant_search.runfolder import (
     write_bytes,
     write_text,
 )
-from spquant_search.space import SpaceFile, parse_space
+from spquant_search.space.reading import parse_space
+from spquant_search.space.schema import SpaceFile
 
 TEXT = """\
 data: {name: fashion-events}

@@ -28,7 +28,7 @@ from spquant_search.runfolder import RunFacts, RunFolder, open_run
 from spquant_search.runtime import cache_folder
 from spquant_search.search import Limits, run_search
 from spquant_search.sensitivity import Sensitivity, by_layer, to_read_out
-from spquant_search.space import NetworkConfig
+from spquant_search.space.configuration import NetworkConfig
 from spquant_search.storage import Journal, Storage
 from spquant_search.study import FINE_TUNED, Study, trial_seed
 from spquant_search.trial import ReadingTask, ReadOutTask, SharedTask, Task

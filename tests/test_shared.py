@@ -18,7 +18,7 @@ from spquant_search.prepare import Prepared, prepare
 from spquant_search.shared import norms, random_configuration, read_out, take_statistics, train_shared
 from spquant_search.snn.layers import searchable_layers
 from spquant_search.snn.networks import build, configure
-from spquant_search.space import OFF, NetworkConfig
+from spquant_search.space.configuration import OFF, NetworkConfig
 from spquant_search.teacher import FloatTeacher
 from spquant_search.train import Schedule, accuracy, evaluate, imitation_loss
 from spquant_search.trial import write_weights

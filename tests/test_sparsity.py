@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from spquant_search.snn.layers import Spikes, SpikingConv2d
 from spquant_search.snn.sparsity import ChannelGate, channel_target
-from spquant_search.space import LayerPrecision, NeuronSpace
+from spquant_search.space.configuration import LayerPrecision
+from spquant_search.space.schema import NeuronSpace
 
 HALF = 0.5  # the share at which nothing but the bias itself counts: its log-odds are 0
 

@@ -11,12 +11,13 @@ from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from spquant_search.cost import LayerShape
 from spquant_search.snn.attention import SpikingSelfAttention
 from spquant_search.snn.layers import ReadOut, Spikes, SpikingConv2d, added, measured, searchable_layers
-from spquant_search.snn.networks import InputShape, configure, layer_shapes
+from spquant_search.snn.networks import configure, layer_shapes
 from spquant_search.snn.networks.spikformer import SMALLEST_INPUT, Spikformer
-from spquant_search.space import LayerPrecision, ModelSpace, NetworkConfig, NeuronSpace
+from spquant_search.space.configuration import LayerPrecision, NetworkConfig
+from spquant_search.space.schema import ModelSpace, NeuronSpace
+from spquant_search.space.shapes import InputShape, LayerShape
 
 TIME, BATCH = 3, 2
 OF_A_BLOCK = ("q", "k", "v", "attention", "proj", "mlp1", "mlp2")

@@ -18,11 +18,14 @@ from optuna.storages import JournalStorage
 from optuna.trial import TrialState
 
 from spquant_search.candidates import Grid
-from spquant_search.cost import LayerShape, cost_report
+from spquant_search.cost import cost_report
 from spquant_search.pareto import OBJECTIVES
 from spquant_search.results import Outcome, TrialResult
 from spquant_search.sampler import FULL, Reading, _axis
-from spquant_search.space import SearchSpace, bind, parse_space
+from spquant_search.space.binding import bind
+from spquant_search.space.reading import parse_space
+from spquant_search.space.search_space import SearchSpace
+from spquant_search.space.shapes import LayerShape
 from spquant_search.storage import Journal
 from spquant_search.study import (
     Asked,
@@ -72,8 +75,7 @@ SHAPES = tuple(
 
 
 def a_space(*overrides: str) -> SearchSpace:
-    sites = [shape.site for shape in SHAPES]
-    return bind(parse_space(SPACE, source="s.yaml", overrides=overrides), sites, source="s.yaml")
+    return bind(parse_space(SPACE, source="s.yaml", overrides=overrides), SHAPES, source="s.yaml")
 
 
 def study_at(journal: Path, space: SearchSpace, **options: Any) -> Study:

@@ -20,7 +20,8 @@ from spquant_search.errors import UserError
 from spquant_search.snn.layers import Spikes, SpikingConv2d
 from spquant_search.snn.networks import configure
 from spquant_search.snn.networks.vgg import Vgg9
-from spquant_search.space import Augmentation, Final, LayerPrecision, NetworkConfig, NeuronSpace, Training
+from spquant_search.space.configuration import LayerPrecision, NetworkConfig
+from spquant_search.space.schema import Augmentation, Final, NeuronSpace, Training
 from spquant_search.train import (
     Diverged,
     Evaluation,

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from spquant_search.batches import Recordings
 from spquant_search.prepare import prepare
 from spquant_search.results import EpochMetrics, Outcome, TrialResult
-from spquant_search.snn.networks import InputShape
-from spquant_search.space import SearchSpace
+from spquant_search.space.search_space import SearchSpace
+from spquant_search.space.shapes import InputShape
 from spquant_search.train import Schedule
 from spquant_search.trial import (
     ReadingTask,

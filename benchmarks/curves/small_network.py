@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from spquant_search.snn.layers import ReadOut, Spikes, SpikingConv2d
-from spquant_search.snn.networks import InputShape
+from spquant_search.space.shapes import InputShape
 
 NARROW, WIDE = (4, 8, 16), (8, 16, 32)  # channels
 

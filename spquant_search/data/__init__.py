@@ -35,7 +35,7 @@ from spquant_search.data.layouts import Found, find
 from spquant_search.data.recordings import Binning, Reader, RecordedFrames
 from spquant_search.data.simulated import LONGEST, Recording, camera_for, fashion_mnist
 from spquant_search.errors import UserError
-from spquant_search.space import DataSpace
+from spquant_search.space.schema import DataSpace
 
 __all__ = [
     "LARGEST_COUNT",

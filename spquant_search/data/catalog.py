@@ -11,7 +11,7 @@ from typing import Literal
 
 from spquant_search.data.saccades import POLARITIES, Camera
 from spquant_search.errors import UserError
-from spquant_search.space import DataSpace
+from spquant_search.space.schema import DataSpace
 
 LARGEST_COUNT = 15  # event counts are clamped to four bits before a network sees them
 LARGEST_PIXEL = 255

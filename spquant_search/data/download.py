@@ -15,7 +15,7 @@ from typing import Any
 from spquant_search.data.catalog import SETS, Archive
 from spquant_search.data.layouts import find
 from spquant_search.errors import UserError
-from spquant_search.space import DataSpace
+from spquant_search.space.schema import DataSpace
 
 Stage = Callable[[str, int, int], None]  # what is done, bytes so far, bytes in all (0: not known)
 

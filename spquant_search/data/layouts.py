@@ -20,7 +20,7 @@ from spquant_search.data.files import File, files_in, folders_in
 from spquant_search.data.images import IMAGE_SUFFIXES, read_cifar_bin, read_cifar_pickle, read_idx
 from spquant_search.data.splits import hold_out, hold_out_groups, proportional_order
 from spquant_search.errors import UserError
-from spquant_search.space import DataSpace
+from spquant_search.space.schema import DataSpace
 
 Indices = NDArray[np.int64]
 

@@ -24,8 +24,10 @@ from spquant_search.deploy.integer import NoIntegerForm
 from spquant_search.errors import UserError
 from spquant_search.results import TrialResult
 from spquant_search.runfolder import RunFolder, write_bytes
-from spquant_search.snn.networks import InputShape, build, configure
-from spquant_search.space import DataSpace, LayerPrecision, ModelSpace, NetworkConfig, NeuronSpace, SpaceFile
+from spquant_search.snn.networks import build, configure
+from spquant_search.space.configuration import LayerPrecision, NetworkConfig
+from spquant_search.space.schema import DataSpace, ModelSpace, NeuronSpace, SpaceFile
+from spquant_search.space.shapes import InputShape
 from spquant_search.trial import load_weights
 
 CONFIG_FILE, FLOAT_WEIGHTS_FILE = "config.yaml", "weights.safetensors"

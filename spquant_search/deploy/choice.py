@@ -9,7 +9,7 @@ from spquant_search.data import DataSet
 from spquant_search.footprint import kept_in_floats
 from spquant_search.prepare import Prepared
 from spquant_search.results import TrialResult
-from spquant_search.snn.networks import InputShape
+from spquant_search.space.shapes import InputShape
 
 VECTOR_SAMPLES = 8
 _COUNT = 0.5  # mean of made-up counts

@@ -22,7 +22,7 @@ from spquant_search.deploy.engine import FORMAT, MANIFEST_FILE, VECTORS_FILE, WE
 from spquant_search.deploy.integer import IntegerNetwork, integer_network
 from spquant_search.snn.compiled import uncompiled
 from spquant_search.snn.layers import Spikes
-from spquant_search.snn.networks import InputShape
+from spquant_search.space.shapes import InputShape
 from spquant_search.train import exact_fp32
 
 ENGINE_FILE, HEADER_FILE, SOURCE_FILE, PAGE_FILE = "engine.py", "model.h", "model.c", "README.md"

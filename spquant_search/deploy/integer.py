@@ -31,9 +31,9 @@ from spquant_search.snn.layers import (
     pooled_kernel,
     searchable_layers,
 )
-from spquant_search.snn.networks import InputShape
 from spquant_search.snn.neuron import GAIN_STEPS, Neuron, threshold_gain
 from spquant_search.snn.quantize import QuantizedWeight, quantize_weight
+from spquant_search.space.shapes import InputShape
 
 assert 1 << GAIN_BITS == GAIN_STEPS
 ATTENTION_SHIFT = -round(math.log2(GAIN))

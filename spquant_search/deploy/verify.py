@@ -22,7 +22,7 @@ from spquant_search.deploy.compiled import (
 )
 from spquant_search.deploy.engine import Model, Outcome
 from spquant_search.deploy.export import observe
-from spquant_search.snn.networks import InputShape
+from spquant_search.space.shapes import InputShape
 
 BATCH = 64
 

@@ -36,7 +36,7 @@ from spquant_search.report.tables import (
     short_form,
 )
 from spquant_search.results import EpochMetrics, Outcome, TrialResult
-from spquant_search.space import NetworkConfig
+from spquant_search.space.configuration import NetworkConfig
 
 FRAMES_A_SECOND = 2
 STAGE_LINE_SECONDS = 15.0

@@ -23,7 +23,7 @@ from spquant_search.energy import Energy, measured_energy, total_energy, upper_b
 from spquant_search.pareto import REFERENCE_SLACK, ReferencePoint
 from spquant_search.report import RunSummary
 from spquant_search.results import TrialResult
-from spquant_search.space import FLOAT_BITS, FLOAT_MEMBRANE, LayerPrecision, NetworkConfig
+from spquant_search.space.configuration import FLOAT_BITS, FLOAT_MEMBRANE, LayerPrecision, NetworkConfig
 
 MISSING = "-"
 GROUP = 4

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spquant_search.cost import LayerShape
 from spquant_search.footprint import Architecture, KeptMap, place_maps, spike_map_bytes
 from spquant_search.snn import tracing
 from spquant_search.snn.attention import SpikingSelfAttention
 from spquant_search.snn.compiled import uncompiled
 from spquant_search.snn.layers import ReadOut, Spikes, searchable_layers
-from spquant_search.snn.networks import InputShape, build
-from spquant_search.space import ModelSpace
+from spquant_search.snn.networks import build
+from spquant_search.space.schema import ModelSpace
+from spquant_search.space.shapes import InputShape, LayerShape
 
 
 def architecture(model: ModelSpace, shape: InputShape, layers: Sequence[LayerShape]) -> Architecture | None:

@@ -23,10 +23,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from spquant_search.cost import LayerShape
 from spquant_search.snn.layers import EXACT_FP32, Activity, SearchableLayer, Spikes
 from spquant_search.snn.neuron import THRESHOLD, Neuron, skipped
-from spquant_search.space import LayerPrecision, NeuronSpace
+from spquant_search.space.configuration import LayerPrecision
+from spquant_search.space.schema import NeuronSpace
+from spquant_search.space.shapes import LayerShape
 
 ATTENTION_SCALE, ATTENTION_THRESHOLD = 0.125, 0.5
 GAIN = ATTENTION_SCALE * THRESHOLD / ATTENTION_THRESHOLD  # a power of two: currents are exact

@@ -30,7 +30,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spquant_search.cost import LayerShape
 from spquant_search.results import LayerActivity
 from spquant_search.snn import byte_convolution, tracing
 from spquant_search.snn.batch_norm import BatchNorm2d
@@ -39,7 +38,10 @@ from spquant_search.snn.neuron import Fired, Neuron
 from spquant_search.snn.pooling import POOL, sum_pool
 from spquant_search.snn.quantize import fake_quantize, highest_integer, quantize_weight
 from spquant_search.snn.sparsity import ChannelGate, channel_activity
-from spquant_search.space import FLOAT_BITS, LayerPrecision, NeuronSpace, Quantizer
+from spquant_search.space.configuration import FLOAT_BITS, LayerPrecision
+from spquant_search.space.fields import Quantizer
+from spquant_search.space.schema import NeuronSpace
+from spquant_search.space.shapes import LayerShape
 
 # Averaged spikes have a mean square of about 1/16 where a quarter of the neurons fires: this makes currents of about 1.
 UNNORMED_GAIN = 4.0

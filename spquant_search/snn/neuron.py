@@ -46,7 +46,7 @@ from spquant_search.snn.quantize import (
     quantize_membrane,
     surrogate_shape,
 )
-from spquant_search.space import MembraneGrid
+from spquant_search.space.grid import MembraneGrid
 
 THRESHOLD = 1.0
 # What a current is multiplied by for a learned threshold: k / 16 with k in a byte, so that thresholds reach from 16/255

@@ -1,7 +1,7 @@
 """Weight and membrane quantizers.
 
 Weights are integers times one scale per output channel (or one for the tensor). Membranes take the values of a dyadic
-grid (:func:`spquant_search.space.membrane_grid`); ties round toward zero, so that a silent neuron always leaks.
+grid (:func:`spquant_search.space.grid.membrane_grid`); ties round toward zero, so that a silent neuron always leaks.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spquant_search.space import FLOAT_BITS, QUANTIZER_BITS, MembraneGrid, Quantizer
+from spquant_search.space.configuration import FLOAT_BITS
+from spquant_search.space.fields import QUANTIZER_BITS, Quantizer
+from spquant_search.space.grid import MembraneGrid
 
 # Clipping of 3, 4 and 8 bits in units of the channel's root mean square: the mean-squared-error optimum of a uniform
 # quantizer with 2 n + 1 levels on a normal distribution (computed in tests/test_quantize.py, not assumed).

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spquant_search.cost import LayerShape
 from spquant_search.errors import SpaceError
 from spquant_search.snn.layers import SearchableLayer, Spikes, searchable_layers
 from spquant_search.snn.networks import mobilenet, resnet, spikformer, vgg
@@ -18,18 +17,10 @@ from spquant_search.snn.networks.own import build_own
 from spquant_search.snn.networks.resnet import build_resnet19, build_resnet34
 from spquant_search.snn.networks.spikformer import build_spikformer
 from spquant_search.snn.networks.vgg import build_vgg9
-from spquant_search.space import ModelSpace, NetworkConfig, NeuronSpace, suggestion
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class InputShape:
-    """What a network is fed with: frames of whole numbers up to ``largest``, and how many classes it tells apart."""
-
-    channels: int
-    height: int
-    width: int
-    classes: int
-    largest: int = 15
+from spquant_search.space.configuration import NetworkConfig
+from spquant_search.space.messages import suggestion
+from spquant_search.space.schema import ModelSpace, NeuronSpace
+from spquant_search.space.shapes import InputShape, LayerShape
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,10 +11,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from spquant_search.snn.layers import ReadOut, Spikes, SpikingConv2d, global_average
-from spquant_search.space import ModelSpace
+from spquant_search.space.schema import ModelSpace
 
 if TYPE_CHECKING:
-    from spquant_search.snn.networks import InputShape
+    from spquant_search.space.shapes import InputShape
 
 STEM_CHANNELS = 32
 CHANNELS = (64, 128, 128, 256, 256, 512, 512)

@@ -14,7 +14,7 @@ from spquant_search.errors import SpaceError
 from spquant_search.snn.layers import searchable_layers
 
 if TYPE_CHECKING:
-    from spquant_search.snn.networks import InputShape
+    from spquant_search.space.shapes import InputShape
 
 
 def build_own(path: str, shape: InputShape, *, source: str) -> nn.Module:

@@ -18,8 +18,8 @@ from spquant_search.snn.attention import SpikingSelfAttention
 from spquant_search.snn.layers import ReadOut, Spikes, SpikingConv2d, added, global_average
 
 if TYPE_CHECKING:
-    from spquant_search.snn.networks import InputShape
-    from spquant_search.space import ModelSpace
+    from spquant_search.space.schema import ModelSpace
+    from spquant_search.space.shapes import InputShape
 
 CHANNELS = 256
 BLOCKS = 4

@@ -8,10 +8,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from spquant_search.snn.layers import ReadOut, Spikes, SpikingConv2d
-from spquant_search.space import ModelSpace
+from spquant_search.space.schema import ModelSpace
 
 if TYPE_CHECKING:
-    from spquant_search.snn.networks import InputShape
+    from spquant_search.space.shapes import InputShape
 
 CHANNELS = (64, 128, 256, 256, 512, 512, 512, 512)
 POOLED = (False, True, False, True, False, True, False, True)

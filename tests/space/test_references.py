@@ -6,46 +6,36 @@ from pathlib import Path
 
 import pytest
 import yaml
+from shapes import layer
 
-from spquant_search.cost import (
-    PAPER_ROWS,
-    CostReport,
-    LayerShape,
-    PaperComparison,
-    cost_report,
-    paper_comparison,
-)
+from spquant_search.cost import PAPER_ROWS, CostReport, PaperComparison, cost_report, paper_comparison
 from spquant_search.errors import SpaceError
 from spquant_search.prepare import prepare
-from spquant_search.presets import Preset, preset_values
 from spquant_search.report.tables import paper_table, quantity
-from spquant_search.snn.networks import InputShape, layer_shapes
-from spquant_search.space import (
-    LayerPrecision,
-    ModelSpace,
-    NetworkConfig,
-    SearchSpace,
-    Site,
-    bind,
-    frozen_space,
-    parse_space,
-    preset_config,
-)
+from spquant_search.snn.networks import layer_shapes
+from spquant_search.space.binding import bind
+from spquant_search.space.configuration import LayerPrecision, NetworkConfig
+from spquant_search.space.presets import Preset, preset_values
+from spquant_search.space.reading import frozen_space, parse_space
+from spquant_search.space.references import preset_config
+from spquant_search.space.schema import ModelSpace
+from spquant_search.space.search_space import SearchSpace
+from spquant_search.space.shapes import InputShape, LayerShape
 
-SITES = (
-    Site(name="conv1", has_membrane=True, can_gate=False),
-    Site(name="conv2", has_membrane=True, can_gate=True),
-    Site(name="shortcut", has_membrane=False, can_gate=False),
-    Site(name="attention", has_membrane=True, can_gate=False, has_weights=False),
-    Site(name="readout", has_membrane=False, can_gate=False),
+SHAPES = (
+    layer(name="conv1", has_membrane=True, can_gate=False),
+    layer(name="conv2", has_membrane=True, can_gate=True),
+    layer(name="shortcut", has_membrane=False, can_gate=False),
+    layer(name="attention", has_membrane=True, can_gate=False, has_weights=False),
+    layer(name="readout", has_membrane=False, can_gate=False),
 )
-CONVOLUTIONS = (SITES[0], SITES[1], SITES[4])
+CONVOLUTIONS = (SHAPES[0], SHAPES[1], SHAPES[4])
 
 # ---------------------------------------------------------------- configurations
 
 
 def test_snn_bl_is_the_float_network() -> None:
-    config = preset_config(Preset.SNN_BL, network="vgg9", sites=SITES)
+    config = preset_config(Preset.SNN_BL, network="vgg9", shapes=SHAPES)
     assert config["conv2"] == LayerPrecision()
     assert all(precision.is_float for _, precision in config.layers)
     assert config["readout"].membrane_levels is None
@@ -55,7 +45,7 @@ def test_snn_bl_is_the_float_network() -> None:
     ("network", "bits"), [("vgg9", 2), ("mobilenet", 2), ("resnet19", 4), ("resnet34", 4), ("spikformer4-256", 8)]
 )
 def test_quant_snn_has_the_papers_bits_in_every_layer(network: str, bits: int) -> None:
-    config = preset_config(Preset.QUANT_SNN, network=network, sites=SITES)
+    config = preset_config(Preset.QUANT_SNN, network=network, shapes=SHAPES)
     assert config.layers == (
         ("conv1", LayerPrecision(weight_bits=bits, membrane_levels=3)),
         ("conv2", LayerPrecision(weight_bits=bits, membrane_levels=3)),
@@ -66,16 +56,16 @@ def test_quant_snn_has_the_papers_bits_in_every_layer(network: str, bits: int) -
 
 
 def test_spquant_snn_adds_gates_and_masks_where_a_layer_can_have_them() -> None:
-    config = preset_config(Preset.SPQUANT_SNN, network="resnet19", sites=SITES)
+    config = preset_config(Preset.SPQUANT_SNN, network="resnet19", shapes=SHAPES)
     assert [precision.channel_mass for _, precision in config.layers] == [1.0, 0.85, 1.0, 1.0, 1.0]
-    assert [precision.skip_below for _, precision in config.layers] == [0.0, 0.0, None, 0.0, None]
+    assert [precision.skip_below for _, precision in config.layers] == [0.0, 0.0, None, None, None]
     assert [precision.weight_bits for _, precision in config.layers] == [4, 4, 4, 32, 4]
 
 
 def test_a_network_of_ones_own_has_the_bits_of_vgg9_unless_told_otherwise() -> None:
-    own = preset_config(Preset.QUANT_SNN, network="mine", sites=SITES)
-    assert own == preset_config(Preset.QUANT_SNN, network="vgg9", sites=SITES)
-    told = preset_config(Preset.QUANT_SNN, network="mine", sites=SITES, weight_bits=3)
+    own = preset_config(Preset.QUANT_SNN, network="mine", shapes=SHAPES)
+    assert own == preset_config(Preset.QUANT_SNN, network="vgg9", shapes=SHAPES)
+    told = preset_config(Preset.QUANT_SNN, network="mine", shapes=SHAPES, weight_bits=3)
     assert (told["conv1"].weight_bits, told["conv1"].membrane_levels) == (3, 3)
     assert preset_values(Preset.SNN_BL, "mine", weight_bits=3)["weight_bits"] == 32
 
@@ -108,7 +98,7 @@ def problems(reference: str, network: str = "vgg9", **changes: object) -> tuple[
 @pytest.mark.parametrize("network", ["vgg9", "resnet19"])
 def test_a_preset_is_a_reference(preset: Preset, network: str) -> None:
     space = bound(f"{{preset: {preset}}}", network)
-    assert space.references == (preset_config(preset, network=network, sites=CONVOLUTIONS),)
+    assert space.references == (preset_config(preset, network=network, shapes=CONVOLUTIONS),)
     assert parse_space(frozen_space(space.file), source="frozen") == space.file
 
 
@@ -183,7 +173,7 @@ def vgg9(
 ) -> PaperComparison | None:
     model = ModelSpace(network="vgg9", pool=pool, width=width)  # type: ignore[arg-type]
     shapes = layer_shapes(model, InputShape(channels=3, height=size[0], width=size[1], classes=10), source="space.yaml")
-    config = preset_config(preset, network="vgg9", sites=[shape.site for shape in shapes])
+    config = preset_config(preset, network="vgg9", shapes=shapes)
     report = cost_report(shapes, config, time_steps=10)
     return paper_comparison(report, preset, model=model, height=size[0], width=size[1])
 
@@ -244,7 +234,7 @@ RESNET19 = (
 
 def resnet19(preset: Preset) -> PaperComparison | None:
     model = ModelSpace(network="resnet19")
-    config: NetworkConfig = preset_config(preset, network="resnet19", sites=[shape.site for shape in RESNET19])
+    config: NetworkConfig = preset_config(preset, network="resnet19", shapes=RESNET19)
     report = cost_report(RESNET19, config, time_steps=2)
     return paper_comparison(report, preset, model=model, height=32, width=32)
 
@@ -319,7 +309,7 @@ def test_no_row_for_another_input_or_width(changes: dict[str, object]) -> None:
 
 
 def test_no_row_for_a_network_of_ones_own_by_the_same_name() -> None:
-    config = preset_config(Preset.SNN_BL, network="resnet19", sites=[shape.site for shape in RESNET19])
+    config = preset_config(Preset.SNN_BL, network="resnet19", shapes=RESNET19)
     report = cost_report(RESNET19, config, time_steps=2)
     for own, found in ((None, True), ("package.module:function", False)):
         model = ModelSpace(network="resnet19", build=own)
@@ -368,7 +358,7 @@ def test_paper_object_of_the_json() -> None:
 
 # ---------------------------------------------------------------- docs/paper.md
 
-PAGE = (Path(__file__).parents[1] / "docs" / "paper.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "paper.md").read_text(encoding="utf-8")
 # Of the space files that the page names: network, and frames as (height, width) with their classes.
 FILES = {
     "vgg9-cifar10dvs.yaml": ("vgg9", 48, 48, 10),
@@ -387,7 +377,7 @@ def of_file(name: str, preset: Preset) -> tuple[CostReport, PaperComparison | No
     network, height, width, classes = FILES[name]
     model = ModelSpace(network=network, pool="after")
     shapes = layer_shapes(model, InputShape(channels=3, height=height, width=width, classes=classes), source=name)
-    config = preset_config(preset, network=network, sites=[shape.site for shape in shapes])
+    config = preset_config(preset, network=network, shapes=shapes)
     report = cost_report(shapes, config, time_steps=1)
     return report, paper_comparison(report, preset, model=model, height=height, width=width)
 
@@ -420,14 +410,14 @@ def test_the_papers_cells_on_the_page_are_those_in_the_code() -> None:
     assert set(cells) == {(row.unit, row.is_float, row.weights, row.membranes, row.total) for row in PAPER_ROWS}
 
 
-@pytest.mark.parametrize("file", sorted(Path(__file__).parents[1].glob("spaces/*.yaml")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", sorted(Path(__file__).parents[2].glob("spaces/*.yaml")), ids=lambda file: file.stem)
 def test_every_space_that_comes_along_holds_its_references_and_costs_less_as_a_preset(file: Path) -> None:
     prepared = prepare(file)
-    network, sites = prepared.space.file.model.network, [shape.site for shape in prepared.shapes]
+    network, shapes = prepared.space.file.model.network, prepared.shapes
     memory = {
         preset: cost_report(
             prepared.shapes,
-            preset_config(preset, network=network, sites=sites),
+            preset_config(preset, network=network, shapes=shapes),
             time_steps=prepared.space.file.time_steps,
         ).memory_bytes
         for preset in Preset

@@ -11,29 +11,18 @@ import yaml
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
+from shapes import layer
 
 from spquant_search.errors import SpaceError, UserError
-from spquant_search.space import (
-    Augmentation,
-    Constraints,
-    Final,
-    LayerPrecision,
-    NetworkConfig,
-    Search,
-    SearchSpace,
-    Shared,
-    Site,
-    SpaceFile,
-    Training,
-    bind,
-    frozen_space,
-    membrane_grid,
-    parse_space,
-    read_space,
-    suggestion,
-)
+from spquant_search.space.binding import bind
+from spquant_search.space.configuration import LayerPrecision, NetworkConfig
+from spquant_search.space.grid import membrane_grid
+from spquant_search.space.messages import suggestion
+from spquant_search.space.reading import frozen_space, parse_space, read_space
+from spquant_search.space.schema import Augmentation, Constraints, Final, Search, Shared, SpaceFile, Training
+from spquant_search.space.search_space import SearchSpace
 
-TINY = Path(__file__).parents[1] / "spaces" / "tiny.yaml"
+TINY = Path(__file__).parents[2] / "spaces" / "tiny.yaml"
 BASE = """\
 data:
   name: fashion-events
@@ -46,11 +35,11 @@ layers:
 train:
   epochs: 2
 """
-SITES = (
-    Site(name="conv1", has_membrane=True, can_gate=False),
-    Site(name="conv2", has_membrane=True, can_gate=True),
-    Site(name="conv8", has_membrane=True, can_gate=True),
-    Site(name="readout", has_membrane=False, can_gate=False),
+SHAPES = (
+    layer(name="conv1", has_membrane=True, can_gate=False),
+    layer(name="conv2", has_membrane=True, can_gate=True),
+    layer(name="conv8", has_membrane=True, can_gate=True),
+    layer(name="readout", has_membrane=False, can_gate=False),
 )
 
 
@@ -64,7 +53,7 @@ def with_layers(*lines: str) -> str:
 
 
 def bound(text: str) -> SearchSpace:
-    return bind(parse(text), SITES, source="s.yaml")
+    return bind(parse(text), SHAPES, source="s.yaml")
 
 
 def problems_of(text: str, *overrides: str) -> tuple[str, ...]:

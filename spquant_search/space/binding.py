@@ -1,0 +1,77 @@
+"""Bind a space file to the layers that its network reports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from spquant_search.errors import SpaceError
+from spquant_search.space.configuration import FLOAT_BITS
+from spquant_search.space.messages import suggestion
+from spquant_search.space.references import reference_configurations
+from spquant_search.space.schema import LayerChoices, SpaceFile
+from spquant_search.space.search_space import LayerSpace, SearchSpace
+from spquant_search.space.shapes import LayerShape
+
+
+def bind(file: SpaceFile, shapes: Sequence[LayerShape], *, source: str) -> SearchSpace:
+    """Bind a space file to the layers of its network.
+
+    Raises:
+        SpaceError: a layer that the network does not have, or a parameter that the layer does not have.
+    """
+    problems = _unknown_layers(file, shapes)
+    every = file.layers.get("all", LayerChoices())
+    layers = []
+    for shape in shapes:
+        own = file.layers.get(shape.name, LayerChoices())
+        problems += _unfit_parameters(own, shape)
+        layers.append(_layer_space(shape, own, every))
+    space = SearchSpace(source=source, file=file, layers=tuple(layers), references=())
+    references, more = reference_configurations(space, shapes)
+    if problems + more:
+        raise SpaceError(source, [f"{path}: {message}" for path, message in problems + more])
+    return SearchSpace(source=source, file=file, layers=tuple(layers), references=references)
+
+
+def _unknown_layers(file: SpaceFile, shapes: Sequence[LayerShape]) -> list[tuple[str, str]]:
+    names = [shape.name for shape in shapes]
+    problems = []
+    for name in file.layers:
+        if name != "all" and name not in names:
+            words = f"{names[0]} .. {names[-1]}: {', '.join(names)}"
+            near = suggestion(name, names)
+            problems.append((f"layers.{name}", f"unknown layer{near} {file.model.network} has {words}, and `all`"))
+    return problems
+
+
+def _unfit_parameters(own: LayerChoices, shape: LayerShape) -> list[tuple[str, str]]:
+    problems = []
+    if own.channel_mass not in (None, (1.0,)) and not shape.can_gate:
+        problems.append(
+            (
+                f"layers.{shape.name}.channel_mass",
+                "this layer has no channel gate (the first and the read-out never do)",
+            )
+        )
+    if own.weight_bits is not None and not shape.has_weights:
+        problems.append((f"layers.{shape.name}.weight_bits", "this layer has no weights; remove the key"))
+    if not shape.has_membrane:
+        for parameter in ("membrane_levels", "skip_below"):
+            if getattr(own, parameter) is not None:
+                problems.append((f"layers.{shape.name}.{parameter}", "this layer has no membrane; remove the key"))
+    elif own.skip_below not in (None, (None,)) and not shape.can_skip:
+        sentence = "this layer's potentials are never negative, so that no neuron could be skipped; remove the key"
+        problems.append((f"layers.{shape.name}.skip_below", sentence))
+    return problems
+
+
+def _layer_space(shape: LayerShape, own: LayerChoices, every: LayerChoices) -> LayerSpace:
+    return LayerSpace(
+        name=shape.name,
+        weight_bits=(own.weight_bits or every.weight_bits or (FLOAT_BITS,)) if shape.has_weights else (FLOAT_BITS,),
+        membrane_levels=(own.membrane_levels or every.membrane_levels or (0,)) if shape.has_membrane else (None,),
+        channel_mass=(own.channel_mass or every.channel_mass or (1.0,)) if shape.can_gate else (1.0,),
+        skip_below=(own.skip_below or every.skip_below or (None,))
+        if shape.has_membrane and shape.can_skip
+        else (None,),
+    )

@@ -1,0 +1,128 @@
+"""Types of a space file's fields, each with the rule that its value must follow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from spquant_search.space.configuration import FLOAT_BITS, FLOAT_MEMBRANE
+from spquant_search.space.units import quantity
+
+QUANTIZED_BITS = (1, 2, 3, 4, 8)
+WEIGHT_BITS = (*QUANTIZED_BITS, FLOAT_BITS)
+# How weights become integers (spquant_search.snn.quantize), and the bits that each way is defined for.
+Quantizer = Literal["statistics", "sawb", "mean", "ternary-mean"]
+QUANTIZER_BITS: dict[Quantizer, tuple[int, ...]] = {
+    "statistics": QUANTIZED_BITS,
+    "sawb": (4, 8),
+    "mean": (3, 4, 8),
+    "ternary-mean": (2,),
+}
+
+
+def refuse_bool(value: object) -> object:
+    # YAML 1.1 reads yes, no, on and off as booleans, and pydantic would take them for 1 and 0.
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not yes/no (YAML reads yes, no, on and off as true and false)")
+    return value
+
+
+def _none_word(value: object) -> object:
+    return None if value == "none" else refuse_bool(value)
+
+
+def _quantity(value: object) -> object:
+    """The number that ``64KiB`` or ``60M`` means; a plain number as it is."""
+    return quantity(value) if isinstance(value, str) and value != "none" else _none_word(value)
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else math.floor(value)
+
+
+def one_of(allowed: Sequence[float]) -> AfterValidator:
+    words = ", ".join(f"{value:g}" for value in allowed)
+
+    def check(value: float) -> float:
+        if value not in allowed:
+            raise ValueError(f"must be one of {words}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _levels(value: int) -> int:
+    if value != FLOAT_MEMBRANE and not 2 <= value <= 256:
+        raise ValueError("must be 0 (float) or from 2 to 256 levels")
+    return value
+
+
+def expand_range(value: object) -> object:
+    """Expand ``{from: 0.5, to: 1, step: 0.05}`` to the list of its values."""
+    if not isinstance(value, Mapping):
+        return value
+    if set(value) != {"from", "to", "step"} or not all(isinstance(number, int | float) for number in value.values()):
+        raise ValueError("a range is written {from: 0.5, to: 1, step: 0.05}")
+    low, high, step = float(value["from"]), float(value["to"]), float(value["step"])
+    if step <= 0 or high < low:
+        raise ValueError("a range needs from <= to and a step above 0")
+    count = math.floor((high - low) / step + 1e-9)
+    return [round(low + i * step, 10) for i in range(count + 1)]
+
+
+def _distinct(value: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not value:
+        raise ValueError("must name at least one choice")
+    if len(set(value)) != len(value):
+        raise ValueError("names a choice twice")
+    return value
+
+
+def _listed(value: object) -> object:
+    # A single value is a choice of one: `weight_bits: 8` fixes the layer.
+    return value if isinstance(value, list | tuple | Mapping) or value is None else [value]
+
+
+Integer = Annotated[int, BeforeValidator(refuse_bool)]
+Positive = Annotated[int, BeforeValidator(refuse_bool), Field(ge=1)]
+Number = Annotated[float, BeforeValidator(refuse_bool)]
+Rate = Annotated[float, BeforeValidator(refuse_bool), Field(gt=0)]
+Share = Annotated[float, BeforeValidator(refuse_bool), Field(ge=0, le=1)]
+WeightBits = Annotated[int, BeforeValidator(refuse_bool), one_of(WEIGHT_BITS)]
+MembraneLevels = Annotated[int, BeforeValidator(refuse_bool), AfterValidator(_levels)]
+ChannelMass = Annotated[float, BeforeValidator(refuse_bool), Field(gt=0, le=1)]
+SkipBelow = Annotated[Annotated[float, Field(le=0)] | None, BeforeValidator(_none_word)]
+# Bytes are whole, so that a bound between two numbers of them is the lower one.
+MaxBytes = Annotated[Annotated[float, Field(ge=1)] | None, BeforeValidator(_quantity), AfterValidator(_whole)]
+MaxFlops = Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_quantity)]
+MinAccuracy = Annotated[Annotated[float, Field(ge=0, le=1)] | None, BeforeValidator(_none_word)]
+MaxNorm = Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_none_word)]
+CHOICES = (BeforeValidator(_listed), AfterValidator(_distinct))
+
+
+def _square(value: object) -> object:
+    return [value, value] if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _for_all_bits(value: object) -> object:
+    """``sawb`` is short for ``{1: sawb, 2: sawb, ...}``; bits that are not searched do not matter."""
+    return dict.fromkeys(QUANTIZED_BITS, value) if isinstance(value, str) else value
+
+
+QuantizerByBits = Annotated[
+    dict[Annotated[int, BeforeValidator(refuse_bool), one_of(QUANTIZED_BITS)], Quantizer],
+    BeforeValidator(_for_all_bits),
+]
+
+
+def check_columns(value: str) -> str:
+    if sorted(value) != sorted("xytp"):
+        raise ValueError("must name the four columns x, y, t (time) and p (polarity) in their order, such as xytp")
+    return value
+
+
+Size = Annotated[tuple[Positive, Positive] | None, BeforeValidator(_square)]
+ProperShare = Annotated[float, BeforeValidator(refuse_bool), Field(gt=0, lt=1)]

@@ -1,0 +1,45 @@
+"""The values that a stored membrane potential may take."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MembraneGrid:
+    """The values that a stored membrane potential may take: ``lowest + i * step`` for i = 0 .. levels - 1."""
+
+    levels: int
+    lowest: float
+    step: float
+
+    @property
+    def highest(self) -> float:
+        return self.lowest + (self.levels - 1) * self.step
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        return tuple(self.lowest + i * self.step for i in range(self.levels))
+
+
+def membrane_grid(levels: int, lowest: float | None = None) -> MembraneGrid:
+    """The dyadic grid of ``levels`` values: from ``lowest`` in the largest power-of-two step that stays at or below 1.
+
+    Without ``lowest``: 3 levels {-1, 0, 1}, 4 {-2 .. 1}, 5 {-3 .. 1} (the released SpQuant-SNN code's grid), 2 {0, 1};
+    all others start at -1, so 16 levels are -1 .. 7/8 by 1/8 and 256 are -1 .. 127/128 by 1/128.
+    Raises ValueError where the grid would not contain 0, the resting potential.
+    """
+    if levels < 2:
+        raise ValueError(f"a membrane needs at least 2 levels, or 0 for a float one; got {levels}")
+    if lowest is None:
+        lowest = {2: 0.0, 4: -2.0, 5: -3.0}.get(levels, -1.0)
+    if not (math.isfinite(lowest) and lowest <= 0.0):
+        raise ValueError("the lowest level must be a number of at most 0, where a membrane rests")
+    step = 2.0 ** math.floor(math.log2((1.0 - lowest) / (levels - 1)))
+    grid = MembraneGrid(levels=levels, lowest=float(lowest), step=step)
+    if not (grid.lowest <= 0.0 <= grid.highest and (grid.lowest / step).is_integer()):
+        raise ValueError(
+            f"the grid of {levels} levels from {lowest:g} by {step:g} does not contain 0, where a membrane rests"
+        )
+    return grid

@@ -1,0 +1,112 @@
+"""Configurations that are tried first: presets, and those that a space file names as references."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from spquant_search.space.configuration import FLOAT_BITS, OFF, PARAMETERS, LayerPrecision, NetworkConfig
+from spquant_search.space.messages import suggestion
+from spquant_search.space.presets import Preset, preset_values
+from spquant_search.space.search_space import SearchSpace
+from spquant_search.space.shapes import LayerShape
+
+
+def preset_config(
+    preset: Preset, *, network: str, shapes: Sequence[LayerShape], weight_bits: int | None = None
+) -> NetworkConfig:
+    """The configuration of a preset on a network with these shapes, whatever a space file's choices are.
+
+    ``weight_bits`` replaces those that the preset has for ``network``; a network that SpQuant-SNN does not have, such
+    as a user's own, otherwise takes the bits of vgg9.
+    """
+    return _uniform(preset_values(preset, network, weight_bits=weight_bits), shapes)
+
+
+def _uniform(values: Mapping[str, Any], shapes: Sequence[LayerShape]) -> NetworkConfig:
+    """One value a parameter for all layers; a shape without such a parameter has what means "none"."""
+    return NetworkConfig(
+        layers=tuple(
+            (
+                shape.name,
+                LayerPrecision(
+                    weight_bits=values["weight_bits"] if shape.has_weights else FLOAT_BITS,
+                    membrane_levels=values["membrane_levels"] if shape.has_membrane else None,
+                    channel_mass=values.get("channel_mass", 1.0) if shape.can_gate else 1.0,
+                    skip_below=values.get("skip_below") if shape.has_membrane and shape.can_skip else None,
+                ),
+            )
+            for shape in shapes
+        )
+    )
+
+
+def reference_configurations(
+    space: SearchSpace, shapes: Sequence[LayerShape]
+) -> tuple[tuple[NetworkConfig, ...], list[tuple[str, str]]]:
+    """The reference configurations, each of which the space must contain, and what is wrong with them."""
+    configs, problems = [], []
+    for index, reference in enumerate(space.file.search.references):
+        path = f"search.references.{index}"
+        for key in reference:
+            if key not in (*PARAMETERS, "preset"):
+                near = suggestion(key, (*PARAMETERS, "preset"))
+                problems.append((f"{path}.{key}", f"unknown key{near} Known here: {', '.join(PARAMETERS)}"))
+        if "preset" in reference:
+            values, misfits = _preset_reference(space, shapes, reference)
+        else:
+            values, misfits = _reference_values(space, reference)
+        problems += [(f"{path}.{parameter}", sentence) for parameter, sentence in misfits.items()]
+        configs.append(space.config(values))
+    return tuple(configs), problems
+
+
+def _preset_reference(
+    space: SearchSpace, shapes: Sequence[LayerShape], reference: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """As :func:`_reference_values`, of a preset; a layer that is fixed to another value is a misfit too."""
+    name = reference["preset"]
+    known = [str(preset) for preset in Preset]
+    if name not in known:
+        return {}, {"preset": f"unknown preset {name!r}{suggestion(str(name), known)} Known: {', '.join(known)}"}
+    # Keys beside the preset replace its values: a network of one's own may need other bits than vgg9's.
+    replaced = {key: None if value == "none" else value for key, value in reference.items() if key in PARAMETERS}
+    wanted = _uniform(preset_values(Preset(name), space.file.model.network) | replaced, shapes).flat()
+    values: dict[str, Any] = {}
+    misfits: dict[str, str] = {}
+    for address, options in space.choices().items():
+        value, parameter = wanted[address], address.rpartition(".")[2]
+        key = parameter if parameter in replaced else "preset"
+        if value in options and not isinstance(value, bool):
+            values[address] = options[options.index(value)]
+        elif key not in misfits:
+            shown = "none" if value is None else value
+            misfits[key] = (
+                f"{name} has {parameter} {shown}, which is no choice of {address}: {_listed_choices(options)}; "
+                f"add it to layers.{address} or layers.all.{parameter}, or remove this reference"
+            )
+    return values, misfits
+
+
+def _listed_choices(options: Iterable[float | None]) -> str:
+    return ", ".join("none" if option is None else f"{option:g}" for option in options)
+
+
+def _reference_values(space: SearchSpace, reference: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """A reference's value at every address, and by parameter what does not fit; gates and masks not named are off."""
+    values: dict[str, Any] = {}
+    misfits: dict[str, str] = {}
+    for address, options in space.choices().items():
+        if len(options) == 1:
+            continue
+        parameter = address.rpartition(".")[2]
+        value = reference.get(parameter, OFF.get(parameter))
+        value = None if value == "none" else value
+        if value in options and not isinstance(value, bool):
+            values[address] = options[options.index(value)]
+        elif parameter not in misfits:
+            misfits[parameter] = (
+                f"must be a choice of {address}: {_listed_choices(options)}; "
+                f"got {'nothing' if value is None else value}"
+            )
+    return values, misfits

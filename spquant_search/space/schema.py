@@ -1,0 +1,247 @@
+"""The sections and keys of a space file, with their defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+
+from spquant_search.space.fields import (
+    CHOICES,
+    ChannelMass,
+    MaxBytes,
+    MaxFlops,
+    MaxNorm,
+    MembraneLevels,
+    MinAccuracy,
+    Number,
+    Positive,
+    ProperShare,
+    QuantizerByBits,
+    Rate,
+    Share,
+    Size,
+    SkipBelow,
+    WeightBits,
+    check_columns,
+    expand_range,
+    one_of,
+    refuse_bool,
+)
+from spquant_search.space.grid import MembraneGrid, membrane_grid
+
+DEFAULT_MOMENTUM = 0.9
+LADDER_RUNGS = 8
+
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataSpace:
+    """Which recordings or images, how they become frames, and how many of each split (None: all of them).
+
+    docs/data.md says which data set has which option.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    name: str
+    root: str | None = None  # the folder with the files, of sets that do not come with the package
+    train_samples: Positive | None = None
+    validation_samples: Positive | None = None
+    test_samples: Positive | None = None
+    size: Size = None  # of a frame, [height, width] in pixels; None: as recorded
+    sensor: Size = None  # event-folder: of the camera, [height, width] in pixels
+    time_unit: Literal["s", "ms", "us", "ns"] = "us"  # event-folder: of the times in .npy and .h5 files
+    # event-folder: which column of a table without names is which
+    columns: Annotated[str, AfterValidator(check_columns)] | None = None
+    crop: Size = None  # the middle of the sensor, [height, width] in pixels; None: all of it
+    polarity: Literal["both", "sum", "both-and-sum"] = "both"
+    denoise_us: Positive | None = None  # drop events that no neighbour backs within this time
+    sort_events: bool = False  # instead of refusing recordings in which time runs backwards
+    as_events: bool = False  # images: recorded by a simulated event camera
+    classes: Positive | None = None  # of an image or event folder that is not there yet
+    validation_share: ProperShare = 0.1  # of train
+    test_share: ProperShare = 0.1  # of each class, where the publisher has made no test split
+    split_seed: Annotated[int, BeforeValidator(refuse_bool), Field(ge=0)] = 0
+    partial: bool = False  # take a set of which only some samples are there
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelSpace:
+    """Which network, and what of its shape is the user's choice."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    network: str = "own"
+    # "package.module:function" that makes a network from an InputShape; then `network` is only what it is called.
+    build: str | None = None
+    width: Rate = 1.0
+    pool: Literal["before", "after"] = "before"
+    # How weights are quantized, by their bits; bits that are not named take "statistics".
+    quantizer: QuantizerByBits = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NeuronSpace:
+    """The leaky integrate-and-fire neuron: u = leak * v + I, spike above 1, hard reset, v = Q(u)."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    # A shift on the device: other leaks have no integer form.
+    leak: Annotated[float, BeforeValidator(refuse_bool), one_of((0.5, 0.25, 0.125))] = 0.5
+    # Where a grid starts, by its number of levels, for those that shall not start where membrane_grid puts them.
+    lowest_level: dict[int, Number] = field(default_factory=dict)
+    # Every layer with neurons learns its threshold, the unit of its grid then; otherwise the threshold is 1.
+    learn_threshold: bool = False
+
+    def grid(self, levels: int) -> MembraneGrid:
+        return membrane_grid(levels, self.lowest_level.get(levels))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LayerChoices:
+    """The choices of one entry under ``layers``; None takes those of ``layers.all``."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    weight_bits: Annotated[tuple[WeightBits, ...], *CHOICES] | None = None
+    membrane_levels: Annotated[tuple[MembraneLevels, ...], *CHOICES] | None = None
+    channel_mass: Annotated[tuple[ChannelMass, ...], BeforeValidator(expand_range), *CHOICES] | None = None
+    skip_below: Annotated[tuple[SkipBelow, ...], *CHOICES] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Augmentation:
+    """How training samples are varied at random, each in its own way; see :mod:`spquant_search.augment`."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    flip: bool = False  # left and right, every other sample
+    # Shifted by up to so many pixels in both directions: what leaves on one side enters on the other, as is usual for
+    # recordings (NDA, Li et al., ECCV 2022, up to 5 pixels).
+    roll: Annotated[int, BeforeValidator(refuse_bool), Field(ge=0)] = 0
+    # Padded with so many zeros on all sides, and a window of the frame's size cut (He et al., CVPR 2016).
+    crop: Annotated[int, BeforeValidator(refuse_bool), Field(ge=0)] = 0
+    event_drop: Share = 0.0  # the share of recordings that lose events (EventDrop, whose authors take 0.75)
+
+    @property
+    def is_on(self) -> bool:
+        return bool(self.flip or self.roll or self.crop or self.event_drop)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Training:
+    """How networks are trained: the float baseline first, then every candidate from the baseline's weights."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    epochs: Positive = 3
+    learning_rate: Rate = 2e-3
+    baseline_epochs: Positive = 8
+    baseline_learning_rate: Rate = 4e-3
+    batch_size: Positive = 64
+    optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
+    momentum: Annotated[float, BeforeValidator(refuse_bool), Field(ge=0, lt=1)] = DEFAULT_MOMENTUM  # of sgd alone
+    nesterov: bool = False  # of sgd alone
+    weight_decay: Annotated[float, BeforeValidator(refuse_bool), Field(ge=0)] = 0.01
+    schedule: Literal["cosine", "one-cycle", "constant"] = "cosine"
+    warm_up: Share = 0.1
+    max_grad_norm: MaxNorm = None  # a step's gradients are scaled down to it where their norm is larger
+    label_smoothing: Annotated[float, BeforeValidator(refuse_bool), Field(ge=0, lt=1)] = 0.0
+    # TET: (1 - tet_lambda) * mean over time of the cross-entropy + tet_lambda * mean squared distance to tet_mean.
+    tet_lambda: Share = 0.0
+    tet_mean: Number = 1.0
+    # Of a quantized network's loss, the share of its distance to what the float baseline says of the same samples.
+    distillation: Share = 0.5
+    gate_loss_weight: Annotated[float, BeforeValidator(refuse_bool), Field(ge=0)] = 0.5
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    augment: Augmentation = field(default_factory=Augmentation)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shared:
+    """How the one network is trained that all configurations are read out of: see :mod:`spquant_search.shared`."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    epochs: Positive = 6  # from the float baseline's weights
+    learning_rate: Rate = 2e-3
+    statistics_samples: Positive = 384  # of train, for the batch norm of a configuration
+    validation_samples: Positive | None = None  # the first so many judge a read-out; None: all of validation
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Final:
+    """How the front's members are fine-tuned at the end, from what was read out."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    members: Positive = 16  # at most, and besides those of the front such as may yet reach it
+    epochs: Positive = 1
+    learning_rate: Rate = 1e-3
+    seeds: Positive = 1  # each is fine-tuned so often, and the most accurate of its networks kept
+    train_gates: bool = False  # too: for fewer operations than those of what was read out
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Constraints:
+    """Budgets that a configuration must keep to be on the front; None where it does not matter."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    memory_bytes: MaxBytes = None  # at most; also written as 64KiB
+    effective_flops: MaxFlops = None  # at most, a sample over all time steps, 2 per MAC; also written as 60M
+    accuracy: MinAccuracy = None  # at least, on the validation split, a fraction
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stopping:
+    """When a candidate is given up: see :mod:`spquant_search.pruning`."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    enabled: bool = True
+    margin: Share = 0.01
+    min_peers: Positive = 5
+    optimism: Annotated[float, BeforeValidator(refuse_bool), Field(ge=0)] = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Search:
+    """How much is searched, by whom, and from which reference configurations on."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    # warm-start: every candidate is trained, from the float baseline's weights; scratch: from random ones. shared:
+    # candidates are read out of one network trained for all, and the front's members fine-tuned.
+    strategy: Literal["shared", "warm-start", "scratch"] = "warm-start"
+    trials: Positive = 24
+    workers: Positive = 2
+    # After which a trial is given up as failed (its trainer hangs, or shares its core with too much); None: never. The
+    # baseline and the shared network, without which there is no search, have no limit.
+    minutes_per_trial: Annotated[float, BeforeValidator(refuse_bool), Field(gt=0)] | None = None
+    seed: Annotated[int, BeforeValidator(refuse_bool), Field(ge=0)] = 0
+    sampler: Literal["grey-box", "tpe", "nsga2", "random"] = "grey-box"
+    startup_trials: Positive = 10
+    stopping: Stopping = field(default_factory=Stopping)
+    # Tried first, one value a parameter for all layers (a layer without such a parameter ignores it); or a preset, such
+    # as {preset: quant-snn}, beside which {preset: quant-snn, weight_bits: 4} replaces one of its values.
+    references: tuple[dict[str, Any], ...] = ()
+    # Only where candidates are read out: configurations that should lose least at so many memory budgets, tried after
+    # the references (spquant_search.ladder); 0: none. None: LADDER_RUNGS where the strategy is shared, otherwise 0.
+    ladder: Annotated[int, BeforeValidator(refuse_bool), Field(ge=0)] | None = None
+
+    @property
+    def rungs(self) -> int:
+        """The configurations of the ladder."""
+        if self.ladder is None:
+            return LADDER_RUNGS if self.strategy == "shared" else 0
+        return self.ladder
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpaceFile:
+    """Everything that a space file says, checked as far as that goes without its network."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    data: DataSpace
+    time_steps: Positive
+    model: ModelSpace
+    layers: dict[str, LayerChoices]
+    neuron: NeuronSpace = field(default_factory=NeuronSpace)
+    train: Training = field(default_factory=Training)
+    shared: Shared = field(default_factory=Shared)
+    final: Final = field(default_factory=Final)
+    constraints: Constraints = field(default_factory=Constraints)
+    search: Search = field(default_factory=Search)

@@ -1,0 +1,75 @@
+"""The configurations that a search may visit: a space file bound to the layers of its network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from spquant_search.space.configuration import PARAMETERS, LayerPrecision, NetworkConfig
+from spquant_search.space.schema import SpaceFile
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LayerSpace:
+    """The choices of one shape. A parameter that the shape lacks has the single choice that means "none"."""
+
+    name: str
+    weight_bits: tuple[int, ...]
+    membrane_levels: tuple[int | None, ...]
+    channel_mass: tuple[float, ...]
+    skip_below: tuple[float | None, ...]
+
+    def choices(self) -> dict[str, tuple[Any, ...]]:
+        """``{"conv3.weight_bits": (1, 2, ...), ...}``"""
+        return {f"{self.name}.{parameter}": getattr(self, parameter) for parameter in PARAMETERS}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchSpace:
+    """A space file bound to its network's layers: the set of configurations that a search may visit."""
+
+    source: str
+    file: SpaceFile
+    layers: tuple[LayerSpace, ...]
+    references: tuple[NetworkConfig, ...]
+
+    def choices(self) -> dict[str, tuple[Any, ...]]:
+        """Every address with its choices, in the network's order; those with a single choice included."""
+        return {address: values for layer in self.layers for address, values in layer.choices().items()}
+
+    def baseline(self) -> NetworkConfig:
+        """The float network without gates and masks."""
+        return NetworkConfig(
+            layers=tuple(
+                (layer.name, LayerPrecision(membrane_levels=None if layer.membrane_levels == (None,) else 0))
+                for layer in self.layers
+            )
+        )
+
+    def config(self, values: Mapping[str, Any]) -> NetworkConfig:
+        """The configuration with these values at these addresses; an address with a single choice may be absent."""
+        return NetworkConfig(
+            layers=tuple(
+                (
+                    layer.name,
+                    LayerPrecision(
+                        **{
+                            address.rpartition(".")[2]: values.get(address, options[0])
+                            for address, options in layer.choices().items()
+                        }
+                    ),
+                )
+                for layer in self.layers
+            )
+        )
+
+    def __contains__(self, config: NetworkConfig) -> bool:
+        """Whether a configuration of this space's network is one that a search may visit."""
+        values = config.flat()
+        return all(values[address] in options for address, options in self.choices().items())
+
+    def size(self) -> float:
+        """How many configurations there are."""
+        return math.prod(float(len(options)) for options in self.choices().values())

@@ -1,0 +1,57 @@
+"""What a network takes in and what its layers are, as the network itself reports both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LayerShape:
+    """A layer as its network reports it for one frame: the only description that costs are computed from."""
+
+    name: str
+    # A shortcut is a convolution without neurons, attention has neurons and no weights.
+    kind: Literal["convolution", "shortcut", "attention", "readout"]
+    in_channels: int
+    out_channels: int
+    kernel_area: int  # products per pair of a connected input and output channel and position
+    positions: int  # output positions a channel, before any pooling
+    neurons: int
+    can_gate: bool
+    groups: int = 1  # input and output channels fall into so many groups that do not see each other
+    weightless_macs: int = 0  # of one time step: products of two signals, as in attention
+    learns_threshold: bool = False
+
+    @property
+    def weights(self) -> int:
+        return self.in_channels * self.out_channels * self.kernel_area // self.groups if self.has_weights else 0
+
+    @property
+    def has_weights(self) -> bool:
+        return self.kind != "attention"
+
+    @property
+    def has_membrane(self) -> bool:
+        return self.kind in ("convolution", "attention")
+
+    @property
+    def dense_macs(self) -> int:
+        """Of one time step."""
+        return self.weights * self.positions + self.weightless_macs
+
+    @property
+    def can_skip(self) -> bool:
+        """Whether a mask may skip neurons: attention adds products of spikes, so no potential lies below a cut."""
+        return self.kind == "convolution"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InputShape:
+    """What a network is fed with: frames of whole numbers up to ``largest``, and how many classes it tells apart."""
+
+    channels: int
+    height: int
+    width: int
+    classes: int
+    largest: int = 15
