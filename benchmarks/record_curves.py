@@ -37,7 +37,7 @@ from replay import (
 )
 from search_efficiency import test_accuracies
 
-from spquant_search.cost import cost_report
+from spquant_search.costs.memory import cost_report
 from spquant_search.crew import Crew
 from spquant_search.prepare import Prepared, prepare
 from spquant_search.results import BASELINE, Outcome, TrialResult, unmeasured

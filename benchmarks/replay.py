@@ -28,7 +28,7 @@ from efficiency import LONGER, UNIFORM, WORTHWHILE, Curve, Prices, Strategy, cor
 from jaxtyping import Float
 from scipy import stats
 
-from spquant_search.cost import cost_report
+from spquant_search.costs.memory import cost_report
 from spquant_search.pareto import front, hypervolume
 from spquant_search.prepare import Prepared, prepare
 from spquant_search.results import BASELINE, EpochMetrics, LayerActivity, Outcome, TrialResult, unmeasured

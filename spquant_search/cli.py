@@ -409,8 +409,9 @@ def cost(
     as_json: JsonOption = False,
 ) -> None:
     """Bytes, dense operations and an energy estimate, before any training."""
-    from spquant_search.cost import cost_report, paper_comparison
+    from spquant_search.costs.memory import cost_report
     from spquant_search.prepare import prepare
+    from spquant_search.report.paper import paper_comparison
     from spquant_search.space.references import preset_config
 
     prepared = prepare(space, overrides or [])

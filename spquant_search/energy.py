@@ -27,7 +27,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from spquant_search.cost import CostReport, LayerCost
+from spquant_search.costs.memory import CostReport, LayerCost
 from spquant_search.results import TrialResult
 from spquant_search.space.configuration import FLOAT_BITS, LayerPrecision
 

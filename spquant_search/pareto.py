@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike, NDArray
 
-from spquant_search.cost import FLOPS_PER_MAC, CostReport
+from spquant_search.costs.memory import FLOPS_PER_MAC, CostReport
 from spquant_search.results import Outcome, TrialResult
 from spquant_search.space.schema import Constraints
 

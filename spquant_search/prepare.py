@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from spquant_search import data
-from spquant_search.cost import FLOPS_PER_MAC, CostReport, cost_report, min_memory_bytes
+from spquant_search.costs.device import Architecture, Footprint, footprint
+from spquant_search.costs.memory import FLOPS_PER_MAC, CostReport, cost_report, min_memory_bytes
 from spquant_search.errors import SpaceError, UserError
-from spquant_search.footprint import Architecture, Footprint, footprint
 from spquant_search.snn.architecture import architecture
 from spquant_search.snn.networks import layer_shapes
 from spquant_search.space.binding import bind

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
 
-from spquant_search.cost import FLOPS_PER_MAC, CostReport
-from spquant_search.footprint import Footprint
+from spquant_search.costs.device import Footprint
+from spquant_search.costs.memory import FLOPS_PER_MAC, CostReport
 from spquant_search.space.configuration import NetworkConfig
 
 BASELINE = 0  # the number of the float baseline's trial

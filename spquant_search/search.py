@@ -15,7 +15,7 @@ from functools import partial
 from itertools import takewhile
 from pathlib import Path
 
-from spquant_search.cost import FLOPS_PER_MAC, cost_report, known_effective_macs
+from spquant_search.costs.memory import FLOPS_PER_MAC, cost_report, known_effective_macs
 from spquant_search.crew import Crew
 from spquant_search.errors import UserError
 from spquant_search.events import Watcher

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from spquant_search.cost import cost_report
+from spquant_search.costs.memory import cost_report
 from spquant_search.space.configuration import FLOAT_BITS, FLOAT_MEMBRANE, NetworkConfig
 from spquant_search.space.search_space import LayerSpace, SearchSpace
 from spquant_search.space.shapes import LayerShape

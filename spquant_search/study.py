@@ -26,7 +26,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from spquant_search.candidates import Grid
-from spquant_search.cost import bytes_by_choice, cost_report
+from spquant_search.costs.memory import bytes_by_choice, cost_report
 from spquant_search.pareto import OBJECTIVES, Budget, ReferencePoint, reference_at, search_corner
 from spquant_search.results import BASELINE, Outcome, TrialResult
 from spquant_search.sampler import (

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from spquant_search.cost import cost_report
+from spquant_search.costs.memory import cost_report
 from spquant_search.snn import attention
 from spquant_search.snn.attention import SpikingSelfAttention, attend
 from spquant_search.snn.layers import Activity, Spikes

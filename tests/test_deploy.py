@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from spquant_search.cost import cost_report
+from spquant_search.costs.device import footprint
+from spquant_search.costs.memory import cost_report
 from spquant_search.deploy import engine
 from spquant_search.deploy.c99 import TooLarge, c_source
 from spquant_search.deploy.compiled import STRICT, CLibrary, ObjectSize, compiler, device_compiler, object_size
 from spquant_search.deploy.engine import DamagedArtifact, Model, pack_rows, read_manifest, unpack_rows
 from spquant_search.deploy.export import Deployment, deployment, described, observe, sealed
 from spquant_search.deploy.integer import NoIntegerForm, integer_network
-from spquant_search.footprint import footprint
 from spquant_search.snn.architecture import architecture
 from spquant_search.snn.attention import SpikingSelfAttention
 from spquant_search.snn.fixedpoint import affine_in_fixed_point

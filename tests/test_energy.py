@@ -10,7 +10,7 @@ from examples import config, example_run, trial
 from rich.console import Console
 
 from spquant_search import energy
-from spquant_search.cost import cost_report
+from spquant_search.costs.memory import cost_report
 from spquant_search.energy import Energy, measured_energy, total_energy, upper_bounds
 from spquant_search.report import tables
 from spquant_search.results import LayerActivity

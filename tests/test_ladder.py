@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from spquant_search.cost import cost_report
+from spquant_search.costs.memory import cost_report
 from spquant_search.ladder import Option, frontier, ladder
 from spquant_search.prepare import Prepared, prepare
 from spquant_search.sensitivity import REFERENCE, Sensitivity, reference_configuration, sensitivity, to_read_out

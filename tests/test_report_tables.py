@@ -11,7 +11,7 @@ import pytest
 from examples import config, example_run, trial
 from rich.console import Console
 
-from spquant_search.cost import cost_report
+from spquant_search.costs.memory import cost_report
 from spquant_search.pareto import ReferencePoint
 from spquant_search.report import tables
 from spquant_search.results import LayerActivity, Outcome

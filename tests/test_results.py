@@ -11,8 +11,8 @@ from examples import config, epoch, trial
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spquant_search.cost import cost_report
-from spquant_search.footprint import Footprint
+from spquant_search.costs.device import Footprint
+from spquant_search.costs.memory import cost_report
 from spquant_search.results import LayerActivity, Outcome, TrialResult, unmeasured
 from spquant_search.space.shapes import LayerShape
 

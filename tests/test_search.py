@@ -17,7 +17,7 @@ from examples import epoch
 from optuna.trial import FrozenTrial, TrialState
 
 from spquant_search import crew, search, trial, workers
-from spquant_search.cost import cost_report
+from spquant_search.costs.memory import cost_report
 from spquant_search.errors import UserError
 from spquant_search.events import SearchPlan
 from spquant_search.ladder import ladder

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from spquant_search.cost import cost_report
+from spquant_search.costs.memory import cost_report
 from spquant_search.prepare import Prepared, prepare
 from spquant_search.sensitivity import REFERENCE, Sensitivity, choice_words, sensitivity, to_read_out
 

@@ -18,7 +18,7 @@ from optuna.storages import JournalStorage
 from optuna.trial import TrialState
 
 from spquant_search.candidates import Grid
-from spquant_search.cost import cost_report
+from spquant_search.costs.memory import cost_report
 from spquant_search.pareto import OBJECTIVES
 from spquant_search.results import Outcome, TrialResult
 from spquant_search.sampler import FULL, Reading, _axis

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from spquant_search.deploy.engine import GAIN_BITS, Model
-from spquant_search.footprint import (
+from spquant_search.costs.device import (
     KeptMap,
     largest_code,
     place_maps,
@@ -20,6 +19,7 @@ from spquant_search.footprint import (
     spike_map_bytes,
     sum_bits,
 )
+from spquant_search.deploy.engine import GAIN_BITS, Model
 
 NONE_BELOW = -32768  # a cut below all codes
 _LINE = 24  # numbers a line

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from spquant_search.costs.device import kept_in_floats
 from spquant_search.deploy.engine import EXACT_DOUBLE, GAIN_BITS, code_offset, pack_rows
-from spquant_search.footprint import kept_in_floats
 from spquant_search.snn import tracing
 from spquant_search.snn.architecture import trace_network
 from spquant_search.snn.attention import GAIN, SpikingSelfAttention

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import RenderableType
 from rich.table import Table
 
-from spquant_search.cost import FLOPS_PER_MAC
+from spquant_search.costs.memory import FLOPS_PER_MAC
 from spquant_search.report.tables import percent
 
 if TYPE_CHECKING:

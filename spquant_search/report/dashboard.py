@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import shlex
 
-from spquant_search.cost import membrane_bits
+from spquant_search.costs.memory import membrane_bits
 from spquant_search.report import RunSummary
 from spquant_search.report.tables import (
     bits_form,

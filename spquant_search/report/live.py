@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from spquant_search import pareto
-from spquant_search.cost import FLOPS_PER_MAC
+from spquant_search.costs.memory import FLOPS_PER_MAC
 from spquant_search.events import SearchPlan, Watcher
 from spquant_search.report.tables import (
     MISSING,

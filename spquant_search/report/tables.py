@@ -18,10 +18,11 @@ from rich.table import Table
 from rich.text import Text
 
 from spquant_search import pareto
-from spquant_search.cost import FLOPS_PER_MAC, PAPER, CostReport, PaperCell, PaperComparison, membrane_bits
+from spquant_search.costs.memory import FLOPS_PER_MAC, CostReport, membrane_bits
 from spquant_search.energy import Energy, measured_energy, total_energy, upper_bounds
 from spquant_search.pareto import REFERENCE_SLACK, ReferencePoint
 from spquant_search.report import RunSummary
+from spquant_search.report.paper import PAPER, PaperCell, PaperComparison
 from spquant_search.results import TrialResult
 from spquant_search.space.configuration import FLOAT_BITS, FLOAT_MEMBRANE, LayerPrecision, NetworkConfig
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spquant_search.footprint import Architecture, KeptMap, place_maps, spike_map_bytes
+from spquant_search.costs.device import Architecture, KeptMap, place_maps, spike_map_bytes
 from spquant_search.snn import tracing
 from spquant_search.snn.attention import SpikingSelfAttention
 from spquant_search.snn.compiled import uncompiled

@@ -8,9 +8,10 @@ import pytest
 import yaml
 from shapes import layer
 
-from spquant_search.cost import PAPER_ROWS, CostReport, PaperComparison, cost_report, paper_comparison
+from spquant_search.costs.memory import CostReport, cost_report
 from spquant_search.errors import SpaceError
 from spquant_search.prepare import prepare
+from spquant_search.report.paper import PAPER_ROWS, PaperComparison, paper_comparison
 from spquant_search.report.tables import paper_table, quantity
 from spquant_search.snn.networks import layer_shapes
 from spquant_search.space.binding import bind

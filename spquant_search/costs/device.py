@@ -1,9 +1,9 @@
 """What the C library takes of a device, known before any training: bytes of flash and of RAM.
 
-The network's own numbers are in :mod:`spquant_search.cost`. On top come, in RAM, the spikes between layers, whose maps
-share memory where they are not needed at the same time, and what the layers work in, one at a time; in flash, the
-engine's code. All of it follows from the architecture and the configuration but the code, which is as large as a
-compiler makes it: its sizes here are those of arm-none-eabi-gcc 12 for a Cortex-M4 at `-Os`, and a test holds them
+The network's own numbers are in :mod:`spquant_search.costs.memory`. On top come, in RAM, the spikes between layers,
+whose maps share memory where they are not needed at the same time, and what the layers work in, one at a time; in
+flash, the engine's code. All of it follows from the architecture and the configuration but the code, which is as large
+as a compiler makes it: its sizes here are those of arm-none-eabi-gcc 12 for a Cortex-M4 at `-Os`, and a test holds them
 against the compiler at hand.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from spquant_search.cost import CostReport, LayerCost, membrane_bits
+from spquant_search.costs.memory import CostReport, LayerCost, membrane_bits
 from spquant_search.space.configuration import FLOAT_BITS, FLOAT_MEMBRANE, LayerPrecision
 
 POTENTIAL_BITS = 32  # 64 only where a network's sums leave them, which is known after training

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from spquant_search.cost import CostReport, LayerCost, cost_report, membrane_bits, packed_bytes
+from spquant_search.costs.memory import CostReport, LayerCost, cost_report, membrane_bits, packed_bytes
 from spquant_search.prepare import prepare
 from spquant_search.snn.layers import Spikes
 from spquant_search.snn.networks import build, layer_shapes
@@ -124,7 +124,7 @@ def test_a_learned_threshold_is_a_byte(bits: int, levels: int) -> None:
 
 
 def test_a_space_that_learns_thresholds_counts_one_of_every_layer_with_neurons() -> None:
-    tiny = Path(__file__).parents[1] / "spaces" / "tiny.yaml"
+    tiny = Path(__file__).parents[2] / "spaces" / "tiny.yaml"
     learning = prepare(tiny, ["neuron.learn_threshold=true"]).shapes
     assert [shape.learns_threshold for shape in learning] == [True] * 8 + [False]
     assert not any(shape.learns_threshold for shape in prepare(tiny).shapes)
