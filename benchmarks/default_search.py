@@ -18,9 +18,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from spquant_search.pareto import front
-from spquant_search.results import TrialResult
-from spquant_search.runfolder import RunFolder, find_run
+from spquant_search.runs.folder import RunFolder, find_run
+from spquant_search.runs.results import TrialResult
+from spquant_search.runs.selection import front
 
 STARTS = 7
 

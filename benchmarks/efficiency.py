@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spquant_search.pareto import ReferencePoint, front, hypervolume, reference_point, worthwhile
-from spquant_search.results import BASELINE, Outcome, TrialResult
-from spquant_search.sensitivity import to_read_out
+from spquant_search.runs.pareto import ReferencePoint, hypervolume, reference_point
+from spquant_search.runs.results import BASELINE, Outcome, TrialResult
+from spquant_search.runs.selection import front, worthwhile
+from spquant_search.runs.sensitivity import to_read_out
 from spquant_search.space.schema import SpaceFile
 from spquant_search.space.search_space import SearchSpace
 

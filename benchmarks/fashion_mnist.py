@@ -22,7 +22,8 @@ from typing import Any
 from measurement import as_document
 
 from spquant_search.prepare import load_data, prepare
-from spquant_search.runtime import available_cores, cache_folder, keep_compiled_code, tune_allocator
+from spquant_search.runs.files import cache_folder
+from spquant_search.runtime import available_cores, keep_compiled_code, tune_allocator
 
 SPACE = Path(__file__).parents[1] / "spaces" / "vgg9.yaml"
 WIDTH = 0.25

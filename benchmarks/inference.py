@@ -27,7 +27,7 @@ from spquant_search.deploy.artifact import FLOAT_WEIGHTS_FILE, Artifact, read_ar
 from spquant_search.deploy.compiled import FAST, SMALL, CLibrary, compiler
 from spquant_search.deploy.engine import Model, read_manifest
 from spquant_search.prepare import load_data
-from spquant_search.runtime import cache_folder
+from spquant_search.runs.files import cache_folder
 from spquant_search.snn.layers import Shortcut, Spikes, SpikingConv2d, searchable_layers
 from spquant_search.snn.networks import configure
 from spquant_search.space.configuration import FLOAT_BITS, FLOAT_MEMBRANE, LayerPrecision, NetworkConfig

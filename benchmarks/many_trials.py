@@ -26,10 +26,10 @@ from typing import Any
 from measurement import as_document
 
 from spquant_search import crew
-from spquant_search.events import SearchPlan
 from spquant_search.prepare import prepare
-from spquant_search.results import EpochMetrics, Outcome, TrialResult
-from spquant_search.runfolder import RunFacts, RunFolder, open_run
+from spquant_search.runs.events import SearchPlan
+from spquant_search.runs.folder import RunFacts, RunFolder, open_run
+from spquant_search.runs.results import EpochMetrics, Outcome, TrialResult
 from spquant_search.search import Limits, run_search
 from spquant_search.storage import Journal
 from spquant_search.study import Study

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from spquant_search.runfolder import describe_environment
+from spquant_search.runs.environment import describe_environment
 
 
 def as_document(rows: list[Any], figures: dict[str, Any], **more: Any) -> dict[str, Any]:

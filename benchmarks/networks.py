@@ -27,7 +27,8 @@ from typing import Any
 from measurement import as_document
 
 from spquant_search.prepare import Prepared, load_data, prepare
-from spquant_search.runtime import cache_folder, keep_compiled_code, tune_allocator
+from spquant_search.runs.files import cache_folder
+from spquant_search.runtime import keep_compiled_code, tune_allocator
 from spquant_search.space.configuration import NetworkConfig
 from spquant_search.space.fields import QUANTIZER_BITS
 from spquant_search.space.presets import Preset

@@ -24,9 +24,10 @@ from measurement import as_document
 
 from spquant_search.crew import Crew
 from spquant_search.prepare import bind_network
-from spquant_search.results import BASELINE, Outcome, TrialResult
-from spquant_search.runfolder import RunFolder
-from spquant_search.runtime import cache_folder, keep_compiled_code
+from spquant_search.runs.files import cache_folder
+from spquant_search.runs.folder import RunFolder
+from spquant_search.runs.results import BASELINE, Outcome, TrialResult
+from spquant_search.runtime import keep_compiled_code
 from spquant_search.study import trial_seed
 from spquant_search.surrogate import rank_correlation
 from spquant_search.train import Schedule

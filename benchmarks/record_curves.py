@@ -40,9 +40,10 @@ from search_efficiency import test_accuracies
 from spquant_search.costs.memory import cost_report
 from spquant_search.crew import Crew
 from spquant_search.prepare import Prepared, prepare
-from spquant_search.results import BASELINE, Outcome, TrialResult, unmeasured
-from spquant_search.runfolder import RunFolder, describe_environment, find_run, write_bytes, write_text
-from spquant_search.runtime import cache_folder
+from spquant_search.runs.environment import describe_environment
+from spquant_search.runs.files import cache_folder, write_bytes, write_text
+from spquant_search.runs.folder import RunFolder, find_run
+from spquant_search.runs.results import BASELINE, Outcome, TrialResult, unmeasured
 from spquant_search.space.configuration import NetworkConfig
 from spquant_search.study import trial_seed
 from spquant_search.train import Schedule

@@ -29,10 +29,11 @@ from jaxtyping import Float
 from scipy import stats
 
 from spquant_search.costs.memory import cost_report
-from spquant_search.pareto import front, hypervolume
 from spquant_search.prepare import Prepared, prepare
-from spquant_search.results import BASELINE, EpochMetrics, LayerActivity, Outcome, TrialResult, unmeasured
-from spquant_search.runfolder import RunFacts, RunFolder, open_run
+from spquant_search.runs.folder import RunFacts, RunFolder, open_run
+from spquant_search.runs.pareto import hypervolume
+from spquant_search.runs.results import BASELINE, EpochMetrics, LayerActivity, Outcome, TrialResult, unmeasured
+from spquant_search.runs.selection import front
 from spquant_search.search import Limits, run_search
 from spquant_search.space.configuration import NetworkConfig
 from spquant_search.space.search_space import SearchSpace

@@ -30,7 +30,8 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, create_trial
 
 from spquant_search.candidates import Grid
-from spquant_search.pareto import DENSE_SLACK, ReferencePoint, halved_volume, hypervolume
+from spquant_search.runs.pareto import ReferencePoint, halved_volume, hypervolume
+from spquant_search.runs.selection import DENSE_SLACK
 from spquant_search.sampler import (
     MIN_SKILL,
     PROPOSED_BY,

@@ -21,7 +21,8 @@ from measurement import as_document
 
 from spquant_search.batches import Recordings
 from spquant_search.costs.memory import cost_report
-from spquant_search.runtime import cache_folder, keep_compiled_code, tune_allocator
+from spquant_search.runs.files import cache_folder
+from spquant_search.runtime import keep_compiled_code, tune_allocator
 from spquant_search.snn.layers import searchable_layers
 from spquant_search.snn.networks import build, configure, layer_shapes
 from spquant_search.space.configuration import LayerPrecision, NetworkConfig

@@ -54,9 +54,10 @@ from scipy import stats
 
 from spquant_search.crew import Crew
 from spquant_search.prepare import bind_network, load_data
-from spquant_search.results import BASELINE, TrialResult
-from spquant_search.runfolder import RunFolder, open_run, write_bytes
-from spquant_search.runtime import cache_folder, keep_compiled_code
+from spquant_search.runs.files import cache_folder, write_bytes
+from spquant_search.runs.folder import RunFolder, open_run
+from spquant_search.runs.results import BASELINE, TrialResult
+from spquant_search.runtime import keep_compiled_code
 from spquant_search.space.reading import read_space
 from spquant_search.workers import Setup, Tested, TestTask
 

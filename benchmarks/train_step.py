@@ -34,8 +34,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spquant_search.runfolder import describe_environment
-from spquant_search.runtime import cache_folder, keep_compiled_code, tune_allocator
+from spquant_search.runs.environment import describe_environment
+from spquant_search.runs.files import cache_folder
+from spquant_search.runtime import keep_compiled_code, tune_allocator
 from spquant_search.snn.layers import ReadOut, Spikes, SpikingConv2d, searchable_layers
 from spquant_search.snn.neuron import fire, fire_step_by_step, neuron_parameters
 from spquant_search.snn.pooling import POOL, sum_pool

@@ -19,7 +19,7 @@ from typing import Any
 from measurement import as_document
 
 from spquant_search.prepare import prepare
-from spquant_search.runfolder import RunFolder
+from spquant_search.runs.folder import RunFolder
 from spquant_search.storage import Journal
 from spquant_search.study import Study
 

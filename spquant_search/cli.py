@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 
     from spquant_search.data import DataSet
     from spquant_search.deploy.artifact import Artifact
-    from spquant_search.events import SearchPlan, Watcher
-    from spquant_search.pareto import Budget
     from spquant_search.postgres import Database
     from spquant_search.prepare import Prepared
     from spquant_search.report import RunSummary
     from spquant_search.report.tables import TextTable
-    from spquant_search.results import TrialResult
-    from spquant_search.runfolder import RunFacts, RunFolder
-    from spquant_search.sensitivity import Sensitivity
+    from spquant_search.runs.events import SearchPlan, Watcher
+    from spquant_search.runs.folder import RunFacts, RunFolder
+    from spquant_search.runs.results import TrialResult
+    from spquant_search.runs.selection import Budget
+    from spquant_search.runs.sensitivity import Sensitivity
     from spquant_search.space.schema import SpaceFile
     from spquant_search.space.search_space import SearchSpace
     from spquant_search.storage import Storage
@@ -168,8 +168,9 @@ def _search(  # noqa: PLR0913 - one parameter an option
 ) -> None:
     from rich.console import Console
 
-    from spquant_search.runfolder import find_run
-    from spquant_search.runtime import cache_folder, keep_compiled_code
+    from spquant_search.runs.files import cache_folder
+    from spquant_search.runs.folder import find_run
+    from spquant_search.runtime import keep_compiled_code
 
     started = time.monotonic()
     keep_compiled_code(cache_folder())  # before torch is imported
@@ -227,8 +228,9 @@ def _opened(
 
     from spquant_search.prepare import load_data
     from spquant_search.report.live import watcher as watcher_for
-    from spquant_search.runfolder import check_run, exclusive, open_run
-    from spquant_search.runtime import available_cores, cache_folder, choose_device
+    from spquant_search.runs.files import cache_folder
+    from spquant_search.runs.folder import check_run, exclusive, open_run
+    from spquant_search.runtime import available_cores, choose_device
     from spquant_search.timing import PROCESS
     from spquant_search.train import training_dtype
     from spquant_search.workers import Setup
@@ -264,7 +266,7 @@ def _preparing(file: SpaceFile) -> str:
 
 
 def _facts(space: Path, recordings: DataSet) -> RunFacts:
-    from spquant_search.runfolder import RunFacts
+    from spquant_search.runs.folder import RunFacts
 
     return RunFacts(
         source=str(space),
@@ -283,8 +285,8 @@ def _without_password(argument: str) -> str:
 
 
 def _plan(space: SearchSpace, folder: RunFolder, facts: RunFacts, *, trials: int) -> SearchPlan:
-    from spquant_search.events import SearchPlan
-    from spquant_search.pareto import Budget
+    from spquant_search.runs.events import SearchPlan
+    from spquant_search.runs.selection import Budget
 
     file = space.file
     return SearchPlan(
@@ -326,8 +328,8 @@ def _counted(folder: RunFolder, started: float) -> Iterator[None]:
 
 def _summary(folder: RunFolder) -> RunSummary:
     """Everything that tables, figures and files of a run are made from."""
-    from spquant_search.pareto import Budget
     from spquant_search.report import RunSummary
+    from spquant_search.runs.selection import Budget
 
     results = folder.latest_results()
     if not results or not results[0].epochs:
@@ -382,7 +384,7 @@ def _show(table: TextTable, console: Console) -> None:
 
 
 def _budget(max_memory: str | None, min_accuracy: float | None, max_flops: str | None) -> Budget:
-    from spquant_search.pareto import Budget
+    from spquant_search.runs.selection import Budget
 
     return Budget(
         max_memory_bytes=None if max_memory is None else parse_quantity(max_memory, "--max-memory"),
@@ -453,8 +455,9 @@ def sensitivity(
     """
     from rich.console import Console
 
-    from spquant_search.runfolder import check_run, find_run, require_same_space
-    from spquant_search.runtime import cache_folder, keep_compiled_code
+    from spquant_search.runs.files import cache_folder
+    from spquant_search.runs.folder import check_run, find_run, require_same_space
+    from spquant_search.runtime import keep_compiled_code
 
     started = time.monotonic()
     keep_compiled_code(cache_folder())  # before torch is imported
@@ -477,7 +480,7 @@ def sensitivity(
 
 def _prepared_for_sensitivity(space: Path, overrides: list[str], *, workers: int | None, seed: int | None) -> Prepared:
     from spquant_search.prepare import prepare
-    from spquant_search.sensitivity import to_read_out
+    from spquant_search.runs.sensitivity import to_read_out
 
     named = {"search.workers": workers, "search.seed": seed}
     options = [f"{path}={value}" for path, value in named.items() if value is not None]
@@ -501,7 +504,7 @@ def _require_own_study(folder: RunFolder) -> None:
 
 def _sensitivity_work(space: SearchSpace) -> str:
     """All that an analysis will do, in words."""
-    from spquant_search.sensitivity import to_read_out
+    from spquant_search.runs.sensitivity import to_read_out
 
     file, count = space.file, len(to_read_out(space))
     return (
@@ -511,8 +514,8 @@ def _sensitivity_work(space: SearchSpace) -> str:
 
 
 def _show_sensitivity(folder: RunFolder, console: Console, *, as_json: bool) -> None:
-    from spquant_search.ladder import ladder
     from spquant_search.report.sensitivity import ladder_table, sensitivity_tables
+    from spquant_search.runs.budget_ladder import ladder
     from spquant_search.space.schema import LADDER_RUNGS
 
     found = _drawn_sensitivity(folder)
@@ -552,7 +555,8 @@ def data(
     from spquant_search.data.download import download as fetch
     from spquant_search.prepare import describe_data, load_data
     from spquant_search.report.stages import stages
-    from spquant_search.runtime import available_cores, cache_folder
+    from spquant_search.runs.files import cache_folder
+    from spquant_search.runtime import available_cores
     from spquant_search.space.reading import read_space
 
     file = read_space(space, overrides or [])
@@ -594,7 +598,7 @@ def front(run: RunArgument, as_json: JsonOption = False) -> None:
     from rich.console import Console
 
     from spquant_search.report.files import front_document
-    from spquant_search.runfolder import find_run
+    from spquant_search.runs.folder import find_run
 
     folder = find_run(run)
     summary = _summary(folder)
@@ -621,7 +625,7 @@ def finalize(
     """Train the front's members on, with several seeds, and keep the best; the same command again resumes."""
     from rich.console import Console
 
-    from spquant_search.runfolder import exclusive, find_run
+    from spquant_search.runs.folder import exclusive, find_run
 
     folder, started, console = find_run(run), time.monotonic(), Console()
     file = folder.space()
@@ -646,7 +650,8 @@ def _finalize(
     from rich.console import Console
 
     from spquant_search.report.stages import stages
-    from spquant_search.runtime import available_cores, cache_folder, choose_device, keep_compiled_code
+    from spquant_search.runs.files import cache_folder
+    from spquant_search.runtime import available_cores, choose_device, keep_compiled_code
 
     cache = cache_folder()
     keep_compiled_code(cache)  # before torch is imported
@@ -702,11 +707,11 @@ def pick(  # noqa: PLR0913 - one parameter an option
     """Write a member of the front as a network of integers: for a device in C, for checking in numpy."""
     from spquant_search.deploy.artifact import write_artifact
     from spquant_search.deploy.choice import floats_of
-    from spquant_search.pareto import Budget
-    from spquant_search.pareto import front as members_of
-    from spquant_search.pareto import pick as choose
     from spquant_search.prepare import bind_network
-    from spquant_search.runfolder import find_run
+    from spquant_search.runs.folder import find_run
+    from spquant_search.runs.selection import Budget
+    from spquant_search.runs.selection import front as members_of
+    from spquant_search.runs.selection import pick as choose
 
     folder = find_run(run)
     file = folder.space()
@@ -790,7 +795,8 @@ def _recordings(file: SpaceFile) -> DataSet:
 
     from spquant_search.prepare import load_data
     from spquant_search.report.stages import stages
-    from spquant_search.runtime import available_cores, cache_folder
+    from spquant_search.runs.files import cache_folder
+    from spquant_search.runtime import available_cores
 
     console = Console(stderr=True)
     with stages(console) as stage:
@@ -803,7 +809,7 @@ def _recordings(file: SpaceFile) -> DataSet:
 
 
 def _nothing_fits(members: tuple[TrialResult, ...], budget: Budget) -> str:
-    from spquant_search.pareto import nearest
+    from spquant_search.runs.selection import nearest
 
     near = nearest(members, budget)
     missed = ", ".join(f"{OPTIONS[name]} {_by(share)}" for name, share in budget.excess(near).items())
@@ -901,7 +907,7 @@ def report(run: RunArgument) -> None:
     """Write a run's tables, figure and report again."""
     from rich.console import Console
 
-    from spquant_search.runfolder import find_run
+    from spquant_search.runs.folder import find_run
 
     _report(find_run(run), Console())
 
@@ -914,7 +920,7 @@ def dashboard(
 ) -> None:
     """Serve Optuna Dashboard for a run on 127.0.0.1."""
     from spquant_search.dashboard import serve
-    from spquant_search.runfolder import find_run
+    from spquant_search.runs.folder import find_run
     from spquant_search.storage import Journal
 
     folder = find_run(run)

@@ -17,10 +17,11 @@ import numpy as np
 
 from spquant_search.crew import Crew
 from spquant_search.errors import UserError
-from spquant_search.pareto import Budget, front, reference_point, worthwhile_contenders
 from spquant_search.prepare import Prepared
-from spquant_search.results import BASELINE, EpochMetrics, FineTuning, Outcome, TrialResult
-from spquant_search.runfolder import SEARCHED, Repeat, RunFolder
+from spquant_search.runs.folder import SEARCHED, Repeat, RunFolder
+from spquant_search.runs.pareto import reference_point
+from spquant_search.runs.results import BASELINE, EpochMetrics, FineTuning, Outcome, TrialResult
+from spquant_search.runs.selection import Budget, front, worthwhile_contenders
 from spquant_search.space.schema import SpaceFile
 from spquant_search.train import Schedule
 from spquant_search.trial import Task

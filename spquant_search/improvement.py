@@ -1,10 +1,10 @@
 """Expected improvement of a front's halved volume, in closed form. Pure functions of arrays.
 
-The volume is that of :func:`spquant_search.pareto.halved_volume`: memory and MACs on logarithmic axes. Of a candidate
-the memory is known, accuracy and the logarithm of its effective MACs are predicted as normal variables, MACs cut off at
-the dense ones, the two independent. What no member of the front dominates within the reference point is a union of
-boxes; the volume that a candidate adds is its overlap with them, a product of three lengths in each box; and with
-independent variables the expectation of a product is the product of the expectations, all of which are known. So
+The volume is that of :func:`spquant_search.runs.pareto.halved_volume`: memory and MACs on logarithmic axes. Of a
+candidate the memory is known, accuracy and the logarithm of its effective MACs are predicted as normal variables, MACs
+cut off at the dense ones, the two independent. What no member of the front dominates within the reference point is a
+union of boxes; the volume that a candidate adds is its overlap with them, a product of three lengths in each box; and
+with independent variables the expectation of a product is the product of the expectations, all of which are known. So
 nothing is sampled. (Emmerich, Yang, Deutz 2020, "Infill criteria for multiobjective Bayesian optimization"; the boxes
 are those of a sweep from the most accurate member down.)
 """
@@ -18,7 +18,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from spquant_search.pareto import ReferencePoint, log2
+from spquant_search.runs.pareto import ReferencePoint, log2
 
 Array = NDArray[np.float64]
 

@@ -31,15 +31,6 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def cache_folder() -> Path:
-    """Where simulated recordings and compiled code are kept: ``$SPQUANT_CACHE``, or the user's cache folder."""
-    chosen = os.environ.get("SPQUANT_CACHE")
-    if chosen:
-        return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "spquant-search"
-
-
 def keep_compiled_code(folder: Path) -> None:
     """Let torch keep what it compiles below ``folder``, for the next run and for every trainer."""
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder / "compiled"))

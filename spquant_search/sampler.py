@@ -32,7 +32,7 @@ from threadpoolctl import ThreadpoolController
 
 from spquant_search.candidates import RESOLUTION, Axis, Grid, axis
 from spquant_search.improvement import Predictions, expected_improvement, open_boxes
-from spquant_search.pareto import ReferencePoint, non_dominated
+from spquant_search.runs.pareto import ReferencePoint, non_dominated
 from spquant_search.space.configuration import OFF
 from spquant_search.surrogate import GaussianProcess, Readings
 

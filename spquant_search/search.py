@@ -18,17 +18,19 @@ from pathlib import Path
 from spquant_search.costs.memory import FLOPS_PER_MAC, cost_report, known_effective_macs
 from spquant_search.crew import Crew
 from spquant_search.errors import UserError
-from spquant_search.events import Watcher
 from spquant_search.finalize import Finalist, FineTuner, of_search
-from spquant_search.ladder import ladder
-from spquant_search.pareto import Budget, front, reference_point, worthwhile_contenders
 from spquant_search.prepare import Prepared
 from spquant_search.pruning import LearningCurve, stopping_reason
 from spquant_search.report.dashboard import trial_attributes
-from spquant_search.results import BASELINE, EpochMetrics, Outcome, TrialResult, unmeasured
-from spquant_search.runfolder import RunFolder, temporary_beside
+from spquant_search.runs.budget_ladder import ladder
+from spquant_search.runs.events import Watcher
+from spquant_search.runs.files import temporary_beside
+from spquant_search.runs.folder import RunFolder
+from spquant_search.runs.pareto import reference_point
+from spquant_search.runs.results import BASELINE, EpochMetrics, Outcome, TrialResult, unmeasured
+from spquant_search.runs.selection import Budget, front, worthwhile_contenders
+from spquant_search.runs.sensitivity import Sensitivity, by_layer, sensitivity, to_read_out
 from spquant_search.runtime import available_cores
-from spquant_search.sensitivity import Sensitivity, by_layer, sensitivity, to_read_out
 from spquant_search.space.configuration import NetworkConfig
 from spquant_search.storage import Journal, Storage
 from spquant_search.study import FINE_TUNED, Asked, Study, trial_seed

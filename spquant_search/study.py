@@ -27,8 +27,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from spquant_search.candidates import Grid
 from spquant_search.costs.memory import bytes_by_choice, cost_report
-from spquant_search.pareto import OBJECTIVES, Budget, ReferencePoint, reference_at, search_corner
-from spquant_search.results import BASELINE, Outcome, TrialResult
+from spquant_search.runs.pareto import OBJECTIVES, ReferencePoint, reference_at
+from spquant_search.runs.results import BASELINE, Outcome, TrialResult
+from spquant_search.runs.selection import Budget, search_corner
 from spquant_search.sampler import (
     PROPOSED_BY,
     GreyBoxSampler,

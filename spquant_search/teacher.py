@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from spquant_search.batches import Recordings, Samples
-from spquant_search.runfolder import write_bytes
+from spquant_search.runs.files import write_bytes
 from spquant_search.train import EVALUATION_BATCH
 
 

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from spquant_search.batches import Samples, first, place
 from spquant_search.data import DataSet, Split
 from spquant_search.readings import accuracies
-from spquant_search.results import EpochMetrics, LayerActivity, Outcome, TrialResult
-from spquant_search.runfolder import checkpoint_of, write_bytes
+from spquant_search.runs.files import write_bytes
+from spquant_search.runs.folder import checkpoint_of
+from spquant_search.runs.results import EpochMetrics, LayerActivity, Outcome, TrialResult
 from spquant_search.shared import SharedEpoch, norms, read_out, take_statistics, train_shared
 from spquant_search.snn import batch_norm, compiled, neuron
 from spquant_search.snn.layers import searchable_layers

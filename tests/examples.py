@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spquant_search.report import RunSummary
-from spquant_search.results import EpochMetrics, LayerActivity, Outcome, TrialResult
+from spquant_search.runs.results import EpochMetrics, LayerActivity, Outcome, TrialResult
 from spquant_search.space.configuration import LayerPrecision, NetworkConfig
 
 

@@ -17,8 +17,9 @@ from safetensors.numpy import load_file, save
 from spquant_search.deploy import artifact as module
 from spquant_search.deploy.artifact import Artifact, read_artifact, write_artifact
 from spquant_search.errors import UserError
-from spquant_search.results import Outcome, TrialResult
-from spquant_search.runfolder import RunFolder, write_bytes
+from spquant_search.runs.files import write_bytes
+from spquant_search.runs.folder import RunFolder
+from spquant_search.runs.results import Outcome, TrialResult
 from spquant_search.space.reading import parse_space
 from spquant_search.space.schema import SpaceFile
 from spquant_search.space.shapes import InputShape

@@ -26,9 +26,9 @@ from spquant_search.deploy.artifact import read_artifact
 from spquant_search.deploy.compiled import compiler
 from spquant_search.deploy.export import sealed
 from spquant_search.errors import UserError
-from spquant_search.pareto import front, knee
-from spquant_search.results import TrialResult
-from spquant_search.runfolder import RunFacts, RunFolder, exclusive, open_run
+from spquant_search.runs.folder import RunFacts, RunFolder, exclusive, open_run
+from spquant_search.runs.results import TrialResult
+from spquant_search.runs.selection import front, knee
 from spquant_search.snn.networks import configure, layer_shapes
 from spquant_search.space.binding import bind
 from spquant_search.space.presets import Preset

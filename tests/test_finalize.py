@@ -15,10 +15,10 @@ from spquant_search.cli import _summary
 from spquant_search.crew import Crew
 from spquant_search.errors import UserError
 from spquant_search.finalize import FineTuner, final_seed, finalists_of, of_search, recipe_of
-from spquant_search.pareto import front
 from spquant_search.prepare import prepare
 from spquant_search.report.tables import front_table
-from spquant_search.results import FineTuning, Outcome, TrialResult
+from spquant_search.runs.results import FineTuning, Outcome, TrialResult
+from spquant_search.runs.selection import front
 from spquant_search.train import Schedule
 from spquant_search.trial import Task
 from spquant_search.workers import Failed, Setup, TestTask, Trained

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from spquant_search.improvement import Predictions, expected_improvement, open_boxes
-from spquant_search.pareto import ReferencePoint, halved_volume
+from spquant_search.runs.pareto import ReferencePoint, halved_volume
 
 CORNER = ReferencePoint(accuracy=0.1, memory_bytes=1000.0, effective_macs=2e6)
 DENSE = 1.8e6

@@ -9,9 +9,9 @@ import pytest
 from examples import config, epoch, example_run, trial
 from rich.console import Console
 
-from spquant_search.events import SearchPlan
 from spquant_search.report.live import LiveView, PlainLog, Progress, RunningTrial, frame, watcher
-from spquant_search.results import Outcome
+from spquant_search.runs.events import SearchPlan
+from spquant_search.runs.results import Outcome
 
 
 class Clock:

@@ -20,8 +20,8 @@ import pytest
 from processes import children_of, is_alive
 
 from spquant_search.errors import UserError
-from spquant_search.results import Outcome
-from spquant_search.runfolder import RunFolder
+from spquant_search.runs.folder import RunFolder
+from spquant_search.runs.results import Outcome
 
 pytestmark = pytest.mark.postgres
 

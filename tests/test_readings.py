@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from spquant_search.batches import Recordings
 from spquant_search.prepare import Prepared, prepare
 from spquant_search.readings import accuracies
-from spquant_search.sensitivity import by_layer, to_read_out
+from spquant_search.runs.sensitivity import by_layer, to_read_out
 from spquant_search.shared import read_out
 from spquant_search.snn.layers import SearchableLayer, searchable_layers
 from spquant_search.snn.networks import build

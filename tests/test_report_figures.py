@@ -14,7 +14,7 @@ import pytest
 from examples import config, example_run, trial
 
 from spquant_search.report.figures import _crosses, _Drawn, _free_place, _overlap, front_drawing, front_figure
-from spquant_search.results import Outcome
+from spquant_search.runs.results import Outcome
 
 
 def texts(figure) -> list[str]:

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from examples import config, epoch, example_run, trial
 
-from spquant_search.pareto import Budget
 from spquant_search.report import dashboard, figures, files
-from spquant_search.results import Outcome
+from spquant_search.runs.results import Outcome
+from spquant_search.runs.selection import Budget
 from spquant_search.space.configuration import NetworkConfig
 
 ADDRESSES = [

@@ -12,9 +12,9 @@ from examples import config, example_run, trial
 from rich.console import Console
 
 from spquant_search.costs.memory import cost_report
-from spquant_search.pareto import ReferencePoint
 from spquant_search.report import tables
-from spquant_search.results import LayerActivity, Outcome
+from spquant_search.runs.pareto import ReferencePoint
+from spquant_search.runs.results import LayerActivity, Outcome
 from spquant_search.space.configuration import NetworkConfig
 from spquant_search.space.shapes import LayerShape
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from spquant_search.errors import UserError
-from spquant_search.runtime import cache_folder, choose_device, keep_compiled_code, tune_allocator
+from spquant_search.runs.files import cache_folder
+from spquant_search.runtime import choose_device, keep_compiled_code, tune_allocator
 
 
 def test_cache_is_where_the_environment_says(monkeypatch):

@@ -8,7 +8,7 @@ from optuna.samplers import RandomSampler, TPESampler
 from optuna.trial import TrialState, create_trial
 
 from spquant_search.candidates import Grid
-from spquant_search.pareto import ReferencePoint, hypervolume
+from spquant_search.runs.pareto import ReferencePoint, hypervolume
 from spquant_search.sampler import (
     FULL,
     LEARNED,

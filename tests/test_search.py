@@ -19,15 +19,16 @@ from optuna.trial import FrozenTrial, TrialState
 from spquant_search import crew, search, trial, workers
 from spquant_search.costs.memory import cost_report
 from spquant_search.errors import UserError
-from spquant_search.events import SearchPlan
-from spquant_search.ladder import ladder
-from spquant_search.pareto import Budget, contenders, front, reference_point, search_corner
 from spquant_search.prepare import Prepared, prepare
-from spquant_search.results import EpochMetrics, Outcome, TrialResult
-from spquant_search.runfolder import RunFacts, RunFolder, open_run
-from spquant_search.runtime import cache_folder
+from spquant_search.runs.budget_ladder import ladder
+from spquant_search.runs.events import SearchPlan
+from spquant_search.runs.files import cache_folder
+from spquant_search.runs.folder import RunFacts, RunFolder, open_run
+from spquant_search.runs.pareto import reference_point
+from spquant_search.runs.results import EpochMetrics, Outcome, TrialResult
+from spquant_search.runs.selection import Budget, contenders, front, search_corner
+from spquant_search.runs.sensitivity import Sensitivity, by_layer, to_read_out
 from spquant_search.search import Limits, run_search
-from spquant_search.sensitivity import Sensitivity, by_layer, to_read_out
 from spquant_search.space.configuration import NetworkConfig
 from spquant_search.storage import Journal, Storage
 from spquant_search.study import FINE_TUNED, Study, trial_seed

@@ -16,8 +16,8 @@ import pytest
 from processes import children_of, is_alive
 from safetensors.numpy import load_file
 
-from spquant_search.results import Outcome
-from spquant_search.runfolder import RunFolder
+from spquant_search.runs.folder import RunFolder
+from spquant_search.runs.results import Outcome
 
 TINY = Path(__file__).parent.parent / "spaces" / "tiny.yaml"
 KILLS = int(os.environ.get("SPQUANT_KILLS", "20"))

@@ -19,8 +19,8 @@ from optuna.trial import TrialState
 
 from spquant_search.candidates import Grid
 from spquant_search.costs.memory import cost_report
-from spquant_search.pareto import OBJECTIVES
-from spquant_search.results import Outcome, TrialResult
+from spquant_search.runs.pareto import OBJECTIVES
+from spquant_search.runs.results import Outcome, TrialResult
 from spquant_search.sampler import FULL, Reading, _axis
 from spquant_search.space.binding import bind
 from spquant_search.space.reading import parse_space

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from spquant_search.batches import Recordings
 from spquant_search.prepare import prepare
-from spquant_search.results import EpochMetrics, Outcome, TrialResult
+from spquant_search.runs.results import EpochMetrics, Outcome, TrialResult
 from spquant_search.space.search_space import SearchSpace
 from spquant_search.space.shapes import InputShape
 from spquant_search.train import Schedule

@@ -22,8 +22,9 @@ from spquant_search.deploy.c99 import TooLarge
 from spquant_search.deploy.export import PAGE_FILE, deployment, page, sealed
 from spquant_search.deploy.integer import NoIntegerForm
 from spquant_search.errors import UserError
-from spquant_search.results import TrialResult
-from spquant_search.runfolder import RunFolder, write_bytes
+from spquant_search.runs.files import write_bytes
+from spquant_search.runs.folder import RunFolder
+from spquant_search.runs.results import TrialResult
 from spquant_search.snn.networks import build, configure
 from spquant_search.space.configuration import LayerPrecision, NetworkConfig
 from spquant_search.space.schema import DataSpace, ModelSpace, NeuronSpace, SpaceFile

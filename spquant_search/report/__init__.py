@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from spquant_search import pareto
-from spquant_search.results import Outcome, TrialResult
+from spquant_search.runs import pareto, selection
+from spquant_search.runs.results import Outcome, TrialResult
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,7 +25,7 @@ class RunSummary:
     command: str = ""  # the command line that made the run, for reproducing it
     environment: Mapping[str, str] = field(default_factory=dict)  # machine and versions
     test_accuracy: Mapping[int, float] = field(default_factory=dict)  # by trial number, fractions
-    budget: pareto.Budget = field(default_factory=pareto.Budget)  # the space file's constraints
+    budget: selection.Budget = field(default_factory=selection.Budget)  # the space file's constraints
 
     @property
     def baseline(self) -> TrialResult | None:
@@ -43,12 +43,12 @@ class RunSummary:
     @property
     def front(self) -> tuple[TrialResult, ...]:
         """Of the trials within the constraints; of all where none keeps them."""
-        return pareto.front(self.results, self.budget)
+        return selection.front(self.results, self.budget)
 
     @property
     def meets_budget(self) -> bool:
         """Whether the front's members keep the constraints; True where there are none."""
-        return pareto.is_met(self.results, self.budget)
+        return selection.is_met(self.results, self.budget)
 
     @property
     def reference_point(self) -> pareto.ReferencePoint | None:
@@ -60,5 +60,5 @@ class RunSummary:
     def hypervolume(self) -> float | None:
         """Of the members that keep the constraints; None as long as there is no baseline."""
         point = self.reference_point
-        fitting = pareto.within(self.front, self.budget)
+        fitting = selection.within(self.front, self.budget)
         return None if point is None else pareto.hypervolume(pareto.objectives(fitting), point)

@@ -20,7 +20,7 @@ from spquant_search.report.tables import (
     one_line,
     sparsity_form,
 )
-from spquant_search.results import TrialResult
+from spquant_search.runs.results import TrialResult
 
 TEXT_LIMIT = 1000  # characters; the dashboard cuts an attribute at 1024 once it is JSON
 

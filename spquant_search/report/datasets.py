@@ -13,7 +13,7 @@ from spquant_search.datafacts import DataFacts, Examples, SplitFacts, Spread
 from spquant_search.errors import UserError
 from spquant_search.report.figures import DOTS_PER_INCH, INK, SOFT, plain_text
 from spquant_search.report.tables import TextTable, percent
-from spquant_search.runfolder import write_bytes
+from spquant_search.runs.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spquant_search.pareto import deployable
 from spquant_search.report import RunSummary
 from spquant_search.report.tables import one_line, uniform_label
-from spquant_search.results import Outcome, TrialResult
-from spquant_search.runfolder import write_bytes
+from spquant_search.runs.files import write_bytes
+from spquant_search.runs.results import Outcome, TrialResult
+from spquant_search.runs.selection import deployable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

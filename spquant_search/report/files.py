@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from spquant_search import pareto
 from spquant_search.costs.memory import FLOPS_PER_MAC
 from spquant_search.report import RunSummary
 from spquant_search.report.figures import front_figure
@@ -31,8 +30,9 @@ from spquant_search.report.tables import (
     short_form,
     standard_error,
 )
-from spquant_search.results import Outcome, TrialResult
-from spquant_search.runfolder import write_text
+from spquant_search.runs import pareto, selection
+from spquant_search.runs.files import write_text
+from spquant_search.runs.results import Outcome, TrialResult
 
 RESULT_COLUMNS = (
     "number",
@@ -150,13 +150,13 @@ def _constraints(summary: RunSummary) -> dict[str, Any] | None:
     bounds = {name: budget.as_dict().get(name) for name in ("memory_bytes", "effective_flops", "accuracy")}
     nearest = None
     if summary.front and not summary.meets_budget:
-        near = pareto.nearest(summary.front, budget)
+        near = selection.nearest(summary.front, budget)
         nearest = {"number": near.number, "excess": budget.excess(near)}
     return {**bounds, "met": summary.meets_budget, "nearest": nearest}
 
 
 def _member(summary: RunSummary, member: TrialResult) -> dict[str, Any]:
-    return pareto.member_dict(member, test_accuracy=summary.test_accuracy.get(member.number))
+    return selection.member_dict(member, test_accuracy=summary.test_accuracy.get(member.number))
 
 
 def _null_for_nan(value: Any) -> Any:
@@ -254,7 +254,7 @@ def _counting_section(summary: RunSummary) -> str:
 
 def pick_command(summary: RunSummary) -> str:
     """The command that picks a member of the front within so much memory as its knee needs."""
-    kib = math.ceil(pareto.knee(summary.front).memory_bytes / 1024)
+    kib = math.ceil(selection.knee(summary.front).memory_bytes / 1024)
     return f"spquant-search pick {shlex.quote(summary.run)} --max-memory {kib}KiB --out picked"
 
 
@@ -262,7 +262,7 @@ def _next_section(summary: RunSummary) -> str:
     run = shlex.quote(summary.run)
     lines = ["## Use it", ""]
     if summary.front:
-        member = pareto.knee(summary.front)
+        member = selection.knee(summary.front)
         lines += [
             "To deploy the member nearest to the ideal corner (the knee: here trial "
             f"{member.number}, `{short_form(member.config)}`), or the most accurate one within a memory:",

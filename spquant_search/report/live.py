@@ -17,9 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from spquant_search import pareto
 from spquant_search.costs.memory import FLOPS_PER_MAC
-from spquant_search.events import SearchPlan, Watcher
 from spquant_search.report.tables import (
     MISSING,
     bits_form,
@@ -35,7 +33,9 @@ from spquant_search.report.tables import (
     reduction,
     short_form,
 )
-from spquant_search.results import EpochMetrics, Outcome, TrialResult
+from spquant_search.runs import pareto, selection
+from spquant_search.runs.events import SearchPlan, Watcher
+from spquant_search.runs.results import EpochMetrics, Outcome, TrialResult
 from spquant_search.space.configuration import NetworkConfig
 
 FRAMES_A_SECOND = 2
@@ -130,13 +130,13 @@ class Progress:
         return left * (self.clock() - self._training_since) / self._epochs_done
 
     def _update_front(self) -> None:
-        budget = pareto.Budget() if self.plan is None else self.plan.budget
-        self.front = pareto.front(self.finished, budget)
+        budget = selection.Budget() if self.plan is None else self.plan.budget
+        self.front = selection.front(self.finished, budget)
         baseline = self.baseline
         if self.plan is None or baseline is None:
             return
         self.reference = pareto.reference_point(baseline, chance=self.plan.chance)
-        fitting = pareto.within(self.front, budget)
+        fitting = selection.within(self.front, budget)
         self.hypervolume = pareto.hypervolume(pareto.objectives(fitting), self.reference)
 
 
@@ -266,7 +266,7 @@ def _front_words(progress: Progress) -> str:
     words = hypervolume_text(progress.hypervolume, progress.reference)
     if not progress.front:
         return words
-    return f"{len(progress.front)} on the front, trial {pareto.knee(progress.front).number} at its knee; {words}"
+    return f"{len(progress.front)} on the front, trial {selection.knee(progress.front).number} at its knee; {words}"
 
 
 def _header(progress: Progress, width: int) -> Sequence[RenderableType]:
@@ -334,7 +334,7 @@ def _front_table(progress: Progress, columns: Columns, rows: int) -> Table:
     baseline = progress.baseline
     best = sorted(progress.front, key=lambda member: (-member.accuracy, member.memory_bytes))
     if best:
-        knee = pareto.knee(progress.front)
+        knee = selection.knee(progress.front)
         best = [knee, *(member for member in best if member not in (knee, baseline))]
     for member in best[:rows]:
         memory = reduction(baseline.memory_bytes if baseline else None, member.memory_bytes)

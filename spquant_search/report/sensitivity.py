@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spquant_search.ladder import Rung
 from spquant_search.report.figures import DOTS_PER_INCH, INK, SOFT, plain_text
 from spquant_search.report.tables import TextTable, bits_form, kib, legend, levels_form, percent, standard_error
-from spquant_search.runfolder import write_bytes
-from spquant_search.sensitivity import LOWERED, Choice, Sensitivity, choice_words, precision
+from spquant_search.runs.budget_ladder import Rung
+from spquant_search.runs.files import write_bytes
+from spquant_search.runs.sensitivity import LOWERED, Choice, Sensitivity, choice_words, precision
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -17,13 +17,13 @@ from rich.console import JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from spquant_search import pareto
 from spquant_search.costs.memory import FLOPS_PER_MAC, CostReport, membrane_bits
-from spquant_search.energy import Energy, measured_energy, total_energy, upper_bounds
-from spquant_search.pareto import REFERENCE_SLACK, ReferencePoint
 from spquant_search.report import RunSummary
 from spquant_search.report.paper import PAPER, PaperCell, PaperComparison
-from spquant_search.results import TrialResult
+from spquant_search.runs import selection
+from spquant_search.runs.energy import Energy, measured_energy, total_energy, upper_bounds
+from spquant_search.runs.pareto import REFERENCE_SLACK, ReferencePoint
+from spquant_search.runs.results import TrialResult
 from spquant_search.space.configuration import FLOAT_BITS, FLOAT_MEMBRANE, LayerPrecision, NetworkConfig
 
 MISSING = "-"
@@ -32,7 +32,7 @@ GROUP = 4
 LEVEL_LETTERS = {"A": "10..16 levels", "B": "17..32", "C": "33..64", "D": "65..128", "E": "129..256"}
 SPARSITY_LEGEND = "g5s3: 5 layers with a channel gate, 3 layers that skip neurons"
 ORIGIN_MARKS = {"baseline": "base", "reference": "ref"}
-# At two prices: see spquant_search.energy.
+# At two prices: see spquant_search.runs.energy.
 ENERGY_COLUMNS = ("uJ fp32", "uJ int")
 ENERGY_NOTES = (
     "uJ: an estimate and no measurement, of the synaptic operations at 45 nm prices (Horowitz, ISSCC 2014) and of "
@@ -291,7 +291,7 @@ def budget_words(summary: RunSummary) -> str:
     words = ", ".join(_bound_words(name, bound) for name, bound in budget.as_dict().items())
     if summary.meets_budget or not summary.front:
         return f"constraints: {words}; the front is that of the trials within them"
-    near = pareto.nearest(summary.front, budget)
+    near = selection.nearest(summary.front, budget)
     missed = sorted(budget.excess(near).items(), key=lambda item: item[1])
     listed = " and ".join(
         f"{name} by {100 * share:.3g} % ({_figure(name, getattr(near, name))})" for name, share in missed

@@ -30,7 +30,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spquant_search.results import LayerActivity
+from spquant_search.runs.results import LayerActivity
 from spquant_search.snn import byte_convolution, tracing
 from spquant_search.snn.batch_norm import BatchNorm2d
 from spquant_search.snn.fixedpoint import OFFSET_BITS, affine_in_fixed_point

@@ -219,7 +219,8 @@ class Search:
     # as {preset: quant-snn}, beside which {preset: quant-snn, weight_bits: 4} replaces one of its values.
     references: tuple[dict[str, Any], ...] = ()
     # Only where candidates are read out: configurations that should lose least at so many memory budgets, tried after
-    # the references (spquant_search.ladder); 0: none. None: LADDER_RUNGS where the strategy is shared, otherwise 0.
+    # the references (spquant_search.runs.budget_ladder); 0: none. None: LADDER_RUNGS where the strategy is shared,
+    # otherwise 0.
     ladder: Annotated[int, BeforeValidator(refuse_bool), Field(ge=0)] | None = None
 
     @property

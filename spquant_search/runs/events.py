@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from spquant_search.pareto import Budget
-from spquant_search.results import EpochMetrics, TrialResult
+from spquant_search.runs.results import EpochMetrics, TrialResult
+from spquant_search.runs.selection import Budget
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

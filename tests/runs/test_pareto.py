@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna._hypervolume import compute_hypervolume
 
-from spquant_search import pareto
-from spquant_search.pareto import Budget, ReferencePoint
-from spquant_search.results import Outcome, TrialResult
+from spquant_search.runs import pareto, selection
+from spquant_search.runs.pareto import ReferencePoint
+from spquant_search.runs.results import Outcome, TrialResult
+from spquant_search.runs.selection import Budget
 
 CORNER = ReferencePoint(accuracy=0.1, memory_bytes=100.0, effective_macs=200.0)
 # Few values an axis, so that ties and equal points are common.
@@ -59,7 +60,7 @@ def test_front_is_optunas(points):
 def test_front_does_not_depend_on_the_order(points, seed):
     results = results_of(points)
     shuffled = random.Random(seed).sample(results, len(results))
-    assert pareto.front(shuffled) == pareto.front(results)
+    assert selection.front(shuffled) == selection.front(results)
 
 
 def test_front_by_hand_smallest_memory_first():
@@ -71,7 +72,7 @@ def test_front_by_hand_smallest_memory_first():
         trial(5, 0.9, 20, 5),  # trial 2 again
         trial(6, 0.9, 21, 5),
     ]
-    assert [member.number for member in pareto.front(results)] == [4, 1, 2, 5]
+    assert [member.number for member in selection.front(results)] == [4, 1, 2, 5]
 
 
 def test_only_measured_completed_trials_can_be_members():
@@ -80,11 +81,11 @@ def test_only_measured_completed_trials_can_be_members():
     unmeasured = trial(10, epochs=0)
     not_a_number = replace(trial(11, 0.9, 1, 1), epochs=(epoch(1, math.nan, 1.0),))
     no_macs = replace(trial(12, 0.9, 1, 1), epochs=(epoch(1, 0.9, math.nan),))
-    assert pareto.front([*others, unmeasured, not_a_number, no_macs, good]) == (good,)
+    assert selection.front([*others, unmeasured, not_a_number, no_macs, good]) == (good,)
 
 
 def test_an_empty_front():
-    assert pareto.front([]) == ()
+    assert selection.front([]) == ()
     assert pareto.hypervolume(pareto.objectives([]), CORNER) == 0.0
 
 
@@ -145,24 +146,26 @@ def test_reference_point_is_chance_and_a_tenth_more_than_the_baseline():
 
 # ---------------------------------------------------------------- choice
 
-MEMBERS = pareto.front([trial(1, 0.6, 10, 10), trial(2, 0.85, 20, 20), trial(3, 0.9, 100, 100), trial(4, 0.7, 90, 9)])
+MEMBERS = selection.front(
+    [trial(1, 0.6, 10, 10), trial(2, 0.85, 20, 20), trial(3, 0.9, 100, 100), trial(4, 0.7, 90, 9)]
+)
 
 
 def test_knee_is_nearest_to_the_ideal_corner_of_the_members_own_range():
     # Scaled distances squared: 1: 1; 2: 0.028 + 0.012 + 0.015; 3: 2; 4: 0.444 + 0.790 + 0.
-    assert pareto.knee(MEMBERS).number == 2
-    assert pareto.knee(MEMBERS[:1]) is MEMBERS[0]
-    assert pareto.knee([trial(8, 0.5, 10, 10), trial(9, 0.5, 10, 10)]).number == 8
+    assert selection.knee(MEMBERS).number == 2
+    assert selection.knee(MEMBERS[:1]) is MEMBERS[0]
+    assert selection.knee([trial(8, 0.5, 10, 10), trial(9, 0.5, 10, 10)]).number == 8
 
 
 def test_knee_weighs_accuracy_like_bytes():
     # Scaled: 1: 1; 2: 0.0006 + 0.444 + 0.444; 3: 2.
-    assert pareto.knee([trial(1, 0.5, 10, 10), trial(2, 0.9, 70, 70), trial(3, 0.91, 100, 100)]).number == 2
+    assert selection.knee([trial(1, 0.5, 10, 10), trial(2, 0.9, 70, 70), trial(3, 0.91, 100, 100)]).number == 2
 
 
 def test_knee_ties_go_to_less_memory():
-    members = pareto.front([trial(1, 0.9, 20, 10), trial(2, 0.8, 10, 10)])
-    assert pareto.knee(members).number == 2
+    members = selection.front([trial(1, 0.9, 20, 10), trial(2, 0.8, 10, 10)])
+    assert selection.knee(members).number == 2
 
 
 @pytest.mark.parametrize(
@@ -182,19 +185,19 @@ def test_knee_ties_go_to_less_memory():
     ],
 )
 def test_pick_takes_the_most_accurate_within_the_budget(budget, number):
-    picked = pareto.pick(MEMBERS, budget)
+    picked = selection.pick(MEMBERS, budget)
     assert (picked.number if picked else None) == number
 
 
 def test_pick_at_the_knee_looks_at_fitting_members_only():
-    assert pareto.pick(MEMBERS, Budget(), at_knee=True).number == 2
-    assert pareto.pick(MEMBERS, Budget(max_effective_flops=20e6), at_knee=True).number in (1, 4)
-    assert pareto.pick(MEMBERS, Budget(max_memory_bytes=1), at_knee=True) is None
+    assert selection.pick(MEMBERS, Budget(), at_knee=True).number == 2
+    assert selection.pick(MEMBERS, Budget(max_effective_flops=20e6), at_knee=True).number in (1, 4)
+    assert selection.pick(MEMBERS, Budget(max_memory_bytes=1), at_knee=True) is None
 
 
 def test_pick_ties_go_to_less_memory_then_fewer_operations():
-    assert pareto.pick([trial(1, 0.8, 11, 1), trial(2, 0.8, 10, 9)], Budget()).number == 2
-    assert pareto.pick([trial(1, 0.8, 10, 9), trial(2, 0.8, 10, 8)], Budget()).number == 2
+    assert selection.pick([trial(1, 0.8, 11, 1), trial(2, 0.8, 10, 9)], Budget()).number == 2
+    assert selection.pick([trial(1, 0.8, 10, 9), trial(2, 0.8, 10, 8)], Budget()).number == 2
 
 
 def test_excess_is_the_share_of_each_bound_that_is_missed():
@@ -207,7 +210,7 @@ def test_excess_is_the_share_of_each_bound_that_is_missed():
 
 
 def test_member_as_json():
-    member = pareto.member_dict(trial(2, 0.5, 10, 12.5), test_accuracy=0.25)
+    member = selection.member_dict(trial(2, 0.5, 10, 12.5), test_accuracy=0.25)
     assert member["accuracy"] == 0.5
     assert member["accuracy_split"] == "validation"
     assert member["test_accuracy"] == 0.25
@@ -224,31 +227,31 @@ def test_a_read_out_stays_where_fine_tuning_cost_accuracy():
         return replace(read, number=2, parent=1, outcome=Outcome.COMPLETE, epochs=rungs)
 
     better, fewer, worse = tuned(0.85, 12e6), tuned(0.7, 5e6), tuned(0.7, 10e6)
-    assert pareto.front([read, better]) == (better,)
-    assert pareto.front([read, fewer]) == (fewer, read)
-    assert pareto.front([read, worse]) == (read,)
+    assert selection.front([read, better]) == (better,)
+    assert selection.front([read, fewer]) == (fewer, read)
+    assert selection.front([read, worse]) == (read,)
 
 
 # ---------------------------------------------------------------- within a budget
 
 
 def test_the_front_within_a_budget_and_without_one_that_fits():
-    whole = pareto.front(MEMBERS)
+    whole = selection.front(MEMBERS)
     budget = Budget(max_memory_bytes=20 * 1024)
-    fitting = pareto.front(MEMBERS, budget)
+    fitting = selection.front(MEMBERS, budget)
     assert fitting == tuple(member for member in whole if member.memory_bytes <= 20 * 1024)
     assert 0 < len(fitting) < len(whole)
-    assert pareto.is_met(MEMBERS, budget)
-    assert not pareto.is_met(MEMBERS, Budget(min_accuracy=0.99))
-    assert pareto.front(MEMBERS, Budget(min_accuracy=0.99)) == whole
+    assert selection.is_met(MEMBERS, budget)
+    assert not selection.is_met(MEMBERS, Budget(min_accuracy=0.99))
+    assert selection.front(MEMBERS, Budget(min_accuracy=0.99)) == whole
 
 
 def test_a_read_out_stays_where_what_was_fine_tuned_of_it_is_over_budget():
     read = trial(1, 0.8, 10, 10, outcome=Outcome.READ_OUT)
     tuned = replace(trial(2, 0.9, 10, 30), parent=1)
     tuned = replace(tuned, epochs=(read.epochs[-1], *tuned.epochs))
-    assert pareto.front([read, tuned]) == (tuned,)
-    assert pareto.front([read, tuned], Budget(max_effective_flops=40e6)) == (read,)
+    assert selection.front([read, tuned]) == (tuned,)
+    assert selection.front([read, tuned], Budget(max_effective_flops=40e6)) == (read,)
 
 
 def test_violations_are_negative_within_and_positive_beyond():
@@ -278,33 +281,35 @@ def test_halved_volume_is_optunas_of_logarithms(points):
 
 def test_a_search_counts_dense_operations_as_one_halving_unless_a_budget_bounds_them():
     corner = ReferencePoint(accuracy=0.1, memory_bytes=1100, effective_macs=110)
-    assert pareto.search_corner(corner, Budget()) == replace(corner, effective_macs=pytest.approx(200))
-    tight = pareto.search_corner(corner, Budget(max_memory_bytes=500, max_effective_flops=100), baseline_accuracy=0.9)
+    assert selection.search_corner(corner, Budget()) == replace(corner, effective_macs=pytest.approx(200))
+    tight = selection.search_corner(
+        corner, Budget(max_memory_bytes=500, max_effective_flops=100), baseline_accuracy=0.9
+    )
     assert tight == ReferencePoint(accuracy=pytest.approx(0.82), memory_bytes=501, effective_macs=50)
-    floor = pareto.search_corner(corner, Budget(min_accuracy=0.85), baseline_accuracy=0.9)
+    floor = selection.search_corner(corner, Budget(min_accuracy=0.85), baseline_accuracy=0.9)
     assert floor.accuracy == 0.85
 
 
 def test_a_reference_is_moved_in_to_the_budget():
     corner = ReferencePoint(accuracy=0.1, memory_bytes=1100, effective_macs=110)
-    assert pareto.bounded(corner, Budget()) == corner
-    assert pareto.bounded(corner, Budget(max_memory_bytes=2000, max_effective_flops=2000)) == corner
-    inside = pareto.bounded(corner, Budget(max_memory_bytes=500, max_effective_flops=100, min_accuracy=0.7))
+    assert selection.bounded(corner, Budget()) == corner
+    assert selection.bounded(corner, Budget(max_memory_bytes=2000, max_effective_flops=2000)) == corner
+    inside = selection.bounded(corner, Budget(max_memory_bytes=500, max_effective_flops=100, min_accuracy=0.7))
     assert inside == ReferencePoint(accuracy=0.7, memory_bytes=501, effective_macs=50)
     # The dense MACs are allowed, and must lie below the reference to count.
-    assert pareto.bounded(corner, Budget(max_effective_flops=200)) == corner
+    assert selection.bounded(corner, Budget(max_effective_flops=200)) == corner
 
 
 def test_gains_begin_nine_tenths_of_the_way_from_chance_to_the_baseline():
     corner = ReferencePoint(accuracy=0.1, memory_bytes=1.1, effective_macs=1.1)
-    assert pareto.worthwhile(corner, baseline_accuracy=0.9).accuracy == pytest.approx(0.82)
-    assert pareto.worthwhile(corner, baseline_accuracy=0.9).memory_bytes == 1.1
-    assert pareto.worthwhile(corner, baseline_accuracy=0.05) == corner  # a baseline below chance moves nothing
+    assert selection.worthwhile(corner, baseline_accuracy=0.9).accuracy == pytest.approx(0.82)
+    assert selection.worthwhile(corner, baseline_accuracy=0.9).memory_bytes == 1.1
+    assert selection.worthwhile(corner, baseline_accuracy=0.05) == corner  # a baseline below chance moves nothing
 
 
 def test_cheap_networks_of_little_accuracy_are_no_contenders():
     corner = ReferencePoint(accuracy=0.1, memory_bytes=110.0 * 1024, effective_macs=110e6)
     accurate, cheap = trial(1, 0.86, 90, 90), trial(2, 0.6, 10, 10)
-    assert pareto.contenders([accurate, cheap], corner, limit=1, margin=0.0) == (cheap,)
-    high = pareto.worthwhile(corner, baseline_accuracy=0.87)
-    assert pareto.contenders([accurate, cheap], high, limit=2, margin=0.0) == (accurate,)
+    assert selection.contenders([accurate, cheap], corner, limit=1, margin=0.0) == (cheap,)
+    high = selection.worthwhile(corner, baseline_accuracy=0.87)
+    assert selection.contenders([accurate, cheap], high, limit=2, margin=0.0) == (accurate,)

@@ -9,11 +9,11 @@ import pytest
 from examples import config, example_run, trial
 from rich.console import Console
 
-from spquant_search import energy
 from spquant_search.costs.memory import cost_report
-from spquant_search.energy import Energy, measured_energy, total_energy, upper_bounds
 from spquant_search.report import tables
-from spquant_search.results import LayerActivity
+from spquant_search.runs import energy
+from spquant_search.runs.energy import Energy, measured_energy, total_energy, upper_bounds
+from spquant_search.runs.results import LayerActivity
 from spquant_search.space.configuration import LayerPrecision, NetworkConfig
 from spquant_search.space.shapes import LayerShape
 

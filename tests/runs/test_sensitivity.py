@@ -7,9 +7,9 @@ from pathlib import Path
 
 from spquant_search.costs.memory import cost_report
 from spquant_search.prepare import Prepared, prepare
-from spquant_search.sensitivity import REFERENCE, Sensitivity, choice_words, sensitivity, to_read_out
+from spquant_search.runs.sensitivity import REFERENCE, Sensitivity, choice_words, sensitivity, to_read_out
 
-TINY = Path(__file__).parents[1] / "spaces" / "tiny.yaml"
+TINY = Path(__file__).parents[2] / "spaces" / "tiny.yaml"
 
 
 def small(*overrides: str) -> Prepared:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from spquant_search.costs.device import Footprint
 from spquant_search.costs.memory import cost_report
-from spquant_search.results import LayerActivity, Outcome, TrialResult, unmeasured
+from spquant_search.runs.results import LayerActivity, Outcome, TrialResult, unmeasured
 from spquant_search.space.shapes import LayerShape
 
 

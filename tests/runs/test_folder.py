@@ -14,20 +14,12 @@ from pathlib import Path
 import pytest
 from examples import trial
 
-from spquant_search import runfolder
 from spquant_search.errors import SpaceError, UserError
-from spquant_search.results import Outcome
-from spquant_search.runfolder import (
-    Repeat,
-    RunFacts,
-    RunFolder,
-    describe_environment,
-    exclusive,
-    find_run,
-    open_run,
-    write_bytes,
-    write_text,
-)
+from spquant_search.runs import folder as runfolder
+from spquant_search.runs.environment import describe_environment
+from spquant_search.runs.files import write_bytes, write_text
+from spquant_search.runs.folder import Repeat, RunFacts, RunFolder, exclusive, find_run, open_run
+from spquant_search.runs.results import Outcome
 from spquant_search.space.reading import parse_space
 from spquant_search.space.schema import SpaceFile
 
@@ -299,7 +291,7 @@ def test_written_files_can_be_read_by_others_and_make_their_folder(tmp_path):
 HOLD = """
 import sys
 from pathlib import Path
-from spquant_search.runfolder import RunFolder, exclusive
+from spquant_search.runs.folder import RunFolder, exclusive
 with exclusive(RunFolder(path=Path(sys.argv[1]))):
     print("held", flush=True)
     sys.stdin.read()

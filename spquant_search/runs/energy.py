@@ -28,7 +28,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from spquant_search.costs.memory import CostReport, LayerCost
-from spquant_search.results import TrialResult
+from spquant_search.runs.results import TrialResult
 from spquant_search.space.configuration import FLOAT_BITS, LayerPrecision
 
 # Horowitz, ISSCC 2014, 45 nm, picojoules an operation.

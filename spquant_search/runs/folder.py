@@ -5,23 +5,22 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import yaml
 
-from spquant_search import __version__
 from spquant_search.errors import UserError
-from spquant_search.results import Outcome, TrialResult
-from spquant_search.sensitivity import Sensitivity
+from spquant_search.runs.environment import describe_environment
+from spquant_search.runs.files import write_text
+from spquant_search.runs.results import Outcome, TrialResult
+from spquant_search.runs.sensitivity import Sensitivity
 from spquant_search.space.reading import frozen_space, parse_space
 from spquant_search.space.schema import SpaceFile
 
@@ -29,7 +28,6 @@ from spquant_search.space.schema import SpaceFile
 MAY_CHANGE = (("search", "trials"), ("search", "workers"), ("search", "minutes_per_trial"))
 SEARCHED = "search"  # what a search's own last stage fine-tuned with several seeds
 SECONDS_TO_WRITE = 24 * 60 * 60  # at most, of a file that another machine may be writing, clocks that differ included
-PACKAGES = ("torch", "optuna", "numpy", "safetensors")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -246,7 +244,7 @@ class RunFolder:
         return self.path / "sensitivity.readings.json"
 
     def readings(self) -> dict[str, float]:
-        """Accuracy by what was read out (:func:`spquant_search.sensitivity.to_read_out`), as far as it was."""
+        """Accuracy by what was read out (:func:`spquant_search.runs.sensitivity.to_read_out`), as far as it was."""
         if not self.readings_file.is_file():
             return {}
         stored: dict[str, float] = json.loads(self.readings_file.read_text(encoding="utf-8"))
@@ -397,78 +395,6 @@ def _differences(old: Any, new: Any, path: tuple[str, ...] = ()) -> list[tuple[s
         keys = list(old) + [key for key in new if key not in old]
         return [found for key in keys for found in _differences(old.get(key), new.get(key), (*path, str(key)))]
     return [(".".join(path), old, new)]
-
-
-def describe_environment() -> dict[str, str]:
-    """The machine and the versions that a run's figures come from."""
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:  # pragma: no cover - all are dependencies
-            continue
-    return {
-        "processor": _processor(),
-        "cores": str(os.cpu_count()),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "spquant-search": __version__,
-        **versions,
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or "unknown"
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    write_bytes(path, text.encode("utf-8"))
-
-
-def _place(temporary: Path, path: Path) -> None:
-    """Make a finished file ``path``, unless there is one."""
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        pass
-    except OSError:  # a file system without hard links
-        if not path.exists():
-            os.replace(temporary, path)
-
-
-def temporary_beside(path: Path) -> Path:
-    """A name that no other process takes for what is to become ``path``.
-
-    In the same folder, because a move between file systems is a copy and can be cut off. Not by tempfile, whose files
-    nobody else may read.
-    """
-    return path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.tmp")
-
-
-def write_bytes(path: Path, content: bytes, *, replaces: bool = True) -> None:
-    """Write a file whole or not at all: a temporary file beside it takes its place.
-
-    Without ``replaces``, a file that is there stays.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_beside(path)
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        if replaces:
-            os.replace(temporary, path)
-        else:
-            _place(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
-from spquant_search.sensitivity import Sensitivity, changed
+from spquant_search.runs.sensitivity import Sensitivity, changed
 from spquant_search.space.configuration import NetworkConfig
 
 

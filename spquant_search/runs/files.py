@@ -1,0 +1,61 @@
+"""Write files whole or not at all, and find the folder that caches are kept in."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def _place(temporary: Path, path: Path) -> None:
+    """Make a finished file ``path``, unless there is one."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        if not path.exists():
+            os.replace(temporary, path)
+
+
+def temporary_beside(path: Path) -> Path:
+    """A name that no other process takes for what is to become ``path``.
+
+    In the same folder, because a move between file systems is a copy and can be cut off. Not by tempfile, whose files
+    nobody else may read.
+    """
+    return path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.tmp")
+
+
+def write_bytes(path: Path, content: bytes, *, replaces: bool = True) -> None:
+    """Write a file whole or not at all: a temporary file beside it takes its place.
+
+    Without ``replaces``, a file that is there stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_beside(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if replaces:
+            os.replace(temporary, path)
+        else:
+            _place(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def cache_folder() -> Path:
+    """Where simulated recordings and compiled code are kept: ``$SPQUANT_CACHE``, or the user's cache folder."""
+    chosen = os.environ.get("SPQUANT_CACHE")
+    if chosen:
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "spquant-search"

@@ -1,0 +1,131 @@
+"""Dominance, the front, its hypervolume, and the choice of one of its members. Pure functions of arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+from numpy.typing import ArrayLike, NDArray
+
+from spquant_search.costs.memory import CostReport
+from spquant_search.runs.results import TrialResult
+
+OBJECTIVES = ("accuracy", "memory_bytes", "effective_macs")
+
+
+# Without gates and masks a configuration has exactly the baseline's MACs; measured from there it would add no volume,
+# however small and accurate it is.
+REFERENCE_SLACK = 1.1
+SMALLEST_COST = 1e-6  # bytes or MACs; a logarithm needs some
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReferencePoint:
+    """The worst corner of the volume that counts: chance accuracy, 1.1 times the float baseline's memory and MACs."""
+
+    accuracy: float
+    memory_bytes: float
+    effective_macs: float
+
+    def as_dict(self) -> dict[str, float]:
+        return {name: getattr(self, name) for name in OBJECTIVES}
+
+
+def objectives(results: Sequence[TrialResult]) -> Float[np.ndarray, "trial 3"]:
+    """Accuracy, memory in bytes and effective MACs of every trial."""
+    return np.array([[getattr(result, name) for name in OBJECTIVES] for result in results], float).reshape(-1, 3)
+
+
+def losses(points: Float[np.ndarray, "point 3"]) -> Float[np.ndarray, "point 3"]:
+    """All three as quantities to make small."""
+    signed: NDArray[np.float64] = points * np.array([-1.0, 1.0, 1.0])
+    return signed
+
+
+def non_dominated(points: Float[np.ndarray, "point 3"]) -> Bool[np.ndarray, " point"]:
+    """Which points no other point equals or beats in every objective while beating it in one; equal points all stay.
+
+    In as many passes as points stay, each of which drops what one of them dominates.
+    """
+    loss = losses(points)
+    left = np.argsort(loss.sum(axis=1), kind="stable")  # good ones first: they drop many
+    place = 0
+    while place < len(left):
+        one = loss[left[place]]
+        others = loss[left]
+        dominated = (others >= one).all(axis=1) & (others > one).any(axis=1)
+        place += 1 - int(dominated[:place].sum())
+        left = left[~dominated]
+    keep = np.zeros(len(loss), bool)
+    keep[left] = True
+    return keep
+
+
+def hypervolume(points: Float[np.ndarray, "point 3"], reference: ReferencePoint) -> float:
+    """The volume dominated by ``points`` within the reference point.
+
+    Its axes: accuracy above chance (a fraction), memory and MACs as fractions of the reference point's. The largest
+    possible value is 1 - chance.
+    """
+    corner = np.array([reference.memory_bytes, reference.effective_macs])
+    return _volume(points[:, 0] - reference.accuracy, 1.0 - points[:, 1:] / corner)
+
+
+def halved_volume(points: Float[np.ndarray, "point 3"], reference: ReferencePoint) -> float:
+    """As :func:`hypervolume`, with halvings for axes: how often memory and MACs are halved from the reference point's.
+
+    What a search looks for. From 100 KiB to 50 is as much as from 50 to 25, where of the other volume nearly all lies
+    near the float network's memory, so that a network that is small already has next to nothing to gain.
+    """
+    corner = np.array([reference.memory_bytes, reference.effective_macs])
+    return _volume(points[:, 0] - reference.accuracy, log2(corner) - log2(points[:, 1:]))
+
+
+def log2(costs: ArrayLike) -> NDArray[np.float64]:
+    """The logarithm to base 2 of bytes or MACs, those below ``SMALLEST_COST`` as that."""
+    return np.asarray(np.log2(np.maximum(costs, SMALLEST_COST)), float)
+
+
+def _volume(accuracy: Float[np.ndarray, " point"], saved: Float[np.ndarray, "point 2"]) -> float:
+    """The volume of the union of boxes from 0 to each point; a point that is not above 0 in every axis has none.
+
+    Computed by sweeping the accuracy from the best point down: between two neighbouring accuracies the volume is their
+    difference times the area that the points above cover in the plane of the other two.
+    """
+    inside = (accuracy > 0) & (saved > 0).all(axis=1)
+    accuracy, saved = accuracy[inside], saved[inside]
+    order = np.argsort(-accuracy, kind="stable")
+    floors = np.append(accuracy[order][1:], 0.0)
+    slabs = [
+        (accuracy[place] - floors[index]) * _covered_area(saved[order[: index + 1]])
+        for index, place in enumerate(order)
+    ]
+    return float(sum(slabs))
+
+
+def _covered_area(saved: Float[np.ndarray, "point 2"]) -> float:
+    """The area of the union of rectangles from 0 to each point."""
+    area, height = 0.0, 0.0
+    for width, top in saved[np.lexsort((-saved[:, 1], -saved[:, 0]))]:
+        if top > height:
+            area += width * (top - height)
+            height = top
+    return area
+
+
+def reference_point(baseline: TrialResult, *, chance: float) -> ReferencePoint:
+    """Chance accuracy, and somewhat more than the float baseline costs."""
+    return _reference(baseline.memory_bytes, baseline.effective_macs, chance)
+
+
+def reference_at(baseline: CostReport, *, chance: float) -> ReferencePoint:
+    """As :func:`reference_point`, before the baseline is trained: all its MACs are effective."""
+    return _reference(baseline.memory_bytes, baseline.dense_macs_all_steps, chance)
+
+
+def _reference(memory_bytes: float, macs: float, chance: float) -> ReferencePoint:
+    return ReferencePoint(
+        accuracy=chance, memory_bytes=REFERENCE_SLACK * memory_bytes, effective_macs=REFERENCE_SLACK * macs
+    )
