@@ -5,7 +5,7 @@
 As many made-up recordings as N-MNIST has, 60,000 and 10,000, of its size (about 4,200 events on 34x34 pixels within
 0.3 s) and in its format, are written to a temporary folder and binned into 10 time steps, in a process of its own,
 whose peak memory is measured with that of the processes that it starts. Then another process opens the frames that lie
-in the cache. Times are of `data.load`, without the imports before it. Needs the `events` extra, 2 GB of disk for the
+in the cache. Times are of `loading.load`, without the imports before it. Needs the `events` extra, 2 GB of disk for the
 recordings and 1.6 GB for the frames.
 """
 
@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from measurement import as_document
 
-from spquant_search import data
+from spquant_search.data import loading
 from spquant_search.runtime import available_cores
 from spquant_search.space.schema import DataSpace
 
@@ -60,10 +60,12 @@ def recording(events: int, generator: np.random.Generator) -> np.ndarray:
 
 
 def load(root: Path, cache: Path) -> dict[str, float]:
-    """Seconds of one `data.load`, and what the frames hold."""
+    """Seconds of one `loading.load`, and what the frames hold."""
     options = DataSpace(name="nmnist", root=str(root), partial=True)
     started = time.perf_counter()
-    loaded = data.load("nmnist", time_steps=TIME_STEPS, options=options, cache_dir=cache, processes=available_cores())
+    loaded = loading.load(
+        "nmnist", time_steps=TIME_STEPS, options=options, cache_dir=cache, processes=available_cores()
+    )
     seconds = time.perf_counter() - started
     splits = (loaded.train, loaded.validation, loaded.test)
     return {"seconds": seconds, "frame_mib": sum(split.frames.nbytes for split in splits) / MIB}

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rich.console import Console
 
-    from spquant_search.data import DataSet
+    from spquant_search.data.loading import DataSet
     from spquant_search.deploy.artifact import Artifact
     from spquant_search.postgres import Database
     from spquant_search.prepare import Prepared

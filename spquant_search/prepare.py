@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from spquant_search import data
 from spquant_search.costs.device import Architecture, Footprint, footprint
 from spquant_search.costs.memory import FLOPS_PER_MAC, CostReport, cost_report, min_memory_bytes
+from spquant_search.data import catalog, loading
 from spquant_search.errors import SpaceError, UserError
 from spquant_search.snn.architecture import architecture
 from spquant_search.snn.networks import layer_shapes
@@ -88,7 +88,7 @@ def _unreachable_budgets(space: SearchSpace, shapes: Sequence[LayerShape]) -> li
     return problems
 
 
-def _unfit_augmentation(augment: Augmentation, info: data.DataInfo) -> list[str]:
+def _unfit_augmentation(augment: Augmentation, info: catalog.DataInfo) -> list[str]:
     """What of it these samples cannot be given."""
     problems = {}
     if augment.flip and info.name in SIDED:
@@ -106,22 +106,22 @@ def _unfit_augmentation(augment: Augmentation, info: data.DataInfo) -> list[str]
     return [f"train.augment.{key}: {problem}" for key, problem in problems.items()]
 
 
-def describe_data(file: SpaceFile, *, source: str) -> data.DataInfo:
+def describe_data(file: SpaceFile, *, source: str) -> catalog.DataInfo:
     """What is known of a space's data set without loading it; raises SpaceError where an option does not fit it."""
     try:
-        return data.describe(file.data.name, file.data)
+        return catalog.describe(file.data.name, file.data)
     except UserError as error:
         raise SpaceError(source, [f"data.{problem}" for problem in str(error).splitlines()]) from None
 
 
 def load_data(
     file: SpaceFile, *, cache: Path, progress: Callable[[int, int], None] | None = None, processes: int = 1
-) -> data.DataSet:
+) -> loading.DataSet:
     """The recordings of a space, made now by so many processes, or read from the cache."""
-    counts = {split: getattr(file.data, f"{split}_samples") for split in data.SPLITS}
+    counts = {split: getattr(file.data, f"{split}_samples") for split in loading.SPLITS}
     limit = {split: count for split, count in counts.items() if count is not None}
     try:
-        return data.load(
+        return loading.load(
             file.data.name,
             time_steps=file.time_steps,
             options=file.data,

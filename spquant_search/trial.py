@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from spquant_search.batches import Samples, first, place
-from spquant_search.data import DataSet, Split
+from spquant_search.data.loading import DataSet, Split
 from spquant_search.readings import accuracies
 from spquant_search.runs.files import write_bytes
 from spquant_search.runs.folder import checkpoint_of

@@ -12,7 +12,7 @@ import torch
 
 from spquant_search import batches
 from spquant_search.batches import AHEAD, HostRecordings, Recordings, mapped, place
-from spquant_search.data import DataSet, Split
+from spquant_search.data.loading import DataSet, Split
 from spquant_search.trial import on_device
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
 from typing import Protocol
 
-from spquant_search.data.frames import Frames, Shape
+from spquant_search.data.cache import Frames, Shape
 from spquant_search.errors import UserError
 
 FEWEST_RUNS = 12  # below, starting processes takes longer than they save

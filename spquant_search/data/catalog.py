@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from spquant_search.data.saccades import POLARITIES, Camera
+from spquant_search.data.simulation.saccades import POLARITIES, Camera
 from spquant_search.errors import UserError
 from spquant_search.space.schema import DataSpace
 

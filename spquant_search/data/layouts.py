@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spquant_search.data.catalog import EVENT_FOLDER, OWN_FOLDERS, SETS, TRAIN_FOLDER, class_folders, folder_of
-from spquant_search.data.event_files import EVENT_SUFFIXES
-from spquant_search.data.files import File, files_in, folders_in
-from spquant_search.data.images import IMAGE_SUFFIXES, read_cifar_bin, read_cifar_pickle, read_idx
+from spquant_search.data.events.event_files import EVENT_SUFFIXES
+from spquant_search.data.file_listing import File, files_in, folders_in
+from spquant_search.data.images.formats import read_cifar_bin, read_cifar_pickle, read_idx
+from spquant_search.data.images.stills import IMAGE_SUFFIXES
 from spquant_search.data.splits import hold_out, hold_out_groups, proportional_order
 from spquant_search.errors import UserError
 from spquant_search.space.schema import DataSpace

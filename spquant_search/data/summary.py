@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from spquant_search.data import SPLITS, DataSet, Split
-from spquant_search.data.frames import check
-from spquant_search.datafacts import DataFacts, Examples, SplitFacts, Spread
+from spquant_search.data.cache import check
+from spquant_search.data.loading import SPLITS, DataSet, Split
+from spquant_search.data.statistics import DataFacts, Examples, SplitFacts, Spread
 
 _BLOCK_BYTES = 32 << 20  # of frames that are looked at together
 _ROWS, _COLUMNS = 8, 10  # of the picture: more would be too small to see

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spquant_search.costs.device import kept_in_floats
-from spquant_search.data import DataSet
+from spquant_search.data.loading import DataSet
 from spquant_search.prepare import Prepared
 from spquant_search.runs.results import TrialResult
 from spquant_search.space.shapes import InputShape

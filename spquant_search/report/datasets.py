@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from spquant_search.datafacts import DataFacts, Examples, SplitFacts, Spread
+from spquant_search.data.statistics import DataFacts, Examples, SplitFacts, Spread
 from spquant_search.errors import UserError
 from spquant_search.report.figures import DOTS_PER_INCH, INK, SOFT, plain_text
 from spquant_search.report.tables import TextTable, percent

@@ -53,9 +53,9 @@ def write_bytes(path: Path, content: bytes, *, replaces: bool = True) -> None:
 
 
 def cache_folder() -> Path:
-    """Where simulated recordings and compiled code are kept: ``$SPQUANT_CACHE``, or the user's cache folder."""
-    chosen = os.environ.get("SPQUANT_CACHE")
-    if chosen:
-        return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "spquant-search"
+    """The folder of recordings and compiled code: ``$SPQUANT_CACHE``, or one in the user's cache folder (XDG)."""
+    if chosen := os.environ.get("SPQUANT_CACHE"):
+        return Path(chosen).expanduser()
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    # The XDG Base Directory Specification: a relative path is invalid and to be ignored.
+    return (base if base.is_absolute() else Path.home() / ".cache") / "spquant-search"

@@ -17,9 +17,9 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
-from spquant_search import data
-from spquant_search.data import catalog, images
-from spquant_search.data.saccades import Camera, simulate_frames
+from spquant_search.data import catalog, loading
+from spquant_search.data.images import stills
+from spquant_search.data.simulation.saccades import Camera, simulate_frames
 from spquant_search.data.splits import hold_out, hold_out_groups, proportional_order
 from spquant_search.errors import SpaceError, UserError
 from spquant_search.prepare import bind_network
@@ -78,9 +78,9 @@ def write_cifar_py(folder: Path, protocol: int = 2) -> None:
         (folder / name).write_bytes(packed)
 
 
-def load(name: str, root: Path, cache: Path, **more: Any) -> data.DataSet:
+def load(name: str, root: Path, cache: Path, **more: Any) -> loading.DataSet:
     options = DataSpace(name=name, root=str(root), **({"partial": True} if name != "image-folder" else {}) | more)
-    return data.load(name, time_steps=4, options=options, cache_dir=cache)
+    return loading.load(name, time_steps=4, options=options, cache_dir=cache)
 
 
 def failure(name: str, root: Path, **more: Any) -> str:
@@ -90,13 +90,13 @@ def failure(name: str, root: Path, **more: Any) -> str:
     return str(caught.value)
 
 
-def split_of(loaded: data.DataSet) -> dict[str, list[tuple[bytes, int]]]:
+def split_of(loaded: loading.DataSet) -> dict[str, list[tuple[bytes, int]]]:
     return {
         split: [
             (frames.tobytes(), int(label))
             for frames, label in zip(getattr(loaded, split).frames, getattr(loaded, split).labels, strict=True)
         ]
-        for split in data.SPLITS
+        for split in loading.SPLITS
     }
 
 
@@ -144,7 +144,7 @@ def test_a_resized_image_and_its_cache(tmp_path: Path) -> None:
 def test_images_as_events(tmp_path: Path) -> None:
     written = write_idx_set(tmp_path / "files")
     loaded = load("mnist", tmp_path / "files", tmp_path / "cache", as_events=True)
-    info = data.describe("mnist", DataSpace(name="mnist", as_events=True))
+    info = catalog.describe("mnist", DataSpace(name="mnist", as_events=True))
     assert (info.channels, info.height, info.width) == (loaded.channels, loaded.height, loaded.width) == (2, 34, 34)
     assert (info.static, info.largest, loaded.static, loaded.largest) == (False, 15, False, 15)
     assert info.description.startswith("simulated event-camera recordings of MNIST")
@@ -157,7 +157,7 @@ def test_images_as_events(tmp_path: Path) -> None:
         np.testing.assert_array_equal(getattr(loaded, split).frames, expected)
     assert written["train"][0].shape == (30, 28, 28)
     with pytest.raises(UserError, match="time_steps: must be 1 to 210, not 211"):
-        data.load(
+        loading.load(
             "mnist",
             time_steps=211,
             options=DataSpace(name="mnist", root=str(tmp_path / "files"), as_events=True, partial=True),
@@ -229,7 +229,7 @@ def test_both_versions_of_cifar10_are_the_same(tmp_path: Path, protocol: int) ->
     found = split_of(binary)
     assert set(found["test"]) == test
     assert set(found["train"]) | set(found["validation"]) == train
-    assert [len(found[split]) for split in data.SPLITS] == [90, 10, 20]
+    assert [len(found[split]) for split in loading.SPLITS] == [90, 10, 20]
     assert binary.train.frames.shape == (90, 1, 3, 32, 32)
 
 
@@ -237,7 +237,7 @@ def test_colour_images_as_events_are_grey(tmp_path: Path) -> None:
     write_cifar_bin(tmp_path / "files")
     still = load("cifar10", tmp_path / "files", tmp_path / "cache")
     shown = still.train.frames[:3, 0]
-    grey = images.luma(np.asarray(shown))
+    grey = stills.luma(np.asarray(shown))
     expected = [np.asarray(Image.fromarray(pixels.transpose(1, 2, 0)).convert("L")) for pixels in np.asarray(shown)]
     np.testing.assert_array_equal(grey, expected)
     loaded = load("cifar10", tmp_path / "files", tmp_path / "cache", as_events=True)
@@ -308,7 +308,7 @@ def write_folder(base: Path, *classes: str, count: int = 3, size: tuple[int, int
     return written
 
 
-def colours(split: data.Split) -> dict[str, int]:
+def colours(split: loading.Split) -> dict[str, int]:
     return {
         bytes(frame[0, :, 0, 0].tolist()).hex(): label
         for frame, label in zip(split.frames, split.labels.tolist(), strict=True)
@@ -325,7 +325,7 @@ def test_a_folder_for_each_class(tmp_path: Path) -> None:
     assert loaded.train.frames.shape == (24, 1, 3, 6, 8)
     found = {}
     for split, size in (("train", 8), ("validation", 1), ("test", 1)):
-        part: data.Split = getattr(loaded, split)
+        part: loading.Split = getattr(loaded, split)
         assert np.bincount(part.labels).tolist() == [size] * 3
         found |= {colour: loaded.classes[label] for colour, label in colours(part).items()}
         assert (part.frames == part.frames[..., :1, :1]).all()
@@ -361,8 +361,8 @@ def test_caltech101_as_it_is_published(tmp_path: Path) -> None:
     loaded = load("image-folder", root, tmp_path / "cache", size=(20, 30))
     assert loaded.classes == tuple(sorted(classes))
     assert len(loaded.classes) == 102
-    for split in data.SPLITS:
-        part: data.Split = getattr(loaded, split)
+    for split in loading.SPLITS:
+        part: loading.Split = getattr(loaded, split)
         assert part.frames.shape == (102, 1, 3, 20, 30)
         for frames, label in zip(part.frames, part.labels.tolist(), strict=True):
             assert abs(int(frames[0, 0, 10, 15]) - classes.index(loaded.classes[label])) <= 1  # JPEG is not exact
@@ -372,7 +372,7 @@ def test_images_are_covered_not_distorted(tmp_path: Path) -> None:
     wide = np.zeros((10, 30, 3), np.uint8)
     wide[:, 10:20] = (200, 100, 50)
     Image.fromarray(wide).save(tmp_path / "wide.png")
-    pixels = images.read_image(tmp_path / "wide.png", (10, 10), grey=False)
+    pixels = stills.read_image(tmp_path / "wide.png", (10, 10), grey=False)
     assert pixels.shape == (3, 10, 10)
     assert pixels[:, 5, 5].tolist() == [200, 100, 50]
     assert (pixels == np.array([200, 100, 50])[:, None, None]).all()
@@ -382,7 +382,7 @@ def test_images_are_covered_not_distorted(tmp_path: Path) -> None:
     tall = np.zeros((20, 20, 3), np.uint8)
     tall[:10] = 255
     Image.fromarray(tall).save(tmp_path / "turned.png", exif=exif)
-    turned = images.read_image(tmp_path / "turned.png", (20, 20), grey=True)
+    turned = stills.read_image(tmp_path / "turned.png", (20, 20), grey=True)
     assert turned.shape == (20, 20)
     assert (turned[:, 10:] == 255).all()
     assert (turned[:, :10] == 0).all()
@@ -436,16 +436,16 @@ def test_what_is_wrong_with_the_parts_of_an_image_folder(tmp_path: Path) -> None
 
 def test_an_image_folder_can_be_described_before_it_is_there(tmp_path: Path) -> None:
     absent = str(tmp_path / "absent")
-    info = data.describe("image-folder", DataSpace(name="image-folder", root=absent, classes=7, size=(32, 48)))
+    info = catalog.describe("image-folder", DataSpace(name="image-folder", root=absent, classes=7, size=(32, 48)))
     assert (len(info.classes), info.channels, info.height, info.width) == (7, 3, 32, 48)
     assert (info.static, info.largest) == (True, 255)
     write_folder(tmp_path / "files", "ant", "cat")
     with pytest.raises(UserError, match=r"^classes: .*files holds 2 class folders, not 7$"):
-        data.describe(
+        catalog.describe(
             "image-folder", DataSpace(name="image-folder", root=str(tmp_path / "files"), classes=7, size=(32, 48))
         )
     with pytest.raises(UserError, match=r"^size: image-folder needs the \[height, width\] in pixels"):
-        data.describe("image-folder", DataSpace(name="image-folder", classes=2))
+        catalog.describe("image-folder", DataSpace(name="image-folder", classes=2))
 
 
 # In a space file
@@ -525,12 +525,12 @@ def test_every_prefix_has_the_classes_in_proportion() -> None:
 
 
 def test_the_page_on_data_names_every_set_and_shows_spaces_that_work() -> None:
-    page = (Path(__file__).parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
     shown = [yaml.safe_load(block.split("```")[0])["data"] for block in page.split("```yaml\n")[1:]]
     for values in shown:
         space = parse_space(SPACE.format(data=json.dumps(values)), source="docs/data.md")
-        assert data.describe(space.data.name, space.data).name == values["name"]
-    assert {values["name"] for values in shown} >= set(data.NAMES) - {"fashion-mnist"}
+        assert catalog.describe(space.data.name, space.data).name == values["name"]
+    assert {values["name"] for values in shown} >= set(catalog.NAMES) - {"fashion-mnist"}
     for field in fields(DataSpace):
         assert f"`{field.name}`" in page or field.name == "name"
     for known in catalog.SETS.values():

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from spquant_search.data import saccades
-from spquant_search.data.saccades import DURATION_US, Camera, simulate_events, simulate_frames
+from spquant_search.data.simulation import saccades
+from spquant_search.data.simulation.saccades import DURATION_US, Camera, simulate_events, simulate_frames
 
 QUIET = Camera(noise_hz=0.0, threshold_mismatch=0.0)
 SMALL = Camera(height=14, width=15, start_y=1, start_x=2, noise_hz=0.0)

@@ -1,7 +1,7 @@
 """Make fashion_mnist/images.npz: 10,000 images of Fashion-MNIST in the splits that this package uses.
 
     apt-get install dataset-fashion-mnist
-    python -m spquant_search.data.make_fashion_mnist
+    python tools/make_fashion_mnist.py
 
 The output is the same to the byte for the same zlib: fixed seed, fixed time stamps, no pickles.
 """
@@ -9,7 +9,6 @@ The output is the same to the byte for the same zlib: fixed seed, fixed time sta
 from __future__ import annotations
 
 import argparse
-import gzip
 import zipfile
 from collections.abc import Mapping
 from io import BytesIO
@@ -19,19 +18,12 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from numpy.typing import NDArray
 
+from spquant_search.data.images.formats import read_idx
+
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # of the package dataset-fashion-mnist
+IMAGES = Path(__file__).parents[1] / "spquant_search" / "data" / "fashion_mnist" / "images.npz"
 PER_CLASS = {"train": 600, "validation": 200, "test": 200}
 SEED = 2017
-
-
-def read_idx(path: Path) -> NDArray[np.uint8]:
-    """An array of bytes in LeCun's IDX format: 0 0 8 n, then n big-endian 32-bit sizes, then the bytes."""
-    content = gzip.decompress(path.read_bytes())
-    if content[:3] != b"\x00\x00\x08":
-        raise SystemExit(f"{path}: not an IDX file of unsigned bytes (it starts with {content[:4].hex()})")
-    dimensions = content[3]
-    shape = np.frombuffer(content, ">u4", count=dimensions, offset=4)
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape.tolist())
 
 
 def balanced_order(labels: UInt8[np.ndarray, " sample"], seed: int) -> Int[np.ndarray, "round label"]:
@@ -79,7 +71,7 @@ def main() -> None:
     """Read the options, select, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("source", type=Path, nargs="?", default=DEBIAN_FOLDER, help="folder of the four .gz IDX files")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "fashion_mnist" / "images.npz")
+    parser.add_argument("--out", type=Path, default=IMAGES)
     options = parser.parse_args()
     write_npz(options.out, select(options.source, PER_CLASS))
 

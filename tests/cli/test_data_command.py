@@ -14,22 +14,22 @@ import numpy as np
 import pytest
 import yaml
 from conftest import Command
+from data.events.test_event_files import STRUCTURE
+from data.events.test_recordings import CIFAR10_DVS, DVS_GESTURE, N_CALTECH101, NMNIST, Published, write_bin, write_set
+from data.images.test_images import write_cifar_bin, write_idx_set
+from data.images.test_images import write_folder as write_images
+from data.test_download import Server, nmnist, server  # noqa: F401 - a fixture
 from PIL import Image
 from rich.console import Console
-from test_data_download import Server, nmnist, server  # noqa: F401 - a fixture
-from test_data_events import STRUCTURE
-from test_data_images import write_cifar_bin, write_idx_set
-from test_data_images import write_folder as write_images
-from test_data_recordings import CIFAR10_DVS, DVS_GESTURE, N_CALTECH101, NMNIST, Published, write_bin, write_set
 
-from spquant_search import data
+from spquant_search.data import loading
+from spquant_search.data.statistics import DataFacts
 from spquant_search.data.summary import examples, summarize
-from spquant_search.datafacts import DataFacts
 from spquant_search.report.datasets import OFF, ON, class_table, coloured, sample_drawing, split_table
 from spquant_search.report.stages import stages
 from spquant_search.space.schema import DataSpace
 
-TINY = Path(__file__).parents[1] / "spaces" / "tiny.yaml"
+TINY = Path(__file__).parents[2] / "spaces" / "tiny.yaml"
 FEW = [
     word
     for split, count in {"train": 30, "validation": 10, "test": 20}.items()
@@ -52,8 +52,8 @@ def space_file(folder: Path, *, time_steps: int = 2, **values: Any) -> Path:
 # Figures
 
 
-def facts_of(name: str, cache: Path, **values: Any) -> tuple[DataFacts, data.DataSet]:
-    loaded = data.load(name, time_steps=3, options=DataSpace(name=name, **values), cache_dir=cache)
+def facts_of(name: str, cache: Path, **values: Any) -> tuple[DataFacts, loading.DataSet]:
+    loaded = loading.load(name, time_steps=3, options=DataSpace(name=name, **values), cache_dir=cache)
     return summarize(loaded), loaded
 
 
@@ -168,7 +168,7 @@ def test_what_the_picture_says(tmp_path: Path) -> None:
 
 
 def test_many_classes_and_steps_are_shown_evenly(tmp_path: Path) -> None:
-    loaded = data.load(
+    loaded = loading.load(
         "fashion-events", time_steps=21, cache_dir=tmp_path, limit={"train": 40, "validation": 1, "test": 1}
     )
     shown = examples(loaded)

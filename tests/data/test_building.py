@@ -16,7 +16,7 @@ import pytest
 
 from spquant_search.data import building
 from spquant_search.data.building import FEWEST_RUNS, runs
-from spquant_search.data.frames import Frames, Shape
+from spquant_search.data.cache import Frames, Shape
 from spquant_search.errors import UserError
 
 
@@ -100,10 +100,10 @@ def test_a_process_that_dies_is_reported(tmp_path: Path) -> None:
 def test_processes_end_with_the_one_they_work_for(tmp_path: Path) -> None:
     program = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from test_data_building import Numbered; from spquant_search.data.building import runs\n"
+        "from data.test_building import Numbered; from spquant_search.data.building import runs\n"
         "for frames in runs(Numbered(Path(sys.argv[1])), processes=2): os.kill(os.getpid(), signal.SIGKILL)"
     )
-    where = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    where = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], env=where, check=False)
     assert done.returncode == -signal.SIGKILL
     left, deadline = made_by(tmp_path), time.monotonic() + 20

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gzip
 import hashlib
 import json
 import os
@@ -23,26 +22,29 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from spquant_search import data
-from spquant_search.data import frames, make_fashion_mnist, simulated
-from spquant_search.data.saccades import Camera, simulate_events
-from spquant_search.data.simulated import Recording
+from spquant_search.data import loading
+from spquant_search.data import cache as frames
+from spquant_search.data import catalog, loading
+from spquant_search.data.simulation import simulated
+from spquant_search.data.simulation.saccades import Camera, simulate_events
+from spquant_search.data.simulation.simulated import Recording
 from spquant_search.errors import UserError
+from spquant_search.runs import files
 
 TINY = {"train": 20, "validation": 10, "test": 10}
 SHAPE = (5, 2, 2, 3, 4)
 Images = dict[str, tuple[NDArray[np.uint8], NDArray[np.uint8]]]  # images and labels of each split
 
 
-def load_tiny(folder: Path | None, **options: Any) -> data.DataSet:
-    return data.load("fashion-events", **{"time_steps": 3, "cache_dir": folder, "limit": TINY} | options)
+def load_tiny(folder: Path | None, **options: Any) -> loading.DataSet:
+    return loading.load("fashion-events", **{"time_steps": 3, "cache_dir": folder, "limit": TINY} | options)
 
 
 def cached_files(folder: Path) -> list[Path]:
     return sorted(folder.iterdir())
 
 
-def content(data_set: data.DataSet) -> str:
+def content(data_set: loading.DataSet) -> str:
     digest = hashlib.sha256()
     for split in (data_set.train, data_set.validation, data_set.test):
         digest.update(split.frames.tobytes() + split.labels.tobytes())
@@ -86,72 +88,16 @@ def test_images_go_with_their_labels(images: Images) -> None:
 
 
 def test_the_license_is_shipped_beside_the_images() -> None:
-    folder = Path(data.__file__).parent / "fashion_mnist"
+    folder = Path(loading.__file__).parent / "fashion_mnist"
     assert "Copyright (c) 2017 Zalando SE" in (folder / "LICENSE").read_text()
     assert sum(path.stat().st_size for path in folder.iterdir()) < 6_000_000
-
-
-# The script that made the file
-
-
-def write_idx(path: Path, array: NDArray[np.uint8]) -> None:
-    sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
-    path.write_bytes(gzip.compress(bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes()))
-
-
-def write_source(folder: Path, train: int, test: int) -> None:
-    """Files as the Debian package's, three classes; an image's pixels tell file, class and place."""
-    for name, marker, size in (("train", 1, train), ("t10k", 2, test)):
-        labels = np.repeat(np.arange(3, dtype=np.uint8), size)
-        pixels = np.stack([np.array([[marker, label], [0, k]]) for k, label in enumerate(labels)]).astype(np.uint8)
-        write_idx(folder / f"{name}-images-idx3-ubyte.gz", pixels)
-        write_idx(folder / f"{name}-labels-idx1-ubyte.gz", labels)
-
-
-def test_script_selects_disjoint_balanced_splits(tmp_path: Path) -> None:
-    write_source(tmp_path, train=9, test=5)
-    chosen = make_fashion_mnist.select(tmp_path, {"train": 6, "validation": 3, "test": 4})
-    seen: set[bytes] = set()
-    for split, marker, per_class in (("train", 1, 6), ("validation", 1, 3), ("test", 2, 4)):
-        pixels, labels = chosen[f"{split}_images"], chosen[f"{split}_labels"]
-        assert np.bincount(labels).tolist() == [per_class] * 3
-        assert set(pixels[:, 0, 0].tolist()) == {marker}
-        np.testing.assert_array_equal(pixels[:, 0, 1], labels)
-        seen |= {image.tobytes() for image in pixels}
-        rounds = labels.reshape(-1, 3)
-        np.testing.assert_array_equal(np.sort(rounds, axis=1), [[0, 1, 2]] * per_class)
-        assert len(np.unique(rounds, axis=0)) > 1
-    assert len(seen) == 3 * (6 + 3 + 4)
-
-
-def test_script_refuses_too_few_images(tmp_path: Path) -> None:
-    write_source(tmp_path, train=8, test=5)
-    with pytest.raises(SystemExit, match="validation needs 3 images of each class, 2 are left"):
-        make_fashion_mnist.select(tmp_path, {"train": 6, "validation": 3, "test": 4})
-
-
-def test_script_refuses_another_format(tmp_path: Path) -> None:
-    (tmp_path / "floats.gz").write_bytes(gzip.compress(b"\x00\x00\x0d\x01"))
-    with pytest.raises(SystemExit, match="not an IDX file of unsigned bytes"):
-        make_fashion_mnist.read_idx(tmp_path / "floats.gz")
-
-
-def test_script_writes_the_same_bytes_at_any_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    arrays = {"a": np.arange(6, dtype=np.uint8).reshape(2, 3), "b": np.zeros(2, np.uint8)}
-    make_fashion_mnist.write_npz(tmp_path / "now.npz", arrays)
-    monkeypatch.setattr(time, "time", lambda: 2_000_000_000.0)
-    make_fashion_mnist.write_npz(tmp_path / "later.npz", arrays)
-    assert (tmp_path / "now.npz").read_bytes() == (tmp_path / "later.npz").read_bytes()
-    with np.load(tmp_path / "now.npz", allow_pickle=False) as read:
-        assert set(read) == {"a", "b"}
-        np.testing.assert_array_equal(read["a"], arrays["a"])
 
 
 # Loading
 
 
 def test_describe_agrees_with_what_is_loaded(tmp_path: Path) -> None:
-    info, loaded = data.describe("fashion-events"), load_tiny(tmp_path)
+    info, loaded = catalog.describe("fashion-events"), load_tiny(tmp_path)
     assert "simulated" in info.description
     assert (info.name, info.description, info.classes) == (loaded.name, loaded.description, loaded.classes)
     assert (info.channels, info.height, info.width) == (loaded.channels, loaded.height, loaded.width) == (2, 34, 34)
@@ -178,7 +124,7 @@ def test_frames_are_those_of_the_events_of_each_image(tmp_path: Path, images: Im
 
 
 def test_frames_stay_at_their_calibration(tmp_path: Path) -> None:
-    loaded = data.load(
+    loaded = loading.load(
         "fashion-events", time_steps=6, cache_dir=tmp_path, limit={"train": 300, "validation": 1, "test": 1}
     )
     events = loaded.train.frames.sum((1, 2, 3, 4), dtype=np.int64)
@@ -216,7 +162,7 @@ def test_progress_counts_all_splits(tmp_path: Path, cached: bool) -> None:
 
 def test_wrong_options_are_all_named() -> None:
     with pytest.raises(UserError) as caught:
-        data.load("fashion-events", time_steps=0, limit={"train": 6001, "valid": 5, "test": 0})
+        loading.load("fashion-events", time_steps=0, limit={"train": 6001, "valid": 5, "test": 0})
     assert str(caught.value).splitlines() == [
         "time_steps: must be 1 to 210, not 0",
         "limit.train: must be 1 to 6000 samples, not 6001",
@@ -229,9 +175,9 @@ def test_unknown_name_gets_a_suggestion() -> None:
     with pytest.raises(
         UserError, match=r"^name: .* one of fashion-events, .*not 'fashion-event'; did you mean 'fashion-e"
     ):
-        data.describe("fashion-event")
+        catalog.describe("fashion-event")
     with pytest.raises(UserError, match=r"not 'xyz'$"):
-        data.load("xyz", time_steps=6)
+        loading.load("xyz", time_steps=6)
 
 
 # The cache
@@ -383,10 +329,10 @@ def test_an_interrupted_build_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_killed_process_leaves_nothing_that_is_taken_for_whole(tmp_path: Path) -> None:
     program = (
-        "import os, pathlib, sys; from spquant_search import data\n"
+        "import os, pathlib, sys; from spquant_search.data import loading\n"
         "die = lambda done, total: os._exit(9) if done > 200 else None\n"
         "limit = dict(train=300, validation=1, test=1)\n"
-        "data.load('fashion-events', time_steps=3, cache_dir=pathlib.Path(sys.argv[1]), limit=limit, progress=die)"
+        "loading.load('fashion-events', time_steps=3, cache_dir=pathlib.Path(sys.argv[1]), limit=limit, progress=die)"
     )
     assert subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False).returncode == 9
     lock, left = cached_files(tmp_path)
@@ -445,9 +391,9 @@ def test_without_locks_a_build_that_another_overtakes_gives_the_same(
 
 def test_two_processes_may_start_together(tmp_path: Path) -> None:
     program = (
-        "import pathlib, sys; from spquant_search import data\n"
+        "import pathlib, sys; from spquant_search.data import loading\n"
         "limit = dict(train=300, validation=1, test=1)\n"
-        "loaded = data.load('fashion-events', time_steps=3, cache_dir=pathlib.Path(sys.argv[1]), limit=limit)\n"
+        "loaded = loading.load('fashion-events', time_steps=3, cache_dir=pathlib.Path(sys.argv[1]), limit=limit)\n"
         "print(int(loaded.train.frames.astype('u8').sum()))"
     )
     command = [sys.executable, "-c", program, str(tmp_path)]
@@ -497,13 +443,13 @@ def test_where_the_cache_is_by_default(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("SPQUANT_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    assert frames.default_folder() == tmp_path / ".cache" / "spquant-search"
+    assert files.cache_folder() == tmp_path / ".cache" / "spquant-search"
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert frames.default_folder() == tmp_path / ".cache" / "spquant-search"
+    assert files.cache_folder() == tmp_path / ".cache" / "spquant-search"
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
-    assert frames.default_folder() == Path("/xdg/spquant-search")
+    assert files.cache_folder() == Path("/xdg/spquant-search")
     monkeypatch.setenv("SPQUANT_CACHE", "~/mine")
-    assert frames.default_folder() == tmp_path / "mine"
+    assert files.cache_folder() == tmp_path / "mine"
     load_tiny(None)
     assert len(cached_files(tmp_path / "mine")) == 3
 
@@ -514,5 +460,5 @@ def test_a_recipe_is_plain_json() -> None:
 
 
 def test_loading_does_not_import_torch() -> None:
-    program = "import sys; from spquant_search import data; sys.exit('torch' in sys.modules)"
+    program = "import sys; from spquant_search.data import loading; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spquant_search.data.recordings import Events
-from spquant_search.data.tonic_readers import damaged, read_aedat4, read_bin
+from spquant_search.data.events.recordings import Events
+from spquant_search.data.events.tonic_readers import damaged, read_aedat4, read_bin
 from spquant_search.errors import UserError
 
 EVENT_SUFFIXES = frozenset({".npy", ".bin", ".aedat4", ".h5", ".hdf5"})

@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from numpy.typing import NDArray
 
+from spquant_search.data.cache import Frames, Shape
 from spquant_search.data.catalog import POLARITY_CHANNELS
-from spquant_search.data.files import File, fingerprint
-from spquant_search.data.frames import Frames, Shape
+from spquant_search.data.file_listing import File, fingerprint
 from spquant_search.errors import UserError
 
 # Raise it with every change that alters a frame: cached frames of the old code are then no longer used.

@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_data_images import split_of, write_cifar_bin, write_idx_set
-from test_data_recordings import CIFAR10_DVS, NMNIST, write_set
+from data.events.test_recordings import CIFAR10_DVS, NMNIST, write_set
+from data.images.test_images import split_of, write_cifar_bin, write_idx_set
 
-from spquant_search import data
-from spquant_search.data import catalog
+from spquant_search.data import catalog, loading
 from spquant_search.data.download import download
 from spquant_search.errors import UserError
 from spquant_search.space.schema import DataSpace
@@ -110,8 +109,8 @@ def fetch(name: str, root: Path) -> Said:
     return said
 
 
-def load(name: str, root: Path, cache: Path) -> data.DataSet:
-    return data.load(name, time_steps=2, options=options(name, root), cache_dir=cache)
+def load(name: str, root: Path, cache: Path) -> loading.DataSet:
+    return loading.load(name, time_steps=2, options=options(name, root), cache_dir=cache)
 
 
 def content_of(folder: Path) -> dict[str, bytes]:

@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy.typing import NDArray
 
+from spquant_search.data.cache import Frames, Shape
 from spquant_search.data.catalog import SACCADE_MARGIN
-from spquant_search.data.frames import Frames, Shape
-from spquant_search.data.images import Images
-from spquant_search.data.saccades import DURATION_US, POLARITIES, SIMULATION_VERSION, Camera, simulate_frames
+from spquant_search.data.images.stills import Images
+from spquant_search.data.simulation.saccades import DURATION_US, POLARITIES, SIMULATION_VERSION, Camera, simulate_frames
 
 LONGEST = DURATION_US // Camera().step_us  # time steps; a frame shorter than a simulation's step shows nothing more
 

@@ -46,15 +46,6 @@ _BLOCK = 1 << 20
 _REMEDY = "choose another folder by the environment variable SPQUANT_CACHE"
 
 
-def default_folder() -> Path:
-    """`$SPQUANT_CACHE`, or else spquant-search in the user's cache folder (XDG Base Directory Specification)."""
-    if chosen := os.environ.get("SPQUANT_CACHE"):
-        return Path(chosen).expanduser()
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    # The specification: a relative path is invalid and to be ignored.
-    return (base if base.is_absolute() else Path.home() / ".cache") / "spquant-search"
-
-
 def cache_path(folder: Path, name: str, recipe: Mapping[str, object]) -> Path:
     """The file of a recipe."""
     key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]

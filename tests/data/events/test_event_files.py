@@ -15,14 +15,14 @@ import h5py
 import numpy as np
 import pytest
 from conftest import Command
+from data.events.test_recordings import counted, made_up, write_aedat4, write_bin
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from test_data_recordings import counted, made_up, write_aedat4, write_bin
 
-from spquant_search import data
-from spquant_search.data import event_files
-from spquant_search.data.event_files import read_own
+from spquant_search.data import catalog, loading
+from spquant_search.data.events import event_files
+from spquant_search.data.events.event_files import read_own
 from spquant_search.errors import SpaceError, UserError
 from spquant_search.prepare import bind_network
 from spquant_search.space.reading import parse_space, read_space
@@ -248,12 +248,12 @@ def options(root: Path, **more: Any) -> DataSpace:
     return DataSpace(name="event-folder", root=str(root), **{"sensor": (HEIGHT, WIDTH)} | more)
 
 
-def load(root: Path, cache: Path, **more: Any) -> data.DataSet:
-    return data.load("event-folder", time_steps=3, options=options(root, **more), cache_dir=cache)
+def load(root: Path, cache: Path, **more: Any) -> loading.DataSet:
+    return loading.load("event-folder", time_steps=3, options=options(root, **more), cache_dir=cache)
 
 
-def labelled(loaded: data.DataSet, split: str) -> dict[bytes, str]:
-    part: data.Split = getattr(loaded, split)
+def labelled(loaded: loading.DataSet, split: str) -> dict[bytes, str]:
+    part: loading.Split = getattr(loaded, split)
     return {
         frames.tobytes(): loaded.classes[label] for frames, label in zip(part.frames, part.labels.tolist(), strict=True)
     }
@@ -263,11 +263,11 @@ def test_a_folder_for_each_class(tmp_path: Path) -> None:
     written = write_folder(tmp_path / "files", "wave", "clap", count=10)
     (tmp_path / "files" / "wave" / "notes.txt").write_text("no recording")
     loaded = load(tmp_path / "files", tmp_path / "cache")
-    info = data.describe("event-folder", options(tmp_path / "files"))
+    info = catalog.describe("event-folder", options(tmp_path / "files"))
     assert (info.classes, info.channels, info.height, info.width) == (("clap", "wave"), 2, HEIGHT, WIDTH)
     assert (info.static, info.largest, loaded.static, loaded.largest) == (False, 15, False, 15)
-    found = {split: labelled(loaded, split) for split in data.SPLITS}
-    assert [len(found[split]) for split in data.SPLITS] == [16, 2, 2]
+    found = {split: labelled(loaded, split) for split in loading.SPLITS}
+    assert [len(found[split]) for split in loading.SPLITS] == [16, 2, 2]
     assert found["train"] | found["validation"] | found["test"] == written
 
 
@@ -368,7 +368,7 @@ def test_the_units_are_those_of_the_space_file() -> None:
 def test_the_example_of_the_page_on_data_works(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = (Path(__file__).parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
     example = page[page.index("### event-folder") :]
     blocks = dict(re.findall(r"^```(\w*)\n(.*?)^```$", example, re.MULTILINE | re.DOTALL))
     monkeypatch.chdir(tmp_path)
@@ -388,7 +388,7 @@ def test_the_example_of_the_page_on_data_works(
     assert done.returncode == 0, done.stderr
     assert Path("own.png").read_bytes().startswith(b"\x89PNG")
     assert len(json.loads(Path("runs/own/front.json").read_text(encoding="utf-8"))["members"]) >= 1
-    loaded = data.load("event-folder", time_steps=4, options=read_space(Path("own.yaml")).data)
+    loaded = loading.load("event-folder", time_steps=4, options=read_space(Path("own.yaml")).data)
     assert (loaded.classes, loaded.train.frames.shape) == (("left", "right"), (32, 4, 2, 32, 32))
     # A bar that moves to the right is further right in the last quarter than in the first.
     columns = np.arange(32)

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from spquant_search import data
-from spquant_search.data import catalog, recordings, tonic_readers
-from spquant_search.data.recordings import Binning, Events, frame_counts, supported
+from spquant_search.data import catalog, loading
+from spquant_search.data.events import recordings, tonic_readers
+from spquant_search.data.events.recordings import Binning, Events, frame_counts, supported
 from spquant_search.errors import UserError
 from spquant_search.space.schema import DataSpace
 
@@ -118,9 +118,9 @@ def options(published: Published, root: Path, **more: Any) -> DataSpace:
 
 def load(
     published: Published, root: Path, cache: Path, *, limit: dict[str, int] | None = None, **more: Any
-) -> data.DataSet:
+) -> loading.DataSet:
     chosen = options(published, root, **more)
-    return data.load(published.name, time_steps=3, options=chosen, cache_dir=cache, limit=limit)
+    return loading.load(published.name, time_steps=3, options=chosen, cache_dir=cache, limit=limit)
 
 
 @pytest.mark.parametrize("published", ALL, ids=lambda published: published.name)
@@ -134,13 +134,13 @@ def test_every_event_of_every_file_arrives_in_one_split(tmp_path: Path, publishe
         for file, (_, _, rows) in written.items()
     }
     loaded = load(published, root, tmp_path / "cache")
-    info = data.describe(published.name, options(published, root))
+    info = catalog.describe(published.name, options(published, root))
     assert (info.height, info.width, info.channels) == (loaded.height, loaded.width, loaded.channels)
     assert (info.largest, info.static, loaded.largest, loaded.static) == (15, False, 15, False)
     assert loaded.classes == info.classes
     assert loaded.time_steps == 3
-    for split in data.SPLITS:
-        part: data.Split = getattr(loaded, split)
+    for split in loading.SPLITS:
+        part: loading.Split = getattr(loaded, split)
         for frames, label in zip(part.frames, part.labels.tolist(), strict=True):
             file = expected.pop(frames.tobytes())
             assert written[file][0] == label
@@ -226,14 +226,14 @@ def test_merged_pixels_and_channels(tmp_path: Path) -> None:
         expected = counted(by_frames[big.tobytes()], 3, 48, 64, (180, 240))
         np.testing.assert_array_equal(merged[:, :2], expected)
         np.testing.assert_array_equal(merged[:, 2], expected.sum(1))
-    described = data.describe("n-caltech101", DataSpace(name="n-caltech101", size=(48, 64), polarity="sum"))
+    described = catalog.describe("n-caltech101", DataSpace(name="n-caltech101", size=(48, 64), polarity="sum"))
     assert (described.channels, described.height, described.width) == (1, 48, 64)
 
 
 def test_a_second_start_reads_no_recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = write_set(tmp_path / "files", NMNIST, per_class=2)
     first = load(NMNIST, tmp_path / "files", tmp_path / "cache")
-    monkeypatch.setitem(data._READERS, "nmnist", same_name(lambda path: pytest.fail("must come from the cache")))
+    monkeypatch.setitem(loading._READERS, "nmnist", same_name(lambda path: pytest.fail("must come from the cache")))
     again = load(NMNIST, tmp_path / "files", tmp_path / "cache")
     np.testing.assert_array_equal(first.train.frames, again.train.frames)
     monkeypatch.undo()
@@ -272,7 +272,7 @@ def test_every_option_has_its_own_cache(tmp_path: Path) -> None:
     ]
     for more in variants:
         load(NMNIST, tmp_path / "files", tmp_path / "cache", **more)
-    data.load("nmnist", time_steps=4, options=options(NMNIST, tmp_path / "files"), cache_dir=tmp_path / "cache")
+    loading.load("nmnist", time_steps=4, options=options(NMNIST, tmp_path / "files"), cache_dir=tmp_path / "cache")
     assert len(list((tmp_path / "cache").iterdir())) == 3 * (len(variants) + 1)
 
 
@@ -475,9 +475,9 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_describing_and_finding_recordings_needs_no_tonic(tmp_path: Path) -> None:
     program = (
-        "import sys; from spquant_search import data; from spquant_search.space.schema import DataSpace\n"
+        "import sys; from spquant_search.data import catalog; from spquant_search.space.schema import DataSpace\n"
         "own = {'image-folder': {}, 'event-folder': {'sensor': (8, 8)}}\n"
-        "for name in data.NAMES: data.describe(name, DataSpace(name=name, size=(8, 8), classes=2, **own[name]) "
+        "for name in catalog.NAMES: catalog.describe(name, DataSpace(name=name, size=(8, 8), classes=2, **own[name]) "
         "if name in own else None)\n"
         "sys.exit('tonic' in sys.modules)"
     )
@@ -489,11 +489,13 @@ def test_describing_and_finding_recordings_needs_no_tonic(tmp_path: Path) -> Non
 
 def failure(name: str, **more: Any) -> str:
     with pytest.raises(UserError) as caught:
-        data.load(name, time_steps=3, options=DataSpace(name=name, **more))
+        loading.load(name, time_steps=3, options=DataSpace(name=name, **more))
     return str(caught.value)
 
 
-@pytest.mark.parametrize("name", [name for name in data.NAMES if name not in ("fashion-events", *catalog.OWN_FOLDERS)])
+@pytest.mark.parametrize(
+    "name", [name for name in catalog.NAMES if name not in ("fashion-events", *catalog.OWN_FOLDERS)]
+)
 def test_a_missing_folder_gets_layout_and_source(tmp_path: Path, name: str) -> None:
     known = catalog.SETS[name]
     assert failure(name).startswith(f"root: {name} does not come with the package; name the folder that holds ")
@@ -559,19 +561,19 @@ def test_gestures_need_two_people_and_known_labels(tmp_path: Path) -> None:
 )
 def test_options_that_a_set_does_not_have(name: str, more: dict[str, Any], problems: list[str]) -> None:
     with pytest.raises(UserError) as caught:
-        data.describe(name, DataSpace(name=name, **more))
+        catalog.describe(name, DataSpace(name=name, **more))
     expected = [f"{option}: {name} has no such option; remove the key" for option in problems]
     assert str(caught.value).splitlines() == expected
 
 
 def test_frames_are_no_larger_than_what_was_recorded() -> None:
     with pytest.raises(UserError, match=r"^size: must be at most \[34, 34\] pixels \[height, width\], not \[34, 35\]$"):
-        data.describe("nmnist", DataSpace(name="nmnist", size=(34, 35)))
+        catalog.describe("nmnist", DataSpace(name="nmnist", size=(34, 35)))
     with pytest.raises(UserError, match=r"^size: must be at most \[20, 30\] pixels \[height, width\], not \[21, 1\]$"):
-        data.describe("nmnist", DataSpace(name="nmnist", crop=(20, 30), size=(21, 1)))
+        catalog.describe("nmnist", DataSpace(name="nmnist", crop=(20, 30), size=(21, 1)))
     with pytest.raises(UserError, match=r"^crop: must be at most \[180, 240\] pixels"):
-        data.describe("n-caltech101", DataSpace(name="n-caltech101", crop=(181, 240)))
-    info = data.describe("nmnist", DataSpace(name="nmnist", crop=(20, 30)))
+        catalog.describe("n-caltech101", DataSpace(name="n-caltech101", crop=(181, 240)))
+    info = catalog.describe("nmnist", DataSpace(name="nmnist", crop=(20, 30)))
     assert (info.height, info.width) == (20, 30)
 
 
@@ -588,7 +590,7 @@ def test_frames_are_no_larger_than_what_was_recorded() -> None:
     ],
 )
 def test_what_is_known_without_files(name: str, shape: tuple[int, ...]) -> None:
-    info = data.describe(name)
+    info = catalog.describe(name)
     assert (info.channels, info.height, info.width, len(info.classes)) == shape
     assert (info.largest, info.static) == (
         (255, True) if name in ("mnist", "fashion-mnist", "cifar10") else (15, False)
@@ -600,7 +602,7 @@ def test_recordings_are_binned_in_runs(tmp_path: Path, monkeypatch: pytest.Monke
     whole = load(NMNIST, tmp_path / "files", tmp_path / "a")
     monkeypatch.setattr(recordings, "_RUN_BYTES", 3 * 2 * 34 * 34 * 7)
     calls: list[int] = []
-    parts = data.load(
+    parts = loading.load(
         "nmnist",
         time_steps=3,
         options=options(NMNIST, tmp_path / "files"),
@@ -614,9 +616,9 @@ def test_recordings_are_binned_in_runs(tmp_path: Path, monkeypatch: pytest.Monke
 def test_time_steps_of_recordings_have_no_upper_bound(tmp_path: Path) -> None:
     write_set(tmp_path / "files", NMNIST, per_class=2)
     with pytest.raises(UserError, match=r"^time_steps: must be at least 1, not 0$"):
-        data.load("nmnist", time_steps=0, options=options(NMNIST, tmp_path / "files"))
+        loading.load("nmnist", time_steps=0, options=options(NMNIST, tmp_path / "files"))
     limit = {"train": 1, "validation": 1, "test": 1}
-    loaded = data.load(
+    loaded = loading.load(
         "nmnist", time_steps=300, options=options(NMNIST, tmp_path / "files"), limit=limit, cache_dir=tmp_path / "c"
     )
     assert loaded.time_steps == len(loaded.train.frames[0]) == 300
