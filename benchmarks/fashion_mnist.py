@@ -44,7 +44,7 @@ def train_for(job: tuple[str, argparse.Namespace]) -> dict[str, Any]:
 
     import torch
 
-    from spquant_search.snn.networks import configure
+    from spquant_search.snn.layers import configure
     from spquant_search.train import Schedule, epoch_losses, evaluate
     from spquant_search.trial import input_shape, new_network, on_device
 

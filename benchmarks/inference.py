@@ -28,8 +28,10 @@ from spquant_search.deploy.compiled import FAST, SMALL, CLibrary, compiler
 from spquant_search.deploy.engine import Model, read_manifest
 from spquant_search.prepare import load_data
 from spquant_search.runs.files import cache_folder
-from spquant_search.snn.layers import Shortcut, Spikes, SpikingConv2d, searchable_layers
-from spquant_search.snn.networks import configure
+from spquant_search.snn.convolution import Shortcut
+from spquant_search.snn.layers import configure, searchable_layers
+from spquant_search.snn.spikes import Spikes
+from spquant_search.snn.spiking_convolution import SpikingConv2d
 from spquant_search.space.configuration import FLOAT_BITS, FLOAT_MEMBRANE, LayerPrecision, NetworkConfig
 from spquant_search.space.shapes import InputShape
 

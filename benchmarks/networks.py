@@ -120,7 +120,7 @@ def train_one(
     import torch
 
     from spquant_search.batches import first
-    from spquant_search.snn.networks import configure
+    from spquant_search.snn.layers import configure
     from spquant_search.train import Schedule, evaluate, train
     from spquant_search.trial import float_teacher, input_shape, load_weights, new_network, on_device, write_weights
 

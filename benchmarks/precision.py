@@ -37,7 +37,7 @@ def train_once(job: tuple[str, int, str, int]) -> dict[str, Any]:
 
     import torch
 
-    from spquant_search.snn.networks import configure
+    from spquant_search.snn.layers import configure
     from spquant_search.train import Schedule, evaluate, train
     from spquant_search.trial import input_shape, new_network, on_device
 

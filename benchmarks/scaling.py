@@ -23,8 +23,9 @@ from spquant_search.batches import Recordings
 from spquant_search.costs.memory import cost_report
 from spquant_search.runs.files import cache_folder
 from spquant_search.runtime import keep_compiled_code, tune_allocator
-from spquant_search.snn.layers import searchable_layers
-from spquant_search.snn.networks import build, configure, layer_shapes
+from spquant_search.snn.layer_shapes import layer_shapes
+from spquant_search.snn.layers import configure, searchable_layers
+from spquant_search.snn.networks.catalog import build
 from spquant_search.space.configuration import LayerPrecision, NetworkConfig
 from spquant_search.space.schema import ModelSpace, NeuronSpace, Training
 from spquant_search.space.shapes import InputShape

@@ -37,9 +37,14 @@ from torch.nn import functional as F
 from spquant_search.runs.environment import describe_environment
 from spquant_search.runs.files import cache_folder
 from spquant_search.runtime import keep_compiled_code, tune_allocator
-from spquant_search.snn.layers import ReadOut, Spikes, SpikingConv2d, searchable_layers
-from spquant_search.snn.neuron import fire, fire_step_by_step, neuron_parameters
-from spquant_search.snn.pooling import POOL, sum_pool
+from spquant_search.snn.kernels.pooling import POOL, sum_pool
+from spquant_search.snn.layers import searchable_layers
+from spquant_search.snn.neuron.parameters import neuron_parameters
+from spquant_search.snn.neuron.reference import fire_step_by_step
+from spquant_search.snn.neuron.training import fire
+from spquant_search.snn.readout import ReadOut
+from spquant_search.snn.spikes import Spikes
+from spquant_search.snn.spiking_convolution import SpikingConv2d
 from spquant_search.space.configuration import LayerPrecision
 from spquant_search.space.schema import NeuronSpace, Training
 from spquant_search.train import training_dtype

@@ -18,8 +18,7 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from spquant_search.snn.layers import Spikes
-from spquant_search.snn.networks import spikes_from_frames
+from spquant_search.snn.spikes import Spikes, spikes_from_frames
 
 AHEAD = 2  # batches that are on their way while one is computed
 RESIDENT_SHARE = 0.5  # of a device's free memory that a split may take; networks and their gradients need the rest

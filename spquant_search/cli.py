@@ -227,11 +227,11 @@ def _opened(
     import torch
 
     from spquant_search.prepare import load_data
+    from spquant_search.profile import PROCESS
     from spquant_search.report.live import watcher as watcher_for
     from spquant_search.runs.files import cache_folder
     from spquant_search.runs.folder import check_run, exclusive, open_run
     from spquant_search.runtime import available_cores, choose_device
-    from spquant_search.timing import PROCESS
     from spquant_search.train import training_dtype
     from spquant_search.workers import Setup
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from spquant_search.timing import PROCESS
+from spquant_search.profile import PROCESS
 from spquant_search.workers import Failed, Message, Note, Setup, Trainer, ready
 
 

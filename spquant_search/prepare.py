@@ -12,7 +12,7 @@ from spquant_search.costs.memory import FLOPS_PER_MAC, CostReport, cost_report, 
 from spquant_search.data import catalog, loading
 from spquant_search.errors import SpaceError, UserError
 from spquant_search.snn.architecture import architecture
-from spquant_search.snn.networks import layer_shapes
+from spquant_search.snn.layer_shapes import layer_shapes
 from spquant_search.space.binding import bind
 from spquant_search.space.configuration import OFF
 from spquant_search.space.reading import read_space

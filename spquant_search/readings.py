@@ -15,12 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from spquant_search.batches import Samples
+from spquant_search.profile import PROCESS
 from spquant_search.shared import gathering_statistics, norms, statistics_batches
-from spquant_search.snn.layers import SearchableLayer, searchable_layers
-from spquant_search.snn.networks import configure
+from spquant_search.snn.layers import SearchableLayer, configure, searchable_layers
 from spquant_search.space.configuration import NetworkConfig
 from spquant_search.space.schema import NeuronSpace
-from spquant_search.timing import PROCESS
 from spquant_search.train import EVALUATION_BATCH, correctly_classified, exact_fp32
 
 

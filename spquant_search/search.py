@@ -20,6 +20,7 @@ from spquant_search.crew import Crew
 from spquant_search.errors import UserError
 from spquant_search.finalize import Finalist, FineTuner, of_search
 from spquant_search.prepare import Prepared
+from spquant_search.profile import PROCESS
 from spquant_search.pruning import LearningCurve, stopping_reason
 from spquant_search.report.dashboard import trial_attributes
 from spquant_search.runs.budget_ladder import ladder
@@ -34,7 +35,6 @@ from spquant_search.runtime import available_cores
 from spquant_search.space.configuration import NetworkConfig
 from spquant_search.storage import Journal, Storage
 from spquant_search.study import FINE_TUNED, Asked, Study, trial_seed
-from spquant_search.timing import PROCESS
 from spquant_search.train import Schedule
 from spquant_search.trial import ReadingTask, ReadOutTask, SharedTask, Task
 from spquant_search.workers import (

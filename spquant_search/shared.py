@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from spquant_search.batches import Recordings, Samples
-from spquant_search.snn.networks import configure
+from spquant_search.snn.layers import configure
 from spquant_search.space.configuration import OFF, PARAMETERS, NetworkConfig
 from spquant_search.space.schema import NeuronSpace
 from spquant_search.space.search_space import SearchSpace

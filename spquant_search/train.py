@@ -19,11 +19,11 @@ from torch.nn import functional as F
 from spquant_search.augment import augmented
 from spquant_search.batches import Recordings, Samples
 from spquant_search.errors import UserError
+from spquant_search.profile import PROCESS
 from spquant_search.runs.results import EpochMetrics, LayerActivity
+from spquant_search.snn.gate import ChannelGate
 from spquant_search.snn.layers import measured, searchable_layers
-from spquant_search.snn.sparsity import ChannelGate
 from spquant_search.space.schema import Final, Training
-from spquant_search.timing import PROCESS
 
 EVALUATION_BATCH = 250
 GATE = ".gate."  # in the names of a gate's parameters

@@ -16,20 +16,22 @@ from torch import Tensor, nn
 
 from spquant_search.batches import Samples, first, place
 from spquant_search.data.loading import DataSet, Split
+from spquant_search.profile import PROCESS
 from spquant_search.readings import accuracies
 from spquant_search.runs.files import write_bytes
 from spquant_search.runs.folder import checkpoint_of
 from spquant_search.runs.results import EpochMetrics, LayerActivity, Outcome, TrialResult
 from spquant_search.shared import SharedEpoch, norms, read_out, take_statistics, train_shared
-from spquant_search.snn import batch_norm, compiled, neuron
-from spquant_search.snn.layers import searchable_layers
-from spquant_search.snn.networks import build, configure
+from spquant_search.snn.kernels import batch_norm
+from spquant_search.snn.kernels import compile as compiled
+from spquant_search.snn.layers import configure, searchable_layers
+from spquant_search.snn.networks.catalog import build
+from spquant_search.snn.neuron.training import compile_backward
 from spquant_search.space.configuration import OFF, NetworkConfig
 from spquant_search.space.schema import SpaceFile
 from spquant_search.space.search_space import SearchSpace
 from spquant_search.space.shapes import InputShape
 from spquant_search.teacher import FloatTeacher
-from spquant_search.timing import PROCESS
 from spquant_search.train import (
     Diverged,
     Lesson,
@@ -130,7 +132,7 @@ def compile_ahead(space: SearchSpace, *, training: Samples, shape: InputShape) -
     network = new_network(space.file, shape, seed=0, device=training.device)
     few = first(training, 3)
     dtype = training_dtype(space.file.train, training.device)
-    neuron.compile_backward(space.file.time_steps, dtype, training.device)
+    compile_backward(space.file.time_steps, dtype, training.device)
     if training.device.type == "cpu":
         batch_norm.compile_ahead(dtype)
     yield

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spquant_search.errors import UserError
+from spquant_search.profile import PROCESS
 from spquant_search.runs.results import EpochMetrics, TrialResult
 from spquant_search.runtime import keep_compiled_code, tune_allocator
 from spquant_search.space.configuration import NetworkConfig
 from spquant_search.space.search_space import SearchSpace
-from spquant_search.timing import PROCESS
 
 if TYPE_CHECKING:  # torch is imported in the trainers' processes alone
     from spquant_search.batches import Samples

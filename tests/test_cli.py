@@ -29,7 +29,8 @@ from spquant_search.errors import UserError
 from spquant_search.runs.folder import RunFacts, RunFolder, exclusive, open_run
 from spquant_search.runs.results import TrialResult
 from spquant_search.runs.selection import front, knee
-from spquant_search.snn.networks import configure, layer_shapes
+from spquant_search.snn.layer_shapes import layer_shapes
+from spquant_search.snn.layers import configure
 from spquant_search.space.binding import bind
 from spquant_search.space.presets import Preset
 from spquant_search.space.reading import read_space

@@ -27,16 +27,14 @@ from spquant_search.deploy.export import Deployment, deployment, described, obse
 from spquant_search.deploy.integer import NoIntegerForm, integer_network
 from spquant_search.snn.architecture import architecture
 from spquant_search.snn.attention import SpikingSelfAttention
+from spquant_search.snn.convolution import Shortcut
 from spquant_search.snn.fixedpoint import affine_in_fixed_point
-from spquant_search.snn.layers import (
-    ReadOut,
-    Shortcut,
-    Spikes,
-    SpikingConv2d,
-    global_average,
-    searchable_layers,
-)
-from spquant_search.snn.networks import build, configure, layer_shapes
+from spquant_search.snn.layer_shapes import layer_shapes
+from spquant_search.snn.layers import configure, searchable_layers
+from spquant_search.snn.networks.catalog import build
+from spquant_search.snn.readout import ReadOut
+from spquant_search.snn.spikes import Spikes, global_average
+from spquant_search.snn.spiking_convolution import SpikingConv2d
 from spquant_search.space.configuration import FLOAT_MEMBRANE, LayerPrecision, NetworkConfig
 from spquant_search.space.schema import ModelSpace, NeuronSpace
 from spquant_search.space.shapes import InputShape
@@ -290,7 +288,7 @@ def test_packing_by_hand() -> None:
 
 @pytest.fixture(scope="module")
 def deployed() -> Deployment:
-    from spquant_search.snn.compiled import Compiled
+    from spquant_search.snn.kernels.compile import Compiled
 
     before, Compiled.enabled = Compiled.enabled, False
     try:

@@ -16,9 +16,12 @@ from torch.utils._pytree import tree_leaves
 
 from spquant_search.augment import Moves, augmented, draw_moves, moved
 from spquant_search.batches import HostRecordings, Recordings
-from spquant_search.snn.layers import SpikingConv2d, searchable_layers
-from spquant_search.snn.networks import build, configure
-from spquant_search.snn.neuron import fire, fire_step_by_step, neuron_parameters
+from spquant_search.snn.layers import configure, searchable_layers
+from spquant_search.snn.networks.catalog import build
+from spquant_search.snn.neuron.parameters import neuron_parameters
+from spquant_search.snn.neuron.reference import fire_step_by_step
+from spquant_search.snn.neuron.training import fire
+from spquant_search.snn.spiking_convolution import SpikingConv2d
 from spquant_search.space.configuration import LayerPrecision, NetworkConfig
 from spquant_search.space.grid import membrane_grid
 from spquant_search.space.schema import Augmentation, ModelSpace, NeuronSpace, Training

@@ -14,7 +14,7 @@ from spquant_search.readings import accuracies
 from spquant_search.runs.sensitivity import by_layer, to_read_out
 from spquant_search.shared import read_out
 from spquant_search.snn.layers import SearchableLayer, searchable_layers
-from spquant_search.snn.networks import build
+from spquant_search.snn.networks.catalog import build
 from spquant_search.space.configuration import NetworkConfig
 from spquant_search.train import accuracy
 

@@ -928,7 +928,7 @@ def test_a_trainer_outlives_ctrl_c_and_what_the_user_must_change():
 
 def test_a_trainer_that_waits_long_is_ready_then(monkeypatch, plain_neurons):
     # As in a process of its own: nothing was found in the cache yet, which what ran before in this one may have.
-    monkeypatch.setattr("spquant_search.snn.compiled.counters", {"inductor": Counter()})
+    monkeypatch.setattr("spquant_search.snn.kernels.compile.counters", {"inductor": Counter()})
     monkeypatch.setattr(workers, "SECONDS_TO_BEGIN", 0.0)
     ours, theirs = multiprocessing.Pipe()
     handler, compile_ahead, prepare_it = workers._handler, trial.compile_ahead, workers._prepare

@@ -16,8 +16,8 @@ from spquant_search import shared
 from spquant_search.batches import Recordings
 from spquant_search.prepare import Prepared, prepare
 from spquant_search.shared import norms, random_configuration, read_out, take_statistics, train_shared
-from spquant_search.snn.layers import searchable_layers
-from spquant_search.snn.networks import build, configure
+from spquant_search.snn.layers import configure, searchable_layers
+from spquant_search.snn.networks.catalog import build
 from spquant_search.space.configuration import OFF, NetworkConfig
 from spquant_search.teacher import FloatTeacher
 from spquant_search.train import Schedule, accuracy, evaluate, imitation_loss

@@ -17,9 +17,10 @@ from spquant_search import train as train_module
 from spquant_search.augment import augmented
 from spquant_search.batches import HostRecordings, Recordings, Samples
 from spquant_search.errors import UserError
-from spquant_search.snn.layers import Spikes, SpikingConv2d
-from spquant_search.snn.networks import configure
+from spquant_search.snn.layers import configure
 from spquant_search.snn.networks.vgg import Vgg9
+from spquant_search.snn.spikes import Spikes
+from spquant_search.snn.spiking_convolution import SpikingConv2d
 from spquant_search.space.configuration import LayerPrecision, NetworkConfig
 from spquant_search.space.schema import Augmentation, Final, NeuronSpace, Training
 from spquant_search.train import (

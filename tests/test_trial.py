@@ -135,7 +135,7 @@ def test_what_is_cached_is_not_compiled_ahead(
     hits: int, misses: int, pieces: int, space: SearchSpace, monkeypatch: pytest.MonkeyPatch, plain_neurons: None
 ) -> None:
     counted = {"inductor": Counter({"fxgraph_cache_hit": hits, "fxgraph_cache_miss": misses})}
-    monkeypatch.setattr("spquant_search.snn.compiled.counters", counted)
+    monkeypatch.setattr("spquant_search.snn.kernels.compile.counters", counted)
     assert len(list(compile_ahead(space, training=recordings(4), shape=SHAPE))) == pieces
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from spquant_search.snn.layers import ReadOut, Spikes, SpikingConv2d
-from spquant_search.space.shapes import InputShape
+from spquant_search.snn import InputShape, ReadOut, Spikes, SpikingConv2d
 
 NARROW, WIDE = (4, 8, 16), (8, 16, 32)  # channels
 

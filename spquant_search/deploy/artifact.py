@@ -25,7 +25,8 @@ from spquant_search.errors import UserError
 from spquant_search.runs.files import write_bytes
 from spquant_search.runs.folder import RunFolder
 from spquant_search.runs.results import TrialResult
-from spquant_search.snn.networks import build, configure
+from spquant_search.snn.layers import configure
+from spquant_search.snn.networks.catalog import build
 from spquant_search.space.configuration import LayerPrecision, NetworkConfig
 from spquant_search.space.schema import DataSpace, ModelSpace, NeuronSpace, SpaceFile
 from spquant_search.space.shapes import InputShape

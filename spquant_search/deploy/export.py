@@ -20,8 +20,8 @@ from spquant_search import __version__
 from spquant_search.deploy.c99 import CSource, c_source
 from spquant_search.deploy.engine import FORMAT, MANIFEST_FILE, VECTORS_FILE, WEIGHTS_FILE, Model, checksum, written_out
 from spquant_search.deploy.integer import IntegerNetwork, integer_network
-from spquant_search.snn.compiled import uncompiled
-from spquant_search.snn.layers import Spikes
+from spquant_search.snn.kernels.compile import uncompiled
+from spquant_search.snn.spikes import Spikes
 from spquant_search.space.shapes import InputShape
 from spquant_search.train import exact_fp32
 

@@ -21,18 +21,15 @@ from spquant_search.deploy.engine import EXACT_DOUBLE, GAIN_BITS, code_offset, p
 from spquant_search.snn import tracing
 from spquant_search.snn.architecture import trace_network
 from spquant_search.snn.attention import GAIN, SpikingSelfAttention
-from spquant_search.snn.compiled import uncompiled
+from spquant_search.snn.convolution import Shortcut, pooled_kernel
 from spquant_search.snn.fixedpoint import affine_in_fixed_point
-from spquant_search.snn.layers import (
-    ReadOut,
-    SearchableLayer,
-    Shortcut,
-    SpikingConv2d,
-    pooled_kernel,
-    searchable_layers,
-)
-from spquant_search.snn.neuron import GAIN_STEPS, Neuron, threshold_gain
+from spquant_search.snn.kernels.compile import uncompiled
+from spquant_search.snn.layers import SearchableLayer, searchable_layers
+from spquant_search.snn.neuron.module import Neuron
+from spquant_search.snn.neuron.parameters import GAIN_STEPS, threshold_gain
 from spquant_search.snn.quantize import QuantizedWeight, quantize_weight
+from spquant_search.snn.readout import ReadOut
+from spquant_search.snn.spiking_convolution import SpikingConv2d
 from spquant_search.space.shapes import InputShape
 
 assert 1 << GAIN_BITS == GAIN_STEPS

@@ -1,1 +1,19 @@
-"""The method: quantized weights, quantized membranes, channel gates and skip masks. Pure torch."""
+"""Quantized spiking networks; here stand the parts that a network of a user's own is put together from."""
+
+from spquant_search.snn.attention import SpikingSelfAttention
+from spquant_search.snn.convolution import Shortcut
+from spquant_search.snn.readout import ReadOut
+from spquant_search.snn.spikes import Spikes, added, global_average
+from spquant_search.snn.spiking_convolution import SpikingConv2d
+from spquant_search.space.shapes import InputShape
+
+__all__ = [
+    "InputShape",
+    "ReadOut",
+    "Shortcut",
+    "Spikes",
+    "SpikingConv2d",
+    "SpikingSelfAttention",
+    "added",
+    "global_average",
+]

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from spquant_search.costs.device import Architecture, KeptMap, place_maps, spike_map_bytes
 from spquant_search.snn import tracing
 from spquant_search.snn.attention import SpikingSelfAttention
-from spquant_search.snn.compiled import uncompiled
-from spquant_search.snn.layers import ReadOut, Spikes, searchable_layers
-from spquant_search.snn.networks import build
+from spquant_search.snn.kernels.compile import uncompiled
+from spquant_search.snn.layers import searchable_layers
+from spquant_search.snn.networks.catalog import build
+from spquant_search.snn.readout import ReadOut
+from spquant_search.snn.spikes import Spikes
 from spquant_search.space.schema import ModelSpace
 from spquant_search.space.shapes import InputShape, LayerShape
 

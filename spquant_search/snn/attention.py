@@ -23,8 +23,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from spquant_search.snn.layers import EXACT_FP32, Activity, SearchableLayer, Spikes
-from spquant_search.snn.neuron import THRESHOLD, Neuron, skipped
+from spquant_search.snn.activity import Activity
+from spquant_search.snn.convolution import EXACT_FP32
+from spquant_search.snn.layers import SearchableLayer
+from spquant_search.snn.neuron.module import Neuron
+from spquant_search.snn.neuron.parameters import THRESHOLD
+from spquant_search.snn.neuron.training import skipped
+from spquant_search.snn.spikes import Spikes
 from spquant_search.space.configuration import LayerPrecision
 from spquant_search.space.schema import NeuronSpace
 from spquant_search.space.shapes import LayerShape

@@ -18,7 +18,7 @@ from spquant_search.space.fields import QUANTIZER_BITS, Quantizer
 from spquant_search.space.grid import MembraneGrid
 
 # Clipping of 3, 4 and 8 bits in units of the channel's root mean square: the mean-squared-error optimum of a uniform
-# quantizer with 2 n + 1 levels on a normal distribution (computed in tests/test_quantize.py, not assumed).
+# quantizer with 2 n + 1 levels on a normal distribution (computed in tests/snn/test_quantize.py, not assumed).
 CLIP_RMS = {3: 1.95, 4: 2.47, 8: 3.92}
 # Ternary: values below 0.7 of the mean magnitude become 0 (Li & Liu, "Ternary weight networks", eq. 6).
 TERNARY_CUT = 0.7

@@ -22,7 +22,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from spquant_search.data import loading
 from spquant_search.data import cache as frames
 from spquant_search.data import catalog, loading
 from spquant_search.data.simulation import simulated

@@ -13,7 +13,7 @@ from spquant_search.errors import SpaceError
 from spquant_search.prepare import prepare
 from spquant_search.report.paper import PAPER_ROWS, PaperComparison, paper_comparison
 from spquant_search.report.tables import paper_table, quantity
-from spquant_search.snn.networks import layer_shapes
+from spquant_search.snn.layer_shapes import layer_shapes
 from spquant_search.space.binding import bind
 from spquant_search.space.configuration import LayerPrecision, NetworkConfig
 from spquant_search.space.presets import Preset, preset_values

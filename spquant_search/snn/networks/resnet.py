@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from spquant_search.snn.layers import ReadOut, Shortcut, Spikes, SpikingConv2d, global_average
+from spquant_search.snn.convolution import Shortcut
+from spquant_search.snn.readout import ReadOut
+from spquant_search.snn.spikes import Spikes, global_average
+from spquant_search.snn.spiking_convolution import SpikingConv2d
 from spquant_search.space.schema import ModelSpace
 
 if TYPE_CHECKING:

@@ -15,7 +15,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from spquant_search.snn.attention import SpikingSelfAttention
-from spquant_search.snn.layers import ReadOut, Spikes, SpikingConv2d, added, global_average
+from spquant_search.snn.readout import ReadOut
+from spquant_search.snn.spikes import Spikes, added, global_average
+from spquant_search.snn.spiking_convolution import SpikingConv2d
 
 if TYPE_CHECKING:
     from spquant_search.space.schema import ModelSpace

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from spquant_search.snn.layers import ReadOut, Spikes, SpikingConv2d
+from spquant_search.snn.readout import ReadOut
+from spquant_search.snn.spikes import Spikes
+from spquant_search.snn.spiking_convolution import SpikingConv2d
 from spquant_search.space.schema import ModelSpace
 
 if TYPE_CHECKING:

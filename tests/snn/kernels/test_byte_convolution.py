@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spquant_search.snn import byte_convolution
-from spquant_search.snn.byte_convolution import convolution, convolves
-from spquant_search.snn.layers import Spikes, SpikingConv2d
+from spquant_search.snn.kernels import byte_convolution
+from spquant_search.snn.kernels.byte_convolution import convolution, convolves
+from spquant_search.snn.spikes import Spikes
+from spquant_search.snn.spiking_convolution import SpikingConv2d
 from spquant_search.space.configuration import LayerPrecision
 from spquant_search.space.schema import NeuronSpace
 

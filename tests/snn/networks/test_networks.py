@@ -13,9 +13,13 @@ from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 
 from spquant_search.errors import SpaceError
-from spquant_search.snn.layers import ReadOut, Spikes, SpikingConv2d, measured, searchable_layers
-from spquant_search.snn.networks import build, configure, layer_shapes, spikes_from_frames
+from spquant_search.snn.layer_shapes import layer_shapes
+from spquant_search.snn.layers import configure, measured, searchable_layers
+from spquant_search.snn.networks.catalog import build
 from spquant_search.snn.networks.vgg import Vgg9
+from spquant_search.snn.readout import ReadOut
+from spquant_search.snn.spikes import Spikes, spikes_from_frames
+from spquant_search.snn.spiking_convolution import SpikingConv2d
 from spquant_search.space.configuration import LayerPrecision, NetworkConfig
 from spquant_search.space.reading import read_space
 from spquant_search.space.schema import ModelSpace, NeuronSpace
@@ -307,7 +311,7 @@ def test_thresholds_are_learned_by_all_neurons_and_none_is_there_without(plain_n
 
 
 def test_weights_with_thresholds_fit_a_new_network_of_their_space(tmp_path: Path, plain_neurons: None) -> None:
-    file = read_space(Path(__file__).parents[1] / "spaces" / "tiny.yaml", ["neuron.learn_threshold=true"])
+    file = read_space(Path(__file__).parents[3] / "spaces" / "tiny.yaml", ["neuron.learn_threshold=true"])
     image, device = InputShape(channels=2, height=16, width=16, classes=3), torch.device("cpu")
     network = new_network(file, image, seed=0, device=device)
     with torch.no_grad():
@@ -319,7 +323,7 @@ def test_weights_with_thresholds_fit_a_new_network_of_their_space(tmp_path: Path
     configure(other, uniform(4, 3), file.neuron)
     thresholds = {layer.neuron.threshold for layer in other.modules() if isinstance(layer, SpikingConv2d)}
     assert thresholds == {0.5}  # exp(-0.7) = 0.497
-    plain = read_space(Path(__file__).parents[1] / "spaces" / "tiny.yaml")
+    plain = read_space(Path(__file__).parents[3] / "spaces" / "tiny.yaml")
     write_weights(new_network(plain, image, seed=2, device=device), tmp_path / "older.safetensors")
     load_weights(other, tmp_path / "older.safetensors")
     assert {layer.neuron.threshold for layer in other.modules() if isinstance(layer, SpikingConv2d)} == {1.0}

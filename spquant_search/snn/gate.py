@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spquant_search.snn.compiled import Compiled
+from spquant_search.snn.kernels.compile import Compiled
 from spquant_search.snn.quantize import highest_integer
 
 PREDICTOR_BITS = 8

@@ -13,10 +13,10 @@ import torch
 from spquant_search.batches import Recordings
 from spquant_search.errors import UserError
 from spquant_search.prepare import prepare
-from spquant_search.snn.networks import build
+from spquant_search.snn.networks.catalog import build
 from spquant_search.train import Schedule, _optimizer, _train_step
 
-DOCUMENT = Path(__file__).parents[1] / "docs" / "own_network.md"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "own_network.md"
 
 
 def block(language: str) -> str:

@@ -11,8 +11,12 @@ from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from spquant_search.snn.layers import ReadOut, Shortcut, Spikes, SpikingConv2d, measured, searchable_layers
+from spquant_search.snn.convolution import Shortcut
+from spquant_search.snn.layers import measured, searchable_layers
 from spquant_search.snn.networks.resnet import RESNET19, RESNET34, SpikingResNet, build_resnet19, build_resnet34
+from spquant_search.snn.readout import ReadOut
+from spquant_search.snn.spikes import Spikes
+from spquant_search.snn.spiking_convolution import SpikingConv2d
 from spquant_search.space.configuration import LayerPrecision
 from spquant_search.space.schema import ModelSpace, NeuronSpace
 from spquant_search.space.shapes import InputShape, LayerShape

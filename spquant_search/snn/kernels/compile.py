@@ -12,7 +12,7 @@ import torch
 from torch._dynamo.callback import callback_handler
 from torch._dynamo.utils import counters
 
-from spquant_search.timing import PROCESS
+from spquant_search.profile import PROCESS
 
 # A rounding to bf16 that is written down happens: without this the compiler decides on the unrounded value and stores
 # the rounded one, so that forward and backward pass disagree on spikes near the threshold.

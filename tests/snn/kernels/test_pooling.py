@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from spquant_search.snn.pooling import sum_pool
+from spquant_search.snn.kernels.pooling import sum_pool
 
 
 @pytest.mark.parametrize(("height", "width"), [(4, 6), (5, 7), (2, 3)])

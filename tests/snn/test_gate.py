@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from spquant_search.snn.layers import Spikes, SpikingConv2d
-from spquant_search.snn.sparsity import ChannelGate, channel_target
+from spquant_search.snn.gate import ChannelGate, channel_target
+from spquant_search.snn.spikes import Spikes
+from spquant_search.snn.spiking_convolution import SpikingConv2d
 from spquant_search.space.configuration import LayerPrecision
 from spquant_search.space.schema import NeuronSpace
 

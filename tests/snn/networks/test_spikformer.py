@@ -12,9 +12,12 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from spquant_search.snn.attention import SpikingSelfAttention
-from spquant_search.snn.layers import ReadOut, Spikes, SpikingConv2d, added, measured, searchable_layers
-from spquant_search.snn.networks import configure, layer_shapes
+from spquant_search.snn.layer_shapes import layer_shapes
+from spquant_search.snn.layers import configure, measured, searchable_layers
 from spquant_search.snn.networks.spikformer import SMALLEST_INPUT, Spikformer
+from spquant_search.snn.readout import ReadOut
+from spquant_search.snn.spikes import Spikes, added
+from spquant_search.snn.spiking_convolution import SpikingConv2d
 from spquant_search.space.configuration import LayerPrecision, NetworkConfig
 from spquant_search.space.schema import ModelSpace, NeuronSpace
 from spquant_search.space.shapes import InputShape, LayerShape

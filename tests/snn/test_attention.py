@@ -15,9 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from spquant_search.costs.memory import cost_report
 from spquant_search.snn import attention
+from spquant_search.snn.activity import Activity
 from spquant_search.snn.attention import SpikingSelfAttention, attend
-from spquant_search.snn.layers import Activity, Spikes
-from spquant_search.snn.neuron import fire_step_by_step
+from spquant_search.snn.neuron.reference import fire_step_by_step
+from spquant_search.snn.spikes import Spikes
 from spquant_search.space.configuration import LayerPrecision, NetworkConfig
 from spquant_search.space.schema import NeuronSpace
 

@@ -14,19 +14,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from spquant_search.snn.layers import (
-    Activity,
-    ReadOut,
-    Shortcut,
-    Spikes,
-    SpikingConv2d,
-    global_average,
-    measured,
-    pooled_kernel,
-)
+from spquant_search.snn.activity import Activity
+from spquant_search.snn.convolution import Shortcut, pooled_kernel
+from spquant_search.snn.layers import measured
 from spquant_search.snn.networks.vgg import Vgg9
-from spquant_search.snn.neuron import THRESHOLD, fire, fire_step_by_step
+from spquant_search.snn.neuron.parameters import THRESHOLD
+from spquant_search.snn.neuron.reference import fire_step_by_step
+from spquant_search.snn.neuron.training import fire
 from spquant_search.snn.quantize import highest_integer, quantize_membrane, quantize_weight
+from spquant_search.snn.readout import ReadOut
+from spquant_search.snn.spikes import Spikes, global_average
+from spquant_search.snn.spiking_convolution import SpikingConv2d
 from spquant_search.space.configuration import FLOAT_BITS, LayerPrecision
 from spquant_search.space.fields import Quantizer
 from spquant_search.space.grid import membrane_grid

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
-from spquant_search.snn import batch_norm
-from spquant_search.snn.batch_norm import BatchNorm2d, compile_ahead
-from spquant_search.snn.compiled import Compiled, compile_kernels
+from spquant_search.snn.kernels import batch_norm
+from spquant_search.snn.kernels.batch_norm import BatchNorm2d, compile_ahead
+from spquant_search.snn.kernels.compile import Compiled, compile_kernels
 
 
 @pytest.fixture(autouse=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from spquant_search.profile import Stopwatch
 from spquant_search.report.profile import profile_table
-from spquant_search.timing import Stopwatch
 
 
 class Clock:

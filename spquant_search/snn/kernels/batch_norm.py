@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from spquant_search.snn.compiled import Compiled
-from spquant_search.snn.neuron import VECTOR
+from spquant_search.snn.kernels.compile import Compiled
+from spquant_search.snn.neuron.exact import VECTOR
 
 WIDTH = 4 * VECTOR  # numbers taken together, at least
 MOST_CHANNELS = WIDTH // 2  # of more, torch's own is as fast

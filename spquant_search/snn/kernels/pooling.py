@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from spquant_search.snn.compiled import Compiled
+from spquant_search.snn.kernels.compile import Compiled
 
 POOL = 2
 

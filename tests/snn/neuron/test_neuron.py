@@ -13,22 +13,13 @@ import torch
 from torch import Tensor
 from torch._dynamo.utils import counters
 
-from spquant_search.snn import neuron
-from spquant_search.snn.compiled import Compiled, compile_kernels
-from spquant_search.snn.neuron import (
-    Fired,
-    Neuron,
-    NeuronParameters,
-    _positions_together,
-    fire,
-    fire_and_pool,
-    fire_step_by_step,
-    fire_sums,
-    neuron_parameters,
-    skipped,
-    step,
-    threshold_gain,
-)
+from spquant_search.snn.kernels.compile import Compiled, compile_kernels
+from spquant_search.snn.neuron import reference, training
+from spquant_search.snn.neuron.exact import Fired, _positions_together, fire_sums
+from spquant_search.snn.neuron.module import Neuron
+from spquant_search.snn.neuron.parameters import NeuronParameters, neuron_parameters, threshold_gain
+from spquant_search.snn.neuron.reference import fire_step_by_step, step
+from spquant_search.snn.neuron.training import fire, fire_and_pool, skipped
 from spquant_search.space.grid import MembraneGrid, membrane_grid
 
 # Levels (0: a float membrane), where skipping begins, leak.
@@ -234,8 +225,8 @@ def test_the_reference_differentiates_its_smooth_form(monkeypatch: pytest.Monkey
         rise = integral(2 * (potential - p.lowest)) - integral(2 * (potential - p.highest))
         return rise / 2 + p.lowest
 
-    monkeypatch.setattr(neuron._Spike, "forward", staticmethod(smooth_spike))
-    monkeypatch.setattr(neuron._Quantize, "forward", staticmethod(smooth_levels))
+    monkeypatch.setattr(reference._Spike, "forward", staticmethod(smooth_spike))
+    monkeypatch.setattr(reference._Quantize, "forward", staticmethod(smooth_levels))
     current = currents(4, 5, seed=3, grain=7).double().requires_grad_()
     for levels in (0, 3, 16):
         p = NeuronParameters(*(value.double() for value in parameters((levels, None, 0.5))))
@@ -612,8 +603,8 @@ def test_a_failing_compiler_is_said_once_and_then_left_alone(monkeypatch: pytest
         raise RuntimeError("no C++ compiler found\nand a long story")
 
     monkeypatch.setattr(torch, "compile", broken)
-    monkeypatch.setattr(neuron, "_compiled_forward", Compiled(neuron._forward))
-    monkeypatch.setattr(neuron, "_compiled_backward", Compiled(neuron._backward))
+    monkeypatch.setattr(training, "_compiled_forward", Compiled(training._forward))
+    monkeypatch.setattr(training, "_compiled_backward", Compiled(training._backward))
     monkeypatch.setattr(Compiled, "failed", False)
     setting, current = (3, None, 0.5), currents(4, 50)
     with pytest.warns(UserWarning, match=r"^neurons run uncompiled, 2 to 3 times slower: no C\+\+ compiler found$"):

@@ -1,0 +1,33 @@
+"""What a layer did while it was measured: operations, spikes and open channels."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from spquant_search.runs.results import LayerActivity
+
+
+class Activity:
+    """What a layer did while it was measured: sums over samples and time steps, kept on the device."""
+
+    def __init__(self) -> None:
+        self.samples = 0
+        self._sums: dict[str, Tensor] = {}
+
+    def add(self, name: str, value: Tensor) -> None:
+        total = value.detach().double().sum()
+        self._sums[name] = self._sums[name] + total if name in self._sums else total
+
+    def total(self, name: str) -> float:
+        return float(self._sums[name]) if name in self._sums else 0.0
+
+    def per_sample(self) -> LayerActivity:
+        """The figures of one sample over all its time steps."""
+        samples = max(self.samples, 1)
+        neuron_steps, channel_steps = self.total("neuron_steps"), self.total("channel_steps")
+        return LayerActivity(
+            effective_macs=self.total("effective_macs") / samples,
+            synaptic_ops=self.total("synaptic_ops") / samples,
+            density=self.total("spikes") / neuron_steps if neuron_steps else 0.0,
+            open_share=self.total("open_channels") / channel_steps if channel_steps else 1.0,
+        )

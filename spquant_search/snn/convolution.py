@@ -1,0 +1,283 @@
+"""What every convolution of a network has in common, and the shortcut, which has no neurons."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from spquant_search.snn.activity import Activity
+from spquant_search.snn.fixedpoint import affine_in_fixed_point
+from spquant_search.snn.kernels import byte_convolution
+from spquant_search.snn.kernels.batch_norm import BatchNorm2d
+from spquant_search.snn.kernels.pooling import POOL
+from spquant_search.snn.layers import SearchableLayer
+from spquant_search.snn.neuron.exact import Fired
+from spquant_search.snn.quantize import fake_quantize, highest_integer, quantize_weight
+from spquant_search.snn.spikes import Spikes
+from spquant_search.space.configuration import FLOAT_BITS, LayerPrecision
+from spquant_search.space.schema import NeuronSpace
+from spquant_search.space.shapes import LayerShape
+
+# Averaged spikes have a mean square of about 1/16 where a quarter of the neurons fires: this makes currents of about 1.
+UNNORMED_GAIN = 4.0
+EXACT_FP32 = 2**24  # integers up to here are exact in fp32, and so are sums that stay below
+
+
+def pooled_kernel(weight: Float[Tensor, "out in k k"], stride: int = 1) -> Float[Tensor, "out in k_more k_more"]:
+    """The kernel whose convolution with twice the stride is the 2x2 sum-pooling of the convolution with ``weight``.
+
+    Convolution and pooling are linear, so they can be one: a quarter of the positions, each with (k + stride)^2
+    instead of 4 k^2 products. Sums of integers stay integers.
+    """
+    s = stride
+    right_bottom = ((0, s, 0, s), (s, 0, 0, s), (0, s, s, 0), (s, 0, s, 0))
+    shifted = [F.pad(weight, padding) for padding in right_bottom]
+    return torch.stack(shifted).sum(dim=0)
+
+
+class Sums(NamedTuple):
+    """A convolution's sums A with the a and d of ``a * A + d``; those that ``are_whole`` are still to be rounded."""
+
+    sums: Float[Tensor, "time_batch out height width"]
+    slope: Float[Tensor, " out"]
+    offset: Float[Tensor, " out"]
+    are_whole: bool
+
+
+class Convolution(SearchableLayer):
+    """What convolutions with and without neurons have in common: spikes in, current out, and what that takes.
+
+    The current is batch norm of the convolution or, with ``norm`` False, the convolution with a bias.
+    """
+
+    def __init__(  # noqa: PLR0913 - a convolution has that many sides
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        precision: LayerPrecision,
+        kernel_size: int,
+        stride: int,
+        groups: int,
+        pools_before: bool,
+        norm: bool,
+    ) -> None:
+        super().__init__(precision)
+        _refuse_misfits(in_channels, out_channels, kernel_size=kernel_size, stride=stride, groups=groups)
+        self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, kernel_size
+        self.stride, self.groups, self.pools_before = stride, groups, pools_before
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, kernel_size, kernel_size))
+        if norm:
+            nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5.0))  # as nn.Conv2d: smaller weights learn faster here
+        else:
+            # No batch norm brings the current up to the threshold: with the weights above no neuron would fire, and
+            # the next layer would learn nothing.
+            nn.init.normal_(self.weight, std=UNNORMED_GAIN * self.weight[0].numel() ** -0.5)
+        self.norm = BatchNorm2d(out_channels) if norm else None
+        self.bias = None if norm else nn.Parameter(torch.zeros(out_channels))
+
+    def _current(self, spikes: Spikes) -> Float[Tensor, "time_batch out height width"]:
+        return spikes.over_time(self._training_current(spikes) if self.training else self._evaluation_current(spikes))
+
+    def _convolve(self, values: Tensor, weight: Tensor, by: Callable[..., Tensor] | None = None) -> Tensor:
+        """The convolution, with 2x2 sum-pooling inside where the pooling comes before the neuron."""
+        convolution, padding = by or F.conv2d, self.kernel_size // 2
+        if self.pools_before:
+            weight, stride = pooled_kernel(weight, self.stride), self.stride * POOL
+            return convolution(values, weight, stride=stride, padding=padding, groups=self.groups)
+        if self.kernel_size == 1 and self.stride > 1:
+            # The other pixels are not looked at. With a stride, the weight gradient of torch's library writes past its
+            # buffer on processors without AVX-512, where channels are no multiples of 8 (oneDNN issue 6035).
+            seen = values[:, :, :: self.stride, :: self.stride]
+            return convolution(seen.contiguous(memory_format=torch.channels_last), weight, groups=self.groups)
+        return convolution(values, weight, stride=self.stride, padding=padding, groups=self.groups)
+
+    @property
+    def _pooled_positions(self) -> int:
+        return POOL**2 if self.pools_before else 1
+
+    def _output_size(self, spikes: Spikes) -> tuple[int, int]:
+        """Height and width of the convolution's output, before any pooling."""
+        height, width = spikes.values.shape[2:]
+        return -(-height // self.stride), -(-width // self.stride)
+
+    def _training_current(self, spikes: Spikes) -> Tensor:
+        weight = fake_quantize(self.weight, self.precision.weight_bits, quantizer=self.quantizer)
+        weight = weight / (spikes.divisor * self._pooled_positions)
+        current: Tensor = self._convolve(spikes.values, weight)
+        if self.norm is not None:
+            current = self.norm(current)
+        elif self.bias is not None:
+            current = current + self.bias[:, None, None].to(current.dtype)
+        return current
+
+    def _evaluation_current(self, spikes: Spikes) -> Tensor:
+        sums, slope, offset, are_whole = self._evaluation_sums(spikes)
+        sums = sums.double().round_() if are_whole else sums.to(slope.dtype)
+        return sums.mul_(slope[:, None, None]).add_(offset[:, None, None])  # in place: no further memory to fetch
+
+    def _evaluation_sums(self, spikes: Spikes) -> Sums:
+        integers, scale = quantize_weight(self.weight, self.precision.weight_bits, quantizer=self.quantizer)
+        values, are_whole = spikes.values.float(), self.precision.weight_bits != FLOAT_BITS
+        sums = self._integer_sums(values, integers, spikes.largest) if are_whole else self._convolve(values, integers)
+        if self.norm is not None and self.norm.training:
+            unit = scale.flatten() / (spikes.divisor * self._pooled_positions)
+            current = self.norm(sums.float().mul_(unit[:, None, None]))
+            return Sums(current, torch.ones_like(self.norm.bias), torch.zeros_like(self.norm.bias), are_whole=False)
+        return Sums(sums, *self.affine(scale, spikes.divisor), are_whole=are_whole)
+
+    def _integer_sums(self, values: Tensor, integers: Tensor, largest: int) -> Tensor:
+        """A before rounding, which undoes what a library's fast convolution algorithms may do to sums of integers."""
+        products = self.in_channels // self.groups * self.kernel_size**2
+        largest_weight = highest_integer(self.precision.weight_bits) * self._pooled_positions
+        if products * largest_weight * largest >= EXACT_FP32:
+            return self._convolve(values.double(), integers.double())
+        if byte_convolution.convolves(values, largest_value=largest, largest_weight=largest_weight):
+            by_bytes = partial(byte_convolution.convolution, largest_value=largest, largest_weight=largest_weight)
+            return self._convolve(values, integers, by_bytes)
+        return self._convolve(values, integers)
+
+    def affine(self, scale: Tensor, divisor: int) -> tuple[Float[Tensor, " out"], Float[Tensor, " out"]]:
+        """a and d of ``a * A + d``: batch norm, weight scale, and the divisors of pooling and input folded.
+
+        With integer weights they are dyadic, in double precision; see :func:`affine_in_fixed_point`.
+        """
+        slope, offset = self.real_affine(scale, divisor)
+        if self.precision.weight_bits == FLOAT_BITS:
+            return slope, offset
+        return affine_in_fixed_point(slope, offset).values
+
+    def real_affine(self, scale: Tensor, divisor: int) -> tuple[Float[Tensor, " out"], Float[Tensor, " out"]]:
+        """a and d before they are rounded."""
+        slope, offset = self._folded_norm()
+        return slope * scale.flatten() / (divisor * self._pooled_positions), offset
+
+    def _folded_norm(self) -> tuple[Tensor, Tensor]:
+        if self.bias is not None:
+            return torch.ones_like(self.bias), self.bias
+        if self.norm is None or self.norm.running_mean is None or self.norm.running_var is None:
+            raise AssertionError("batch norm without running statistics cannot be folded")
+        slope = self.norm.weight / (self.norm.running_var + self.norm.eps).sqrt()
+        return slope, self.norm.bias - self.norm.running_mean * slope
+
+    def _count(
+        self,
+        activity: Activity,
+        spikes: Spikes,
+        *,
+        opened: Bool[Tensor, "time_batch out"],
+        present: Float[Tensor, "time_batch groups height width"],
+        fired: Fired | None = None,
+    ) -> None:
+        """Count the operations of the outputs in ``opened`` channels, less those of the neurons that were skipped.
+
+        With pooling before the neuron, one neuron stands for four outputs.
+        """
+        height, width = self._output_size(spikes)
+        opened = opened.view(len(opened), self.groups, -1).sum(dim=2)
+        outputs, synaptic_ops = opened * (height * width), self._reached_in_all(present) * opened
+        if fired is not None and fired.skipped is not None and fired.saved is not None:
+            outputs = outputs - fired.skipped.flatten(0, 1) * self._pooled_positions
+            synaptic_ops = synaptic_ops - fired.saved.flatten(0, 1)
+        inputs = spikes.open_channels_by_group(self.groups)
+        activity.add("effective_macs", outputs * self.kernel_size**2 * inputs)
+        activity.add("synaptic_ops", synaptic_ops)
+
+    def _present(self, spikes: Spikes) -> Float[Tensor, "time_batch groups height width"]:
+        """How many of the inputs of each group are not zero, at each of their positions."""
+        # Vectors take a product with ones, and a cast to booleans, but neither a sum over few numbers nor "is not 0".
+        present = spikes.values if spikes.largest == 1 else spikes.values.bool().float()
+        last = present.permute(0, 2, 3, 1).reshape(*present.shape[:1], *present.shape[2:], self.groups, -1)
+        return (last @ torch.ones(last.shape[-1], device=last.device)).permute(0, 3, 1, 2)
+
+    def _reached(
+        self, present: Float[Tensor, "time_batch groups height width"]
+    ) -> Float[Tensor, "time_batch groups rows columns"]:
+        """How many non-zero inputs lie under the kernel of one output of each group, at each of its positions."""
+        for _axis in range(2):
+            present = _box_sums(present, self.kernel_size, self.stride).transpose(2, 3)
+        return present
+
+    def _reached_in_all(self, present: Float[Tensor, "time_batch groups height width"]) -> Tensor:
+        """The sum of :meth:`_reached` over all positions: every input counts as often as there are kernels above it."""
+        rows, columns = (
+            _kernels_above(size, self.kernel_size, self.stride).to(present.device) for size in present.shape[2:]
+        )
+        return (present @ columns).double() @ rows.double()  # a row's sum is exact in fp32, that of all may not be
+
+
+def _box_sums(values: Tensor, size: int, stride: int) -> Tensor:
+    """The sums under a window of ``size`` that moves along the last axis as a convolution's kernel does."""
+    padded = F.pad(values, [size // 2, size // 2])
+    return torch.stack([padded[..., k : k + values.shape[-1] : stride] for k in range(size)]).sum(dim=0)
+
+
+def _kernels_above(inputs: int, size: int, stride: int) -> Float[Tensor, " inputs"]:
+    """Of each input along one axis, for how many outputs it lies under the kernel."""
+    distance = torch.arange(inputs)[:, None] - torch.arange(0, inputs, stride)
+    return (distance.abs() <= size // 2).sum(dim=1).float()
+
+
+def _refuse_misfits(in_channels: int, out_channels: int, *, kernel_size: int, stride: int, groups: int) -> None:
+    if kernel_size % 2 == 0:
+        raise ValueError(f"kernel_size must be odd, so that a pixel has a middle to lie under; got {kernel_size}")
+    if stride not in (1, 2):
+        raise ValueError(f"stride must be 1 or 2; got {stride}")
+    if groups < 1 or in_channels % groups or out_channels % groups:
+        channels = f"{in_channels} input and {out_channels} output channels"
+        raise ValueError(f"groups must divide the channels of both sides; got {groups} with {channels}")
+
+
+class Shortcut(Convolution):
+    """The 1x1 convolution with batch norm that fits a residual to a block of another shape: a current, no neuron.
+
+    All its outputs are computed: it knows neither the gate nor the skipped neurons of the layer that adds them.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1) -> None:
+        super().__init__(
+            in_channels,
+            out_channels,
+            precision=LayerPrecision(membrane_levels=None),
+            kernel_size=1,
+            stride=stride,
+            groups=1,
+            pools_before=False,
+            norm=True,
+        )
+
+    def set_precision(self, precision: LayerPrecision, neuron: NeuronSpace) -> None:
+        del neuron  # there is none here
+        self.precision = precision
+
+    def forward(self, spikes: Spikes) -> Float[Tensor, "time_batch out height width"]:
+        current = self._current(spikes)
+        if self.activity is not None:
+            self._measure(self.activity, spikes, current)
+        return current
+
+    def _measure(self, activity: Activity, spikes: Spikes, current: Tensor) -> None:
+        samples, channels = current.shape[:2]
+        activity.samples += samples // spikes.time_steps
+        opened = torch.ones(samples, channels, dtype=torch.bool, device=current.device)
+        self._count(activity, spikes, opened=opened, present=self._present(spikes))
+
+    def shape(self, name: str, *inputs: Spikes) -> LayerShape:
+        height, width = self._output_size(inputs[0])
+        return LayerShape(
+            name=name,
+            kind="shortcut",
+            in_channels=self.in_channels,
+            out_channels=self.out_channels,
+            kernel_area=1,
+            positions=height * width,
+            neurons=0,
+            can_gate=False,
+        )

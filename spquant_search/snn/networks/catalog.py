@@ -1,0 +1,69 @@
+"""The networks that come with the package, by name, and how to build one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from spquant_search.errors import SpaceError
+from spquant_search.snn.layers import searchable_layers
+from spquant_search.snn.networks import mobilenet, resnet, spikformer, vgg
+from spquant_search.snn.networks.custom import build_own
+from spquant_search.snn.networks.mobilenet import build_mobilenet
+from spquant_search.snn.networks.resnet import build_resnet19, build_resnet34
+from spquant_search.snn.networks.spikformer import build_spikformer
+from spquant_search.snn.networks.vgg import build_vgg9
+from spquant_search.space.messages import suggestion
+from spquant_search.space.schema import ModelSpace
+from spquant_search.space.shapes import InputShape
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Network:
+    """A network that comes with the package."""
+
+    build: Callable[[ModelSpace, InputShape], nn.Module]
+    smallest_input: int  # height and width in pixels
+
+
+NETWORKS = {
+    "vgg9": Network(build=build_vgg9, smallest_input=vgg.SMALLEST_INPUT),
+    "resnet19": Network(build=build_resnet19, smallest_input=resnet.RESNET19.smallest_input),
+    "resnet34": Network(build=build_resnet34, smallest_input=resnet.RESNET34.smallest_input),
+    "spikformer4-256": Network(build=build_spikformer, smallest_input=spikformer.SMALLEST_INPUT),
+    "mobilenet": Network(build=build_mobilenet, smallest_input=mobilenet.SMALLEST_INPUT),
+}
+
+
+def build(model: ModelSpace, shape: InputShape, *, source: str) -> nn.Module:
+    """The network of a space, in floating point.
+
+    Raises:
+        SpaceError: no such network, an input that it would pool away, or a user's own that cannot be built.
+    """
+    network = _build(model, shape, source=source)
+    for layer in searchable_layers(network).values():
+        layer.quantizers = model.quantizer
+    return network
+
+
+def _build(model: ModelSpace, shape: InputShape, *, source: str) -> nn.Module:
+    if model.build is not None:
+        return build_own(model.build, shape, source=source)
+    known = NETWORKS.get(model.network)
+    if known is None:
+        near = suggestion(model.network, NETWORKS)
+        names = ", ".join(NETWORKS)
+        raise SpaceError(
+            source,
+            [f"model.network: unknown network {model.network!r}{near} Known: {names}; your own goes into model.build"],
+        )
+    least = known.smallest_input
+    if min(shape.height, shape.width) < least:
+        size = f"{shape.height}x{shape.width}"
+        raise SpaceError(
+            source, [f"model.network: {model.network} needs an input of {least}x{least} at least; got {size}"]
+        )
+    return known.build(model, shape)

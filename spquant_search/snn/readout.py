@@ -1,0 +1,86 @@
+"""The last layer of a network: logits from the spikes of the layer before."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from spquant_search.snn.activity import Activity
+from spquant_search.snn.convolution import EXACT_FP32
+from spquant_search.snn.fixedpoint import OFFSET_BITS
+from spquant_search.snn.layers import SearchableLayer
+from spquant_search.snn.quantize import fake_quantize, highest_integer, quantize_weight
+from spquant_search.snn.spikes import Spikes
+from spquant_search.space.configuration import FLOAT_BITS, LayerPrecision
+from spquant_search.space.schema import NeuronSpace
+from spquant_search.space.shapes import LayerShape
+
+
+class ReadOut(SearchableLayer):
+    """The linear read-out: logits at every time step; the prediction is their mean over time."""
+
+    def __init__(self, in_channels: int, positions: int, classes: int) -> None:
+        super().__init__(LayerPrecision(membrane_levels=None))
+        self.in_channels, self.positions, self.classes = in_channels, positions, classes
+        self.linear = nn.Linear(in_channels * positions, classes)
+
+    def set_precision(self, precision: LayerPrecision, neuron: NeuronSpace) -> None:
+        del neuron  # there is none here
+        self.precision = precision
+
+    def forward(self, spikes: Spikes) -> Float[Tensor, "time batch classes"]:
+        values = spikes.over_time(spikes.values).flatten(1)
+        if self.activity is not None:
+            self._measure(self.activity, spikes)
+        bits, divisor = self.precision.weight_bits, spikes.divisor
+        if self.training:
+            weight = fake_quantize(self.linear.weight, bits, per_tensor=True, quantizer=self.quantizer)
+            logits = F.linear(values, weight / divisor, self.linear.bias)
+        else:
+            integers, scale = quantize_weight(self.linear.weight, bits, per_tensor=True, quantizer=self.quantizer)
+            sums = self._sums(values.float(), integers, spikes.largest)
+            if bits != FLOAT_BITS:
+                return self._in_units(sums.reshape(spikes.time_steps, -1, self.classes), scale.reshape(()) / divisor)
+            logits = sums * (scale.reshape(()) / divisor) + self.linear.bias
+        return logits.reshape(spikes.time_steps, -1, self.classes).float()
+
+    def _in_units(
+        self, sums: Float[Tensor, "time batch classes"], unit: Float[Tensor, ""]
+    ) -> Float[Tensor, "time batch classes"]:
+        """Logits as whole numbers of ``unit``, in double precision: their sums over time are exact.
+
+        The biases of all time steps come with the first one, as whole numbers too: an accumulator starts from them.
+        """
+        sums = sums.double()
+        sums[0] += self.start(unit, len(sums))
+        return sums * unit.double()
+
+    def start(self, unit: Float[Tensor, ""], time_steps: int) -> Float[Tensor, " classes"]:
+        """What the accumulators of the classes start from: the biases of all time steps, rounded to ``unit``s."""
+        limit = 2.0 ** (OFFSET_BITS - 1) - 1
+        return (self.linear.bias.double() * time_steps / unit.double()).round().clamp(-limit, limit)
+
+    def _sums(self, values: Tensor, integers: Tensor, largest: int) -> Tensor:
+        bound = self.in_channels * self.positions * highest_integer(self.precision.weight_bits) * largest
+        if self.precision.weight_bits == FLOAT_BITS or bound < EXACT_FP32:
+            return F.linear(values, integers)
+        return F.linear(values.double(), integers.double())
+
+    def _measure(self, activity: Activity, spikes: Spikes) -> None:
+        activity.samples += spikes.values.shape[0] // spikes.time_steps
+        activity.add("effective_macs", spikes.open_channels() * self.positions * self.classes)
+        activity.add("synaptic_ops", (spikes.values != 0).sum(dim=(1, 2, 3)) * self.classes)
+
+    def shape(self, name: str, *inputs: Spikes) -> LayerShape:
+        del inputs
+        return LayerShape(
+            name=name,
+            kind="readout",
+            in_channels=self.in_channels * self.positions,
+            out_channels=self.classes,
+            kernel_area=1,
+            positions=1,
+            neurons=0,
+            can_gate=False,
+        )

@@ -1,0 +1,205 @@
+"""The convolution with neurons behind it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from spquant_search.snn.activity import Activity
+from spquant_search.snn.convolution import Convolution
+from spquant_search.snn.gate import ChannelGate, channel_activity
+from spquant_search.snn.kernels.pooling import POOL, sum_pool
+from spquant_search.snn.neuron.exact import Fired
+from spquant_search.snn.neuron.module import Neuron
+from spquant_search.snn.spikes import Spikes
+from spquant_search.space.configuration import LayerPrecision
+from spquant_search.space.schema import NeuronSpace
+from spquant_search.space.shapes import LayerShape
+
+
+def _refuse_misfit_of_residual(residual: Tensor, shape: torch.Size) -> None:
+    if residual.shape != shape:
+        shapes = f"{tuple(shape)}; got {tuple(residual.shape)}"
+        raise ValueError(f"a residual must have the shape of the current that it is added to, {shapes}")
+
+
+class SpikingConv2d(Convolution):
+    """Convolution, batch norm, pooling before or after the neuron (or none), channel gate, residual, neuron.
+
+    Its precision (:meth:`set_precision`) may change between any two calls. A layer made with ``can_gate`` owns a gate,
+    which works where ``channel_mass`` is below 1.
+
+    ``pool`` is 2x2: "before" averages the current, "after" averages the spikes, "max" takes the largest of four spikes.
+    ``groups`` as in :class:`torch.nn.Conv2d`: with as many as input channels the convolution is depthwise. With
+    ``norm`` False a bias replaces batch norm: a fully connected layer is one with kernel 1 on maps of one pixel.
+    """
+
+    def __init__(  # noqa: PLR0913 - options by name, each with the value that most layers have
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel_size: int = 3,
+        stride: int = 1,
+        groups: int = 1,
+        pool: Literal["before", "after", "max"] | None = None,
+        can_gate: bool = True,
+        norm: bool = True,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            out_channels,
+            precision=LayerPrecision(),
+            kernel_size=kernel_size,
+            stride=stride,
+            groups=groups,
+            pools_before=pool == "before",
+            norm=norm,
+        )
+        self.pool = pool
+        self.gate = ChannelGate(in_channels, out_channels) if can_gate else None
+        self.neuron = Neuron()
+
+    def set_precision(self, precision: LayerPrecision, neuron: NeuronSpace) -> None:
+        levels = precision.membrane_levels
+        grid = neuron.grid(levels) if levels else None
+        self.neuron.configure(
+            leak=neuron.leak, grid=grid, skip_below=precision.skip_below, learn_threshold=neuron.learn_threshold
+        )
+        self.precision = precision
+
+    @property
+    def is_gated(self) -> bool:
+        return self.gate is not None and self.precision.channel_mass < 1.0
+
+    def forward(self, spikes: Spikes, residual: Float[Tensor, "time_batch out height width"] | None = None) -> Spikes:
+        """Spikes of the convolution's current plus ``residual``, a current from elsewhere.
+
+        The gate judges and closes the convolution alone: a closed channel takes the residual as its whole current. It
+        may spike, so that with a residual no output channel is known to be silent, and all count as open. A skipped
+        neuron takes neither current.
+        """
+        if not self.training:
+            return self._evaluate(spikes, residual)
+        current = self._current(spikes)
+        opened = self._open(spikes, current)
+        if opened is not None:
+            current = current * opened[:, :, None, None].to(current.dtype)
+        if residual is not None:
+            _refuse_misfit_of_residual(residual, current.shape)
+            current = current + residual.to(current.dtype)
+        known = opened if residual is None else None
+        if self.pool == "after":
+            sums = self._fire_and_pool(current, spikes.time_steps)
+            return Spikes(values=sums, time_steps=spikes.time_steps, largest=POOL**2, divisor=POOL**2, open=known)
+        return self._pooled(
+            Spikes(values=self._fire(current, spikes.time_steps), time_steps=spikes.time_steps, open=known)
+        )
+
+    @torch.no_grad()
+    def _evaluate(self, spikes: Spikes, residual: Tensor | None) -> Spikes:
+        """The layer in evaluation, without gradients."""
+        spikes = spikes.repeated() if spikes.constant else spikes
+        sums, slope, offset, are_whole = self._evaluation_sums(spikes)
+        opened = self._open(spikes)
+        if residual is not None:
+            _refuse_misfit_of_residual(residual, sums.shape)
+        open_now = torch.ones(sums.shape[:2], dtype=torch.bool, device=sums.device) if opened is None else opened
+        present = None if self.activity is None else self._present(spikes)
+        reached = None if present is None or not self.neuron.skips else self._reached(present)
+        fired = self.neuron.of_sums(
+            self._by_time(sums, spikes.time_steps),
+            slope.view(self.groups, -1),
+            offset.view(self.groups, -1),
+            opened=self._by_time(open_now[:, :, None, None], spikes.time_steps),
+            residual=None if residual is None else self._by_time(residual.detach(), spikes.time_steps),
+            reached=None if reached is None else self._of_neurons(reached, spikes.time_steps),
+            are_whole=are_whole,
+        )
+        samples, channels, height, width = sums.shape
+        values = fired.spikes.view(samples, height, width, channels).permute(0, 3, 1, 2)
+        out = Spikes(values=values, time_steps=spikes.time_steps, open=opened if residual is None else None)
+        if self.activity is not None and present is not None:
+            self._measure(self.activity, spikes, out, open_now, present, fired)
+        return self._pooled(out)
+
+    def _by_time(self, values: Tensor, time_steps: int) -> Float[Tensor, "time batch positions groups channels"]:
+        samples, channels, height, width = values.shape
+        last = values.permute(0, 2, 3, 1).contiguous()
+        return last.view(time_steps, samples // time_steps, height * width, self.groups, channels // self.groups)
+
+    def _of_neurons(self, reached: Tensor, time_steps: int) -> Float[Tensor, "time batch positions groups 1"]:
+        """:meth:`_reached` of all the outputs that one neuron takes in."""
+        return self._by_time(F.avg_pool2d(reached, POOL) * POOL**2 if self.pools_before else reached, time_steps)
+
+    def _pooled(self, spikes: Spikes) -> Spikes:
+        if self.pool == "after":
+            return replace(spikes, values=sum_pool(spikes.values), largest=POOL**2, divisor=POOL**2)
+        return replace(spikes, values=F.max_pool2d(spikes.values, POOL)) if self.pool == "max" else spikes
+
+    def _open(self, spikes: Spikes, current: Tensor | None = None) -> Bool[Tensor, "time_batch out"] | None:
+        """Which channels the gate leaves open; with a training ``current``, the loss of a gate that learns as well."""
+        if self.gate is None or not self.is_gated:
+            self.gate_loss = None
+            return None
+        counts = spikes.counts
+        if current is not None:
+            self.gate_loss = None
+        if current is not None and torch.is_grad_enabled() and self.gate.weight.requires_grad:
+            activity = channel_activity(current)
+            with torch.autocast(current.device.type, enabled=False):
+                self.gate_loss = self.gate.loss(counts, activity, self.precision.channel_mass)
+        return self.gate.open(counts, self.precision.channel_mass)
+
+    def _fire(self, current: Tensor, time_steps: int) -> Tensor:
+        """Neurons see [time, everything else], in memory order, so that one compiled graph fits all layers."""
+        last = current.permute(0, 2, 3, 1).contiguous()
+        fired: Tensor = self.neuron(last.reshape(time_steps, -1))[0]
+        return fired.view(last.shape).permute(0, 3, 1, 2)
+
+    def _fire_and_pool(self, current: Tensor, time_steps: int) -> Tensor:
+        """As :meth:`_fire` and sum-pooling, in one: what is not measured need not be written out."""
+        last = current.permute(0, 2, 3, 1).contiguous()
+        sums = self.neuron.pooled(last.view(time_steps, -1, *last.shape[1:]))
+        return sums.flatten(0, 1).permute(0, 3, 1, 2)
+
+    def _measure(
+        self,
+        activity: Activity,
+        spikes: Spikes,
+        out: Spikes,
+        opened: Tensor,
+        present: Tensor,
+        fired: Fired,
+    ) -> None:
+        samples, channels = out.values.shape[:2]
+        activity.samples += samples // spikes.time_steps
+        activity.add("spikes", out.counts)  # each is exact: it is far below 2^24
+        activity.add("neuron_steps", torch.tensor(float(out.values.numel())))
+        activity.add("open_channels", opened)
+        activity.add("channel_steps", torch.tensor(float(opened.numel())))
+        self._count(activity, spikes, opened=opened, present=present, fired=fired)
+        if self.is_gated:
+            predictor = torch.tensor(float(samples * self.in_channels * channels))
+            activity.add("effective_macs", predictor)
+            activity.add("synaptic_ops", (spikes.counts != 0).sum(dim=1) * channels)
+
+    def shape(self, name: str, *inputs: Spikes) -> LayerShape:
+        height, width = self._output_size(inputs[0])
+        shrink = POOL if self.pools_before else 1
+        return LayerShape(
+            name=name,
+            kind="convolution",
+            in_channels=self.in_channels,
+            out_channels=self.out_channels,
+            kernel_area=self.kernel_size**2,
+            positions=height * width,
+            neurons=self.out_channels * (height // shrink) * (width // shrink),
+            can_gate=self.gate is not None,
+            groups=self.groups,
+        )
