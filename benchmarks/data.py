@@ -25,7 +25,7 @@ import numpy as np
 from measurement import as_document
 
 from spquant_search.data import loading
-from spquant_search.runtime import available_cores
+from spquant_search.processes import available_cores
 from spquant_search.space.schema import DataSpace
 
 SAMPLES = {"Train": 60_000, "Test": 10_000}

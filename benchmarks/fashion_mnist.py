@@ -21,9 +21,9 @@ from typing import Any
 
 from measurement import as_document
 
-from spquant_search.prepare import load_data, prepare
+from spquant_search.processes import available_cores, keep_compiled_code, tune_allocator
 from spquant_search.runs.files import cache_folder
-from spquant_search.runtime import available_cores, keep_compiled_code, tune_allocator
+from spquant_search.training.prepare import load_data, prepare
 
 SPACE = Path(__file__).parents[1] / "spaces" / "vgg9.yaml"
 WIDTH = 0.25
@@ -45,8 +45,10 @@ def train_for(job: tuple[str, argparse.Namespace]) -> dict[str, Any]:
     import torch
 
     from spquant_search.snn.layers import configure
-    from spquant_search.train import Schedule, epoch_losses, evaluate
-    from spquant_search.trial import input_shape, new_network, on_device
+    from spquant_search.training.evaluation import evaluate
+    from spquant_search.training.loop import epoch_losses
+    from spquant_search.training.network import input_shape, new_network, on_device
+    from spquant_search.training.schedule import Schedule
 
     torch.set_num_threads(1)
     prepared = prepare(SPACE, overrides(form, options.root))

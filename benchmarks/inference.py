@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 from spquant_search.deploy.artifact import FLOAT_WEIGHTS_FILE, Artifact, read_artifact
 from spquant_search.deploy.compiled import FAST, SMALL, CLibrary, compiler
 from spquant_search.deploy.engine import Model, read_manifest
-from spquant_search.prepare import load_data
 from spquant_search.runs.files import cache_folder
 from spquant_search.snn.convolution import Shortcut
 from spquant_search.snn.layers import configure, searchable_layers
@@ -34,6 +33,7 @@ from spquant_search.snn.spikes import Spikes
 from spquant_search.snn.spiking_convolution import SpikingConv2d
 from spquant_search.space.configuration import FLOAT_BITS, FLOAT_MEMBRANE, LayerPrecision, NetworkConfig
 from spquant_search.space.shapes import InputShape
+from spquant_search.training.prepare import load_data
 
 SAMPLES, WARM_UP = 100, 5
 

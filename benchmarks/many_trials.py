@@ -25,16 +25,16 @@ from typing import Any
 
 from measurement import as_document
 
-from spquant_search import crew
-from spquant_search.prepare import prepare
 from spquant_search.runs.events import SearchPlan
 from spquant_search.runs.folder import RunFacts, RunFolder, open_run
 from spquant_search.runs.results import EpochMetrics, Outcome, TrialResult
 from spquant_search.search import Limits, run_search
 from spquant_search.storage import Journal
 from spquant_search.study import Study
-from spquant_search.trial import Task
-from spquant_search.workers import Epoch, Message, Setup, Tested, TestTask, Trained
+from spquant_search.training.prepare import prepare
+from spquant_search.training.tasks import Task, TestTask
+from spquant_search.workers import pool as crew
+from spquant_search.workers.messages import Epoch, Message, Setup, Tested, Trained
 
 SPACE = Path(__file__).parents[1] / "spaces" / "vgg9.yaml"
 WORKERS, PART = 8, 500

@@ -26,13 +26,13 @@ from typing import Any
 
 from measurement import as_document
 
-from spquant_search.prepare import Prepared, load_data, prepare
+from spquant_search.processes import keep_compiled_code, tune_allocator
 from spquant_search.runs.files import cache_folder
-from spquant_search.runtime import keep_compiled_code, tune_allocator
 from spquant_search.space.configuration import NetworkConfig
 from spquant_search.space.fields import QUANTIZER_BITS
 from spquant_search.space.presets import Preset
 from spquant_search.space.references import preset_config
+from spquant_search.training.prepare import Prepared, load_data, prepare
 
 SPACE = Path(__file__).parents[1] / "spaces" / "vgg9.yaml"
 # Width factors that bring the three to comparable work; pooling after the neuron, as in the paper.
@@ -119,10 +119,13 @@ def train_one(
     """Train one system, from random weights at the float network's rate or from weights at the candidates' rate."""
     import torch
 
-    from spquant_search.batches import first
     from spquant_search.snn.layers import configure
-    from spquant_search.train import Schedule, evaluate, train
-    from spquant_search.trial import float_teacher, input_shape, load_weights, new_network, on_device, write_weights
+    from spquant_search.training.evaluation import evaluate
+    from spquant_search.training.loader import first
+    from spquant_search.training.loop import train
+    from spquant_search.training.network import input_shape, load_weights, new_network, on_device, write_weights
+    from spquant_search.training.schedule import Schedule
+    from spquant_search.training.trial import float_teacher
 
     prepared = prepare(SPACE, overrides(network_name, system, options))
     file = prepared.space.file

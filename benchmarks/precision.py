@@ -20,9 +20,9 @@ from typing import Any
 
 from measurement import as_document
 
-from spquant_search.prepare import Prepared, load_data, prepare
+from spquant_search.processes import keep_compiled_code, tune_allocator
 from spquant_search.runs.files import cache_folder
-from spquant_search.runtime import keep_compiled_code, tune_allocator
+from spquant_search.training.prepare import Prepared, load_data, prepare
 
 SEEDS, EPOCHS, WORKERS = 5, 6, 2
 BITS, LEVELS = 4, 3
@@ -38,8 +38,10 @@ def train_once(job: tuple[str, int, str, int]) -> dict[str, Any]:
     import torch
 
     from spquant_search.snn.layers import configure
-    from spquant_search.train import Schedule, evaluate, train
-    from spquant_search.trial import input_shape, new_network, on_device
+    from spquant_search.training.evaluation import evaluate
+    from spquant_search.training.loop import train
+    from spquant_search.training.network import input_shape, new_network, on_device
+    from spquant_search.training.schedule import Schedule
 
     torch.set_num_threads(1)
     prepared = prepare(Path(space))

@@ -22,17 +22,18 @@ from typing import Any
 import numpy as np
 from measurement import as_document
 
-from spquant_search.crew import Crew
-from spquant_search.prepare import bind_network
+from spquant_search.processes import keep_compiled_code
 from spquant_search.runs.files import cache_folder
 from spquant_search.runs.folder import RunFolder
 from spquant_search.runs.results import BASELINE, Outcome, TrialResult
-from spquant_search.runtime import keep_compiled_code
 from spquant_search.study import trial_seed
 from spquant_search.surrogate import rank_correlation
-from spquant_search.train import Schedule
-from spquant_search.trial import Task
-from spquant_search.workers import Epoch, Setup, Trained, Trainer
+from spquant_search.training.prepare import bind_network
+from spquant_search.training.schedule import Schedule
+from spquant_search.training.tasks import Task
+from spquant_search.workers.messages import Epoch, Setup, Trained
+from spquant_search.workers.pool import Crew
+from spquant_search.workers.process import Trainer
 
 COUNT, WORKERS = 40, 2
 

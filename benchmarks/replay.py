@@ -29,7 +29,6 @@ from jaxtyping import Float
 from scipy import stats
 
 from spquant_search.costs.memory import cost_report
-from spquant_search.prepare import Prepared, prepare
 from spquant_search.runs.folder import RunFacts, RunFolder, open_run
 from spquant_search.runs.pareto import hypervolume
 from spquant_search.runs.results import BASELINE, EpochMetrics, LayerActivity, Outcome, TrialResult, unmeasured
@@ -37,19 +36,10 @@ from spquant_search.runs.selection import front
 from spquant_search.search import Limits, run_search
 from spquant_search.space.configuration import NetworkConfig
 from spquant_search.space.search_space import SearchSpace
-from spquant_search.trial import ReadingTask, ReadOutTask, SharedTask, Task
-from spquant_search.workers import (
-    Epoch,
-    Message,
-    Reading,
-    Setup,
-    Shared,
-    SharedTrained,
-    Tested,
-    TestTask,
-    Trained,
-    Trainer,
-)
+from spquant_search.training.prepare import Prepared, prepare
+from spquant_search.training.tasks import ReadingTask, ReadOutTask, SharedTask, Task, TestTask
+from spquant_search.workers.messages import Epoch, Message, Reading, Setup, Shared, SharedTrained, Tested, Trained
+from spquant_search.workers.process import Trainer
 
 CURVES = Path(__file__).parent / "curves"
 # NAME.yaml and NAME.jsonl.gz in that folder, beside the networks' module; of so many there is LONG besides.

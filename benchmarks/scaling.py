@@ -19,17 +19,19 @@ from typing import Any
 import torch
 from measurement import as_document
 
-from spquant_search.batches import Recordings
 from spquant_search.costs.memory import cost_report
+from spquant_search.processes import keep_compiled_code, tune_allocator
 from spquant_search.runs.files import cache_folder
-from spquant_search.runtime import keep_compiled_code, tune_allocator
 from spquant_search.snn.layer_shapes import layer_shapes
 from spquant_search.snn.layers import configure, searchable_layers
 from spquant_search.snn.networks.catalog import build
 from spquant_search.space.configuration import LayerPrecision, NetworkConfig
 from spquant_search.space.schema import ModelSpace, NeuronSpace, Training
 from spquant_search.space.shapes import InputShape
-from spquant_search.train import Schedule, _optimizer, _train_step
+from spquant_search.training.loader import Recordings
+from spquant_search.training.loop import _train_step
+from spquant_search.training.optimizer import new_optimizer
+from spquant_search.training.schedule import Schedule
 
 SHAPE = InputShape(channels=2, height=34, width=34, classes=10)
 MIDDLE = {"width": 0.25, "time_steps": 4, "batch": 32}
@@ -55,7 +57,7 @@ def measure(width: float, time_steps: int, batch: int) -> dict[str, float]:
     )
     configure(network, config, NeuronSpace())
     recipe = Training()
-    optimizer = _optimizer(network, recipe, Schedule(epochs=1, learning_rate=1e-3))
+    optimizer = new_optimizer(network, recipe, Schedule(epochs=1, learning_rate=1e-3))
     generator = torch.Generator().manual_seed(0)
     frames = (torch.rand(batch, time_steps, 2, 34, 34, generator=generator) < 0.1).to(torch.uint8)
     labels = torch.randint(SHAPE.classes, (batch,), generator=generator)

@@ -52,14 +52,15 @@ from measurement import as_document
 from replay import SPACES, of_every_configuration, prepared_space, replay
 from scipy import stats
 
-from spquant_search.crew import Crew
-from spquant_search.prepare import bind_network, load_data
+from spquant_search.processes import keep_compiled_code
 from spquant_search.runs.files import cache_folder, write_bytes
 from spquant_search.runs.folder import RunFolder, open_run
 from spquant_search.runs.results import BASELINE, TrialResult
-from spquant_search.runtime import keep_compiled_code
 from spquant_search.space.reading import read_space
-from spquant_search.workers import Setup, Tested, TestTask
+from spquant_search.training.prepare import bind_network, load_data
+from spquant_search.training.tasks import TestTask
+from spquant_search.workers.messages import Setup, Tested
+from spquant_search.workers.pool import Crew
 
 SPACE = Path(__file__).parents[1] / "spaces" / "vgg9.yaml"
 FOLDER = Path("runs") / "search-efficiency"

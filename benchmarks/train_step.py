@@ -34,9 +34,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from spquant_search.processes import keep_compiled_code, tune_allocator
 from spquant_search.runs.environment import describe_environment
 from spquant_search.runs.files import cache_folder
-from spquant_search.runtime import keep_compiled_code, tune_allocator
 from spquant_search.snn.kernels.pooling import POOL, sum_pool
 from spquant_search.snn.layers import searchable_layers
 from spquant_search.snn.neuron.parameters import neuron_parameters
@@ -47,7 +47,7 @@ from spquant_search.snn.spikes import Spikes
 from spquant_search.snn.spiking_convolution import SpikingConv2d
 from spquant_search.space.configuration import LayerPrecision
 from spquant_search.space.schema import NeuronSpace, Training
-from spquant_search.train import training_dtype
+from spquant_search.training.precision import training_dtype
 
 CHANNELS = (2, 32, 64, 128)
 SIZE, TIME_STEPS, BATCH, CLASSES = 34, 10, 32, 10

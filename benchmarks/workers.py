@@ -18,10 +18,10 @@ from typing import Any
 
 from measurement import as_document
 
-from spquant_search.prepare import prepare
 from spquant_search.runs.folder import RunFolder
 from spquant_search.storage import Journal
 from spquant_search.study import Study
+from spquant_search.training.prepare import prepare
 
 SPACE = Path(__file__).parent.parent / "spaces" / "vgg9.yaml"
 SETTING = (

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from spquant_search.data.loading import DataSet
     from spquant_search.deploy.artifact import Artifact
     from spquant_search.postgres import Database
-    from spquant_search.prepare import Prepared
     from spquant_search.report import RunSummary
     from spquant_search.report.tables import TextTable
     from spquant_search.runs.events import SearchPlan, Watcher
@@ -42,7 +41,8 @@ if TYPE_CHECKING:
     from spquant_search.space.schema import SpaceFile
     from spquant_search.space.search_space import SearchSpace
     from spquant_search.storage import Storage
-    from spquant_search.workers import Setup
+    from spquant_search.training.prepare import Prepared
+    from spquant_search.workers.messages import Setup
 
 EXIT_BUG, EXIT_USER, EXIT_MISMATCH, EXIT_INTERRUPTED = 1, 2, 3, 130
 OPTIONS = {
@@ -168,16 +168,16 @@ def _search(  # noqa: PLR0913 - one parameter an option
 ) -> None:
     from rich.console import Console
 
+    from spquant_search.processes import keep_compiled_code
     from spquant_search.runs.files import cache_folder
     from spquant_search.runs.folder import find_run
-    from spquant_search.runtime import keep_compiled_code
 
     started = time.monotonic()
     keep_compiled_code(cache_folder())  # before torch is imported
 
-    from spquant_search.prepare import prepare
     from spquant_search.report.profile import profile_table
     from spquant_search.search import Limits, run_search
+    from spquant_search.training.prepare import prepare
 
     prepared = prepare(space, overrides)
     trials = prepared.space.file.search.trials if candidates else 0
@@ -226,14 +226,15 @@ def _opened(
     """A run's folder with its data at hand, for work by trainers that Ctrl-C may interrupt; its time is counted."""
     import torch
 
-    from spquant_search.prepare import load_data
+    from spquant_search.processes import available_cores
     from spquant_search.profile import PROCESS
     from spquant_search.report.live import watcher as watcher_for
     from spquant_search.runs.files import cache_folder
     from spquant_search.runs.folder import check_run, exclusive, open_run
-    from spquant_search.runtime import available_cores, choose_device
-    from spquant_search.train import training_dtype
-    from spquant_search.workers import Setup
+    from spquant_search.training.precision import training_dtype
+    from spquant_search.training.prepare import load_data
+    from spquant_search.workers.devices import choose_device
+    from spquant_search.workers.messages import Setup
 
     file = prepared.space.file
     setup = Setup(space=prepared.space, device=choose_device(device), cache=cache_folder())
@@ -412,9 +413,9 @@ def cost(
 ) -> None:
     """Bytes, dense operations and an energy estimate, before any training."""
     from spquant_search.costs.memory import cost_report
-    from spquant_search.prepare import prepare
     from spquant_search.report.paper import paper_comparison
     from spquant_search.space.references import preset_config
+    from spquant_search.training.prepare import prepare
 
     prepared = prepare(space, overrides or [])
     file = prepared.space.file
@@ -455,9 +456,9 @@ def sensitivity(
     """
     from rich.console import Console
 
+    from spquant_search.processes import keep_compiled_code
     from spquant_search.runs.files import cache_folder
     from spquant_search.runs.folder import check_run, find_run, require_same_space
-    from spquant_search.runtime import keep_compiled_code
 
     started = time.monotonic()
     keep_compiled_code(cache_folder())  # before torch is imported
@@ -479,8 +480,8 @@ def sensitivity(
 
 
 def _prepared_for_sensitivity(space: Path, overrides: list[str], *, workers: int | None, seed: int | None) -> Prepared:
-    from spquant_search.prepare import prepare
     from spquant_search.runs.sensitivity import to_read_out
+    from spquant_search.training.prepare import prepare
 
     named = {"search.workers": workers, "search.seed": seed}
     options = [f"{path}={value}" for path, value in named.items() if value is not None]
@@ -553,11 +554,11 @@ def data(
     from rich.console import Console
 
     from spquant_search.data.download import download as fetch
-    from spquant_search.prepare import describe_data, load_data
+    from spquant_search.processes import available_cores
     from spquant_search.report.stages import stages
     from spquant_search.runs.files import cache_folder
-    from spquant_search.runtime import available_cores
     from spquant_search.space.reading import read_space
+    from spquant_search.training.prepare import describe_data, load_data
 
     file = read_space(space, overrides or [])
     describe_data(file, source=str(space))
@@ -649,17 +650,18 @@ def _finalize(
     """Fine-tune, and the numbers of those members that failed."""
     from rich.console import Console
 
+    from spquant_search.processes import available_cores, keep_compiled_code
     from spquant_search.report.stages import stages
     from spquant_search.runs.files import cache_folder
-    from spquant_search.runtime import available_cores, choose_device, keep_compiled_code
+    from spquant_search.workers.devices import choose_device
 
     cache = cache_folder()
     keep_compiled_code(cache)  # before torch is imported
 
-    from spquant_search.crew import Crew
     from spquant_search.finalize import FineTuner, finalists_of, recipe_of
-    from spquant_search.prepare import bind_network, load_data
-    from spquant_search.workers import Setup
+    from spquant_search.training.prepare import bind_network, load_data
+    from spquant_search.workers.messages import Setup
+    from spquant_search.workers.pool import Crew
 
     finalists = finalists_of(folder, file, members=members, classes=folder.facts().classes)
     prepared = bind_network(file, source=str(folder.space_file))
@@ -707,11 +709,11 @@ def pick(  # noqa: PLR0913 - one parameter an option
     """Write a member of the front as a network of integers: for a device in C, for checking in numpy."""
     from spquant_search.deploy.artifact import write_artifact
     from spquant_search.deploy.choice import floats_of
-    from spquant_search.prepare import bind_network
     from spquant_search.runs.folder import find_run
     from spquant_search.runs.selection import Budget
     from spquant_search.runs.selection import front as members_of
     from spquant_search.runs.selection import pick as choose
+    from spquant_search.training.prepare import bind_network
 
     folder = find_run(run)
     file = folder.space()
@@ -793,10 +795,10 @@ def _recordings(file: SpaceFile) -> DataSet:
     """A space's data, from the cache or made now, which a terminal shows."""
     from rich.console import Console
 
-    from spquant_search.prepare import load_data
+    from spquant_search.processes import available_cores
     from spquant_search.report.stages import stages
     from spquant_search.runs.files import cache_folder
-    from spquant_search.runtime import available_cores
+    from spquant_search.training.prepare import load_data
 
     console = Console(stderr=True)
     with stages(console) as stage:

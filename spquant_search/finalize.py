@@ -15,17 +15,18 @@ from pathlib import Path
 
 import numpy as np
 
-from spquant_search.crew import Crew
 from spquant_search.errors import UserError
-from spquant_search.prepare import Prepared
 from spquant_search.runs.folder import SEARCHED, Repeat, RunFolder
 from spquant_search.runs.pareto import reference_point
 from spquant_search.runs.results import BASELINE, EpochMetrics, FineTuning, Outcome, TrialResult
 from spquant_search.runs.selection import Budget, front, worthwhile_contenders
 from spquant_search.space.schema import SpaceFile
-from spquant_search.train import Schedule
-from spquant_search.trial import Task
-from spquant_search.workers import Epoch, Failed, Message, Tested, TestTask, Trained, Trainer
+from spquant_search.training.prepare import Prepared
+from spquant_search.training.schedule import Schedule
+from spquant_search.training.tasks import Task, TestTask
+from spquant_search.workers.messages import Epoch, Failed, Message, Tested, Trained
+from spquant_search.workers.pool import Crew
+from spquant_search.workers.process import Trainer
 
 LONGER = 3  # epochs of `finalize`, of those that a search fine-tunes for: these networks are the ones to deploy
 SEEDS = 3  # the fewest with a standard deviation that is more than a difference

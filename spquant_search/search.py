@@ -16,10 +16,9 @@ from itertools import takewhile
 from pathlib import Path
 
 from spquant_search.costs.memory import FLOPS_PER_MAC, cost_report, known_effective_macs
-from spquant_search.crew import Crew
 from spquant_search.errors import UserError
 from spquant_search.finalize import Finalist, FineTuner, of_search
-from spquant_search.prepare import Prepared
+from spquant_search.processes import available_cores
 from spquant_search.profile import PROCESS
 from spquant_search.pruning import LearningCurve, stopping_reason
 from spquant_search.report.dashboard import trial_attributes
@@ -31,13 +30,13 @@ from spquant_search.runs.pareto import reference_point
 from spquant_search.runs.results import BASELINE, EpochMetrics, Outcome, TrialResult, unmeasured
 from spquant_search.runs.selection import Budget, front, worthwhile_contenders
 from spquant_search.runs.sensitivity import Sensitivity, by_layer, sensitivity, to_read_out
-from spquant_search.runtime import available_cores
 from spquant_search.space.configuration import NetworkConfig
 from spquant_search.storage import Journal, Storage
 from spquant_search.study import FINE_TUNED, Asked, Study, trial_seed
-from spquant_search.train import Schedule
-from spquant_search.trial import ReadingTask, ReadOutTask, SharedTask, Task
-from spquant_search.workers import (
+from spquant_search.training.prepare import Prepared
+from spquant_search.training.schedule import Schedule
+from spquant_search.training.tasks import ReadingTask, ReadOutTask, SharedTask, Task, TestTask
+from spquant_search.workers.messages import (
     Epoch,
     Failed,
     Message,
@@ -46,10 +45,10 @@ from spquant_search.workers import (
     Shared,
     SharedTrained,
     Tested,
-    TestTask,
     Trained,
-    Trainer,
 )
+from spquant_search.workers.pool import Crew
+from spquant_search.workers.process import Trainer
 
 MAX_FAILED_IN_A_ROW = 5  # more are not the configurations' fault
 MAX_DUPLICATES_IN_A_ROW = 50

@@ -23,7 +23,7 @@ from spquant_search.runs.results import Outcome, TrialResult
 from spquant_search.space.reading import parse_space
 from spquant_search.space.schema import SpaceFile
 from spquant_search.space.shapes import InputShape
-from spquant_search.trial import new_network, write_weights
+from spquant_search.training.network import new_network, write_weights
 
 SPACE = """\
 data: {name: fashion-events}

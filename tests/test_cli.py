@@ -20,7 +20,7 @@ from examples import trial
 from processes import children_of, is_alive
 from rich.console import Console
 
-from spquant_search import cli, prepare
+from spquant_search import cli
 from spquant_search.cli import main, parse_quantity
 from spquant_search.deploy.artifact import read_artifact
 from spquant_search.deploy.compiled import compiler
@@ -36,8 +36,9 @@ from spquant_search.space.presets import Preset
 from spquant_search.space.reading import read_space
 from spquant_search.space.references import preset_config
 from spquant_search.space.shapes import InputShape
-from spquant_search.train import evaluate
-from spquant_search.trial import input_shape, load_weights, new_network, on_device
+from spquant_search.training import prepare
+from spquant_search.training.evaluation import evaluate
+from spquant_search.training.network import input_shape, load_weights, new_network, on_device
 
 TINY = Path(__file__).parents[1] / "spaces" / "tiny.yaml"
 PROGRAM = [sys.executable, "-c", "from spquant_search.cli import main; main()"]

@@ -10,18 +10,19 @@ import pytest
 from examples import epoch, example_run, trial
 from test_search import NO_STOPPING, ONE, SHARED, TINY, Killed, Lab, Play, trains
 
-from spquant_search import crew, workers
 from spquant_search.cli import _summary
-from spquant_search.crew import Crew
 from spquant_search.errors import UserError
 from spquant_search.finalize import FineTuner, final_seed, finalists_of, of_search, recipe_of
-from spquant_search.prepare import prepare
 from spquant_search.report.tables import front_table
 from spquant_search.runs.results import FineTuning, Outcome, TrialResult
 from spquant_search.runs.selection import front
-from spquant_search.train import Schedule
-from spquant_search.trial import Task
-from spquant_search.workers import Failed, Setup, TestTask, Trained
+from spquant_search.training.prepare import prepare
+from spquant_search.training.schedule import Schedule
+from spquant_search.training.tasks import Task, TestTask
+from spquant_search.workers import messages
+from spquant_search.workers import pool as crew
+from spquant_search.workers.messages import Failed, Setup, Trained
+from spquant_search.workers.pool import Crew
 
 
 class Finalizing(Lab):
@@ -76,7 +77,7 @@ def repeat_of(weights: Path) -> int:
 def on_test(task: TestTask) -> Play:
     (weights,) = task.weights
     assert weights.is_file()
-    yield workers.Tested(number=task.number, accuracy=0.5 + 0.1 * repeat_of(weights), seconds={})
+    yield messages.Tested(number=task.number, accuracy=0.5 + 0.1 * repeat_of(weights), seconds={})
 
 
 @pytest.fixture
@@ -333,7 +334,7 @@ def tunes_of_search(lab: Finalizing):
 
 
 def any_test(task: TestTask) -> Play:
-    yield workers.Tested(number=task.number, accuracy=0.5, seconds={})
+    yield messages.Tested(number=task.number, accuracy=0.5, seconds={})
 
 
 # ---------------------------------------------------------------- shown

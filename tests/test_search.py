@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
 import time
-from collections import Counter
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
@@ -16,13 +12,11 @@ import pytest
 from examples import epoch
 from optuna.trial import FrozenTrial, TrialState
 
-from spquant_search import crew, search, trial, workers
+from spquant_search import search
 from spquant_search.costs.memory import cost_report
 from spquant_search.errors import UserError
-from spquant_search.prepare import Prepared, prepare
 from spquant_search.runs.budget_ladder import ladder
 from spquant_search.runs.events import SearchPlan
-from spquant_search.runs.files import cache_folder
 from spquant_search.runs.folder import RunFacts, RunFolder, open_run
 from spquant_search.runs.pareto import reference_point
 from spquant_search.runs.results import EpochMetrics, Outcome, TrialResult
@@ -32,8 +26,11 @@ from spquant_search.search import Limits, run_search
 from spquant_search.space.configuration import NetworkConfig
 from spquant_search.storage import Journal, Storage
 from spquant_search.study import FINE_TUNED, Study, trial_seed
-from spquant_search.trial import ReadingTask, ReadOutTask, SharedTask, Task
-from spquant_search.workers import Epoch, Failed, Message, Note, Setup, TestTask, Trained, Trainer
+from spquant_search.training.prepare import Prepared, prepare
+from spquant_search.training.tasks import ReadingTask, ReadOutTask, SharedTask, Task, TestTask
+from spquant_search.workers import messages
+from spquant_search.workers import pool as crew
+from spquant_search.workers.messages import Epoch, Failed, Message, Note, Setup, Trained
 
 TINY = Path(__file__).parents[1] / "spaces" / "tiny.yaml"
 FACTS = RunFacts(source="tiny", command="", data="", classes=10, validation_samples=1000, test_samples=1)
@@ -95,14 +92,14 @@ def trains(task: Task, accuracies: list[float] | None = None) -> Play:
 
 def measures(task: TestTask) -> Play:
     assert all(file.is_file() for file in task.weights)
-    yield workers.Tested(number=task.number, accuracy=0.01 * task.number, seconds={})
+    yield messages.Tested(number=task.number, accuracy=0.01 * task.number, seconds={})
 
 
 def shares(task: SharedTask) -> Play:
     for number in range(1, task.schedule.epochs + 1):
-        yield workers.Shared(epoch=number, seconds=1.0)
+        yield messages.Shared(epoch=number, seconds=1.0)
     task.weights_file.write_bytes(b"shared")
-    yield workers.SharedTrained(seconds={})
+    yield messages.SharedTrained(seconds={})
 
 
 def reads(task: ReadOutTask) -> Play:
@@ -116,7 +113,7 @@ def reads(task: ReadOutTask) -> Play:
 
 def reads_accuracy(task: ReadingTask) -> Play:
     assert task.shared_weights.is_file()
-    yield workers.Reading(accuracies=tuple(map(accuracy_of, task.configs)), seconds={})
+    yield messages.Reading(accuracies=tuple(map(accuracy_of, task.configs)), seconds={})
 
 
 class Lab:
@@ -885,102 +882,6 @@ def test_a_test_that_fails_is_said_and_done_at_the_next_start(new_lab):
     lab.run(2)
     assert lab.tested == [0]
     assert 0 in lab.folder.test_accuracies()
-
-
-# ---------------------------------------------------------------- real processes
-
-
-@pytest.fixture
-def trainer():
-    space = prepare(TINY).space
-    made = Trainer(Setup(space=space, device="cpu", cache=Path("unused")))
-    yield made
-    made.close()
-
-
-def test_a_dead_trainer_is_a_message_and_no_exception(trainer):
-    trainer._process.kill()
-    trainer._process.join()
-    trainer.give("a task")
-    trainer.answer(None)
-    assert workers.ready([trainer], timeout=10) == [trainer]
-    assert trainer.receive() == Failed(reason="the trainer process ended with exit code -9", died=True)
-    trainer.task = None
-
-
-def test_a_trainer_outlives_ctrl_c_and_what_the_user_must_change():
-    space = prepare(TINY, ["data.train_samples=999999"]).space
-    trainer = Trainer(Setup(space=space, device="cpu", cache=Path("unused")))
-    try:
-        for _ in range(2):
-            trainer.give("a task")
-            message = trainer.receive()
-            trainer.task = None
-            assert isinstance(message, Failed)
-            assert not message.died
-            assert message.detail == ""
-            assert message.reason.startswith("data.train_samples: must be 1 to ")
-            os.kill(trainer._process.pid, signal.SIGINT)
-    finally:
-        trainer.close()
-    assert trainer._process.exitcode == 0
-
-
-def test_a_trainer_that_waits_long_is_ready_then(monkeypatch, plain_neurons):
-    # As in a process of its own: nothing was found in the cache yet, which what ran before in this one may have.
-    monkeypatch.setattr("spquant_search.snn.kernels.compile.counters", {"inductor": Counter()})
-    monkeypatch.setattr(workers, "SECONDS_TO_BEGIN", 0.0)
-    ours, theirs = multiprocessing.Pipe()
-    handler, compile_ahead, prepare_it = workers._handler, trial.compile_ahead, workers._prepare
-    loaded, pieces = [], []
-
-    def watched(*given, **more):
-        for piece in compile_ahead(*given, **more):
-            pieces.append(piece)
-            yield
-
-    def then_tasks(*given):
-        prepared = prepare_it(*given)
-        ours.send("a task")
-        ours.send(None)
-        return prepared
-
-    monkeypatch.setattr(workers, "_handler", lambda *given: loaded.append(given) or handler(*given))
-    monkeypatch.setattr(trial, "compile_ahead", watched)
-    monkeypatch.setattr(workers, "_prepare", then_tasks)
-    workers._work(theirs, Setup(space=prepare(TINY).space, device="cpu", cache=cache_folder()))
-    assert (len(loaded), len(pieces)) == (1, 4)
-    assert ours.recv().reason == "KeyError: <class 'str'>"
-
-
-def test_a_trainer_stops_preparing_when_it_has_a_task(monkeypatch, plain_neurons):
-    ours, theirs = multiprocessing.Pipe()
-    pieces = []
-
-    def watched(*_given, **_more):
-        while True:
-            pieces.append(ours.send("a task"))
-            yield
-
-    monkeypatch.setattr(trial, "compile_ahead", watched)
-    assert workers._prepare(theirs, Setup(space=prepare(TINY).space, device="cpu", cache=cache_folder())) is not None
-    assert len(pieces) == 1
-
-
-def test_a_trainer_that_cannot_prepare_says_so_when_it_has_a_task(monkeypatch):
-    monkeypatch.setattr(workers, "SECONDS_TO_BEGIN", 0.0)
-    ours, theirs = multiprocessing.Pipe()
-    broken = prepare(TINY, ["data.train_samples=999999"]).space
-    assert workers._prepare(theirs, Setup(space=broken, device="cpu", cache=cache_folder())) is None
-    ours.send("a task")
-    ours.send(None)
-    workers._work(theirs, Setup(space=broken, device="cpu", cache=cache_folder()))
-    assert ours.recv().reason.startswith("data.train_samples: must be 1 to ")
-
-
-def test_an_idle_trainer_ends_politely(trainer):
-    trainer.close()
-    assert trainer._process.exitcode == 0
 
 
 # ---------------------------------------------------------------- one network for all, and its finalists

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from typing import Protocol
 
 from spquant_search.data.cache import Frames, Shape
 from spquant_search.errors import UserError
+from spquant_search.processes import end_with_parent
 
 FEWEST_RUNS = 12  # below, starting processes takes longer than they save
 _AHEAD = 2  # runs a process that may wait to be written
@@ -80,15 +80,7 @@ def _begin(build: Build) -> None:
     global _build
     _build = build
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the first one decides
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A pool's processes would wait for work for ever when the one that they work for is killed."""
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _run(chosen: slice) -> Frames:

@@ -30,7 +30,7 @@ from spquant_search.snn.networks.catalog import build
 from spquant_search.space.configuration import LayerPrecision, NetworkConfig
 from spquant_search.space.schema import DataSpace, ModelSpace, NeuronSpace, SpaceFile
 from spquant_search.space.shapes import InputShape
-from spquant_search.trial import load_weights
+from spquant_search.training.network import load_weights
 
 CONFIG_FILE, FLOAT_WEIGHTS_FILE = "config.yaml", "weights.safetensors"
 

@@ -23,7 +23,7 @@ from spquant_search.deploy.integer import IntegerNetwork, integer_network
 from spquant_search.snn.kernels.compile import uncompiled
 from spquant_search.snn.spikes import Spikes
 from spquant_search.space.shapes import InputShape
-from spquant_search.train import exact_fp32
+from spquant_search.training.precision import exact_fp32
 
 ENGINE_FILE, HEADER_FILE, SOURCE_FILE, PAGE_FILE = "engine.py", "model.h", "model.c", "README.md"
 _RULES = {

@@ -110,7 +110,8 @@ class LayerChoices:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Augmentation:
-    """How training samples are varied at random, each in its own way; see :mod:`spquant_search.augment`."""
+    """How training samples are varied at random, each in its own way; see
+    :mod:`spquant_search.training.augmentation`."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     flip: bool = False  # left and right, every other sample
@@ -156,7 +157,8 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shared:
-    """How the one network is trained that all configurations are read out of: see :mod:`spquant_search.shared`."""
+    """How the one network is trained that all configurations are read out of: see
+    :mod:`spquant_search.training.supernet`."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     epochs: Positive = 6  # from the float baseline's weights

@@ -10,13 +10,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from spquant_search.costs.memory import CostReport, LayerCost, cost_report, membrane_bits, packed_bytes
-from spquant_search.prepare import prepare
 from spquant_search.snn.layer_shapes import layer_shapes
 from spquant_search.snn.networks.catalog import build
 from spquant_search.snn.spikes import Spikes
 from spquant_search.space.configuration import LayerPrecision, NetworkConfig
 from spquant_search.space.schema import ModelSpace
 from spquant_search.space.shapes import InputShape, LayerShape
+from spquant_search.training.prepare import prepare
 
 CONVOLUTION = LayerShape(
     name="conv2",

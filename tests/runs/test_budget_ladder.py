@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from spquant_search.costs.memory import cost_report
-from spquant_search.prepare import Prepared, prepare
 from spquant_search.runs.budget_ladder import Option, frontier, ladder
 from spquant_search.runs.sensitivity import REFERENCE, Sensitivity, reference_configuration, sensitivity, to_read_out
+from spquant_search.training.prepare import Prepared, prepare
 
 TINY = Path(__file__).parents[2] / "spaces" / "tiny.yaml"
 NO_REFERENCES = "search.references=[]"

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from spquant_search.costs.memory import cost_report
-from spquant_search.prepare import Prepared, prepare
 from spquant_search.runs.sensitivity import REFERENCE, Sensitivity, choice_words, sensitivity, to_read_out
+from spquant_search.training.prepare import Prepared, prepare
 
 TINY = Path(__file__).parents[2] / "spaces" / "tiny.yaml"
 

@@ -10,7 +10,6 @@ from shapes import layer
 
 from spquant_search.costs.memory import CostReport, cost_report
 from spquant_search.errors import SpaceError
-from spquant_search.prepare import prepare
 from spquant_search.report.paper import PAPER_ROWS, PaperComparison, paper_comparison
 from spquant_search.report.tables import paper_table, quantity
 from spquant_search.snn.layer_shapes import layer_shapes
@@ -22,6 +21,7 @@ from spquant_search.space.references import preset_config
 from spquant_search.space.schema import ModelSpace
 from spquant_search.space.search_space import SearchSpace
 from spquant_search.space.shapes import InputShape, LayerShape
+from spquant_search.training.prepare import prepare
 
 SHAPES = (
     layer(name="conv1", has_membrane=True, can_gate=False),

@@ -24,9 +24,9 @@ from spquant_search.data import catalog, loading
 from spquant_search.data.events import event_files
 from spquant_search.data.events.event_files import read_own
 from spquant_search.errors import SpaceError, UserError
-from spquant_search.prepare import bind_network
 from spquant_search.space.reading import parse_space, read_space
 from spquant_search.space.schema import DataSpace
+from spquant_search.training.prepare import bind_network
 
 HEIGHT, WIDTH = 20, 24
 STRUCTURE = np.dtype([("t", "<u8"), ("x", "<u2"), ("y", "<u2"), ("p", "?")])

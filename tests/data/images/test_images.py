@@ -22,9 +22,9 @@ from spquant_search.data.images import stills
 from spquant_search.data.simulation.saccades import Camera, simulate_frames
 from spquant_search.data.splits import hold_out, hold_out_groups, proportional_order
 from spquant_search.errors import SpaceError, UserError
-from spquant_search.prepare import bind_network
 from spquant_search.space.reading import parse_space
 from spquant_search.space.schema import DataSpace
+from spquant_search.training.prepare import bind_network
 
 Pixels = NDArray[np.uint8]
 IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from spquant_search.batches import Recordings
 from spquant_search.errors import UserError
-from spquant_search.prepare import prepare
 from spquant_search.snn.networks.catalog import build
-from spquant_search.train import Schedule, _optimizer, _train_step
+from spquant_search.training.loader import Recordings
+from spquant_search.training.loop import _train_step
+from spquant_search.training.optimizer import new_optimizer
+from spquant_search.training.prepare import prepare
+from spquant_search.training.schedule import Schedule
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "own_network.md"
 
@@ -59,7 +61,7 @@ def test_the_documented_network_learns(folder: Path, plain_neurons: None) -> Non
     prepared = prepare(folder / "my_space.yaml")
     torch.manual_seed(0)
     network = build(file.model, prepared.input, source="test").train()
-    optimizer = _optimizer(network, file.train, Schedule(epochs=1, learning_rate=4e-3))
+    optimizer = new_optimizer(network, file.train, Schedule(epochs=1, learning_rate=4e-3))
     frames = torch.randint(0, 3, (8, 4, 2, 34, 34), dtype=torch.uint8)
     labels = torch.arange(8) % 4
     batch = Recordings(frames=frames, labels=labels, time_steps=4, largest=15)

@@ -24,7 +24,7 @@ from spquant_search.space.configuration import LayerPrecision, NetworkConfig
 from spquant_search.space.reading import read_space
 from spquant_search.space.schema import ModelSpace, NeuronSpace
 from spquant_search.space.shapes import InputShape, LayerShape
-from spquant_search.trial import load_weights, new_network, write_weights
+from spquant_search.training.network import load_weights, new_network, write_weights
 
 NAMES = (*(f"conv{index}" for index in range(1, 9)), "readout")
 CAMERA = InputShape(channels=2, height=34, width=34, classes=10)

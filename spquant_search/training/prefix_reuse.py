@@ -14,13 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spquant_search.batches import Samples
 from spquant_search.profile import PROCESS
-from spquant_search.shared import gathering_statistics, norms, statistics_batches
 from spquant_search.snn.layers import SearchableLayer, configure, searchable_layers
 from spquant_search.space.configuration import NetworkConfig
 from spquant_search.space.schema import NeuronSpace
-from spquant_search.train import EVALUATION_BATCH, correctly_classified, exact_fp32
+from spquant_search.training.evaluation import EVALUATION_BATCH, correctly_classified
+from spquant_search.training.loader import Samples
+from spquant_search.training.precision import exact_fp32
+from spquant_search.training.supernet import gathering_statistics, norms, statistics_batches
 
 
 def accuracies(
@@ -32,7 +33,8 @@ def accuracies(
     samples: int,
     validation: Samples,
 ) -> tuple[float, ...]:
-    """What :func:`spquant_search.shared.read_out` and then :func:`spquant_search.train.accuracy` give for each.
+    """What :func:`spquant_search.training.supernet.read_out` and then
+    :func:`spquant_search.training.evaluation.accuracy` give for each.
 
     ``samples`` of ``training`` are for the statistics of batch norm, all of ``validation`` for the accuracies.
     """

@@ -13,27 +13,18 @@ import torch
 from examples import trial
 from safetensors.torch import load_file
 
-from spquant_search.batches import Recordings
-from spquant_search.prepare import prepare
 from spquant_search.runs.results import EpochMetrics, Outcome, TrialResult
 from spquant_search.space.search_space import SearchSpace
 from spquant_search.space.shapes import InputShape
-from spquant_search.train import Schedule
-from spquant_search.trial import (
-    ReadingTask,
-    ReadOutTask,
-    SharedTask,
-    Task,
-    compile_ahead,
-    new_network,
-    run_read_out,
-    run_reading,
-    run_shared,
-    run_trial,
-    write_weights,
-)
+from spquant_search.training.compilation import compile_ahead
+from spquant_search.training.loader import Recordings
+from spquant_search.training.network import new_network, write_weights
+from spquant_search.training.prepare import prepare
+from spquant_search.training.schedule import Schedule
+from spquant_search.training.tasks import ReadingTask, ReadOutTask, SharedTask, Task
+from spquant_search.training.trial import run_read_out, run_reading, run_shared, run_trial
 
-TINY = Path(__file__).parent.parent / "spaces" / "tiny.yaml"
+TINY = Path(__file__).parents[2] / "spaces" / "tiny.yaml"
 SHAPE = InputShape(channels=2, height=34, width=34, classes=10, largest=15)
 
 

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from spquant_search.errors import UserError
+from spquant_search.processes import keep_compiled_code, tune_allocator
 from spquant_search.runs.files import cache_folder
-from spquant_search.runtime import choose_device, keep_compiled_code, tune_allocator
+from spquant_search.workers.devices import choose_device
 
 
 def test_cache_is_where_the_environment_says(monkeypatch):

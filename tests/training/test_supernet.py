@@ -12,20 +12,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spquant_search import shared
-from spquant_search.batches import Recordings
-from spquant_search.prepare import Prepared, prepare
-from spquant_search.shared import norms, random_configuration, read_out, take_statistics, train_shared
 from spquant_search.snn.layers import configure, searchable_layers
 from spquant_search.snn.networks.catalog import build
 from spquant_search.space.configuration import OFF, NetworkConfig
-from spquant_search.teacher import FloatTeacher
-from spquant_search.train import Schedule, accuracy, evaluate, imitation_loss
-from spquant_search.trial import write_weights
+from spquant_search.training import supernet as shared
+from spquant_search.training.distillation import FloatTeacher
+from spquant_search.training.evaluation import accuracy, evaluate
+from spquant_search.training.loader import Recordings
+from spquant_search.training.losses import imitation_loss
+from spquant_search.training.network import write_weights
+from spquant_search.training.prepare import Prepared, prepare
+from spquant_search.training.schedule import Schedule
+from spquant_search.training.supernet import norms, random_configuration, read_out, take_statistics, train_shared
 
 pytestmark = pytest.mark.usefixtures("plain_neurons")
 
-TINY = Path(__file__).parents[1] / "spaces" / "tiny.yaml"
+TINY = Path(__file__).parents[2] / "spaces" / "tiny.yaml"
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from spquant_search import batches
-from spquant_search.batches import AHEAD, HostRecordings, Recordings, mapped, place
 from spquant_search.data.loading import DataSet, Split
-from spquant_search.trial import on_device
+from spquant_search.training import loader as batches
+from spquant_search.training.loader import AHEAD, HostRecordings, Recordings, mapped, place
+from spquant_search.training.network import on_device
 
 CPU = torch.device("cpu")
 

@@ -14,13 +14,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from spquant_search.batches import Recordings, Samples
 from spquant_search.runs.files import write_bytes
-from spquant_search.train import EVALUATION_BATCH
+from spquant_search.training.evaluation import EVALUATION_BATCH
+from spquant_search.training.loader import Recordings, Samples
 
 
 class FloatTeacher:
-    """``network``, which must be left alone from now on, as a :class:`spquant_search.train.Lesson`."""
+    """``network``, which must be left alone from now on, as a :class:`spquant_search.training.loop.Lesson`."""
 
     def __init__(self, network: nn.Module, training: Samples, *, varied: bool, weights: Path | None = None) -> None:
         """``varied``: samples are augmented, so that the answers are not the same in every epoch.

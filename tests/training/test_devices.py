@@ -14,8 +14,6 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from spquant_search.augment import Moves, augmented, draw_moves, moved
-from spquant_search.batches import HostRecordings, Recordings
 from spquant_search.snn.layers import configure, searchable_layers
 from spquant_search.snn.networks.catalog import build
 from spquant_search.snn.neuron.parameters import neuron_parameters
@@ -26,7 +24,12 @@ from spquant_search.space.configuration import LayerPrecision, NetworkConfig
 from spquant_search.space.grid import membrane_grid
 from spquant_search.space.schema import Augmentation, ModelSpace, NeuronSpace, Training
 from spquant_search.space.shapes import InputShape
-from spquant_search.train import Schedule, _optimizer, _train_step, evaluate, train
+from spquant_search.training.augmentation import Moves, augmented, draw_moves, moved
+from spquant_search.training.evaluation import evaluate
+from spquant_search.training.loader import HostRecordings, Recordings
+from spquant_search.training.loop import _train_step, train
+from spquant_search.training.optimizer import new_optimizer
+from spquant_search.training.schedule import Schedule
 
 SHAPE = InputShape(channels=2, height=16, width=16, classes=3)
 MODEL = ModelSpace(network="vgg9", width=1 / 32, pool="after")
@@ -71,7 +74,7 @@ def test_a_training_step_leaves_nothing_on_another_device(monkeypatch: pytest.Mo
         frames = torch.empty(4, 3, 2, 16, 16, dtype=torch.uint8)
         labels = torch.empty(4, dtype=torch.int64)
     batch = Recordings(frames=frames, labels=labels, time_steps=3, largest=15)
-    optimizer = _optimizer(network, RECIPE, Schedule(epochs=1, learning_rate=1e-3))
+    optimizer = new_optimizer(network, RECIPE, Schedule(epochs=1, learning_rate=1e-3))
     with Devices() as devices:
         loss = _train_step(network, batch, RECIPE, optimizer)
     assert devices.seen == {"meta"}

@@ -1,13 +1,12 @@
-"""What a process sets once, before its first tensor."""
+"""What a process sets once, before its first tensor, and when it ends with the one that started it."""
 
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import os
 import platform
 from pathlib import Path
-
-from spquant_search.errors import UserError
 
 # glibc's mallopt parameters (malloc.h) and their values here: never map or give back a large block. The time-first
 # layout allocates and frees tens of megabytes a layer; returning them to the system costs a page fault for every 4 KiB
@@ -36,24 +35,9 @@ def keep_compiled_code(folder: Path) -> None:
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder / "compiled"))
 
 
-def choose_device(name: str) -> str:
-    """The device that ``--device`` means: ``auto`` is CUDA where there is one, otherwise the processor.
-
-    Raises:
-        UserError: CUDA is asked for where there is none, or the name is no device.
-    """
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cpu":
-        return name
-    kind, _, index = name.partition(":")
-    if kind != "cuda" or (index and not index.isdigit()):
-        raise UserError(f"--device {name}: must be auto, cpu, cuda or cuda:K with K a device number")
-    if not torch.cuda.is_available():
-        raise UserError(f"--device {name}: this machine has no CUDA device that torch can use; take --device cpu")
-    if index and int(index) >= torch.cuda.device_count():
-        found = torch.cuda.device_count()
-        raise UserError(f"--device {name}: there are {found} CUDA devices, numbered from 0")
-    return name
+def end_with_parent() -> None:
+    """End this process when its parent does, however it does: amid long work nobody looks at a connection."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -22,12 +22,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from spquant_search.batches import Recordings, Samples
 from spquant_search.snn.layers import configure
 from spquant_search.space.configuration import OFF, PARAMETERS, NetworkConfig
 from spquant_search.space.schema import NeuronSpace
 from spquant_search.space.search_space import SearchSpace
-from spquant_search.train import Lesson, Schedule, epoch_losses
+from spquant_search.training.loader import Recordings, Samples
+from spquant_search.training.loop import Lesson, epoch_losses
+from spquant_search.training.schedule import Schedule
 
 # Of the steps, this share has one value a parameter for all layers: independent draws hardly ever come near the corners
 # of the space, where the smallest and the largest network and all uniform ones lie.

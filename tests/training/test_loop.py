@@ -13,9 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
-from spquant_search import train as train_module
-from spquant_search.augment import augmented
-from spquant_search.batches import HostRecordings, Recordings, Samples
 from spquant_search.errors import UserError
 from spquant_search.snn.layers import configure
 from spquant_search.snn.networks.vgg import Vgg9
@@ -23,20 +20,15 @@ from spquant_search.snn.spikes import Spikes
 from spquant_search.snn.spiking_convolution import SpikingConv2d
 from spquant_search.space.configuration import LayerPrecision, NetworkConfig
 from spquant_search.space.schema import Augmentation, Final, NeuronSpace, Training
-from spquant_search.train import (
-    Diverged,
-    Evaluation,
-    Progress,
-    Schedule,
-    accuracy,
-    epoch_losses,
-    evaluate,
-    loss_scaler,
-    rate_at,
-    tet_loss,
-    train,
-    training_dtype,
-)
+from spquant_search.training import evaluation, loop
+from spquant_search.training.augmentation import augmented
+from spquant_search.training.evaluation import Evaluation, accuracy, evaluate
+from spquant_search.training.loader import HostRecordings, Recordings, Samples
+from spquant_search.training.loop import Diverged, Progress, epoch_losses, train
+from spquant_search.training.losses import tet_loss
+from spquant_search.training.optimizer import GATE_RATE, new_optimizer, set_rate
+from spquant_search.training.precision import loss_scaler, training_dtype
+from spquant_search.training.schedule import Schedule, rate_at
 
 RECIPE = Training(batch_size=8, precision="fp32")
 SCHEDULE = Schedule(epochs=2, learning_rate=2e-3)
@@ -121,7 +113,7 @@ def test_the_recipes_smoothing_reaches_the_loss(plain_neurons: None) -> None:
     subject, batch = network(mass=1.0).train(), recordings(8)
     logits = subject(batch.spikes(torch.float32)).detach()
     optimizer = torch.optim.SGD(subject.parameters(), lr=0.0)
-    loss = train_module._train_step(subject, batch, replace(RECIPE, label_smoothing=0.3), optimizer)
+    loss = loop._train_step(subject, batch, replace(RECIPE, label_smoothing=0.3), optimizer)
     expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.labels.repeat(3), label_smoothing=0.3)
     torch.testing.assert_close(loss, expected)
 
@@ -150,10 +142,7 @@ def test_the_learning_rate_rises_and_falls_between_0_and_1(steps: int, warm_up: 
 
 def test_training_follows_the_schedule_over_all_epochs(monkeypatch: pytest.MonkeyPatch, plain_neurons: None) -> None:
     rates: list[float] = []
-    set_rate = train_module._set_rate
-    monkeypatch.setattr(
-        train_module, "_set_rate", lambda optimizer, rate: (rates.append(rate), set_rate(optimizer, rate))
-    )
+    monkeypatch.setattr(loop, "set_rate", lambda optimizer, rate: (rates.append(rate), set_rate(optimizer, rate)))
     trained(schedule=Schedule(epochs=2, learning_rate=0.01))
     assert rates == pytest.approx([0.01 * rate_at(step, steps=6, warm_up=0.1) for step in range(6)])
 
@@ -200,10 +189,7 @@ def test_a_constant_rate_follows_its_warm_up() -> None:
 
 def test_training_follows_the_recipes_schedule(monkeypatch: pytest.MonkeyPatch, plain_neurons: None) -> None:
     rates: list[float] = []
-    set_rate = train_module._set_rate
-    monkeypatch.setattr(
-        train_module, "_set_rate", lambda optimizer, rate: (rates.append(rate), set_rate(optimizer, rate))
-    )
+    monkeypatch.setattr(loop, "set_rate", lambda optimizer, rate: (rates.append(rate), set_rate(optimizer, rate)))
     recipe = replace(RECIPE, schedule="one-cycle", warm_up=0.5)
     trained(recipe=recipe, schedule=Schedule(epochs=2, learning_rate=0.01))
     expected = [0.01 * rate_at(step, steps=6, warm_up=0.5, schedule="one-cycle") for step in range(6)]
@@ -229,7 +215,7 @@ def test_training_follows_the_recipes_schedule(monkeypatch: pytest.MonkeyPatch, 
 def test_the_recipe_chooses_the_optimizer(
     changes: dict[str, object], kind: type, expected: dict[str, object], plain_neurons: None
 ) -> None:
-    optimizer = train_module._optimizer(network(), replace(RECIPE, weight_decay=4e-5, **changes), SCHEDULE)
+    optimizer = new_optimizer(network(), replace(RECIPE, weight_decay=4e-5, **changes), SCHEDULE)
     assert type(optimizer) is kind
     for group, decay in zip(optimizer.param_groups, (4e-5, 0.0, 0.0), strict=True):
         assert group["lr"] == SCHEDULE.learning_rate
@@ -254,7 +240,7 @@ def descended(loss_factor: float, max_norm: float | None, *, scaler: GradScaler 
     before = subject.weight.detach().clone()
     optimizer = torch.optim.SGD(subject.parameters(), lr=1.0)
     loss = loss_factor * subject(torch.tensor([3.0, 4.0])).sum()
-    train_module._descend(subject, loss, optimizer, scaler, max_grad_norm=max_norm)
+    loop._descend(subject, loss, optimizer, scaler, max_grad_norm=max_norm)
     return (before - subject.weight.detach()).flatten()
 
 
@@ -274,7 +260,7 @@ def test_clipping_is_by_the_norm_over_all_parameters(plain_neurons: None) -> Non
     def gradients(max_norm: float | None) -> list[Tensor]:
         subject = network().train()
         optimizer = torch.optim.SGD(subject.parameters(), lr=0.0)
-        train_module._train_step(subject, recordings(8), replace(RECIPE, max_grad_norm=max_norm), optimizer)
+        loop._train_step(subject, recordings(8), replace(RECIPE, max_grad_norm=max_norm), optimizer)
         return [parameter.grad for parameter in subject.parameters() if parameter.grad is not None]
 
     def norm(values: list[Tensor]) -> float:
@@ -298,9 +284,9 @@ def test_a_step_whose_gradients_overflow_is_left_out_and_the_scale_halved(max_no
 
 def test_gradients_that_overflow_at_any_scale_diverge(plain_neurons: None) -> None:
     subject = network()
-    train_module._raise_if_diverged(subject, 3, 1.0, GradScaler("cpu", init_scale=1.0))
+    loop._raise_if_diverged(subject, 3, 1.0, GradScaler("cpu", init_scale=1.0))
     with pytest.raises(Diverged, match=r"^in epoch 3, gradients were not finite in fp16 at any scale of the loss$"):
-        train_module._raise_if_diverged(subject, 3, 1.0, GradScaler("cpu", init_scale=0.5))
+        loop._raise_if_diverged(subject, 3, 1.0, GradScaler("cpu", init_scale=0.5))
 
 
 # Augmentation
@@ -320,8 +306,8 @@ def test_every_batch_is_augmented_by_its_own_seed_and_evaluation_never(
         evaluated.append(split.frames.clone())
         return Evaluation(accuracy=0.0, layers=(), neurons=())
 
-    monkeypatch.setattr(train_module, "_train_step", step)
-    monkeypatch.setattr(train_module, "evaluate", look)
+    monkeypatch.setattr(loop, "_train_step", step)
+    monkeypatch.setattr(loop, "evaluate", look)
 
     def run(augment: Augmentation) -> list[Tensor]:
         trained_on.clear()
@@ -470,7 +456,7 @@ def test_each_epoch_draws_every_sample_once_in_another_order(
         drawn.append(batch.labels.tolist())
         return torch.zeros(())
 
-    monkeypatch.setattr(train_module, "_train_step", step)
+    monkeypatch.setattr(loop, "_train_step", step)
     numbered = replace(recordings(24), labels=torch.arange(24))
     epochs = train(network(), training=numbered, validation=recordings(4), recipe=RECIPE, schedule=SCHEDULE, seed=0)
     assert [metrics.epoch for metrics, _ in epochs] == [1, 2]
@@ -541,7 +527,7 @@ def test_the_loss_of_a_step_is_the_tasks_and_the_mean_of_the_gates(plain_neurons
         subject, batch = network().train(), recordings(8)
         recipe = replace(RECIPE, gate_loss_weight=weight)
         optimizer = torch.optim.SGD(subject.parameters(), lr=0.0)
-        return train_module._train_step(subject, batch, recipe, optimizer).item()
+        return loop._train_step(subject, batch, recipe, optimizer).item()
 
     subject = network().train()
     subject(recordings(8).spikes(torch.float32))
@@ -554,7 +540,7 @@ def test_the_loss_of_a_step_is_the_tasks_and_the_mean_of_the_gates(plain_neurons
 def test_only_kernels_and_matrices_decay(plain_neurons: None) -> None:
     subject = network()
     names = {parameter: name for name, parameter in subject.named_parameters()}
-    groups = train_module._optimizer(subject, replace(RECIPE, weight_decay=0.3), SCHEDULE).param_groups
+    groups = new_optimizer(subject, replace(RECIPE, weight_decay=0.3), SCHEDULE).param_groups
     decayed, kept, gates = groups
     assert [group["weight_decay"] for group in groups] == [0.3, 0.0, 0.0]
     expected = {*(f"conv{index}.weight" for index in range(1, 9)), "readout.linear.weight"}
@@ -565,10 +551,10 @@ def test_only_kernels_and_matrices_decay(plain_neurons: None) -> None:
 
 
 def test_gates_learn_at_a_rate_of_their_own() -> None:
-    optimizer = train_module._optimizer(network(), RECIPE, SCHEDULE)
-    train_module._set_rate(optimizer, 0.01)
+    optimizer = new_optimizer(network(), RECIPE, SCHEDULE)
+    set_rate(optimizer, 0.01)
     rates = [group["lr"] for group in optimizer.param_groups]
-    assert rates == pytest.approx([0.01, 0.01, 0.01 * train_module.GATE_RATE])
+    assert rates == pytest.approx([0.01, 0.01, 0.01 * GATE_RATE])
 
 
 # Stopping
@@ -618,7 +604,7 @@ def test_clipping_does_not_hide_what_is_not_finite(broken: str, value: float, pl
 
 def test_divergence_names_the_epoch_and_the_loss(monkeypatch: pytest.MonkeyPatch, plain_neurons: None) -> None:
     losses = iter([1.0, 2.0, 3.0, math.inf])
-    monkeypatch.setattr(train_module, "_train_step", lambda *_rest, **_named: torch.tensor(next(losses)))
+    monkeypatch.setattr(loop, "_train_step", lambda *_rest, **_named: torch.tensor(next(losses)))
     epochs = train(
         network(), training=recordings(16), validation=recordings(4), recipe=RECIPE, schedule=SCHEDULE, seed=0
     )
@@ -722,7 +708,7 @@ def test_the_prediction_is_the_mean_over_time_and_the_lowest_class_wins_a_tie() 
 def test_evaluation_does_not_depend_on_its_batches(monkeypatch: pytest.MonkeyPatch, plain_neurons: None) -> None:
     subject, split = network(), recordings(11)
     whole = evaluate(subject, split)
-    monkeypatch.setattr(train_module, "EVALUATION_BATCH", 4)
+    monkeypatch.setattr(evaluation, "EVALUATION_BATCH", 4)
     assert evaluate(subject, split) == whole
     assert accuracy(subject, split) == whole.accuracy
     assert not subject.training
@@ -780,7 +766,7 @@ def test_imitation_takes_its_share_of_the_loss(plain_neurons: None) -> None:
     def loss(share: float, imitated: Tensor | None) -> float:
         optimizer = torch.optim.SGD(subject.parameters(), lr=0.0)
         recipe = replace(RECIPE, distillation=share)
-        return train_module._train_step(subject, batch, recipe, optimizer, imitated=imitated).item()
+        return loop._train_step(subject, batch, recipe, optimizer, imitated=imitated).item()
 
     labels = loss(0.0, None)
     assert loss(1.0, said) == pytest.approx(0.0, abs=1e-6)

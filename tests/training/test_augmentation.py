@@ -11,11 +11,20 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from spquant_search.augment import Drops, Moves, augmented, draw_drops, draw_moves, kept_share, moved, thinned
 from spquant_search.errors import SpaceError
-from spquant_search.prepare import bind_network
 from spquant_search.space.reading import parse_space
 from spquant_search.space.schema import Augmentation
+from spquant_search.training.augmentation import (
+    Drops,
+    Moves,
+    augmented,
+    draw_drops,
+    draw_moves,
+    kept_share,
+    moved,
+    thinned,
+)
+from spquant_search.training.prepare import bind_network
 
 EVERYTHING = Augmentation(flip=True, roll=2, crop=3, event_drop=0.75)
 SEED = (0, 1, 2)

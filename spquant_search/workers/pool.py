@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from spquant_search.profile import PROCESS
-from spquant_search.workers import Failed, Message, Note, Setup, Trainer, ready
+from spquant_search.workers.messages import Failed, Message, Note, Setup
+from spquant_search.workers.process import Trainer, ready
 
 
 class Crew:

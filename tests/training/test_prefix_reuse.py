@@ -8,19 +8,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from spquant_search.batches import Recordings
-from spquant_search.prepare import Prepared, prepare
-from spquant_search.readings import accuracies
 from spquant_search.runs.sensitivity import by_layer, to_read_out
-from spquant_search.shared import read_out
 from spquant_search.snn.layers import SearchableLayer, searchable_layers
 from spquant_search.snn.networks.catalog import build
 from spquant_search.space.configuration import NetworkConfig
-from spquant_search.train import accuracy
+from spquant_search.training.evaluation import accuracy
+from spquant_search.training.loader import Recordings
+from spquant_search.training.prefix_reuse import accuracies
+from spquant_search.training.prepare import Prepared, prepare
+from spquant_search.training.supernet import read_out
 
 pytestmark = pytest.mark.usefixtures("plain_neurons")
 
-SPACES = Path(__file__).parents[1] / "spaces"
+SPACES = Path(__file__).parents[2] / "spaces"
 NETWORKS = {
     "one after the other": ("tiny.yaml", ()),
     "residual, with shortcuts": ("resnet19-cifar10.yaml", ("model.width=0.03125",)),
@@ -72,10 +72,10 @@ def test_they_are_what_reading_out_each_gives(
         logits.append(network(batch.spikes(torch.float32).repeated()).sum(dim=0))
         return (logits[-1].argmax(dim=1) == batch.labels).sum()
 
-    monkeypatch.setattr("spquant_search.shared.STATISTICS_BATCH", 3)
-    for module in ("readings", "train"):
-        monkeypatch.setattr(f"spquant_search.{module}.EVALUATION_BATCH", 8)
-        monkeypatch.setattr(f"spquant_search.{module}.correctly_classified", spied)
+    monkeypatch.setattr("spquant_search.training.supernet.STATISTICS_BATCH", 3)
+    for module in ("prefix_reuse", "evaluation"):
+        monkeypatch.setattr(f"spquant_search.training.{module}.EVALUATION_BATCH", 8)
+        monkeypatch.setattr(f"spquant_search.training.{module}.correctly_classified", spied)
     for configs in groups(prepared).values():
         shares = accuracies(network, configs, neuron, training=training, samples=7, validation=validation)
         found, count = logits.copy(), len(configs)

@@ -1,0 +1,51 @@
+"""Compile what a search will run, while there is nothing else to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from spquant_search.snn.kernels import batch_norm
+from spquant_search.snn.kernels import compile as compiled
+from spquant_search.snn.layers import configure
+from spquant_search.snn.neuron.training import compile_backward
+from spquant_search.space.configuration import OFF, NetworkConfig
+from spquant_search.space.search_space import SearchSpace
+from spquant_search.space.shapes import InputShape
+from spquant_search.training.evaluation import evaluate
+from spquant_search.training.loader import Samples, first
+from spquant_search.training.network import new_network
+from spquant_search.training.precision import training_dtype
+from spquant_search.training.supernet import take_statistics
+
+
+def compile_ahead(space: SearchSpace, *, training: Samples, shape: InputShape) -> Iterator[None]:
+    """Compile most of what a search runs, a piece for each value asked for; the first trial needs the first one first.
+
+    For a trainer that has nothing else to do: what it compiled the others find in the cache folder. Where they would
+    find the first piece there anyway it goes no further, as they train on all cores meanwhile.
+    """
+    network = new_network(space.file, shape, seed=0, device=training.device)
+    few = first(training, 3)
+    dtype = training_dtype(space.file.train, training.device)
+    compile_backward(space.file.time_steps, dtype, training.device)
+    if training.device.type == "cpu":
+        batch_norm.compile_ahead(dtype)
+    yield
+    if compiled.all_was_cached():
+        return
+    for config in (space.baseline(), _with_everything(space)):
+        configure(network, config, space.file.neuron)
+        evaluate(network, few)
+        yield
+    take_statistics(network, few, samples=len(few))
+    yield
+
+
+def _with_everything(space: SearchSpace) -> NetworkConfig:
+    """A configuration with all the gates and masks that the space has."""
+    values = {}
+    for address, options in space.choices().items():
+        parameter = address.rpartition(".")[2]
+        switched_on = [option for option in options if parameter not in OFF or option != OFF[parameter]]
+        values[address] = (switched_on or options)[0]
+    return space.config(values)

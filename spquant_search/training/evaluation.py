@@ -1,0 +1,65 @@
+"""Evaluate a network: accuracy, operations and density on a split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from spquant_search.runs.results import LayerActivity
+from spquant_search.snn.layers import measured
+from spquant_search.training.loader import Recordings, Samples
+from spquant_search.training.precision import exact_fp32
+
+EVALUATION_BATCH = 250
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """What a network does on a split, in the one defined form of evaluation."""
+
+    accuracy: float
+    layers: tuple[tuple[str, LayerActivity], ...]
+    neurons: tuple[int, ...]  # of each layer, the weights of the mean density
+
+    @property
+    def effective_macs(self) -> float:
+        return sum(activity.effective_macs for _, activity in self.layers)
+
+    @property
+    def synaptic_ops(self) -> float:
+        return sum(activity.synaptic_ops for _, activity in self.layers)
+
+    @property
+    def density(self) -> float:
+        spikes = sum(activity.density * count for (_, activity), count in zip(self.layers, self.neurons, strict=True))
+        return spikes / max(sum(self.neurons), 1)
+
+
+@torch.inference_mode()
+def evaluate(network: nn.Module, recordings: Samples) -> Evaluation:
+    """Accuracy and activity on a split. The lowest class index wins a tie, as on the device."""
+    with measured(network) as activities:
+        share = accuracy(network, recordings)
+    layers = tuple((name, activity.per_sample()) for name, activity in activities.items())
+    neurons = tuple(round(activity.total("neuron_steps")) for activity in activities.values())
+    return Evaluation(accuracy=share, layers=layers, neurons=neurons)
+
+
+@torch.inference_mode()
+def accuracy(network: nn.Module, recordings: Samples) -> float:
+    """The accuracy of :func:`evaluate` alone, in three quarters to half of its time, as no operation is counted."""
+    network.eval()
+    correct = torch.zeros((), dtype=torch.int64, device=recordings.device)
+    with exact_fp32():
+        for batch in recordings.batches(EVALUATION_BATCH):
+            correct += correctly_classified(network, batch)
+    return int(correct) / max(len(recordings), 1)
+
+
+def correctly_classified(network: nn.Module, batch: Recordings) -> Int[Tensor, ""]:
+    """How many samples of a batch a network that evaluates classifies correctly."""
+    logits: Tensor = network(batch.spikes(torch.float32).repeated())
+    return (logits.sum(dim=0).argmax(dim=1) == batch.labels).sum()

@@ -1,0 +1,44 @@
+"""The optimizer of a recipe, and which parameters decay and at which rate they learn."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from spquant_search.space.schema import Training
+from spquant_search.training.schedule import Schedule
+
+GATE = ".gate."  # in the names of a gate's parameters
+# Gates begin open, and a candidate has few epochs: at the network's own rate Adam, which moves a parameter by about the
+# rate at each step, could not close a channel within them.
+GATE_RATE = 3.0
+
+
+def new_optimizer(network: nn.Module, recipe: Training, schedule: Schedule) -> torch.optim.Optimizer:
+    """The recipe's; only matrices and kernels decay, as scales, offsets and gates have no size to be kept small."""
+    decayed = [parameter for name, parameter in network.named_parameters() if _decays(name, parameter)]
+    kept = [
+        parameter for name, parameter in network.named_parameters() if not _decays(name, parameter) and GATE not in name
+    ]
+    gates = [parameter for name, parameter in network.named_parameters() if GATE in name]
+    groups = [
+        {"params": decayed, "weight_decay": recipe.weight_decay, "rate": 1.0},
+        {"params": kept, "weight_decay": 0.0, "rate": 1.0},
+        {"params": gates, "weight_decay": 0.0, "rate": GATE_RATE},
+    ]
+    # Of those on a GPU only the fused ones take GradScaler's steps without asking the device, and waiting for it.
+    fused = True if all(parameter.is_cuda for parameter in network.parameters()) else None
+    if recipe.optimizer == "sgd":
+        rate, momentum, nesterov = schedule.learning_rate, recipe.momentum, recipe.nesterov
+        return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=nesterov, fused=fused)
+    kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
+    return kind(groups, lr=schedule.learning_rate, fused=fused)
+
+
+def _decays(name: str, parameter: Tensor) -> bool:
+    return parameter.dim() > 1 and GATE not in name
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["rate"]
