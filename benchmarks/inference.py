@@ -24,8 +24,8 @@ from measurement import as_document
 from numpy.typing import NDArray
 
 from spquant_search.deploy.artifact import FLOAT_WEIGHTS_FILE, Artifact, read_artifact
-from spquant_search.deploy.compiled import FAST, SMALL, CLibrary, compiler
-from spquant_search.deploy.engine import Model, read_manifest
+from spquant_search.deploy.c_library import FAST, SMALL, CLibrary, compiler
+from spquant_search.deploy.reference import Model, read_manifest
 from spquant_search.runs.files import cache_folder
 from spquant_search.snn.convolution import Shortcut
 from spquant_search.snn.layers import configure, searchable_layers

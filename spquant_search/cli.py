@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from spquant_search.data.loading import DataSet
     from spquant_search.deploy.artifact import Artifact
     from spquant_search.postgres import Database
-    from spquant_search.report import RunSummary
+    from spquant_search.report.summary import RunSummary
     from spquant_search.report.tables import TextTable
     from spquant_search.runs.events import SearchPlan, Watcher
     from spquant_search.runs.folder import RunFacts, RunFolder
@@ -175,7 +175,7 @@ def _search(  # noqa: PLR0913 - one parameter an option
     started = time.monotonic()
     keep_compiled_code(cache_folder())  # before torch is imported
 
-    from spquant_search.report.profile import profile_table
+    from spquant_search.report.profile_table import profile_table
     from spquant_search.search import Limits, run_search
     from spquant_search.training.prepare import prepare
 
@@ -329,7 +329,7 @@ def _counted(folder: RunFolder, started: float) -> Iterator[None]:
 
 def _summary(folder: RunFolder) -> RunSummary:
     """Everything that tables, figures and files of a run are made from."""
-    from spquant_search.report import RunSummary
+    from spquant_search.report.summary import RunSummary
     from spquant_search.runs.selection import Budget
 
     results = folder.latest_results()
@@ -515,7 +515,7 @@ def _sensitivity_work(space: SearchSpace) -> str:
 
 
 def _show_sensitivity(folder: RunFolder, console: Console, *, as_json: bool) -> None:
-    from spquant_search.report.sensitivity import ladder_table, sensitivity_tables
+    from spquant_search.report.sensitivity_report import ladder_table, sensitivity_tables
     from spquant_search.runs.budget_ladder import ladder
     from spquant_search.space.schema import LADDER_RUNGS
 
@@ -533,7 +533,7 @@ def _show_sensitivity(folder: RunFolder, console: Console, *, as_json: bool) -> 
 
 def _drawn_sensitivity(folder: RunFolder) -> Sensitivity | None:
     """A run's sensitivity analysis, with its picture in the folder; None where there is none."""
-    from spquant_search.report.sensitivity import sensitivity_figure
+    from spquant_search.report.sensitivity_report import sensitivity_figure
 
     found = folder.sensitivity()
     if found is not None:
@@ -708,7 +708,7 @@ def pick(  # noqa: PLR0913 - one parameter an option
 ) -> None:
     """Write a member of the front as a network of integers: for a device in C, for checking in numpy."""
     from spquant_search.deploy.artifact import write_artifact
-    from spquant_search.deploy.choice import floats_of
+    from spquant_search.deploy.candidates import floats_of
     from spquant_search.runs.folder import find_run
     from spquant_search.runs.selection import Budget
     from spquant_search.runs.selection import front as members_of
@@ -760,7 +760,7 @@ def _nothing_to_write(
     prepared: Prepared, deployable: tuple[TrialResult, ...], budget: Budget, wanted: TrialResult | None
 ) -> str:
     """Why no member is written; ``wanted`` fits the budget and keeps floats."""
-    from spquant_search.deploy.choice import floats_of
+    from spquant_search.deploy.candidates import floats_of
 
     if not deployable:
         return (
@@ -781,7 +781,7 @@ def _named(floats: dict[str, str]) -> str:
 
 def _vectors(prepared: Prepared) -> NDArray[np.uint8]:
     """The frames of the test vectors, made up where the data's files are absent."""
-    from spquant_search.deploy.choice import made_frames, vector_frames
+    from spquant_search.deploy.candidates import made_frames, vector_frames
 
     file = prepared.space.file
     try:
@@ -854,8 +854,8 @@ def verify(
     from rich.console import Console
 
     from spquant_search.deploy.artifact import read_artifact
-    from spquant_search.deploy.engine import DamagedArtifact, read_manifest
-    from spquant_search.deploy.shown import verification_dict, verification_lines
+    from spquant_search.deploy.reference import DamagedArtifact, read_manifest
+    from spquant_search.deploy.verification_report import verification_dict, verification_lines
     from spquant_search.deploy.verify import verify as compare
     from spquant_search.report.stages import stages
     from spquant_search.space.shapes import InputShape
@@ -893,7 +893,7 @@ def _samples_of(
     """The frames to compare on, their labels where they are of the test split, and a word on what they are not."""
     import numpy as np
 
-    from spquant_search.deploy.engine import VECTORS_FILE
+    from spquant_search.deploy.reference import VECTORS_FILE
 
     try:
         loaded = _recordings(artifact.space())

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from spquant_search.errors import UserError
-from spquant_search.report import RunSummary
-from spquant_search.report.dashboard import study_note, trial_note
+from spquant_search.report.dashboard_notes import study_note, trial_note
+from spquant_search.report.summary import RunSummary
 from spquant_search.runs.folder import RunFolder
 from spquant_search.storage import Storage
 

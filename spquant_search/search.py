@@ -21,7 +21,7 @@ from spquant_search.finalize import Finalist, FineTuner, of_search
 from spquant_search.processes import available_cores
 from spquant_search.profile import PROCESS
 from spquant_search.pruning import LearningCurve, stopping_reason
-from spquant_search.report.dashboard import trial_attributes
+from spquant_search.report.dashboard_notes import trial_attributes
 from spquant_search.runs.budget_ladder import ladder
 from spquant_search.runs.events import Watcher
 from spquant_search.runs.files import temporary_beside

@@ -23,7 +23,7 @@ from rich.console import Console
 from spquant_search import cli
 from spquant_search.cli import main, parse_quantity
 from spquant_search.deploy.artifact import read_artifact
-from spquant_search.deploy.compiled import compiler
+from spquant_search.deploy.c_library import compiler
 from spquant_search.deploy.export import sealed
 from spquant_search.errors import UserError
 from spquant_search.runs.folder import RunFacts, RunFolder, exclusive, open_run

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from spquant_search.profile import Stopwatch
-from spquant_search.report.profile import profile_table
+from spquant_search.report.profile_table import profile_table
 
 
 class Clock:

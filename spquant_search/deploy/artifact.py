@@ -18,9 +18,9 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors.numpy import load_file, save
 from torch import nn
 
-from spquant_search.deploy.c99 import TooLarge
+from spquant_search.deploy.c_source import TooLarge
 from spquant_search.deploy.export import PAGE_FILE, deployment, page, sealed
-from spquant_search.deploy.integer import NoIntegerForm
+from spquant_search.deploy.integer_form import NoIntegerForm
 from spquant_search.errors import UserError
 from spquant_search.runs.files import write_bytes
 from spquant_search.runs.folder import RunFolder

@@ -5,7 +5,7 @@
  * one sum a channel; then the neurons of the position take their currents. Only potentials are kept from one time step
  * to the next, at the bits that their levels need, and spikes only until the layers that read them have run.
  *
- * engine.py beside this file explains the arithmetic; every number here equals the one there. */
+ * reference.py beside this file explains the arithmetic; every number here equals the one there. */
 
 #include "model.h"
 

@@ -17,15 +17,23 @@ from numpy.typing import NDArray
 from torch import nn
 
 from spquant_search import __version__
-from spquant_search.deploy.c99 import CSource, c_source
-from spquant_search.deploy.engine import FORMAT, MANIFEST_FILE, VECTORS_FILE, WEIGHTS_FILE, Model, checksum, written_out
-from spquant_search.deploy.integer import IntegerNetwork, integer_network
+from spquant_search.deploy.c_source import CSource, c_source
+from spquant_search.deploy.integer_form import IntegerNetwork, integer_network
+from spquant_search.deploy.reference import (
+    FORMAT,
+    MANIFEST_FILE,
+    VECTORS_FILE,
+    WEIGHTS_FILE,
+    Model,
+    checksum,
+    written_out,
+)
 from spquant_search.snn.kernels.compile import uncompiled
 from spquant_search.snn.spikes import Spikes
 from spquant_search.space.shapes import InputShape
 from spquant_search.training.precision import exact_fp32
 
-ENGINE_FILE, HEADER_FILE, SOURCE_FILE, PAGE_FILE = "engine.py", "model.h", "model.c", "README.md"
+REFERENCE_FILE, HEADER_FILE, SOURCE_FILE, PAGE_FILE = "reference.py", "model.h", "model.c", "README.md"
 _RULES = {
     "ties": "a membrane potential halfway between two levels is stored as the one nearer to zero",
     "threshold": "a neuron spikes above its threshold, not at it; its membrane then is 0",
@@ -107,11 +115,11 @@ def deployment(
     arrays |= {f"spikes.{name}": np.packbits(fired) for name, fired in outcome.spikes.items()}
     vectors = io.BytesIO()
     np.savez_compressed(vectors, **arrays)  # type: ignore[arg-type]
-    engine = resources.files("spquant_search.deploy").joinpath("engine.py").read_bytes()
+    engine = resources.files("spquant_search.deploy").joinpath("reference.py").read_bytes()
     files = {
         WEIGHTS_FILE: weights,
         VECTORS_FILE: vectors.getvalue(),
-        ENGINE_FILE: engine,
+        REFERENCE_FILE: engine,
         HEADER_FILE: c.header.encode(),
         SOURCE_FILE: c.source.encode(),
     }
@@ -184,7 +192,7 @@ _PAGE = """\
 | `manifest.json` | the network's steps, bits, shifts, packing and rules; a checksum of every file |
 | `weights.bin` | all its numbers, packed |
 | `model.h`, `model.c` | a C99 library: no floating point, no allocation |
-| `engine.py` | the same in numpy, which reads the two files above: `python engine.py` repeats the test vectors |
+| `reference.py` | the same in numpy, which reads the two files above: `python reference.py` repeats the test vectors |
 | `test_vectors.npz` | frames, the spikes of every layer, and the logits that they must give |
 | `config.yaml`, `weights.safetensors` | the configuration and the trained floating-point weights, to train on from |
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spquant_search.deploy.artifact import FLOAT_WEIGHTS_FILE, Artifact
-from spquant_search.deploy.compiled import (
+from spquant_search.deploy.c_library import (
     CLibrary,
     CompilerFailed,
     ObjectSize,
@@ -20,8 +20,8 @@ from spquant_search.deploy.compiled import (
     device_compiler,
     object_size,
 )
-from spquant_search.deploy.engine import Model, Outcome
 from spquant_search.deploy.export import observe
+from spquant_search.deploy.reference import Model, Outcome
 from spquant_search.space.shapes import InputShape
 
 BATCH = 64

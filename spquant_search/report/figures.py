@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spquant_search.report import RunSummary
+from spquant_search.report.summary import RunSummary
 from spquant_search.report.tables import one_line, uniform_label
 from spquant_search.runs.files import write_bytes
 from spquant_search.runs.results import Outcome, TrialResult

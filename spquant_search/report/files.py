@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from spquant_search.costs.memory import FLOPS_PER_MAC
-from spquant_search.report import RunSummary
 from spquant_search.report.figures import front_figure
+from spquant_search.report.summary import RunSummary
 from spquant_search.report.tables import (
     duration,
     flops,

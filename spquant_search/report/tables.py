@@ -18,8 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from spquant_search.costs.memory import FLOPS_PER_MAC, CostReport, membrane_bits
-from spquant_search.report import RunSummary
 from spquant_search.report.paper import PAPER, PaperCell, PaperComparison
+from spquant_search.report.summary import RunSummary
 from spquant_search.runs import selection
 from spquant_search.runs.energy import Energy, measured_energy, total_energy, upper_bounds
 from spquant_search.runs.pareto import REFERENCE_SLACK, ReferencePoint

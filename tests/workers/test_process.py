@@ -17,7 +17,7 @@ from spquant_search.training.compilation import compile_ahead
 from spquant_search.training.prepare import prepare
 from spquant_search.workers import serving
 from spquant_search.workers.messages import Failed, Setup
-from spquant_search.workers.process import Trainer
+from spquant_search.workers.process import Trainer, ready
 from spquant_search.workers.serving import Server
 
 TINY = Path(__file__).parents[2] / "spaces" / "tiny.yaml"

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from examples import config, epoch, example_run, trial
 
-from spquant_search.report import dashboard, figures, files
+from spquant_search.report import dashboard_notes as dashboard
+from spquant_search.report import figures, files
 from spquant_search.runs.results import Outcome
 from spquant_search.runs.selection import Budget
 from spquant_search.space.configuration import NetworkConfig

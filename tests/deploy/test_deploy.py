@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from spquant_search.costs.device import footprint
 from spquant_search.costs.memory import cost_report
-from spquant_search.deploy import engine
-from spquant_search.deploy.c99 import TooLarge, c_source
-from spquant_search.deploy.compiled import STRICT, CLibrary, ObjectSize, compiler, device_compiler, object_size
-from spquant_search.deploy.engine import DamagedArtifact, Model, pack_rows, read_manifest, unpack_rows
+from spquant_search.deploy import reference as engine
+from spquant_search.deploy.c_library import STRICT, CLibrary, ObjectSize, compiler, device_compiler, object_size
+from spquant_search.deploy.c_source import TooLarge, c_source
 from spquant_search.deploy.export import Deployment, deployment, described, observe, sealed
-from spquant_search.deploy.integer import NoIntegerForm, integer_network
+from spquant_search.deploy.integer_form import NoIntegerForm, integer_network
+from spquant_search.deploy.reference import DamagedArtifact, Model, pack_rows, read_manifest, unpack_rows
 from spquant_search.snn.architecture import architecture
 from spquant_search.snn.attention import SpikingSelfAttention
 from spquant_search.snn.convolution import Shortcut
@@ -307,7 +307,7 @@ def test_the_same_network_gives_the_same_bytes(deployed: Deployment, plain_neuro
 def test_the_engine_repeats_the_test_vectors_without_torch(deployed: Deployment, tmp_path: Path) -> None:
     folder = written(deployed, tmp_path / "deployed")
     blocked = "import sys; sys.modules['torch'] = sys.modules['spquant_search'] = None; "
-    run = f"{blocked}import runpy; runpy.run_path({str(folder / 'engine.py')!r}, run_name='__main__')"
+    run = f"{blocked}import runpy; runpy.run_path({str(folder / 'reference.py')!r}, run_name='__main__')"
     answer = subprocess.run([sys.executable, "-c", run], capture_output=True, text=True, check=False)
     assert (answer.returncode, answer.stderr) == (0, "")
     assert answer.stdout.endswith("spikes compared, 0 numbers differ\n")

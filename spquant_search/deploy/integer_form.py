@@ -2,7 +2,7 @@
 
 Evaluation already works on dyadic numbers (:mod:`spquant_search.snn.layers`). Here they are read off: weights, slopes
 and offsets as integers, the order of the steps, and how many bits sums and potentials can take in the worst case. What
-runs the result is :mod:`spquant_search.deploy.engine`, which explains the arithmetic.
+runs the result is :mod:`spquant_search.deploy.reference`, which explains the arithmetic.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spquant_search.costs.device import kept_in_floats
-from spquant_search.deploy.engine import EXACT_DOUBLE, GAIN_BITS, code_offset, pack_rows
+from spquant_search.deploy.reference import EXACT_DOUBLE, GAIN_BITS, code_offset, pack_rows
 from spquant_search.snn import tracing
 from spquant_search.snn.architecture import trace_network
 from spquant_search.snn.attention import GAIN, SpikingSelfAttention

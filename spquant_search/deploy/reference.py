@@ -1,9 +1,9 @@
 """Runs a deployed network in integers, from its files alone: the reference that every other implementation must equal.
 
 It needs numpy and nothing else, and reads `manifest.json` and `weights.bin` of the folder that `spquant-search pick`
-wrote; a copy of it lies there as `engine.py`. Run as a program, it repeats the test vectors of the folder::
+wrote; a copy of it lies there as `reference.py`. Run as a program, it repeats the test vectors of the folder::
 
-    python engine.py [FOLDER]
+    python reference.py [FOLDER]
 
 Everything is a whole number. A layer's potentials are in units of 2^-fraction of its threshold::
 

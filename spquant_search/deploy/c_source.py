@@ -19,7 +19,7 @@ from spquant_search.costs.device import (
     spike_map_bytes,
     sum_bits,
 )
-from spquant_search.deploy.engine import GAIN_BITS, Model
+from spquant_search.deploy.reference import GAIN_BITS, Model
 
 NONE_BELOW = -32768  # a cut below all codes
 _LINE = 24  # numbers a line

@@ -10,7 +10,7 @@ import math
 import shlex
 
 from spquant_search.costs.memory import membrane_bits
-from spquant_search.report import RunSummary
+from spquant_search.report.summary import RunSummary
 from spquant_search.report.tables import (
     bits_form,
     front_table,

@@ -66,7 +66,7 @@ def _compile(arguments: Sequence[str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class COutcome:
-    """As :class:`spquant_search.deploy.engine.Outcome`; ``operations`` are those that were executed."""
+    """As :class:`spquant_search.deploy.reference.Outcome`; ``operations`` are those that were executed."""
 
     logits: NDArray[np.int64]
     spikes: dict[str, NDArray[np.bool_]]

@@ -263,7 +263,7 @@ def test_summary_without_a_trained_baseline():
 def test_reports_import_neither_torch_nor_matplotlib():
     code = (
         "import sys\n"
-        "from spquant_search.report import dashboard, figures, files, live, tables\n"
+        "from spquant_search.report import dashboard_notes, figures, files, live, tables\n"
         "print([name for name in ('torch', 'matplotlib', 'optuna') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -32,7 +32,7 @@ model: {network: vgg9, width: 0.02, quantizer: {2: ternary-mean, 4: mean}}
 neuron: {leak: 0.25, lowest_level: {24: -2}, learn_threshold: true}
 layers: {all: {weight_bits: [2, 4]}}
 """
-FILES = ["README.md", "engine.py", "manifest.json", "model.c", "model.h", "test_vectors.npz", "weights.bin"]
+FILES = ["README.md", "manifest.json", "model.c", "model.h", "reference.py", "test_vectors.npz", "weights.bin"]
 MEMBER = trial(7, 0.75, 10, 12.5, of=config("848484242", "24 3 16 24 3 16 24 3", skip=-1.0))
 SHAPE = InputShape(channels=2, height=16, width=16, classes=10, largest=15)
 FRAMES = np.random.default_rng(0).poisson(0.5, (2, 3, 2, 16, 16)).astype(np.uint8)

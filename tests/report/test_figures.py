@@ -152,7 +152,7 @@ def test_pyplot_and_its_global_state_stay_out(tmp_path):
         "from examples import example_run\nfrom spquant_search.report.figures import front_figure\n"
         "front_figure(example_run(), Path(sys.argv[2]))\nprint('matplotlib.pyplot' in sys.modules)"
     )
-    arguments = [sys.executable, "-c", code, str(Path(__file__).parent), str(tmp_path / "f.png")]
+    arguments = [sys.executable, "-c", code, str(Path(__file__).parents[1]), str(tmp_path / "f.png")]
     done = subprocess.run(arguments, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 

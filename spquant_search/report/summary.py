@@ -1,0 +1,64 @@
+"""What a run shows of itself: tables, a figure, files, the live view, the dashboard's notes. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from spquant_search.runs import pareto, selection
+from spquant_search.runs.results import Outcome, TrialResult
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunSummary:
+    """A run as every report of it sees it: what was searched, on what, and what came out so far."""
+
+    run: str
+    source: str  # the space file
+    network: str
+    data: str  # what the data set says of itself, "simulated" included
+    classes: int
+    results: tuple[TrialResult, ...]
+    validation_samples: int
+    test_samples: int = 0
+    seconds: float = 0.0  # wall clock, over all starts of the run
+    command: str = ""  # the command line that made the run, for reproducing it
+    environment: Mapping[str, str] = field(default_factory=dict)  # machine and versions
+    test_accuracy: Mapping[int, float] = field(default_factory=dict)  # by trial number, fractions
+    budget: selection.Budget = field(default_factory=selection.Budget)  # the space file's constraints
+
+    @property
+    def baseline(self) -> TrialResult | None:
+        """The float baseline, once it is trained."""
+        return next(
+            (result for result in self.results if result.origin == "baseline" and result.outcome is Outcome.COMPLETE),
+            None,
+        )
+
+    @property
+    def trials(self) -> tuple[TrialResult, ...]:
+        """Every trial besides the baseline: candidates, and read-outs that were fine-tuned."""
+        return tuple(result for result in self.results if result.origin != "baseline")
+
+    @property
+    def front(self) -> tuple[TrialResult, ...]:
+        """Of the trials within the constraints; of all where none keeps them."""
+        return selection.front(self.results, self.budget)
+
+    @property
+    def meets_budget(self) -> bool:
+        """Whether the front's members keep the constraints; True where there are none."""
+        return selection.is_met(self.results, self.budget)
+
+    @property
+    def reference_point(self) -> pareto.ReferencePoint | None:
+        """Where the hypervolume is measured from; None as long as there is no baseline."""
+        baseline = self.baseline
+        return None if baseline is None else pareto.reference_point(baseline, chance=1.0 / self.classes)
+
+    @property
+    def hypervolume(self) -> float | None:
+        """Of the members that keep the constraints; None as long as there is no baseline."""
+        point = self.reference_point
+        fitting = selection.within(self.front, self.budget)
+        return None if point is None else pareto.hypervolume(pareto.objectives(fitting), point)
