@@ -39,10 +39,10 @@ test: lint
 
 # Searches that are killed at random moments, about 10 seconds each time.
 stress: setup-dev
-	SPQUANT_KILLS=$(KILLS) $(BIN)/python -m pytest -m slow tests/test_stress.py
+	SPQUANT_KILLS=$(KILLS) $(BIN)/python -m pytest -m slow tests/end_to_end/test_stress.py
 
 # Two coordinators on one server, which is restarted under them, and one of which is killed.
 test-postgres: setup-dev
 	command -v pg_ctl >/dev/null || ls /usr/lib/postgresql/*/bin/pg_ctl >/dev/null 2>&1 || \
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y postgresql >/dev/null; }
-	$(BIN)/python -m pytest -m postgres tests/test_postgres.py
+	$(BIN)/python -m pytest -m postgres tests/driver/storage/test_postgres.py

@@ -25,12 +25,12 @@ from typing import Any
 
 from measurement import as_document
 
+from spquant_search.driver.coordinator import Limits, run_search
+from spquant_search.driver.storage.journal import Journal
+from spquant_search.driver.study import Study
 from spquant_search.runs.events import SearchPlan
 from spquant_search.runs.folder import RunFacts, RunFolder, open_run
 from spquant_search.runs.results import EpochMetrics, Outcome, TrialResult
-from spquant_search.search import Limits, run_search
-from spquant_search.storage import Journal
-from spquant_search.study import Study
 from spquant_search.training.prepare import prepare
 from spquant_search.training.tasks import Task, TestTask
 from spquant_search.workers import pool as crew

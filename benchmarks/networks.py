@@ -32,7 +32,8 @@ from spquant_search.space.configuration import NetworkConfig
 from spquant_search.space.fields import QUANTIZER_BITS
 from spquant_search.space.presets import Preset
 from spquant_search.space.references import preset_config
-from spquant_search.training.prepare import Prepared, load_data, prepare
+from spquant_search.training.prepare import load_data, prepare
+from spquant_search.training.prepared import Prepared
 
 SPACE = Path(__file__).parents[1] / "spaces" / "vgg9.yaml"
 # Width factors that bring the three to comparable work; pooling after the neuron, as in the paper.

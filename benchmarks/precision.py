@@ -22,7 +22,8 @@ from measurement import as_document
 
 from spquant_search.processes import keep_compiled_code, tune_allocator
 from spquant_search.runs.files import cache_folder
-from spquant_search.training.prepare import Prepared, load_data, prepare
+from spquant_search.training.prepare import load_data, prepare
+from spquant_search.training.prepared import Prepared
 
 SEEDS, EPOCHS, WORKERS = 5, 6, 2
 BITS, LEVELS = 4, 3

@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 from measurement import as_document
 
+from spquant_search.driver.grey_box.gaussian_process import rank_correlation
+from spquant_search.driver.seeds import trial_seed
 from spquant_search.processes import keep_compiled_code
 from spquant_search.runs.files import cache_folder
 from spquant_search.runs.folder import RunFolder
 from spquant_search.runs.results import BASELINE, Outcome, TrialResult
-from spquant_search.study import trial_seed
-from spquant_search.surrogate import rank_correlation
 from spquant_search.training.prepare import bind_network
 from spquant_search.training.schedule import Schedule
 from spquant_search.training.tasks import Task

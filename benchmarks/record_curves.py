@@ -38,13 +38,14 @@ from replay import (
 from search_efficiency import test_accuracies
 
 from spquant_search.costs.memory import cost_report
+from spquant_search.driver.seeds import trial_seed
 from spquant_search.runs.environment import describe_environment
 from spquant_search.runs.files import cache_folder, write_bytes, write_text
 from spquant_search.runs.folder import RunFolder, find_run
 from spquant_search.runs.results import BASELINE, Outcome, TrialResult, unmeasured
 from spquant_search.space.configuration import NetworkConfig
-from spquant_search.study import trial_seed
-from spquant_search.training.prepare import Prepared, prepare
+from spquant_search.training.prepare import prepare
+from spquant_search.training.prepared import Prepared
 from spquant_search.training.schedule import Schedule
 from spquant_search.training.tasks import ReadOutTask, Task, TestTask
 from spquant_search.workers.messages import Epoch, Setup, Tested, Trained

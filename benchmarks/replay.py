@@ -29,14 +29,15 @@ from jaxtyping import Float
 from scipy import stats
 
 from spquant_search.costs.memory import cost_report
+from spquant_search.driver.coordinator import Limits, run_search
 from spquant_search.runs.folder import RunFacts, RunFolder, open_run
 from spquant_search.runs.pareto import hypervolume
 from spquant_search.runs.results import BASELINE, EpochMetrics, LayerActivity, Outcome, TrialResult, unmeasured
 from spquant_search.runs.selection import front
-from spquant_search.search import Limits, run_search
 from spquant_search.space.configuration import NetworkConfig
 from spquant_search.space.search_space import SearchSpace
-from spquant_search.training.prepare import Prepared, prepare
+from spquant_search.training.prepare import prepare
+from spquant_search.training.prepared import Prepared
 from spquant_search.training.tasks import ReadingTask, ReadOutTask, SharedTask, Task, TestTask
 from spquant_search.workers.messages import Epoch, Message, Reading, Setup, Shared, SharedTrained, Tested, Trained
 from spquant_search.workers.process import Trainer

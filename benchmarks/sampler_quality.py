@@ -29,10 +29,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, create_trial
 
-from spquant_search.candidates import Grid
-from spquant_search.runs.pareto import ReferencePoint, halved_volume, hypervolume
-from spquant_search.runs.selection import DENSE_SLACK
-from spquant_search.sampler import (
+from spquant_search.driver.grey_box.candidates import Grid
+from spquant_search.driver.grey_box.sampler import (
     MIN_SKILL,
     PROPOSED_BY,
     SKILL,
@@ -41,6 +39,8 @@ from spquant_search.sampler import (
     rows_without_gates_and_masks,
     without_gates_and_masks,
 )
+from spquant_search.runs.pareto import ReferencePoint, halved_volume, hypervolume
+from spquant_search.runs.selection import DENSE_SLACK
 
 LAYERS = 10
 BITS, LEVELS = (1, 2, 3, 4, 8), (3, 4, 16, 256)

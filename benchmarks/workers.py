@@ -18,9 +18,9 @@ from typing import Any
 
 from measurement import as_document
 
+from spquant_search.driver.storage.journal import Journal
+from spquant_search.driver.study import Study
 from spquant_search.runs.folder import RunFolder
-from spquant_search.storage import Journal
-from spquant_search.study import Study
 from spquant_search.training.prepare import prepare
 
 SPACE = Path(__file__).parent.parent / "spaces" / "vgg9.yaml"

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
     from spquant_search.data.loading import DataSet
     from spquant_search.deploy.artifact import Artifact
-    from spquant_search.postgres import Database
+    from spquant_search.driver.storage.postgres import Database
+    from spquant_search.driver.storage.protocol import Storage
     from spquant_search.report.summary import RunSummary
     from spquant_search.report.tables import TextTable
     from spquant_search.runs.events import SearchPlan, Watcher
@@ -40,8 +41,7 @@ if TYPE_CHECKING:
     from spquant_search.runs.sensitivity import Sensitivity
     from spquant_search.space.schema import SpaceFile
     from spquant_search.space.search_space import SearchSpace
-    from spquant_search.storage import Storage
-    from spquant_search.training.prepare import Prepared
+    from spquant_search.training.prepared import Prepared
     from spquant_search.workers.messages import Setup
 
 EXIT_BUG, EXIT_USER, EXIT_MISMATCH, EXIT_INTERRUPTED = 1, 2, 3, 130
@@ -175,8 +175,8 @@ def _search(  # noqa: PLR0913 - one parameter an option
     started = time.monotonic()
     keep_compiled_code(cache_folder())  # before torch is imported
 
+    from spquant_search.driver.coordinator import Limits, run_search
     from spquant_search.report.profile_table import profile_table
-    from spquant_search.search import Limits, run_search
     from spquant_search.training.prepare import prepare
 
     prepared = prepare(space, overrides)
@@ -197,7 +197,7 @@ def _search(  # noqa: PLR0913 - one parameter an option
 
 def _database(url: str) -> Database:
     """What --storage names, once it answers."""
-    from spquant_search.postgres import Database
+    from spquant_search.driver.storage.postgres import Database
 
     database = Database.of(url)
     database.require_connection()
@@ -205,7 +205,7 @@ def _database(url: str) -> Database:
 
 
 def _shared_study(database: Database, folder: RunFolder, note: Callable[[str], None]) -> Storage:
-    from spquant_search.postgres import Postgres
+    from spquant_search.driver.storage.postgres import Postgres
 
     study = folder.shared_study()
     assert study is not None  # the run was opened as a shared one
@@ -469,7 +469,7 @@ def sensitivity(
     else:
         _require_own_study(folder)
         check_run(folder, prepared.space.file)
-        from spquant_search.search import run_sensitivity
+        from spquant_search.driver.coordinator import run_sensitivity
 
         opened = _opened(space, prepared, folder, device=device, console=console, started=started)
         with opened as (setup, watcher, facts):
@@ -658,7 +658,7 @@ def _finalize(
     cache = cache_folder()
     keep_compiled_code(cache)  # before torch is imported
 
-    from spquant_search.finalize import FineTuner, finalists_of, recipe_of
+    from spquant_search.driver.finalists import FineTuner, finalists_of, recipe_of
     from spquant_search.training.prepare import bind_network, load_data
     from spquant_search.workers.messages import Setup
     from spquant_search.workers.pool import Crew
@@ -921,9 +921,9 @@ def dashboard(
     storage: StorageOption = None,
 ) -> None:
     """Serve Optuna Dashboard for a run on 127.0.0.1."""
-    from spquant_search.dashboard import serve
+    from spquant_search.driver.dashboard_server import serve
+    from spquant_search.driver.storage.journal import Journal
     from spquant_search.runs.folder import find_run
-    from spquant_search.storage import Journal
 
     folder = find_run(run)
     summary = _summary(folder)

@@ -9,7 +9,7 @@ from spquant_search.costs.device import kept_in_floats
 from spquant_search.data.loading import DataSet
 from spquant_search.runs.results import TrialResult
 from spquant_search.space.shapes import InputShape
-from spquant_search.training.prepare import Prepared
+from spquant_search.training.prepared import Prepared
 
 VECTOR_SAMPLES = 8
 _COUNT = 0.5  # mean of made-up counts

@@ -191,7 +191,7 @@ class Constraints:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stopping:
-    """When a candidate is given up: see :mod:`spquant_search.pruning`."""
+    """When a candidate is given up: see :mod:`spquant_search.driver.early_stopping`."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     enabled: bool = True

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from spquant_search.costs.device import Architecture, Footprint, footprint
-from spquant_search.costs.memory import FLOPS_PER_MAC, CostReport, cost_report, min_memory_bytes
+from spquant_search.costs.memory import FLOPS_PER_MAC, cost_report, min_memory_bytes
 from spquant_search.data import catalog, loading
 from spquant_search.errors import SpaceError, UserError
 from spquant_search.snn.architecture import architecture
@@ -19,22 +18,9 @@ from spquant_search.space.reading import read_space
 from spquant_search.space.schema import Augmentation, SpaceFile
 from spquant_search.space.search_space import SearchSpace
 from spquant_search.space.shapes import InputShape, LayerShape
+from spquant_search.training.prepared import Prepared
 
 SIDED = ("dvs-gesture",)  # data sets whose classes tell left from right
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Prepared:
-    """A space bound to its network, and the network's layers."""
-
-    space: SearchSpace
-    shapes: tuple[LayerShape, ...]
-    input: InputShape
-    architecture: Architecture | None  # None where the network has no form in integers
-
-    def footprint(self, cost: CostReport) -> Footprint | None:
-        """What a configuration takes on a device; None where it has no form in integers."""
-        return None if self.architecture is None else footprint(self.architecture, cost)
 
 
 def prepare(path: Path, overrides: Sequence[str] = ()) -> Prepared:

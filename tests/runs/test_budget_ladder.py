@@ -11,7 +11,8 @@ import pytest
 from spquant_search.costs.memory import cost_report
 from spquant_search.runs.budget_ladder import Option, frontier, ladder
 from spquant_search.runs.sensitivity import REFERENCE, Sensitivity, reference_configuration, sensitivity, to_read_out
-from spquant_search.training.prepare import Prepared, prepare
+from spquant_search.training.prepare import prepare
+from spquant_search.training.prepared import Prepared
 
 TINY = Path(__file__).parents[2] / "spaces" / "tiny.yaml"
 NO_REFERENCES = "search.references=[]"

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from spquant_search.costs.memory import cost_report
 from spquant_search.runs.sensitivity import REFERENCE, Sensitivity, choice_words, sensitivity, to_read_out
-from spquant_search.training.prepare import Prepared, prepare
+from spquant_search.training.prepare import prepare
+from spquant_search.training.prepared import Prepared
 
 TINY = Path(__file__).parents[2] / "spaces" / "tiny.yaml"
 

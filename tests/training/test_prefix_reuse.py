@@ -15,7 +15,8 @@ from spquant_search.space.configuration import NetworkConfig
 from spquant_search.training.evaluation import accuracy
 from spquant_search.training.loader import Recordings
 from spquant_search.training.prefix_reuse import accuracies
-from spquant_search.training.prepare import Prepared, prepare
+from spquant_search.training.prepare import prepare
+from spquant_search.training.prepared import Prepared
 from spquant_search.training.supernet import read_out
 
 pytestmark = pytest.mark.usefixtures("plain_neurons")

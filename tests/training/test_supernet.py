@@ -21,7 +21,8 @@ from spquant_search.training.evaluation import accuracy, evaluate
 from spquant_search.training.loader import Recordings
 from spquant_search.training.losses import imitation_loss
 from spquant_search.training.network import write_weights
-from spquant_search.training.prepare import Prepared, prepare
+from spquant_search.training.prepare import prepare
+from spquant_search.training.prepared import Prepared
 from spquant_search.training.schedule import Schedule
 from spquant_search.training.supernet import norms, random_configuration, read_out, take_statistics, train_shared
 

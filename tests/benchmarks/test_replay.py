@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 TRAIN, VALIDATION, STATISTICS = 1000, 1000, 128  # samples, of both spaces in benchmarks/curves
 EPOCH = 3 * TRAIN + VALIDATION

@@ -7,43 +7,36 @@ intermediate values, and a trial that did not complete is told as PRUNED with th
 
 from __future__ import annotations
 
-import itertools
 import sys
-import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-import numpy as np
 import optuna
-from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from spquant_search.candidates import Grid
-from spquant_search.costs.memory import bytes_by_choice, cost_report
+from spquant_search.costs.memory import cost_report
+from spquant_search.driver.grey_box.sampler import (
+    PROPOSED_BY,
+    GreyBoxSampler,
+    Reading,
+    readings_of,
+)
+from spquant_search.driver.known_costs import known_costs
+from spquant_search.driver.optuna_samplers import distributions, new_sampler, quiet_optuna
+from spquant_search.driver.storage.protocol import Storage
 from spquant_search.runs.pareto import OBJECTIVES, ReferencePoint, reference_at
 from spquant_search.runs.results import BASELINE, Outcome, TrialResult
 from spquant_search.runs.selection import Budget, search_corner
-from spquant_search.sampler import (
-    PROPOSED_BY,
-    GreyBoxSampler,
-    KnownCosts,
-    Reading,
-    readings_of,
-    rows_without_gates_and_masks,
-    without_gates_and_masks,
-)
 from spquant_search.space.configuration import NetworkConfig
-from spquant_search.space.schema import Search
-from spquant_search.space.search_space import LayerSpace, SearchSpace
+from spquant_search.space.search_space import SearchSpace
 from spquant_search.space.shapes import LayerShape
-from spquant_search.storage import Storage
 
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE, StudyDirection.MINIMIZE)
 CONSTRAINT = "not_completed"
@@ -53,7 +46,7 @@ LADDER = "ladder"
 
 def study_in(storage: Storage) -> optuna.Study:
     """The study that a run's storage holds."""
-    with _quiet():
+    with quiet_optuna():
         return optuna.load_study(study_name=storage.study_name, storage=storage.optuna)
 
 
@@ -99,7 +92,7 @@ class Study:
         self._baseline_accuracy: float | None = None  # once it is known
         self._storage = storage
         self.ladder: tuple[NetworkConfig, ...] = ()  # tried after the references, before anything is sampled
-        with storage.deciding(), _quiet():
+        with storage.deciding(), quiet_optuna():
             self._study = optuna.create_study(
                 study_name=storage.study_name,
                 storage=storage.optuna,
@@ -182,7 +175,7 @@ class Study:
         trials = self._study.get_trials(deepcopy=False)
         number = min((trial.number for trial in trials if trial.state is TrialState.WAITING), default=len(trials))
         self._study.sampler = self._sampler(number)
-        with _quiet():
+        with quiet_optuna():
             return self._taken(self._study.ask())
 
     def _sampler(self, number: int) -> BaseSampler:
@@ -301,85 +294,11 @@ def _interned(values: Mapping[str, Any]) -> dict[str, Any]:
     return {sys.intern(name): sys.intern(value) if isinstance(value, str) else value for name, value in values.items()}
 
 
-def known_costs(space: SearchSpace, shapes: Sequence[LayerShape]) -> KnownCosts:
-    """What the sampler knows of a configuration from what is sampled alone, by tables for every layer."""
-    tables = [_bytes_by_choice(layer, shape) for layer, shape in zip(space.layers, shapes, strict=True)]
-    dense = cost_report(shapes, space.baseline(), time_steps=space.file.time_steps).dense_macs_all_steps
-    fixed = {address: options[0] for address, options in space.choices().items() if len(options) == 1}
-
-    def memory_bytes(configurations: Sequence[Mapping[str, Any]]) -> list[int]:
-        return [sum(table(values) for table in tables) for values in configurations]
-
-    def memory_of_rows(grid: Grid) -> Callable[[NDArray[np.int_]], NDArray[np.int_]]:
-        found = [_bytes_of_rows(grid, layer, table) for layer, table in zip(space.layers, tables, strict=True)]
-        return lambda rows: np.sum([of_layer(rows) for of_layer in found], axis=0)
-
-    def dense_of_rows(grid: Grid) -> Callable[[NDArray[np.int_]], NDArray[np.bool_]]:
-        sampled, others_are = rows_without_gates_and_masks(grid), without_gates_and_masks(fixed)
-        return lambda rows: sampled(rows) & others_are
-
-    return KnownCosts(
-        memory_bytes=memory_bytes,
-        memory_of_rows=memory_of_rows,
-        dense_macs=float(dense),
-        dense_of_rows=dense_of_rows,
-        is_dense=lambda values: without_gates_and_masks({**fixed, **values}),
-    )
-
-
-def _with_bytes(layer: LayerSpace) -> list[str]:
-    """The addresses on which a layer's bytes depend; cuts of the skip mask cost none."""
-    return [f"{layer.name}.{parameter}" for parameter in ("weight_bits", "membrane_levels", "channel_mass")]
-
-
-def _bytes_of_rows(
-    grid: Grid, layer: LayerSpace, table: Callable[[Mapping[str, Any]], int]
-) -> Callable[[NDArray[np.int_]], NDArray[np.int_]]:
-    """A layer's bytes as a function of rows of a grid."""
-    columns = {axis.name: column for column, axis in enumerate(grid.axes)}
-    sampled = [address for address in _with_bytes(layer) if address in columns]
-    choices = [grid.axes[columns[address]].choices for address in sampled]
-    every = [table(dict(zip(sampled, values, strict=True))) for values in itertools.product(*choices)]
-    found = np.array(every, int).reshape([len(options) for options in choices])
-    return lambda rows: np.broadcast_to(found[tuple(rows[:, columns[address]] for address in sampled)], len(rows))
-
-
-def _bytes_by_choice(layer: LayerSpace, shape: LayerShape) -> Callable[[Mapping[str, Any]], int]:
-    """A layer's bytes as a function of what is sampled."""
-    addresses = _with_bytes(layer)
-    first = (layer.weight_bits[0], layer.membrane_levels[0], layer.channel_mass[0])
-    found = bytes_by_choice(layer, shape)
-
-    def memory_bytes(values: Mapping[str, Any]) -> int:
-        bits, levels, mass = (values.get(address, only) for address, only in zip(addresses, first, strict=True))
-        known = found.get((bits, levels, mass))
-        # A stepped range gives 0.6500000000000001 for 0.65.
-        return found[bits, levels, round(mass, 10)] if known is None else known
-
-    return memory_bytes
-
-
 def _readings(trial: FrozenTrial) -> tuple[Reading, ...]:
     """As Optuna's fields say, but what was read out is worth what other trials show before their first epoch."""
     if trial.state is TrialState.COMPLETE and trial.user_attrs.get("outcome") == Outcome.READ_OUT.value:
         return (Reading(fidelity=0, accuracy=trial.values[0]),)
     return readings_of(trial)
-
-
-def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
-    """What Optuna samples: every address with more than one choice."""
-    return {address: _distribution(options) for address, options in space.choices().items() if len(options) > 1}
-
-
-def _distribution(options: Sequence[Any]) -> BaseDistribution:
-    """Evenly spaced fractions are a stepped range, so that samplers know their order; all else is categorical."""
-    if len(options) > 2 and all(isinstance(option, float) for option in options):
-        low, second, *_ = ordered = sorted(options)
-        step = round(second - low, 10)
-        # To the digit: Optuna cuts off the highest value of a range that its step does not divide.
-        if all(round(low + index * step, 10) == option for index, option in enumerate(ordered)):
-            return FloatDistribution(low, ordered[-1], step=step)
-    return CategoricalDistribution(tuple(options))
 
 
 def _suggest(trial: optuna.trial.Trial, name: str, distribution: BaseDistribution, options: Sequence[Any]) -> Any:
@@ -394,55 +313,3 @@ def _suggest(trial: optuna.trial.Trial, name: str, distribution: BaseDistributio
 def _chosen(value: Any, options: Sequence[Any]) -> Any:
     """The option that a stored value means: a stepped range gives 0.6500000000000001 for 0.65."""
     return value if value in options else min(options, key=lambda option: abs(option - value))
-
-
-class _FixedSpaceTpe(TPESampler):
-    """TPE over the known space; Optuna would take what all trials have in common, and the baseline samples nothing."""
-
-    def __init__(self, space: dict[str, BaseDistribution], *, seed: int, n_startup_trials: int) -> None:
-        super().__init__(seed=seed, n_startup_trials=n_startup_trials, multivariate=True)
-        self._known_space = space
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        del study, trial
-        return self._known_space
-
-
-class _FixedSpaceNsga2(NSGAIISampler):
-    """NSGA-II over the known space; the baseline samples nothing, so it has nothing to hand on to children."""
-
-    def __init__(self, space: dict[str, BaseDistribution], *, seed: int) -> None:
-        super().__init__(seed=seed)
-        self._known_space = space
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        del study, trial
-        return self._known_space
-
-    def get_population(self, study: optuna.Study, generation: int) -> list[FrozenTrial]:
-        return [trial for trial in super().get_population(study, generation) if trial.params]
-
-
-def new_sampler(search: Search, space: dict[str, BaseDistribution], *, number: int) -> BaseSampler:
-    """The sampler that proposes trial ``number``."""
-    seed = trial_seed(search.seed, number)
-    if search.sampler == "random":
-        return RandomSampler(seed=seed)
-    if search.sampler == "nsga2":
-        return _FixedSpaceNsga2(space, seed=seed)
-    with _quiet():
-        return _FixedSpaceTpe(space, seed=seed, n_startup_trials=search.startup_trials)
-
-
-def trial_seed(seed: int, number: int) -> int:
-    """The seed of everything random in one trial, independent of the order in which trials run."""
-    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Optuna's log lines and its notes on experimental features."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        yield

@@ -12,8 +12,13 @@ import pytest
 from examples import epoch
 from optuna.trial import FrozenTrial, TrialState
 
-from spquant_search import search
 from spquant_search.costs.memory import cost_report
+from spquant_search.driver import coordinator as search
+from spquant_search.driver.coordinator import Limits, run_search
+from spquant_search.driver.seeds import trial_seed
+from spquant_search.driver.storage.journal import Journal
+from spquant_search.driver.storage.protocol import Storage
+from spquant_search.driver.study import FINE_TUNED, Study
 from spquant_search.errors import UserError
 from spquant_search.runs.budget_ladder import ladder
 from spquant_search.runs.events import SearchPlan
@@ -22,17 +27,15 @@ from spquant_search.runs.pareto import reference_point
 from spquant_search.runs.results import EpochMetrics, Outcome, TrialResult
 from spquant_search.runs.selection import Budget, contenders, front, search_corner
 from spquant_search.runs.sensitivity import Sensitivity, by_layer, to_read_out
-from spquant_search.search import Limits, run_search
 from spquant_search.space.configuration import NetworkConfig
-from spquant_search.storage import Journal, Storage
-from spquant_search.study import FINE_TUNED, Study, trial_seed
-from spquant_search.training.prepare import Prepared, prepare
+from spquant_search.training.prepare import prepare
+from spquant_search.training.prepared import Prepared
 from spquant_search.training.tasks import ReadingTask, ReadOutTask, SharedTask, Task, TestTask
 from spquant_search.workers import messages
 from spquant_search.workers import pool as crew
 from spquant_search.workers.messages import Epoch, Failed, Message, Note, Setup, Trained
 
-TINY = Path(__file__).parents[1] / "spaces" / "tiny.yaml"
+TINY = Path(__file__).parents[2] / "spaces" / "tiny.yaml"
 FACTS = RunFacts(source="tiny", command="", data="", classes=10, validation_samples=1000, test_samples=1)
 Play = Generator[Message, str | None, None]
 

@@ -7,9 +7,9 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.samplers import RandomSampler, TPESampler
 from optuna.trial import TrialState, create_trial
 
-from spquant_search.candidates import Grid
-from spquant_search.runs.pareto import ReferencePoint, hypervolume
-from spquant_search.sampler import (
+from spquant_search.driver.grey_box.candidates import Grid
+from spquant_search.driver.grey_box.gaussian_process import GaussianProcess, Readings
+from spquant_search.driver.grey_box.sampler import (
     FULL,
     LEARNED,
     MACS_READINGS,
@@ -29,7 +29,7 @@ from spquant_search.sampler import (
     readings_of,
     without_gates_and_masks,
 )
-from spquant_search.surrogate import GaussianProcess, Readings
+from spquant_search.runs.pareto import ReferencePoint, hypervolume
 
 LAYERS = range(1, 7)
 WEIGHTS = np.geomspace(200, 6400, len(LAYERS))

@@ -1,6 +1,6 @@
 """Where a study lies, and who works on it: here in a run's folder, where it has one coordinator.
 
-In :mod:`spquant_search.postgres` it has several.
+In :mod:`spquant_search.driver.storage.postgres` it has several.
 """
 
 from __future__ import annotations
@@ -11,43 +11,13 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial
 
 STUDY_NAME = "search"  # of a study in its run's folder
-
-
-class Storage(Protocol):
-    """A study's storage, and the other coordinators that there may be."""
-
-    optuna: BaseStorage
-    study_name: str
-    is_shared: bool
-
-    def deciding(self) -> Any:
-        """A context in which no other coordinator decides anything; may be entered within itself."""
-
-    def working(self, what: str, *, is_done: Callable[[], bool], waiting: Callable[[], None]) -> Any:
-        """A context in which no other coordinator does ``what``; gives whether it is still to be done.
-
-        While another does it, ``waiting`` is called every second.
-        """
-
-    def takes(self, trial_id: int) -> None:
-        """This coordinator works on a trial from now on."""
-
-    def is_mine(self, trial: FrozenTrial) -> bool:
-        """Whether this coordinator is the one that works on a trial, or was the last to."""
-
-    def leaves(self, trial_id: int) -> None: ...
-
-    def is_abandoned(self, trial: FrozenTrial) -> bool:
-        """Whether nobody works any more on a trial that is running."""
-
-    def close(self) -> None: ...
 
 
 class _FileLock(JournalFileOpenLock):

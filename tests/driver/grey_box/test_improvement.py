@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from spquant_search.improvement import Predictions, expected_improvement, open_boxes
+from spquant_search.driver.grey_box.improvement import Predictions, expected_improvement, open_boxes
 from spquant_search.runs.pareto import ReferencePoint, halved_volume
 
 CORNER = ReferencePoint(accuracy=0.1, memory_bytes=1000.0, effective_macs=2e6)

@@ -16,11 +16,15 @@ from itertools import takewhile
 from pathlib import Path
 
 from spquant_search.costs.memory import FLOPS_PER_MAC, cost_report, known_effective_macs
+from spquant_search.driver.early_stopping import LearningCurve, stopping_reason
+from spquant_search.driver.finalists import Finalist, FineTuner, of_search
+from spquant_search.driver.seeds import trial_seed
+from spquant_search.driver.storage.journal import Journal
+from spquant_search.driver.storage.protocol import Storage
+from spquant_search.driver.study import FINE_TUNED, Asked, Study
 from spquant_search.errors import UserError
-from spquant_search.finalize import Finalist, FineTuner, of_search
 from spquant_search.processes import available_cores
 from spquant_search.profile import PROCESS
-from spquant_search.pruning import LearningCurve, stopping_reason
 from spquant_search.report.dashboard_notes import trial_attributes
 from spquant_search.runs.budget_ladder import ladder
 from spquant_search.runs.events import Watcher
@@ -31,9 +35,7 @@ from spquant_search.runs.results import BASELINE, EpochMetrics, Outcome, TrialRe
 from spquant_search.runs.selection import Budget, front, worthwhile_contenders
 from spquant_search.runs.sensitivity import Sensitivity, by_layer, sensitivity, to_read_out
 from spquant_search.space.configuration import NetworkConfig
-from spquant_search.storage import Journal, Storage
-from spquant_search.study import FINE_TUNED, Asked, Study, trial_seed
-from spquant_search.training.prepare import Prepared
+from spquant_search.training.prepared import Prepared
 from spquant_search.training.schedule import Schedule
 from spquant_search.training.tasks import ReadingTask, ReadOutTask, SharedTask, Task, TestTask
 from spquant_search.workers.messages import (

@@ -17,26 +17,20 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.storages import JournalStorage
 from optuna.trial import TrialState
 
-from spquant_search.candidates import Grid
 from spquant_search.costs.memory import cost_report
+from spquant_search.driver.grey_box.candidates import Grid
+from spquant_search.driver.grey_box.sampler import FULL, Reading, _axis
+from spquant_search.driver.known_costs import known_costs
+from spquant_search.driver.optuna_samplers import distributions
+from spquant_search.driver.seeds import trial_seed
+from spquant_search.driver.storage.journal import Journal
+from spquant_search.driver.study import Asked, Study, _readings, study_in, trial_in
 from spquant_search.runs.pareto import OBJECTIVES
 from spquant_search.runs.results import Outcome, TrialResult
-from spquant_search.sampler import FULL, Reading, _axis
 from spquant_search.space.binding import bind
 from spquant_search.space.reading import parse_space
 from spquant_search.space.search_space import SearchSpace
 from spquant_search.space.shapes import LayerShape
-from spquant_search.storage import Journal
-from spquant_search.study import (
-    Asked,
-    Study,
-    _readings,
-    distributions,
-    known_costs,
-    study_in,
-    trial_in,
-    trial_seed,
-)
 
 SPACE = """\
 data: {name: fashion-events}

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from spquant_search.candidates import Grid, axis
+from spquant_search.driver.grey_box.candidates import Grid, axis
 
 BITS = axis("conv1.weight_bits", (1, 2, 3, 4, 8))
 LEVELS = axis("conv1.membrane_levels", (0, 3, 16, 256))

@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from driver.test_coordinator import NO_STOPPING, ONE, SHARED, TINY, Killed, Lab, Play, trains
 from examples import epoch, example_run, trial
-from test_search import NO_STOPPING, ONE, SHARED, TINY, Killed, Lab, Play, trains
 
 from spquant_search.cli import _summary
+from spquant_search.driver.finalists import FineTuner, finalists_of, of_search, recipe_of
+from spquant_search.driver.seeds import final_seed
 from spquant_search.errors import UserError
-from spquant_search.finalize import FineTuner, final_seed, finalists_of, of_search, recipe_of
 from spquant_search.report.tables import front_table
 from spquant_search.runs.results import FineTuning, Outcome, TrialResult
 from spquant_search.runs.selection import front

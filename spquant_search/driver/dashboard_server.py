@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from spquant_search.driver.storage.protocol import Storage
 from spquant_search.errors import UserError
 from spquant_search.report.dashboard_notes import study_note, trial_note
 from spquant_search.report.summary import RunSummary
 from spquant_search.runs.folder import RunFolder
-from spquant_search.storage import Storage
 
 HOST = "127.0.0.1"
 
@@ -24,7 +24,7 @@ def serve(folder: RunFolder, summary: RunSummary, *, storage: Storage, port: int
         raise UserError(
             "Optuna Dashboard is not installed; install it with: pip install 'spquant-search[dashboard]'"
         ) from None
-    from spquant_search.study import study_in, trial_in
+    from spquant_search.driver.study import study_in, trial_in
 
     study = study_in(storage)
     optuna_dashboard.save_note(study, study_note(summary))

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file
 from spquant_search.runs.folder import RunFolder
 from spquant_search.runs.results import Outcome
 
-TINY = Path(__file__).parent.parent / "spaces" / "tiny.yaml"
+TINY = Path(__file__).parents[2] / "spaces" / "tiny.yaml"
 KILLS = int(os.environ.get("SPQUANT_KILLS", "20"))
 TRIALS = max(12, KILLS)  # so that there is something left to disturb
 SECONDS_TO_END = 5.0

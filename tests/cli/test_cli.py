@@ -36,11 +36,11 @@ from spquant_search.space.presets import Preset
 from spquant_search.space.reading import read_space
 from spquant_search.space.references import preset_config
 from spquant_search.space.shapes import InputShape
-from spquant_search.training import prepare
+from spquant_search.training import prepare, prepared
 from spquant_search.training.evaluation import evaluate
 from spquant_search.training.network import input_shape, load_weights, new_network, on_device
 
-TINY = Path(__file__).parents[1] / "spaces" / "tiny.yaml"
+TINY = Path(__file__).parents[2] / "spaces" / "tiny.yaml"
 PROGRAM = [sys.executable, "-c", "from spquant_search.cli import main; main()"]
 SMALLER = {
     "data.train_samples": "64",
@@ -811,13 +811,13 @@ def test_a_preset_that_is_not_there(command):
     assert "'quant' is not one of 'snn-bl', 'quant-snn', 'spquant-snn'" in answer.err
 
 
-def prepare_at_48x48(path: Path, overrides: list[str]) -> prepare.Prepared:
+def prepare_at_48x48(path: Path, overrides: list[str]) -> prepared.Prepared:
     """A space on frames of the size of the paper's DVS-CIFAR10."""
     file = read_space(path, [*overrides, "model.width=1", "model.pool=after"])
     shape = InputShape(channels=3, height=48, width=48, classes=10)
     shapes = layer_shapes(file.model, shape, source=str(path))
     space = bind(file, shapes, source=str(path))
-    return prepare.Prepared(space=space, shapes=shapes, input=shape, architecture=None)
+    return prepared.Prepared(space=space, shapes=shapes, input=shape, architecture=None)
 
 
 def test_cost_beside_the_papers_table(command, monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spquant_search.pruning import MIN_COMPLETED, LearningCurve, stopping_reason
+from spquant_search.driver.early_stopping import MIN_COMPLETED, LearningCurve, stopping_reason
 
 
 def curve(number, memory, accuracies, macs=10.0, *, complete=False) -> LearningCurve:

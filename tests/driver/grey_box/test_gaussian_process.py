@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.optimize import check_grad
 from scipy.stats import spearmanr
 
-from spquant_search.surrogate import (
+from spquant_search.driver.grey_box.gaussian_process import (
     FIT_READINGS,
     GaussianProcess,
     Hyperparameters,

@@ -13,7 +13,7 @@ import yaml
 
 from spquant_search.cli import app
 
-CLUSTER = Path(__file__).parents[1] / "docs" / "cluster.md"
+CLUSTER = Path(__file__).parents[2] / "docs" / "cluster.md"
 
 
 def block(language: str) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 # The default search takes minutes; here the same line runs on a handful of samples.
 SMALL = {
     "data.train_samples": 64,

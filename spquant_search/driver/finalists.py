@@ -13,15 +13,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
+from spquant_search.driver.seeds import final_seed
 from spquant_search.errors import UserError
 from spquant_search.runs.folder import SEARCHED, Repeat, RunFolder
 from spquant_search.runs.pareto import reference_point
 from spquant_search.runs.results import BASELINE, EpochMetrics, FineTuning, Outcome, TrialResult
 from spquant_search.runs.selection import Budget, front, worthwhile_contenders
 from spquant_search.space.schema import SpaceFile
-from spquant_search.training.prepare import Prepared
+from spquant_search.training.prepared import Prepared
 from spquant_search.training.schedule import Schedule
 from spquant_search.training.tasks import Task, TestTask
 from spquant_search.workers.messages import Epoch, Failed, Message, Tested, Trained
@@ -83,11 +82,6 @@ def finalists_of(folder: RunFolder, file: SpaceFile, *, classes: int, members: i
     return tuple(Finalist(member=one, weights=folder.weights_of(one), before=one.epochs) for one in found)
 
 
-def final_seed(seed: int, number: int, repeat: int) -> int:
-    """The seed of everything random in one repeat of one member, whatever else is fine-tuned."""
-    return int(np.random.SeedSequence([seed, number, repeat]).generate_state(1)[0])
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Job:
     finalist: Finalist
@@ -130,8 +124,6 @@ class FineTuner:
                 yield _Job(finalist=finalist, repeat=repeat)
             elif stored.result.outcome is Outcome.COMPLETE and stored.test_accuracy is None:
                 yield _Job(finalist=finalist, repeat=repeat, trained=stored.result)
-
-    # ------------------------------------------------------------ seed by seed
 
     def run(self, is_late: Callable[[], bool] = lambda: False) -> tuple[int, ...]:
         """Do it; the numbers of those members that could not be finished. Once ``is_late`` no further seed begins."""
@@ -192,8 +184,6 @@ class FineTuner:
         if job.finalist.is_first and job.repeat == 0:
             return self._folder.weights_file(job.number)
         return self._folder.repeat_weights(self._recipe.name, job.number, job.repeat)
-
-    # ------------------------------------------------------------ member by member
 
     def conclude(self, finalist: Finalist) -> bool:
         """Record what came out for a member and let go of the weights that are not kept; False: it is not finished."""

@@ -25,7 +25,7 @@ from spquant_search.runs.results import Outcome
 
 pytestmark = pytest.mark.postgres
 
-TINY = Path(__file__).parent.parent / "spaces" / "tiny.yaml"
+TINY = Path(__file__).parents[3] / "spaces" / "tiny.yaml"
 PASSWORD = "a-secret:of/its@own"
 QUOTED = "a-secret%3Aof%2Fits%40own"
 TRIALS = 8
@@ -190,8 +190,8 @@ def test_coordinators_share_the_work(server: Server, tmp_path: Path) -> None:
     assert [one.wait(timeout=240) for one in both] == [0, 0]
     run = RunFolder(path=tmp_path / "runs" / "both")
     assert len([result for result in run.results() if result.is_candidate]) >= TRIALS
-    from spquant_search.postgres import OWNER, Database, Postgres
-    from spquant_search.study import study_in
+    from spquant_search.driver.storage.postgres import OWNER, Database, Postgres
+    from spquant_search.driver.study import study_in
 
     name = run.shared_study()
     assert name is not None
@@ -205,7 +205,7 @@ def test_the_server_asks_after_whoever_holds_a_lock(server: Server) -> None:
     """Otherwise that of a machine without power would last for the two hours that systems wait by themselves."""
     from sqlalchemy import Connection, text
 
-    from spquant_search.postgres import Database, Postgres
+    from spquant_search.driver.storage.postgres import Database, Postgres
 
     def patience(connection: Connection | None) -> list[str]:
         assert connection is not None
@@ -236,7 +236,7 @@ def test_the_server_asks_after_whoever_holds_a_lock(server: Server) -> None:
 def test_a_storage_that_many_machines_cannot_use_is_refused(
     url: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from spquant_search.postgres import Database
+    from spquant_search.driver.storage.postgres import Database
 
     with pytest.raises(UserError, match="--storage") as caught:
         Database.of(url).require_connection()
@@ -245,7 +245,7 @@ def test_a_storage_that_many_machines_cannot_use_is_refused(
 
 
 def test_a_wrong_password_is_said_without_showing_it(server: Server) -> None:
-    from spquant_search.postgres import Database
+    from spquant_search.driver.storage.postgres import Database
 
     database = Database.of(server.url.replace("own", "other"))
     with pytest.raises(UserError, match="password authentication failed") as caught:

@@ -2,9 +2,9 @@
 
 Of the three objectives the memory is known before any training, the MACs are known for configurations without gates and
 masks and bounded for all others, and only the rest is learned: accuracy, from readings at every fidelity, and the
-logarithm of the effective MACs, each by a Gaussian process (:mod:`spquant_search.surrogate`). Thousands of candidates
-are ranked by how much they are expected to enlarge the front's volume, with memory and MACs on logarithmic axes, in
-closed form (:mod:`spquant_search.improvement`).
+logarithm of the effective MACs, each by a Gaussian process (:mod:`spquant_search.driver.grey_box.gaussian_process`).
+Thousands of candidates are ranked by how much they are expected to enlarge the front's volume, with memory and MACs on
+logarithmic axes, in closed form (:mod:`spquant_search.driver.grey_box.improvement`).
 
 A proposal depends on (seed, trial number) and on the trials so far alone, so an interrupted search proposes what an
 uninterrupted one would. Where the surrogate of the accuracy cannot rank the trials it has, TPE proposes instead.
@@ -30,11 +30,11 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from threadpoolctl import ThreadpoolController
 
-from spquant_search.candidates import RESOLUTION, Axis, Grid, axis
-from spquant_search.improvement import Predictions, expected_improvement, open_boxes
+from spquant_search.driver.grey_box.candidates import RESOLUTION, Axis, Grid, axis
+from spquant_search.driver.grey_box.gaussian_process import GaussianProcess, Readings
+from spquant_search.driver.grey_box.improvement import Predictions, expected_improvement, open_boxes
 from spquant_search.runs.pareto import ReferencePoint, non_dominated
 from spquant_search.space.configuration import OFF
-from spquant_search.surrogate import GaussianProcess, Readings
 
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE, StudyDirection.MINIMIZE)
 PROPOSED_BY = "proposed_by"  # a trial's system attribute: "grey-box", "tpe" or "random"
