@@ -45,7 +45,7 @@ Command = Callable[..., Answer]
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Run the command line in this process."""
-    from spquant_search.cli import main
+    from spquant_search.cli.app import main
 
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "unused")  # which a search would set for its trainers
 

@@ -20,8 +20,8 @@ from examples import trial
 from processes import children_of, is_alive
 from rich.console import Console
 
-from spquant_search import cli
-from spquant_search.cli import main, parse_quantity
+from spquant_search.cli import app as cli
+from spquant_search.cli.app import main, parse_quantity
 from spquant_search.deploy.artifact import read_artifact
 from spquant_search.deploy.c_library import compiler
 from spquant_search.deploy.export import sealed
@@ -41,7 +41,7 @@ from spquant_search.training.evaluation import evaluate
 from spquant_search.training.network import input_shape, load_weights, new_network, on_device
 
 TINY = Path(__file__).parents[2] / "spaces" / "tiny.yaml"
-PROGRAM = [sys.executable, "-c", "from spquant_search.cli import main; main()"]
+PROGRAM = [sys.executable, "-c", "from spquant_search.cli.app import main; main()"]
 SMALLER = {
     "data.train_samples": "64",
     "data.validation_samples": "40",
@@ -912,7 +912,7 @@ def test_version(command):
 HEAVY = ("torch", "optuna", "pydantic", "matplotlib")
 NOTHING_HEAVY = f"""
 import sys
-from spquant_search.cli import main
+from spquant_search.cli.app import main
 sys.argv[0] = "spquant-search"
 try:
     if len(sys.argv) > 1:

@@ -10,7 +10,7 @@ import pytest
 from driver.test_coordinator import NO_STOPPING, ONE, SHARED, TINY, Killed, Lab, Play, trains
 from examples import epoch, example_run, trial
 
-from spquant_search.cli import _summary
+from spquant_search.cli.app import _summary
 from spquant_search.driver.finalists import FineTuner, finalists_of, of_search, recipe_of
 from spquant_search.driver.seeds import final_seed
 from spquant_search.errors import UserError

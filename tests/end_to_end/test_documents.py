@@ -11,7 +11,7 @@ import pytest
 import typer.main
 import yaml
 
-from spquant_search.cli import app
+from spquant_search.cli.app import app
 
 CLUSTER = Path(__file__).parents[2] / "docs" / "cluster.md"
 

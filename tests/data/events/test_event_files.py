@@ -377,7 +377,7 @@ def test_the_example_of_the_page_on_data_works(
     look, search = (line.split()[1:] for line in blocks[""].splitlines())
     shorter = ["--trials", "1", *("--set", "train.baseline_epochs=1"), *("--set", "train.epochs=1")]
     assert command(*look).code == 0
-    program = [sys.executable, "-c", "from spquant_search.cli import main; main()"]
+    program = [sys.executable, "-c", "from spquant_search.cli.app import main; main()"]
     done = subprocess.run(
         [*program, *search, *shorter, "--workers", "1"],
         env=os.environ | {"SPQUANT_COMPILE": "0"},

@@ -944,7 +944,3 @@ def main() -> None:
         sys.exit(EXIT_USER)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
-
-
-if __name__ == "__main__":
-    main()
