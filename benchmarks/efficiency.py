@@ -9,8 +9,8 @@ import numpy as np
 
 from spquant_search.runs.pareto import ReferencePoint, hypervolume, reference_point
 from spquant_search.runs.results import BASELINE, Outcome, TrialResult
-from spquant_search.runs.selection import front, worthwhile
-from spquant_search.runs.sensitivity import to_read_out
+from spquant_search.runs.selection import front, near_baseline
+from spquant_search.runs.sensitivity import lowered_configurations
 from spquant_search.space.schema import SpaceFile
 from spquant_search.space.search_space import SearchSpace
 
@@ -19,7 +19,7 @@ CHANCE = 0.1
 OURS, TPE, WARM_TPE = "ours", "tpe, from scratch", "tpe, warm-started"
 # No searches: looked up in the table of a replay.
 UNIFORM, LONGER = LOOKED_UP = ("uniform precision, warm-started", "random, from scratch, 3 times as long")
-WORTHWHILE, FROM_CHANCE = "worthwhile", "chance"  # corners that the volume is counted from
+WORTHWHILE, FROM_CHANCE = "near_baseline", "chance"  # corners that the volume is counted from
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +37,7 @@ class Strategy:
 
 def strategies(file: SpaceFile, trials: Mapping[str, int]) -> list[Strategy]:
     """Ours; ours with one part replaced or switched off; what one would write with Optuna."""
-    plain = ("search.references=[]", "search.ladder=0", "search.stopping.enabled=false")
+    plain = ("search.references=[]", "search.budget_ladder=0", "search.stopping.enabled=false")
     warm = ("search.strategy=warm-start", f"search.trials={trials[WARM_TPE]}")
     scratch = (
         "search.strategy=scratch",
@@ -50,8 +50,8 @@ def strategies(file: SpaceFile, trials: Mapping[str, int]) -> list[Strategy]:
         Strategy(name=OURS, settings=()),
         Strategy(name="ours, tpe proposes", settings=("search.sampler=tpe",)),
         Strategy(name="ours, random proposals", settings=("search.sampler=random",)),
-        Strategy(name="ours, no ladder", settings=("search.ladder=0",)),
-        Strategy(name="ours, no shared network", settings=(*warm, "search.ladder=0")),
+        Strategy(name="ours, no ladder", settings=("search.budget_ladder=0",)),
+        Strategy(name="ours, no supernet", settings=(*warm, "search.budget_ladder=0")),
     ]
     for sampler in ("tpe", "nsga2", "random"):
         chosen, is_optional = (*plain, f"search.sampler={sampler}"), sampler != "tpe"
@@ -86,17 +86,17 @@ class Prices:
     def of(cls, space: SearchSpace, strategy: Strategy, *, samples: int, judged: int) -> Prices:
         file = space.file
         epoch = TRAINED * samples + judged
-        read_out = file.shared.statistics_samples + min(judged, file.shared.validation_samples or judged)
+        read_out = file.supernet.statistics_samples + min(judged, file.supernet.validation_samples or judged)
         before = epoch * file.train.baseline_epochs if strategy.counts_baseline else 0
         if file.search.strategy != "scratch" and file.train.distillation > 0:
             before += samples  # what the float network says of every sample, once
-        if file.search.strategy == "shared":
-            before += TRAINED * samples * file.shared.epochs
-            before += read_out * len(to_read_out(space)) if file.search.rungs else 0
+        if file.search.strategy == "supernet":
+            before += TRAINED * samples * file.supernet.epochs
+            before += read_out * len(lowered_configurations(space)) if file.search.ladder_points else 0
         return cls(epoch=epoch, read_out=read_out, before=before)
 
     def of_trial(self, result: TrialResult) -> int:
-        if result.outcome is Outcome.READ_OUT:
+        if result.outcome is Outcome.SUBNET:
             return self.read_out
         return self.epoch * result.trained_epochs
 
@@ -124,7 +124,7 @@ def fronts(results: Sequence[TrialResult], prices: Prices) -> list[Held]:
 def corners(baseline: TrialResult, test_accuracy: float) -> dict[str, ReferencePoint]:
     """What volume is counted from; ``test_accuracy``: the baseline's."""
     point = reference_point(baseline, chance=CHANCE)
-    return {WORTHWHILE: worthwhile(point, baseline_accuracy=test_accuracy), FROM_CHANCE: point}
+    return {WORTHWHILE: near_baseline(point, baseline_accuracy=test_accuracy), FROM_CHANCE: point}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -34,7 +34,7 @@ from spquant_search.runs.results import EpochMetrics, Outcome, TrialResult
 from spquant_search.training.prepare import prepare
 from spquant_search.training.tasks import Task, TestTask
 from spquant_search.workers import pool as crew
-from spquant_search.workers.messages import Epoch, Message, Setup, Tested, Trained
+from spquant_search.workers.messages import Epoch, Message, Tested, Trained, TrainerConfig
 
 SPACE = Path(__file__).parents[1] / "spaces" / "vgg9.yaml"
 WORKERS, PART = 8, 500
@@ -80,7 +80,7 @@ def _tests(task: TestTask) -> Play:
 class _Trainer:
     """In place of a process: answers at once, from the curve."""
 
-    def __init__(self, _setup: Setup) -> None:
+    def __init__(self, _setup: TrainerConfig) -> None:
         self.task: Any = None
         self.begun_again = False
         self._answer: str | None = None
@@ -155,7 +155,7 @@ def _timed(plain: Callable[..., Any], taken: list[float]) -> Callable[..., Any]:
 def measure(trials: int, sampled: int, folder: Path) -> dict[str, Any]:
     """The last ``sampled`` proposals are the grey-box sampler's, those before them random."""
     overrides = [
-        *("search.strategy=warm-start", "search.ladder=0", "search.references=[]"),
+        *("search.strategy=warm-start", "search.budget_ladder=0", "search.references=[]"),
         *(f"search.trials={trials}", f"search.workers={WORKERS}"),
     ]
     at_random, grey_box = (
@@ -172,7 +172,7 @@ def measure(trials: int, sampled: int, folder: Path) -> dict[str, Any]:
     Study.tell = _timed(Study.tell, seconds["tell"])  # type: ignore[method-assign]
     watching = _Watching(seconds)
     for prepared, limit in ((at_random, trials - sampled), (grey_box, trials)):
-        setup = Setup(space=prepared.space, device="cpu", cache=folder)
+        setup = TrainerConfig(space=prepared.space, device="cpu", cache=folder)
         run_search(prepared, run, setup=setup, limits=Limits(trials=limit), watcher=watching)
 
     study = Study(Journal(run.study_file), grey_box.space, grey_box.shapes, chance=0.1).optuna_study

@@ -4,7 +4,7 @@
     .venv/bin/python benchmarks/networks.py --quantizers statistics sawb mean   # ways to quantize weights instead
     .venv/bin/python benchmarks/networks.py --channel-mass 0.9 0.85             # or other gates
 
-`fashion-events` (simulated), several seeds. As in a search, a float network is trained first, and every system starts
+`fashion-events` (simulated), several seeds. As in a search, a float network is trained take, and every system starts
 from its weights, the float one too: all have the same total number of epochs, and those that are quantized imitate it
 (`train.distillation`). The systems are the presets `snn-bl`,
 `quant-snn` and `spquant-snn`; with `--quantizers`, 2 and 4 bits in every layer with ternary membranes, by each
@@ -122,7 +122,7 @@ def train_one(
 
     from spquant_search.snn.layers import configure
     from spquant_search.training.evaluation import evaluate
-    from spquant_search.training.loader import first
+    from spquant_search.training.loader import take
     from spquant_search.training.loop import train
     from spquant_search.training.network import input_shape, load_weights, new_network, on_device, write_weights
     from spquant_search.training.schedule import Schedule
@@ -146,7 +146,7 @@ def train_one(
     for metrics, _ in train(
         network,
         training=training,
-        validation=first(validation, WATCHED),
+        validation=take(validation, WATCHED),
         recipe=file.train,
         schedule=Schedule(epochs=epochs, learning_rate=rate),
         seed=seed if start_from is None else seed + 1000,  # other batches than those of the float network
@@ -201,9 +201,9 @@ def main() -> None:
         systems = compared(options.quantizers)
     elif options.channel_mass:
         systems = gated(options.channel_mass)
-    first = prepare(SPACE, overrides(options.networks[0], systems[0], options)).space.file
-    load_data(first, cache=cache_folder())  # simulated once, before the processes
-    # The last network is the slowest: what takes longest begins first.
+    take = prepare(SPACE, overrides(options.networks[0], systems[0], options)).space.file
+    load_data(take, cache=cache_folder())  # simulated once, before the processes
+    # The last network is the slowest: what takes longest begins take.
     networks = reversed(options.networks)
     jobs = [(network, seed, systems, options) for network in networks for seed in range(options.seeds)]
     with multiprocessing.get_context("spawn").Pool(options.workers, maxtasksperchild=1) as pool:

@@ -1,12 +1,12 @@
-"""How well reading a configuration out of the shared network ranks it: against training it on at its own precision.
+"""How well reading a configuration out of the supernet ranks it: against training it on at its own precision.
 
     .venv/bin/python benchmarks/read_out.py runs/vgg9
 
-Of the configurations that a finished run of the default search has read out, some, evenly from the least to the most
+Of the configurations that a finished run of the default search has subnets, some, evenly from the least to the most
 accurate, are trained on as the search trains its finalists (`final.epochs`; with `--train-gates` their gates too), and
-measured on the whole validation split. Figures: Spearman's rank correlation, the mean difference (read out less trained
+measured on the whole validation split. Figures: Spearman's rank correlation, the mean difference (subnets less trained
 on) and the one furthest below, of all and of those without 1-bit layers; and how many times the operations that were
-read out those are that are left, least, mean and most.
+evaluated as subnets those are that are left, least, mean and most.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from spquant_search.runs.results import BASELINE, Outcome, TrialResult
 from spquant_search.training.prepare import bind_network
 from spquant_search.training.schedule import Schedule
 from spquant_search.training.tasks import Task
-from spquant_search.workers.messages import Epoch, Setup, Trained
-from spquant_search.workers.pool import Crew
+from spquant_search.workers.messages import Epoch, Trained, TrainerConfig
+from spquant_search.workers.pool import TrainerPool
 from spquant_search.workers.process import Trainer
 
 COUNT, WORKERS = 40, 2
 
 
 def chosen(results: tuple[TrialResult, ...], count: int) -> list[TrialResult]:
-    """Read-outs evenly from the least to the most accurate."""
-    read = sorted((one for one in results if one.outcome is Outcome.READ_OUT), key=lambda one: one.accuracy)
+    """Subnets evenly from the least to the most accurate."""
+    read = sorted((one for one in results if one.outcome is Outcome.SUBNET), key=lambda one: one.accuracy)
     return [read[index] for index in np.unique(np.linspace(0, len(read) - 1, min(count, len(read))).astype(int))]
 
 
@@ -50,8 +50,8 @@ def train_on(
     """Each of them after the search's own fine-tuning, by number; ``gates``: which trains their gates too."""
     file = run.space()
     prepared = bind_network(file, source=str(run.space_file))
-    setup = Setup(space=prepared.space, device="cpu", cache=cache_folder())
-    crew = Crew(setup, workers, warn=lambda words: print(words, file=sys.stderr))
+    setup = TrainerConfig(space=prepared.space, device="cpu", cache=cache_folder())
+    crew = TrainerPool(setup, workers, warn=lambda words: print(words, file=sys.stderr))
     waiting, found = list(members), dict[int, TrialResult]()
     try:
         while waiting or crew.busy():
@@ -76,7 +76,7 @@ def _task(run: RunFolder, member: TrialResult, folder: Path, *, gates: bool) -> 
     )
 
 
-def _listen(crew: Crew, trainer: Trainer, message: Any, found: dict[int, TrialResult]) -> None:
+def _listen(crew: TrainerPool, trainer: Trainer, message: Any, found: dict[int, TrialResult]) -> None:
     if isinstance(message, Epoch):
         trainer.answer(None)
     elif isinstance(message, Trained):
@@ -92,7 +92,7 @@ def figures(rows: list[dict[str, Any]]) -> dict[str, float]:
     for name, part in (("", rows), ("_from_2_bits", [row for row in rows if row["fewest_bits"] > 1])):
         if len(part) < 2:
             continue
-        read, trained = (np.array([row[key] for row in part]) for key in ("read_out", "trained_on"))
+        read, trained = (np.array([row[key] for row in part]) for key in ("subnets", "trained_on"))
         found |= {
             f"count{name}": len(part),
             f"readout_spearman{name}": rank_correlation(read, trained),
@@ -108,7 +108,7 @@ def figures(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Read-outs of a shared network against training on.")
+    parser = argparse.ArgumentParser(description="Subnets of a supernet against training on.")
     parser.add_argument("run", type=Path, help="the folder of a finished search with strategy shared")
     parser.add_argument("--count", type=int, default=COUNT)
     parser.add_argument("--workers", type=int, default=WORKERS)
@@ -125,7 +125,7 @@ def main() -> None:
             "trial": member.number,
             "memory_bytes": member.memory_bytes,
             "fewest_bits": min(layer.weight_bits for _, layer in member.config.layers),
-            "read_out": member.accuracy,
+            "subnets": member.accuracy,
             "trained_on": trained[member.number].accuracy,
             "macs_read_out": member.effective_macs,
             "macs_trained_on": trained[member.number].effective_macs,

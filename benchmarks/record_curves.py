@@ -2,11 +2,11 @@
 
     .venv/bin/python benchmarks/record_curves.py narrow         # hours; goes on where it was stopped; or wide
 
-Four ways: from scratch, from the float baseline's weights, read out of the shared network, and that trained on; and for
-a part of the configurations of the narrow space from scratch for three times as long. Each configuration is trained
-with a seed of its own, as the trials of a search are, and each way's weights are tested on the test split. What comes
-out is NAME.jsonl.gz beside the space, one line a configuration, which `benchmarks/search_efficiency.py --replay NAME`
-searches in minutes: see curves/README.md.
+Four ways: from scratch, from the float baseline's weights, evaluated as subnets of the supernet, and that trained on;
+and for a part of the configurations of the narrow space from scratch for three times as long. Each configuration is
+trained with a seed of its own, as the trials of a search are, and each way's weights are tested on the test split. What
+comes out is NAME.jsonl.gz beside the space, one line a configuration, which `benchmarks/search_efficiency.py --replay
+NAME` searches in minutes: see curves/README.md.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from typing import Any
 from replay import (
     CURVES,
     LONG,
-    READ_OUT,
     SCRATCH,
     SPACES,
+    SUBNET,
     TIMES_AS_LONG,
     TUNED,
     WARM,
@@ -47,14 +47,14 @@ from spquant_search.space.configuration import NetworkConfig
 from spquant_search.training.prepare import prepare
 from spquant_search.training.prepared import Prepared
 from spquant_search.training.schedule import Schedule
-from spquant_search.training.tasks import ReadOutTask, Task, TestTask
-from spquant_search.workers.messages import Epoch, Setup, Tested, Trained
-from spquant_search.workers.pool import Crew
+from spquant_search.training.tasks import SubnetTask, Task, TestTask
+from spquant_search.workers.messages import Epoch, Tested, Trained, TrainerConfig
+from spquant_search.workers.pool import TrainerPool
 from spquant_search.workers.process import Trainer
 
 
 class Recording:
-    """One configuration in one way: trained, or read out, and then tested."""
+    """One configuration in one way: trained, or subnets, and then tested."""
 
     def __init__(self, number: int, config: NetworkConfig, way: str, prepared: Prepared, run: RunFolder) -> None:
         self.number, self.way, self._prepared, self._run = number, way, prepared, run
@@ -71,11 +71,11 @@ class Recording:
             reason="not finished",
         )
 
-    def first_task(self) -> Task | ReadOutTask:
+    def first_task(self) -> Task | SubnetTask:
         file, known = self._prepared.space.file, self._known
         baseline, weights_file = self._run.weights_file(BASELINE), self._weights(self.way)[-1]
-        if self.way == READ_OUT:
-            return ReadOutTask(result=known, shared_weights=self._run.shared_file, weights_file=weights_file)
+        if self.way == SUBNET:
+            return SubnetTask(result=known, supernet_weights=self._run.supernet_file, weights_file=weights_file)
         recipe = file.train
         schedule = {
             # As the float network is trained.
@@ -84,7 +84,7 @@ class Recording:
             WARM: Schedule(epochs=recipe.epochs, learning_rate=recipe.learning_rate),
             TUNED: Schedule.of_finalists(file.final),
         }[self.way]
-        begins = {WARM: (baseline,), TUNED: self._weights(READ_OUT)}.get(self.way, ())
+        begins = {WARM: (baseline,), TUNED: self._weights(SUBNET)}.get(self.way, ())
         return Task(
             result=known,
             schedule=schedule,
@@ -110,25 +110,25 @@ class Recording:
     def remove_weights(self) -> None:
         """Those that nothing begins with."""
         if self.way == TUNED:
-            self._weights(READ_OUT)[-1].unlink(missing_ok=True)
-        if self.way != READ_OUT:
+            self._weights(SUBNET)[-1].unlink(missing_ok=True)
+        if self.way != SUBNET:
             self._weights(self.way)[-1].unlink(missing_ok=True)
 
     def _weights(self, way: str) -> tuple[Path, ...]:
         own = self._run.path / f"{self.number}-{way}.safetensors"
-        return (self._run.shared_file, own) if way == READ_OUT else (own,)
+        return (self._run.supernet_file, own) if way == SUBNET else (own,)
 
 
 def train_what_all_share(space: Path, run: str, workers: int) -> None:
-    """The float baseline, the shared network, and its sensitivity analysis."""
+    """The float baseline, the supernet, and its sensitivity analysis."""
     words = ["sensitivity", "--space", str(space), "--run", run, "--workers", str(workers)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-m", "spquant_search.cli", *words], env=environment, check=True)
 
 
-def record(missing: Sequence[Recording], setup: Setup, workers: int) -> Iterator[dict[str, Any]]:
+def record(missing: Sequence[Recording], setup: TrainerConfig, workers: int) -> Iterator[dict[str, Any]]:
     """The line of each, as soon as it is complete."""
-    crew = Crew(setup, workers, warn=lambda words: print(words, file=sys.stderr))
+    crew = TrainerPool(setup, workers, warn=lambda words: print(words, file=sys.stderr))
     waiting = list(missing)
     given: dict[Trainer, Recording] = {}
     results: dict[Trainer, TrialResult] = {}
@@ -203,7 +203,7 @@ def main() -> None:
         for number, config in enumerate(configs[: options.configurations])
         if (number, way) not in known and (way != LONG or number in chosen)
     ]
-    setup = Setup(space=prepared.space, device="cpu", cache=cache_folder())
+    setup = TrainerConfig(space=prepared.space, device="cpu", cache=cache_folder())
     with lines.open("a", encoding="utf-8") as file:
         for line in record(missing, setup, options.workers):
             file.write(json.dumps(line) + "\n")

@@ -38,14 +38,23 @@ from spquant_search.space.configuration import NetworkConfig
 from spquant_search.space.search_space import SearchSpace
 from spquant_search.training.prepare import prepare
 from spquant_search.training.prepared import Prepared
-from spquant_search.training.tasks import ReadingTask, ReadOutTask, SharedTask, Task, TestTask
-from spquant_search.workers.messages import Epoch, Message, Reading, Setup, Shared, SharedTrained, Tested, Trained
+from spquant_search.training.tasks import AccuraciesTask, SubnetTask, SupernetTask, Task, TestTask
+from spquant_search.workers.messages import (
+    Accuracies,
+    Epoch,
+    Message,
+    SupernetProgress,
+    SupernetTrained,
+    Tested,
+    Trained,
+    TrainerConfig,
+)
 from spquant_search.workers.process import Trainer
 
 CURVES = Path(__file__).parent / "curves"
 # NAME.yaml and NAME.jsonl.gz in that folder, beside the networks' module; of so many there is LONG besides.
 SPACES = {"narrow": 256, "wide": 0}
-SCRATCH, WARM, READ_OUT, TUNED = WAYS = ("scratch", "warm-start", "read-out", "fine-tuned")
+SCRATCH, WARM, SUBNET, TUNED = WAYS = ("scratch", "warm-start", "subnet", "fine-tuned")
 # From scratch with so many times the epochs.
 LONG, TIMES_AS_LONG = "scratch-long", 3
 
@@ -108,7 +117,7 @@ class Table:
             return self.baseline
         if result.parent is not None:
             return self.ways[result.config, TUNED]
-        return self.ways[result.config, READ_OUT if result.outcome is Outcome.READ_OUT else strategy]
+        return self.ways[result.config, SUBNET if result.outcome is Outcome.SUBNET else strategy]
 
 
 @cache  # once a process
@@ -124,9 +133,9 @@ def read_table(name: str) -> Table:
 class ReplayedTrainer(Trainer):
     """Answers every task from a table, within this process."""
 
-    def __init__(self, setup: Setup, table: Table) -> None:
+    def __init__(self, setup: TrainerConfig, table: Table) -> None:
         self._table, self._strategy = table, setup.space.file.search.strategy
-        self._shared_epochs = setup.space.file.shared.epochs
+        self._shared_epochs = setup.space.file.supernet.epochs
         self._told = 0  # epochs of the present task that were answered
         super().__init__(setup)
 
@@ -144,18 +153,18 @@ class ReplayedTrainer(Trainer):
             self._go_on(words)
 
     def _begin(self, task: Any) -> None:
-        if isinstance(task, SharedTask):
+        if isinstance(task, SupernetTask):
             for epoch in range(1, self._shared_epochs + 1):
-                self._say(Shared(epoch=epoch, seconds=0.0))
+                self._say(SupernetProgress(epoch=epoch, seconds=0.0))
             task.weights_file.touch()
-            self._say(SharedTrained(seconds={}))
+            self._say(SupernetTrained(seconds={}))
         elif isinstance(task, TestTask):
             self._say(Tested(number=task.number, accuracy=0.0, seconds={}))  # Table.way knows it
-        elif isinstance(task, ReadingTask):
-            known = [self._table.ways[config, READ_OUT].epochs[-1].accuracy for config in task.configs]
-            self._say(Reading(accuracies=tuple(known), seconds={}))
-        elif isinstance(task, ReadOutTask):
-            self._say(self._trained(task.result, self._table.ways[task.result.config, READ_OUT], Outcome.READ_OUT))
+        elif isinstance(task, AccuraciesTask):
+            known = [self._table.ways[config, SUBNET].epochs[-1].accuracy for config in task.configs]
+            self._say(Accuracies(accuracies=tuple(known), seconds={}))
+        elif isinstance(task, SubnetTask):
+            self._say(self._trained(task.result, self._table.ways[task.result.config, SUBNET], Outcome.SUBNET))
         else:
             self._told = 0
             self._say(Epoch(metrics=self._of(task).epochs[0]))
@@ -233,10 +242,10 @@ def searched(name: str, strategy: Strategy, seed: int) -> tuple[TrialResult, ...
         return run_search(
             prepared,
             run,
-            setup=Setup(space=prepared.space, device="cpu", cache=run.path),
+            setup=TrainerConfig(space=prepared.space, device="cpu", cache=run.path),
             limits=Limits(trials=prepared.space.file.search.trials),
             watcher=_Silent(),
-            hire=partial(ReplayedTrainer, table=read_table(name)),
+            make_trainer=partial(ReplayedTrainer, table=read_table(name)),
         )
 
 

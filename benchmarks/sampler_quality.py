@@ -39,7 +39,7 @@ from spquant_search.driver.grey_box.sampler import (
     rows_without_gates_and_masks,
     without_gates_and_masks,
 )
-from spquant_search.runs.pareto import ReferencePoint, halved_volume, hypervolume
+from spquant_search.runs.pareto import ReferencePoint, hypervolume, log_hypervolume
 from spquant_search.runs.selection import DENSE_SLACK
 
 LAYERS = 10
@@ -131,7 +131,7 @@ class Problem:
                 for trial in trials
             ]
         )
-        return hypervolume(points, REFERENCE), halved_volume(points, SEARCHED)
+        return hypervolume(points, REFERENCE), log_hypervolume(points, SEARCHED)
 
 
 def grey_box(seed: int) -> GreyBoxSampler:
@@ -186,7 +186,7 @@ def searches(trials: int, seeds: int) -> Iterator[dict[str, Any]]:
                     "trials": count,
                     "hypervolume": statistics.mean(volumes),
                     "deviation": statistics.stdev(volumes) if seeds > 1 else 0.0,
-                    "halved_volume": statistics.mean(halved),
+                    "log_hypervolume": statistics.mean(halved),
                     "halved_deviation": statistics.stdev(halved) if seeds > 1 else 0.0,
                     "proposed_by_tpe": statistics.mean(
                         sum(one.system_attrs.get(PROPOSED_BY) == "tpe" for one in run[:count]) for run in runs
@@ -260,7 +260,7 @@ def measure(trials: int, seeds: int, sets: int) -> dict[str, Any]:
     figures = {
         **{
             f"{problem}{word}_over_{other}": last[problem, "grey-box"][volume] / last[problem, other][volume]
-            for word, volume in (("", "hypervolume"), ("_halved", "halved_volume"))
+            for word, volume in (("", "hypervolume"), ("_halved", "log_hypervolume"))
             for problem in ("smooth", "rugged")
             for other in ("tpe", "random")
         },
@@ -277,7 +277,7 @@ def table(document: dict[str, Any]) -> str:
     lines += [
         f"| {row['problem']} | {row['sampler']} | {row['trials']} | "
         f"{row['hypervolume']:.3f} ± {row['deviation']:.3f} | "
-        f"{row['halved_volume']:.3f} ± {row['halved_deviation']:.3f} | {row['proposed_by_tpe']:.0f} |"
+        f"{row['log_hypervolume']:.3f} ± {row['halved_deviation']:.3f} | {row['proposed_by_tpe']:.0f} |"
         for row in document["rows"]
         if "sampler" in row
     ]

@@ -28,7 +28,7 @@ from spquant_search.snn.networks.catalog import build
 from spquant_search.space.configuration import LayerPrecision, NetworkConfig
 from spquant_search.space.schema import ModelSpace, NeuronSpace, Training
 from spquant_search.space.shapes import InputShape
-from spquant_search.training.loader import Recordings
+from spquant_search.training.loader import DeviceSplit
 from spquant_search.training.loop import _train_step
 from spquant_search.training.optimizer import new_optimizer
 from spquant_search.training.schedule import Schedule
@@ -61,7 +61,7 @@ def measure(width: float, time_steps: int, batch: int) -> dict[str, float]:
     generator = torch.Generator().manual_seed(0)
     frames = (torch.rand(batch, time_steps, 2, 34, 34, generator=generator) < 0.1).to(torch.uint8)
     labels = torch.randint(SHAPE.classes, (batch,), generator=generator)
-    batch_of = Recordings(frames=frames, labels=labels, time_steps=time_steps, largest=15)
+    batch_of = DeviceSplit(frames=frames, labels=labels, time_steps=time_steps, largest=15)
     milliseconds = []
     for _ in range(WARM_UP + STEPS):
         started = time.perf_counter()

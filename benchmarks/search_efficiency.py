@@ -6,10 +6,10 @@
                                                                          # trainings; or wide
 
 Every strategy is a search of the default space by the command line, on the same data. Those of one seed share the float
-baseline that ours has trained, and the shared network, so that they differ in what they do with it.
+baseline that ours has trained, and the supernet, so that they differ in what they do with it.
 
 Work is counted in sample passes, three for a sample trained with (forward and backward) and one for a sample that is
-only run, with everything that a strategy needs in it: baseline, shared network, read-outs, training, the evaluation
+only run, with everything that a strategy needs in it: baseline, supernet, subnets, training, the evaluation
 after every epoch. Strategies from scratch need no float baseline, and are not charged for it. Test splits are charged
 to nobody.
 
@@ -59,8 +59,8 @@ from spquant_search.runs.results import BASELINE, TrialResult
 from spquant_search.space.reading import read_space
 from spquant_search.training.prepare import bind_network, load_data
 from spquant_search.training.tasks import TestTask
-from spquant_search.workers.messages import Setup, Tested
-from spquant_search.workers.pool import Crew
+from spquant_search.workers.messages import Tested, TrainerConfig
+from spquant_search.workers.pool import TrainerPool
 
 SPACE = Path(__file__).parents[1] / "spaces" / "vgg9.yaml"
 FOLDER = Path("runs") / "search-efficiency"
@@ -92,10 +92,10 @@ def search(strategy: Strategy, folder: Path, seed: int, workers: int) -> None:
 
 
 def _begin_as_ours(run: RunFolder, ours: RunFolder, overrides: Sequence[str]) -> None:
-    """A new run with the baseline and the shared network of ours."""
+    """A new run with the baseline and the supernet of ours."""
     if not run.exists():
         open_run(run, read_space(SPACE, overrides), ours.facts())
-    for kept in (ours.shared_file, ours.sensitivity_file, ours.weights_file(BASELINE), ours.result_file(BASELINE)):
+    for kept in (ours.supernet_file, ours.sensitivity_file, ours.weights_file(BASELINE), ours.result_file(BASELINE)):
         copy = run.path / kept.relative_to(ours.path)
         if not copy.is_file():
             write_bytes(copy, kept.read_bytes())
@@ -110,8 +110,10 @@ def test_accuracies(run: RunFolder, members: Sequence[TrialResult], workers: int
     missing = [one for one in members if one.number not in known]
     if not missing:
         return known
-    setup = Setup(space=bind_network(run.space(), source=str(run.path)).space, device="cpu", cache=cache_folder())
-    crew = Crew(setup, workers, warn=lambda words: print(words, file=sys.stderr))
+    setup = TrainerConfig(
+        space=bind_network(run.space(), source=str(run.path)).space, device="cpu", cache=cache_folder()
+    )
+    crew = TrainerPool(setup, workers, warn=lambda words: print(words, file=sys.stderr))
     try:
         while missing or crew.busy():
             for trainer in crew.idle():
@@ -190,7 +192,7 @@ def gain(curves: Curves, other: str, corner: str) -> tuple[float, float | None]:
     )
 
 
-PARTS = {"grey_box": "ours, tpe proposes", "ladder": "ours, no ladder", "shared": "ours, no shared network"}
+PARTS = {"grey_box": "ours, tpe proposes", "ladder": "ours, no ladder", "shared": "ours, no supernet"}
 
 
 def figures(curves: Curves) -> dict[str, float | None]:
@@ -275,7 +277,7 @@ def draw(curves: Curves, file: Path) -> None:
 
 def _style(strategy: str) -> tuple[str, Any]:
     if strategy.startswith(OURS):
-        others = ("ours, tpe proposes", "ours, random proposals", "ours, no ladder", "ours, no shared network")
+        others = ("ours, tpe proposes", "ours, random proposals", "ours, no ladder", "ours, no supernet")
         lines = dict(zip(others, ("--", ":", "-.", (0, (5, 1, 1, 1, 1, 1))), strict=True))
         return "tab:blue", lines.get(strategy, "-")
     lines = {"tpe": "-", "nsga2": "--", "random": ":", "uniform precision": "-."}

@@ -5,7 +5,7 @@
     .venv/bin/python benchmarks/train_step.py --device cuda    # where there is a GPU
 
 The network: [3x3 convolution, batch norm, LIF neuron, 2x2 average pooling] three times with 2-32-64-128 channels and a
-linear read-out averaged over time; 34x34 input of 2 channels, 10 time steps, batch 32, cross-entropy, Adam; and the
+linear readout averaged over time; 34x34 input of 2 channels, 10 time steps, batch 32, cross-entropy, Adam; and the
 same with the pooling before the neuron. A step is forward, backward and update.
 
 Every variant runs in a process of its own, in rounds that take turns, so that a busy moment of the machine meets all of
@@ -42,7 +42,7 @@ from spquant_search.snn.layers import searchable_layers
 from spquant_search.snn.neuron.parameters import neuron_parameters
 from spquant_search.snn.neuron.reference import fire_step_by_step
 from spquant_search.snn.neuron.training import fire
-from spquant_search.snn.readout import ReadOut
+from spquant_search.snn.readout import Readout
 from spquant_search.snn.spikes import Spikes
 from spquant_search.snn.spiking_convolution import SpikingConv2d
 from spquant_search.space.configuration import LayerPrecision
@@ -91,7 +91,7 @@ class Ours(nn.Module):
         for index, (before, after) in enumerate(pairwise(CHANNELS), start=1):
             layer = SpikingConv2d(before, after, pool=pool, can_gate=index > 1)  # type: ignore[arg-type]
             self.add_module(f"conv{index}", layer)
-        self.readout = ReadOut(CHANNELS[-1], POSITIONS, CLASSES)
+        self.readout = Readout(CHANNELS[-1], POSITIONS, CLASSES)
         for layer in searchable_layers(self).values():
             layer.set_precision(precision, NeuronSpace())
 

@@ -8,7 +8,7 @@ from spquant_search.space.configuration import LayerPrecision, NetworkConfig
 
 
 def config(bits: str = "844", levels: str = "3 16", mass: float = 1.0, skip: float | None = None) -> NetworkConfig:
-    """conv1, conv2, ... with one digit of weight bits each (0: float), the last one the read-out."""
+    """conv1, conv2, ... with one digit of weight bits each (0: float), the last one the readout."""
     numbers = [int(digit) or 32 for digit in bits]
     membranes: list[int | None] = [*map(int, levels.split()), None]
     layers = []

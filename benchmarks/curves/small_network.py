@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from spquant_search.snn import InputShape, ReadOut, Spikes, SpikingConv2d
+from spquant_search.snn import InputShape, Readout, Spikes, SpikingConv2d
 
 NARROW, WIDE = (4, 8, 16), (8, 16, 32)  # channels
 
@@ -20,7 +20,7 @@ class SmallNetwork(nn.Module):
         self.conv2 = SpikingConv2d(first, second, pool="before")
         self.conv3 = SpikingConv2d(second, third, pool="before")
         positions = (-(-shape.height // 2) // 4) * (-(-shape.width // 2) // 4)
-        self.readout = ReadOut(third, positions, shape.classes)
+        self.readout = Readout(third, positions, shape.classes)
 
     def forward(self, spikes: Spikes) -> Float[Tensor, "time batch classes"]:
         for layer in (self.conv1, self.conv2, self.conv3):

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from spquant_search.space.schema import SpaceFile
     from spquant_search.space.search_space import SearchSpace
     from spquant_search.training.prepared import Prepared
-    from spquant_search.workers.messages import Setup
+    from spquant_search.workers.messages import TrainerConfig
 
 EXIT_BUG, EXIT_USER, EXIT_MISMATCH, EXIT_INTERRUPTED = 1, 2, 3, 130
 OPTIONS = {
@@ -150,7 +150,7 @@ def _only(preset: Preset, space: Path, overrides: list[str]) -> list[str]:
         "search.trials": 1,
         "search.workers": 1,
         "search.strategy": "warm-start",  # nothing to share with
-        "search.ladder": 0,
+        "search.budget_ladder": 0,
     }
     return [f"{path}={json.dumps(value)}" for path, value in one.items()]
 
@@ -222,7 +222,7 @@ def _opened(
     console: Console,
     started: float,
     shared: bool = False,
-) -> Iterator[tuple[Setup, Watcher, RunFacts]]:
+) -> Iterator[tuple[TrainerConfig, Watcher, RunFacts]]:
     """A run's folder with its data at hand, for work by trainers that Ctrl-C may interrupt; its time is counted."""
     import torch
 
@@ -234,10 +234,10 @@ def _opened(
     from spquant_search.training.precision import training_dtype
     from spquant_search.training.prepare import load_data
     from spquant_search.workers.devices import choose_device
-    from spquant_search.workers.messages import Setup
+    from spquant_search.workers.messages import TrainerConfig
 
     file = prepared.space.file
-    setup = Setup(space=prepared.space, device=choose_device(device), cache=cache_folder())
+    setup = TrainerConfig(space=prepared.space, device=choose_device(device), cache=cache_folder())
     training_dtype(file.train, torch.device(setup.device))  # a precision that the device lacks is refused here
     check_run(folder, file, shared=shared)
     watcher = watcher_for(console)
@@ -296,7 +296,7 @@ def _plan(space: SearchSpace, folder: RunFolder, facts: RunFacts, *, trials: int
         data=facts.data,
         network=file.model.network,
         trials=trials,
-        epochs=0 if file.search.strategy == "shared" else file.train.epochs,
+        epochs=0 if file.search.strategy == "supernet" else file.train.epochs,
         work=_work(file, trials),
         workers=file.search.workers,
         chance=1.0 / facts.classes,
@@ -308,11 +308,13 @@ def _plan(space: SearchSpace, folder: RunFolder, facts: RunFacts, *, trials: int
 def _work(file: SpaceFile, trials: int) -> str:
     """All that a search will do, in words."""
     baseline, train, final = f"a float baseline of {file.train.baseline_epochs} epochs", file.train, file.final
-    if file.search.strategy != "shared":
+    if file.search.strategy != "supernet":
         return f"{trials} trials of {train.epochs} epochs after {baseline}"
-    rungs = f", up to {file.search.rungs} of them on the ladder" if file.search.rungs else ""
+    ladder = (
+        f", up to {file.search.ladder_points} of them on the plan_budget_ladder" if file.search.ladder_points else ""
+    )
     return (
-        f"{trials} trials{rungs} read out of a network shared by all, of {file.shared.epochs} epochs after {baseline}; "
+        f"{trials} trials{ladder} of subnets of a supernet of {file.supernet.epochs} epochs after {baseline}; "
         f"then up to {final.members} of them fine-tuned for {final.epochs}"
     )
 
@@ -451,7 +453,7 @@ def sensitivity(
 ) -> None:
     """How much accuracy a lower precision costs, one layer at a time, weights and membranes apart.
 
-    Measured by a network shared by all precisions; it and the float baseline are those of the run, or trained first.
+    Measured by a supernet; it and the float baseline are those of the run, or trained first.
     The same command again resumes an interrupted analysis.
     """
     from rich.console import Console
@@ -480,13 +482,13 @@ def sensitivity(
 
 
 def _prepared_for_sensitivity(space: Path, overrides: list[str], *, workers: int | None, seed: int | None) -> Prepared:
-    from spquant_search.runs.sensitivity import to_read_out
+    from spquant_search.runs.sensitivity import lowered_configurations
     from spquant_search.training.prepare import prepare
 
     named = {"search.workers": workers, "search.seed": seed}
     options = [f"{path}={value}" for path, value in named.items() if value is not None]
     prepared = prepare(space, [*overrides, *options])
-    if len(to_read_out(prepared.space)) == 1:
+    if len(lowered_configurations(prepared.space)) == 1:
         raise UserError(
             f"{space}: layers: there is nothing to compare, as every layer has one choice of weight_bits and one of "
             "membrane_levels; give some layer several, such as weight_bits: [2, 4, 8]"
@@ -499,25 +501,25 @@ def _require_own_study(folder: RunFolder) -> None:
     if folder.exists() and folder.shared_study() is not None:
         raise UserError(
             f"{folder.path}: this run has no analysis, and as its study lies in a database only its search can make it "
-            "(with search.ladder above 0); go on with that search, or start a run of its own with --run NAME"
+            "(with search.budget_ladder above 0); go on with that search, or start a run of its own with --run NAME"
         )
 
 
 def _sensitivity_work(space: SearchSpace) -> str:
     """All that an analysis will do, in words."""
-    from spquant_search.runs.sensitivity import to_read_out
+    from spquant_search.runs.sensitivity import lowered_configurations
 
-    file, count = space.file, len(to_read_out(space))
+    file, count = space.file, len(lowered_configurations(space))
     return (
-        f"{count} configurations read out of a network shared by all, of {file.shared.epochs} epochs after a float "
+        f"{count} configurations of subnets of a supernet of {file.supernet.epochs} epochs after a float "
         f"baseline of {file.train.baseline_epochs} epochs"
     )
 
 
 def _show_sensitivity(folder: RunFolder, console: Console, *, as_json: bool) -> None:
     from spquant_search.report.sensitivity_report import ladder_table, sensitivity_tables
-    from spquant_search.runs.budget_ladder import ladder
-    from spquant_search.space.schema import LADDER_RUNGS
+    from spquant_search.runs.budget_ladder import plan_budget_ladder
+    from spquant_search.space.schema import LADDER_POINTS
 
     found = _drawn_sensitivity(folder)
     if found is None:
@@ -527,7 +529,7 @@ def _show_sensitivity(folder: RunFolder, console: Console, *, as_json: bool) -> 
         return
     for table in sensitivity_tables(found, run=folder.name):
         _show(table, console)
-    _show(ladder_table(ladder(found, folder.space().search.rungs or LADDER_RUNGS)), console)
+    _show(ladder_table(plan_budget_ladder(found, folder.space().search.ladder_points or LADDER_POINTS)), console)
     console.print(f"Written to {folder.path}: sensitivity.json, sensitivity.png")
 
 
@@ -660,12 +662,12 @@ def _finalize(
 
     from spquant_search.driver.finalists import FineTuner, finalists_of, recipe_of
     from spquant_search.training.prepare import bind_network, load_data
-    from spquant_search.workers.messages import Setup
-    from spquant_search.workers.pool import Crew
+    from spquant_search.workers.messages import TrainerConfig
+    from spquant_search.workers.pool import TrainerPool
 
     finalists = finalists_of(folder, file, members=members, classes=folder.facts().classes)
     prepared = bind_network(file, source=str(folder.space_file))
-    setup = Setup(space=prepared.space, device=choose_device(device), cache=cache)
+    setup = TrainerConfig(space=prepared.space, device=choose_device(device), cache=cache)
 
     def warn(text: str) -> None:
         typer.echo(f"note: {text}", err=True)
@@ -677,7 +679,7 @@ def _finalize(
             progress=lambda done, total: stage(_preparing(file), done, total),
             processes=available_cores(),
         )
-        crew = Crew(setup, file.search.workers, warn=warn)
+        crew = TrainerPool(setup, file.search.workers, warn=warn)
         try:
             return FineTuner(
                 finalists,

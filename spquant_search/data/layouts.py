@@ -27,7 +27,7 @@ Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Found:
+class SampleIndex:
     """All samples of a data set and, by its name, which of them are in each split and in which order."""
 
     labels: Indices
@@ -51,7 +51,7 @@ class _Part:
         self.groups.extend([group] * len(files))
 
 
-def find(name: str, options: DataSpace) -> Found:
+def find(name: str, options: DataSpace) -> SampleIndex:
     """The samples of a data set and their splits. Raises UserError where the folder is not as published."""
     folder = folder_of(name, options)
     if name in ("mnist", "fashion-mnist"):
@@ -74,14 +74,14 @@ def find(name: str, options: DataSpace) -> Found:
     return _divided(parts, base, options)
 
 
-def _divided(parts: Sequence[_Part], base: Path, options: DataSpace) -> Found:
+def _divided(parts: Sequence[_Part], base: Path, options: DataSpace) -> SampleIndex:
     """One part: all samples. Two: train and test. Three: train, validation and test."""
     files = tuple(file for part in parts for file in part.files)
     labels = np.array([label for part in parts for label in part.labels], np.int64)
     groups = [group for part in parts for group in part.groups]
     bounds = np.cumsum([0, *(len(part.files) for part in parts)])
     ranges = [np.arange(low, high) for low, high in pairwise(bounds)]
-    return Found(labels=labels, splits=_splits(labels, ranges, groups, options), base=base, files=files)
+    return SampleIndex(labels=labels, splits=_splits(labels, ranges, groups, options), base=base, files=files)
 
 
 def _splits(labels: Indices, parts: Sequence[Indices], groups: Sequence[str], options: DataSpace) -> dict[str, Indices]:
@@ -209,7 +209,7 @@ _Pixels = NDArray[np.uint8]
 _ReadPart = Callable[[str, Path, str], tuple[_Pixels, _Pixels]]
 
 
-def _stored(name: str, options: DataSpace, base: Path, read: _ReadPart) -> Found:
+def _stored(name: str, options: DataSpace, base: Path, read: _ReadPart) -> SampleIndex:
     published = SETS[name]
     pixels, labels = [], []
     for part, count in published.counts.items():
@@ -229,7 +229,9 @@ def _stored(name: str, options: DataSpace, base: Path, read: _ReadPart) -> Found
         labels.append(part_labels.astype(np.int64))
     every, bound = np.concatenate(labels), len(labels[0])
     parts = [np.arange(bound), np.arange(bound, len(every))]
-    return Found(labels=every, splits=_splits(every, parts, (), options), base=base, pixels=np.concatenate(pixels))
+    return SampleIndex(
+        labels=every, splits=_splits(every, parts, (), options), base=base, pixels=np.concatenate(pixels)
+    )
 
 
 def _idx_base(name: str, folder: Path) -> Path:

@@ -30,8 +30,8 @@ from spquant_search.data.events import tonic_readers
 from spquant_search.data.events.event_files import read_own
 from spquant_search.data.events.recordings import Binning, Reader, RecordedFrames
 from spquant_search.data.images.stills import ImageFiles, Images, StillFrames, StoredImages
-from spquant_search.data.layouts import Found, find
-from spquant_search.data.simulation.simulated import LONGEST, Recording, camera_for, fashion_mnist
+from spquant_search.data.layouts import SampleIndex, find
+from spquant_search.data.simulation.simulated import LONGEST, SimulatedFrames, camera_for, fashion_mnist
 from spquant_search.errors import UserError
 from spquant_search.runs.files import cache_folder
 from spquant_search.space.schema import DataSpace
@@ -143,7 +143,7 @@ def _open(info: DataInfo, options: DataSpace, time_steps: int) -> dict[str, _Sto
         return {
             split: _Stored(
                 labels=labels.astype(np.int64),
-                build=lambda count, first, images=images: Recording(  # type: ignore[misc]
+                build=lambda count, first, images=images: SimulatedFrames(  # type: ignore[misc]
                     images=images[:count], first_number=first, time_steps=time_steps
                 ),
             )
@@ -157,7 +157,7 @@ def _open(info: DataInfo, options: DataSpace, time_steps: int) -> dict[str, _Sto
 
 
 def _builder(
-    info: DataInfo, options: DataSpace, found: Found, order: Int64[np.ndarray, " sample"], time_steps: int
+    info: DataInfo, options: DataSpace, found: SampleIndex, order: Int64[np.ndarray, " sample"], time_steps: int
 ) -> Callable[[int, int], Build]:
     def build(count: int, first_number: int) -> Build:
         chosen = order[:count]
@@ -175,7 +175,7 @@ def _builder(
         if info.static:
             return StillFrames(images=images)
         camera = camera_for((images.shape[1], images.shape[2]))
-        return Recording(images=images, first_number=first_number, time_steps=time_steps, camera=camera)
+        return SimulatedFrames(images=images, first_number=first_number, time_steps=time_steps, camera=camera)
 
     return build
 
@@ -197,7 +197,7 @@ def _binning(info: DataInfo, options: DataSpace, time_steps: int) -> Binning:
     )
 
 
-def _images(info: DataInfo, options: DataSpace, found: Found, chosen: Int64[np.ndarray, " sample"]) -> Images:
+def _images(info: DataInfo, options: DataSpace, found: SampleIndex, chosen: Int64[np.ndarray, " sample"]) -> Images:
     size = options.size or recorded_size(info.name, options)
     if found.pixels is not None:
         return StoredImages(pixels=found.pixels[chosen], size=size, grey=options.as_events)

@@ -10,7 +10,7 @@ from numpy import ndarray
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Spread:
+class Summary:
     """A quantity over the samples of a split; ``deviation`` is the standard deviation, of all of them."""
 
     mean: float
@@ -30,8 +30,8 @@ class SplitFacts:
 
     samples: int
     samples_by_class: tuple[int, ...]
-    events: Spread | None
-    pixels: Spread | None
+    events: Summary | None
+    pixels: Summary | None
     density: float
     clamped: float
     file: str

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from spquant_search.data.cache import check
 from spquant_search.data.loading import SPLITS, DataSet, Split
-from spquant_search.data.statistics import DataFacts, Examples, SplitFacts, Spread
+from spquant_search.data.statistics import DataFacts, Examples, SplitFacts, Summary
 
 _BLOCK_BYTES = 32 << 20  # of frames that are looked at together
 _ROWS, _COLUMNS = 8, 10  # of the picture: more would be too small to see
@@ -37,7 +37,7 @@ def _split_facts(loaded: DataSet, split: Split) -> SplitFacts:
     check(split.frames)
     file = Path(str(getattr(split.frames, "filename", "")))
     seen = _look_through(split, static=loaded.static, largest=loaded.largest)
-    spread = Spread(
+    spread = Summary(
         mean=float(seen.amounts.mean()),
         deviation=float(seen.amounts.std()),
         min=float(seen.amounts.min()),

@@ -77,7 +77,7 @@ class _Writer:
     def written(self) -> CSource:
         input_step = self.steps[0]
         channels, height, width = input_step["shape"]
-        read_out = self.steps[-1]
+        readout = self.steps[-1]
         potential_bits = 32 if max(step["potential_bits"] for step in self.firing) <= 32 else 64
         bits_of_sums = sum_bits(max(map(self._largest_sum, self._with_rows())))
         most_inputs = max(self._shape(name)[0] for step in self.steps for name in step["inputs"])
@@ -112,7 +112,7 @@ class _Writer:
             "};",
             "",
             "static const uint8_t *input;",
-            f"static int32_t logits[{read_out['classes']}];",
+            f"static int32_t logits[{readout['classes']}];",
             *arena,
             *words,
         ]
@@ -131,13 +131,13 @@ class _Writer:
             .replace("/*@STEPS@*/", self._network())
         )
         header = _header(
-            time_steps=self.network["time_steps"], shape=(channels, height, width), classes=read_out["classes"]
+            time_steps=self.network["time_steps"], shape=(channels, height, width), classes=readout["classes"]
         )
         maps = self.arena + sum(4 * step["shape"][0] for step in self.steps if step["kind"] == "average")
         scratch = scratch_bytes(
             inputs=most_inputs,
             channels=most_channels,
-            classes=read_out["classes"],
+            classes=readout["classes"],
             heads=most_heads,
             sum_bits=bits_of_sums,
             potential_bits=potential_bits,
@@ -267,7 +267,7 @@ class _Writer:
                 f"static const spq_readout {_c(name)} = {{{self._map(step['inputs'][0])}, {weights}, {offset}, "
                 f"{step['classes']}, {step['weight_bits']}}};"
             )
-            self.calls.append(f"read_out(&{_c(name)});")
+            self.calls.append(f"readout(&{_c(name)});")
 
     def _convolution(self, step: dict[str, Any]) -> None:
         name = step["name"]
@@ -303,8 +303,8 @@ class _Writer:
         for step in self.firing:
             lines.append(f"    memset({_c(step['name'])}_membrane, {_rest_byte(step)}, {_membrane_bytes(step)});")
             lines += self._rest(step)
-        read_out = _c(self.steps[-1]["name"])
-        lines += [f"    memcpy(logits, {read_out}_offset, sizeof logits);", "}", ""]
+        readout = _c(self.steps[-1]["name"])
+        lines += [f"    memcpy(logits, {readout}_offset, sizeof logits);", "}", ""]
         lines += ["void spq_step(const uint8_t *counts)", "{", "    input = counts;"]
         lines += [f"    {call}" for call in self.calls]
         return "\n".join([*lines, "}"])

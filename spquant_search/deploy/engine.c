@@ -640,7 +640,7 @@ static void average(const spq_map *in, uint32_t *to)
 }
 /*@END@*/
 
-static SPQ_INLINE void read_out(const spq_readout *r)
+static SPQ_INLINE void readout(const spq_readout *r)
 {
     const unsigned features = (unsigned)r->in.height * r->in.width * r->in.channels;
     const unsigned size = row_bytes(features, r->bits);

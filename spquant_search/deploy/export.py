@@ -41,7 +41,7 @@ _RULES = {
     "packing": "a row's codes in bit fields of 1, 2, 4 or 8 bits (3 bits: 2, then 1); of each field byte j of q holds "
     "the columns j, j + q, j + 2 q .. from its lowest bits on; code = weight + largest weight, of 1 bit the sign",
     "rows": "convolutions: [kernel row, kernel column, input channel of a group] x output channels; "
-    "read-out: classes x [row, column, channel]; gates: input x output channels",
+    "readout: classes x [row, column, channel]; gates: input x output channels",
     "numbers": "slope, offset, gate and gain: little-endian two's complement",
 }
 

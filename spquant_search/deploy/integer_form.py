@@ -28,7 +28,7 @@ from spquant_search.snn.layers import SearchableLayer, searchable_layers
 from spquant_search.snn.neuron.module import Neuron
 from spquant_search.snn.neuron.parameters import GAIN_STEPS, threshold_gain
 from spquant_search.snn.quantize import QuantizedWeight, quantize_weight
-from spquant_search.snn.readout import ReadOut
+from spquant_search.snn.readout import Readout
 from spquant_search.snn.spiking_convolution import SpikingConv2d
 from spquant_search.space.shapes import InputShape
 
@@ -157,8 +157,8 @@ class _Form:
             return {"kind": "shortcut"} | described
         if isinstance(layer, SpikingSelfAttention):
             return self._attention(name, layer, signal)
-        if isinstance(layer, ReadOut):
-            return self._read_out(name, layer, signal)
+        if isinstance(layer, Readout):
+            return self._readout(name, layer, signal)
         raise NoIntegerForm(f"{name}: {type(layer).__name__} has no integer form")
 
     def _convolution(self, name: str, layer: SpikingConv2d, inputs: list[str]) -> dict[str, Any]:
@@ -271,7 +271,7 @@ class _Form:
             "fraction": fraction,
         } | self._neuron_fields(name, layer.neuron, neuron, fraction, 0 * high, high)
 
-    def _read_out(self, name: str, layer: ReadOut, signal: _Signal) -> dict[str, Any]:
+    def _readout(self, name: str, layer: Readout, signal: _Signal) -> dict[str, Any]:
         bits = layer.precision.weight_bits
         integers, scale = _quantized(layer.linear.weight, layer, per_tensor=True)
         unit = scale.reshape(()) / signal.divisor

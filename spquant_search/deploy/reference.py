@@ -243,7 +243,7 @@ class _Run:
             elif kind == "attention":
                 out = self._attention(step, inputs)
             else:
-                out = self._read_out(step, inputs[0])
+                out = self._readout(step, inputs[0])
             values[step["name"]] = out
 
     def _array(self, step: dict[str, Any], role: str) -> Integers:
@@ -330,7 +330,7 @@ class _Run:
         fired, _ = self._fire(step, sums << (step["fraction"] - step["shift"]))
         return fired.astype(np.int64)
 
-    def _read_out(self, step: dict[str, Any], inputs: Integers) -> Integers:
+    def _readout(self, step: dict[str, Any], inputs: Integers) -> Integers:
         flat = inputs.reshape(len(inputs), -1)  # row, column, channel
         sums = flat @ self._weights(step).T
         self.operations[step["name"]] = self.operations.get(step["name"], 0) + int(

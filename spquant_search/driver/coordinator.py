@@ -21,42 +21,42 @@ from spquant_search.driver.finalists import Finalist, FineTuner, of_search
 from spquant_search.driver.seeds import trial_seed
 from spquant_search.driver.storage.journal import Journal
 from spquant_search.driver.storage.protocol import Storage
-from spquant_search.driver.study import FINE_TUNED, Asked, Study
+from spquant_search.driver.study import FINE_TUNED, PendingTrial, Study
 from spquant_search.errors import UserError
 from spquant_search.processes import available_cores
 from spquant_search.profile import PROCESS
 from spquant_search.report.dashboard_notes import trial_attributes
-from spquant_search.runs.budget_ladder import ladder
+from spquant_search.runs.budget_ladder import plan_budget_ladder
 from spquant_search.runs.events import Watcher
 from spquant_search.runs.files import temporary_beside
 from spquant_search.runs.folder import RunFolder
 from spquant_search.runs.pareto import reference_point
 from spquant_search.runs.results import BASELINE, EpochMetrics, Outcome, TrialResult, unmeasured
-from spquant_search.runs.selection import Budget, front, worthwhile_contenders
-from spquant_search.runs.sensitivity import Sensitivity, by_layer, sensitivity, to_read_out
+from spquant_search.runs.selection import Budget, front, select_finalists
+from spquant_search.runs.sensitivity import Sensitivity, by_layer, lowered_configurations, sensitivity
 from spquant_search.space.configuration import NetworkConfig
 from spquant_search.training.prepared import Prepared
 from spquant_search.training.schedule import Schedule
-from spquant_search.training.tasks import ReadingTask, ReadOutTask, SharedTask, Task, TestTask
+from spquant_search.training.tasks import AccuraciesTask, SubnetTask, SupernetTask, Task, TestTask
 from spquant_search.workers.messages import (
+    Accuracies,
     Epoch,
     Failed,
     Message,
-    Reading,
-    Setup,
-    Shared,
-    SharedTrained,
+    SupernetProgress,
+    SupernetTrained,
     Tested,
     Trained,
+    TrainerConfig,
 )
-from spquant_search.workers.pool import Crew
+from spquant_search.workers.pool import TrainerPool
 from spquant_search.workers.process import Trainer
 
 MAX_FAILED_IN_A_ROW = 5  # more are not the configurations' fault
 MAX_DUPLICATES_IN_A_ROW = 50
 # A proposal over budget costs no training, and of those of a sampler that does not know the budget few may fit.
 MAX_UNTRIED_IN_A_ROW = 200
-COUNTED = (Outcome.COMPLETE, Outcome.READ_OUT, Outcome.STOPPED, Outcome.DIVERGED, Outcome.FAILED)
+COUNTED = (Outcome.COMPLETE, Outcome.SUBNET, Outcome.STOPPED, Outcome.DIVERGED, Outcome.FAILED)
 UNTRIED = (Outcome.DUPLICATE, Outcome.OVER_BUDGET)
 NOT_COUNTED = ("baseline", FINE_TUNED)  # origins of trials that the limit on trials does not know
 
@@ -79,23 +79,23 @@ def run_search(
     prepared: Prepared,
     folder: RunFolder,
     *,
-    setup: Setup,
+    setup: TrainerConfig,
     limits: Limits,
     watcher: Watcher,
     storage: Storage | None = None,
-    hire: Callable[[Setup], Trainer] | None = None,
+    make_trainer: Callable[[TrainerConfig], Trainer] | None = None,
 ) -> tuple[TrialResult, ...]:
     """Search until the limits are reached, test the front's members, and return all results by number.
 
-    ``storage``: the study's, where it does not lie in the run's folder. ``hire``: as of :class:`Crew`.
+    ``storage``: the study's, where it does not lie in the run's folder. ``make_trainer``: as of :class:`TrainerPool`.
     """
     storage = storage or Journal(folder.study_file)
-    crew = Crew(setup, prepared.space.file.search.workers, warn=watcher.warning, hire=hire)
+    crew = TrainerPool(setup, prepared.space.file.search.workers, warn=watcher.warning, make_trainer=make_trainer)
     coordinator = _Coordinator(prepared, folder, storage=storage, crew=crew, limits=limits, watcher=watcher)
     try:
         coordinator.train_baseline()
-        if coordinator.reads_out:
-            coordinator.train_shared()
+        if coordinator.uses_supernet:
+            coordinator.train_supernet()
             coordinator.plan_ladder()
         coordinator.try_candidates()
         coordinator.fine_tune_front()
@@ -106,25 +106,25 @@ def run_search(
     return coordinator.results
 
 
-def run_sensitivity(prepared: Prepared, folder: RunFolder, *, setup: Setup, watcher: Watcher) -> Sensitivity:
-    """What every lower choice costs, measured by a shared network; both are trained where the run has none yet.
+def run_sensitivity(prepared: Prepared, folder: RunFolder, *, setup: TrainerConfig, watcher: Watcher) -> Sensitivity:
+    """What every lower choice costs, measured by a supernet; both are trained where the run has none yet.
 
     Raises:
-        UserError: something could not be trained or read out.
+        UserError: something could not be trained or evaluated.
     """
     storage = Journal(folder.study_file)
-    crew = Crew(setup, prepared.space.file.search.workers, warn=watcher.warning)
+    crew = TrainerPool(setup, prepared.space.file.search.workers, warn=watcher.warning)
     coordinator = _Coordinator(prepared, folder, storage=storage, crew=crew, limits=Limits(trials=0), watcher=watcher)
     try:
         coordinator.train_baseline()
-        coordinator.train_shared()
+        coordinator.train_supernet()
         found = coordinator.read_sensitivity()
     finally:
         coordinator.close()
         folder.write_profile(coordinator.profile())
     if found is None:
         raise UserError(
-            f"{folder.path}: not every choice could be read out, for the reasons above; mend them and start the same "
+            f"{folder.path}: not every choice could be evaluated, for the reasons above; fix them and start the same "
             "command again, which goes on with what is missing"
         )
     return found
@@ -137,7 +137,7 @@ class _Coordinator:
         folder: RunFolder,
         *,
         storage: Storage,
-        crew: Crew,
+        crew: TrainerPool,
         limits: Limits,
         watcher: Watcher,
     ) -> None:
@@ -157,8 +157,8 @@ class _Coordinator:
         self._known_curves: dict[int, LearningCurve] = {}  # of all that have ended
         for result in folder.results():
             self._take_in(result)
-        self._open: dict[int, Asked] = {}
-        self._elsewhere: dict[int, Asked] = {}  # what other coordinators are at work on
+        self._open: dict[int, PendingTrial] = {}
+        self._elsewhere: dict[int, PendingTrial] = {}  # what other coordinators are at work on
         self._half_asked = 0  # trials besides, of coordinators that died while they asked; to be taken over
         self._curves: dict[int, tuple[EpochMetrics, ...]] = {}
         self._crew = crew
@@ -204,60 +204,62 @@ class _Coordinator:
                 "loss diverged), and start a run of its own with --run NAME."
             )
 
-    def train_shared(self) -> None:
-        """The one network that configurations are read out of."""
-        with self._alone("training the shared network", is_done=self._folder.shared_file.is_file) as is_mine:
+    def train_supernet(self) -> None:
+        """the supernet, of which every configuration is a subnet."""
+        with self._alone("training the supernet", is_done=self._folder.supernet_file.is_file) as is_mine:
             if is_mine:
-                self._train_shared()
+                self._train_supernet()
 
-    def _train_shared(self) -> None:
-        recipe, trainer = self._file.shared, self._crew.idle()[0]
+    def _train_supernet(self) -> None:
+        recipe, trainer = self._file.supernet, self._crew.idle()[0]
         trainer.give(
-            SharedTask(
+            SupernetTask(
                 schedule=Schedule(epochs=recipe.epochs, learning_rate=recipe.learning_rate),
                 seed=trial_seed(self._file.search.seed, BASELINE),
                 initial_weights=self._folder.weights_file(BASELINE),
-                weights_file=self._folder.shared_file,
+                weights_file=self._folder.supernet_file,
                 threads=self._all_threads,
             )
         )
         done = 0
         while self._crew.busy():
-            self._watcher.stage("training the shared network, epochs done:", done, recipe.epochs)
+            self._watcher.stage("training the supernet, epochs done:", done, recipe.epochs)
             for speaking, message in self._crew.messages():
-                if isinstance(message, Shared):
+                if isinstance(message, SupernetProgress):
                     done = message.epoch
-                elif isinstance(message, SharedTrained):
+                elif isinstance(message, SupernetTrained):
                     self._crew.ended(speaking, message.seconds)
                 elif isinstance(message, Failed):
                     raise UserError(
-                        f"{self._folder.path}: the shared network could not be trained: {message.reason}. Mend the "
-                        "cause (a smaller shared.learning_rate where the loss diverged, or search.strategy "
+                        f"{self._folder.path}: the supernet could not be trained: {message.reason}. Mend the "
+                        "cause (a smaller supernet.learning_rate where the loss diverged, or search.strategy "
                         "warm-start, which does without it), and start a run of its own with --run NAME."
                     )
 
     def plan_ladder(self) -> None:
         """Which configurations follow the references, where the limits leave room for some that are sampled."""
         search = self._file.search
-        if search.rungs == 0 or self._limits.trials <= len(self._prepared.space.references):
+        if search.ladder_points == 0 or self._limits.trials <= len(self._prepared.space.references):
             return
         found = self.read_sensitivity()
         if found is not None:
-            self._study.ladder = tuple(rung.config for rung in ladder(found, search.rungs))
+            self._study.budget_ladder = tuple(point.config for point in plan_budget_ladder(found, search.ladder_points))
         elif not self._limits.late():
-            self._watcher.warning("the search goes on without its ladder, as not every choice could be read out")
+            self._watcher.warning(
+                "the search goes on without its plan_budget_ladder, as not every choice could be evaluated"
+            )
 
     def read_sensitivity(self) -> Sensitivity | None:
-        """The run's sensitivity analysis, after reading out what it lacks; None where something is missing still.
+        """The run's sensitivity analysis, after evaluating what it lacks; None where something is missing still.
 
-        These read-outs are no trials: a trial's number, and with it what the sampler proposes, does not depend on them.
+        These subnets are no trials: a trial's number, and with it what the sampler proposes, does not depend on them.
         """
-        what, is_done = "reading out one lower precision after the other", self._folder.sensitivity_file.is_file
+        what, is_done = "evaluating one lower precision after the other", self._folder.sensitivity_file.is_file
         with self._alone(what, is_done=is_done) as is_mine:
             return self._read_sensitivity() if is_mine else self._folder.sensitivity()
 
     def _read_sensitivity(self) -> Sensitivity | None:
-        configs, known = to_read_out(self._prepared.space), self._folder.readings()
+        configs, known = lowered_configurations(self._prepared.space), self._folder.readings()
         missing = by_layer(name for name in configs if name not in known)
         given: dict[Trainer, tuple[str, ...]] = {}
         while True:
@@ -265,15 +267,15 @@ class _Coordinator:
                 if missing and not self._limits.late():
                     names = given[trainer] = missing.pop(0)
                     chosen = tuple(configs[name] for name in names)
-                    trainer.give(ReadingTask(configs=chosen, shared_weights=self._folder.shared_file))
+                    trainer.give(AccuraciesTask(configs=chosen, supernet_weights=self._folder.supernet_file))
             if not self._crew.busy():
                 break
-            self._watcher.stage("reading out one lower precision after the other, done:", len(known), len(configs))
+            self._watcher.stage("evaluating one lower precision after the other, done:", len(known), len(configs))
             for trainer, message in self._crew.messages():
                 self._take_reading(trainer, message, given[trainer], known)
         if len(known) < len(configs):
             return None
-        samples = self._read_out_samples
+        samples = self._subnet_samples
         found = sensitivity(self._prepared.space, self._prepared.shapes, known, samples=samples)
         self._folder.write_sensitivity(found)
         return found
@@ -281,22 +283,22 @@ class _Coordinator:
     def _take_reading(
         self, trainer: Trainer, message: Message, names: tuple[str, ...], known: dict[str, float]
     ) -> None:
-        if isinstance(message, Reading):
+        if isinstance(message, Accuracies):
             self._crew.ended(trainer, message.seconds)
             known |= dict(zip(names, message.accuracies, strict=True))
             self._folder.write_readings(known)
         elif isinstance(message, Failed):
             more = f" and {len(names) - 1} more of its layer" if len(names) > 1 else ""
-            self._watcher.warning(f"{names[0]}{more} could not be read out: {message.reason}")
+            self._watcher.warning(f"{names[0]}{more} could not be evaluated: {message.reason}")
             self._crew.failed(trainer, message)
 
     @property
-    def _read_out_samples(self) -> int:
-        every, wanted = self._folder.facts().validation_samples, self._file.shared.validation_samples
+    def _subnet_samples(self) -> int:
+        every, wanted = self._folder.facts().validation_samples, self._file.supernet.validation_samples
         return every if wanted is None else min(every, wanted)
 
     def try_candidates(self) -> None:
-        """References, the ladder and sampled configurations, one a trainer, until a limit is reached."""
+        """References, the plan_budget_ladder and sampled configurations, one a trainer, until a limit is reached."""
         self._work_off(self._next_candidate)
         over = sum(result.outcome is Outcome.OVER_BUDGET for result in self._results.values())
         if over and self._begun() < self._limits.trials and not self._limits.late():
@@ -307,16 +309,16 @@ class _Coordinator:
             )
 
     def fine_tune_front(self) -> None:
-        """What was read out and is on the front or may reach it, trained at its own configuration."""
-        if not self.reads_out or self._limits.late():
+        """What was evaluated as a subnet and is on the front or may reach it, trained at its own configuration."""
+        if not self.uses_supernet or self._limits.late():
             return
         final, stopping = self._file.final, self._file.search.stopping
-        read = [result for result in self.results if result.outcome is Outcome.READ_OUT and result.is_measured]
+        read = [result for result in self.results if result.outcome is Outcome.SUBNET and result.is_measured]
         baseline = self._results[BASELINE]
-        chosen = worthwhile_contenders(
+        chosen = select_finalists(
             read,
             reference_point(baseline, chance=1.0 / self._prepared.input.classes),
-            # Fine-tuning may lift a read-out above the least accuracy, but never below its memory.
+            # Fine-tuning may lift a subnet above the least accuracy, but never below its memory.
             replace(self._budget, min_accuracy=None),
             baseline_accuracy=baseline.accuracy,
             limit=final.members,
@@ -354,7 +356,7 @@ class _Coordinator:
             warn=self._watcher.warning,
         ).run(self._limits.late)
 
-    def _work_off(self, next_trial: Callable[[], Asked | None]) -> None:
+    def _work_off(self, next_trial: Callable[[], PendingTrial | None]) -> None:
         while True:
             for trainer in self._crew.idle():
                 asked = next_trial()
@@ -401,15 +403,15 @@ class _Coordinator:
 
     # ------------------------------------------------------------ trials
 
-    def _next_candidate(self) -> Asked | None:
+    def _next_candidate(self) -> PendingTrial | None:
         """The next configuration that is worth a trainer, None where a limit is reached or the space is exhausted."""
         return self._next(lambda: self._limits.reached(self._begun()) or self._exhausted() is not None)
 
-    def _next(self, is_over: Callable[[], bool]) -> Asked | None:
+    def _next(self, is_over: Callable[[], bool]) -> PendingTrial | None:
         with self._deciding():
             return self._decided(is_over)
 
-    def _decided(self, is_over: Callable[[], bool]) -> Asked | None:
+    def _decided(self, is_over: Callable[[], bool]) -> PendingTrial | None:
         while True:
             asked = self._take_over()
             if asked is None:
@@ -436,11 +438,11 @@ class _Coordinator:
                 self._duplicates = 0
                 self._finish(asked, self._known(asked, Outcome.OVER_BUDGET, over))
 
-    def _next_queued(self) -> Asked | None:
+    def _next_queued(self) -> PendingTrial | None:
         """As :meth:`_next_candidate`, whatever the limit on trials, of those that were queued or begun before."""
         return self._next(lambda: not self._study.has_queued() or self._limits.late())
 
-    def _ask(self) -> Asked:
+    def _ask(self) -> PendingTrial:
         with PROCESS.on("sampler"):
             return self._study.ask()
 
@@ -467,7 +469,7 @@ class _Coordinator:
         latest_first = (result for result in reversed(self.results) if result.origin not in NOT_COUNTED)
         return sum(1 for _ in takewhile(lambda result: result.outcome in outcomes, latest_first))
 
-    def _over_budget(self, asked: Asked) -> str | None:
+    def _over_budget(self, asked: PendingTrial) -> str | None:
         """What is known beforehand to be over budget, with its value and the bound; the float baseline never is."""
         if asked.number == BASELINE or not self._budget:
             return None
@@ -501,7 +503,7 @@ class _Coordinator:
             self._take_in(result)
             self._watcher.finished(result)
 
-    def _take_over(self) -> Asked | None:
+    def _take_over(self) -> PendingTrial | None:
         """A trial that nobody works on any more, which from now on is this coordinator's."""
         asked = self._study.take_over()
         if asked is not None and self._elsewhere.pop(asked.number, None) is None:
@@ -533,7 +535,7 @@ class _Coordinator:
         at_work = (self._open | self._elsewhere).items()
         return next((number for number, asked in at_work if asked.config == config), self._tried.get(config))
 
-    def _known(self, asked: Asked, outcome: Outcome, reason: str) -> TrialResult:
+    def _known(self, asked: PendingTrial, outcome: Outcome, reason: str) -> TrialResult:
         cost = cost_report(self._prepared.shapes, asked.config, time_steps=self._file.time_steps)
         known = unmeasured(
             number=asked.number,
@@ -550,7 +552,7 @@ class _Coordinator:
         parent = self._results[asked.parent]
         return replace(known, parent=asked.parent, epochs=parent.epochs, layers=parent.layers)
 
-    def _schedule(self, asked: Asked) -> Schedule:
+    def _schedule(self, asked: PendingTrial) -> Schedule:
         recipe = self._file.train
         if asked.number == BASELINE:
             return Schedule(epochs=recipe.baseline_epochs, learning_rate=recipe.baseline_learning_rate)
@@ -558,27 +560,27 @@ class _Coordinator:
             return Schedule.of_finalists(self._file.final)
         return Schedule(epochs=recipe.epochs, learning_rate=recipe.learning_rate)
 
-    def _begin(self, trainer: Trainer, asked: Asked) -> None:
+    def _begin(self, trainer: Trainer, asked: PendingTrial) -> None:
         known = self._known(asked, Outcome.FAILED, "not finished")
-        reads = self.reads_out and asked.origin not in NOT_COUNTED
+        reads = self.uses_supernet and asked.origin not in NOT_COUNTED
         trainer.give(self._read_out(known) if reads else self._training(asked, known))
         limit = self._file.search.minutes_per_trial
         if limit is not None and asked.number != BASELINE:
             self._crew.limit(trainer, 60 * limit)
         self._open[asked.number] = asked
         self._curves[asked.number] = known.epochs
-        for metrics in known.epochs:  # what was read out before
+        for metrics in known.epochs:  # what was evaluated as a subnet before
             self._study.report(asked, epoch=metrics.epoch, accuracy=metrics.accuracy)
         self._watcher.started(known, 0 if reads else self._schedule(asked).epochs)
 
-    def _read_out(self, known: TrialResult) -> ReadOutTask:
-        return ReadOutTask(
+    def _read_out(self, known: TrialResult) -> SubnetTask:
+        return SubnetTask(
             result=known,
-            shared_weights=self._folder.shared_file,
+            supernet_weights=self._folder.supernet_file,
             weights_file=self._weights_file(known.number),
         )
 
-    def _training(self, asked: Asked, known: TrialResult) -> Task:
+    def _training(self, asked: PendingTrial, known: TrialResult) -> Task:
         return Task(
             result=known,
             schedule=self._schedule(asked),
@@ -594,29 +596,29 @@ class _Coordinator:
         file = self._folder.weights_file(number)
         return temporary_beside(file) if self._storage.is_shared else file
 
-    def _initial_weights(self, asked: Asked) -> tuple[Path, ...]:
+    def _initial_weights(self, asked: PendingTrial) -> tuple[Path, ...]:
         if asked.parent is not None:
             return self._folder.weights_of(self._results[asked.parent])
         if asked.number == BASELINE or self._file.search.strategy == "scratch":
             return ()
         return (self._folder.weights_file(BASELINE),)
 
-    def _teacher_weights(self, asked: Asked) -> Path | None:
+    def _teacher_weights(self, asked: PendingTrial) -> Path | None:
         recipe, strategy = self._file.train, self._file.search.strategy
         alone = asked.number == BASELINE or strategy == "scratch" or recipe.distillation == 0
         return None if alone else self._folder.weights_file(BASELINE)
 
     @property
-    def reads_out(self) -> bool:
-        """Whether candidates are read out of a shared network instead of being trained."""
-        return self._file.search.strategy == "shared" and self._limits.trials > 0
+    def uses_supernet(self) -> bool:
+        """Whether candidates are evaluated as subnets of a supernet instead of being trained."""
+        return self._file.search.strategy == "supernet" and self._limits.trials > 0
 
     @property
     def _all_threads(self) -> int:
         """While one network is trained that all others start from, the other trainers have nothing to do."""
         return min(len(self._crew), available_cores())
 
-    def _finish(self, asked: Asked, result: TrialResult) -> None:
+    def _finish(self, asked: PendingTrial, result: TrialResult) -> None:
         """Write the result first and tell the study second: in between it can be told again, never trained again."""
         with PROCESS.on("bookkeeping"), self._storage.deciding():
             if not self._study.keeps(asked):
@@ -636,7 +638,7 @@ class _Coordinator:
         self._open.pop(result.number, None)
         self._watcher.finished(result)
 
-    def _tell(self, asked: Asked, result: TrialResult) -> None:
+    def _tell(self, asked: PendingTrial, result: TrialResult) -> None:
         baseline = self._results.get(BASELINE, result)
         self._study.tell(asked, result, trial_attributes(result, baseline))
 
@@ -658,7 +660,7 @@ class _Coordinator:
             elif isinstance(message, Failed):
                 self._on_failure(trainer, asked, message)
 
-    def _on_epoch(self, asked: Asked, metrics: EpochMetrics) -> str | None:
+    def _on_epoch(self, asked: PendingTrial, metrics: EpochMetrics) -> str | None:
         """Record an epoch; the reason to stop the trial, if there is one.
 
         A trial that is begun again tells its earlier epochs again.
@@ -692,7 +694,7 @@ class _Coordinator:
             first_epoch=epochs[0].epoch if epochs else 1,
         )
 
-    def _on_failure(self, trainer: Trainer, asked: Asked, message: Failed) -> None:
+    def _on_failure(self, trainer: Trainer, asked: PendingTrial, message: Failed) -> None:
         result = replace(self._known(asked, Outcome.FAILED, message.reason), epochs=self._curves[asked.number])
         if message.detail:
             self._folder.error_file(asked.number).write_text(message.detail, encoding="utf-8")

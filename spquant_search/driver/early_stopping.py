@@ -32,7 +32,7 @@ class LearningCurve:
     accuracies: tuple[float, ...]
     effective_macs: tuple[float, ...]
     complete: bool
-    first_epoch: int = 1  # of the first figures; 0 where the trial was read out before it was trained
+    first_epoch: int = 1  # of the first figures; 0 where the trial was evaluated as a subnet before it was trained
 
     def epoch_at(self, rung: int) -> int:
         """The epoch of the ``rung``-th figures, counted from 1."""

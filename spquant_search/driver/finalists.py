@@ -18,13 +18,13 @@ from spquant_search.errors import UserError
 from spquant_search.runs.folder import SEARCHED, Repeat, RunFolder
 from spquant_search.runs.pareto import reference_point
 from spquant_search.runs.results import BASELINE, EpochMetrics, FineTuning, Outcome, TrialResult
-from spquant_search.runs.selection import Budget, front, worthwhile_contenders
+from spquant_search.runs.selection import Budget, front, select_finalists
 from spquant_search.space.schema import SpaceFile
 from spquant_search.training.prepared import Prepared
 from spquant_search.training.schedule import Schedule
 from spquant_search.training.tasks import Task, TestTask
 from spquant_search.workers.messages import Epoch, Failed, Message, Tested, Trained
-from spquant_search.workers.pool import Crew
+from spquant_search.workers.pool import TrainerPool
 from spquant_search.workers.process import Trainer
 
 LONGER = 3  # epochs of `finalize`, of those that a search fine-tunes for: these networks are the ones to deploy
@@ -71,7 +71,7 @@ def finalists_of(folder: RunFolder, file: SpaceFile, *, classes: int, members: i
         raise UserError(f"{folder.path}: no trial of this run is complete yet; start its search again")
     if members is not None:
         baseline = results[BASELINE]
-        found = worthwhile_contenders(
+        found = select_finalists(
             found,
             reference_point(baseline, chance=1.0 / classes),
             Budget(),
@@ -103,7 +103,7 @@ class FineTuner:
         *,
         prepared: Prepared,
         folder: RunFolder,
-        crew: Crew,
+        crew: TrainerPool,
         stage: Stage,
         warn: Callable[[str], None],
     ) -> None:

@@ -25,15 +25,15 @@ from spquant_search.costs.memory import cost_report
 from spquant_search.driver.grey_box.sampler import (
     PROPOSED_BY,
     GreyBoxSampler,
-    Reading,
-    readings_of,
+    Observation,
+    observations_of,
 )
 from spquant_search.driver.known_costs import known_costs
 from spquant_search.driver.optuna_samplers import distributions, new_sampler, quiet_optuna
 from spquant_search.driver.storage.protocol import Storage
 from spquant_search.runs.pareto import OBJECTIVES, ReferencePoint, reference_at
 from spquant_search.runs.results import BASELINE, Outcome, TrialResult
-from spquant_search.runs.selection import Budget, search_corner
+from spquant_search.runs.selection import Budget, sampler_reference
 from spquant_search.space.configuration import NetworkConfig
 from spquant_search.space.search_space import SearchSpace
 from spquant_search.space.shapes import LayerShape
@@ -57,14 +57,14 @@ def trial_in(study: optuna.Study, number: int) -> optuna.trial.Trial:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
+class PendingTrial:
     """A trial that Optuna has handed out."""
 
     number: int
     trial_id: int
     origin: str
     config: NetworkConfig
-    parent: int | None = None  # the trial whose read-out is to be fine-tuned
+    parent: int | None = None  # the trial whose subnet is to be fine-tuned
 
 
 class Study:
@@ -91,7 +91,7 @@ class Study:
         self._grey_box: GreyBoxSampler | None = None
         self._baseline_accuracy: float | None = None  # once it is known
         self._storage = storage
-        self.ladder: tuple[NetworkConfig, ...] = ()  # tried after the references, before anything is sampled
+        self.budget_ladder: tuple[NetworkConfig, ...] = ()  # tried after the references, before anything is sampled
         with storage.deciding(), quiet_optuna():
             self._study = optuna.create_study(
                 study_name=storage.study_name,
@@ -108,7 +108,7 @@ class Study:
         return self._study
 
     def enqueue_finalists(self, parents: Sequence[TrialResult]) -> None:
-        """Queue the fine-tuning of what these trials read out, but for those that are queued or done already."""
+        """Queue the fine-tuning of what these trials were as subnets, but for those that are queued or done already."""
         known = {trial.user_attrs.get(PARENT) for trial in self._study.get_trials(deepcopy=False)}
         for parent in parents:
             if parent.number not in known:
@@ -124,7 +124,7 @@ class Study:
         if not origins["baseline"]:
             self._study.enqueue_trial({}, user_attrs={"origin": "baseline"})
             return
-        for origin, configs in (("reference", self._space.references), (LADDER, self.ladder)):
+        for origin, configs in (("reference", self._space.references), (LADDER, self.budget_ladder)):
             if origins[origin] < len(configs):
                 self._enqueue(configs[origins[origin]], {"origin": origin})
                 return
@@ -138,7 +138,7 @@ class Study:
         """Whether the next trial is one that was queued."""
         return bool(self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
-    def take_over(self) -> Asked | None:
+    def take_over(self) -> PendingTrial | None:
         """A trial that was begun and that nobody works on any more: it goes on under its own number."""
         running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         for trial in running:
@@ -147,14 +147,14 @@ class Study:
                 return self._taken(optuna.trial.Trial(self._study, trial._trial_id))
         return None
 
-    def elsewhere(self) -> tuple[tuple[Asked, ...], int]:
+    def elsewhere(self) -> tuple[tuple[PendingTrial, ...], int]:
         """The trials that other coordinators work on, and how many more were begun by one that died asking for them."""
         running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         found = [self._as_asked(trial) for trial in running if not self._storage.is_mine(trial)]
         asked = tuple(one for one in found if one is not None)
         return asked, len(found) - len(asked)
 
-    def keeps(self, asked: Asked) -> bool:
+    def keeps(self, asked: PendingTrial) -> bool:
         """Whether what came of a trial is to be told: not where another coordinator has taken it over meanwhile."""
         trial = self._study.get_trials(deepcopy=False)[asked.number]
         return self._storage.is_mine(trial) and not trial.state.is_finished()
@@ -164,7 +164,7 @@ class Study:
         trials = self._study.get_trials(deepcopy=False)
         return tuple(trial.number for trial in trials if trial.state.is_finished())
 
-    def ask(self) -> Asked:
+    def ask(self) -> PendingTrial:
         """The next trial: one that is queued, or planned before any sampling; otherwise what the sampler proposes.
 
         The sampler is made anew from (seed, number), so that what it proposes depends on the finished trials alone and
@@ -200,16 +200,16 @@ class Study:
         if self._baseline_accuracy is None:
             complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
             if not complete or complete[0].number != BASELINE:
-                return search_corner(self._reference, self._budget)
+                return sampler_reference(self._reference, self._budget)
             self._baseline_accuracy = complete[0].values[0]
-        return search_corner(self._reference, self._budget, baseline_accuracy=self._baseline_accuracy)
+        return sampler_reference(self._reference, self._budget, baseline_accuracy=self._baseline_accuracy)
 
     def _note_once(self, words: str) -> None:
         if self._note is not None:
             self._note(words)
             self._note = None
 
-    def _as_asked(self, trial: FrozenTrial) -> Asked | None:
+    def _as_asked(self, trial: FrozenTrial) -> PendingTrial | None:
         """What another coordinator works on; None where it has died before all was sampled."""
         origin = trial.user_attrs.get("origin")
         if origin is None or (origin != "baseline" and not self._distributions.keys() <= trial.params.keys()):
@@ -221,9 +221,9 @@ class Study:
             values = {name: _chosen(trial.params[name], choices[name]) for name in self._distributions}
             config = self._space.config(values)
         parent = trial.user_attrs.get(PARENT)
-        return Asked(number=trial.number, trial_id=trial._trial_id, origin=origin, config=config, parent=parent)
+        return PendingTrial(number=trial.number, trial_id=trial._trial_id, origin=origin, config=config, parent=parent)
 
-    def _taken(self, trial: optuna.trial.Trial) -> Asked:
+    def _taken(self, trial: optuna.trial.Trial) -> PendingTrial:
         self._storage.takes(trial._trial_id)
         origin = trial.user_attrs.get("origin")
         if origin == "baseline":
@@ -239,15 +239,15 @@ class Study:
             origin = trial.storage.get_trial(trial._trial_id).system_attrs.get(PROPOSED_BY, self._search.sampler)
             trial.set_user_attr("origin", origin)
         parent = trial.user_attrs.get(PARENT)
-        return Asked(number=trial.number, trial_id=trial._trial_id, origin=origin, config=config, parent=parent)
+        return PendingTrial(number=trial.number, trial_id=trial._trial_id, origin=origin, config=config, parent=parent)
 
-    def report(self, asked: Asked, *, epoch: int, accuracy: float) -> None:
+    def report(self, asked: PendingTrial, *, epoch: int, accuracy: float) -> None:
         """Store an epoch's accuracy where Optuna's plots of learning curves look for it."""
         # Another coordinator may have taken the trial over, and be done: when it is to be told, that is noticed.
         with suppress(optuna.exceptions.UpdateFinishedTrialError):
             self._study._storage.set_trial_intermediate_value(asked.trial_id, epoch, accuracy)
 
-    def tell(self, asked: Asked, result: TrialResult, attributes: Mapping[str, Any]) -> None:
+    def tell(self, asked: PendingTrial, result: TrialResult, attributes: Mapping[str, Any]) -> None:
         """End a trial. Anything but a completed one within the budgets is no point of the front.
 
         Every budget is a constraint of a completed trial: its violation, above 0 where the trial is over it, as a part
@@ -281,7 +281,7 @@ class Study:
         trial.params = _interned(trial.params)
         trial.user_attrs = _interned(trial.user_attrs)
 
-    def _constrain(self, asked: Asked, violations: Mapping[str, float]) -> None:
+    def _constrain(self, asked: PendingTrial, violations: Mapping[str, float]) -> None:
         storage = self._study._storage
         for name, value in violations.items():
             storage.set_trial_system_attr(asked.trial_id, f"constraints:{name}", value)
@@ -294,11 +294,12 @@ def _interned(values: Mapping[str, Any]) -> dict[str, Any]:
     return {sys.intern(name): sys.intern(value) if isinstance(value, str) else value for name, value in values.items()}
 
 
-def _readings(trial: FrozenTrial) -> tuple[Reading, ...]:
-    """As Optuna's fields say, but what was read out is worth what other trials show before their first epoch."""
-    if trial.state is TrialState.COMPLETE and trial.user_attrs.get("outcome") == Outcome.READ_OUT.value:
-        return (Reading(fidelity=0, accuracy=trial.values[0]),)
-    return readings_of(trial)
+def _readings(trial: FrozenTrial) -> tuple[Observation, ...]:
+    """As Optuna's fields say, but what was evaluated as a subnet is worth what other trials show before their first
+    epoch."""
+    if trial.state is TrialState.COMPLETE and trial.user_attrs.get("outcome") == Outcome.SUBNET.value:
+        return (Observation(fidelity=0, accuracy=trial.values[0]),)
+    return observations_of(trial)
 
 
 def _suggest(trial: optuna.trial.Trial, name: str, distribution: BaseDistribution, options: Sequence[Any]) -> Any:

@@ -75,8 +75,8 @@ float baseline.
 
 ## The deployable set
 
-Pick from this table: the front of the trials that were read out or trained to their last epoch. The dashboard's own
-list of best trials may differ from it.
+Pick from this table: the front of the trials that were evaluated as subnets, or trained to their last epoch. The
+dashboard's own list of best trials may differ from it.
 
 {front_table(summary).markdown()}
 {hypervolume_text(summary.hypervolume, summary.reference_point)}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from spquant_search.data.statistics import DataFacts, Examples, SplitFacts, Spread
+from spquant_search.data.statistics import DataFacts, Examples, SplitFacts, Summary
 from spquant_search.errors import UserError
 from spquant_search.report.figures import DOTS_PER_INCH, INK, SOFT, plain_text
 from spquant_search.report.tables import TextTable, percent
@@ -46,7 +46,7 @@ def _split_row(name: str, split: SplitFacts) -> tuple[str, ...]:
     return (name, f"{split.samples:,}", *words, percent(split.density), *above, f"{split.bytes / 2**20:,.1f}")
 
 
-def _spread_words(spread: Spread, *, decimals: int) -> tuple[str, str, str]:
+def _spread_words(spread: Summary, *, decimals: int) -> tuple[str, str, str]:
     mean, deviation, least, most = (
         f"{value:,.{decimals}f}" for value in (spread.mean, spread.deviation, spread.min, spread.max)
     )

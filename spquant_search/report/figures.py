@@ -49,7 +49,7 @@ def front_drawing(summary: RunSummary) -> Figure:
     """Accuracy against memory, coloured by operations: the front, the other trials, references, baseline.
 
     Only what has weights to deploy is drawn: the accuracy of a stopped trial is not that of a last epoch, and a
-    read-out that was fine-tuned without loss is shown as it is since.
+    subnet that was fine-tuned without loss is shown as it is since.
     """
     # Imported here: half a second that `front` and `--help` need not wait. The Figure object itself draws by Agg,
     # so neither a display nor pyplot's global state is involved.
@@ -88,8 +88,8 @@ def _titles(axes: Axes, summary: RunSummary) -> None:
     axes.set_title(title, loc="left", color=INK, fontsize=11, pad=22)
     ends = Counter(result.outcome for result in summary.results)
     trials = f"{ends[Outcome.COMPLETE]} of {len(summary.results)} trials trained to the end"
-    if ends[Outcome.READ_OUT]:
-        trials += f", {ends[Outcome.READ_OUT]} read out"
+    if ends[Outcome.SUBNET]:
+        trials += f", {ends[Outcome.SUBNET]} subnets"
     text = f"run {summary.run}: {trials}; accuracy on n = {summary.validation_samples:,} validation samples"
     line = axes.text(0, 1.025, plain_text(text), transform=axes.transAxes, color=SOFT, fontsize=8.5)
     line.set_in_layout(False)  # a run's long name may leave the figure, and must not squeeze the axes

@@ -130,7 +130,7 @@ def trial_counts(summary: RunSummary) -> dict[str, int]:
     ends = Counter(trial.outcome for trial in trials)
     return {
         "total": len(trials),
-        "read_out": ends[Outcome.READ_OUT],
+        "subnets": ends[Outcome.SUBNET],
         "trained_one_epoch": sum(trial.trained_epochs > 0 for trial in trials),
         "last_rung": ends[Outcome.COMPLETE],
         "stopped": ends[Outcome.STOPPED],
@@ -189,7 +189,7 @@ def _opening(summary: RunSummary) -> str:
 Searched: weight bits, membrane levels and sparsity of every layer of {summary.network}, as `{summary.source}` allows.
 Data: {one_line(summary.data)}.
 
-Accuracy is that of the last epoch, or of what was read out, on {summary.validation_samples:,} validation samples;
+Accuracy is that of the last epoch, or of a subnet, on {summary.validation_samples:,} validation samples;
 {_test_sentence(summary)}
 
 ![accuracy against memory of every trial that left weights](front.png)

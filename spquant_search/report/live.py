@@ -317,7 +317,7 @@ def _trials_table(progress: Progress, columns: Columns, rows: int) -> Table:
 
 
 def _figures(result: TrialResult) -> tuple[str, str, str, str]:
-    epochs = "read" if result.outcome is Outcome.READ_OUT else str(result.trained_epochs)
+    epochs = "read" if result.outcome is Outcome.SUBNET else str(result.trained_epochs)
     return epochs, percent(result.accuracy), kib(result.memory_bytes), mega(result.effective_flops)
 
 

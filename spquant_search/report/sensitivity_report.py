@@ -11,7 +11,7 @@ import numpy as np
 
 from spquant_search.report.figures import DOTS_PER_INCH, INK, SOFT, plain_text
 from spquant_search.report.tables import TextTable, bits_form, kib, legend, levels_form, percent, standard_error
-from spquant_search.runs.budget_ladder import Rung
+from spquant_search.runs.budget_ladder import BudgetPoint
 from spquant_search.runs.files import write_bytes
 from spquant_search.runs.sensitivity import LOWERED, Choice, Sensitivity, choice_words, precision
 
@@ -75,22 +75,22 @@ def _cells(found: Sensitivity, parameter: str) -> dict[tuple[str, int], Choice]:
     return {(choice.layer, choice.value): choice for choice in found.choices if choice.parameter == parameter}
 
 
-def ladder_table(rungs: Sequence[Rung]) -> TextTable:
+def ladder_table(ladder: Sequence[BudgetPoint]) -> TextTable:
     """The configurations that should lose least at their memory, if losses add up."""
     return TextTable(
         title="What should lose least within a memory, if losses add up over layers",
         header=("budget KiB", "KiB", "points lost", "bits", "levels"),
         rows=tuple(
             (
-                kib(rung.budget_bytes),
-                kib(rung.memory_bytes),
-                points(rung.loss),
-                bits_form(rung.config),
-                levels_form(rung.config),
+                kib(point.budget_bytes),
+                kib(point.memory_bytes),
+                points(point.loss),
+                bits_form(point.config),
+                levels_form(point.config),
             )
-            for rung in rungs
+            for point in ladder
         ),
-        notes=("predicted and not measured", legend(rung.config for rung in rungs)),
+        notes=("predicted and not measured", legend(point.config for point in ladder)),
         left=frozenset({"bits", "levels"}),
     )
 

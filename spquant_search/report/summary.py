@@ -37,7 +37,7 @@ class RunSummary:
 
     @property
     def trials(self) -> tuple[TrialResult, ...]:
-        """Every trial besides the baseline: candidates, and read-outs that were fine-tuned."""
+        """Every trial besides the baseline: candidates, and readouts that were fine-tuned."""
         return tuple(result for result in self.results if result.origin != "baseline")
 
     @property

@@ -1,4 +1,4 @@
-"""A ladder of configurations: those that should lose least accuracy at each of several memory budgets.
+"""A plan_budget_ladder of configurations: those that should lose least accuracy at each of several memory budgets.
 
 It is a multiple-choice knapsack. Every layer's weights and every layer's membrane are a group, one option of each group
 is taken, and both bytes and losses add up. Bytes do so exactly: a layer's weights and scales depend on its
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
-from spquant_search.runs.sensitivity import Sensitivity, changed
+from spquant_search.runs.sensitivity import Sensitivity, with_values
 from spquant_search.space.configuration import NetworkConfig
 
 
@@ -42,7 +42,7 @@ class Frontier:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Rung:
+class BudgetPoint:
     """The configuration for one budget; ``loss`` is the predicted loss of accuracy, a fraction."""
 
     budget_bytes: int
@@ -69,27 +69,27 @@ def frontier(groups: Sequence[Sequence[Option]]) -> Frontier:
     return found
 
 
-def ladder(found: Sensitivity, rungs: int) -> tuple[Rung, ...]:
-    """At most ``rungs`` configurations, smallest memory first, each larger than the one before and losing less.
+def plan_budget_ladder(found: Sensitivity, points: int) -> tuple[BudgetPoint, ...]:
+    """At most ``points`` configurations, smallest memory first, each larger than the one before and losing less.
 
     Budgets are spread geometrically from the smallest configuration's memory to that of the one that loses least: more
     memory would buy nothing. One rung alone is the latter. Two budgets with the same solution give one rung.
     """
-    if rungs < 1:
+    if points < 1:
         return ()
     groups = _groups(found)
     best = frontier([[option for _, option in group] for group in groups.values()])
     memory = found.memory_bytes + best.bytes
-    budgets = np.rint(np.geomspace(memory[-1], memory[0], rungs)).astype(np.int64)[::-1]
-    made: dict[int, Rung] = {}
+    budgets = np.rint(np.geomspace(memory[-1], memory[0], points)).astype(np.int64)[::-1]
+    made: dict[int, BudgetPoint] = {}
     for budget in budgets:
         place = int(np.searchsorted(memory, budget, side="right")) - 1
         taken = zip(groups.items(), best.options[place], strict=True)
-        rung = Rung(
+        rung = BudgetPoint(
             budget_bytes=int(budget),
             memory_bytes=int(memory[place]),
             loss=int(best.lost[place]) / found.samples,
-            config=changed(found.reference, {address: group[option][0] for (address, group), option in taken}),
+            config=with_values(found.reference, {address: group[option][0] for (address, group), option in taken}),
         )
         made.setdefault(place, rung)
     return tuple(made.values())

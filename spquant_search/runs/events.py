@@ -18,7 +18,7 @@ class SearchPlan:
     data: str  # what the data set says of itself, "simulated" included
     network: str
     trials: int  # besides the baseline
-    epochs: int  # of a trial; 0 where it is read out
+    epochs: int  # of a trial; 0 where it is evaluated as a subnet
     work: str  # all that is to be done, in words
     workers: int
     chance: float  # accuracy of a guess

@@ -96,16 +96,16 @@ class RunFolder:
         return checkpoint_of(self.weights_file(number))
 
     @property
-    def shared_file(self) -> Path:
-        """The weights of the network that configurations are read out of."""
-        return self.path / "shared.safetensors"
+    def supernet_file(self) -> Path:
+        """The weights of the network that configurations are evaluated as subnets of."""
+        return self.path / "supernet.safetensors"
 
     def weights_of(self, result: TrialResult) -> tuple[Path, ...]:
         """The files that hold a trial's network; what is in the last of them replaces what is in those before it."""
         if result.final is not None and result.final.weights is not None:
             return (self.path / result.final.weights,)
         own = self.weights_file(result.number)
-        return (self.shared_file, own) if result.outcome is Outcome.READ_OUT else (own,)
+        return (self.supernet_file, own) if result.outcome is Outcome.SUBNET else (own,)
 
     def error_file(self, number: int) -> Path:
         return self.path / "trials" / f"{number:04d}.error.txt"
@@ -244,7 +244,8 @@ class RunFolder:
         return self.path / "sensitivity.readings.json"
 
     def readings(self) -> dict[str, float]:
-        """Accuracy by what was read out (:func:`spquant_search.runs.sensitivity.to_read_out`), as far as it was."""
+        """Accuracy by what was evaluated as a subnet
+        (:func:`spquant_search.runs.sensitivity.lower_choices_configurations`), as far as it was."""
         if not self.readings_file.is_file():
             return {}
         stored: dict[str, float] = json.loads(self.readings_file.read_text(encoding="utf-8"))
@@ -296,7 +297,7 @@ def find_run(run: str) -> RunFolder:
 
 
 def open_run(folder: RunFolder, file: SpaceFile, facts: RunFacts, *, shared: bool = False) -> None:
-    """Make the folder, or take note of what may change in the run that it holds; ``shared``: as :func:`check_run`.
+    """Make the folder, or take note of what may change in the run that it holds; ``supernet``: as :func:`check_run`.
 
     Raises:
         UserError: as :func:`check_run`, or another search is working on this run.
@@ -322,7 +323,7 @@ def open_run(folder: RunFolder, file: SpaceFile, facts: RunFacts, *, shared: boo
 def check_run(folder: RunFolder, file: SpaceFile, *, shared: bool = False) -> None:
     """Whether this run can be made or gone on with; writes nothing, so that it can be asked before long work.
 
-    ``shared``: its study is to lie in a database, where several coordinators find it.
+    ``supernet``: its study is to lie in a database, where several coordinators find it.
 
     Raises:
         UserError: the folder cannot be written, holds something else, or holds a run of another space or with its study
@@ -401,7 +402,7 @@ def _differences(old: Any, new: Any, path: tuple[str, ...] = ()) -> list[tuple[s
 def exclusive(folder: RunFolder, *, shared: bool = False) -> Iterator[None]:
     """Only one search works on a run at a time; the lock goes with its process, however that ends.
 
-    ``shared``: others that say so may work on it, too.
+    ``supernet``: others that say so may work on it, too.
 
     Raises:
         UserError: another search holds it.

@@ -73,7 +73,7 @@ def hypervolume(points: Float[np.ndarray, "point 3"], reference: ReferencePoint)
     return _volume(points[:, 0] - reference.accuracy, 1.0 - points[:, 1:] / corner)
 
 
-def halved_volume(points: Float[np.ndarray, "point 3"], reference: ReferencePoint) -> float:
+def log_hypervolume(points: Float[np.ndarray, "point 3"], reference: ReferencePoint) -> float:
     """As :func:`hypervolume`, with halvings for axes: how often memory and MACs are halved from the reference point's.
 
     What a search looks for. From 100 KiB to 50 is as much as from 50 to 25, where of the other volume nearly all lies

@@ -19,7 +19,7 @@ class Outcome(Enum):
     """How a trial ended; the values are what people read."""
 
     COMPLETE = "trained to its last epoch"
-    READ_OUT = "read out of the shared network"
+    SUBNET = "evaluated as a subnet of the supernet"
     STOPPED = "stopped early"
     DUPLICATE = "same configuration as an earlier trial"
     DIVERGED = "the loss became infinite or not a number"
@@ -29,7 +29,7 @@ class Outcome(Enum):
     @property
     def has_weights(self) -> bool:
         """Whether the trial left a network that can be deployed: only such trials are points of a front."""
-        return self in (Outcome.COMPLETE, Outcome.READ_OUT)
+        return self in (Outcome.COMPLETE, Outcome.SUBNET)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +38,7 @@ class LayerActivity:
 
     effective_macs: float
     synaptic_ops: float
-    density: float  # spikes per neuron and time step; of a read-out: 0
+    density: float  # spikes per neuron and time step; of a subnet: 0
     open_share: float  # channels left open by the gate; 1 without one
 
 
@@ -46,7 +46,7 @@ class LayerActivity:
 class EpochMetrics:
     """One rung of a trial, measured on the validation split in the one defined form of evaluation.
 
-    A rung is a finished epoch of training; rung 0 is what was read out before any.
+    A rung is a finished epoch of training; rung 0 is what was evaluated as a subnet before any.
     """
 
     epoch: int
@@ -106,12 +106,13 @@ class TrialResult:
 
     @property
     def is_candidate(self) -> bool:
-        """Whether it tries a configuration: no baseline, and no second trial of what was read out before."""
+        """Whether it tries a configuration: no baseline, and no second trial of what was evaluated as a subnet
+        before."""
         return self.origin != "baseline" and self.parent is None
 
     @property
     def trained_epochs(self) -> int:
-        """Epochs of training of its own; what was read out before them does not count."""
+        """Epochs of training of its own; what was evaluated as a subnet before them does not count."""
         return self.epochs[-1].epoch if self.epochs else 0
 
     @property

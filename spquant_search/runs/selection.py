@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 
 from spquant_search.costs.memory import FLOPS_PER_MAC
-from spquant_search.runs.pareto import REFERENCE_SLACK, ReferencePoint, halved_volume, losses, non_dominated, objectives
+from spquant_search.runs.pareto import (
+    REFERENCE_SLACK,
+    ReferencePoint,
+    log_hypervolume,
+    losses,
+    non_dominated,
+    objectives,
+)
 from spquant_search.runs.results import Outcome, TrialResult
 from spquant_search.space.schema import Constraints
 
@@ -25,8 +32,9 @@ DENSE_SLACK = 2.0
 def front(results: Sequence[TrialResult], budget: Budget | None = None) -> tuple[TrialResult, ...]:
     """The trials with a network of their own that none of the others dominates, smallest memory first.
 
-    A configuration that was read out and then fine-tuned counts once, as it was fine-tuned, if that cost no accuracy.
-    Where any trial keeps ``budget`` only such trials are members; where none does, the budget is left out of account.
+    A configuration that was evaluated as a subnet and then fine-tuned counts once, as it was fine-tuned, if that cost
+    no accuracy. Where any trial keeps ``budget`` only such trials are members; where none does, the budget is left out
+    of account.
     """
     measured = (deployable(within(results, budget)) if budget else []) or deployable(results)
     keep = non_dominated(objectives(measured))
@@ -45,7 +53,7 @@ def is_met(results: Sequence[TrialResult], budget: Budget) -> bool:
 
 
 def deployable(results: Sequence[TrialResult]) -> list[TrialResult]:
-    """The trials that left a network and figures, less the read-outs that fine-tuning has made no less accurate."""
+    """The trials that left a network and figures, less the subnets that fine-tuning has made no less accurate."""
     tuned = [result for result in results if result.outcome is Outcome.COMPLETE and result.parent is not None]
     read = {result.number: result.accuracy for result in results}  # finalized since, perhaps
     replaced = {
@@ -61,7 +69,7 @@ def deployable(results: Sequence[TrialResult]) -> list[TrialResult]:
     ]
 
 
-def bounded(reference: ReferencePoint, budget: Budget) -> ReferencePoint:
+def clip_to_budget(reference: ReferencePoint, budget: Budget) -> ReferencePoint:
     """``reference`` moved in to the budget, so that nothing over it adds any volume.
 
     What has exactly as many bytes as it may have lies within. Where the budget allows the MACs of the float baseline it
@@ -77,7 +85,7 @@ def bounded(reference: ReferencePoint, budget: Budget) -> ReferencePoint:
     )
 
 
-def worthwhile(reference: ReferencePoint, *, baseline_accuracy: float) -> ReferencePoint:
+def near_baseline(reference: ReferencePoint, *, baseline_accuracy: float) -> ReferencePoint:
     """``reference``, from chance, moved up to the accuracy from which on a search looks for gains.
 
     That is nine tenths of the way from chance to the float baseline's accuracy.
@@ -86,7 +94,7 @@ def worthwhile(reference: ReferencePoint, *, baseline_accuracy: float) -> Refere
     return replace(reference, accuracy=reference.accuracy + WORTHWHILE_SHARE * above_chance)
 
 
-def search_corner(
+def sampler_reference(
     reference: ReferencePoint, budget: Budget, *, baseline_accuracy: float | None = None
 ) -> ReferencePoint:
     """From where a search looks for gains: within the budget, and not far below the float baseline's accuracy.
@@ -95,14 +103,14 @@ def search_corner(
     """
     from_accuracy = reference
     if baseline_accuracy is not None:
-        from_accuracy = worthwhile(reference, baseline_accuracy=baseline_accuracy)
-    corner = bounded(from_accuracy, budget)
+        from_accuracy = near_baseline(reference, baseline_accuracy=baseline_accuracy)
+    corner = clip_to_budget(from_accuracy, budget)
     if corner.effective_macs < reference.effective_macs:
         return corner
     return replace(corner, effective_macs=corner.effective_macs * DENSE_SLACK / REFERENCE_SLACK)
 
 
-def contenders(
+def greedy_hypervolume_subset(
     results: Sequence[TrialResult], reference: ReferencePoint, *, limit: int, margin: float
 ) -> tuple[TrialResult, ...]:
     """Up to ``limit`` trials that are on the front or may reach it, those that add most to its halved volume first.
@@ -116,9 +124,11 @@ def contenders(
         raised = points + np.array([lead, 0.0, 0.0])
         gain = True
         while gain and len(chosen) < limit:
-            held = halved_volume(points[chosen], reference)
+            held = log_hypervolume(points[chosen], reference)
             gains = [
-                -1.0 if index in chosen else halved_volume(np.vstack([points[chosen], raised[index]]), reference) - held
+                -1.0
+                if index in chosen
+                else log_hypervolume(np.vstack([points[chosen], raised[index]]), reference) - held
                 for index in range(len(results))
             ]
             best = int(np.argmax(gains)) if gains else 0
@@ -128,7 +138,7 @@ def contenders(
     return tuple(results[index] for index in chosen)
 
 
-def worthwhile_contenders(
+def select_finalists(
     results: Sequence[TrialResult],
     reference: ReferencePoint,
     budget: Budget,
@@ -137,10 +147,11 @@ def worthwhile_contenders(
     limit: int,
     margin: float,
 ) -> tuple[TrialResult, ...]:
-    """The contenders within the budget that are :func:`worthwhile`; those from chance where no trial is."""
-    high = search_corner(reference, budget, baseline_accuracy=baseline_accuracy)
-    return contenders(results, high, limit=limit, margin=margin) or contenders(
-        results, search_corner(reference, budget), limit=limit, margin=margin
+    """The greedy_hypervolume_subset within the budget that are :func:`near_baseline`; those from chance where no trial
+    is."""
+    high = sampler_reference(reference, budget, baseline_accuracy=baseline_accuracy)
+    return greedy_hypervolume_subset(results, high, limit=limit, margin=margin) or greedy_hypervolume_subset(
+        results, sampler_reference(reference, budget), limit=limit, margin=margin
     )
 
 
@@ -164,7 +175,7 @@ class Budget:
         )
 
     def __bool__(self) -> bool:
-        """Whether anything is bounded at all."""
+        """Whether anything is clip_to_budget at all."""
         return bool(self.as_dict())
 
     @property

@@ -2,7 +2,7 @@
 
 The reference has every layer at the most precise choice of the space (most bits, most levels, no gate, no mask). Every
 other choice of ``weight_bits`` and ``membrane_levels`` is measured alone, with all else as in the reference, by the
-read-outs of one shared network: what differs between two of them is the precision, and no training.
+subnets of one supernet: what differs between two of them is the precision, and no training.
 
 After the per-layer sensitivities of HAWQ (Dong et al., ICCV 2019), measured instead of derived from a Hessian.
 """
@@ -18,7 +18,7 @@ from spquant_search.space.configuration import FLOAT_BITS, FLOAT_MEMBRANE, Netwo
 from spquant_search.space.search_space import LayerSpace, SearchSpace
 from spquant_search.space.shapes import LayerShape
 
-LOWERED = ("weight_bits", "membrane_levels")  # the parameters that are lowered, one at a time
+LOWERED = ("weight_bits", "membrane_levels")  # the parameters that are lower_choices, one at a time
 REFERENCE = "reference"
 
 
@@ -100,7 +100,7 @@ def reference_configuration(space: SearchSpace) -> NetworkConfig:
     )
 
 
-def changed(config: NetworkConfig, values: Mapping[str, Any]) -> NetworkConfig:
+def with_values(config: NetworkConfig, values: Mapping[str, Any]) -> NetworkConfig:
     """``config`` with other values at some addresses, such as ``{"conv3.weight_bits": 2}``."""
     layers = dict(config.layers)
     for address, value in values.items():
@@ -109,25 +109,29 @@ def changed(config: NetworkConfig, values: Mapping[str, Any]) -> NetworkConfig:
     return NetworkConfig(layers=tuple(layers.items()))
 
 
-def lowered(layer: LayerSpace, parameter: str) -> tuple[int, ...]:
+def lower_choices(layer: LayerSpace, parameter: str) -> tuple[int, ...]:
     """A layer's choices below its most precise one, precise ones first."""
     options = sorted(getattr(layer, parameter), key=lambda option: -precision(parameter, option))
     return tuple(options[1:])
 
 
-def to_read_out(space: SearchSpace) -> dict[str, NetworkConfig]:
+def lowered_configurations(space: SearchSpace) -> dict[str, NetworkConfig]:
     """What has to be measured, by name: the reference, then ``conv3.weight_bits=2`` and so on."""
     reference = reference_configuration(space)
     found = {REFERENCE: reference}
     for layer in space.layers:
         for parameter in LOWERED:
             address = f"{layer.name}.{parameter}"
-            found |= {f"{address}={value}": changed(reference, {address: value}) for value in lowered(layer, parameter)}
+            found |= {
+                f"{address}={value}": with_values(reference, {address: value})
+                for value in lower_choices(layer, parameter)
+            }
     return found
 
 
 def by_layer(names: Iterable[str]) -> list[tuple[str, ...]]:
-    """Names of :func:`to_read_out`, those that lower the same layer together: what comes before it they share."""
+    """Names of :func:`lowered_configurations`, those that lower the same layer together: what comes before it they
+    share."""
     groups: dict[str, list[str]] = {}
     for name in names:
         address, _, _ = name.rpartition("=")
@@ -138,8 +142,8 @@ def by_layer(names: Iterable[str]) -> list[tuple[str, ...]]:
 def sensitivity(
     space: SearchSpace, shapes: Sequence[LayerShape], accuracies: Mapping[str, float], *, samples: int
 ) -> Sensitivity:
-    """The analysis from the accuracies of everything that :func:`to_read_out` names."""
-    configs = to_read_out(space)
+    """The analysis from the accuracies of everything that :func:`lowered_configurations` names."""
+    configs = lowered_configurations(space)
 
     def memory(name: str) -> int:
         return cost_report(shapes, configs[name], time_steps=space.file.time_steps).memory_bytes

@@ -15,7 +15,7 @@ from spquant_search.snn.attention import SpikingSelfAttention
 from spquant_search.snn.kernels.compile import uncompiled
 from spquant_search.snn.layers import searchable_layers
 from spquant_search.snn.networks.catalog import build
-from spquant_search.snn.readout import ReadOut
+from spquant_search.snn.readout import Readout
 from spquant_search.snn.spikes import Spikes
 from spquant_search.space.schema import ModelSpace
 from spquant_search.space.shapes import InputShape, LayerShape
@@ -68,7 +68,7 @@ def trace_network(network: nn.Module, shape: InputShape, *, time_steps: int) -> 
 
     Raises:
         Untraceable: a layer runs twice, something other than layers and this package's operations lies between them,
-            or the last is no ReadOut.
+            or the last is no Readout.
     """
     device = next(network.parameters()).device
     frames = torch.zeros(time_steps, shape.channels, shape.height, shape.width, device=device)
@@ -95,6 +95,6 @@ def trace_network(network: nn.Module, shape: InputShape, *, time_steps: int) -> 
     finally:
         for handle in handles:
             handle.remove()
-    if last.name not in layers or not isinstance(layers[last.name], ReadOut):
-        raise tracing.Untraceable(f"{last.name}: the network must end with its ReadOut")
+    if last.name not in layers or not isinstance(layers[last.name], Readout):
+        raise tracing.Untraceable(f"{last.name}: the network must end with its Readout")
     return trace

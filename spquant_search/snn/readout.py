@@ -17,8 +17,8 @@ from spquant_search.space.schema import NeuronSpace
 from spquant_search.space.shapes import LayerShape
 
 
-class ReadOut(SearchableLayer):
-    """The linear read-out: logits at every time step; the prediction is their mean over time."""
+class Readout(SearchableLayer):
+    """The linear readout: logits at every time step; the prediction is their mean over time."""
 
     def __init__(self, in_channels: int, positions: int, classes: int) -> None:
         super().__init__(LayerPrecision(membrane_levels=None))

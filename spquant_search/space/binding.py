@@ -50,7 +50,7 @@ def _unfit_parameters(own: LayerChoices, shape: LayerShape) -> list[tuple[str, s
         problems.append(
             (
                 f"layers.{shape.name}.channel_mass",
-                "this layer has no channel gate (the first and the read-out never do)",
+                "this layer has no channel gate (the first and the readout never do)",
             )
         )
     if own.weight_bits is not None and not shape.has_weights:

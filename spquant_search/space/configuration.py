@@ -14,7 +14,7 @@ OFF: dict[str, float | None] = {"channel_mass": 1.0, "skip_below": None}  # valu
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LayerPrecision:
-    """One layer's choice. ``membrane_levels`` None: the layer has no membrane (a read-out)."""
+    """One layer's choice. ``membrane_levels`` None: the layer has no membrane (a readout)."""
 
     weight_bits: int = FLOAT_BITS
     membrane_levels: int | None = FLOAT_MEMBRANE

@@ -19,9 +19,9 @@ from spquant_search.space.schema import (
     ModelSpace,
     NeuronSpace,
     Search,
-    Shared,
     SpaceFile,
     Stopping,
+    Supernet,
     Training,
 )
 
@@ -77,7 +77,7 @@ _SECTIONS: dict[tuple[str, ...], type] = {
     ("model",): ModelSpace,
     ("neuron",): NeuronSpace,
     ("train",): Training,
-    ("shared",): Shared,
+    ("supernet",): Supernet,
     ("final",): Final,
     ("constraints",): Constraints,
     ("train", "augment"): Augmentation,

@@ -1,7 +1,7 @@
 """Presets: the three systems that SpQuant-SNN compares on a network, each one value a parameter for all layers.
 
 ``snn-bl`` is the float network; ``quant-snn`` has the paper's weight bits and ternary membranes in every layer, the
-first and the read-out included; ``spquant-snn`` has the same with channel gates (the share 0.85 of a layer's activity,
+first and the readout included; ``spquant-snn`` has the same with channel gates (the share 0.85 of a layer's activity,
 in every layer that can have a gate) and the skip mask on membranes below 0 as well.
 """
 

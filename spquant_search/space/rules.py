@@ -41,13 +41,13 @@ def rules_of_the_optimizer(recipe: Training) -> list[tuple[str, str]]:
 
 
 def rules_of_the_ladder(search: Search) -> list[tuple[str, str]]:
-    if not search.ladder or search.strategy == "shared":
+    if not search.budget_ladder or search.strategy == "supernet":
         return []
     sentence = (
-        f"is made of read-outs of the shared network, which the strategy {search.strategy} does without; set it to 0, "
-        f"or search.strategy: shared; got {search.ladder}"
+        f"is made of subnets of the supernet, which the strategy {search.strategy} does without; set it to 0, "
+        f"or search.strategy: supernet; got {search.budget_ladder}"
     )
-    return [("search.ladder", sentence)]
+    return [("search.budget_ladder", sentence)]
 
 
 def _bits_without_quantizer(name: str, choices: Sequence[int], model: ModelSpace) -> list[tuple[str, str]]:

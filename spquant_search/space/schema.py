@@ -32,7 +32,7 @@ from spquant_search.space.fields import (
 from spquant_search.space.grid import MembraneGrid, membrane_grid
 
 DEFAULT_MOMENTUM = 0.9
-LADDER_RUNGS = 8
+LADDER_POINTS = 8
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -156,27 +156,27 @@ class Training:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Shared:
-    """How the one network is trained that all configurations are read out of: see
+class Supernet:
+    """How the one network is trained that all configurations are evaluated as subnets of: see
     :mod:`spquant_search.training.supernet`."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     epochs: Positive = 6  # from the float baseline's weights
     learning_rate: Rate = 2e-3
     statistics_samples: Positive = 384  # of train, for the batch norm of a configuration
-    validation_samples: Positive | None = None  # the first so many judge a read-out; None: all of validation
+    validation_samples: Positive | None = None  # the first so many judge a subnet; None: all of validation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Final:
-    """How the front's members are fine-tuned at the end, from what was read out."""
+    """How the front's members are fine-tuned at the end, from what was evaluated as a subnet."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     members: Positive = 16  # at most, and besides those of the front such as may yet reach it
     epochs: Positive = 1
     learning_rate: Rate = 1e-3
     seeds: Positive = 1  # each is fine-tuned so often, and the most accurate of its networks kept
-    train_gates: bool = False  # too: for fewer operations than those of what was read out
+    train_gates: bool = False  # too: for fewer operations than those of what was evaluated as a subnet
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -205,13 +205,13 @@ class Search:
     """How much is searched, by whom, and from which reference configurations on."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    # warm-start: every candidate is trained, from the float baseline's weights; scratch: from random ones. shared:
-    # candidates are read out of one network trained for all, and the front's members fine-tuned.
-    strategy: Literal["shared", "warm-start", "scratch"] = "warm-start"
+    # warm-start: every candidate is trained, from the float baseline's weights; scratch: from random ones. supernet:
+    # candidates are evaluated as subnets of one supernet, and the front's members fine-tuned.
+    strategy: Literal["supernet", "warm-start", "scratch"] = "warm-start"
     trials: Positive = 24
     workers: Positive = 2
     # After which a trial is given up as failed (its trainer hangs, or shares its core with too much); None: never. The
-    # baseline and the shared network, without which there is no search, have no limit.
+    # baseline and the supernet, without which there is no search, have no limit.
     minutes_per_trial: Annotated[float, BeforeValidator(refuse_bool), Field(gt=0)] | None = None
     seed: Annotated[int, BeforeValidator(refuse_bool), Field(ge=0)] = 0
     sampler: Literal["grey-box", "tpe", "nsga2", "random"] = "grey-box"
@@ -220,17 +220,17 @@ class Search:
     # Tried first, one value a parameter for all layers (a layer without such a parameter ignores it); or a preset, such
     # as {preset: quant-snn}, beside which {preset: quant-snn, weight_bits: 4} replaces one of its values.
     references: tuple[dict[str, Any], ...] = ()
-    # Only where candidates are read out: configurations that should lose least at so many memory budgets, tried after
-    # the references (spquant_search.runs.budget_ladder); 0: none. None: LADDER_RUNGS where the strategy is shared,
-    # otherwise 0.
-    ladder: Annotated[int, BeforeValidator(refuse_bool), Field(ge=0)] | None = None
+    # Only where candidates are evaluated as subnets: configurations that should lose least at so many memory budgets,
+    # tried after the references (spquant_search.runs.budget_ladder); 0: none. None: LADDER_POINTS where the strategy is
+    # supernet, otherwise 0.
+    budget_ladder: Annotated[int, BeforeValidator(refuse_bool), Field(ge=0)] | None = None
 
     @property
-    def rungs(self) -> int:
+    def ladder_points(self) -> int:
         """The configurations of the ladder."""
-        if self.ladder is None:
-            return LADDER_RUNGS if self.strategy == "shared" else 0
-        return self.ladder
+        if self.budget_ladder is None:
+            return LADDER_POINTS if self.strategy == "supernet" else 0
+        return self.budget_ladder
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -244,7 +244,7 @@ class SpaceFile:
     layers: dict[str, LayerChoices]
     neuron: NeuronSpace = field(default_factory=NeuronSpace)
     train: Training = field(default_factory=Training)
-    shared: Shared = field(default_factory=Shared)
+    supernet: Supernet = field(default_factory=Supernet)
     final: Final = field(default_factory=Final)
     constraints: Constraints = field(default_factory=Constraints)
     search: Search = field(default_factory=Search)

@@ -12,20 +12,20 @@ from spquant_search.space.configuration import OFF, NetworkConfig
 from spquant_search.space.search_space import SearchSpace
 from spquant_search.space.shapes import InputShape
 from spquant_search.training.evaluation import evaluate
-from spquant_search.training.loader import Samples, first
+from spquant_search.training.loader import LoadedSplit, take
 from spquant_search.training.network import new_network
 from spquant_search.training.precision import training_dtype
 from spquant_search.training.supernet import take_statistics
 
 
-def compile_ahead(space: SearchSpace, *, training: Samples, shape: InputShape) -> Iterator[None]:
-    """Compile most of what a search runs, a piece for each value asked for; the first trial needs the first one first.
+def compile_ahead(space: SearchSpace, *, training: LoadedSplit, shape: InputShape) -> Iterator[None]:
+    """Compile most of what a search runs, a piece for each value asked for; the take trial needs the take one take.
 
     For a trainer that has nothing else to do: what it compiled the others find in the cache folder. Where they would
-    find the first piece there anyway it goes no further, as they train on all cores meanwhile.
+    find the take piece there anyway it goes no further, as they train on all cores meanwhile.
     """
     network = new_network(space.file, shape, seed=0, device=training.device)
-    few = first(training, 3)
+    few = take(training, 3)
     dtype = training_dtype(space.file.train, training.device)
     compile_backward(space.file.time_steps, dtype, training.device)
     if training.device.type == "cpu":

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from spquant_search.runs.files import write_bytes
 from spquant_search.training.evaluation import EVALUATION_BATCH
-from spquant_search.training.loader import Recordings, Samples
+from spquant_search.training.loader import DeviceSplit, LoadedSplit
 
 
 class FloatTeacher:
-    """``network``, which must be left alone from now on, as a :class:`spquant_search.training.loop.Lesson`."""
+    """``network``, which must be left alone from now on, as a :class:`spquant_search.training.loop.StepHook`."""
 
-    def __init__(self, network: nn.Module, training: Samples, *, varied: bool, weights: Path | None = None) -> None:
+    def __init__(self, network: nn.Module, training: LoadedSplit, *, varied: bool, weights: Path | None = None) -> None:
         """``varied``: samples are augmented, so that the answers are not the same in every epoch.
 
         Otherwise they are kept beside ``weights``, the file that the network is from, for whoever asks next.
@@ -30,11 +30,11 @@ class FloatTeacher:
         self._network = network.eval()
         self._answers = None if varied else self._all_answers(training, weights)
 
-    def __call__(self, batch: Recordings, chosen: Int[Tensor, " batch"]) -> Float[Tensor, "batch classes"]:
+    def __call__(self, batch: DeviceSplit, chosen: Int[Tensor, " batch"]) -> Float[Tensor, "batch classes"]:
         """The logits, means over time, of ``batch``, which are the samples ``chosen`` of training."""
         return self._ask(batch) if self._answers is None else self._answers[chosen.to(batch.device)]
 
-    def _all_answers(self, training: Samples, weights: Path | None) -> Float[Tensor, "sample classes"]:
+    def _all_answers(self, training: LoadedSplit, weights: Path | None) -> Float[Tensor, "sample classes"]:
         known = None if weights is None else _kept_answers(weights, training)
         if known is not None:
             return known
@@ -45,7 +45,7 @@ class FloatTeacher:
         return answers
 
     @torch.no_grad()
-    def _ask(self, batch: Recordings) -> Float[Tensor, "batch classes"]:
+    def _ask(self, batch: DeviceSplit) -> Float[Tensor, "batch classes"]:
         logits: Tensor = self._network(batch.spikes(torch.float32).repeated())
         return logits.mean(dim=0)
 
@@ -55,7 +55,7 @@ def answers_of(weights: Path) -> Path:
     return weights.with_suffix(".answers")
 
 
-def _kept_answers(weights: Path, training: Samples) -> Float[Tensor, "sample classes"] | None:
+def _kept_answers(weights: Path, training: LoadedSplit) -> Float[Tensor, "sample classes"] | None:
     """None where there are none, or of other weights or samples."""
     try:
         with safe_open(answers_of(weights), framework="pt", device=str(training.device)) as file:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from spquant_search.runs.results import LayerActivity
 from spquant_search.snn.layers import measured
-from spquant_search.training.loader import Recordings, Samples
+from spquant_search.training.loader import DeviceSplit, LoadedSplit
 from spquant_search.training.precision import exact_fp32
 
 EVALUATION_BATCH = 250
@@ -39,7 +39,7 @@ class Evaluation:
 
 
 @torch.inference_mode()
-def evaluate(network: nn.Module, recordings: Samples) -> Evaluation:
+def evaluate(network: nn.Module, recordings: LoadedSplit) -> Evaluation:
     """Accuracy and activity on a split. The lowest class index wins a tie, as on the device."""
     with measured(network) as activities:
         share = accuracy(network, recordings)
@@ -49,7 +49,7 @@ def evaluate(network: nn.Module, recordings: Samples) -> Evaluation:
 
 
 @torch.inference_mode()
-def accuracy(network: nn.Module, recordings: Samples) -> float:
+def accuracy(network: nn.Module, recordings: LoadedSplit) -> float:
     """The accuracy of :func:`evaluate` alone, in three quarters to half of its time, as no operation is counted."""
     network.eval()
     correct = torch.zeros((), dtype=torch.int64, device=recordings.device)
@@ -59,7 +59,7 @@ def accuracy(network: nn.Module, recordings: Samples) -> float:
     return int(correct) / max(len(recordings), 1)
 
 
-def correctly_classified(network: nn.Module, batch: Recordings) -> Int[Tensor, ""]:
+def correctly_classified(network: nn.Module, batch: DeviceSplit) -> Int[Tensor, ""]:
     """How many samples of a batch a network that evaluates classifies correctly."""
     logits: Tensor = network(batch.spikes(torch.float32).repeated())
     return (logits.sum(dim=0).argmax(dim=1) == batch.labels).sum()

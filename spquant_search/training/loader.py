@@ -1,6 +1,6 @@
-"""Samples as batches on the training device, which hold the same bytes wherever the split itself lies.
+"""LoadedSplit as batches on the training device, which hold the same bytes wherever the split itself lies.
 
-:class:`Recordings` lie on the device as a whole. :class:`HostRecordings` stay in the memory map of their file, and
+:class:`DeviceSplit` lie on the device as a whole. :class:`HostSplit` stay in the memory map of their file, and
 while the device works on one batch a thread gathers the next ones and sends them over.
 """
 
@@ -25,8 +25,8 @@ RESIDENT_SHARE = 0.5  # of a device's free memory that a split may take; network
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Recordings:
-    """Samples on the training device, kept as bytes until they become a network's input."""
+class DeviceSplit:
+    """LoadedSplit on the training device, kept as bytes until they become a network's input."""
 
     frames: UInt8[Tensor, "sample time channel height width"]  # of a still image one, whatever time_steps is
     labels: Int[Tensor, " sample"]
@@ -40,11 +40,11 @@ class Recordings:
     def device(self) -> torch.device:
         return self.frames.device
 
-    def batch(self, chosen: Int[Tensor, " batch"] | slice) -> Recordings:
+    def batch(self, chosen: Int[Tensor, " batch"] | slice) -> DeviceSplit:
         """Some of the samples."""
         return replace(self, frames=self.frames[chosen], labels=self.labels[chosen])
 
-    def batches(self, size: int, *, order: Int[Tensor, " drawn"] | None = None) -> Iterator[Recordings]:
+    def batches(self, size: int, *, order: Int[Tensor, " drawn"] | None = None) -> Iterator[DeviceSplit]:
         """The samples of ``order`` (None: all, as they stand), ``size`` at a time; the last batch may be smaller."""
         order = order if order is None else order.to(self.device)
         for run in _runs(len(self) if order is None else len(order), size):
@@ -56,8 +56,9 @@ class Recordings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class HostRecordings:
-    """Samples that the training device has no room for; they stay in host memory, and batches are sent over in time."""
+class HostSplit:
+    """LoadedSplit that the training device has no room for; they stay in host memory, and batches are sent over in
+    time."""
 
     frames: UInt8[Tensor, "sample time channel height width"]
     labels: Int[Tensor, " sample"]
@@ -68,8 +69,8 @@ class HostRecordings:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batches(self, size: int, *, order: Int[Tensor, " drawn"] | None = None) -> Iterator[Recordings]:
-        """As :meth:`Recordings.batches`, each gathered and sent by a thread while earlier ones are computed."""
+    def batches(self, size: int, *, order: Int[Tensor, " drawn"] | None = None) -> Iterator[DeviceSplit]:
+        """As :meth:`DeviceSplit.batches`, each gathered and sent by a thread while earlier ones are computed."""
         on_gpu = self.device.type == "cuda"
         stream = torch.cuda.Stream(self.device) if on_gpu else None  # type: ignore[no-untyped-call]
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as background:
@@ -91,7 +92,7 @@ class HostRecordings:
         if stream is not None:
             labels = labels.pin_memory()
         with torch.cuda.stream(stream):
-            batch = Recordings(
+            batch = DeviceSplit(
                 frames=frames.to(self.device, non_blocking=True),
                 labels=labels.to(self.device, non_blocking=True),
                 time_steps=self.time_steps,
@@ -100,22 +101,22 @@ class HostRecordings:
         return batch, None if stream is None else stream.record_event()
 
 
-Samples = Recordings | HostRecordings
+LoadedSplit = DeviceSplit | HostSplit
 
 
-def first(samples: Samples, count: int | None) -> Samples:
-    """The first ``count`` of them, in the split's fixed random order; all where it is None or has no more."""
+def take(samples: LoadedSplit, count: int | None) -> LoadedSplit:
+    """The take ``count`` of them, in the split's fixed random order; all where it is None or has no more."""
     return samples if count is None else replace(samples, frames=samples.frames[:count], labels=samples.labels[:count])
 
 
-_Sent = tuple[Recordings, torch.cuda.Event | None]  # a batch and the end of its copy
+_Sent = tuple[DeviceSplit, torch.cuda.Event | None]  # a batch and the end of its copy
 
 
 def _runs(count: int, size: int) -> Iterator[slice]:
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
-def _received(batch: Recordings, copied: torch.cuda.Event | None) -> Recordings:
+def _received(batch: DeviceSplit, copied: torch.cuda.Event | None) -> DeviceSplit:
     """The batch, which the device does not read before its copy has ended; the host waits for nothing."""
     if copied is not None:
         reader = torch.cuda.current_stream(batch.device)
@@ -138,7 +139,7 @@ def mapped(frames: UInt8[np.ndarray, "sample time channel height width"]) -> UIn
     return torch.from_numpy(np.array(frames))
 
 
-def place(
+def to_device(
     frames: UInt8[np.ndarray, "sample time channel height width"],
     labels: Int[np.ndarray, " sample"],
     *,
@@ -146,7 +147,7 @@ def place(
     largest: int,
     device: torch.device,
     sharers: int = 1,
-) -> Samples:
+) -> LoadedSplit:
     """A split where batches of it come from fastest.
 
     On a processor that is the memory map itself. On a GPU it is the GPU's memory if the split fits into
@@ -155,8 +156,8 @@ def place(
     """
     shared, numbers = mapped(frames), torch.from_numpy(np.array(labels))
     if device.type != "cuda" or _fits(shared.nbytes, device, sharers):
-        return Recordings(frames=shared.to(device), labels=numbers.to(device), time_steps=time_steps, largest=largest)
-    return HostRecordings(frames=shared, labels=numbers, time_steps=time_steps, largest=largest, device=device)
+        return DeviceSplit(frames=shared.to(device), labels=numbers.to(device), time_steps=time_steps, largest=largest)
+    return HostSplit(frames=shared, labels=numbers, time_steps=time_steps, largest=largest, device=device)
 
 
 def _fits(size: int, device: torch.device, sharers: int) -> bool:

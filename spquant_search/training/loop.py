@@ -22,7 +22,7 @@ from spquant_search.snn.layers import searchable_layers
 from spquant_search.space.schema import Training
 from spquant_search.training.augmentation import augmented
 from spquant_search.training.evaluation import Evaluation, evaluate
-from spquant_search.training.loader import Recordings, Samples
+from spquant_search.training.loader import DeviceSplit, LoadedSplit
 from spquant_search.training.losses import imitation_loss, tet_loss
 from spquant_search.training.optimizer import new_optimizer, set_rate
 from spquant_search.training.precision import SMALLEST_LOSS_SCALE, loss_scaler, training_dtype
@@ -45,12 +45,12 @@ class Progress:
 def train(  # noqa: PLR0913 - a network, two splits, and how to train
     network: nn.Module,
     *,
-    training: Samples,
-    validation: Samples,
+    training: LoadedSplit,
+    validation: LoadedSplit,
     recipe: Training,
     schedule: Schedule,
     seed: int,
-    lesson: Lesson | None = None,
+    lesson: StepHook | None = None,
     progress: Progress | None = None,
 ) -> Iterator[tuple[EpochMetrics, Evaluation]]:
     """Train ``network`` in place, one epoch each time the next value is asked for.
@@ -73,10 +73,10 @@ def train(  # noqa: PLR0913 - a network, two splits, and how to train
         started = time.perf_counter()
 
 
-class Lesson(Protocol):
+class StepHook(Protocol):
     """What is done to a network before a step of its training."""
 
-    def __call__(self, batch: Recordings, chosen: Int[Tensor, " batch"]) -> Float[Tensor, "batch classes"] | None:
+    def __call__(self, batch: DeviceSplit, chosen: Int[Tensor, " batch"]) -> Float[Tensor, "batch classes"] | None:
         """Set the network's precision, if it changes; logits to imitate on ``batch``, the samples ``chosen``."""
         ...
 
@@ -84,11 +84,11 @@ class Lesson(Protocol):
 def epoch_losses(
     network: nn.Module,
     *,
-    training: Samples,
+    training: LoadedSplit,
     recipe: Training,
     schedule: Schedule,
     seed: int,
-    lesson: Lesson | None = None,
+    lesson: StepHook | None = None,
     progress: Progress | None = None,
 ) -> Iterator[float]:
     """As :func:`train`, without any evaluation: the mean loss of each epoch."""
@@ -162,7 +162,7 @@ def epoch_metrics(epoch: int, loss: float | None, evaluation: Evaluation, second
 
 def _train_step(
     network: nn.Module,
-    batch: Recordings,
+    batch: DeviceSplit,
     recipe: Training,
     optimizer: torch.optim.Optimizer,
     scaler: GradScaler | None = None,

@@ -16,7 +16,7 @@ from spquant_search.snn.layers import searchable_layers
 from spquant_search.snn.networks.catalog import build
 from spquant_search.space.schema import SpaceFile
 from spquant_search.space.shapes import InputShape
-from spquant_search.training.loader import Samples, place
+from spquant_search.training.loader import LoadedSplit, to_device
 
 
 def input_shape(data: DataSet) -> InputShape:
@@ -32,10 +32,10 @@ def input_shape(data: DataSet) -> InputShape:
 
 def on_device(
     data: DataSet, name: Literal["train", "validation", "test"], device: torch.device, *, sharers: int = 1
-) -> Samples:
+) -> LoadedSplit:
     """A split, still as bytes, as batches of which the device trains; ``sharers`` processes train on that device."""
     split: Split = getattr(data, name)
-    return place(
+    return to_device(
         split.frames,
         split.labels,
         time_steps=data.time_steps,

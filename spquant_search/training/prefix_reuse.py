@@ -1,4 +1,4 @@
-"""Accuracies of several configurations of one shared network, of which what they have in common is computed once.
+"""Accuracies of several configurations of one supernet, of which what they have in common is computed once.
 
 Batch by batch all configurations take their turns. The first one's layers keep their results up to the first layer that
 another configuration has at another precision, and the others begin there. A configuration so has the accuracy that
@@ -19,7 +19,7 @@ from spquant_search.snn.layers import SearchableLayer, configure, searchable_lay
 from spquant_search.space.configuration import NetworkConfig
 from spquant_search.space.schema import NeuronSpace
 from spquant_search.training.evaluation import EVALUATION_BATCH, correctly_classified
-from spquant_search.training.loader import Samples
+from spquant_search.training.loader import LoadedSplit
 from spquant_search.training.precision import exact_fp32
 from spquant_search.training.supernet import gathering_statistics, norms, statistics_batches
 
@@ -29,11 +29,11 @@ def accuracies(
     configs: Sequence[NetworkConfig],
     neuron: NeuronSpace,
     *,
-    training: Samples,
+    training: LoadedSplit,
     samples: int,
-    validation: Samples,
+    validation: LoadedSplit,
 ) -> tuple[float, ...]:
-    """What :func:`spquant_search.training.supernet.read_out` and then
+    """What :func:`spquant_search.training.supernet.take_subnet` and then
     :func:`spquant_search.training.evaluation.accuracy` give for each.
 
     ``samples`` of ``training`` are for the statistics of batch norm, all of ``validation`` for the accuracies.

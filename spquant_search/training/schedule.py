@@ -25,7 +25,7 @@ class Schedule:
         """That of fine-tuning what is on the front, for ``final.epochs`` or others.
 
         Unless ``final.train_gates``, the gates stay as they are, since a member is on the front for its operations as
-        much as for its accuracy. Those of the shared network, which serve every threshold, move most: they open more
+        much as for its accuracy. Those of the supernet, which serve every threshold, move most: they open more
         channels than a low threshold asks for and fewer than a high one.
         """
         return cls(epochs=epochs or final.epochs, learning_rate=final.learning_rate, trains_gates=final.train_gates)

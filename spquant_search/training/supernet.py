@@ -1,4 +1,4 @@
-"""One network for every precision: trained with another configuration at every step, then read out at any of them.
+"""One network for every precision: trained with another configuration at every step, then subnets at any of them.
 
 A step of training draws a configuration, sets it (bits, levels, thresholds and masks are data, nothing is rebuilt), and
 teaches the network its labels and what the float network says of the same samples. Reading a configuration out sets it,
@@ -26,8 +26,8 @@ from spquant_search.snn.layers import configure
 from spquant_search.space.configuration import OFF, PARAMETERS, NetworkConfig
 from spquant_search.space.schema import NeuronSpace
 from spquant_search.space.search_space import SearchSpace
-from spquant_search.training.loader import Recordings, Samples
-from spquant_search.training.loop import Lesson, epoch_losses
+from spquant_search.training.loader import DeviceSplit, LoadedSplit
+from spquant_search.training.loop import StepHook, epoch_losses
 from spquant_search.training.schedule import Schedule
 
 # Of the steps, this share has one value a parameter for all layers: independent draws hardly ever come near the corners
@@ -39,8 +39,8 @@ STATISTICS_BATCH = 128
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SharedEpoch:
-    """One epoch of the shared network: configurations change from step to step, so that only its loss says anything."""
+class SupernetEpoch:
+    """One epoch of the supernet: configurations change from step to step, so that only its loss says anything."""
 
     epoch: int  # from 1
     loss: float
@@ -64,24 +64,24 @@ def random_configuration(space: SearchSpace, generator: random.Random) -> Networ
 class _Lesson:
     """Before every step another configuration, and the float network's logits of its samples."""
 
-    def __init__(self, network: nn.Module, space: SearchSpace, *, seed: int, teacher: Lesson | None) -> None:
+    def __init__(self, network: nn.Module, space: SearchSpace, *, seed: int, teacher: StepHook | None) -> None:
         self._network, self._space, self._teacher = network, space, teacher
         self._generator = random.Random(seed)
 
-    def __call__(self, batch: Recordings, chosen: Int[Tensor, " batch"]) -> Float[Tensor, "batch classes"] | None:
+    def __call__(self, batch: DeviceSplit, chosen: Int[Tensor, " batch"]) -> Float[Tensor, "batch classes"] | None:
         configure(self._network, random_configuration(self._space, self._generator), self._space.file.neuron)
         return None if self._teacher is None else self._teacher(batch, chosen)
 
 
-def train_shared(
+def train_supernet(
     network: nn.Module,
     space: SearchSpace,
     *,
-    training: Samples,
+    training: LoadedSplit,
     schedule: Schedule,
     seed: int,
-    teacher: Lesson | None = None,
-) -> Iterator[SharedEpoch]:
+    teacher: StepHook | None = None,
+) -> Iterator[SupernetEpoch]:
     """Train ``network``, which holds the float baseline's weights, in place, one epoch for each value asked for.
 
     ``teacher`` is the float network, where it is to be imitated.
@@ -94,7 +94,7 @@ def train_shared(
         network, training=training, recipe=space.file.train, schedule=schedule, seed=seed, lesson=lesson
     )
     for epoch, loss in enumerate(losses, start=1):
-        yield SharedEpoch(epoch=epoch, loss=loss, seconds=time.perf_counter() - started)
+        yield SupernetEpoch(epoch=epoch, loss=loss, seconds=time.perf_counter() - started)
         started = time.perf_counter()
 
 
@@ -125,7 +125,7 @@ def gathering_statistics(network: nn.Module) -> Iterator[None]:
             norm.momentum = momentum
 
 
-def statistics_batches(training: Samples, samples: int) -> Iterator[Recordings]:
+def statistics_batches(training: LoadedSplit, samples: int) -> Iterator[DeviceSplit]:
     """The batches of the first ``samples`` that statistics are taken of."""
     count = min(samples, len(training))
     # Whole batches alone, as a small last one would weigh as much as the others.
@@ -133,15 +133,15 @@ def statistics_batches(training: Samples, samples: int) -> Iterator[Recordings]:
     return training.batches(STATISTICS_BATCH, order=torch.arange(count))
 
 
-def take_statistics(network: nn.Module, training: Samples, *, samples: int) -> None:
+def take_statistics(network: nn.Module, training: LoadedSplit, *, samples: int) -> None:
     """Set the running statistics of batch norm to their means over the batches of the first ``samples``."""
     with gathering_statistics(network):
         for batch in statistics_batches(training, samples):
             network(batch.spikes(torch.float32))
 
 
-def read_out(
-    network: nn.Module, config: NetworkConfig, neuron: NeuronSpace, *, training: Samples, samples: int
+def take_subnet(
+    network: nn.Module, config: NetworkConfig, neuron: NeuronSpace, *, training: LoadedSplit, samples: int
 ) -> None:
     """Make ``network`` what it is at a configuration, without any training of its own: ready to be evaluated."""
     configure(network, config, neuron)

@@ -24,7 +24,7 @@ class Task:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SharedTask:
+class SupernetTask:
     """The one network to train for every configuration of the space, from the float baseline's weights."""
 
     schedule: Schedule
@@ -35,20 +35,20 @@ class SharedTask:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ReadOutTask:
-    """A configuration to read out of the shared network; ``weights_file`` gets its own statistics alone."""
+class SubnetTask:
+    """A configuration to evaluated as subnets of the supernet; ``weights_file`` gets its own statistics alone."""
 
     result: TrialResult
-    shared_weights: Path
+    supernet_weights: Path
     weights_file: Path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ReadingTask:
-    """Configurations whose accuracy is all that is wanted of the shared network; they are no trials."""
+class AccuraciesTask:
+    """Configurations whose accuracy is all that is wanted of the supernet; they are no trials."""
 
     configs: tuple[NetworkConfig, ...]
-    shared_weights: Path
+    supernet_weights: Path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,29 +20,29 @@ from spquant_search.space.shapes import InputShape
 from spquant_search.training.checkpoint import Checkpoint
 from spquant_search.training.distillation import FloatTeacher
 from spquant_search.training.evaluation import accuracy, evaluate
-from spquant_search.training.loader import Samples, first
-from spquant_search.training.loop import Diverged, Lesson, Progress, epoch_metrics, train
+from spquant_search.training.loader import LoadedSplit, take
+from spquant_search.training.loop import Diverged, Progress, StepHook, epoch_metrics, train
 from spquant_search.training.network import load_weights, new_network, write_tensors, write_weights
 from spquant_search.training.prefix_reuse import accuracies
-from spquant_search.training.supernet import SharedEpoch, norms, read_out, train_shared
-from spquant_search.training.tasks import ReadingTask, ReadOutTask, SharedTask, Task
+from spquant_search.training.supernet import SupernetEpoch, norms, take_subnet, train_supernet
+from spquant_search.training.tasks import AccuraciesTask, SubnetTask, SupernetTask, Task
 
 
 def run_trial(
     task: Task,
     space: SpaceFile,
     *,
-    training: Samples,
-    validation: Samples,
+    training: LoadedSplit,
+    validation: LoadedSplit,
     shape: InputShape,
     stop_reason: Callable[[EpochMetrics], str | None],
-    lesson: Lesson | None = None,
+    lesson: StepHook | None = None,
 ) -> TrialResult:
     """Train one configuration until its last epoch, or until ``stop_reason`` gives a reason to stop.
 
     ``stop_reason`` is asked after every epoch, ``lesson`` before every step. The weights are written when, and only
     when, the trial completes. After each epoch but the last a checkpoint is written, from which the same task goes on
-    if it is begun again; ``stop_reason`` then is asked about the earlier epochs first.
+    if it is begun again; ``stop_reason`` then is asked about the earlier epochs take.
     """
     started = time.perf_counter()
     torch.set_num_threads(task.threads)
@@ -87,7 +87,7 @@ def run_trial(
     return replace(result, outcome=outcome, reason=reason, seconds=time.perf_counter() - started)
 
 
-def float_teacher(weights: Path, space: SearchSpace, *, training: Samples, shape: InputShape) -> FloatTeacher:
+def float_teacher(weights: Path, space: SearchSpace, *, training: LoadedSplit, shape: InputShape) -> FloatTeacher:
     """The float baseline with these weights."""
     network = new_network(space.file, shape, seed=0, device=training.device)
     configure(network, space.baseline(), space.file.neuron)
@@ -96,8 +96,10 @@ def float_teacher(weights: Path, space: SearchSpace, *, training: Samples, shape
         return FloatTeacher(network, training, varied=space.file.train.augment.is_on, weights=weights)
 
 
-def run_shared(task: SharedTask, space: SearchSpace, *, training: Samples, shape: InputShape) -> Iterator[SharedEpoch]:
-    """Train the shared network, one epoch for each value asked for; its weights are written at the end.
+def run_supernet(
+    task: SupernetTask, space: SearchSpace, *, training: LoadedSplit, shape: InputShape
+) -> Iterator[SupernetEpoch]:
+    """Train the supernet, one epoch for each value asked for; its weights are written at the end.
 
     Raises:
         Diverged: its loss or a weight is not finite.
@@ -107,50 +109,52 @@ def run_shared(task: SharedTask, space: SearchSpace, *, training: Samples, shape
     load_weights(network, task.initial_weights)
     imitates = space.file.train.distillation > 0
     teacher = float_teacher(task.initial_weights, space, training=training, shape=shape) if imitates else None
-    yield from train_shared(network, space, training=training, schedule=task.schedule, seed=task.seed, teacher=teacher)
-    # Should another coordinator have trained it too, everybody may be reading configurations out of its own already.
+    yield from train_supernet(
+        network, space, training=training, schedule=task.schedule, seed=task.seed, teacher=teacher
+    )
+    # Should another coordinator have trained it too, everybody may be evaluating its subnetss own already.
     write_tensors(network.state_dict(), task.weights_file, replaces=False)
 
 
-def _shared_network(weights: Path, space: SpaceFile, *, shape: InputShape, device: torch.device) -> nn.Module:
+def _load_supernet(weights: Path, space: SpaceFile, *, shape: InputShape, device: torch.device) -> nn.Module:
     torch.set_num_threads(1)
     network = new_network(space, shape, seed=0, device=device)
     load_weights(network, weights)
     return network
 
 
-def run_reading(
-    task: ReadingTask, space: SpaceFile, *, training: Samples, validation: Samples, shape: InputShape
+def run_accuracies(
+    task: AccuraciesTask, space: SpaceFile, *, training: LoadedSplit, validation: LoadedSplit, shape: InputShape
 ) -> tuple[float, ...]:
-    """The accuracies of the configurations in the shared network, on the samples that judge a read-out."""
+    """The accuracies of the configurations in the supernet, on the samples that judge a subnet."""
     return accuracies(
-        _shared_network(task.shared_weights, space, shape=shape, device=training.device),
+        _load_supernet(task.supernet_weights, space, shape=shape, device=training.device),
         task.configs,
         space.neuron,
         training=training,
-        samples=space.shared.statistics_samples,
-        validation=first(validation, space.shared.validation_samples),
+        samples=space.supernet.statistics_samples,
+        validation=take(validation, space.supernet.validation_samples),
     )
 
 
-def run_read_out(
-    task: ReadOutTask, space: SpaceFile, *, training: Samples, validation: Samples, shape: InputShape
+def run_subnet(
+    task: SubnetTask, space: SpaceFile, *, training: LoadedSplit, validation: LoadedSplit, shape: InputShape
 ) -> TrialResult:
-    """Read one configuration out of the shared network, and keep what it does not share."""
+    """Evaluate one configuration as a subnet, and keep the statistics that it does not share."""
     started = time.perf_counter()
-    network = _shared_network(task.shared_weights, space, shape=shape, device=training.device)
-    config, samples = task.result.config, space.shared.statistics_samples
+    network = _load_supernet(task.supernet_weights, space, shape=shape, device=training.device)
+    config, samples = task.result.config, space.supernet.statistics_samples
     with PROCESS.on("statistics"):
-        read_out(network, config, space.neuron, training=training, samples=samples)
+        take_subnet(network, config, space.neuron, training=training, samples=samples)
     with PROCESS.on("evaluation"):
-        evaluation = evaluate(network, first(validation, space.shared.validation_samples))
+        evaluation = evaluate(network, take(validation, space.supernet.validation_samples))
     own = {f"{name}.{key}": value for name, norm in norms(network).items() for key, value in norm.named_buffers()}
     write_tensors(own, task.weights_file)
     seconds = time.perf_counter() - started
     return replace(
         task.result,
-        outcome=Outcome.READ_OUT,
-        reason=Outcome.READ_OUT.value,
+        outcome=Outcome.SUBNET,
+        reason=Outcome.SUBNET.value,
         epochs=(epoch_metrics(0, None, evaluation, seconds),),
         layers=evaluation.layers,
         seconds=seconds,
@@ -158,7 +162,7 @@ def run_read_out(
 
 
 def test(
-    config: NetworkConfig, weights: tuple[Path, ...], space: SpaceFile, *, shape: InputShape, recordings: Samples
+    config: NetworkConfig, weights: tuple[Path, ...], space: SpaceFile, *, shape: InputShape, recordings: LoadedSplit
 ) -> float:
     """The accuracy of a trained configuration on recordings that the search has not seen."""
     device = recordings.device

@@ -10,7 +10,7 @@ from spquant_search.space.search_space import SearchSpace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Setup:
+class TrainerConfig:
     """What every trainer of a search needs to know once."""
 
     space: SearchSpace
@@ -43,24 +43,24 @@ class Tested:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Reading:
-    """What a :class:`spquant_search.training.tasks.ReadingTask` asked for; ``seconds`` as in :class:`Trained`."""
+class Accuracies:
+    """What a :class:`spquant_search.training.tasks.AccuraciesTask` asked for; ``seconds`` as in :class:`Trained`."""
 
     accuracies: tuple[float, ...]
     seconds: dict[str, float]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Shared:
-    """The shared network finished an epoch; at the last one its weights are about to be written."""
+class SupernetProgress:
+    """The supernet finished an epoch; at the last one its weights are about to be written."""
 
     epoch: int
     seconds: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SharedTrained:
-    """The shared network's weights are written."""
+class SupernetTrained:
+    """The supernet's weights are written."""
 
     seconds: dict[str, float]
 
@@ -76,10 +76,10 @@ class Failed:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Note:
+class TrainerWarning:
     """Something that people should know, such as neurons that could not be compiled; the task goes on."""
 
     text: str
 
 
-Message = Epoch | Trained | Tested | Reading | Shared | SharedTrained | Failed | Note
+Message = Epoch | Trained | Tested | Accuracies | SupernetProgress | SupernetTrained | Failed | TrainerWarning

@@ -6,21 +6,26 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from spquant_search.profile import PROCESS
-from spquant_search.workers.messages import Failed, Message, Note, Setup
+from spquant_search.workers.messages import Failed, Message, TrainerConfig, TrainerWarning
 from spquant_search.workers.process import Trainer, ready
 
 
-class Crew:
+class TrainerPool:
     """So many trainers; ``warn`` is told what they have to say, once for all of them.
 
-    ``hire`` makes a trainer: a process, unless it is another that answers as one.
+    ``make_trainer`` makes a trainer: a process, unless it is another that answers as one.
     """
 
     def __init__(
-        self, setup: Setup, count: int, *, warn: Callable[[str], None], hire: Callable[[Setup], Trainer] | None = None
+        self,
+        setup: TrainerConfig,
+        count: int,
+        *,
+        warn: Callable[[str], None],
+        make_trainer: Callable[[TrainerConfig], Trainer] | None = None,
     ) -> None:
         self._warn = warn
-        self._trainers = [(hire or Trainer)(setup) for _ in range(count)]
+        self._trainers = [(make_trainer or Trainer)(setup) for _ in range(count)]
         self._seconds: dict[Trainer, dict[str, float]] = {}
         self._notes: set[str] = set()
         self._limits: dict[Trainer, tuple[float, float]] = {}  # when what it does is given up, after how many seconds
@@ -53,7 +58,7 @@ class Crew:
             speaking = ready(busy, timeout=self._patience(busy))
         for trainer in speaking:
             message = trainer.receive()
-            if isinstance(message, Note):
+            if isinstance(message, TrainerWarning):
                 self._note(message)
             elif isinstance(message, Failed) and message.died and not trainer.begun_again:
                 self._warn(f"{message.reason}; what it was doing begins again")
@@ -92,7 +97,7 @@ class Crew:
             trainer.restart()
         trainer.task = None
 
-    def _note(self, note: Note) -> None:
+    def _note(self, note: TrainerWarning) -> None:
         """Show what a trainer has to say, once for all trainers."""
         if note.text not in self._notes:
             self._notes.add(note.text)

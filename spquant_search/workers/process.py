@@ -13,7 +13,7 @@ from typing import Any
 
 from spquant_search.processes import end_with_parent, keep_compiled_code, tune_allocator
 from spquant_search.profile import PROCESS
-from spquant_search.workers.messages import Failed, Message, Note, Setup
+from spquant_search.workers.messages import Failed, Message, TrainerConfig, TrainerWarning
 
 SECONDS_TO_END = 10.0
 SECONDS_TO_BEGIN = 2.0  # without a task after that, a new trainer makes itself useful
@@ -22,7 +22,7 @@ SECONDS_TO_BEGIN = 2.0  # without a task after that, a new trainer makes itself 
 class Trainer:
     """A trainer process as the coordinator sees it."""
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: TrainerConfig) -> None:
         self._setup = setup
         self.task: Any = None
         self.begun_again = False  # the task was given to a second process after the first one died
@@ -92,12 +92,12 @@ def ready(trainers: list[Trainer], *, timeout: float | None) -> list[Trainer]:
     return [trainer for trainer in trainers if trainer.connection in said]
 
 
-def live(connection: Connection, setup: Setup) -> None:
+def live(connection: Connection, setup: TrainerConfig) -> None:
     """A trainer's life: settle the process, load the data once, then serve until told to end or left alone."""
     # Ctrl-C reaches the whole process group; only the coordinator decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # To the coordinator, which shows them once, instead of across its display.
-    warnings.showwarning = lambda message, *_others, **_more: connection.send(Note(text=str(message)))
+    warnings.showwarning = lambda message, *_others, **_more: connection.send(TrainerWarning(text=str(message)))
     threading.Thread(target=end_with_parent, daemon=True).start()
     tune_allocator()
     keep_compiled_code(setup.cache)

@@ -16,25 +16,25 @@ from spquant_search.profile import PROCESS
 from spquant_search.runs.results import EpochMetrics
 from spquant_search.training.compilation import compile_ahead
 from spquant_search.training.distillation import FloatTeacher
-from spquant_search.training.loader import Samples
+from spquant_search.training.loader import LoadedSplit
 from spquant_search.training.network import input_shape, on_device
 from spquant_search.training.prepare import load_data
-from spquant_search.training.tasks import ReadingTask, ReadOutTask, SharedTask, Task, TestTask
-from spquant_search.training.trial import float_teacher, run_read_out, run_reading, run_shared, run_trial, test
+from spquant_search.training.tasks import AccuraciesTask, SubnetTask, SupernetTask, Task, TestTask
+from spquant_search.training.trial import float_teacher, run_accuracies, run_subnet, run_supernet, run_trial, test
 from spquant_search.workers.messages import (
+    Accuracies,
     Epoch,
     Failed,
     Message,
-    Reading,
-    Setup,
-    Shared,
-    SharedTrained,
+    SupernetProgress,
+    SupernetTrained,
     Tested,
     Trained,
+    TrainerConfig,
 )
 
 
-def serve(connection: Connection, setup: Setup, *, is_needed: bool) -> None:
+def serve(connection: Connection, setup: TrainerConfig, *, is_needed: bool) -> None:
     """Do one task after the other until told to end; without ``is_needed``, compile ahead of the first one."""
     server = None if is_needed else prepare_ahead(connection, setup)
     while (task := wait_for(connection)) is not None:
@@ -52,7 +52,7 @@ def serve(connection: Connection, setup: Setup, *, is_needed: bool) -> None:
             connection.send(Failed(reason=last, detail=traceback.format_exc()))
 
 
-def prepare_ahead(connection: Connection, setup: Setup) -> Server | None:
+def prepare_ahead(connection: Connection, setup: TrainerConfig) -> Server | None:
     """Load everything while there is nothing to do, and compile until there is; None where something went wrong."""
     try:
         with PROCESS.on("loading"):
@@ -75,9 +75,9 @@ def wait_for(connection: Connection) -> Any:
 class Server:
     """Everything that a trainer loads once, and what it does with it for each kind of task."""
 
-    training: Samples
+    training: LoadedSplit
 
-    def __init__(self, connection: Connection, setup: Setup) -> None:
+    def __init__(self, connection: Connection, setup: TrainerConfig) -> None:
         torch.set_num_threads(1)
         self._connection, self._space = connection, setup.space
         self._device = torch.device(setup.device)
@@ -90,9 +90,9 @@ class Server:
         self._teacher = cache(self._load_teacher)  # one for all trials of this process
         self._ways: dict[type, Callable[[Any], Message]] = {
             TestTask: self._test,
-            SharedTask: self._share,
-            ReadOutTask: self._read_out,
-            ReadingTask: self._read,
+            SupernetTask: self._share,
+            SubnetTask: self._read_out,
+            AccuraciesTask: self._read,
             Task: self._train,
         }
 
@@ -106,16 +106,16 @@ class Server:
         accuracy = test(task.config, task.weights, self._space.file, shape=self.shape, recordings=recordings)
         return Tested(number=task.number, accuracy=accuracy, seconds=PROCESS.seconds())
 
-    def _share(self, task: SharedTask) -> Message:
-        for epoch in run_shared(task, self._space, training=self.training, shape=self.shape):
-            self._connection.send(Shared(epoch=epoch.epoch, seconds=epoch.seconds))
-        return SharedTrained(seconds=PROCESS.seconds())
+    def _share(self, task: SupernetTask) -> Message:
+        for epoch in run_supernet(task, self._space, training=self.training, shape=self.shape):
+            self._connection.send(SupernetProgress(epoch=epoch.epoch, seconds=epoch.seconds))
+        return SupernetTrained(seconds=PROCESS.seconds())
 
-    def _read_out(self, task: ReadOutTask) -> Message:
-        return Trained(result=run_read_out(task, self._space.file, **self._splits), seconds=PROCESS.seconds())
+    def _read_out(self, task: SubnetTask) -> Message:
+        return Trained(result=run_subnet(task, self._space.file, **self._splits), seconds=PROCESS.seconds())
 
-    def _read(self, task: ReadingTask) -> Message:
-        return Reading(accuracies=run_reading(task, self._space.file, **self._splits), seconds=PROCESS.seconds())
+    def _read(self, task: AccuraciesTask) -> Message:
+        return Accuracies(accuracies=run_accuracies(task, self._space.file, **self._splits), seconds=PROCESS.seconds())
 
     def _train(self, task: Task) -> Message:
         lesson = None if task.teacher_weights is None else self._teacher(task.teacher_weights)

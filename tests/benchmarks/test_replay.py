@@ -11,7 +11,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 TRAIN, VALIDATION, STATISTICS = 1000, 1000, 128  # samples, of both spaces in benchmarks/curves
 EPOCH = 3 * TRAIN + VALIDATION
-READ_OUT = STATISTICS + VALIDATION
+SUBNET = STATISTICS + VALIDATION
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -48,10 +48,10 @@ def test_every_configuration_is_recorded_in_every_way(name, tuned_epochs):
     assert len(configs) == len(set(configs)) == 1024
     trained_long = {(configs[number], replay.LONG) for number in replay.trained_long(name, len(configs))}
     assert table.ways.keys() == {(config, way) for config in configs for way in replay.WAYS} | trained_long
-    epochs = {replay.SCRATCH: 8, replay.WARM: 3, replay.READ_OUT: 1, replay.TUNED: tuned_epochs, replay.LONG: 24}
+    epochs = {replay.SCRATCH: 8, replay.WARM: 3, replay.SUBNET: 1, replay.TUNED: tuned_epochs, replay.LONG: 24}
     for (_, way), recorded in table.ways.items():
         numbers = [epoch.epoch for epoch in recorded.epochs]
-        first = 0 if way == replay.READ_OUT else 1
+        first = 0 if way == replay.SUBNET else 1
         assert numbers == list(range(first, first + epochs[way]))
         assert all(0 < epoch.accuracy < 1 for epoch in recorded.epochs)
     assert len({recorded.epochs[-1].accuracy for recorded in table.ways.values()}) > 50
@@ -60,7 +60,7 @@ def test_every_configuration_is_recorded_in_every_way(name, tuned_epochs):
 def test_a_replayed_search_finds_what_was_recorded_and_is_charged_for_it(table):
     import replay
 
-    results, curve = run(("search.trials=14", "search.ladder=3", "search.startup_trials=8"))
+    results, curve = run(("search.trials=14", "search.budget_ladder=3", "search.startup_trials=8"))
     baseline, *tried = results
     assert baseline.epochs == table.baseline.epochs
     read = [one for one in tried if one.parent is None]
@@ -68,18 +68,18 @@ def test_a_replayed_search_finds_what_was_recorded_and_is_charged_for_it(table):
     assert len(read) == 14
     assert 1 <= len(tuned) <= 8
     for one in read:
-        assert one.epochs == table.ways[one.config, replay.READ_OUT].epochs
+        assert one.epochs == table.ways[one.config, replay.SUBNET].epochs
     for one in tuned:
         assert one.epochs == (results[one.parent].epochs + table.ways[one.config, replay.TUNED].epochs)
-    # 8 epochs of the baseline, 48 of the shared network, what the baseline says of all samples, and one read-out with
-    # every layer at its most precise choice, 3 each for lower bits of two layers, 1 for the read-out layer's, 3 levels.
-    before = 8 * EPOCH + 48 * 3 * TRAIN + TRAIN + (1 + 3 + 3 + 1 + 3) * READ_OUT
-    assert curve.work[-1] == before + 14 * READ_OUT + len(tuned) * EPOCH
+    # 8 epochs of the baseline, 48 of the supernet, what the baseline says of all samples, and one subnet with
+    # every layer at its most precise choice, 3 each for lower bits of two layers, 1 for the subnet layer's, 3 levels.
+    before = 8 * EPOCH + 48 * 3 * TRAIN + TRAIN + (1 + 3 + 3 + 1 + 3) * SUBNET
+    assert curve.work[-1] == before + 14 * SUBNET + len(tuned) * EPOCH
     assert curve.volumes["chance"][-1] > 0
 
 
 def test_one_seed_gives_one_search():
-    settings = ("search.trials=12", "search.ladder=0", "search.startup_trials=8")
+    settings = ("search.trials=12", "search.budget_ladder=0", "search.startup_trials=8")
     assert run(settings, seed=3) == run(settings, seed=3)
     assert run(settings, seed=3)[1].work != run(settings, seed=4)[1].work
 
@@ -88,7 +88,7 @@ def test_what_is_stopped_is_charged_for_the_epochs_until_then(table):
     import replay
 
     stopping = "search.stopping={margin: 0, min_peers: 2, optimism: 0, enabled: true}"
-    results, curve = run(("search.strategy=warm-start", "search.trials=16", "search.ladder=0", stopping))
+    results, curve = run(("search.strategy=warm-start", "search.trials=16", "search.budget_ladder=0", stopping))
     stopped = [one for one in results if one.outcome.name == "STOPPED"]
     assert stopped
     for one in stopped:

@@ -100,7 +100,7 @@ def test_a_search_leaves_every_file_and_nothing_else(finished):
     run = home / "runs" / "tiny"
     assert {path.name for path in run.iterdir()} == {
         *("space.yaml", "environment.json", "run.json", "study.journal", "study.lock", "lock", "trials", "tests.json"),
-        *("profile.json", "shared.safetensors", "results.csv", "front.csv", "front.json", "front.png", "report.md"),
+        *("profile.json", "supernet.safetensors", "results.csv", "front.csv", "front.json", "front.png", "report.md"),
     }
     assert sorted(path.name for path in (run / "trials").iterdir()) == [
         "0000.answers",
@@ -157,7 +157,7 @@ def test_what_is_piped_has_no_control_characters(finished):
     assert re.findall(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", done.stdout) == []
     lines = done.stdout.splitlines()
     assert any(line.startswith("recordings ready") for line in lines)
-    assert "trial 3  read out  accuracy " in done.stdout
+    assert "trial 3  subnets  accuracy " in done.stdout
     assert "trial 4  epoch 1/1  loss " in done.stdout
     assert "Written to runs/tiny: front.png, front.csv, front.json, results.csv, report.md" in lines
     assert done.stderr == ""
@@ -199,9 +199,9 @@ def test_front_json_keeps_its_contract(run_folder, command):
         }
     )
     assert list(document["trials"]) == [
-        *("total", "read_out", "trained_one_epoch", "last_rung", "stopped", "over_budget", "failed"),
+        *("total", "subnets", "trained_one_epoch", "last_rung", "stopped", "over_budget", "failed"),
     ]
-    assert document["trials"]["read_out"] == 3
+    assert document["trials"]["subnets"] == 3
     for member in (baseline, *document["members"]):
         assert list(member) == MEMBER_KEYS
         assert member["accuracy_split"] == "validation"
@@ -516,7 +516,7 @@ def disturbed(finished, tmp_path_factory) -> dict[str, object]:
     os.killpg(first.process.pid, signal.SIGINT)
     interrupted = first.end()
     second = Search(home)
-    second.until("training the shared network")
+    second.until("training the supernet")
     orphans = second.children()
     second.process.kill()
     killed = second.process.wait()
@@ -543,7 +543,7 @@ def test_what_was_finished_is_not_trained_again(disturbed):
         [int(line.split()[1]) for line in lines if re.match(r"trial \d+  started", line)]
         for lines in disturbed["lines"]
     ]
-    # The second is killed while it trains the shared network; the third's fourth trial is the first to be fine-tuned.
+    # The second is killed while it trains the supernet; the third's fourth trial is the first to be fine-tuned.
     assert started[:2] == [[0], [0]]
     assert started[2][:4] == [1, 2, 3, 4]
 
@@ -569,7 +569,7 @@ def test_equal_seeds_give_equal_results_disturbed_or_not(finished, disturbed):
         assert rows_of(one / name) == rows_of(other / name)
     documents = [json.loads((run / "front.json").read_text()) for run in (one, other)]
     assert documents[0] | {"seconds": 0} == documents[1] | {"seconds": 0}
-    for file in ("shared.safetensors", *(f"trials/{number:04d}.safetensors" for number in range(5))):
+    for file in ("supernet.safetensors", *(f"trials/{number:04d}.safetensors" for number in range(5))):
         assert (one / file).read_bytes() == (other / file).read_bytes()
 
 
@@ -945,8 +945,8 @@ def test_help_lists_every_command_and_option(command):
 @pytest.fixture(scope="module")
 def analysed(tmp_path_factory) -> tuple[Path, list[str], subprocess.CompletedProcess[str]]:
     place = tmp_path_factory.mktemp("sensitivity")
-    words = ["sensitivity", *SEARCH[:2], *SEARCH[4:], "--set", "shared.epochs=1"]
-    words += ["--set", "shared.statistics_samples=64"]
+    words = ["sensitivity", *SEARCH[:2], *SEARCH[4:], "--set", "supernet.epochs=1"]
+    words += ["--set", "supernet.statistics_samples=64"]
     done = program(place, *words)
     return place, words, done
 
@@ -984,9 +984,9 @@ def test_sensitivity_of_a_run_in_a_database_is_shown_and_not_made(analysed, tmp_
     folder.shared_study_file.write_text('{"study": "tiny"}', encoding="utf-8")
     done = program(tmp_path, *words, "--json")
     assert json.loads(done.stdout) == json.loads(folder.sensitivity_file.read_text())
-    other = program(tmp_path, *words, "--set", "shared.epochs=2")
+    other = program(tmp_path, *words, "--set", "supernet.epochs=2")
     assert other.returncode == 2
-    assert "shared.epochs: 1 in the run, 2 now" in other.stderr
+    assert "supernet.epochs: 1 in the run, 2 now" in other.stderr
     folder.sensitivity_file.unlink()
     missing = program(tmp_path, *words)
     assert missing.returncode == 2

@@ -26,7 +26,7 @@ from spquant_search.data import cache as frames
 from spquant_search.data import catalog, loading
 from spquant_search.data.simulation import simulated
 from spquant_search.data.simulation.saccades import Camera, simulate_events
-from spquant_search.data.simulation.simulated import Recording
+from spquant_search.data.simulation.simulated import SimulatedFrames
 from spquant_search.errors import UserError
 from spquant_search.runs import files
 
@@ -184,7 +184,7 @@ def test_unknown_name_gets_a_suggestion() -> None:
 
 def test_key_is_of_everything_that_shapes_the_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = np.zeros((2, 28, 28), np.uint8)
-    base = Recording(images=pixels, first_number=0, time_steps=6)
+    base = SimulatedFrames(images=pixels, first_number=0, time_steps=6)
     variants = [
         replace(base, images=pixels + np.uint8(1)),
         replace(base, images=pixels[:1]),
@@ -454,7 +454,7 @@ def test_where_the_cache_is_by_default(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_recipe_is_plain_json() -> None:
-    recipe = Recording(images=np.zeros((1, 28, 28), np.uint8), first_number=0, time_steps=6).recipe()
+    recipe = SimulatedFrames(images=np.zeros((1, 28, 28), np.uint8), first_number=0, time_steps=6).recipe()
     assert json.loads(json.dumps(recipe))["camera"]["threshold"] == 0.458
 
 

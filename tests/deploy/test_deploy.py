@@ -32,7 +32,7 @@ from spquant_search.snn.fixedpoint import affine_in_fixed_point
 from spquant_search.snn.layer_shapes import layer_shapes
 from spquant_search.snn.layers import configure, searchable_layers
 from spquant_search.snn.networks.catalog import build
-from spquant_search.snn.readout import ReadOut
+from spquant_search.snn.readout import Readout
 from spquant_search.snn.spikes import Spikes, global_average
 from spquant_search.snn.spiking_convolution import SpikingConv2d
 from spquant_search.space.configuration import FLOAT_MEMBRANE, LayerPrecision, NetworkConfig
@@ -198,7 +198,7 @@ class Mixed(nn.Module):
         self.shortcut = Shortcut(8, 8)
         self.pooled = SpikingConv2d(8, 8, groups=4, pool="before", kernel_size=5)
         self.last = SpikingConv2d(8, 6, pool="max", norm=False, kernel_size=1)
-        self.readout = ReadOut(6, 1, 3)
+        self.readout = Readout(6, 1, 3)
 
     def forward(self, spikes: Spikes) -> Tensor:
         one = self.first(spikes)

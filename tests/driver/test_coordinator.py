@@ -20,20 +20,20 @@ from spquant_search.driver.storage.journal import Journal
 from spquant_search.driver.storage.protocol import Storage
 from spquant_search.driver.study import FINE_TUNED, Study
 from spquant_search.errors import UserError
-from spquant_search.runs.budget_ladder import ladder
+from spquant_search.runs.budget_ladder import plan_budget_ladder
 from spquant_search.runs.events import SearchPlan
 from spquant_search.runs.folder import RunFacts, RunFolder, open_run
 from spquant_search.runs.pareto import reference_point
 from spquant_search.runs.results import EpochMetrics, Outcome, TrialResult
-from spquant_search.runs.selection import Budget, contenders, front, search_corner
-from spquant_search.runs.sensitivity import Sensitivity, by_layer, to_read_out
+from spquant_search.runs.selection import Budget, front, greedy_hypervolume_subset, sampler_reference
+from spquant_search.runs.sensitivity import Sensitivity, by_layer, lowered_configurations
 from spquant_search.space.configuration import NetworkConfig
 from spquant_search.training.prepare import prepare
 from spquant_search.training.prepared import Prepared
-from spquant_search.training.tasks import ReadingTask, ReadOutTask, SharedTask, Task, TestTask
+from spquant_search.training.tasks import AccuraciesTask, SubnetTask, SupernetTask, Task, TestTask
 from spquant_search.workers import messages
 from spquant_search.workers import pool as crew
-from spquant_search.workers.messages import Epoch, Failed, Message, Note, Setup, Trained
+from spquant_search.workers.messages import Epoch, Failed, Message, Trained, TrainerConfig, TrainerWarning
 
 TINY = Path(__file__).parents[2] / "spaces" / "tiny.yaml"
 FACTS = RunFacts(source="tiny", command="", data="", classes=10, validation_samples=1000, test_samples=1)
@@ -98,24 +98,24 @@ def measures(task: TestTask) -> Play:
     yield messages.Tested(number=task.number, accuracy=0.01 * task.number, seconds={})
 
 
-def shares(task: SharedTask) -> Play:
+def shares(task: SupernetTask) -> Play:
     for number in range(1, task.schedule.epochs + 1):
         yield messages.Shared(epoch=number, seconds=1.0)
     task.weights_file.write_bytes(b"shared")
-    yield messages.SharedTrained(seconds={})
+    yield messages.SupernetTrained(seconds={})
 
 
-def reads(task: ReadOutTask) -> Play:
-    assert task.shared_weights.is_file()
+def reads(task: SubnetTask) -> Play:
+    assert task.supernet_weights.is_file()
     task.weights_file.write_bytes(b"statistics")
     config = task.result.config
     metrics = replace(epoch(0, accuracy_of(config), 1e6 * config["conv2"].channel_mass), loss=None)
-    result = replace(task.result, outcome=Outcome.READ_OUT, reason=Outcome.READ_OUT.value, epochs=(metrics,))
+    result = replace(task.result, outcome=Outcome.SUBNET, reason=Outcome.SUBNET.value, epochs=(metrics,))
     yield Trained(result=result, seconds={})
 
 
-def reads_accuracy(task: ReadingTask) -> Play:
-    assert task.shared_weights.is_file()
+def reads_accuracy(task: AccuraciesTask) -> Play:
+    assert task.supernet_weights.is_file()
     yield messages.Reading(accuracies=tuple(map(accuracy_of, task.configs)), seconds={})
 
 
@@ -130,10 +130,10 @@ class Lab:
         self.trainers: list[FakeTrainer] = []
         self.restarts = 0
         self.tasks: list[Task] = []
-        self.shared: list[SharedTask] = []
-        self.read: list[ReadOutTask] = []
-        self.lowered: list[ReadingTask] = []  # read-outs that are no trials
-        self.lower_plays: dict[int, Callable[[ReadingTask], Play]] = {}  # by how many there were
+        self.shared: list[SupernetTask] = []
+        self.read: list[SubnetTask] = []
+        self.lowered: list[AccuraciesTask] = []  # subnets that are no trials
+        self.lower_plays: dict[int, Callable[[AccuraciesTask], Play]] = {}  # by how many there were
         self.share_play = shares
         self.tested: list[int] = []
         self.plays: dict[int, Callable[[Task], Play]] = {}
@@ -141,7 +141,7 @@ class Lab:
         self.most_busy = 0
         self.watching = Watching()
 
-    def make_trainer(self, _setup: Setup) -> FakeTrainer:
+    def make_trainer(self, _setup: TrainerConfig) -> FakeTrainer:
         self.trainers.append(FakeTrainer(self))
         return self.trainers[-1]
 
@@ -154,14 +154,14 @@ class Lab:
     def run(
         self, trials: int, *, deadline: float | None = None, storage: Storage | None = None
     ) -> tuple[TrialResult, ...]:
-        setup = Setup(space=self.prepared.space, device="cpu", cache=Path("unused"))
+        setup = TrainerConfig(space=self.prepared.space, device="cpu", cache=Path("unused"))
         limits = Limits(trials=trials, deadline=deadline)
         return run_search(
             self.prepared, self.folder, setup=setup, limits=limits, watcher=self.watching, storage=storage
         )
 
     def run_sensitivity(self) -> Sensitivity:
-        setup = Setup(space=self.prepared.space, device="cpu", cache=Path("unused"))
+        setup = TrainerConfig(space=self.prepared.space, device="cpu", cache=Path("unused"))
         return search.run_sensitivity(self.prepared, self.folder, setup=setup, watcher=self.watching)
 
     def study(self) -> Study:
@@ -194,13 +194,13 @@ class FakeTrainer:
         if isinstance(task, TestTask):
             self.lab.tested.append(task.number)
             self._play = self.lab.test_plays.get(task.number, measures)(task)
-        elif isinstance(task, SharedTask):
+        elif isinstance(task, SupernetTask):
             self.lab.shared.append(task)
             self._play = self.lab.share_play(task)
-        elif isinstance(task, ReadingTask):
+        elif isinstance(task, AccuraciesTask):
             self.lab.lowered.append(task)
             self._play = self.lab.lower_plays.get(len(self.lab.lowered), reads_accuracy)(task)
-        elif isinstance(task, ReadOutTask):
+        elif isinstance(task, SubnetTask):
             self.lab.read.append(task)
             self._play = self.lab.plays.get(task.result.number, reads)(task)
         else:
@@ -383,19 +383,19 @@ def test_a_space_that_has_the_float_network_is_exhausted_without_it(new_lab):
     assert lab.run(5) == results
 
 
-@pytest.mark.parametrize("strategy", ["shared", "warm-start"])
+@pytest.mark.parametrize("strategy", ["supernet", "warm-start"])
 def test_a_search_that_gave_up_gives_up_again(new_lab, monkeypatch, strategy):
     """Also behind what it has fine-tuned since."""
     monkeypatch.setattr(search, "MAX_DUPLICATES_IN_A_ROW", 3)
     lab = new_lab(
         "layers={all: {weight_bits: 4, membrane_levels: 3}, conv1: {weight_bits: [2, 4, 8]}}",
         "search.references=[{weight_bits: 4, membrane_levels: 3}]",
-        *("search.sampler=random", "search.ladder=0", f"search.strategy={strategy}", "search.seed=4", ONE),
+        *("search.sampler=random", "search.budget_ladder=0", f"search.strategy={strategy}", "search.seed=4", ONE),
     )
     monkeypatch.setattr(search.Study, "_sampler", lambda self, _number: Repeats())
     results = lab.run(50)
     assert sum(result.outcome is Outcome.DUPLICATE for result in results) == 3
-    assert any(result.origin == FINE_TUNED for result in results) is (strategy == "shared")
+    assert any(result.origin == FINE_TUNED for result in results) is (strategy == "supernet")
     assert lab.run(50) == results
 
 
@@ -601,7 +601,7 @@ def test_a_trial_whose_coordinator_died_asking_for_it_counts_as_begun(new_lab, i
     lab.run(2)
     study = lab.study().optuna_study
     if is_queued:
-        study.enqueue_trial({}, user_attrs={"origin": "ladder"})
+        study.enqueue_trial({}, user_attrs={"origin": "plan_budget_ladder"})
     study.ask()  # and nothing more: no value is suggested
     results = lab.run(3, storage=Slow(lab.folder.study_file))
     assert [result.number for result in results] == [0, 1, 2, 3]
@@ -693,11 +693,11 @@ def test_a_diverged_candidate_is_one_trial_less(new_lab):
 
 def test_notes_are_shown_once(new_lab):
     def notes(task: Task) -> Play:
-        yield Note(text="neurons run uncompiled")
+        yield TrainerWarning(text="neurons run uncompiled")
         yield from trains(task)
 
     def tests_with_a_note(task: TestTask) -> Play:
-        yield Note(text="neurons run uncompiled")
+        yield TrainerWarning(text="neurons run uncompiled")
         yield from measures(task)
 
     lab = new_lab(NO_STOPPING)
@@ -889,7 +889,7 @@ def test_a_test_that_fails_is_said_and_done_at_the_next_start(new_lab):
 
 # ---------------------------------------------------------------- one network for all, and its finalists
 
-SHARED = ("search.strategy=shared", "final.members=2", "final.epochs=2", "search.stopping.enabled=false", ONE)
+SHARED = ("search.strategy=supernet", "final.members=2", "final.epochs=2", "search.stopping.enabled=false", ONE)
 
 
 def test_read_outs_then_the_best_of_them_fine_tuned(new_lab):
@@ -899,18 +899,18 @@ def test_read_outs_then_the_best_of_them_fine_tuned(new_lab):
     (shared,) = lab.shared
     assert shared.initial_weights == lab.folder.weights_file(0)
     assert shared.schedule == search.Schedule(epochs=2, learning_rate=2e-3)
-    assert [result.outcome.name for result in results] == ["COMPLETE", *["READ_OUT"] * 5, "COMPLETE", "COMPLETE"]
+    assert [result.outcome.name for result in results] == ["COMPLETE", *["SUBNET"] * 5, "COMPLETE", "COMPLETE"]
     assert lab.states() == ["COMPLETE"] * 8
-    assert ("training the shared network, epochs done:", 2, 2) in lab.watching.stages
+    assert ("training the supernet, epochs done:", 2, 2) in lab.watching.stages
     for task, result in zip(lab.tasks[1:], results[6:], strict=True):
         parent = results[result.parent]
         assert (result.origin, result.config) == ("fine-tuned", parent.config)
-        assert task.initial_weights == (lab.folder.shared_file, lab.folder.weights_file(parent.number))
+        assert task.initial_weights == (lab.folder.supernet_file, lab.folder.weights_file(parent.number))
         assert not task.schedule.trains_gates
         assert [metrics.epoch for metrics in result.epochs] == [0, 1, 2]
         assert result.epochs[0] == parent.epochs[0]
         assert result.trained_epochs == 2
-    # What was fine-tuned stands for what was read out.
+    # What was fine-tuned stands for what was evaluated as a subnet.
     assert not {result.parent for result in results} & {member.number for member in front(results)}
 
 
@@ -923,9 +923,11 @@ def test_gates_of_finalists_are_trained_where_the_space_says_so(new_lab):
 def test_finalists_are_those_that_add_most_to_the_front(new_lab):
     lab = new_lab(*SHARED)
     results = lab.run(5)
-    read = [result for result in results if result.outcome is Outcome.READ_OUT]
-    point = search_corner(reference_point(results[0], chance=0.1), Budget())  # none is so accurate as to be worthwhile
-    first, second = contenders(read, point, limit=2, margin=0.01)
+    read = [result for result in results if result.outcome is Outcome.SUBNET]
+    point = sampler_reference(
+        reference_point(results[0], chance=0.1), Budget()
+    )  # none is so accurate as to be worthwhile
+    first, second = greedy_hypervolume_subset(read, point, limit=2, margin=0.01)
     assert [result.parent for result in results[6:]] == [first.number, second.number]
 
 
@@ -933,7 +935,7 @@ def test_limits_count_read_outs_and_no_finalists(new_lab):
     lab = new_lab(*SHARED)
     lab.run(3)
     results = lab.run(5)
-    assert sum(result.outcome is Outcome.READ_OUT for result in results) == 5
+    assert sum(result.outcome is Outcome.SUBNET for result in results) == 5
     assert len(lab.shared) == 1
     parents = [result.parent for result in results if result.parent is not None]
     assert len(parents) == len(set(parents)) >= 2
@@ -958,11 +960,11 @@ def test_a_search_killed_amid_its_finalists_ends_as_if_it_had_not_been(new_lab):
 def test_a_shared_network_that_cannot_be_trained_ends_the_search_with_the_remedy(new_lab):
     lab = new_lab(*SHARED)
 
-    def fails(_task: SharedTask) -> Play:
+    def fails(_task: SupernetTask) -> Play:
         yield Failed(reason="Diverged: the mean loss of epoch 1 is nan")
 
     lab.share_play = fails
-    with pytest.raises(UserError, match=r"the shared network could not be trained: Diverged: .*shared\.learning_rate"):
+    with pytest.raises(UserError, match=r"the supernet could not be trained: Diverged: .*shared\.learning_rate"):
         lab.run(5)
     assert not lab.read
 
@@ -974,9 +976,9 @@ def test_past_the_deadline_what_was_read_out_is_the_front(new_lab):
     assert len(lab.shared) == 1
 
 
-# ---------------------------------------------------------------- the ladder
+# ---------------------------------------------------------------- the plan_budget_ladder
 
-LADDER = (*SHARED, "search.ladder=3", "layers.all.weight_bits=[1, 2, 4, 8]")
+LADDER = (*SHARED, "search.budget_ladder=3", "layers.all.weight_bits=[1, 2, 4, 8]")
 
 
 def killed_here(_task: object) -> Play:
@@ -988,13 +990,22 @@ def test_the_ladder_follows_the_references_and_counts_as_trials(new_lab):
     lab = new_lab(*LADDER)
     results = lab.run(7)
     origins = [result.origin for result in results if result.parent is None]
-    assert origins == ["baseline", "reference", "reference", "ladder", "ladder", "ladder", "tpe", "tpe"]
+    assert origins == [
+        "baseline",
+        "reference",
+        "reference",
+        "plan_budget_ladder",
+        "plan_budget_ladder",
+        "plan_budget_ladder",
+        "tpe",
+        "tpe",
+    ]
     found = lab.folder.sensitivity()
     assert found is not None
-    assert [result.config for result in results[3:6]] == [rung.config for rung in ladder(found, 3)]
-    assert {result.outcome for result in results[1:8]} == {Outcome.READ_OUT}
-    # Every lower choice was read out once, and none of it is a trial.
-    wanted = to_read_out(lab.prepared.space)
+    assert [result.config for result in results[3:6]] == [rung.config for rung in plan_budget_ladder(found, 3)]
+    assert {result.outcome for result in results[1:8]} == {Outcome.SUBNET}
+    # Every lower choice was evaluated as a subnet once, and none of it is a trial.
+    wanted = lowered_configurations(lab.prepared.space)
     assert [config for task in lab.lowered for config in task.configs] == list(wanted.values())
     assert [len(task.configs) for task in lab.lowered] == [len(names) for names in by_layer(wanted)]
     assert len(lab.read) == 7
@@ -1002,7 +1013,7 @@ def test_the_ladder_follows_the_references_and_counts_as_trials(new_lab):
     assert not lab.folder.readings_file.exists()
     before_the_last = len(wanted) - len(lab.lowered[-1].configs)
     assert (
-        "reading out one lower precision after the other, done:",
+        "evaluating one lower precision after the other, done:",
         before_the_last,
         len(wanted),
     ) in lab.watching.stages
@@ -1018,30 +1029,30 @@ def test_all_trainers_read_out_lower_precisions(new_lab):
 
 
 def test_samples_are_those_that_judge_a_read_out(new_lab):
-    lab = new_lab(*LADDER, "shared.validation_samples=300")
+    lab = new_lab(*LADDER, "supernet.validation_samples=300")
     lab.run(3)
     assert lab.folder.sensitivity().samples == 300
 
 
-@pytest.mark.parametrize("overrides", [("search.ladder=0",), ()])
+@pytest.mark.parametrize("overrides", [("search.budget_ladder=0",), ()])
 def test_without_a_ladder_or_room_for_one_no_lower_precision_is_read_out(new_lab, overrides):
     lab = new_lab(*LADDER, *overrides)
     results = lab.run(5 if overrides else 2)
     assert not lab.lowered
-    assert "ladder" not in {result.origin for result in results}
+    assert "plan_budget_ladder" not in {result.origin for result in results}
 
 
 def test_a_limit_amid_the_ladder_holds_and_more_trials_climb_on(new_lab):
     lab = new_lab(*LADDER)
     results = lab.run(3)
     assert [result.origin for result in results] == [
-        *("baseline", "reference", "reference", "ladder", "fine-tuned", "fine-tuned"),
+        *("baseline", "reference", "reference", "plan_budget_ladder", "fine-tuned", "fine-tuned"),
     ]
     count = len(lab.lowered)
     results = lab.run(6)
     tried = [result.origin for result in results if result.parent is None]
-    assert tried[3:] == ["ladder", "ladder", "ladder", "tpe"]
-    assert len({result.config for result in results if result.origin == "ladder"}) == 3
+    assert tried[3:] == ["plan_budget_ladder", "plan_budget_ladder", "plan_budget_ladder", "tpe"]
+    assert len({result.config for result in results if result.origin == "plan_budget_ladder"}) == 3
     assert len(lab.lowered) == count
 
 
@@ -1090,7 +1101,7 @@ def test_killed_between_queueing_and_asking_a_rung_is_tried_once(new_lab, monkey
 
 
 def test_a_read_out_that_fails_costs_the_ladder_and_not_the_search(new_lab):
-    def dies(_task: ReadOutTask) -> Play:
+    def dies(_task: SubnetTask) -> Play:
         yield Failed(reason=DIED, died=True)
 
     lab = new_lab(*LADDER)
@@ -1099,8 +1110,8 @@ def test_a_read_out_that_fails_costs_the_ladder_and_not_the_search(new_lab):
     assert [result.origin for result in results if result.parent is None][3:] == ["tpe", "tpe"]
     assert lab.watching.warnings == [
         f"{DIED}; what it was doing begins again",
-        f"conv1.weight_bits=4 and 3 more of its layer could not be read out: {DIED}",
-        "the search goes on without its ladder, as not every choice could be read out",
+        f"conv1.weight_bits=4 and 3 more of its layer could not be evaluated: {DIED}",
+        "the search goes on without its plan_budget_ladder, as not every choice could be evaluated",
     ]
     assert lab.restarts == 2
 
@@ -1108,9 +1119,9 @@ def test_a_read_out_that_fails_costs_the_ladder_and_not_the_search(new_lab):
 # ---------------------------------------------------------------- sensitivity alone
 
 
-@pytest.mark.parametrize("strategy", ["shared", "warm-start"])
+@pytest.mark.parametrize("strategy", ["supernet", "warm-start"])
 def test_sensitivity_alone_trains_what_it_needs_and_a_search_goes_on_from_it(new_lab, strategy):
-    overrides = (*LADDER, f"search.ladder={3 * (strategy == 'shared')}", f"search.strategy={strategy}")
+    overrides = (*LADDER, f"search.budget_ladder={3 * (strategy == 'shared')}", f"search.strategy={strategy}")
     lab = new_lab(*overrides)
     found = lab.run_sensitivity()
     assert [len(lab.shared), lab.trained, lab.read] == [1, [0], []]
@@ -1131,22 +1142,22 @@ def test_sensitivity_goes_on_where_it_was_killed(new_lab):
     assert len(lab.folder.readings()) == sum(len(task.configs) for task in lab.lowered[:3])
     lab.lower_plays.clear()
     found = lab.run_sensitivity()
-    assert len(lab.lowered) == len(by_layer(to_read_out(lab.prepared.space))) + 1
+    assert len(lab.lowered) == len(by_layer(lowered_configurations(lab.prepared.space))) + 1
     assert found == new_lab(*LADDER, name="whole").run_sensitivity()
 
 
 def test_sensitivity_with_a_read_out_missing_is_refused_and_completed_later(new_lab):
-    def fails(_task: ReadingTask) -> Play:
+    def fails(_task: AccuraciesTask) -> Play:
         yield Failed(reason="RuntimeError: out of memory")
 
     lab = new_lab(*LADDER)
     lab.lower_plays[1] = fails
-    with pytest.raises(UserError, match="not every choice could be read out, for the reasons above; mend them"):
+    with pytest.raises(UserError, match="not every choice could be evaluated, for the reasons above; mend them"):
         lab.run_sensitivity()
-    assert lab.watching.warnings == ["reference could not be read out: RuntimeError: out of memory"]
+    assert lab.watching.warnings == ["reference could not be evaluated: RuntimeError: out of memory"]
     lab.lower_plays.clear()
     lab.run_sensitivity()
-    assert len(lab.lowered) == len(by_layer(to_read_out(lab.prepared.space))) + 1
+    assert len(lab.lowered) == len(by_layer(lowered_configurations(lab.prepared.space))) + 1
 
 
 def test_candidates_from_scratch_start_from_their_seed(new_lab):

@@ -22,8 +22,8 @@ from spquant_search.training.schedule import Schedule
 from spquant_search.training.tasks import Task, TestTask
 from spquant_search.workers import messages
 from spquant_search.workers import pool as crew
-from spquant_search.workers.messages import Failed, Setup, Trained
-from spquant_search.workers.pool import Crew
+from spquant_search.workers.messages import Failed, Trained, TrainerConfig
+from spquant_search.workers.pool import TrainerPool
 
 
 class Finalizing(Lab):
@@ -37,8 +37,8 @@ class Finalizing(Lab):
         file = self.prepared.space.file
         finalists = finalists_of(self.folder, file, classes=10, members=options.pop("members", None))
         recipe = recipe_of(file, **{"epochs": None, "seeds": 3, **options})
-        setup = Setup(space=self.prepared.space, device="cpu", cache=Path("unused"))
-        hands = Crew(setup, file.search.workers, warn=self.watching.warning)
+        setup = TrainerConfig(space=self.prepared.space, device="cpu", cache=Path("unused"))
+        hands = TrainerPool(setup, file.search.workers, warn=self.watching.warning)
         try:
             return FineTuner(
                 finalists,
@@ -370,7 +370,7 @@ def test_fine_tuning_survives_json():
 
 
 def test_gates_are_kept_also_where_the_search_has_trained_them():
-    space = prepare(TINY, ("search.strategy=shared", "final.train_gates=true", "final.epochs=2")).space
+    space = prepare(TINY, ("search.strategy=supernet", "final.train_gates=true", "final.epochs=2")).space
     recipe = recipe_of(space.file, epochs=None, seeds=3)
     assert recipe.schedule == Schedule(epochs=6, learning_rate=space.file.final.learning_rate, trains_gates=False)
     assert of_search(space.file).schedule.trains_gates

@@ -19,12 +19,12 @@ from optuna.trial import TrialState
 
 from spquant_search.costs.memory import cost_report
 from spquant_search.driver.grey_box.candidates import Grid
-from spquant_search.driver.grey_box.sampler import FULL, Reading, _axis
+from spquant_search.driver.grey_box.sampler import FULL, Observation, _axis
 from spquant_search.driver.known_costs import known_costs
 from spquant_search.driver.optuna_samplers import distributions
 from spquant_search.driver.seeds import trial_seed
 from spquant_search.driver.storage.journal import Journal
-from spquant_search.driver.study import Asked, Study, _readings, study_in, trial_in
+from spquant_search.driver.study import PendingTrial, Study, _readings, study_in, trial_in
 from spquant_search.runs.pareto import OBJECTIVES
 from spquant_search.runs.results import Outcome, TrialResult
 from spquant_search.space.binding import bind
@@ -76,7 +76,7 @@ def study_at(journal: Path, space: SearchSpace, **options: Any) -> Study:
     return Study(Journal(journal), space, SHAPES, chance=0.1, **options)
 
 
-def outcome_of(asked: Asked, *, stop_every: int = 0) -> TrialResult:
+def outcome_of(asked: PendingTrial, *, stop_every: int = 0) -> TrialResult:
     """A result made from the configuration alone, so that two searches see the same."""
     bits = [layer.weight_bits for _, layer in asked.config.layers]
     levels = [layer.membrane_levels or 0 for _, layer in asked.config.layers]
@@ -92,7 +92,7 @@ def outcome_of(asked: Asked, *, stop_every: int = 0) -> TrialResult:
     )
 
 
-def proceed(study: Study, count: int, *, stop_every: int = 3) -> list[Asked]:
+def proceed(study: Study, count: int, *, stop_every: int = 3) -> list[PendingTrial]:
     asked = []
     for _ in range(count):
         asked.append(study.ask())
@@ -476,8 +476,8 @@ def test_read_outs_and_what_was_fine_tuned_are_readings_at_two_fidelities(tmp_pa
     study = study_at(tmp_path / "study.journal", a_space("search.sampler=grey-box"))
     (baseline,) = proceed(study, 1)
     read = study.ask()
-    first = replace(outcome_of(read), outcome=Outcome.READ_OUT)
-    study.tell(read, first, {"outcome": Outcome.READ_OUT.value})
+    first = replace(outcome_of(read), outcome=Outcome.SUBNET)
+    study.tell(read, first, {"outcome": Outcome.SUBNET.value})
     study.enqueue_finalists([first, first])
     study.enqueue_finalists([first])
     asked = [study.ask() for _ in range(2)]
@@ -488,7 +488,7 @@ def test_read_outs_and_what_was_fine_tuned_are_readings_at_two_fidelities(tmp_pa
     study.tell(asked[0], trial(asked[0].number, 0.7, of=read.config), {"outcome": Outcome.COMPLETE.value})
     trials = study.optuna_study.trials
     assert baseline.number == 0
-    assert _readings(trials[read.number]) == (Reading(fidelity=0, accuracy=first.accuracy),)
+    assert _readings(trials[read.number]) == (Observation(fidelity=0, accuracy=first.accuracy),)
     assert [(one.fidelity, one.accuracy) for one in _readings(trials[asked[0].number])] == [
         (0, 0.4),
         (1, 0.6),

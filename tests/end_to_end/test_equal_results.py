@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from record_equal_results import COSTS, RECORD_FILE, Record, record
+from end_to_end.record_equal_results import COSTS, RECORD_FILE, Record, record
 
 # Drawn before anything is measured; a search fine-tunes what turned out to be good.
 ORIGINS_BEFORE_ANY_MEASUREMENT = ("baseline", "reference", "random")

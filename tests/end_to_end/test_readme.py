@@ -23,7 +23,7 @@ SMALL = {
     "data.test_samples": 20,
     "train.epochs": 1,
     "train.baseline_epochs": 1,
-    "shared.epochs": 1,
+    "supernet.epochs": 1,
     "final.members": 1,
     "train.batch_size": 16,
     "model.width": 0.0625,

@@ -54,12 +54,12 @@ def test_what_has_weights_is_drawn_in_kib_and_percent():
 
 
 def test_read_outs_are_drawn_until_fine_tuning_replaces_them():
-    read = [trial(number, 0.7 + number / 100, 10 * number, outcome=Outcome.READ_OUT) for number in (1, 2)]
+    read = [trial(number, 0.7 + number / 100, 10 * number, outcome=Outcome.SUBNET) for number in (1, 2)]
     tuned = replace(trial(3, 0.8, 20, origin="fine-tuned"), parent=2)
     figure = front_drawing(example_run(results=(trial(0, 0.9, 100, origin="baseline"), *read, tuned)))
     drawn = {group.get_label(): np.asarray(group.get_offsets()).tolist() for group in figure.axes[0].collections}
     assert sorted(drawn["front"]) == [[10.0, pytest.approx(71)], [20.0, 80.0]]
-    assert "2 of 4 trials trained to the end, 2 read out;" in texts(figure)[0]
+    assert "2 of 4 trials trained to the end, 2 subnets;" in texts(figure)[0]
 
 
 def test_colour_is_flops_not_macs():

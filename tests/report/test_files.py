@@ -97,7 +97,7 @@ def test_front_json_by_hand(tmp_path):
         "seconds": 65.0,
         "constraints": None,
         "trials": {
-            **{"total": 5, "read_out": 0, "trained_one_epoch": 4, "last_rung": 3},
+            **{"total": 5, "subnets": 0, "trained_one_epoch": 4, "last_rung": 3},
             **{"stopped": 1, "over_budget": 0, "failed": 1},
         },
     }

@@ -212,7 +212,7 @@ def test_cost_table_by_hand():
     )
     table = tables.cost_table(cost_report(shapes, config("80", "3"), time_steps=5))
     assert table.header == ("layer", "weights", "neurons", "bits", "levels", "W KiB", "U KiB", "other", "MACs", "FLOPs")
-    # read-out: 2,560 float weights in 10 KiB
+    # subnet: 2,560 float weights in 10 KiB
     assert table.rows == (
         ("conv1", "72", "64", "8", "3", "0.1", "0.0", "0.0", "1.15 k", "2.30 k"),
         ("readout", "2,560", "0", "float", "-", "10.0", "0.0", "0.0", "2.56 k", "5.12 k"),

@@ -1,4 +1,4 @@
-"""The knapsack against brute force, and the ladder that is made of it."""
+"""The knapsack against brute force, and the plan_budget_ladder that is made of it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,14 @@ from pathlib import Path
 import pytest
 
 from spquant_search.costs.memory import cost_report
-from spquant_search.runs.budget_ladder import Option, frontier, ladder
-from spquant_search.runs.sensitivity import REFERENCE, Sensitivity, reference_configuration, sensitivity, to_read_out
+from spquant_search.runs.budget_ladder import Option, frontier, plan_budget_ladder
+from spquant_search.runs.sensitivity import (
+    REFERENCE,
+    Sensitivity,
+    lowered_configurations,
+    reference_configuration,
+    sensitivity,
+)
 from spquant_search.training.prepare import prepare
 from spquant_search.training.prepared import Prepared
 
@@ -27,9 +33,9 @@ def prepared() -> Prepared:
 
 
 def measured(prepared: Prepared, seed: int) -> Sensitivity:
-    """Every read-out from 0.6 to 0.9, the reference 0.85: some lower choices measure better."""
+    """Every subnet from 0.6 to 0.9, the reference 0.85: some lower choices measure better."""
     generator = random.Random(seed)
-    accuracies = {name: generator.randint(600, 900) / SAMPLES for name in to_read_out(prepared.space)}
+    accuracies = {name: generator.randint(600, 900) / SAMPLES for name in lowered_configurations(prepared.space)}
     return sensitivity(prepared.space, prepared.shapes, accuracies | {REFERENCE: 0.85}, samples=SAMPLES)
 
 
@@ -75,42 +81,42 @@ def test_bytes_add_up_over_layers_and_parameters(prepared: Prepared) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_rungs_rise_and_lose_less_and_keep_their_budgets(prepared: Prepared, seed: int) -> None:
     found = measured(prepared, seed)
-    rungs = ladder(found, 8)
-    assert 2 <= len(rungs) <= 8
-    for rung in rungs:
-        assert rung.memory_bytes <= rung.budget_bytes
-        assert cost_report(prepared.shapes, rung.config, time_steps=3).memory_bytes == rung.memory_bytes
-    for lower, higher in itertools.pairwise(rungs):
+    points = plan_budget_ladder(found, 8)
+    assert 2 <= len(points) <= 8
+    for point in points:
+        assert point.memory_bytes <= point.budget_bytes
+        assert cost_report(prepared.shapes, point.config, time_steps=3).memory_bytes == point.memory_bytes
+    for lower, higher in itertools.pairwise(points):
         assert lower.memory_bytes < higher.memory_bytes
         assert lower.loss > higher.loss
         assert higher.memory_bytes > lower.budget_bytes
-    assert rungs[-1].loss == 0.0
-    assert {layer.weight_bits for _, layer in rungs[0].config.layers} == {1}
-    assert {layer.membrane_levels for _, layer in rungs[0].config.layers} <= {3, 4, None}
+    assert points[-1].loss == 0.0
+    assert {layer.weight_bits for _, layer in points[0].config.layers} == {1}
+    assert {layer.membrane_levels for _, layer in points[0].config.layers} <= {3, 4, None}
 
 
 def test_budgets_are_spread_geometrically(prepared: Prepared) -> None:
     found = measured(prepared, 0)
-    rungs = ladder(found, 4)
-    low, high = rungs[0].memory_bytes, rungs[-1].memory_bytes
-    assert [rung.budget_bytes for rung in rungs] == [round(low * (high / low) ** (i / 3)) for i in range(4)]
-    assert [rung.memory_bytes for rung in ladder(found, 1)] == [high]
-    assert ladder(found, 0) == ()
+    points = plan_budget_ladder(found, 4)
+    low, high = points[0].memory_bytes, points[-1].memory_bytes
+    assert [point.budget_bytes for point in points] == [round(low * (high / low) ** (i / 3)) for i in range(4)]
+    assert [point.memory_bytes for point in plan_budget_ladder(found, 1)] == [high]
+    assert plan_budget_ladder(found, 0) == ()
 
 
 def test_a_lower_choice_never_counts_as_better(prepared: Prepared) -> None:
-    names = list(to_read_out(prepared.space))
-    # All lower choices measure better than the reference: nothing is lost, and the smallest network is the only rung.
+    names = list(lowered_configurations(prepared.space))
+    # All lower choices measure better than the reference: nothing is lost, and the smallest network is the only point.
     found = sensitivity(
         prepared.space, prepared.shapes, {name: 0.9 - 0.1 * (name == REFERENCE) for name in names}, samples=SAMPLES
     )
-    (rung,) = ladder(found, 8)
-    assert rung.loss == 0.0
-    assert {layer.weight_bits for _, layer in rung.config.layers} == {1}
+    (point,) = plan_budget_ladder(found, 8)
+    assert point.loss == 0.0
+    assert {layer.weight_bits for _, layer in point.config.layers} == {1}
     # conv1 loses 50 samples at 2 bits, and 10 at 1 bit, which is taken for 50.
     worse = {"conv1.weight_bits=2": 0.75, "conv1.weight_bits=1": 0.79}
     found = sensitivity(prepared.space, prepared.shapes, dict.fromkeys(names, 0.8) | worse, samples=SAMPLES)
-    low, high = ladder(found, 8)
+    low, high = plan_budget_ladder(found, 8)
     assert (low.loss, high.loss) == (0.05, 0.0)
     assert (low.config["conv1"].weight_bits, high.config["conv1"].weight_bits) == (1, 8)
     assert low.config["conv2"] == high.config["conv2"]
@@ -119,4 +125,4 @@ def test_a_lower_choice_never_counts_as_better(prepared: Prepared) -> None:
 def test_a_space_without_choices_has_no_ladder_to_climb() -> None:
     fixed = prepare(TINY, ("layers.all.weight_bits=4", "layers.all.membrane_levels=3", NO_REFERENCES))
     found = sensitivity(fixed.space, fixed.shapes, {REFERENCE: 0.8}, samples=SAMPLES)
-    assert [rung.config for rung in ladder(found, 8)] == [found.reference]
+    assert [point.config for point in plan_budget_ladder(found, 8)] == [found.reference]

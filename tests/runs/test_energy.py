@@ -123,7 +123,7 @@ def test_measured_energy_by_hand() -> None:
     found = measured_energy(result, time_steps=STEPS)
     assert found is not None
     assert found.fp32_operations == pytest.approx(1000 * 4.6 + 230 * 0.9)
-    assert found.integer_operations == pytest.approx(1000 * 0.3 + 200 * 0.1 + 30 * 0.9)  # the read-out's are floats
+    assert found.integer_operations == pytest.approx(1000 * 0.3 + 200 * 0.1 + 30 * 0.9)  # the subnet's are floats
     assert found.membranes == pytest.approx(2 * 8 * result.membrane_bytes * STEPS * WORD)
     assert found.at_fp32_price == found.fp32_operations + found.membranes
     assert found.at_integer_price == found.integer_operations + found.membranes

@@ -220,7 +220,7 @@ def test_member_as_json():
 
 
 def test_a_read_out_stays_where_fine_tuning_cost_accuracy():
-    read = replace(trial(1, 0.8, 10, 10, outcome=Outcome.READ_OUT), epochs=(epoch(0, 0.8, 10e6),))
+    read = replace(trial(1, 0.8, 10, 10, outcome=Outcome.SUBNET), epochs=(epoch(0, 0.8, 10e6),))
 
     def tuned(accuracy: float, macs: float):
         rungs = (*read.epochs, epoch(1, accuracy, macs))
@@ -247,7 +247,7 @@ def test_the_front_within_a_budget_and_without_one_that_fits():
 
 
 def test_a_read_out_stays_where_what_was_fine_tuned_of_it_is_over_budget():
-    read = trial(1, 0.8, 10, 10, outcome=Outcome.READ_OUT)
+    read = trial(1, 0.8, 10, 10, outcome=Outcome.SUBNET)
     tuned = replace(trial(2, 0.9, 10, 30), parent=1)
     tuned = replace(tuned, epochs=(read.epochs[-1], *tuned.epochs))
     assert selection.front([read, tuned]) == (tuned,)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from spquant_search.costs.memory import cost_report
-from spquant_search.runs.sensitivity import REFERENCE, Sensitivity, choice_words, sensitivity, to_read_out
+from spquant_search.runs.sensitivity import REFERENCE, Sensitivity, choice_words, lowered_configurations, sensitivity
 from spquant_search.training.prepare import prepare
 from spquant_search.training.prepared import Prepared
 
@@ -21,7 +21,7 @@ def small(*overrides: str) -> Prepared:
 
 
 def test_the_reference_and_every_lower_choice_alone() -> None:
-    configs = to_read_out(small().space)
+    configs = lowered_configurations(small().space)
     assert list(configs) == [
         REFERENCE,
         *("conv2.weight_bits=4", "conv2.weight_bits=2"),
@@ -41,7 +41,7 @@ def test_the_reference_and_every_lower_choice_alone() -> None:
 
 def test_losses_and_bytes_are_against_the_reference() -> None:
     prepared = small()
-    configs = to_read_out(prepared.space)
+    configs = lowered_configurations(prepared.space)
     accuracies = dict.fromkeys(configs, 0.75) | {REFERENCE: 0.8, "conv2.weight_bits=4": 0.82}
     found = sensitivity(prepared.space, prepared.shapes, accuracies, samples=100)
     first, second = found.choices[:2]

@@ -22,7 +22,7 @@ from spquant_search.snn.neuron.parameters import THRESHOLD
 from spquant_search.snn.neuron.reference import fire_step_by_step
 from spquant_search.snn.neuron.training import fire
 from spquant_search.snn.quantize import highest_integer, quantize_membrane, quantize_weight
-from spquant_search.snn.readout import ReadOut
+from spquant_search.snn.readout import Readout
 from spquant_search.snn.spikes import Spikes, global_average
 from spquant_search.snn.spiking_convolution import SpikingConv2d
 from spquant_search.space.configuration import FLOAT_BITS, LayerPrecision
@@ -398,7 +398,7 @@ def test_a_layer_computes_with_what_its_quantizer_makes_of_its_weight(quantizer:
     layer, spikes = precise(a_layer(inputs=4, outputs=8), bits, 3), four_channels()
     assert layer.norm is not None
     layer.norm.momentum = 0.0  # its statistics stay
-    readout = ReadOut(4, spikes.values[0, 0].numel(), 3).eval()
+    readout = Readout(4, spikes.values[0, 0].numel(), 3).eval()
     readout.set_precision(LayerPrecision(weight_bits=bits, membrane_levels=None), NEURON)
 
     def says() -> tuple[Tensor, ...]:
@@ -536,13 +536,13 @@ def test_a_form_that_does_not_fit_is_refused(options: dict[str, int], message: s
     assert str(error.value) == message
 
 
-# The read-out
+# The subnet
 
 
 @pytest.mark.parametrize("bits", [1, 2, 3, 4, 8, 32])
 def test_the_read_out_is_linear_with_one_scale_for_all_its_integers(bits: int) -> None:
     torch.manual_seed(0)
-    readout = ReadOut(4, 6, 10).eval()
+    readout = Readout(4, 6, 10).eval()
     readout.set_precision(LayerPrecision(weight_bits=bits, membrane_levels=None), NEURON)
     values = whole_numbers(4, 2, 3, largest=4)
     integers, scale = quantize_weight(readout.linear.weight, bits, per_tensor=True)
@@ -760,7 +760,7 @@ def test_a_hand_worked_gate_and_read_out(plain_neurons: None) -> None:
     assert found.density == 1 / 6
     assert found.open_share == 1 / 6
 
-    readout = ReadOut(2, 1, 10)
+    readout = Readout(2, 1, 10)
     readout.activity = Activity()
     readout(out)
     found = readout.activity.per_sample()
@@ -771,7 +771,7 @@ def test_a_hand_worked_gate_and_read_out(plain_neurons: None) -> None:
 
 
 def test_a_read_out_counts_all_pixels_of_its_open_channels() -> None:
-    readout = ReadOut(3, 4, 10)
+    readout = Readout(3, 4, 10)
     opened = torch.tensor([[True, False, True]] * (TIME * BATCH))
     values = whole_numbers(3, 2, 2) * opened[:, :, None, None]
     readout.activity = Activity()
@@ -795,7 +795,7 @@ def test_layers_measure_within_the_context_only(plain_neurons: None) -> None:
     assert counted == [1] * 9
     network(spikes)
     assert [activity.samples for activity in activities.values()] == counted
-    assert all(layer.activity is None for layer in network.modules() if isinstance(layer, SpikingConv2d | ReadOut))
+    assert all(layer.activity is None for layer in network.modules() if isinstance(layer, SpikingConv2d | Readout))
 
 
 # A trained network's values

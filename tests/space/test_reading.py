@@ -19,7 +19,7 @@ from spquant_search.space.configuration import LayerPrecision, NetworkConfig
 from spquant_search.space.grid import membrane_grid
 from spquant_search.space.messages import suggestion
 from spquant_search.space.reading import frozen_space, parse_space, read_space
-from spquant_search.space.schema import Augmentation, Constraints, Final, Search, Shared, SpaceFile, Training
+from spquant_search.space.schema import Augmentation, Constraints, Final, Search, SpaceFile, Supernet, Training
 from spquant_search.space.search_space import SearchSpace
 
 TINY = Path(__file__).parents[2] / "spaces" / "tiny.yaml"
@@ -533,7 +533,7 @@ def test_unknown_and_unfit_layers_all_at_once():
         "  conv9: {weight_bits: 4}\n  fc: {}\n  conv1: {channel_mass: [0.8, 1]}\n"
         "  readout: {membrane_levels: 3, skip_below: 0, channel_mass: 0.8}\ntrain:",
     )
-    no_gate = "this layer has no channel gate (the first and the read-out never do)"
+    no_gate = "this layer has no channel gate (the first and the readout never do)"
     no_membrane = "this layer has no membrane; remove the key"
     known = "vgg9 has conv1 .. readout: conv1, conv2, conv8, readout, and `all`"
     problems = problems_bound(text.replace("skip_below: 0", "skip_below: none"))
@@ -687,15 +687,15 @@ def test_a_ladder_stands_in_the_shared_network():
     def read(*overrides: str) -> Search:
         return read_space(TINY, overrides).search
 
-    assert read("search.ladder=5").rungs == 5
-    assert read("search.ladder=null").rungs == 8
-    assert read("search.ladder=null", "search.strategy=warm-start").rungs == 0
-    assert read("search.ladder=0", "search.strategy=scratch").rungs == 0
+    assert read("search.budget_ladder=5").ladder_points == 5
+    assert read("search.budget_ladder=null").ladder_points == 8
+    assert read("search.budget_ladder=null", "search.strategy=warm-start").ladder_points == 0
+    assert read("search.budget_ladder=0", "search.strategy=scratch").ladder_points == 0
     with pytest.raises(SpaceError) as caught:
-        read("search.ladder=5", "search.strategy=warm-start")
+        read("search.budget_ladder=5", "search.strategy=warm-start")
     assert str(caught.value) == (
-        f"{TINY}: search.ladder: is made of read-outs of the shared network, which the strategy warm-start does "
-        "without; set it to 0, or search.strategy: shared; got 5"
+        f"{TINY}: search.budget_ladder: is made of subnets of the supernet, which the strategy warm-start does "
+        "without; set it to 0, or search.strategy: supernet; got 5"
     )
 
 
@@ -767,7 +767,7 @@ def test_constraints_that_are_none(words, problem):
     ("section", "of", "expected"),
     [
         ("final", Final, Final(epochs=2, learning_rate=2e-3)),
-        ("shared", Shared, Shared(epochs=5, learning_rate=3e-3, statistics_samples=256, validation_samples=800)),
+        ("shared", Supernet, Supernet(epochs=5, learning_rate=3e-3, statistics_samples=256, validation_samples=800)),
         ("constraints", Constraints, Constraints(memory_bytes=65536, effective_flops=60e6, accuracy=0.8)),
     ],
 )

@@ -26,7 +26,7 @@ from spquant_search.space.schema import Augmentation, ModelSpace, NeuronSpace, T
 from spquant_search.space.shapes import InputShape
 from spquant_search.training.augmentation import Moves, augmented, draw_moves, moved
 from spquant_search.training.evaluation import evaluate
-from spquant_search.training.loader import HostRecordings, Recordings
+from spquant_search.training.loader import DeviceSplit, HostSplit
 from spquant_search.training.loop import _train_step, train
 from spquant_search.training.optimizer import new_optimizer
 from spquant_search.training.schedule import Schedule
@@ -73,7 +73,7 @@ def test_a_training_step_leaves_nothing_on_another_device(monkeypatch: pytest.Mo
         network = sparse(build(MODEL, SHAPE, source="test")).train()
         frames = torch.empty(4, 3, 2, 16, 16, dtype=torch.uint8)
         labels = torch.empty(4, dtype=torch.int64)
-    batch = Recordings(frames=frames, labels=labels, time_steps=3, largest=15)
+    batch = DeviceSplit(frames=frames, labels=labels, time_steps=3, largest=15)
     optimizer = new_optimizer(network, RECIPE, Schedule(epochs=1, learning_rate=1e-3))
     with Devices() as devices:
         loss = _train_step(network, batch, RECIPE, optimizer)
@@ -103,18 +103,18 @@ def test_compiled_neurons_on_a_gpu_are_the_reference(levels: int, skip_below: fl
     torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-5, atol=1e-5)
 
 
-def recordings(device: str) -> Recordings:
+def recordings(device: str) -> DeviceSplit:
     generator = torch.Generator().manual_seed(1)
     frames = torch.randint(0, 4, (16, 3, 2, 16, 16), generator=generator, dtype=torch.uint8)
     labels = torch.randint(0, 3, (16,), generator=generator)
-    return Recordings(frames=frames.to(device), labels=labels.to(device), time_steps=3, largest=15)
+    return DeviceSplit(frames=frames.to(device), labels=labels.to(device), time_steps=3, largest=15)
 
 
 @pytest.mark.gpu
 @gpu
 def test_a_gpu_is_sent_the_batches_that_it_would_hold() -> None:
     held, host = recordings("cuda"), recordings("cpu")
-    sent = HostRecordings(frames=host.frames, labels=host.labels, time_steps=3, largest=15, device=torch.device("cuda"))
+    sent = HostSplit(frames=host.frames, labels=host.labels, time_steps=3, largest=15, device=torch.device("cuda"))
     order = torch.randperm(16, generator=torch.Generator().manual_seed(2))
     pairs = list(zip(sent.batches(3, order=order), held.batches(3, order=order), strict=True))
     assert len(pairs) == 6

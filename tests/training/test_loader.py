@@ -12,7 +12,7 @@ import torch
 
 from spquant_search.data.loading import DataSet, Split
 from spquant_search.training import loader as batches
-from spquant_search.training.loader import AHEAD, HostRecordings, Recordings, mapped, place
+from spquant_search.training.loader import AHEAD, DeviceSplit, HostSplit, mapped, to_device
 from spquant_search.training.network import on_device
 
 CPU = torch.device("cpu")
@@ -24,10 +24,10 @@ def split(samples: int = 23) -> tuple[np.ndarray, np.ndarray]:
     return frames, generator.integers(0, 10, samples)
 
 
-def both(samples: int = 23) -> tuple[Recordings, HostRecordings]:
+def both(samples: int = 23) -> tuple[DeviceSplit, HostSplit]:
     frames, labels = (torch.from_numpy(values) for values in split(samples))
-    resident = Recordings(frames=frames, labels=labels, time_steps=2, largest=15)
-    return resident, HostRecordings(frames=frames, labels=labels, time_steps=2, largest=15, device=CPU)
+    resident = DeviceSplit(frames=frames, labels=labels, time_steps=2, largest=15)
+    return resident, HostSplit(frames=frames, labels=labels, time_steps=2, largest=15, device=CPU)
 
 
 def on_file(folder: Path) -> np.ndarray:
@@ -65,13 +65,13 @@ def test_batches_are_runs_of_the_order_and_the_last_may_be_smaller() -> None:
 def test_a_few_batches_are_gathered_ahead_by_another_thread_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     _, streamed = both()
     gathered: list[str] = []
-    send = HostRecordings._send
+    send = HostSplit._send
 
     def counted(*arguments: Any) -> Any:
         gathered.append(threading.current_thread().name)
         return send(*arguments)
 
-    monkeypatch.setattr(HostRecordings, "_send", counted)
+    monkeypatch.setattr(HostSplit, "_send", counted)
     source = streamed.batches(2)
     assert gathered == [], "nothing before the first batch is asked for"
     for taken in range(1, 4):
@@ -87,7 +87,7 @@ def test_an_error_of_the_thread_is_the_readers(monkeypatch: pytest.MonkeyPatch) 
     def broken(*_arguments: Any) -> Any:
         raise OSError("the disk is gone")
 
-    monkeypatch.setattr(HostRecordings, "_send", broken)
+    monkeypatch.setattr(HostSplit, "_send", broken)
     with pytest.raises(OSError, match="the disk is gone"):
         next(both()[1].batches(2))
 
@@ -135,8 +135,8 @@ def test_the_cache_may_be_deleted_while_it_is_read(tmp_path: Path) -> None:
 
 def test_a_processor_takes_the_map_itself(tmp_path: Path) -> None:
     frames, labels = on_file(tmp_path), split()[1]
-    placed = place(frames, labels, time_steps=2, largest=15, device=CPU)
-    assert isinstance(placed, Recordings)
+    placed = to_device(frames, labels, time_steps=2, largest=15, device=CPU)
+    assert isinstance(placed, DeviceSplit)
     assert file_at(placed.frames.data_ptr()) == str(tmp_path / "frames.npy")
     assert placed.labels.tolist() == labels.tolist()
     assert (placed.time_steps, placed.largest, len(placed)) == (2, 15, 23)
@@ -152,8 +152,8 @@ def test_a_gpu_takes_what_fits_into_its_share_of_the_free_memory(monkeypatch: py
 
 def test_what_does_not_fit_stays_in_host_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (1000, 4000))
-    placed = place(on_file(tmp_path), split()[1], time_steps=2, largest=15, device=torch.device("cuda"))
-    assert isinstance(placed, HostRecordings)
+    placed = to_device(on_file(tmp_path), split()[1], time_steps=2, largest=15, device=torch.device("cuda"))
+    assert isinstance(placed, HostSplit)
     assert placed.device == torch.device("cuda")
     assert file_at(placed.frames.data_ptr()) == str(tmp_path / "frames.npy")
     assert len(placed) == 23
@@ -178,5 +178,5 @@ def test_a_split_of_a_data_set_is_placed_with_its_own_largest_and_by_its_sharers
     assert (placed.largest, placed.time_steps, len(placed)) == (255, 2, 23)
     asked: list[tuple[int, int]] = []
     monkeypatch.setattr(batches, "_fits", lambda size, _device, sharers: bool(asked.append((size, sharers))))
-    assert isinstance(on_device(data, "train", torch.device("cuda"), sharers=3), HostRecordings)
+    assert isinstance(on_device(data, "train", torch.device("cuda"), sharers=3), HostSplit)
     assert asked == [(frames.nbytes, 3)]

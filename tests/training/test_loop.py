@@ -23,7 +23,7 @@ from spquant_search.space.schema import Augmentation, Final, NeuronSpace, Traini
 from spquant_search.training import evaluation, loop
 from spquant_search.training.augmentation import augmented
 from spquant_search.training.evaluation import Evaluation, accuracy, evaluate
-from spquant_search.training.loader import HostRecordings, Recordings, Samples
+from spquant_search.training.loader import DeviceSplit, HostSplit, LoadedSplit
 from spquant_search.training.loop import Diverged, Progress, epoch_losses, train
 from spquant_search.training.losses import tet_loss
 from spquant_search.training.optimizer import GATE_RATE, new_optimizer, set_rate
@@ -34,14 +34,14 @@ RECIPE = Training(batch_size=8, precision="fp32")
 SCHEDULE = Schedule(epochs=2, learning_rate=2e-3)
 
 
-def recordings(samples: int, *, seed: int = 0) -> Recordings:
+def recordings(samples: int, *, seed: int = 0) -> DeviceSplit:
     """Two classes that differ in the half of the image that is bright; 3 frames of 2 channels."""
     generator = torch.Generator().manual_seed(seed)
     frames = torch.randint(0, 3, (samples, 3, 2, 16, 16), generator=generator, dtype=torch.uint8)
     labels = torch.arange(samples) % 2
     frames[labels == 0, :, :, :, :8] += 5
     frames[labels == 1, :, :, :, 8:] += 5
-    return Recordings(frames=frames, labels=labels, time_steps=frames.shape[1], largest=15)
+    return DeviceSplit(frames=frames, labels=labels, time_steps=frames.shape[1], largest=15)
 
 
 def network(*, seed: int = 0, mass: float = 0.8) -> Vgg9:
@@ -298,11 +298,11 @@ def test_every_batch_is_augmented_by_its_own_seed_and_evaluation_never(
     trained_on: list[Tensor] = []
     evaluated: list[Tensor] = []
 
-    def step(_network: object, batch: Recordings, *_rest: object, **_named: object) -> Tensor:
+    def step(_network: object, batch: DeviceSplit, *_rest: object, **_named: object) -> Tensor:
         trained_on.append(batch.frames)
         return torch.zeros(())
 
-    def look(_network: object, split: Recordings) -> Evaluation:
+    def look(_network: object, split: DeviceSplit) -> Evaluation:
         evaluated.append(split.frames.clone())
         return Evaluation(accuracy=0.0, layers=(), neurons=())
 
@@ -340,14 +340,14 @@ def test_augmented_training_repeats(plain_neurons: None) -> None:
 
 
 def test_training_from_host_memory_is_the_same_training(plain_neurons: None) -> None:
-    def run(training: Samples, validation: Samples) -> tuple[list[object], dict[str, Tensor]]:
+    def run(training: LoadedSplit, validation: LoadedSplit) -> tuple[list[object], dict[str, Tensor]]:
         subject = network()
         recipe = replace(RECIPE, augment=Augmentation(roll=2))
         epochs = train(subject, training=training, validation=validation, recipe=recipe, schedule=SCHEDULE, seed=1)
         return [(replace(metrics, seconds=0.0), found) for metrics, found in epochs], subject.state_dict()
 
-    def on_host(split: Recordings) -> HostRecordings:
-        return HostRecordings(
+    def on_host(split: DeviceSplit) -> HostSplit:
+        return HostSplit(
             frames=split.frames,
             labels=split.labels,
             time_steps=split.time_steps,
@@ -452,7 +452,7 @@ def test_each_epoch_draws_every_sample_once_in_another_order(
 ) -> None:
     drawn: list[list[int]] = []
 
-    def step(_network: object, batch: Recordings, *_rest: object, **_named: object) -> Tensor:
+    def step(_network: object, batch: DeviceSplit, *_rest: object, **_named: object) -> Tensor:
         drawn.append(batch.labels.tolist())
         return torch.zeros(())
 
@@ -700,7 +700,7 @@ def test_the_prediction_is_the_mean_over_time_and_the_lowest_class_wins_a_tie() 
     for labels, expected in (([1, 0, 2, 1], 1.0), ([1, 1, 2, 1], 0.75), ([0, 1, 0, 2], 0.0)):
         found = evaluate(
             Answers(logits),
-            Recordings(frames=frames, labels=torch.tensor(labels), time_steps=frames.shape[1], largest=15),
+            DeviceSplit(frames=frames, labels=torch.tensor(labels), time_steps=frames.shape[1], largest=15),
         )
         assert found.accuracy == expected
 
@@ -743,8 +743,8 @@ def test_still_images_are_evaluated_as_if_shown_at_every_step_and_clamped_to_the
     generator = torch.Generator().manual_seed(5)
     images = torch.randint(0, 256, (6, 1, 2, 16, 16), generator=generator, dtype=torch.uint8)
     labels = torch.arange(6) % 2
-    still = Recordings(frames=images, labels=labels, time_steps=3, largest=255)
-    shown = Recordings(frames=images.repeat(1, 3, 1, 1, 1), labels=labels, time_steps=3, largest=255)
+    still = DeviceSplit(frames=images, labels=labels, time_steps=3, largest=255)
+    shown = DeviceSplit(frames=images.repeat(1, 3, 1, 1, 1), labels=labels, time_steps=3, largest=255)
     assert still.spikes(torch.float32).constant
     assert still.spikes(torch.float32).values.max() > 200
     assert evaluate(network(), still) == evaluate(network(), shown)

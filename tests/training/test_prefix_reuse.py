@@ -1,4 +1,4 @@
-"""Several configurations of one shared network at once: the accuracies are those of reading out one after the other."""
+"""Several configurations of one supernet at once: the accuracies are those of evaluating one after the other."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from spquant_search.runs.sensitivity import by_layer, to_read_out
+from spquant_search.runs.sensitivity import by_layer, lowered_configurations
 from spquant_search.snn.layers import SearchableLayer, searchable_layers
 from spquant_search.snn.networks.catalog import build
 from spquant_search.space.configuration import NetworkConfig
 from spquant_search.training.evaluation import accuracy
-from spquant_search.training.loader import Recordings
+from spquant_search.training.loader import DeviceSplit
 from spquant_search.training.prefix_reuse import accuracies
 from spquant_search.training.prepare import prepare
 from spquant_search.training.prepared import Prepared
-from spquant_search.training.supernet import read_out
+from spquant_search.training.supernet import take_subnet
 
 pytestmark = pytest.mark.usefixtures("plain_neurons")
 
@@ -41,12 +41,12 @@ def network(prepared: Prepared) -> nn.Module:
     return build(prepared.space.file.model, prepared.input, source="test").to(memory_format=torch.channels_last)
 
 
-def recordings(prepared: Prepared, samples: int, seed: int) -> Recordings:
+def recordings(prepared: Prepared, samples: int, seed: int) -> DeviceSplit:
     generator = torch.Generator().manual_seed(seed)
     shape, steps = prepared.input, prepared.space.file.time_steps
     size = (samples, 1 if shape.channels == 3 else steps, shape.channels, shape.height, shape.width)
     frames = torch.randint(0, shape.largest + 1, size, generator=generator, dtype=torch.uint8)
-    return Recordings(
+    return DeviceSplit(
         frames=frames,
         labels=torch.randint(0, shape.classes, (samples,), generator=generator),
         time_steps=steps,
@@ -56,7 +56,7 @@ def recordings(prepared: Prepared, samples: int, seed: int) -> Recordings:
 
 def groups(prepared: Prepared) -> dict[str, list[NetworkConfig]]:
     """By layer what lowers it, in the first, a middle and the last layer, and one group that changes several."""
-    configs = to_read_out(prepared.space)
+    configs = lowered_configurations(prepared.space)
     found = {names[0]: [configs[name] for name in names] for names in by_layer(configs)}
     names = list(found)
     chosen = {name: found[name][:2] for name in (names[1], names[len(names) // 2], names[-1])}
@@ -69,7 +69,7 @@ def test_they_are_what_reading_out_each_gives(
     training, validation = recordings(prepared, 8, seed=1), recordings(prepared, 20, seed=2)
     neuron, logits = prepared.space.file.neuron, list[Tensor]()
 
-    def spied(network: nn.Module, batch: Recordings) -> Tensor:
+    def spied(network: nn.Module, batch: DeviceSplit) -> Tensor:
         logits.append(network(batch.spikes(torch.float32).repeated()).sum(dim=0))
         return (logits[-1].argmax(dim=1) == batch.labels).sum()
 
@@ -82,7 +82,7 @@ def test_they_are_what_reading_out_each_gives(
         found, count = logits.copy(), len(configs)
         logits.clear()
         for place, (config, share) in enumerate(zip(configs, shares, strict=True)):
-            read_out(network, config, neuron, training=training, samples=7)
+            take_subnet(network, config, neuron, training=training, samples=7)
             assert share == accuracy(network, validation)
             assert list(map(torch.equal, logits, found[place::count])) == [True] * 3
             logits.clear()
@@ -130,7 +130,7 @@ def test_the_network_is_left_as_a_read_out_leaves_it(prepared: Prepared, network
 
 
 def test_groups_name_everything_once(prepared: Prepared) -> None:
-    names = list(to_read_out(prepared.space))
+    names = list(lowered_configurations(prepared.space))
     found = by_layer(names)
     assert [name for group in found for name in group] == names
     assert found[0] == ("reference",)

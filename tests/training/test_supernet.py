@@ -1,4 +1,4 @@
-"""The shared network: what is drawn for its steps, what it is taught, and what a read-out leaves behind."""
+"""The supernet: what is drawn for its steps, what it is taught, and what a subnet leaves behind."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from spquant_search.space.configuration import OFF, NetworkConfig
 from spquant_search.training import supernet as shared
 from spquant_search.training.distillation import FloatTeacher
 from spquant_search.training.evaluation import accuracy, evaluate
-from spquant_search.training.loader import Recordings
+from spquant_search.training.loader import DeviceSplit
 from spquant_search.training.losses import imitation_loss
 from spquant_search.training.network import write_weights
 from spquant_search.training.prepare import prepare
 from spquant_search.training.prepared import Prepared
 from spquant_search.training.schedule import Schedule
-from spquant_search.training.supernet import norms, random_configuration, read_out, take_statistics, train_shared
+from spquant_search.training.supernet import norms, random_configuration, take_statistics, take_subnet, train_supernet
 
 pytestmark = pytest.mark.usefixtures("plain_neurons")
 
@@ -42,14 +42,14 @@ def network(prepared: Prepared) -> nn.Module:
     return build(prepared.space.file.model, prepared.input, source="tiny").to(memory_format=torch.channels_last)
 
 
-def recordings(samples: int, seed: int) -> Recordings:
+def recordings(samples: int, seed: int) -> DeviceSplit:
     """Events in the upper half of the frame for class 0, in the lower half for class 1."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(samples) % 2
     frames = torch.rand(samples, 3, 2, 34, 34, generator=generator) < 0.3
     rows = torch.arange(34)[:, None] < 17
     frames &= torch.where(labels.bool()[:, None, None, None, None], ~rows, rows)
-    return Recordings(frames=frames.byte(), labels=labels, time_steps=3, largest=15)
+    return DeviceSplit(frames=frames.byte(), labels=labels, time_steps=3, largest=15)
 
 
 # ---------------------------------------------------------------- what is drawn
@@ -116,7 +116,7 @@ class Silent(nn.Module):
         raise AssertionError("asked again")
 
 
-def asked_of(weights: Path, network: nn.Module, training: Recordings, *, varied: bool = False) -> Tensor:
+def asked_of(weights: Path, network: nn.Module, training: DeviceSplit, *, varied: bool = False) -> Tensor:
     teacher = FloatTeacher(network, training, varied=varied, weights=weights)
     return teacher(training, torch.arange(len(training)))
 
@@ -163,10 +163,10 @@ def test_it_learns_to_serve_configurations_that_differ(prepared: Prepared, netwo
     space = prepare(TINY, ("train.batch_size=8",)).space
     training, validation = recordings(64, seed=1), recordings(32, seed=2)
     schedule = Schedule(epochs=4, learning_rate=4e-3)
-    losses = [epoch.loss for epoch in train_shared(network, space, training=training, schedule=schedule, seed=3)]
+    losses = [epoch.loss for epoch in train_supernet(network, space, training=training, schedule=schedule, seed=3)]
     assert losses[-1] < losses[0]
     for config in (space.references[0], space.references[1]):
-        read_out(network, config, space.file.neuron, training=training, samples=64)
+        take_subnet(network, config, space.file.neuron, training=training, samples=64)
         assert accuracy(network, validation) > 0.9
 
 
@@ -176,7 +176,7 @@ def test_equal_seeds_give_equal_networks(prepared: Prepared) -> None:
     def trained(seed: int) -> Tensor:
         torch.manual_seed(0)
         made = build(space.file.model, prepared.input, source="tiny")
-        for _ in train_shared(
+        for _ in train_supernet(
             made, space, training=training, schedule=Schedule(epochs=1, learning_rate=1e-2), seed=seed
         ):
             pass
@@ -187,7 +187,7 @@ def test_equal_seeds_give_equal_networks(prepared: Prepared) -> None:
     assert not torch.equal(first, trained(1))
 
 
-# ---------------------------------------------------------------- reading out
+# ---------------------------------------------------------------- evaluating
 
 
 def test_statistics_are_the_means_over_whole_batches(
@@ -247,7 +247,7 @@ def test_a_read_out_depends_on_no_other(prepared: Prepared, network: nn.Module) 
     training, validation = recordings(64, seed=1), recordings(32, seed=2)
 
     def read(config: NetworkConfig) -> tuple[float, float, Tensor]:
-        read_out(network, config, space.file.neuron, training=training, samples=64)
+        take_subnet(network, config, space.file.neuron, training=training, samples=64)
         found = evaluate(network, validation)
         return found.accuracy, found.effective_macs, norms(network)["conv8.norm"].running_mean.clone()
 
@@ -261,5 +261,5 @@ def test_a_read_out_depends_on_no_other(prepared: Prepared, network: nn.Module) 
 def test_reading_out_leaves_the_weights(prepared: Prepared, network: nn.Module) -> None:
     space = prepared.space
     before = {name: value.clone() for name, value in network.named_parameters()}
-    read_out(network, space.references[1], space.file.neuron, training=recordings(16, seed=1), samples=16)
+    take_subnet(network, space.references[1], space.file.neuron, training=recordings(16, seed=1), samples=16)
     assert all(torch.equal(value, before[name]) for name, value in network.named_parameters())

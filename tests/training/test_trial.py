@@ -17,12 +17,12 @@ from spquant_search.runs.results import EpochMetrics, Outcome, TrialResult
 from spquant_search.space.search_space import SearchSpace
 from spquant_search.space.shapes import InputShape
 from spquant_search.training.compilation import compile_ahead
-from spquant_search.training.loader import Recordings
+from spquant_search.training.loader import DeviceSplit
 from spquant_search.training.network import new_network, write_weights
 from spquant_search.training.prepare import prepare
 from spquant_search.training.schedule import Schedule
-from spquant_search.training.tasks import ReadingTask, ReadOutTask, SharedTask, Task
-from spquant_search.training.trial import run_read_out, run_reading, run_shared, run_trial
+from spquant_search.training.tasks import AccuraciesTask, SubnetTask, SupernetTask, Task
+from spquant_search.training.trial import run_accuracies, run_subnet, run_supernet, run_trial
 
 TINY = Path(__file__).parents[2] / "spaces" / "tiny.yaml"
 SHAPE = InputShape(channels=2, height=34, width=34, classes=10, largest=15)
@@ -47,10 +47,10 @@ def space() -> SearchSpace:
     return prepare(TINY, ("train.batch_size=8", "train.precision=fp32", "model.width=0.03125")).space
 
 
-def recordings(samples: int) -> Recordings:
+def recordings(samples: int) -> DeviceSplit:
     generator = torch.Generator().manual_seed(0)
     frames = torch.randint(0, 3, (samples, 4, 2, 34, 34), generator=generator, dtype=torch.uint8)
-    return Recordings(frames=frames, labels=torch.arange(samples) % 10, time_steps=4, largest=15)
+    return DeviceSplit(frames=frames, labels=torch.arange(samples) % 10, time_steps=4, largest=15)
 
 
 def a_task(space: SearchSpace, folder: Path) -> Task:
@@ -131,31 +131,31 @@ def test_what_is_cached_is_not_compiled_ahead(
 
 
 def test_readings_are_the_accuracies_of_the_read_outs(space: SearchSpace, tmp_path: Path, plain_neurons: None) -> None:
-    shared = tmp_path / "shared.safetensors"
+    shared = tmp_path / "supernet.safetensors"
     write_weights(new_network(space.file, SHAPE, seed=1, device=torch.device("cpu")), shared)
     splits: Any = {"training": recordings(16), "validation": recordings(40), "shape": SHAPE}
     configs, read = (space.references[0], space.references[1]), []
     for config in configs:
         known = trial(1, of=config, outcome=Outcome.FAILED, reason="not finished")
-        task = ReadOutTask(result=known, shared_weights=shared, weights_file=tmp_path / "0001.safetensors")
-        read.append(run_read_out(task, space.file, **splits).accuracy)
-    assert run_reading(ReadingTask(configs=configs, shared_weights=shared), space.file, **splits) == tuple(read)
+        task = SubnetTask(result=known, supernet_weights=shared, weights_file=tmp_path / "0001.safetensors")
+        read.append(run_subnet(task, space.file, **splits).accuracy)
+    assert run_accuracies(AccuraciesTask(configs=configs, supernet_weights=shared), space.file, **splits) == tuple(read)
     assert 0.0 < min(read) < 1.0
 
 
 def test_a_shared_network_that_two_have_trained_is_the_first_ones(
     space: SearchSpace, tmp_path: Path, plain_neurons: None
 ) -> None:
-    """Configurations may have been read out of it already."""
-    baseline, shared = tmp_path / "0000.safetensors", tmp_path / "shared.safetensors"
+    """Configurations may have been evaluated as subnets of it already."""
+    baseline, shared = tmp_path / "0000.safetensors", tmp_path / "supernet.safetensors"
     write_weights(new_network(space.file, SHAPE, seed=1, device=torch.device("cpu")), baseline)
     found = []
     for seed in (3, 4):
         schedule = Schedule(epochs=1, learning_rate=2e-3)
-        task = SharedTask(schedule=schedule, seed=seed, initial_weights=baseline, weights_file=shared)
-        assert len(list(run_shared(task, space, training=recordings(16), shape=SHAPE))) == 1
+        task = SupernetTask(schedule=schedule, seed=seed, initial_weights=baseline, weights_file=shared)
+        assert len(list(run_supernet(task, space, training=recordings(16), shape=SHAPE))) == 1
         found.append(shared.read_bytes())
     assert found[0] == found[1]
     alone = replace(task, weights_file=tmp_path / "alone.safetensors")
-    list(run_shared(alone, space, training=recordings(16), shape=SHAPE))
+    list(run_supernet(alone, space, training=recordings(16), shape=SHAPE))
     assert alone.weights_file.read_bytes() != found[0], "the second was another"

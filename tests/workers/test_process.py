@@ -16,7 +16,7 @@ from spquant_search.runs.files import cache_folder
 from spquant_search.training.compilation import compile_ahead
 from spquant_search.training.prepare import prepare
 from spquant_search.workers import serving
-from spquant_search.workers.messages import Failed, Setup
+from spquant_search.workers.messages import Failed, TrainerConfig
 from spquant_search.workers.process import Trainer, ready
 from spquant_search.workers.serving import Server
 
@@ -26,7 +26,7 @@ TINY = Path(__file__).parents[2] / "spaces" / "tiny.yaml"
 @pytest.fixture
 def trainer():
     space = prepare(TINY).space
-    made = Trainer(Setup(space=space, device="cpu", cache=Path("unused")))
+    made = Trainer(TrainerConfig(space=space, device="cpu", cache=Path("unused")))
     yield made
     made.close()
 
@@ -43,7 +43,7 @@ def test_a_dead_trainer_is_a_message_and_no_exception(trainer):
 
 def test_a_trainer_outlives_ctrl_c_and_what_the_user_must_change():
     space = prepare(TINY, ["data.train_samples=999999"]).space
-    trainer = Trainer(Setup(space=space, device="cpu", cache=Path("unused")))
+    trainer = Trainer(TrainerConfig(space=space, device="cpu", cache=Path("unused")))
     try:
         for _ in range(2):
             trainer.give("a task")
@@ -59,8 +59,8 @@ def test_a_trainer_outlives_ctrl_c_and_what_the_user_must_change():
     assert trainer._process.exitcode == 0
 
 
-def new_setup(*overrides: str) -> Setup:
-    return Setup(space=prepare(TINY, overrides).space, device="cpu", cache=cache_folder())
+def new_setup(*overrides: str) -> TrainerConfig:
+    return TrainerConfig(space=prepare(TINY, overrides).space, device="cpu", cache=cache_folder())
 
 
 def test_a_trainer_that_waits_long_is_ready_then(monkeypatch: pytest.MonkeyPatch, plain_neurons: None) -> None:

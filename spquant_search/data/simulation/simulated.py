@@ -21,7 +21,7 @@ _RUN = 256  # samples between two reports of progress: a fraction of a second
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Recording:
+class SimulatedFrames:
     """What shapes the frames of a split. Its samples are numbered from `first_number`: no two share their noise."""
 
     images: UInt8[np.ndarray, "sample rows columns"] | Images

@@ -25,7 +25,7 @@ from scipy.linalg.lapack import dpotri
 from scipy.optimize import minimize
 
 FOLDS = 5
-FIT_READINGS = 120  # hyper-parameters are fitted to so many readings at most; predictions use all
+FIT_OBSERVATIONS = 120  # hyper-parameters are fitted to so many readings at most; predictions use all
 FIT_STEPS = 15  # of L-BFGS; 40 rank no better
 MIN_PAIRS = 5  # of readings at two fidelities, before the spread of the lower is scaled to that of the higher
 _CONSTANT = 1.0  # prior variance of the mean, in units of the readings' variance
@@ -36,7 +36,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Readings:
+class Observations:
     """Measured values of configurations; a configuration may have one at each fidelity."""
 
     features: Float[np.ndarray, "reading feature"]
@@ -47,21 +47,21 @@ class Readings:
     def __len__(self) -> int:
         return len(self.values)
 
-    def chosen(self, index: NDArray[np.generic]) -> Readings:
-        return Readings(
+    def chosen(self, index: NDArray[np.generic]) -> Observations:
+        return Observations(
             features=self.features[index],
             values=self.values[index],
             lower=self.lower[index],
             configuration=self.configuration[index],
         )
 
-    def in_canonical_order(self) -> Readings:
+    def in_canonical_order(self) -> Observations:
         """Sorted by their contents, so that nothing depends on the order in which they were made."""
         keys = (*self.features.T, self.lower, self.values)
         return self.chosen(np.lexsort(keys))
 
 
-def calibrated(readings: Readings) -> Readings:
+def calibrated(readings: Observations) -> Observations:
     """``readings`` with those of lower fidelities moved and scaled to the highest, as far as pairs tell.
 
     A value v at fidelity f becomes m + s / s_f * (v - m_f) with means and standard deviations over the configurations
@@ -224,9 +224,9 @@ def _noise(h: Hyperparameters, lower: NDArray[np.int_]) -> Array:
     return np.where(lower > 0, h.noise + h.lower_noise, h.noise) + _JITTER
 
 
-def fitted_hyperparameters(readings: Readings, values: Array, kinds: NDArray[np.int_]) -> Hyperparameters:
-    """The most probable hyper-parameters of standardised ``values``, fitted to at most FIT_READINGS of them."""
-    index = _spread_out(readings, FIT_READINGS)
+def fitted_hyperparameters(readings: Observations, values: Array, kinds: NDArray[np.int_]) -> Hyperparameters:
+    """The most probable hyper-parameters of standardised ``values``, fitted to at most FIT_OBSERVATIONS of them."""
+    index = _spread_out(readings, FIT_OBSERVATIONS)
     part = readings.chosen(index)
     evidence = _Evidence(shape=_shape(part.features, kinds), values=values[index], lower=part.lower)
     centre, _ = _prior(kinds.max() + 1)
@@ -235,8 +235,8 @@ def fitted_hyperparameters(readings: Readings, values: Array, kinds: NDArray[np.
     return _unpacked(found.x, kinds.max() + 1)
 
 
-def _spread_out(readings: Readings, most: int) -> NDArray[np.int_]:
-    """Readings of at most ``most``: whole configurations, evenly from the worst to the best."""
+def _spread_out(readings: Observations, most: int) -> NDArray[np.int_]:
+    """Observations of at most ``most``: whole configurations, evenly from the worst to the best."""
     if len(readings) <= most:
         return np.arange(len(readings))
     order = _by_value(readings)
@@ -245,7 +245,7 @@ def _spread_out(readings: Readings, most: int) -> NDArray[np.int_]:
     return np.flatnonzero(np.isin(readings.configuration, order[taken]))
 
 
-def _by_value(readings: Readings) -> Int[np.ndarray, " configuration"]:
+def _by_value(readings: Observations) -> Int[np.ndarray, " configuration"]:
     """The configurations from the lowest to the highest value, the mean of their readings; ties in the given order."""
     names, first, inverse, sizes = np.unique(
         readings.configuration, return_index=True, return_inverse=True, return_counts=True
@@ -258,7 +258,7 @@ def _by_value(readings: Readings) -> Int[np.ndarray, " configuration"]:
 class GaussianProcess:
     """The posterior of the function at the highest fidelity, given readings."""
 
-    def __init__(self, readings: Readings, kinds: Sequence[int] | NDArray[np.int_]) -> None:
+    def __init__(self, readings: Observations, kinds: Sequence[int] | NDArray[np.int_]) -> None:
         """Raises ValueError where there is no reading at the highest fidelity."""
         self._kinds = np.asarray(kinds)
         self._readings = calibrated(readings.in_canonical_order())
@@ -285,7 +285,7 @@ class GaussianProcess:
         means, _ = self.predict(features)
         believed = copy(self)
         count = len(features)
-        believed._readings = Readings(
+        believed._readings = Observations(
             features=np.concatenate([self._readings.features, features]),
             values=np.concatenate([self._readings.values, means]),
             lower=np.concatenate([self._readings.lower, np.zeros(count, int)]),

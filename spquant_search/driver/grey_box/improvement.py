@@ -1,6 +1,6 @@
 """Expected improvement of a front's halved volume, in closed form. Pure functions of arrays.
 
-The volume is that of :func:`spquant_search.runs.pareto.halved_volume`: memory and MACs on logarithmic axes. Of a
+The volume is that of :func:`spquant_search.runs.pareto.log_hypervolume`: memory and MACs on logarithmic axes. Of a
 candidate the memory is known, accuracy and the logarithm of its effective MACs are predicted as normal variables, MACs
 cut off at the dense ones, the two independent. What no member of the front dominates within the reference point is a
 union of boxes; the volume that a candidate adds is its overlap with them, a product of three lengths in each box; and

@@ -31,7 +31,7 @@ from optuna.trial import FrozenTrial, TrialState
 from threadpoolctl import ThreadpoolController
 
 from spquant_search.driver.grey_box.candidates import RESOLUTION, Axis, Grid, axis
-from spquant_search.driver.grey_box.gaussian_process import GaussianProcess, Readings
+from spquant_search.driver.grey_box.gaussian_process import GaussianProcess, Observations
 from spquant_search.driver.grey_box.improvement import Predictions, expected_improvement, open_boxes
 from spquant_search.runs.pareto import ReferencePoint, non_dominated
 from spquant_search.space.configuration import OFF
@@ -48,7 +48,7 @@ CANDIDATES = 800  # of the first round
 REFINEMENTS = 8  # rounds of offspring of the best
 REFINED = 200  # candidates of a refinement
 PARENTS = 20  # of a refinement
-MACS_READINGS = 250  # trials from which the MACs are learned at most; they have next to no noise
+MACS_OBSERVATIONS = 250  # trials from which the MACs are learned at most; they have next to no noise
 LEARNED = 400  # trials that the model of accuracy learns from at most; its cost grows with the cube of them
 PAIRED = 100  # completed trials that enter at a lower fidelity too, for each of them
 FLOOR = 2.0  # interquartile ranges below the median; there accuracies of diverged networks are cut off
@@ -60,21 +60,21 @@ Parameters = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Reading:
+class Observation:
     """An accuracy that a trial was measured to have: at an epoch, on a rung, or at its end."""
 
     fidelity: int
     accuracy: float
 
 
-def readings_of(trial: FrozenTrial) -> tuple[Reading, ...]:
+def observations_of(trial: FrozenTrial) -> tuple[Observation, ...]:
     """A trial's readings by Optuna's own fields: intermediate values by their step; at its end the first objective.
 
     Only completed trials have the highest fidelity, whatever their last step was.
     """
-    steps = [Reading(fidelity=step, accuracy=value) for step, value in sorted(trial.intermediate_values.items())]
+    steps = [Observation(fidelity=step, accuracy=value) for step, value in sorted(trial.intermediate_values.items())]
     if trial.state is TrialState.COMPLETE:
-        steps.append(Reading(fidelity=FULL, accuracy=trial.values[0]))
+        steps.append(Observation(fidelity=FULL, accuracy=trial.values[0]))
     return tuple(steps)
 
 
@@ -137,7 +137,7 @@ class GreyBoxSampler(BaseSampler):
         seed: int,
         space: Mapping[str, BaseDistribution] | None = None,
         startup_trials: int = MIN_TRIALS,
-        readings: Callable[[FrozenTrial], Sequence[Reading]] = readings_of,
+        readings: Callable[[FrozenTrial], Sequence[Observation]] = observations_of,
         on_fallback: Callable[[str], None] | None = None,
     ) -> None:
         if startup_trials < 1:
@@ -305,7 +305,7 @@ class _History:
     """
 
     grid: Grid
-    readings: Readings
+    readings: Observations
     points: Float[np.ndarray, "member 3"]  # the front of all completed trials that keep their constraints
     front: Int[np.ndarray, "member axis"]  # those of its members that lie in the space
     complete: Int[np.ndarray, "trial axis"]
@@ -451,7 +451,7 @@ def _trials_of(grid: Grid, trials: Sequence[FrozenTrial], known: dict[int, _Tria
 def _history(
     grid: Grid,
     trials: Sequence[FrozenTrial],
-    readings: Callable[[FrozenTrial], Sequence[Reading]],
+    readings: Callable[[FrozenTrial], Sequence[Observation]],
     bounds: _Bounds,
     known: dict[int, _Trial] | None = None,
 ) -> _History:
@@ -515,7 +515,7 @@ def _is_feasible(trial: FrozenTrial) -> bool:
     return all(violation <= 0 for violation in trial.constraints.values())
 
 
-def _gathered(features: Float[np.ndarray, "trial feature"], found: Sequence[Sequence[Reading]]) -> Readings:
+def _gathered(features: Float[np.ndarray, "trial feature"], found: Sequence[Sequence[Observation]]) -> Observations:
     """The readings that the model learns from: each trial's highest, and those that show what a lower one is worth.
 
     Trials that were read at the highest fidelity of all enter also at the fidelities at which others ended, 100 trials
@@ -534,7 +534,7 @@ def _gathered(features: Float[np.ndarray, "trial feature"], found: Sequence[Sequ
     trials = np.array([trial for trial, _ in chosen], int)
     values = np.array([ladders[trial][fidelity] for trial, fidelity in chosen], float)
     lower = np.array([fidelities.index(fidelity) for _, fidelity in chosen], int)
-    return Readings(features=features[trials], values=_floored(values, lower), lower=lower, configuration=trials)
+    return Observations(features=features[trials], values=_floored(values, lower), lower=lower, configuration=trials)
 
 
 def _floored(
@@ -558,8 +558,8 @@ def _macs_process(history: _History, dense_macs: float) -> GaussianProcess | Non
     if not np.any(logs):
         return None
     order = np.lexsort((*history.complete.T, logs))
-    kept = order[np.unique(np.linspace(0, len(logs) - 1, min(len(logs), MACS_READINGS)).astype(int))]
-    readings = Readings(
+    kept = order[np.unique(np.linspace(0, len(logs) - 1, min(len(logs), MACS_OBSERVATIONS)).astype(int))]
+    readings = Observations(
         features=history.grid.features(history.complete[kept]),
         values=logs[kept],
         lower=np.zeros(len(kept), int),

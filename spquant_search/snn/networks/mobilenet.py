@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from spquant_search.snn.readout import ReadOut
+from spquant_search.snn.readout import Readout
 from spquant_search.snn.spikes import Spikes, global_average
 from spquant_search.snn.spiking_convolution import SpikingConv2d
 from spquant_search.space.schema import ModelSpace
@@ -42,7 +42,7 @@ class MobileNet(nn.Module):
             self.add_module(f"dw{index}", depthwise)
             self.add_module(f"pw{index}", SpikingConv2d(channels, out, kernel_size=1))
             channels = out
-        self.readout = ReadOut(channels, 1, classes)
+        self.readout = Readout(channels, 1, classes)
 
     def forward(self, spikes: Spikes) -> Float[Tensor, "time batch classes"]:
         spikes = self.stem(spikes)

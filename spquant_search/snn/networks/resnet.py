@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from spquant_search.snn.convolution import Shortcut
-from spquant_search.snn.readout import ReadOut
+from spquant_search.snn.readout import Readout
 from spquant_search.snn.spikes import Spikes, global_average
 from spquant_search.snn.spiking_convolution import SpikingConv2d
 from spquant_search.space.schema import ModelSpace
@@ -33,7 +33,7 @@ class ResNetPlan:
     stem_pools: bool
     planes: tuple[int, ...]  # of each stage; the stem has those of the first
     blocks: tuple[int, ...]
-    hidden: int | None  # neurons of a fully connected layer before the read-out
+    hidden: int | None  # neurons of a fully connected layer before the readout
     smallest_input: int  # at least one pixel is left in the last stage, and each stage before it halves what it gets
 
 
@@ -108,7 +108,7 @@ class SpikingResNet(nn.Module):
             hidden = _scaled(plan.hidden, width_factor)
             self.fc = SpikingConv2d(channels, hidden, kernel_size=1, can_gate=False, norm=False)
             channels = hidden
-        self.readout = ReadOut(channels, 1, classes)
+        self.readout = Readout(channels, 1, classes)
 
     def forward(self, spikes: Spikes) -> Float[Tensor, "time batch classes"]:
         spikes = self.stem(spikes)

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from spquant_search.snn.attention import SpikingSelfAttention
-from spquant_search.snn.readout import ReadOut
+from spquant_search.snn.readout import Readout
 from spquant_search.snn.spikes import Spikes, added, global_average
 from spquant_search.snn.spiking_convolution import SpikingConv2d
 
@@ -54,7 +54,7 @@ class Spikformer(nn.Module):
         self.position = SpikingConv2d(channels, channels)
         for block in range(1, BLOCKS + 1):
             self._add_block(f"b{block}", channels)
-        self.readout = ReadOut(channels, 1, classes)
+        self.readout = Readout(channels, 1, classes)
 
     def _add_block(self, block: str, channels: int) -> None:
         for name in ("q", "k", "v"):

@@ -1,4 +1,4 @@
-"""VGG-9, as in SpQuant-SNN: 64-128-P-256-256-P-512-512-P-512-512-P, 3x3, and one linear read-out."""
+"""VGG-9, as in SpQuant-SNN: 64-128-P-256-256-P-512-512-P-512-512-P, 3x3, and one linear readout."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from spquant_search.snn.readout import ReadOut
+from spquant_search.snn.readout import Readout
 from spquant_search.snn.spikes import Spikes
 from spquant_search.snn.spiking_convolution import SpikingConv2d
 from spquant_search.space.schema import ModelSpace
@@ -40,7 +40,7 @@ class Vgg9(nn.Module):
             layer = SpikingConv2d(channels, out, pool=pool if pooled else None, can_gate=index > 1)
             self.add_module(f"conv{index}", layer)
             channels = out
-        self.readout = ReadOut(channels, (height // SMALLEST_INPUT) * (width // SMALLEST_INPUT), classes)
+        self.readout = Readout(channels, (height // SMALLEST_INPUT) * (width // SMALLEST_INPUT), classes)
 
     def forward(self, spikes: Spikes) -> Float[Tensor, "time batch classes"]:
         for index in range(1, len(CHANNELS) + 1):

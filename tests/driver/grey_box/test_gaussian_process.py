@@ -6,10 +6,10 @@ from scipy.optimize import check_grad
 from scipy.stats import spearmanr
 
 from spquant_search.driver.grey_box.gaussian_process import (
-    FIT_READINGS,
+    FIT_OBSERVATIONS,
     GaussianProcess,
     Hyperparameters,
-    Readings,
+    Observations,
     _Evidence,
     _prior,
     _shape,
@@ -23,7 +23,7 @@ KINDS = np.array([0, 0, 1, 1, 1])
 
 def readings(features, values, lower=None, configuration=None):
     count = len(values)
-    return Readings(
+    return Observations(
         features=np.asarray(features, float),
         values=np.asarray(values, float),
         lower=np.zeros(count, int) if lower is None else np.asarray(lower),
@@ -180,7 +180,7 @@ def test_many_cheap_readings_help_where_few_are_full_ones():
 
 
 def test_what_the_lower_fidelity_always_underrates_is_learned_from_pairs():
-    """As in a shared network, whose one-bit layers read low: the bias depends on the configuration."""
+    """As in a supernet, whose one-bit layers read low: the bias depends on the configuration."""
     features, values = sample(80, seed=2)
     low = values - 0.06 * (features[:, 0] < -0.3)
     tops = 30
@@ -272,8 +272,8 @@ def test_skill_is_that_at_the_highest_fidelity_with_enough_readings():
 
 def test_hyperparameters_are_fitted_to_whole_configurations_from_worst_to_best():
     told = two_fidelities(tops=100, lows=300)
-    part = told.chosen(_spread_out(told, FIT_READINGS))
-    assert FIT_READINGS / 2 < len(part) <= 1.3 * FIT_READINGS
+    part = told.chosen(_spread_out(told, FIT_OBSERVATIONS))
+    assert FIT_OBSERVATIONS / 2 < len(part) <= 1.3 * FIT_OBSERVATIONS
     chosen = set(part.configuration.tolist())
     assert set(told.configuration[np.isin(told.configuration, list(chosen))].tolist()) == chosen
     assert len(part) == np.isin(told.configuration, list(chosen)).sum()

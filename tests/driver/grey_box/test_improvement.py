@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from spquant_search.driver.grey_box.improvement import Predictions, expected_improvement, open_boxes
-from spquant_search.runs.pareto import ReferencePoint, halved_volume
+from spquant_search.runs.pareto import ReferencePoint, log_hypervolume
 
 CORNER = ReferencePoint(accuracy=0.1, memory_bytes=1000.0, effective_macs=2e6)
 DENSE = 1.8e6
@@ -34,9 +34,9 @@ def by_simulation(row, front, *, draws, dense=DENSE):
     accuracy, deviation, memory, macs, log_deviation = row
     accuracies = rng.normal(accuracy, deviation, draws)
     operations = np.minimum(np.exp(rng.normal(np.log(macs), log_deviation, draws)), dense)
-    before = halved_volume(np.array(front), CORNER)
+    before = log_hypervolume(np.array(front), CORNER)
     added = [
-        halved_volume(np.array([*front, (a, memory, o)]), CORNER) - before
+        log_hypervolume(np.array([*front, (a, memory, o)]), CORNER) - before
         for a, o in zip(accuracies, operations, strict=True)
     ]
     return np.mean(added), np.std(added) / np.sqrt(draws)
@@ -80,7 +80,7 @@ def test_one_member_by_hand():
 
 def test_a_certain_candidate_adds_its_halved_volume():
     (found,) = improvement([(0.7, 0.0, 250, 0.5e6, 0.0)], FRONT)
-    added = halved_volume(np.array([*FRONT, (0.7, 250, 0.5e6)]), CORNER) - halved_volume(np.array(FRONT), CORNER)
+    added = log_hypervolume(np.array([*FRONT, (0.7, 250, 0.5e6)]), CORNER) - log_hypervolume(np.array(FRONT), CORNER)
     assert found == pytest.approx(added, rel=1e-6)
 
 
@@ -116,10 +116,10 @@ def test_boxes_are_what_no_member_dominates(members, candidates):
     top, least = 9.0, 2.0**-1  # beyond all members
     heights = np.minimum(boxes.accuracy_to, top) - boxes.accuracy_from
     lengths = np.log2(boxes.memory_to / np.maximum(boxes.memory_from, least)) * np.log2(boxes.macs_to / least)
-    assert heights @ lengths == pytest.approx((top - 1.0) * 8 * 8 - halved_volume(front, corner))
+    assert heights @ lengths == pytest.approx((top - 1.0) * 8 * 8 - log_hypervolume(front, corner))
     assert len(boxes.macs_to) <= 3 * len(front) + 1
     for accuracy, memory, macs in candidates:
         one = (float(accuracy), 2.0**memory, 2.0**macs)
         (found,) = expected_improvement(predictions([(accuracy, 0.0, *one[1:], 0.0)]), boxes, dense_macs=1000.0)
-        added = halved_volume(np.concatenate([front, [one]]), corner) - halved_volume(front, corner)
+        added = log_hypervolume(np.concatenate([front, [one]]), corner) - log_hypervolume(front, corner)
         assert found == pytest.approx(added, abs=1e-6)

@@ -8,17 +8,17 @@ from optuna.samplers import RandomSampler, TPESampler
 from optuna.trial import TrialState, create_trial
 
 from spquant_search.driver.grey_box.candidates import Grid
-from spquant_search.driver.grey_box.gaussian_process import GaussianProcess, Readings
+from spquant_search.driver.grey_box.gaussian_process import GaussianProcess, Observations
 from spquant_search.driver.grey_box.sampler import (
     FULL,
     LEARNED,
-    MACS_READINGS,
+    MACS_OBSERVATIONS,
     PAIRED,
     PROPOSED_BY,
     SKILL,
     GreyBoxSampler,
     KnownCosts,
-    Reading,
+    Observation,
     _axis,
     _below_best,
     _Bounds,
@@ -26,7 +26,7 @@ from spquant_search.driver.grey_box.sampler import (
     _gathered,
     _history,
     _macs_process,
-    readings_of,
+    observations_of,
     without_gates_and_masks,
 )
 from spquant_search.runs.pareto import ReferencePoint, hypervolume
@@ -330,7 +330,7 @@ def test_an_enqueued_trial_is_taken_as_it_is_and_its_configuration_not_proposed(
     assert again.ask(SPACE).params != first.params
     waiting = a_study_of(twenty_five)
     waiting.enqueue_trial(first.params)
-    history = _history(grid(), waiting.trials, readings_of, BOUNDS)
+    history = _history(grid(), waiting.trials, observations_of, BOUNDS)
     assert grid().rows([first.params])[0].astype(np.int32).tobytes() in history.taken
 
 
@@ -346,7 +346,7 @@ def test_an_enqueued_trial_without_all_parameters_gets_the_others_proposed(twent
 def test_trials_outside_the_space_are_no_obstacle(twenty_five):
     """A float baseline samples nothing; its objectives are part of the front all the same."""
     baseline = create_trial(state=TrialState.COMPLETE, values=[0.95, CORNER.memory_bytes / 2, DENSE])
-    history = _history(grid(), [baseline, *twenty_five], readings_of, BOUNDS)
+    history = _history(grid(), [baseline, *twenty_five], observations_of, BOUNDS)
     assert [0.95, CORNER.memory_bytes / 2, DENSE] in history.points.tolist()
     assert len(history.complete) == 25
     assert next_proposer(a_study_of([baseline, *twenty_five])) == "grey-box"
@@ -378,7 +378,7 @@ def test_failed_trials_are_ignored(twenty_five):
         for number, curve in ((50, None), (51, {1: 0.1}))
     ]
     assert proposals[0] == proposals[1]
-    history = _history(grid(), [finished(state=TrialState.FAIL, number=50)], readings_of, BOUNDS)
+    history = _history(grid(), [finished(state=TrialState.FAIL, number=50)], observations_of, BOUNDS)
     assert history.taken == frozenset()
 
 
@@ -387,7 +387,7 @@ def test_a_stopped_trial_is_partial_information(twenty_five):
     curves = [finished(trial.values, of=trial.params, curve={1: trial.values[0] - 0.2, 2: trial.values[0]}) for trial in
               twenty_five]  # fmt: skip
     stopped = finished(state=TrialState.PRUNED, curve={1: 0.35}, constraint=1.0, number=77)
-    history = _history(grid(), [*curves, stopped], readings_of, BOUNDS)
+    history = _history(grid(), [*curves, stopped], observations_of, BOUNDS)
     readings = history.readings
     assert readings.lower.tolist().count(0) == 25
     assert readings.lower.tolist().count(1) == 26
@@ -395,7 +395,7 @@ def test_a_stopped_trial_is_partial_information(twenty_five):
     assert len(history.complete) == 25
     model = GaussianProcess(readings, grid().kinds)
     at = grid().features(grid().rows([stopped.params]))
-    without = GaussianProcess(_history(grid(), curves, readings_of, BOUNDS).readings, grid().kinds)
+    without = GaussianProcess(_history(grid(), curves, observations_of, BOUNDS).readings, grid().kinds)
     (mean,), (deviation,) = model.predict(at)
     (_,), (doubt,) = without.predict(at)
     assert mean == pytest.approx(0.55, abs=0.06)  # 0.35 and the 0.2 that the pairs gained
@@ -405,10 +405,10 @@ def test_a_stopped_trial_is_partial_information(twenty_five):
 def test_a_violated_constraint_keeps_a_trial_off_the_front_and_from_coming_again(twenty_five):
     best = [0.99, 10.0, 10.0]
     over_budget = finished(best, constraint=0.5, number=60)
-    history = _history(grid(), [*twenty_five, over_budget], readings_of, BOUNDS)
+    history = _history(grid(), [*twenty_five, over_budget], observations_of, BOUNDS)
     assert best not in history.points.tolist()
     untrained = finished(state=TrialState.PRUNED, constraint=0.5, number=61)
-    history = _history(grid(), [*twenty_five, untrained], readings_of, BOUNDS)
+    history = _history(grid(), [*twenty_five, untrained], observations_of, BOUNDS)
     rows = grid().rows([untrained.params])
     assert history.unseen(np.concatenate([rows, rows + 0]), np.random.default_rng(0)).tolist() != rows.tolist()
     assert len(history.readings) == 25
@@ -419,7 +419,7 @@ def test_running_trials_count_as_predicted(twenty_five, monkeypatch):
     study = a_study_of(twenty_five)
     asked = grid().rows([study.ask(SPACE).params])
     near = grid().offspring(np.random.default_rng(0), asked, 200)
-    before, after = (_history(grid(), trials, readings_of, BOUNDS) for trials in (twenty_five, study.trials))
+    before, after = (_history(grid(), trials, observations_of, BOUNDS) for trials in (twenty_five, study.trials))
     assert after.running.tolist() == asked.tolist()
 
     def gain(history):
@@ -442,16 +442,19 @@ def test_trials_that_run_at_the_same_time_differ(twenty_five):
 
 def test_a_running_trial_is_read_at_the_epochs_that_it_has_reported():
     running = finished(state=TrialState.RUNNING, curve={1: 0.4, 2: 0.5})
-    assert readings_of(running) == (Reading(fidelity=1, accuracy=0.4), Reading(fidelity=2, accuracy=0.5))
+    assert observations_of(running) == (Observation(fidelity=1, accuracy=0.4), Observation(fidelity=2, accuracy=0.5))
     complete = finished([0.6, 1.0, 1.0], curve={1: 0.4})
-    assert readings_of(complete) == (Reading(fidelity=1, accuracy=0.4), Reading(fidelity=FULL, accuracy=0.6))
+    assert observations_of(complete) == (
+        Observation(fidelity=1, accuracy=0.4),
+        Observation(fidelity=FULL, accuracy=0.6),
+    )
 
 
 def test_the_caller_says_what_a_fidelity_is():
-    """Rungs in user attributes: a read-out of a shared network for all, fine-tuned ones for some."""
+    """Rungs in user attributes: a subnet of a supernet for all, fine-tuned ones for some."""
 
     def rungs(trial):
-        return [Reading(fidelity=int(rung), accuracy=value) for rung, value in trial.user_attrs["rungs"].items()]
+        return [Observation(fidelity=int(rung), accuracy=value) for rung, value in trial.user_attrs["rungs"].items()]
 
     trials = []
     for number in range(30):
@@ -467,8 +470,8 @@ def test_the_caller_says_what_a_fidelity_is():
 
 def test_at_most_so_many_pairs_a_fidelity_are_kept():
     rng = np.random.default_rng(0)
-    found = [(Reading(fidelity=1, accuracy=a - 0.1), Reading(fidelity=2, accuracy=a)) for a in rng.random(300)]
-    found += [(Reading(fidelity=1, accuracy=0.2),), (), (Reading(fidelity=2, accuracy=math.nan),)]
+    found = [(Observation(fidelity=1, accuracy=a - 0.1), Observation(fidelity=2, accuracy=a)) for a in rng.random(300)]
+    found += [(Observation(fidelity=1, accuracy=0.2),), (), (Observation(fidelity=2, accuracy=math.nan),)]
     readings = _gathered(rng.random((303, 4)), found)
     assert len(readings) == 300 + PAIRED + 1
     assert set(readings.configuration.tolist()) == set(range(301))
@@ -487,8 +490,8 @@ def test_diverged_networks_do_not_bend_the_model():
     def error(readings):
         return np.sqrt(np.mean((GaussianProcess(readings, grid().kinds).predict(at)[0] - actual) ** 2))
 
-    history = _history(grid(), bad, readings_of, BOUNDS)
-    raw = Readings(
+    history = _history(grid(), bad, observations_of, BOUNDS)
+    raw = Observations(
         features=history.readings.features,
         values=np.array([trial.values[0] for trial in bad]),
         lower=history.readings.lower,
@@ -514,7 +517,7 @@ def test_only_what_lies_far_below_the_others_of_its_fidelity_is_raised():
 
 
 def test_memory_is_exact_and_so_are_the_macs_without_gates_and_masks(twenty_five):
-    history = _history(grid(), twenty_five, readings_of, BOUNDS)
+    history = _history(grid(), twenty_five, observations_of, BOUNDS)
     dense = {**twenty_five[0].params, **{name: None for name in SPACE if name.endswith("skip_below")},
              **{name: 1.0 for name in SPACE if name.endswith("channel_mass")}}  # fmt: skip
     gated = {**dense, "conv2.channel_mass": 0.5}
@@ -528,13 +531,13 @@ def test_memory_is_exact_and_so_are_the_macs_without_gates_and_masks(twenty_five
 
 
 def test_macs_are_learned():
-    trials = [finished(number=number) for number in range(MACS_READINGS + 50)]
-    process = _macs_process(_history(grid(), trials, readings_of, BOUNDS), DENSE)
+    trials = [finished(number=number) for number in range(MACS_OBSERVATIONS + 50)]
+    process = _macs_process(_history(grid(), trials, observations_of, BOUNDS), DENSE)
     unseen = [finished(number=number).params for number in range(1000, 1100)]
     means, _ = process.predict(grid().features(grid().rows(unseen)))
     actual = np.log([effective_macs(one) / DENSE for one in unseen])
     assert np.sqrt(np.mean((means - actual) ** 2)) < 0.1 * actual.std()
-    assert len(process._readings) == MACS_READINGS
+    assert len(process._readings) == MACS_OBSERVATIONS
 
 
 def test_no_more_macs_than_the_dense_ones_are_predicted(twenty_five):
@@ -542,7 +545,7 @@ def test_no_more_macs_than_the_dense_ones_are_predicted(twenty_five):
         def predict(self, features):
             return np.full(len(features), 0.3), np.full(len(features), 0.1)
 
-    history = _history(grid(), twenty_five, readings_of, BOUNDS)
+    history = _history(grid(), twenty_five, observations_of, BOUNDS)
     accuracy = GaussianProcess(history.readings, grid().kinds)
     found = grey_box()._predictions(history, history.complete, accuracy, TooMany())
     assert np.exp(found.log_macs) == pytest.approx(np.full(25, DENSE))
@@ -551,8 +554,8 @@ def test_no_more_macs_than_the_dense_ones_are_predicted(twenty_five):
 def test_before_any_trial_showed_fewer_macs_they_are_taken_as_dense():
     of = {name: 1.0 if "mass" in name else None if "skip" in name else 3 for name in SPACE}
     trials = [finished([0.5, 1.0, DENSE], of=of)]
-    assert _macs_process(_history(grid(), trials, readings_of, BOUNDS), DENSE) is None
-    assert _macs_process(_history(grid(), [], readings_of, BOUNDS), DENSE) is None
+    assert _macs_process(_history(grid(), trials, observations_of, BOUNDS), DENSE) is None
+    assert _macs_process(_history(grid(), [], observations_of, BOUNDS), DENSE) is None
 
 
 def test_gates_and_masks_are_told_by_their_names():
@@ -619,7 +622,7 @@ def test_of_very_many_trials_the_model_learns_from_those_near_the_front_and_othe
         finished([rng.uniform(0.2, 0.9), rng.uniform(100, 900), rng.uniform(0.3, 0.9) * DENSE], number=number)
         for number in range(LEARNED + 300)
     ]
-    history = _history(grid(), many, readings_of, BOUNDS)
+    history = _history(grid(), many, observations_of, BOUNDS)
     assert len(np.unique(history.readings.configuration)) == LEARNED
     values = np.array([one.values for one in many])
     nearest = values[np.minimum(_below_best(values[:, 0], values[:, 1]), _below_best(values[:, 0], values[:, 2])) == 0]

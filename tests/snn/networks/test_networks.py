@@ -17,7 +17,7 @@ from spquant_search.snn.layer_shapes import layer_shapes
 from spquant_search.snn.layers import configure, measured, searchable_layers
 from spquant_search.snn.networks.catalog import build
 from spquant_search.snn.networks.vgg import Vgg9
-from spquant_search.snn.readout import ReadOut
+from spquant_search.snn.readout import Readout
 from spquant_search.snn.spikes import Spikes, spikes_from_frames
 from spquant_search.snn.spiking_convolution import SpikingConv2d
 from spquant_search.space.configuration import LayerPrecision, NetworkConfig
@@ -118,7 +118,7 @@ def test_shapes_from_the_meta_device_are_those_of_a_real_network(pool: str, plai
     assert tuple(seen.values()) == shapes_of(model, shape)
     for name, layer in searchable_layers(network).items():
         assert activities[name].total("neuron_steps") == 2 * seen[name].neurons
-        weight = layer.linear.weight if isinstance(layer, ReadOut) else layer.weight
+        weight = layer.linear.weight if isinstance(layer, Readout) else layer.weight
         assert weight.numel() == seen[name].weights
 
 

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from spquant_search.snn.convolution import Shortcut
 from spquant_search.snn.layers import measured, searchable_layers
 from spquant_search.snn.networks.resnet import RESNET19, RESNET34, SpikingResNet, build_resnet19, build_resnet34
-from spquant_search.snn.readout import ReadOut
+from spquant_search.snn.readout import Readout
 from spquant_search.snn.spikes import Spikes
 from spquant_search.snn.spiking_convolution import SpikingConv2d
 from spquant_search.space.configuration import LayerPrecision
@@ -200,7 +200,7 @@ class Peer:
             hidden = self.fire(f"{block}conv2", self.current(f"{block}conv2", inner) + residual)
         hidden = self.fire("fc", self.current("fc", hidden.mean(dim=(3, 4), keepdim=True)))
         readout = self.layers["readout"]
-        assert isinstance(readout, ReadOut)
+        assert isinstance(readout, Readout)
         return readout.linear(hidden.flatten(2))  # type: ignore[no-any-return]
 
 

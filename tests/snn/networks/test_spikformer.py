@@ -15,7 +15,7 @@ from spquant_search.snn.attention import SpikingSelfAttention
 from spquant_search.snn.layer_shapes import layer_shapes
 from spquant_search.snn.layers import configure, measured, searchable_layers
 from spquant_search.snn.networks.spikformer import SMALLEST_INPUT, Spikformer
-from spquant_search.snn.readout import ReadOut
+from spquant_search.snn.readout import Readout
 from spquant_search.snn.spikes import Spikes, added
 from spquant_search.snn.spiking_convolution import SpikingConv2d
 from spquant_search.space.configuration import LayerPrecision, NetworkConfig
@@ -69,7 +69,7 @@ def frames(height: int, width: int, *, largest: int = 3) -> Spikes:
 
 def precise(network: Spikformer, *, bits: int, levels: int, mass: float = 1.0, skip: float | None = None) -> None:
     def precision(layer: nn.Module) -> LayerPrecision:
-        if isinstance(layer, ReadOut):
+        if isinstance(layer, Readout):
             return LayerPrecision(weight_bits=bits, membrane_levels=None)
         if isinstance(layer, SpikingSelfAttention):
             return LayerPrecision(membrane_levels=levels, skip_below=skip)
@@ -253,7 +253,7 @@ def a_lif(*, threshold: float = 1.0) -> nn.Module:
 
 
 class JellySpikformer(nn.Module):
-    """[time, batch, 2, height, width] -> [batch, classes], the mean over time before the read-out."""
+    """[time, batch, 2, height, width] -> [batch, classes], the mean over time before the readout."""
 
     def __init__(self, channels: int, classes: int, heads: int) -> None:
         super().__init__()
