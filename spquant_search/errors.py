@@ -1,4 +1,4 @@
-"""Errors that the person at the keyboard can mend; everything else that escapes is a bug."""
+"""Errors that the person at the keyboard can fix; everything else that escapes is a bug."""
 
 from __future__ import annotations
 

@@ -116,20 +116,20 @@ def _crc(file: RawIOBase, size: int) -> int:
 
 def _write(path: Path, shape: Shape, build: Callable[[], Iterable[Frames]]) -> None:
     folder = path.parent
-    with _blaming(folder):
+    with _as_user_error(folder):
         _remove_abandoned(folder)
         unfinished = tempfile.TemporaryDirectory(dir=folder, prefix=_UNFINISHED, ignore_cleanup_errors=True)
     with unfinished as name:
         draft = Path(name) / path.name
-        with _blaming(folder):
+        with _as_user_error(folder):
             _append(draft, _header(shape))
         crc = 0
         for run in build():
             content = np.ascontiguousarray(run)
             crc = zlib.crc32(content.data, crc)
-            with _blaming(folder):
+            with _as_user_error(folder):
                 _append(draft, content.data)
-        with _blaming(folder):
+        with _as_user_error(folder):
             _append(draft, _TRAILER.pack(crc, int(time.time()) // _TICK_S * _TICK_S))
             os.replace(draft, path)
 
@@ -158,7 +158,7 @@ def _remove_abandoned(folder: Path) -> None:
 def _alone(path: Path) -> Iterator[None]:
     """Inside, no other process is; the system lets the next one in when this one ends, however it ends."""
     lock = path.with_name(f"{_LOCK}{path.name}")
-    with _blaming(path.parent):
+    with _as_user_error(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _locked(lock)
     try:
@@ -182,8 +182,8 @@ def _locked(lock: Path) -> int:
 
 
 @contextmanager
-def _blaming(folder: Path) -> Iterator[None]:
-    """An error of the operating system inside is the folder's, and the user's to mend."""
+def _as_user_error(folder: Path) -> Iterator[None]:
+    """An error of the operating system inside is the folder's, and the user's to fix."""
     try:
         yield
     except OSError as error:

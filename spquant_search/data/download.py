@@ -133,7 +133,7 @@ def _not_brought(name: str, archive: Archive, folder: Path, error: Exception) ->
     leaves = " .. ".join(dict.fromkeys((archive.leaves[0], archive.leaves[-1])))
     reason = " ".join(str(error).split()).rstrip(".")
     return UserError(
-        f"{archive.url}: cannot be brought: {reason}. Try again, or fetch {archive.file} by hand (MD5 {archive.md5}) "
+        f"{archive.url}: download failed: {reason}. Try again, or fetch {archive.file} by hand (MD5 {archive.md5}) "
         f"and put {leaves} into {folder}. {name} is published at {SETS[name].source}"
     )
 

@@ -186,7 +186,7 @@ class _Coordinator:
         """Trial 0: the float network, from whose weights every candidate starts."""
         while BASELINE not in self._results:
             # Whatever the limits: a run without its baseline is nothing.
-            with self._deciding():
+            with self._decision_lock():
                 asked = None if BASELINE in self._results else self._take_over()
                 # It may be finished, and its result not to be seen yet.
                 if asked is None and not self._elsewhere and BASELINE not in self._study.finished():
@@ -200,7 +200,7 @@ class _Coordinator:
         if baseline.outcome is not Outcome.COMPLETE:
             raise UserError(
                 f"{self._folder.path}: the float baseline could not be trained: {baseline.reason}. "
-                "Without it nothing can be compared; mend the cause (a smaller train.baseline_learning_rate where the "
+                "Without it nothing can be compared; fix the cause (a smaller train.baseline_learning_rate where the "
                 "loss diverged), and start a run of its own with --run NAME."
             )
 
@@ -324,7 +324,7 @@ class _Coordinator:
             limit=final.members,
             margin=stopping.margin,
         )
-        with PROCESS.on("bookkeeping"), self._storage.deciding():
+        with PROCESS.on("bookkeeping"), self._storage.decision_lock():
             self._study.enqueue_finalists(chosen)
         self._work_off(self._next_queued)
         with self._alone("fine-tuning the front with further seeds") as is_mine:
@@ -408,7 +408,7 @@ class _Coordinator:
         return self._next(lambda: self._limits.reached(self._begun()) or self._exhausted() is not None)
 
     def _next(self, is_over: Callable[[], bool]) -> PendingTrial | None:
-        with self._deciding():
+        with self._decision_lock():
             return self._decided(is_over)
 
     def _decided(self, is_over: Callable[[], bool]) -> PendingTrial | None:
@@ -483,16 +483,16 @@ class _Coordinator:
         return None
 
     @contextmanager
-    def _deciding(self) -> Iterator[None]:
+    def _decision_lock(self) -> Iterator[None]:
         """A context in which no other coordinator decides what is tried next, and what they have done is known."""
-        with self._storage.deciding():
+        with self._storage.decision_lock():
             if self._storage.is_shared:
                 self._look_around()
             yield
 
     def _look_around(self) -> None:
         """Take in what other coordinators have finished, and what they are at work on."""
-        at_work, self._half_asked = self._study.elsewhere()
+        at_work, self._half_asked = self._study.running_elsewhere()
         self._elsewhere = {asked.number: asked for asked in at_work}
         for number in self._study.finished():
             if number in self._results or number in self._open:
@@ -518,8 +518,8 @@ class _Coordinator:
     def _alone(self, what: str, *, is_done: Callable[[], bool] = lambda: False) -> Iterator[bool]:
         """A context in which no other coordinator does ``what``; gives whether it is still to be done."""
         waiting = partial(self._watcher.stage, f"another coordinator is {what}")
-        with self._storage.working(what, is_done=is_done, waiting=waiting) as is_mine:
-            with self._deciding():  # what others have finished is known from here on
+        with self._storage.exclusive_stage(what, is_done=is_done, waiting=waiting) as is_mine:
+            with self._decision_lock():  # what others have finished is known from here on
                 pass
             yield is_mine
 
@@ -620,12 +620,12 @@ class _Coordinator:
 
     def _finish(self, asked: PendingTrial, result: TrialResult) -> None:
         """Write the result first and tell the study second: in between it can be told again, never trained again."""
-        with PROCESS.on("bookkeeping"), self._storage.deciding():
-            if not self._study.keeps(asked):
+        with PROCESS.on("bookkeeping"), self._storage.decision_lock():
+            if not self._study.still_owned(asked):
                 self._watcher.warning(
                     f"trial {asked.number}: another coordinator took it over, as this one was not heard of for long"
                 )
-                self._storage.leaves(asked.trial_id)
+                self._storage.release(asked.trial_id)
                 self._open.pop(asked.number, None)
                 if self._storage.is_shared:
                     self._weights_file(asked.number).unlink(missing_ok=True)
@@ -702,7 +702,7 @@ class _Coordinator:
             self._crew.failed(trainer, message)
             raise UserError(
                 f"{self._folder.path}: the float baseline could not be trained: {message.reason}. Without it nothing "
-                "can be compared; mend the cause, and start the same command again."
+                "can be compared; fix the cause, and start the same command again."
             )
         self._folder.checkpoint_file(asked.number).unlink(missing_ok=True)
         self._watcher.warning(f"trial {asked.number} failed: {message.reason}")
@@ -712,6 +712,6 @@ class _Coordinator:
         if self._failed_in_a_row >= MAX_FAILED_IN_A_ROW:
             raise UserError(
                 f"{self._folder.path}: {self._failed_in_a_row} trials in a row failed, the latest, {asked.number}, "
-                f"because {message.reason}. The search ends, as this seems to be no fault of the configurations; mend "
+                f"because {message.reason}. The search ends, as this seems to be no fault of the configurations; fix "
                 "the cause (trials/*.error.txt say where), and start the same command again."
             )

@@ -92,7 +92,7 @@ class Study:
         self._baseline_accuracy: float | None = None  # once it is known
         self._storage = storage
         self.budget_ladder: tuple[NetworkConfig, ...] = ()  # tried after the references, before anything is sampled
-        with storage.deciding(), quiet_optuna():
+        with storage.decision_lock(), quiet_optuna():
             self._study = optuna.create_study(
                 study_name=storage.study_name,
                 storage=storage.optuna,
@@ -147,14 +147,14 @@ class Study:
                 return self._taken(optuna.trial.Trial(self._study, trial._trial_id))
         return None
 
-    def elsewhere(self) -> tuple[tuple[PendingTrial, ...], int]:
+    def running_elsewhere(self) -> tuple[tuple[PendingTrial, ...], int]:
         """The trials that other coordinators work on, and how many more were begun by one that died asking for them."""
         running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         found = [self._as_asked(trial) for trial in running if not self._storage.is_mine(trial)]
         asked = tuple(one for one in found if one is not None)
         return asked, len(found) - len(asked)
 
-    def keeps(self, asked: PendingTrial) -> bool:
+    def still_owned(self, asked: PendingTrial) -> bool:
         """Whether what came of a trial is to be told: not where another coordinator has taken it over meanwhile."""
         trial = self._study.get_trials(deepcopy=False)[asked.number]
         return self._storage.is_mine(trial) and not trial.state.is_finished()
@@ -224,7 +224,7 @@ class Study:
         return PendingTrial(number=trial.number, trial_id=trial._trial_id, origin=origin, config=config, parent=parent)
 
     def _taken(self, trial: optuna.trial.Trial) -> PendingTrial:
-        self._storage.takes(trial._trial_id)
+        self._storage.claim(trial._trial_id)
         origin = trial.user_attrs.get("origin")
         if origin == "baseline":
             config = self._space.baseline()
@@ -253,7 +253,7 @@ class Study:
         Every budget is a constraint of a completed trial: its violation, above 0 where the trial is over it, as a part
         of the budget.
         """
-        self._storage.leaves(asked.trial_id)
+        self._storage.release(asked.trial_id)
         storage = self._study._storage
         for name, value in attributes.items():
             storage.set_trial_user_attr(asked.trial_id, name, value)

@@ -334,7 +334,7 @@ def check_run(folder: RunFolder, file: SpaceFile, *, shared: bool = False) -> No
         if shared and folder.shared_study() is None:
             raise UserError(
                 f"{folder.path}: the study of this run lies in its folder, where one search at a time works on it; "
-                "leave --storage away, or start a run of its own with --run NAME"
+                "omit --storage, or start a run of its own with --run NAME"
             )
         if not shared and folder.shared_study() is not None:
             raise UserError(

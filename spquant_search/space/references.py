@@ -53,10 +53,10 @@ def reference_configurations(
                 near = suggestion(key, (*PARAMETERS, "preset"))
                 problems.append((f"{path}.{key}", f"unknown key{near} Known here: {', '.join(PARAMETERS)}"))
         if "preset" in reference:
-            values, misfits = _preset_reference(space, shapes, reference)
+            values, mismatches = _preset_reference(space, shapes, reference)
         else:
-            values, misfits = _reference_values(space, reference)
-        problems += [(f"{path}.{parameter}", sentence) for parameter, sentence in misfits.items()]
+            values, mismatches = _reference_values(space, reference)
+        problems += [(f"{path}.{parameter}", sentence) for parameter, sentence in mismatches.items()]
         configs.append(space.config(values))
     return tuple(configs), problems
 
@@ -64,7 +64,7 @@ def reference_configurations(
 def _preset_reference(
     space: SearchSpace, shapes: Sequence[LayerShape], reference: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """As :func:`_reference_values`, of a preset; a layer that is fixed to another value is a misfit too."""
+    """As :func:`_reference_values`, of a preset; a layer that is fixed to another value is a mismatch too."""
     name = reference["preset"]
     known = [str(preset) for preset in Preset]
     if name not in known:
@@ -73,19 +73,19 @@ def _preset_reference(
     replaced = {key: None if value == "none" else value for key, value in reference.items() if key in PARAMETERS}
     wanted = _uniform(preset_values(Preset(name), space.file.model.network) | replaced, shapes).flat()
     values: dict[str, Any] = {}
-    misfits: dict[str, str] = {}
+    mismatches: dict[str, str] = {}
     for address, options in space.choices().items():
         value, parameter = wanted[address], address.rpartition(".")[2]
         key = parameter if parameter in replaced else "preset"
         if value in options and not isinstance(value, bool):
             values[address] = options[options.index(value)]
-        elif key not in misfits:
+        elif key not in mismatches:
             shown = "none" if value is None else value
-            misfits[key] = (
+            mismatches[key] = (
                 f"{name} has {parameter} {shown}, which is no choice of {address}: {_listed_choices(options)}; "
                 f"add it to layers.{address} or layers.all.{parameter}, or remove this reference"
             )
-    return values, misfits
+    return values, mismatches
 
 
 def _listed_choices(options: Iterable[float | None]) -> str:
@@ -95,7 +95,7 @@ def _listed_choices(options: Iterable[float | None]) -> str:
 def _reference_values(space: SearchSpace, reference: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """A reference's value at every address, and by parameter what does not fit; gates and masks not named are off."""
     values: dict[str, Any] = {}
-    misfits: dict[str, str] = {}
+    mismatches: dict[str, str] = {}
     for address, options in space.choices().items():
         if len(options) == 1:
             continue
@@ -104,9 +104,9 @@ def _reference_values(space: SearchSpace, reference: Mapping[str, Any]) -> tuple
         value = None if value == "none" else value
         if value in options and not isinstance(value, bool):
             values[address] = options[options.index(value)]
-        elif parameter not in misfits:
-            misfits[parameter] = (
+        elif parameter not in mismatches:
+            mismatches[parameter] = (
                 f"must be a choice of {address}: {_listed_choices(options)}; "
                 f"got {'nothing' if value is None else value}"
             )
-    return values, misfits
+    return values, mismatches

@@ -35,13 +35,13 @@ class FloatTeacher:
         return self._ask(batch) if self._answers is None else self._answers[chosen.to(batch.device)]
 
     def _all_answers(self, training: LoadedSplit, weights: Path | None) -> Float[Tensor, "sample classes"]:
-        known = None if weights is None else _kept_answers(weights, training)
+        known = None if weights is None else _kept_logits(weights, training)
         if known is not None:
             return known
         answers = torch.cat([self._ask(batch) for batch in training.batches(EVALUATION_BATCH)])
         if weights is not None:
             content = save({"logits": answers.cpu()}, metadata={"weights": _digest(weights)})
-            write_bytes(answers_of(weights), content)
+            write_bytes(logits_of(weights), content)
         return answers
 
     @torch.no_grad()
@@ -50,15 +50,15 @@ class FloatTeacher:
         return logits.mean(dim=0)
 
 
-def answers_of(weights: Path) -> Path:
+def logits_of(weights: Path) -> Path:
     """Where the answers of the network with these weights lie, once it has been asked."""
-    return weights.with_suffix(".answers")
+    return weights.with_suffix(".logits")
 
 
-def _kept_answers(weights: Path, training: LoadedSplit) -> Float[Tensor, "sample classes"] | None:
+def _kept_logits(weights: Path, training: LoadedSplit) -> Float[Tensor, "sample classes"] | None:
     """None where there are none, or of other weights or samples."""
     try:
-        with safe_open(answers_of(weights), framework="pt", device=str(training.device)) as file:
+        with safe_open(logits_of(weights), framework="pt", device=str(training.device)) as file:
             logits: Tensor = file.get_tensor("logits")
             is_of_these = file.metadata() == {"weights": _digest(weights)}
     except (OSError, SafetensorError):

@@ -1,6 +1,6 @@
-"""LoadedSplit as batches on the training device, which hold the same bytes wherever the split itself lies.
+"""Samples of a split as batches on the training device, which hold the same bytes wherever the split itself lies.
 
-:class:`DeviceSplit` lie on the device as a whole. :class:`HostSplit` stay in the memory map of their file, and
+A :class:`DeviceSplit` lies on the device as a whole. A :class:`HostSplit` stays in the memory map of their file, and
 while the device works on one batch a thread gathers the next ones and sends them over.
 """
 
@@ -26,7 +26,7 @@ RESIDENT_SHARE = 0.5  # of a device's free memory that a split may take; network
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeviceSplit:
-    """LoadedSplit on the training device, kept as bytes until they become a network's input."""
+    """Samples on the training device, kept as bytes until they become a network's input."""
 
     frames: UInt8[Tensor, "sample time channel height width"]  # of a still image one, whatever time_steps is
     labels: Int[Tensor, " sample"]
@@ -57,7 +57,7 @@ class DeviceSplit:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HostSplit:
-    """LoadedSplit that the training device has no room for; they stay in host memory, and batches are sent over in
+    """Samples that the training device has no room for; they stay in host memory, and batches are sent over in
     time."""
 
     frames: UInt8[Tensor, "sample time channel height width"]

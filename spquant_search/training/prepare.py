@@ -31,7 +31,7 @@ def prepare(path: Path, overrides: Sequence[str] = ()) -> Prepared:
 def bind_network(file: SpaceFile, *, source: str) -> Prepared:
     """Bind a space to its data set and network."""
     info = describe_data(file, source=source)
-    misfits = _unfit_augmentation(file.train.augment, info)
+    mismatches = _unfit_augmentation(file.train.augment, info)
     shape = InputShape(
         channels=info.channels,
         height=info.height,
@@ -47,10 +47,10 @@ def bind_network(file: SpaceFile, *, source: str) -> Prepared:
     try:
         space = bind(file, shapes, source=source)
     except SpaceError as error:
-        raise SpaceError(source, [*misfits, *error.problems]) from None
-    misfits += _unreachable_budgets(space, shapes)
-    if misfits:
-        raise SpaceError(source, misfits)
+        raise SpaceError(source, [*mismatches, *error.problems]) from None
+    mismatches += _unreachable_budgets(space, shapes)
+    if mismatches:
+        raise SpaceError(source, mismatches)
     return Prepared(space=space, shapes=shapes, input=shape, architecture=architecture(file.model, shape, shapes))
 
 

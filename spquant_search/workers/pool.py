@@ -1,4 +1,4 @@
-"""The trainer processes of one coordinator: which of them are free, and what befalls them."""
+"""The trainer processes of one coordinator: which of them are free, and what happens to them."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def test_a_search_leaves_every_file_and_nothing_else(finished):
         *("profile.json", "supernet.safetensors", "results.csv", "front.csv", "front.json", "front.png", "report.md"),
     }
     assert sorted(path.name for path in (run / "trials").iterdir()) == [
-        "0000.answers",
+        "0000.logits",
         *(
             f"{result.number:04d}.{kind}"
             for result in RunFolder(path=run).results()

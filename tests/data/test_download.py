@@ -186,7 +186,7 @@ def test_what_is_not_whole_leaves_nothing(
     with pytest.raises(UserError) as caught:
         fetch("nmnist", root)
     message = str(caught.value)
-    assert message.startswith(f"{server.address}/test.zip: cannot be brought: ")
+    assert message.startswith(f"{server.address}/test.zip: download failed: ")
     assert {"other bytes": "MD5 hash of downloaded", "cut off": "IncompleteRead", "absent": "404"}[harm] in message
     assert message.endswith(
         f". Try again, or fetch test.zip by hand (MD5 {hashlib.md5(right).hexdigest()}) and put Test into {root}. "
@@ -227,7 +227,7 @@ def test_an_archive_without_what_it_should_hold(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(server, monkeypatch, "nmnist", {"train.zip": zipped(tmp_path), "test.zip": b""})
-    with pytest.raises(UserError, match=r"/train\.zip: cannot be brought: it does not hold Train\. Try again"):
+    with pytest.raises(UserError, match=r"/train\.zip: download failed: it does not hold Train\. Try again"):
         fetch("nmnist", tmp_path / "root")
 
 

@@ -444,7 +444,7 @@ def test_an_error_in_a_trial_is_kept_and_the_search_goes_on(new_lab):
 
 
 def test_a_search_of_which_everything_fails_ends(new_lab):
-    """Before all its trials are spent, and goes on once the cause is mended. Trials over their time do not count."""
+    """Before all its trials are spent, and goes on once the cause is fixed. Trials over their time do not count."""
 
     def fails(task: Task) -> Play:
         yield Failed(reason="RuntimeError: no memory", detail="Traceback ...")
@@ -458,7 +458,7 @@ def test_a_search_of_which_everything_fails_ends(new_lab):
         lab.run(12)
     assert str(caught.value) == (
         f"{lab.folder.path}: 5 trials in a row failed, the latest, 8, because RuntimeError: no memory. The search "
-        "ends, as this seems to be no fault of the configurations; mend the cause (trials/*.error.txt say where), and "
+        "ends, as this seems to be no fault of the configurations; fix the cause (trials/*.error.txt say where), and "
         "start the same command again."
     )
     failed = [result.number for result in lab.folder.results() if result.outcome is Outcome.FAILED]
@@ -675,7 +675,7 @@ def test_without_a_baseline_there_is_no_search(new_lab):
             lab.run(5)
         assert str(caught.value) == (
             f"{lab.folder.path}: the float baseline could not be trained: the mean loss of epoch 1 is nan. "
-            "Without it nothing can be compared; mend the cause (a smaller train.baseline_learning_rate where the "
+            "Without it nothing can be compared; fix the cause (a smaller train.baseline_learning_rate where the "
             "loss diverged), and start a run of its own with --run NAME."
         )
         assert lab.trained == [0]
@@ -1152,7 +1152,7 @@ def test_sensitivity_with_a_read_out_missing_is_refused_and_completed_later(new_
 
     lab = new_lab(*LADDER)
     lab.lower_plays[1] = fails
-    with pytest.raises(UserError, match="not every choice could be evaluated, for the reasons above; mend them"):
+    with pytest.raises(UserError, match="not every choice could be evaluated, for the reasons above; fix them"):
         lab.run_sensitivity()
     assert lab.watching.warnings == ["reference could not be evaluated: RuntimeError: out of memory"]
     lab.lower_plays.clear()

@@ -215,7 +215,7 @@ def ask_once_more(study: optuna.Study) -> None:
 
 
 def test_trap_tpe_still_fails_on_stopped_trials_without_a_constraint():
-    """Should this fail, Optuna has mended it, and the constraint in study.py is needed for the dashboard alone."""
+    """Should this fail, Optuna has fixed it, and the constraint in study.py is needed for the dashboard alone."""
     with warnings.catch_warnings(), pytest.raises(RuntimeError, match="A single direction cannot be retrieved"):
         ask_once_more(stopped_trials(constrained=False))
 
@@ -543,7 +543,7 @@ def test_a_decision_is_on_disk_once_it_is_made(tmp_path, monkeypatch):
     storage = Journal(tmp_path / "study.journal")
     study = Study(storage, a_space(), SHAPES, chance=0.1)
     synced.clear()
-    with storage.deciding(), storage.deciding():
+    with storage.decision_lock(), storage.decision_lock():
         study.ask()
         assert synced == []
     assert len(synced) == 1

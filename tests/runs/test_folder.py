@@ -93,7 +93,7 @@ def test_a_shared_run_has_a_study_of_its_own_in_the_database(tmp_path):
 
 def test_a_run_with_its_study_in_the_folder_takes_no_storage(folder):
     assert folder.shared_study() is None
-    with pytest.raises(UserError, match="leave --storage away"):
+    with pytest.raises(UserError, match="omit --storage"):
         open_run(folder, a_space(), FACTS, shared=True)
 
 

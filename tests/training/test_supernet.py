@@ -128,7 +128,7 @@ def test_what_the_teacher_says_is_kept_for_whoever_asks_next(network: nn.Module,
     assert torch.equal(asked_of(weights, Silent(), training), answers)
     # Where the samples vary there is nothing to keep.
     assert torch.equal(asked_of(tmp_path / "other", network, training, varied=True), answers)
-    assert [file.name for file in sorted(tmp_path.iterdir())] == ["0000.answers", "0000.safetensors"]
+    assert [file.name for file in sorted(tmp_path.iterdir())] == ["0000.logits", "0000.safetensors"]
 
 
 @pytest.mark.parametrize("what", ["other weights", "other samples", "damaged"])
@@ -144,7 +144,7 @@ def test_kept_answers_that_do_not_fit_are_asked_again(what: str, network: nn.Mod
     elif what == "other samples":
         training = recordings(20, seed=1)
     else:
-        (tmp_path / "0000.answers").write_bytes(b"no answers")
+        (tmp_path / "0000.logits").write_bytes(b"no answers")
     with pytest.raises(AssertionError, match="asked again"):
         asked_of(weights, Silent(), training)
     again = asked_of(weights, network, training)

@@ -278,7 +278,7 @@ class GaussianProcess:
         self._factor = cholesky(covariance, lower=True, check_finite=False)
         self._weights = cho_solve((self._factor, True), self._values, check_finite=False)
 
-    def believing(self, features: Float[np.ndarray, "believed feature"]) -> GaussianProcess:
+    def condition_on_predictions(self, features: Float[np.ndarray, "believed feature"]) -> GaussianProcess:
         """The posterior if these configurations were read as they are predicted: equal means, smaller deviations."""
         if not len(features):
             return self

@@ -256,10 +256,10 @@ class GreyBoxSampler(BaseSampler):
             predicted = np.stack([running.accuracy, running.memory_bytes, np.exp(running.log_macs)], axis=1)
             points = np.concatenate([points, predicted])
         boxes = open_boxes(points, self.reference)
-        believing = accuracy.believing(history.grid.features(history.running))
+        condition_on_predictions = accuracy.condition_on_predictions(history.grid.features(history.running))
 
         def improvement_of(rows: Int[np.ndarray, "row axis"]) -> Float[np.ndarray, " row"]:
-            predictions = self._predictions(history, rows, believing, macs)
+            predictions = self._predictions(history, rows, condition_on_predictions, macs)
             return expected_improvement(predictions, boxes, dense_macs=self._costs.dense_macs)
 
         return improvement_of
@@ -325,19 +325,19 @@ class _History:
         Where none is: every other one that is left in the space; and once the space is exhausted those of ``rows``
         within the bounds, to be repeated.
         """
-        rows = self.bounds.shrunk(rows, rng)
+        rows = self.bounds.shrink_to_budget(rows, rng)
         new = self._new(rows)
         if len(new):
             return new
         rest = self.grid.every() if self.grid.count <= EXHAUSTIBLE else self.grid.uniform(rng, ENUMERATED)
-        rest = self._new(self.bounds.shrunk(rest, rng))
+        rest = self._new(self.bounds.shrink_to_budget(rest, rng))
         if len(rest):
             return rng.permutation(rest)
-        held = rows[self.bounds.hold(rows)]
+        held = rows[self.bounds.feasible(rows)]
         return held if len(held) else rows
 
     def _new(self, rows: Int[np.ndarray, "row axis"]) -> Int[np.ndarray, "row axis"]:
-        found = {_key(row): row for row in rows[self.bounds.hold(rows)]}
+        found = {_key(row): row for row in rows[self.bounds.feasible(rows)]}
         new = [row for key, row in found.items() if key not in self.taken]
         return np.array(new, int).reshape(-1, rows.shape[1])
 
@@ -359,7 +359,7 @@ class _Bounds:
         object.__setattr__(self, "_memory_of", memory if memory_of is None else memory_of(self.grid))
         object.__setattr__(self, "_dense_of", dense if dense_of is None else dense_of(self.grid))
 
-    def hold(self, rows: Int[np.ndarray, "row axis"]) -> Bool[np.ndarray, " row"]:
+    def feasible(self, rows: Int[np.ndarray, "row axis"]) -> Bool[np.ndarray, " row"]:
         """Which rows have less memory than the reference, and are not known to have as many MACs."""
         kept = ~self._too_large(rows)
         if self.costs.dense_macs < self.at.effective_macs:
@@ -370,7 +370,9 @@ class _Bounds:
         """Which rows are known to have as many MACs as the network has."""
         return np.asarray(self._dense_of(rows), bool)
 
-    def shrunk(self, rows: Int[np.ndarray, "row axis"], rng: np.random.Generator) -> Int[np.ndarray, "row axis"]:
+    def shrink_to_budget(
+        self, rows: Int[np.ndarray, "row axis"], rng: np.random.Generator
+    ) -> Int[np.ndarray, "row axis"]:
         """``rows``, those with too much memory with as few random parameters at their smallest choice as suffices.
 
         Under a tight budget next to no configuration drawn at random would fit.
@@ -599,7 +601,7 @@ def _new_by_tpe(
             tpe = TPESampler(seed=int(seed), n_startup_trials=0, multivariate=True)
         proposed = tpe.sample_relative(study, trial, space)
         row = history.grid.rows([proposed])
-        if _key(row[0]) not in history.taken and history.bounds.hold(row)[0]:
+        if _key(row[0]) not in history.taken and history.bounds.feasible(row)[0]:
             return proposed
     return None
 

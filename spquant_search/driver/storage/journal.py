@@ -93,7 +93,7 @@ class Journal:
         self._mine: set[int] = set()
 
     @contextmanager
-    def deciding(self) -> Iterator[None]:
+    def decision_lock(self) -> Iterator[None]:
         outermost, self._file.gathers = not self._file.gathers, True
         try:
             yield
@@ -103,18 +103,18 @@ class Journal:
                 self._file.sync()
 
     @contextmanager
-    def working(self, what: str, *, is_done: Callable[[], bool], waiting: Callable[[], None]) -> Iterator[bool]:
+    def exclusive_stage(self, what: str, *, is_done: Callable[[], bool], waiting: Callable[[], None]) -> Iterator[bool]:
         del what, waiting
         yield not is_done()
 
-    def takes(self, trial_id: int) -> None:
+    def claim(self, trial_id: int) -> None:
         self._mine.add(trial_id)
 
     def is_mine(self, trial: FrozenTrial) -> bool:
         del trial
         return True
 
-    def leaves(self, trial_id: int) -> None:
+    def release(self, trial_id: int) -> None:
         self._mine.discard(trial_id)
 
     def is_abandoned(self, trial: FrozenTrial) -> bool:

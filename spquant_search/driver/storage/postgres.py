@@ -66,7 +66,7 @@ class Database:
             raise UserError(
                 f"--storage: must be postgresql://USER@HOST/DATABASE, which several machines can use at once; got "
                 f"{parsed.render_as_string(hide_password=True)}. A file is not safe there: file systems shared by "
-                "machines do not lock dependably. On one machine leave --storage away: the study then lies in the "
+                "machines do not lock dependably. On one machine omit --storage: the study then lies in the "
                 "run's folder, and --workers uses every core"
             )
         return cls(parsed.set(drivername=DRIVER).render_as_string(hide_password=False))
@@ -196,7 +196,7 @@ class Postgres:
         self._mine: set[int] = set()
         self._first_seen: dict[int, float] = {}  # trials without a heartbeat
         self._stale: tuple[float, set[int]] = (float("-inf"), set())
-        with self.deciding(), warnings.catch_warnings():  # tables are made once
+        with self.decision_lock(), warnings.catch_warnings():  # tables are made once
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self._storage = self._outages.patiently(
                 lambda: _PatientStorage(
@@ -213,7 +213,7 @@ class Postgres:
         self._heart.start()
 
     @contextmanager
-    def deciding(self) -> Iterator[None]:
+    def decision_lock(self) -> Iterator[None]:
         if self._depth == 0:
             self._decision = self._locked("deciding")
         self._depth += 1
@@ -242,7 +242,7 @@ class Postgres:
         return {"name": f"spquant-search {self.study_name} {what}"}
 
     @contextmanager
-    def working(self, what: str, *, is_done: Callable[[], bool], waiting: Callable[[], None]) -> Iterator[bool]:
+    def exclusive_stage(self, what: str, *, is_done: Callable[[], bool], waiting: Callable[[], None]) -> Iterator[bool]:
         connection: Connection | None = None
         try:
             while not is_done():
@@ -272,7 +272,7 @@ class Postgres:
         _end(connection)
         return None
 
-    def takes(self, trial_id: int) -> None:
+    def claim(self, trial_id: int) -> None:
         self._storage.record_heartbeat(trial_id)
         self._storage.set_trial_user_attr(trial_id, OWNER, self._name)
         self._mine.add(trial_id)
@@ -284,7 +284,7 @@ class Postgres:
     def is_mine(self, trial: FrozenTrial) -> bool:
         return trial.user_attrs.get(OWNER) == self._name
 
-    def leaves(self, trial_id: int) -> None:
+    def release(self, trial_id: int) -> None:
         self._mine.discard(trial_id)
 
     def is_abandoned(self, trial: FrozenTrial) -> bool:

@@ -220,11 +220,11 @@ def test_believed_readings_change_no_mean_and_remove_doubt():
     far = np.full((1, 5), 1.5)
     at = np.concatenate([far, far * 0.95, sample(5, seed=4)[0]])
     means, deviations = process.predict(at)
-    believed_means, believed = process.believing(far).predict(at)
+    believed_means, believed = process.condition_on_predictions(far).predict(at)
     assert believed_means == pytest.approx(means, abs=1e-6)
     assert np.all(believed <= deviations + 1e-9)
     assert believed[0] < 0.6 * deviations[0]
-    assert process.believing(far[:0]) is process
+    assert process.condition_on_predictions(far[:0]) is process
 
 
 def test_left_out_predictions_are_those_of_a_model_that_was_not_shown_them():

@@ -427,7 +427,7 @@ def test_running_trials_count_as_predicted(twenty_five, monkeypatch):
         return grey_box()._improvement(history, model)(near).mean()
 
     alone, beside = gain(before), gain(after)
-    monkeypatch.setattr(GaussianProcess, "believing", lambda self, features: self)
+    monkeypatch.setattr(GaussianProcess, "condition_on_predictions", lambda self, features: self)
     with_point = gain(after)
     assert beside < 0.9 * with_point < 0.8 * alone
 
@@ -593,14 +593,14 @@ def test_a_row_over_budget_keeps_what_costs_no_memory_and_as_much_else_as_fits()
     bounds = _Bounds(
         grid=grid(), costs=COSTS, at=ReferencePoint(accuracy=0.1, memory_bytes=limit, effective_macs=2 * DENSE)
     )
-    shrunk = bounds.shrunk(rows, rng)
+    shrink_to_budget = bounds.shrink_to_budget(rows, rng)
     fitted = ~bounds._too_large(rows)
-    assert (shrunk[fitted] == rows[fitted]).all()
-    assert bounds.hold(shrunk).all()
+    assert (shrink_to_budget[fitted] == rows[fitted]).all()
+    assert bounds.feasible(shrink_to_budget).all()
     free = [not axis.name.endswith(("weight_bits", "membrane_levels")) for axis in grid().axes]
-    assert (shrunk[:, free] == rows[:, free]).all()
+    assert (shrink_to_budget[:, free] == rows[:, free]).all()
     # Far from all parameters are at their smallest: no more of them than the budget asks for.
-    assert (shrunk[~fitted] != rows[~fitted]).mean() < 0.25
+    assert (shrink_to_budget[~fitted] != rows[~fitted]).mean() < 0.25
 
 
 def test_configurations_known_to_have_too_many_macs_are_not_proposed():
