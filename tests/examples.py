@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spquant_search.report.summary import RunSummary
+from spquant_search.report.run_summary import RunSummary
 from spquant_search.runs.results import EpochMetrics, LayerActivity, Outcome, TrialResult
 from spquant_search.space.configuration import LayerPrecision, NetworkConfig
 

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from spquant_search.deploy.artifact import Artifact
     from spquant_search.driver.storage.postgres import Database
     from spquant_search.driver.storage.protocol import Storage
-    from spquant_search.report.summary import RunSummary
-    from spquant_search.report.tables import TextTable
+    from spquant_search.report.run_summary import RunSummary
+    from spquant_search.report.text_table import TextTable
     from spquant_search.runs.events import SearchPlan, Watcher
     from spquant_search.runs.folder import RunFacts, RunFolder
     from spquant_search.runs.results import TrialResult
@@ -331,7 +331,7 @@ def _counted(folder: RunFolder, started: float) -> Iterator[None]:
 
 def _summary(folder: RunFolder) -> RunSummary:
     """Everything that tables, figures and files of a run are made from."""
-    from spquant_search.report.summary import RunSummary
+    from spquant_search.report.run_summary import RunSummary
     from spquant_search.runs.selection import Budget
 
     results = folder.latest_results()
@@ -356,7 +356,8 @@ def _summary(folder: RunFolder) -> RunSummary:
 
 
 def _report(folder: RunFolder, console: Console) -> None:
-    from spquant_search.report.files import pick_command, write_reports
+    from spquant_search.report.run_report import pick_command
+    from spquant_search.report.writing import write_reports
 
     summary = _summary(folder)
     write_reports(summary, folder.path)
@@ -368,7 +369,7 @@ def _report(folder: RunFolder, console: Console) -> None:
 
 def _front_table(summary: RunSummary, folder: RunFolder, console: Console) -> TextTable:
     """The front, with the energy estimate where there is room for it."""
-    from spquant_search.report.tables import front_table
+    from spquant_search.report.front_table import front_table
 
     return front_table(summary, time_steps=folder.space().time_steps if _is_wide(console) else None)
 
@@ -432,7 +433,8 @@ def cost(
         return
     from rich.console import Console
 
-    from spquant_search.report.tables import cost_table, paper_table
+    from spquant_search.report.cost_table import cost_table
+    from spquant_search.report.paper import paper_table
 
     console = Console()
     title = f"Cost of {file.model.network} as {preset}"
@@ -535,12 +537,12 @@ def _show_sensitivity(folder: RunFolder, console: Console, *, as_json: bool) -> 
 
 def _drawn_sensitivity(folder: RunFolder) -> Sensitivity | None:
     """A run's sensitivity analysis, with its picture in the folder; None where there is none."""
-    from spquant_search.report.sensitivity_report import sensitivity_figure
+    from spquant_search.report.sensitivity_report import write_sensitivity_figure
 
     found = folder.sensitivity()
     if found is not None:
         title = f"{folder.space().model.network} on {folder.facts().data}"
-        sensitivity_figure(found, folder.path / "sensitivity.png", title=title)
+        write_sensitivity_figure(found, folder.path / "sensitivity.png", title=title)
     return found
 
 
@@ -580,11 +582,11 @@ def _describe(loaded: DataSet, space: Path, *, as_json: bool, out: Path | None) 
     from rich.console import Console
 
     from spquant_search.data.summary import examples, summarize
-    from spquant_search.report.datasets import class_table, sample_figure, split_table
+    from spquant_search.report.data_report import class_table, split_table, write_sample_figure
 
     facts = summarize(loaded)
     if out is not None:
-        sample_figure(facts, examples(loaded), out)
+        write_sample_figure(facts, examples(loaded), out)
     if as_json:
         typer.echo(json.dumps({"space": str(space), **facts.as_dict()}, indent=1))
         return
@@ -600,7 +602,7 @@ def front(run: RunArgument, as_json: JsonOption = False) -> None:
     """The Pareto front of a run, finished or not."""
     from rich.console import Console
 
-    from spquant_search.report.files import front_document
+    from spquant_search.report.data_files import front_document
     from spquant_search.runs.folder import find_run
 
     folder = find_run(run)

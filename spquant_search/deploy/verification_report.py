@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from spquant_search.costs.memory import FLOPS_PER_MAC
-from spquant_search.report.tables import percent
+from spquant_search.report.numbers import percent
 
 if TYPE_CHECKING:
     from spquant_search.deploy.artifact import Artifact

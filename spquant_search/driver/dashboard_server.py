@@ -5,7 +5,7 @@ from __future__ import annotations
 from spquant_search.driver.storage.protocol import Storage
 from spquant_search.errors import UserError
 from spquant_search.report.dashboard_notes import study_note, trial_note
-from spquant_search.report.summary import RunSummary
+from spquant_search.report.run_summary import RunSummary
 from spquant_search.runs.folder import RunFolder
 
 HOST = "127.0.0.1"

@@ -10,16 +10,11 @@ import math
 import shlex
 
 from spquant_search.costs.memory import membrane_bits
-from spquant_search.report.summary import RunSummary
-from spquant_search.report.tables import (
-    bits_form,
-    front_table,
-    hypervolume_text,
-    layer_table,
-    levels_form,
-    one_line,
-    sparsity_form,
-)
+from spquant_search.report.forms import bits_form, levels_form, sparsity_form
+from spquant_search.report.front_table import front_table, hypervolume_text
+from spquant_search.report.layer_table import layer_table
+from spquant_search.report.run_summary import RunSummary
+from spquant_search.report.text_table import one_line
 from spquant_search.runs.results import TrialResult
 
 TEXT_LIMIT = 1000  # characters; the dashboard cuts an attribute at 1024 once it is JSON

@@ -1,4 +1,4 @@
-"""A search as people watch it: a live view on a terminal, plain lines in a pipe or a log."""
+"""A running search as people watch it on a terminal."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import IO
+from dataclasses import dataclass
 
 from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -18,129 +17,23 @@ from rich.table import Table
 from rich.text import Text
 
 from spquant_search.costs.memory import FLOPS_PER_MAC
-from spquant_search.report.tables import (
-    MISSING,
-    bits_form,
-    duration,
-    flops,
-    hypervolume_text,
-    kib,
-    legend,
-    levels_form,
-    mega,
-    one_line,
-    percent,
-    reduction,
-    short_form,
-)
-from spquant_search.runs import pareto, selection
+from spquant_search.report.forms import bits_form, legend, levels_form
+from spquant_search.report.front_table import hypervolume_text
+from spquant_search.report.numbers import kib, mega, percent, reduction
+from spquant_search.report.plain_log import PlainLog
+from spquant_search.report.search_progress import Clock, Progress, RunningTrial, closing_text, times_text
+from spquant_search.report.text_table import one_line
+from spquant_search.runs import selection
 from spquant_search.runs.events import SearchPlan, Watcher
 from spquant_search.runs.results import EpochMetrics, Outcome, TrialResult
 from spquant_search.space.configuration import NetworkConfig
 
 FRAMES_A_SECOND = 2
-STAGE_LINE_SECONDS = 15.0
-Clock = Callable[[], float]
 
 
 def watcher(console: Console) -> Watcher:
     """The live view on a terminal; otherwise one plain line an event."""
     return LiveView(console) if console.is_terminal and not console.is_dumb_terminal else PlainLog(console.file)
-
-
-# ---------------------------------------------------------------- what is known so far
-
-
-@dataclass(kw_only=True, slots=True)
-class RunningTrial:
-    task: TrialResult  # as far as known: configuration and memory
-    epochs: int
-    latest: EpochMetrics | None = None
-
-    @property
-    def epochs_left(self) -> int:
-        return max(0, self.epochs - (self.latest.epoch if self.latest else 0))
-
-
-@dataclass(kw_only=True, slots=True)
-class Progress:
-    """The state of a search, gathered from its events. ``clock`` gives seconds."""
-
-    clock: Clock = time.monotonic
-    begun: float = 0.0
-    plan: SearchPlan | None = None
-    running: dict[int, RunningTrial] = field(default_factory=dict)
-    finished: list[TrialResult] = field(default_factory=list)
-    front: tuple[TrialResult, ...] = ()
-    hypervolume: float | None = None
-    reference: pareto.ReferencePoint | None = None
-    stage: str = ""
-    warnings: list[str] = field(default_factory=list)
-    _epochs_done: int = 0
-    _training_since: float | None = None
-    _only_baseline: bool = True
-
-    def __post_init__(self) -> None:
-        self.begun = self.clock()
-
-    def take_plan(self, plan: SearchPlan) -> None:
-        self.plan = plan
-        self.finished = list(plan.finished)
-        self._update_front()
-
-    def take_stage(self, text: str, done: int, total: int) -> None:
-        self.stage = one_line(text) + (f" {done:,} of {total:,}" if total else "")
-
-    def take_start(self, trial: RunningTrial) -> None:
-        self.stage = ""
-        candidate = trial.task.origin != "baseline"
-        # Candidates train in parallel and in low precision: their pace replaces the baseline's.
-        if self._training_since is None or (candidate and self._only_baseline):
-            self._training_since, self._epochs_done = self.clock(), 0
-        self._only_baseline = self._only_baseline and not candidate
-        self.running[trial.task.number] = trial
-
-    def take_epoch(self, number: int, metrics: EpochMetrics) -> None:
-        self._epochs_done += 1
-        if number in self.running:
-            self.running[number].latest = metrics
-
-    def take_result(self, result: TrialResult) -> None:
-        self.running.pop(result.number, None)
-        self.finished.append(result)
-        self._update_front()
-
-    @property
-    def baseline(self) -> TrialResult | None:
-        done = (result for result in self.finished if result.origin == "baseline")
-        return next((result for result in done if result.outcome is Outcome.COMPLETE), None)
-
-    @property
-    def trials_done(self) -> int:
-        over = Outcome.OVER_BUDGET  # which the limit on trials does not know
-        return sum(result.is_candidate and result.outcome is not over for result in self.finished)
-
-    def seconds_left(self) -> float | None:
-        """An upper estimate: the epochs still to train if none is spared, by the epochs a second measured so far."""
-        if self.plan is None or self._training_since is None or not self._epochs_done:
-            return None
-        begun = sum(trial.task.is_candidate for trial in self.running.values())
-        untouched = max(0, self.plan.trials - self.trials_done - begun) * self.plan.epochs
-        left = untouched + sum(trial.epochs_left for trial in self.running.values())
-        return left * (self.clock() - self._training_since) / self._epochs_done
-
-    def _update_front(self) -> None:
-        budget = selection.Budget() if self.plan is None else self.plan.budget
-        self.front = selection.front(self.finished, budget)
-        baseline = self.baseline
-        if self.plan is None or baseline is None:
-            return
-        self.reference = pareto.reference_point(baseline, chance=self.plan.chance)
-        fitting = selection.within(self.front, budget)
-        self.hypervolume = pareto.hypervolume(pareto.objectives(fitting), self.reference)
-
-
-# ---------------------------------------------------------------- the live view
 
 
 class LiveView:
@@ -183,25 +76,13 @@ class LiveView:
             self._live.stop()
             for text in self.progress.warnings:
                 self._console.print(Text(f"warning: {text}", style="yellow"))
-            self._console.print(Text(closing_line(self.progress)))
+            self._console.print(Text(closing_text(self.progress)))
 
     def _take(self, event: Callable[[], None]) -> None:
         with self._lock:
             event()
         with suppress(OSError):
             self._live.start()  # does nothing from the second time on
-
-
-def closing_line(progress: Progress) -> str:
-    done = f"{progress.trials_done} trials" if progress.plan is None else _trial_count(progress)
-    gone = duration(progress.clock() - progress.begun)
-    if progress.plan is not None and progress.plan.trials == 0:  # an analysis, which tries no candidates
-        return f"done in {gone}"
-    return f"{done} in {gone}; {hypervolume_text(progress.hypervolume, progress.reference)}"
-
-
-def _trial_count(progress: Progress) -> str:
-    return f"{progress.trials_done} of {progress.plan.trials if progress.plan else '?'} trials"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -279,20 +160,12 @@ def _header(progress: Progress, width: int) -> Sequence[RenderableType]:
     line.add_column(width=max(8, min(40, width // 5)))
     line.add_column(no_wrap=True, overflow="ellipsis")
     trials = max(1, plan.trials) if plan else 1
-    line.add_row(ProgressBar(total=trials, completed=min(progress.trials_done, trials)), Text(_times(progress)))
+    line.add_row(ProgressBar(total=trials, completed=min(progress.trials_done, trials)), Text(times_text(progress)))
     note = Text(no_wrap=True, overflow="ellipsis")
     if progress.warnings:
         note.append(f"warning: {progress.warnings[-1]}  ", style="yellow")
     note.append(progress.stage, style="cyan")
     return title, line, note
-
-
-def _times(progress: Progress) -> str:
-    done = _trial_count(progress) if progress.plan else "preparing"
-    left = progress.seconds_left()
-    # Stopping early makes it shorter than any estimate from what is left to do.
-    estimate = "" if left is None else f", at most {duration(left)} left"
-    return f"{done}, {duration(progress.clock() - progress.begun)} gone{estimate}"
 
 
 def _trials_table(progress: Progress, columns: Columns, rows: int) -> Table:
@@ -342,71 +215,3 @@ def _front_table(progress: Progress, columns: Columns, rows: int) -> Table:
         factors = f"{memory:<6} {operations}"
         table.add_row(*columns.row(member.number, member.origin, member.config, *_figures(member), factors))
     return table
-
-
-# ---------------------------------------------------------------- plain lines
-
-
-class PlainLog:
-    """One line an event, without control characters and never wrapped: for pipes, logs and screen readers."""
-
-    def __init__(self, file: IO[str], *, clock: Clock = time.monotonic) -> None:
-        self.progress = Progress(clock=clock)
-        self._file = file
-        self._stage: tuple[str, float] = ("", -math.inf)
-
-    def plan(self, plan: SearchPlan) -> None:
-        self.progress.take_plan(plan)
-        resumed = f", {self.progress.trials_done} of them done before" if self.progress.trials_done else ""
-        self._line(f"run {plan.run}: {plan.source}, {plan.network} on {plan.data}")
-        self._line(f"{plan.work}, {plan.workers} at a time{resumed}")
-
-    def stage(self, text: str, done: int = 0, total: int = 0) -> None:
-        previous, since = self._stage
-        now = self.progress.clock()
-        # A stage may report every recording; a log wants its beginning, its end and a sign of life between.
-        if text == previous and not (total and done >= total) and now - since < STAGE_LINE_SECONDS:
-            return
-        self._stage = (text, now)
-        self._line(f"{text}  {done:,}/{total:,}" if total else text)
-
-    def started(self, task: TrialResult, epochs: int) -> None:
-        self.progress.take_start(RunningTrial(task=task, epochs=epochs))
-        memory = f"{kib(task.memory_bytes)} KiB"
-        self._line(f"trial {task.number}  started  {task.origin}  {short_form(task.config)}  {memory}")
-
-    def epoch(self, number: int, metrics: EpochMetrics) -> None:
-        self.progress.take_epoch(number, metrics)
-        trial = self.progress.running.get(number)
-        of = f"/{trial.epochs}" if trial else ""
-        operations = flops(metrics.effective_macs * FLOPS_PER_MAC)
-        accuracy, loss = percent(metrics.accuracy), MISSING if metrics.loss is None else f"{metrics.loss:.3f}"
-        self._line(f"trial {number}  epoch {metrics.epoch}{of}  loss {loss}  accuracy {accuracy} %  {operations}")
-
-    def finished(self, result: TrialResult) -> None:
-        self.progress.take_result(result)
-        cells = [f"trial {result.number}", result.outcome.name.lower().replace("_", " ")]
-        if result.epochs:
-            cells.append(f"accuracy {percent(result.accuracy)} %")
-        cells.append(f"{kib(result.memory_bytes)} KiB")
-        if result.epochs:
-            cells.append(flops(result.effective_flops))
-        if not result.outcome.has_weights and result.reason:
-            cells.append(result.reason)
-        if self.progress.plan:
-            cells.append(_times(self.progress))
-        self._line("  ".join(one_line(cell) for cell in cells))
-
-    def warning(self, text: str) -> None:
-        self._line(f"warning: {text}")
-
-    def close(self) -> None:
-        self._line(closing_line(self.progress))
-
-    def _line(self, text: str) -> None:
-        encoding = getattr(self._file, "encoding", None) or "utf-8"
-        # Control characters out, double spaces between the fields kept.
-        clean = "  ".join(one_line(part) for part in text.split("  "))
-        with suppress(OSError, ValueError):  # whoever read it may have gone; the search goes on
-            self._file.write(clean.encode(encoding, "replace").decode(encoding) + "\n")
-            self._file.flush()

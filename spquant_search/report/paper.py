@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from spquant_search.costs.memory import CostReport
+from spquant_search.report.numbers import MISSING
+from spquant_search.report.text_table import TextTable
 from spquant_search.space.presets import Preset
 from spquant_search.space.schema import ModelSpace
 from spquant_search.space.shapes import LayerShape
@@ -206,3 +208,36 @@ def _paper_row(preset: Preset, model: ModelSpace, size: tuple[int, int]) -> Pape
 
 def _is_linear(shape: LayerShape) -> bool:
     return shape.kernel_area == shape.positions == 1
+
+
+def paper_table(comparison: PaperComparison) -> TextTable:
+    """Memory as SpQuant-SNN counts it, in its units, beside its table's cells."""
+    row = comparison.row
+    reasons: dict[str, list[str]] = {}  # a reason once, with the cells that it is for
+    for cell in comparison.cells:
+        if cell.reason:
+            reasons.setdefault(cell.reason, []).append(cell.name)
+    notes = [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()]
+    if comparison.neurons_left_out:
+        notes.append(
+            f"{comparison.neurons_left_out:,} neurons between linear layers, which our network's memory counts, are "
+            "in none of the paper's cells, and not in this table"
+        )
+    return TextTable(
+        title=f"{row.system}, {comparison.preset}: memory as the paper counts it, beside its table",
+        header=("cell", f"ours {row.unit}", f"paper {row.unit}", "difference %"),
+        rows=tuple(_paper_cells(cell) for cell in comparison.cells),
+        notes=(
+            f"{row.unit} is {'10^6' if row.unit == 'MB' else '2^20'} bytes; the paper: {PAPER}",
+            "W weights, U membranes, X one more buffer of a value a neuron (8 bits; 32 beside float membranes), "
+            "inferred from the paper's totals",
+            *notes,
+        ),
+        left=frozenset({"cell"}),
+    )
+
+
+def _paper_cells(cell: PaperCell) -> tuple[str, ...]:
+    if cell.paper is None or cell.difference_percent is None:
+        return (cell.name, f"{cell.ours:.4f}", MISSING, MISSING)
+    return (cell.name, f"{cell.ours:.4f}", f"{cell.paper:.2f}", f"{cell.difference_percent:+.1f}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from spquant_search.report.tables import TextTable, percent
+from spquant_search.report.numbers import percent
+from spquant_search.report.text_table import TextTable
 
 # In the order of a process's life; what is not named here follows.
 _ORDER = ("data", "loading", "compilation", "training", "evaluation", "sampler", "bookkeeping", "report", "waiting")

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spquant_search.report.figures import DOTS_PER_INCH, INK, SOFT, plain_text
-from spquant_search.report.tables import TextTable, bits_form, kib, legend, levels_form, percent, standard_error
+from spquant_search.report.drawing import INK, SOFT, plain_text, write_png
+from spquant_search.report.forms import bits_form, legend, levels_form
+from spquant_search.report.numbers import kib, percent, standard_error
+from spquant_search.report.text_table import TextTable
 from spquant_search.runs.budget_ladder import BudgetPoint
-from spquant_search.runs.files import write_bytes
 from spquant_search.runs.sensitivity import LOWERED, Choice, Sensitivity, choice_words, precision
 
 if TYPE_CHECKING:
@@ -95,16 +95,12 @@ def ladder_table(ladder: Sequence[BudgetPoint]) -> TextTable:
     )
 
 
-def sensitivity_figure(found: Sensitivity, path: Path, *, title: str) -> None:
-    """Save :func:`sensitivity_drawing` as a PNG at ``path``, whole or not at all."""
-    drawn = io.BytesIO()
-    # Without matplotlib's version in it, equal analyses give equal files.
-    figure = sensitivity_drawing(found, title=title)
-    figure.savefig(drawn, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
-    write_bytes(path, drawn.getvalue())
+def write_sensitivity_figure(found: Sensitivity, path: Path, *, title: str) -> None:
+    """Save :func:`draw_sensitivity` as a PNG at ``path``, whole or not at all."""
+    write_png(draw_sensitivity(found, title=title), path)
 
 
-def sensitivity_drawing(found: Sensitivity, *, title: str) -> Figure:
+def draw_sensitivity(found: Sensitivity, *, title: str) -> Figure:
     """Two maps, weights and membranes: a row a layer, a column a choice, coloured by the points of accuracy lost."""
     # Imported here for the same reasons as in figures.front_drawing.
     from matplotlib.figure import Figure

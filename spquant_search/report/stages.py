@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from spquant_search.report.live import PlainLog
-from spquant_search.report.tables import one_line
+from spquant_search.report.plain_log import PlainLog
+from spquant_search.report.text_table import one_line
 
 Stage = Callable[[str, int, int], None]  # what is done, how much of it, how much in all
 

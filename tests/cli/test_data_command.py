@@ -25,7 +25,7 @@ from rich.console import Console
 from spquant_search.data import loading
 from spquant_search.data.statistics import DataFacts
 from spquant_search.data.summary import examples, summarize
-from spquant_search.report.datasets import OFF, ON, class_table, coloured, sample_drawing, split_table
+from spquant_search.report.data_report import OFF, ON, class_table, coloured, draw_samples, split_table
 from spquant_search.report.stages import stages
 from spquant_search.space.schema import DataSpace
 
@@ -156,7 +156,7 @@ def test_images_are_shown_as_they_are() -> None:
 def test_what_the_picture_says(tmp_path: Path) -> None:
     write_known(tmp_path / "files", 90, 90, 90)
     facts, loaded = facts_of("event-folder", tmp_path / "cache", root=str(tmp_path / "files"), sensor=(4, 5))
-    figure = sample_drawing(facts, examples(loaded))
+    figure = draw_samples(facts, examples(loaded))
     (axes,) = figure.axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "2", "3"]

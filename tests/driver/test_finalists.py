@@ -14,7 +14,7 @@ from spquant_search.cli.app import _summary
 from spquant_search.driver.finalists import FineTuner, finalists_of, of_search, recipe_of
 from spquant_search.driver.seeds import final_seed
 from spquant_search.errors import UserError
-from spquant_search.report.tables import front_table
+from spquant_search.report.front_table import front_table
 from spquant_search.runs.results import FineTuning, Outcome, TrialResult
 from spquant_search.runs.selection import front
 from spquant_search.training.prepare import prepare

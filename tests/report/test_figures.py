@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from examples import config, example_run, trial
 
-from spquant_search.report.figures import _crosses, _Drawn, _free_place, _overlap, front_drawing, front_figure
+from spquant_search.report.front_figure import _crosses, _Drawn, _free_place, _overlap, draw_front, write_front_figure
 from spquant_search.runs.results import Outcome
 
 
@@ -22,8 +22,8 @@ def texts(figure) -> list[str]:
 
 
 def test_png_of_the_stated_size_and_equal_for_equal_runs(tmp_path):
-    front_figure(example_run(), tmp_path / "one")
-    front_figure(example_run(), tmp_path / "two")
+    write_front_figure(example_run(), tmp_path / "one")
+    write_front_figure(example_run(), tmp_path / "two")
     data = (tmp_path / "one").read_bytes()
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
     assert struct.unpack(">II", data[16:24]) == (1480, 960)
@@ -31,7 +31,7 @@ def test_png_of_the_stated_size_and_equal_for_equal_runs(tmp_path):
 
 
 def test_words_around_the_figure():
-    figure = front_drawing(example_run())
+    figure = draw_front(example_run())
     axes, bar = figure.axes
     assert axes.get_title(loc="left") == "vgg9 on fashion-events (simulated)"
     assert texts(figure)[0] == ("run tiny: 4 of 6 trials trained to the end; accuracy on n = 2,000 validation samples")
@@ -43,7 +43,7 @@ def test_words_around_the_figure():
 
 
 def test_what_has_weights_is_drawn_in_kib_and_percent():
-    figure = front_drawing(example_run())
+    figure = draw_front(example_run())
     drawn = {group.get_label(): np.asarray(group.get_offsets()).tolist() for group in figure.axes[0].collections}
     assert drawn == {
         "other trial": [[12.0, 80.0]],
@@ -56,14 +56,14 @@ def test_what_has_weights_is_drawn_in_kib_and_percent():
 def test_read_outs_are_drawn_until_fine_tuning_replaces_them():
     read = [trial(number, 0.7 + number / 100, 10 * number, outcome=Outcome.SUBNET) for number in (1, 2)]
     tuned = replace(trial(3, 0.8, 20, origin="fine-tuned"), parent=2)
-    figure = front_drawing(example_run(results=(trial(0, 0.9, 100, origin="baseline"), *read, tuned)))
+    figure = draw_front(example_run(results=(trial(0, 0.9, 100, origin="baseline"), *read, tuned)))
     drawn = {group.get_label(): np.asarray(group.get_offsets()).tolist() for group in figure.axes[0].collections}
     assert sorted(drawn["front"]) == [[10.0, pytest.approx(71)], [20.0, 80.0]]
     assert "2 of 4 trials trained to the end, 2 subnets;" in texts(figure)[0]
 
 
 def test_colour_is_flops_not_macs():
-    figure = front_drawing(example_run())
+    figure = draw_front(example_run())
     front = next(group for group in figure.axes[0].collections if group.get_label() == "front")
     assert np.asarray(front.get_array()).tolist() == [25.0]  # 12.5 million MACs
 
@@ -73,7 +73,7 @@ def test_step_line_holds_the_best_accuracy_within_a_memory():
     run = example_run(
         results=(trial(1, 0.7, 10, 30), trial(2, 0.8, 20, 30), trial(3, 0.75, 40, 10), trial(4, 0.9, 80, 30))
     )
-    line = front_drawing(run).axes[0].lines[0]
+    line = draw_front(run).axes[0].lines[0]
     assert np.asarray(line.get_ydata()) == pytest.approx([70, 80, 80, 90, 90])
     assert line.get_drawstyle() == "steps-post"
     assert np.asarray(line.get_xdata())[:4] == pytest.approx([10, 20, 40, 80])
@@ -81,7 +81,7 @@ def test_step_line_holds_the_best_accuracy_within_a_memory():
 
 def test_a_failed_outlier_does_not_squeeze_the_axis_and_is_told():
     run = example_run(results=(*example_run().results, trial(6, 0.1, 50, 40)))
-    figure = front_drawing(run)
+    figure = draw_front(run)
     assert figure.axes[0].get_ylim()[0] == pytest.approx(79.2)
     assert "1 trial below the axis" in texts(figure)
 
@@ -91,7 +91,7 @@ def test_labels_cover_no_other_label():
         trial(number, 0.85 + number / 500, 20 + number / 4, 50, origin="reference", of=config("444", f"{number} 3"))
         for number in range(2, 8)
     ]
-    figure = front_drawing(example_run(results=(*example_run().results, *references)))
+    figure = draw_front(example_run(results=(*example_run().results, *references)))
     figure.draw_without_rendering()
     names = [found for found in figure.axes[0].texts if "levels" in found.get_text()]
     assert len(names) == 7
@@ -135,22 +135,22 @@ def test_where_nothing_is_free_the_place_that_covers_least_is_taken():
 
 
 def test_runs_with_nothing_and_with_one_trial_to_show(tmp_path):
-    assert "no trial has completed yet" in texts(front_drawing(example_run(results=())))
+    assert "no trial has completed yet" in texts(draw_front(example_run(results=())))
     only = example_run(results=(trial(0, 0.9, 100, 50, origin="baseline", outcome=Outcome.COMPLETE),))
-    front_figure(only, tmp_path / "front.png")
+    write_front_figure(only, tmp_path / "front.png")
     assert (tmp_path / "front.png").stat().st_size > 1000
 
 
 def test_names_are_never_read_as_formulas(tmp_path):
-    front_figure(example_run(run="a$b", data="costs $1 \\frac and $2_"), tmp_path / "front.png")
-    assert front_drawing(example_run(data="$1_$")).axes[0].get_title(loc="left") == "vgg9 on \\$1_\\$"
+    write_front_figure(example_run(run="a$b", data="costs $1 \\frac and $2_"), tmp_path / "front.png")
+    assert draw_front(example_run(data="$1_$")).axes[0].get_title(loc="left") == "vgg9 on \\$1_\\$"
 
 
 def test_pyplot_and_its_global_state_stay_out(tmp_path):
     code = (
         "import sys\nsys.path.insert(0, sys.argv[1])\nfrom pathlib import Path\n"
-        "from examples import example_run\nfrom spquant_search.report.figures import front_figure\n"
-        "front_figure(example_run(), Path(sys.argv[2]))\nprint('matplotlib.pyplot' in sys.modules)"
+        "from examples import example_run\nfrom spquant_search.report.front_figure import write_front_figure\n"
+        "write_front_figure(example_run(), Path(sys.argv[2]))\nprint('matplotlib.pyplot' in sys.modules)"
     )
     arguments = [sys.executable, "-c", code, str(Path(__file__).parents[1]), str(tmp_path / "f.png")]
     done = subprocess.run(arguments, capture_output=True, text=True, check=True)
@@ -158,7 +158,7 @@ def test_pyplot_and_its_global_state_stay_out(tmp_path):
 
 
 def test_a_long_description_of_the_data_is_wrapped_inside_the_figure():
-    figure = front_drawing(example_run(data="events of " + "very " * 25 + "(simulated)"))
+    figure = draw_front(example_run(data="events of " + "very " * 25 + "(simulated)"))
     figure.draw_without_rendering()
     title = figure.axes[0]._left_title
     assert title.get_text().endswith("(simulated)")

@@ -12,7 +12,9 @@ import pytest
 from examples import config, epoch, example_run, trial
 
 from spquant_search.report import dashboard_notes as dashboard
-from spquant_search.report import figures, files
+from spquant_search.report import data_files, run_report
+from spquant_search.report import front_figure as figures
+from spquant_search.report import writing as files
 from spquant_search.runs.results import Outcome
 from spquant_search.runs.selection import Budget
 from spquant_search.space.configuration import NetworkConfig
@@ -40,7 +42,7 @@ def strict_json(text: str):
 
 
 def test_results_csv_has_a_row_a_trial_and_a_column_an_address(tmp_path):
-    files.write_results_csv(example_run(), tmp_path / "results.csv")
+    data_files.write_results_csv(example_run(), tmp_path / "results.csv")
     found = rows(tmp_path / "results.csv")
     assert list(found[0]) == [
         *["number", "origin", "outcome", "reason", "accuracy"],
@@ -61,22 +63,22 @@ def test_results_csv_has_a_row_a_trial_and_a_column_an_address(tmp_path):
 
 
 def test_what_is_unknown_is_an_empty_cell(tmp_path):
-    files.write_results_csv(example_run(), tmp_path / "results.csv")
+    data_files.write_results_csv(example_run(), tmp_path / "results.csv")
     diverged = rows(tmp_path / "results.csv")[5]
     assert [diverged[name] for name in ("accuracy", "effective_macs", "effective_flops", "density")] == [""] * 4
     assert "nan" not in (tmp_path / "results.csv").read_text().lower().replace("not a number", "")
 
 
 def test_front_csv_adds_the_test_accuracy(tmp_path):
-    files.write_front_csv(example_run(test_accuracy={2: 0.851}), tmp_path / "front.csv")
+    data_files.write_front_csv(example_run(test_accuracy={2: 0.851}), tmp_path / "front.csv")
     found = rows(tmp_path / "front.csv")
     assert [(row["number"], row["test_accuracy"]) for row in found] == [("2", "0.851"), ("0", "")]
-    assert list(found[0]) == [*files.RESULT_COLUMNS, "test_accuracy", *ADDRESSES]
+    assert list(found[0]) == [*data_files.RESULT_COLUMNS, "test_accuracy", *ADDRESSES]
 
 
 def test_reasons_of_several_lines_stay_in_one_cell(tmp_path):
     run = example_run(results=(trial(1, outcome=Outcome.FAILED, epochs=0, reason='died:\n "x",\x1b[0m y'),))
-    files.write_results_csv(run, tmp_path / "results.csv")
+    data_files.write_results_csv(run, tmp_path / "results.csv")
     assert rows(tmp_path / "results.csv")[0]["reason"] == 'died: "x", [0m y'
 
 
@@ -84,7 +86,7 @@ def test_reasons_of_several_lines_stay_in_one_cell(tmp_path):
 
 
 def test_front_json_by_hand(tmp_path):
-    files.write_front_json(example_run(test_accuracy={2: 0.851}), tmp_path / "front.json")
+    data_files.write_front_json(example_run(test_accuracy={2: 0.851}), tmp_path / "front.json")
     document = strict_json((tmp_path / "front.json").read_text())
     members = document.pop("members")
     baseline = document.pop("baseline")
@@ -112,7 +114,7 @@ def test_front_json_by_hand(tmp_path):
 
 def test_front_json_without_a_baseline_says_null():
     run = example_run(results=(trial(0, origin="baseline", outcome=Outcome.DIVERGED, epochs=0),))
-    document = files.front_document(run)
+    document = data_files.front_document(run)
     assert (document["baseline"], document["reference_point"], document["hypervolume"]) == (None, None, None)
     assert document["members"] == []
     assert document["trials"]["total"] == 0
@@ -122,7 +124,7 @@ def test_front_json_without_a_baseline_says_null():
 def test_no_number_that_json_lacks_reaches_a_file(tmp_path, bad):
     odd = replace(epoch(1, 0.8, 1e6), synaptic_ops=bad)
     run = example_run(results=(replace(trial(1), epochs=(odd,)),), test_accuracy={1: bad}, seconds=bad)
-    files.write_front_json(run, tmp_path / "front.json")
+    data_files.write_front_json(run, tmp_path / "front.json")
     document = strict_json((tmp_path / "front.json").read_text())
     assert document["members"][0]["synaptic_ops"] is None
     assert document["members"][0]["test_accuracy"] is None
@@ -140,7 +142,7 @@ def test_a_figure_that_cannot_be_drawn_leaves_the_old_one(tmp_path, monkeypatch)
             file.write(b"\x89PN")
             raise ValueError("no such colour")
 
-    monkeypatch.setattr(figures, "front_drawing", lambda _summary: Half())
+    monkeypatch.setattr(figures, "draw_front", lambda _summary: Half())
     with pytest.raises(ValueError, match="no such colour"):
         files.write_reports(example_run(), tmp_path)
     assert (tmp_path / "front.png").read_bytes() == b"old"
@@ -149,7 +151,7 @@ def test_a_figure_that_cannot_be_drawn_leaves_the_old_one(tmp_path, monkeypatch)
 
 def test_new_files_have_the_users_permissions(tmp_path):
     (tmp_path / "plain").write_text("")
-    files.write_front_json(example_run(), tmp_path / "front.json")
+    data_files.write_front_json(example_run(), tmp_path / "front.json")
     assert (tmp_path / "front.json").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
@@ -168,7 +170,7 @@ def test_report_says_what_was_searched_and_counted():
         command="spquant-search --space spaces/tiny.yaml --seed 3",
         environment={"processor": "two|cores", "torch": "2.13.0"},
     )
-    text = files.report_markdown(run)
+    text = run_report.report_markdown(run)
     for words in (
         "as `spaces/tiny.yaml` allows",
         "fashion-events (simulated)",
@@ -192,13 +194,13 @@ def test_report_says_what_was_searched_and_counted():
 
 
 def test_report_of_a_run_without_results_and_with_a_test_split():
-    assert "No trial has completed yet." in files.report_markdown(example_run(results=()))
-    text = files.report_markdown(example_run(test_accuracy={2: 0.8}, test_samples=500))
+    assert "No trial has completed yet." in run_report.report_markdown(example_run(results=()))
+    text = run_report.report_markdown(example_run(test_accuracy={2: 0.8}, test_samples=500))
     assert "the test split (500 samples) was used once, after the search, for the front alone." in text
 
 
 def test_names_with_spaces_are_quoted_in_commands():
-    text = files.report_markdown(example_run(run="my run", source="my space.yaml"))
+    text = run_report.report_markdown(example_run(run="my run", source="my space.yaml"))
     assert "spquant-search pick 'my run' --knee" in text
     assert "spquant-search --space 'my space.yaml' --run 'my run'" in text
 
@@ -257,7 +259,7 @@ def test_study_note_holds_the_deployable_set_and_the_commands():
 
 def test_within_constraints_only_members_that_keep_them_are_the_front():
     budget = Budget(max_memory_bytes=20 * 1024, max_effective_flops=50e6)
-    document = files.front_document(example_run(budget=budget))
+    document = data_files.front_document(example_run(budget=budget))
     assert [member["number"] for member in document["members"]] == [2]
     assert document["constraints"] == {
         **{"memory_bytes": 20 * 1024, "effective_flops": 50e6, "accuracy": None},
@@ -266,14 +268,14 @@ def test_within_constraints_only_members_that_keep_them_are_the_front():
     # Of the members shown alone: 0.764 is the accuracy above chance of trial 2.
     assert document["hypervolume"] == pytest.approx(0.764 * (100 / 110) * (85 / 110) * 1.1 / 1.1, rel=0.05)
     note = "constraints: memory_bytes at most 20,480, effective_flops at most 50.0 MFLOPs; the front is that of the"
-    assert note in files.report_markdown(example_run(budget=budget))
+    assert note in run_report.report_markdown(example_run(budget=budget))
 
 
 def test_where_nothing_keeps_the_constraints_that_is_said_with_the_nearest():
     summary = example_run(budget=Budget(max_memory_bytes=9 * 1024, min_accuracy=0.88))
-    document = files.front_document(summary)
+    document = data_files.front_document(summary)
     assert [member["number"] for member in document["members"]] == [
-        member["number"] for member in files.front_document(example_run())["members"]
+        member["number"] for member in data_files.front_document(example_run())["members"]
     ]
     assert document["hypervolume"] == 0
     assert document["constraints"]["met"] is False
@@ -283,4 +285,4 @@ def test_where_nothing_keeps_the_constraints_that_is_said_with_the_nearest():
     assert (
         "NO TRIAL IS WITHIN THE CONSTRAINTS (memory_bytes at most 9,216, accuracy at least 0.88): the front is that of "
         "all trials. Nearest is trial 2, which misses accuracy by 1.82 % (0.864) and memory_bytes by 11.1 % (10,240)"
-    ) in files.report_markdown(summary)
+    ) in run_report.report_markdown(summary)

@@ -9,7 +9,9 @@ import pytest
 from examples import config, epoch, example_run, trial
 from rich.console import Console
 
-from spquant_search.report.live import LiveView, PlainLog, Progress, RunningTrial, frame, watcher
+from spquant_search.report.live import LiveView, frame, watcher
+from spquant_search.report.plain_log import PlainLog
+from spquant_search.report.search_progress import Progress, RunningTrial
 from spquant_search.runs.events import SearchPlan
 from spquant_search.runs.results import Outcome
 

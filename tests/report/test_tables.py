@@ -12,7 +12,8 @@ from examples import config, example_run, trial
 from rich.console import Console
 
 from spquant_search.costs.memory import cost_report
-from spquant_search.report import tables
+from spquant_search.report import cost_table, forms, layer_table, numbers, text_table
+from spquant_search.report import front_table as tables
 from spquant_search.runs.pareto import ReferencePoint
 from spquant_search.runs.results import LayerActivity, Outcome
 from spquant_search.space.configuration import NetworkConfig
@@ -31,25 +32,25 @@ def shown(renderable: object, width: int) -> list[str]:
 @pytest.mark.parametrize(
     ("function", "value", "text"),
     [
-        (tables.percent, 0.864, "86.4"),
-        (tables.percent, 1.0, "100.0"),
-        (tables.percent, math.nan, "-"),
-        (tables.percent, None, "-"),
-        (tables.kib, 55_501, "54.2"),
-        (tables.kib, 1024 * 999.96, "1,000"),
-        (tables.kib, 3_686_400, "3,600"),
-        (tables.mega, 22_149_000, "22.1"),
-        (tables.mega, math.nan, "-"),
-        (tables.quantity, 38_249_000, "38.2 M"),
-        (tables.quantity, 999_960, "1.00 M"),
-        (tables.quantity, 812_400, "812 k"),
-        (tables.quantity, 1_240_000_000, "1.24 G"),
-        (tables.quantity, 500, "500"),
-        (tables.flops, 38_249_000, "38.2 MFLOPs"),
-        (tables.flops, 500, "500 FLOPs"),
-        (tables.duration, 65.4, "1:05"),
-        (tables.duration, 7389, "2:03:09"),
-        (tables.duration, -1, "0:00"),
+        (numbers.percent, 0.864, "86.4"),
+        (numbers.percent, 1.0, "100.0"),
+        (numbers.percent, math.nan, "-"),
+        (numbers.percent, None, "-"),
+        (numbers.kib, 55_501, "54.2"),
+        (numbers.kib, 1024 * 999.96, "1,000"),
+        (numbers.kib, 3_686_400, "3,600"),
+        (numbers.mega, 22_149_000, "22.1"),
+        (numbers.mega, math.nan, "-"),
+        (numbers.quantity, 38_249_000, "38.2 M"),
+        (numbers.quantity, 999_960, "1.00 M"),
+        (numbers.quantity, 812_400, "812 k"),
+        (numbers.quantity, 1_240_000_000, "1.24 G"),
+        (numbers.quantity, 500, "500"),
+        (numbers.flops, 38_249_000, "38.2 MFLOPs"),
+        (numbers.flops, 500, "500 FLOPs"),
+        (numbers.duration, 65.4, "1:05"),
+        (numbers.duration, 7389, "2:03:09"),
+        (numbers.duration, -1, "0:00"),
     ],
 )
 def test_numbers_as_people_read_them(function, value, text):
@@ -70,16 +71,16 @@ def test_numbers_as_people_read_them(function, value, text):
     ],
 )
 def test_reduction_is_the_factor_against_the_baseline(baseline, value, text):
-    assert tables.reduction(baseline, value) == text
+    assert numbers.reduction(baseline, value) == text
 
 
 def test_standard_error_of_an_accuracy():
-    assert tables.standard_error(0.9, 2500) == pytest.approx(0.006)
-    assert math.isnan(tables.standard_error(0.9, 0))
+    assert numbers.standard_error(0.9, 2500) == pytest.approx(0.006)
+    assert math.isnan(numbers.standard_error(0.9, 0))
 
 
 def test_one_line_keeps_words_and_drops_what_moves_a_cursor():
-    assert tables.one_line("a\x1b[31m b\r\n\tc\u202ed\x9b") == "a [31m b c d"
+    assert text_table.one_line("a\x1b[31m b\r\n\tc\u202ed\x9b") == "a [31m b c d"
 
 
 # ---------------------------------------------------------------- configurations
@@ -87,27 +88,27 @@ def test_one_line_keeps_words_and_drops_what_moves_a_cursor():
 
 def test_forms_of_a_configuration():
     precision = config("82401481F".replace("F", "0"), "3 9 10 16 17 256 0 2", mass=0.8, skip=0.0)
-    assert tables.bits_form(precision) == "824F 1481 F"
-    assert tables.levels_form(precision) == "39AA BEF2"
-    assert tables.sparsity_form(precision) == "g7s8"
-    assert tables.short_form(precision) == "824F 1481 F / 39AA BEF2 g7s8"
-    assert tables.short_form(config("844", "3 3")) == "844 / 33"
+    assert forms.bits_form(precision) == "824F 1481 F"
+    assert forms.levels_form(precision) == "39AA BEF2"
+    assert forms.sparsity_form(precision) == "g7s8"
+    assert forms.short_form(precision) == "824F 1481 F / 39AA BEF2 g7s8"
+    assert forms.short_form(config("844", "3 3")) == "844 / 33"
 
 
 def test_a_layer_stands_in_one_place_in_every_row():
     deep = [config("4" * 37, " ".join(["3"] * 36)), config("1" * 37, " ".join(["256"] * 36))]
-    assert {len(tables.bits_form(one)) for one in deep} == {37 + 9}
-    assert {len(tables.levels_form(one)) for one in deep} == {36 + 8}
+    assert {len(forms.bits_form(one)) for one in deep} == {37 + 9}
+    assert {len(forms.levels_form(one)) for one in deep} == {36 + 8}
 
 
 def test_a_layer_without_membrane_keeps_its_place():
     layers = config("444", "3 3").layers
-    assert tables.levels_form(NetworkConfig(layers=(layers[2], layers[0], layers[2]))) == "-3"
+    assert forms.levels_form(NetworkConfig(layers=(layers[2], layers[0], layers[2]))) == "-3"
 
 
 def test_legend_explains_the_letters_in_use_and_no_others():
-    assert tables.legend([config("844", "3 3")]) == "bits, levels: one character a layer"
-    assert tables.legend([config("044", "16 256")]) == (
+    assert forms.legend([config("844", "3 3")]) == "bits, levels: one character a layer"
+    assert forms.legend([config("044", "16 256")]) == (
         "bits, levels: one character a layer; F float, A 10..16 levels, E 129..256"
     )
 
@@ -122,9 +123,9 @@ def test_legend_explains_the_letters_in_use_and_no_others():
     ],
 )
 def test_uniform_label(bits, levels, label):
-    assert tables.uniform_label(config(bits, levels)) == label
-    assert tables.uniform_label(config(bits, levels, mass=0.8)) == f"{label}, sparse"
-    assert tables.uniform_label(config(bits, levels, skip=0.0)) == f"{label}, sparse"
+    assert forms.uniform_label(config(bits, levels)) == label
+    assert forms.uniform_label(config(bits, levels, mass=0.8)) == f"{label}, sparse"
+    assert forms.uniform_label(config(bits, levels, skip=0.0)) == f"{label}, sparse"
 
 
 # ---------------------------------------------------------------- tables
@@ -175,7 +176,9 @@ def test_deep_forms_fold_between_groups():
 
 
 def test_markdown_has_equal_columns_and_escapes_bars():
-    table = tables.TextTable(title="t", header=("a|b", "c"), rows=(("x|y", "1\n2"),), total=("sum", "3"), notes=("n",))
+    table = text_table.TextTable(
+        title="t", header=("a|b", "c"), rows=(("x|y", "1\n2"),), total=("sum", "3"), notes=("n",)
+    )
     assert table.markdown().splitlines() == [
         "| a\\|b | c |",
         "| --: | --: |",
@@ -210,7 +213,7 @@ def test_cost_table_by_hand():
             can_gate=False,
         ),
     )
-    table = tables.cost_table(cost_report(shapes, config("80", "3"), time_steps=5))
+    table = cost_table.cost_table(cost_report(shapes, config("80", "3"), time_steps=5))
     assert table.header == ("layer", "weights", "neurons", "bits", "levels", "W KiB", "U KiB", "other", "MACs", "FLOPs")
     # subnet: 2,560 float weights in 10 KiB
     assert table.rows == (
@@ -225,13 +228,13 @@ def test_cost_table_by_hand():
 def test_layer_table_with_and_without_activity():
     precision = config("844", "3 16", mass=0.8, skip=0.0)
     activity = LayerActivity(effective_macs=1.25e6, synaptic_ops=0.0, density=0.1234, open_share=0.755)
-    table = tables.layer_table(trial(1, of=precision, layers=(("conv1", activity), ("readout", activity))))
+    table = layer_table.layer_table(trial(1, of=precision, layers=(("conv1", activity), ("readout", activity))))
     assert table.rows == (
         ("conv1", "8", "3", "-", "0", "75.5", "0.123", "2.5"),
         ("conv2", "4", "16", "0.8", "0", "-", "-", "-"),
         ("readout", "4", "-", "-", "-", "75.5", "-", "2.5"),
     )
-    assert tables.layer_table(trial(1, of=precision)).rows[0] == ("conv1", "8", "3", "-", "0")
+    assert layer_table.layer_table(trial(1, of=precision)).rows[0] == ("conv1", "8", "3", "-", "0")
 
 
 def test_hypervolume_is_never_told_without_its_reference_point():
@@ -262,8 +265,10 @@ def test_summary_without_a_trained_baseline():
 
 def test_reports_import_neither_torch_nor_matplotlib():
     code = (
-        "import sys\n"
-        "from spquant_search.report import dashboard_notes, figures, files, live, tables\n"
+        "import importlib, pkgutil, sys\n"
+        "from spquant_search import report\n"
+        "for module in pkgutil.iter_modules(report.__path__):\n"
+        "    importlib.import_module(f'{report.__name__}.{module.name}')\n"
         "print([name for name in ('torch', 'matplotlib', 'optuna') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,9 +10,9 @@ from jaxtyping import Float, UInt8
 
 from spquant_search.data.statistics import DataFacts, Examples, SplitFacts, Summary
 from spquant_search.errors import UserError
-from spquant_search.report.figures import DOTS_PER_INCH, INK, SOFT, plain_text
-from spquant_search.report.tables import TextTable, percent
-from spquant_search.runs.files import write_bytes
+from spquant_search.report.drawing import INK, SOFT, plain_text, write_png
+from spquant_search.report.numbers import percent
+from spquant_search.report.text_table import TextTable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,17 +86,16 @@ def class_table(facts: DataFacts) -> TextTable:
     )
 
 
-def sample_figure(facts: DataFacts, examples: Examples, path: Path) -> None:
-    """Save :func:`sample_drawing` as a PNG at ``path``, whole or not at all."""
-    drawn = io.BytesIO()
-    sample_drawing(facts, examples).savefig(drawn, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+def write_sample_figure(facts: DataFacts, examples: Examples, path: Path) -> None:
+    """Save :func:`draw_samples` as a PNG at ``path``, whole or not at all."""
+    figure = draw_samples(facts, examples)
     try:
-        write_bytes(path, drawn.getvalue())
+        write_png(figure, path)
     except OSError as error:
         raise UserError(f"--out {path}: cannot be written: {error.strerror}. Give another path") from error
 
 
-def sample_drawing(facts: DataFacts, examples: Examples) -> Figure:
+def draw_samples(facts: DataFacts, examples: Examples) -> Figure:
     """What a network is shown: a row for each class, a column for each time step, or of images for each sample."""
     from matplotlib.figure import Figure
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import math
-import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,18 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spquant_search.report.summary import RunSummary
-from spquant_search.report.tables import one_line, uniform_label
-from spquant_search.runs.files import write_bytes
+from spquant_search.report.drawing import INK, SOFT, plain_text, write_png
+from spquant_search.report.forms import uniform_label
+from spquant_search.report.run_summary import RunSummary
 from spquant_search.runs.results import Outcome, TrialResult
 from spquant_search.runs.selection import deployable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-INK, SOFT = "#1f2430", "#7a8190"
-SIZE_INCHES, DOTS_PER_INCH = (7.4, 4.8), 200
+SIZE_INCHES = (7.4, 4.8)
 Box = Sequence[float]  # left, bottom, right, top
 Segment = tuple[Sequence[float], Sequence[float]]
 # Where a label may stand beside its point, in points of 1/72 inch, the best place first.
@@ -37,15 +33,12 @@ _PLACES = tuple(
 _NEAR = 20  # points; a label further off needs a leader
 
 
-def front_figure(summary: RunSummary, path: Path) -> None:
-    """Save :func:`front_drawing` as a PNG at ``path``, whole or not at all."""
-    drawn = io.BytesIO()
-    # Without matplotlib's version in it, equal runs give equal files.
-    front_drawing(summary).savefig(drawn, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
-    write_bytes(path, drawn.getvalue())
+def write_front_figure(summary: RunSummary, path: Path) -> None:
+    """Save :func:`draw_front` as a PNG at ``path``, whole or not at all."""
+    write_png(draw_front(summary), path)
 
 
-def front_drawing(summary: RunSummary) -> Figure:
+def draw_front(summary: RunSummary) -> Figure:
     """Accuracy against memory, coloured by operations: the front, the other trials, references, baseline.
 
     Only what has weights to deploy is drawn: the accuracy of a stopped trial is not that of a last epoch, and a
@@ -93,13 +86,6 @@ def _titles(axes: Axes, summary: RunSummary) -> None:
     text = f"run {summary.run}: {trials}; accuracy on n = {summary.validation_samples:,} validation samples"
     line = axes.text(0, 1.025, plain_text(text), transform=axes.transAxes, color=SOFT, fontsize=8.5)
     line.set_in_layout(False)  # a run's long name may leave the figure, and must not squeeze the axes
-
-
-def plain_text(text: str, *, wrap: int | None = None) -> str:
-    """Text that matplotlib draws as it is, in lines of at most ``wrap`` characters."""
-    # It would set what stands between two dollar signs as a formula.
-    safe = one_line(text).replace("$", r"\$")
-    return safe if wrap is None else textwrap.fill(safe, wrap)
 
 
 def _memory_kib(result: TrialResult) -> float:

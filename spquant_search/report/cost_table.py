@@ -1,0 +1,89 @@
+"""The table of what a network costs, layer by layer, before any training."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from spquant_search.costs.memory import FLOPS_PER_MAC, CostReport
+from spquant_search.report.energy_columns import ENERGY_COLUMNS, ENERGY_NOTES, energy_cells
+from spquant_search.report.layer_table import levels_cell
+from spquant_search.report.numbers import flops, kib, quantity, with_unit
+from spquant_search.report.text_table import TextTable
+from spquant_search.runs.energy import Energy, total_energy, upper_bounds
+from spquant_search.space.configuration import FLOAT_BITS
+
+
+def cost_table(
+    report: CostReport, *, title: str = "Cost", energy: Literal["columns", "note"] | None = None
+) -> TextTable:
+    """Bytes and dense operations of every layer, before any training.
+
+    With ``energy`` also the estimate of what a sample takes at most: of every layer, or where there is no room for two
+    more columns of the network alone.
+    """
+    header = ("layer", "weights", "neurons", "bits", "levels", "W KiB", "U KiB", "other", "MACs", "FLOPs")
+    rows: list[tuple[str, ...]] = [
+        (
+            layer.shape.name,
+            f"{layer.shape.weights:,}",
+            f"{layer.shape.neurons:,}",
+            "float" if layer.precision.weight_bits == FLOAT_BITS else str(layer.precision.weight_bits),
+            levels_cell(layer.precision),
+            kib(layer.weight_bytes),
+            kib(layer.membrane_bytes),
+            kib(layer.overhead_bytes),
+            quantity(layer.shape.dense_macs),
+            quantity(layer.shape.dense_macs * FLOPS_PER_MAC),
+        )
+        for layer in report.layers
+    ]
+    totals, notes = _cost_totals(report), _cost_notes(report)
+    bounds = upper_bounds(report)
+    if energy == "columns":
+        rows = [(*row, *energy_cells(bound)) for row, bound in zip(rows, bounds, strict=True)]
+        totals += energy_cells(total_energy(bounds))
+    if energy is not None:
+        notes += (_bound_note(total_energy(bounds), report.time_steps), *ENERGY_NOTES)
+    return TextTable(
+        title=title,
+        header=header + (ENERGY_COLUMNS if energy == "columns" else ()),
+        rows=tuple(rows),
+        total=totals,
+        notes=notes,
+        left=frozenset({"layer"}),
+    )
+
+
+def _bound_note(bound: Energy, time_steps: int) -> str:
+    fp32, integer = energy_cells(bound)
+    return (
+        f"a sample takes at most {fp32} uJ fp32 or {integer} uJ int: an upper bound, at full density, with every input "
+        f"non-zero in all {time_steps} steps; sparse spikes stay far below, and a trained network's is made from its "
+        "measured operations"
+    )
+
+
+def _cost_notes(report: CostReport) -> tuple[str, ...]:
+    steps, macs = report.time_steps, report.dense_macs_all_steps
+    return (
+        f"memory {kib(report.memory_bytes)} KiB = W weights + U membranes + other (scales, offsets, "
+        "gate predictors), for one sample, every tensor packed at its own bits",
+        f"as the SpQuant-SNN paper counts it (W, U and one more buffer): {kib(report.paper_total_bytes)} KiB",
+        f"MACs and FLOPs (2 per MAC): dense, of one time step; over all {steps} steps "
+        f"{with_unit(macs, 'MAC')} = {flops(macs * FLOPS_PER_MAC)}",
+    )
+
+
+def _cost_totals(report: CostReport) -> tuple[str, ...]:
+    return (
+        "total",
+        f"{sum(layer.shape.weights for layer in report.layers):,}",
+        f"{sum(layer.shape.neurons for layer in report.layers):,}",
+        "",
+        "",
+        kib(report.weight_bytes),
+        kib(report.membrane_bytes),
+        kib(report.overhead_bytes),
+        quantity(report.dense_macs),
+        quantity(report.dense_macs * FLOPS_PER_MAC),
+    )

@@ -1,0 +1,137 @@
+"""The data files of a run, for scripts: results.csv, front.csv and front.json."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from spquant_search.report.run_summary import RunSummary
+from spquant_search.report.text_table import one_line
+from spquant_search.runs import pareto, selection
+from spquant_search.runs.files import write_text
+from spquant_search.runs.results import Outcome, TrialResult
+
+RESULT_COLUMNS = (
+    "number",
+    "origin",
+    "outcome",
+    "reason",
+    "accuracy",
+    "memory_bytes",
+    "weight_bytes",
+    "membrane_bytes",
+    "overhead_bytes",
+    "flash_bytes",
+    "ram_bytes",
+    "paper_total_bytes",
+    "dense_macs",
+    "effective_macs",
+    "effective_flops",
+    "synaptic_ops",
+    "density",
+    "epochs",
+    "seconds",
+    "seed",
+)
+
+
+def write_results_csv(summary: RunSummary, path: Path) -> None:
+    """One row a trial, the baseline and those that failed included."""
+    write_text(path, _csv(RESULT_COLUMNS, [_result_row(result) for result in summary.results], summary.results))
+
+
+def write_front_csv(summary: RunSummary, path: Path) -> None:
+    """The front's rows of results.csv, with the accuracy on the test split where that was measured."""
+    members = summary.front
+    rows = [_result_row(member) | {"test_accuracy": summary.test_accuracy.get(member.number)} for member in members]
+    write_text(path, _csv((*RESULT_COLUMNS, "test_accuracy"), rows, summary.results))
+
+
+def _result_row(result: TrialResult) -> dict[str, Any]:
+    row = {name: getattr(result, name) for name in RESULT_COLUMNS}
+    row |= {"outcome": result.outcome.name, "reason": one_line(result.reason), "epochs": result.trained_epochs}
+    return row | result.config.flat()
+
+
+def _csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], results: Sequence[TrialResult]) -> str:
+    """Empty cells stand for what is unknown or what a layer does not have."""
+    addresses = dict.fromkeys(address for result in results for address in result.config.flat())
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [*columns, *addresses], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_null_for_nan(dict(row)) for row in rows)
+    return text.getvalue()
+
+
+def front_document(summary: RunSummary) -> dict[str, Any]:
+    """What `front --json` prints and front.json holds; accuracies are fractions, null is unknown."""
+    baseline, point = summary.baseline, summary.reference_point
+    document = {
+        "run": summary.run,
+        "objectives": list(pareto.OBJECTIVES),
+        "reference_point": None if point is None else point.as_dict(),
+        "hypervolume": summary.hypervolume,
+        "seconds": summary.seconds,
+        "constraints": _constraints(summary),
+        "trials": trial_counts(summary),
+        "baseline": None if baseline is None else _member(summary, baseline),
+        "members": [_member(summary, member) for member in summary.front],
+    }
+    clean: dict[str, Any] = _null_for_nan(document)
+    return clean
+
+
+def write_front_json(summary: RunSummary, path: Path) -> None:
+    write_text(path, json.dumps(front_document(summary), indent=1, allow_nan=False) + "\n")
+
+
+def trial_counts(summary: RunSummary) -> dict[str, int]:
+    """How many trials besides the baseline got how far; ``read_out`` counts those judged without any training."""
+    trials = summary.trials
+    ends = Counter(trial.outcome for trial in trials)
+    return {
+        "total": len(trials),
+        "subnets": ends[Outcome.SUBNET],
+        "trained_one_epoch": sum(trial.trained_epochs > 0 for trial in trials),
+        "last_rung": ends[Outcome.COMPLETE],
+        "stopped": ends[Outcome.STOPPED],
+        "over_budget": ends[Outcome.OVER_BUDGET],
+        "failed": ends[Outcome.FAILED] + ends[Outcome.DIVERGED],
+    }
+
+
+def _constraints(summary: RunSummary) -> dict[str, Any] | None:
+    """The space file's budgets and whether the members keep them, None where there are none.
+
+    ``nearest``: where no trial fits, the one that misses least, and by which part of each bound that it misses.
+    """
+    budget = summary.budget
+    if not budget:
+        return None
+    bounds = {name: budget.as_dict().get(name) for name in ("memory_bytes", "effective_flops", "accuracy")}
+    nearest = None
+    if summary.front and not summary.meets_budget:
+        near = selection.nearest(summary.front, budget)
+        nearest = {"number": near.number, "excess": budget.excess(near)}
+    return {**bounds, "met": summary.meets_budget, "nearest": nearest}
+
+
+def _member(summary: RunSummary, member: TrialResult) -> dict[str, Any]:
+    return selection.member_dict(member, test_accuracy=summary.test_accuracy.get(member.number))
+
+
+def _null_for_nan(value: Any) -> Any:
+    """``value`` with None for every number that JSON cannot write."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _null_for_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_null_for_nan(item) for item in value]
+    return value

@@ -1,0 +1,48 @@
+"""The table of a trial's layers: their precision, and what they did on the validation split."""
+
+from __future__ import annotations
+
+import math
+
+from spquant_search.costs.memory import FLOPS_PER_MAC
+from spquant_search.report.numbers import MISSING, mega, percent
+from spquant_search.report.text_table import TextTable
+from spquant_search.runs.results import TrialResult
+from spquant_search.space.configuration import FLOAT_BITS, FLOAT_MEMBRANE, LayerPrecision
+
+
+def levels_cell(precision: LayerPrecision) -> str:
+    if precision.membrane_levels is None:
+        return MISSING
+    return "float" if precision.membrane_levels == FLOAT_MEMBRANE else str(precision.membrane_levels)
+
+
+def layer_table(result: TrialResult) -> TextTable:
+    """Every layer of one configuration, with what it did on the validation split where that was measured."""
+    header = ("layer", "weight bits", "membrane levels", "channel mass", "skip below")
+    measured = ("open channels %", "spikes a neuron and step", "MFLOPs")
+    activity = dict(result.layers)
+    rows = []
+    for name, precision in result.config.layers:
+        cells: tuple[str, ...] = (
+            name,
+            "float" if precision.weight_bits == FLOAT_BITS else str(precision.weight_bits),
+            levels_cell(precision),
+            f"{precision.channel_mass:g}" if precision.channel_mass < 1 else MISSING,
+            MISSING if precision.skip_below is None else f"{precision.skip_below:g}",
+        )
+        done = activity.get(name)
+        if activity:
+            cells += (
+                percent(done.open_share if done else None),
+                f"{done.density:.3f}" if done and precision.membrane_levels is not None else MISSING,
+                mega(done.effective_macs * FLOPS_PER_MAC if done else math.nan),
+            )
+        rows.append(cells)
+    return TextTable(
+        title=f"trial {result.number}",
+        header=header + (measured if activity else ()),
+        rows=tuple(rows),
+        notes=("MFLOPs: effective ones, 2 per MAC, a sample over all time steps",) if activity else (),
+        left=frozenset({"layer"}),
+    )

@@ -1,0 +1,83 @@
+"""Numbers as people read them: percentages, KiB, FLOPs (2 per MAC), factors, times."""
+
+from __future__ import annotations
+
+import math
+
+MISSING = "-"
+
+
+def percent(fraction: float | None) -> str:
+    """``86.4`` for 0.864; the column or the sentence adds the sign."""
+    return MISSING if fraction is None or math.isnan(fraction) else f"{100 * fraction:.1f}"
+
+
+def kib(size_bytes: float) -> str:
+    """KiB without the unit: ``54.2``, or ``1,234`` where the tenth no longer matters."""
+    return _thousands(size_bytes / 1024)
+
+
+def mega(count: float) -> str:
+    """Millions without the unit."""
+    return _thousands(count / 1e6)
+
+
+def quantity(count: float) -> str:
+    """``38.2 M``: three digits and a decimal prefix."""
+    if math.isnan(count):
+        return MISSING
+    for limit, prefix in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
+        # 999,950 would otherwise read "1000 k".
+        if abs(count) >= limit * 0.9995:
+            return _three_digits(count / limit) + prefix
+    return f"{count:.0f}"
+
+
+def flops(count: float) -> str:
+    """``38.2 MFLOPs``; ``count`` in FLOPs, not MACs."""
+    return with_unit(count, "FLOPs")
+
+
+def with_unit(count: float, unit: str) -> str:
+    """``38.2 MMAC``, ``812 MAC``"""
+    number = quantity(count)
+    return number + unit if number[-1].isalpha() else f"{number} {unit}"
+
+
+def reduction(baseline: float | None, value: float) -> str:
+    """``1/14.2`` where ``value`` is the 14.2th part of the baseline's, ``x1.20`` where it is 1.2 times as much."""
+    if baseline is None or math.isnan(value) or math.isnan(baseline) or value <= 0 or baseline <= 0:
+        return MISSING
+    factor = baseline / value
+    if 0.995 <= factor < 1.005:
+        return "1"
+    return f"1/{_three_digits(factor)}" if factor > 1 else f"x{_three_digits(1 / factor)}"
+
+
+def microjoules(picojoules: float) -> str:
+    """Microjoules without the unit, in three digits: ``0.812``, ``12.3`` or ``1,234``."""
+    value = picojoules / 1e6
+    return f"{value:.3f}" if value < 0.9995 else _three_digits(value) if value < 999.5 else f"{value:,.0f}"
+
+
+def duration(seconds: float) -> str:
+    """``1:05`` or ``2:03:09``."""
+    whole = max(0, round(seconds))
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def standard_error(accuracy: float, samples: int) -> float:
+    """sqrt(p (1 - p) / n), a fraction: how far an accuracy would wander with other samples of the same kind."""
+    return math.sqrt(accuracy * (1 - accuracy) / samples) if samples > 0 else math.nan
+
+
+def _thousands(value: float) -> str:
+    if math.isnan(value):
+        return MISSING
+    return f"{value:,.0f}" if abs(value) >= 999.95 else f"{value:.1f}"
+
+
+def _three_digits(value: float) -> str:
+    decimals = 2 if value < 9.995 else 1 if value < 99.95 else 0
+    return f"{value:.{decimals}f}"

@@ -1,0 +1,83 @@
+"""A running search as plain lines, for pipes, logs and screen readers."""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import suppress
+from typing import IO
+
+from spquant_search.costs.memory import FLOPS_PER_MAC
+from spquant_search.report.forms import short_form
+from spquant_search.report.numbers import MISSING, flops, kib, percent
+from spquant_search.report.search_progress import Clock, Progress, RunningTrial, closing_text, times_text
+from spquant_search.report.text_table import one_line
+from spquant_search.runs.events import SearchPlan
+from spquant_search.runs.results import EpochMetrics, TrialResult
+
+STAGE_LINE_SECONDS = 15.0
+
+
+class PlainLog:
+    """One line an event, without control characters and never wrapped: for pipes, logs and screen readers."""
+
+    def __init__(self, file: IO[str], *, clock: Clock = time.monotonic) -> None:
+        self.progress = Progress(clock=clock)
+        self._file = file
+        self._stage: tuple[str, float] = ("", -math.inf)
+
+    def plan(self, plan: SearchPlan) -> None:
+        self.progress.take_plan(plan)
+        resumed = f", {self.progress.trials_done} of them done before" if self.progress.trials_done else ""
+        self._line(f"run {plan.run}: {plan.source}, {plan.network} on {plan.data}")
+        self._line(f"{plan.work}, {plan.workers} at a time{resumed}")
+
+    def stage(self, text: str, done: int = 0, total: int = 0) -> None:
+        previous, since = self._stage
+        now = self.progress.clock()
+        # A stage may report every recording; a log wants its beginning, its end and a sign of life between.
+        if text == previous and not (total and done >= total) and now - since < STAGE_LINE_SECONDS:
+            return
+        self._stage = (text, now)
+        self._line(f"{text}  {done:,}/{total:,}" if total else text)
+
+    def started(self, task: TrialResult, epochs: int) -> None:
+        self.progress.take_start(RunningTrial(task=task, epochs=epochs))
+        memory = f"{kib(task.memory_bytes)} KiB"
+        self._line(f"trial {task.number}  started  {task.origin}  {short_form(task.config)}  {memory}")
+
+    def epoch(self, number: int, metrics: EpochMetrics) -> None:
+        self.progress.take_epoch(number, metrics)
+        trial = self.progress.running.get(number)
+        of = f"/{trial.epochs}" if trial else ""
+        operations = flops(metrics.effective_macs * FLOPS_PER_MAC)
+        accuracy, loss = percent(metrics.accuracy), MISSING if metrics.loss is None else f"{metrics.loss:.3f}"
+        self._line(f"trial {number}  epoch {metrics.epoch}{of}  loss {loss}  accuracy {accuracy} %  {operations}")
+
+    def finished(self, result: TrialResult) -> None:
+        self.progress.take_result(result)
+        cells = [f"trial {result.number}", result.outcome.name.lower().replace("_", " ")]
+        if result.epochs:
+            cells.append(f"accuracy {percent(result.accuracy)} %")
+        cells.append(f"{kib(result.memory_bytes)} KiB")
+        if result.epochs:
+            cells.append(flops(result.effective_flops))
+        if not result.outcome.has_weights and result.reason:
+            cells.append(result.reason)
+        if self.progress.plan:
+            cells.append(times_text(self.progress))
+        self._line("  ".join(one_line(cell) for cell in cells))
+
+    def warning(self, text: str) -> None:
+        self._line(f"warning: {text}")
+
+    def close(self) -> None:
+        self._line(closing_text(self.progress))
+
+    def _line(self, text: str) -> None:
+        encoding = getattr(self._file, "encoding", None) or "utf-8"
+        # Control characters out, double spaces between the fields kept.
+        clean = "  ".join(one_line(part) for part in text.split("  "))
+        with suppress(OSError, ValueError):  # whoever read it may have gone; the search goes on
+            self._file.write(clean.encode(encoding, "replace").decode(encoding) + "\n")
+            self._file.flush()

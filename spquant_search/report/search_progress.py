@@ -1,0 +1,125 @@
+"""The state of a running search, gathered from its events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from spquant_search.report.front_table import hypervolume_text
+from spquant_search.report.numbers import duration
+from spquant_search.report.text_table import one_line
+from spquant_search.runs import pareto, selection
+from spquant_search.runs.events import SearchPlan
+from spquant_search.runs.results import EpochMetrics, Outcome, TrialResult
+
+Clock = Callable[[], float]
+
+
+@dataclass(kw_only=True, slots=True)
+class RunningTrial:
+    task: TrialResult  # as far as known: configuration and memory
+    epochs: int
+    latest: EpochMetrics | None = None
+
+    @property
+    def epochs_left(self) -> int:
+        return max(0, self.epochs - (self.latest.epoch if self.latest else 0))
+
+
+@dataclass(kw_only=True, slots=True)
+class Progress:
+    """The state of a search, gathered from its events. ``clock`` gives seconds."""
+
+    clock: Clock = time.monotonic
+    begun: float = 0.0
+    plan: SearchPlan | None = None
+    running: dict[int, RunningTrial] = field(default_factory=dict)
+    finished: list[TrialResult] = field(default_factory=list)
+    front: tuple[TrialResult, ...] = ()
+    hypervolume: float | None = None
+    reference: pareto.ReferencePoint | None = None
+    stage: str = ""
+    warnings: list[str] = field(default_factory=list)
+    _epochs_done: int = 0
+    _training_since: float | None = None
+    _only_baseline: bool = True
+
+    def __post_init__(self) -> None:
+        self.begun = self.clock()
+
+    def take_plan(self, plan: SearchPlan) -> None:
+        self.plan = plan
+        self.finished = list(plan.finished)
+        self._update_front()
+
+    def take_stage(self, text: str, done: int, total: int) -> None:
+        self.stage = one_line(text) + (f" {done:,} of {total:,}" if total else "")
+
+    def take_start(self, trial: RunningTrial) -> None:
+        self.stage = ""
+        candidate = trial.task.origin != "baseline"
+        # Candidates train in parallel and in low precision: their pace replaces the baseline's.
+        if self._training_since is None or (candidate and self._only_baseline):
+            self._training_since, self._epochs_done = self.clock(), 0
+        self._only_baseline = self._only_baseline and not candidate
+        self.running[trial.task.number] = trial
+
+    def take_epoch(self, number: int, metrics: EpochMetrics) -> None:
+        self._epochs_done += 1
+        if number in self.running:
+            self.running[number].latest = metrics
+
+    def take_result(self, result: TrialResult) -> None:
+        self.running.pop(result.number, None)
+        self.finished.append(result)
+        self._update_front()
+
+    @property
+    def baseline(self) -> TrialResult | None:
+        done = (result for result in self.finished if result.origin == "baseline")
+        return next((result for result in done if result.outcome is Outcome.COMPLETE), None)
+
+    @property
+    def trials_done(self) -> int:
+        over = Outcome.OVER_BUDGET  # which the limit on trials does not know
+        return sum(result.is_candidate and result.outcome is not over for result in self.finished)
+
+    def seconds_left(self) -> float | None:
+        """An upper estimate: the epochs still to train if none is spared, by the epochs a second measured so far."""
+        if self.plan is None or self._training_since is None or not self._epochs_done:
+            return None
+        begun = sum(trial.task.is_candidate for trial in self.running.values())
+        untouched = max(0, self.plan.trials - self.trials_done - begun) * self.plan.epochs
+        left = untouched + sum(trial.epochs_left for trial in self.running.values())
+        return left * (self.clock() - self._training_since) / self._epochs_done
+
+    def _update_front(self) -> None:
+        budget = selection.Budget() if self.plan is None else self.plan.budget
+        self.front = selection.front(self.finished, budget)
+        baseline = self.baseline
+        if self.plan is None or baseline is None:
+            return
+        self.reference = pareto.reference_point(baseline, chance=self.plan.chance)
+        fitting = selection.within(self.front, budget)
+        self.hypervolume = pareto.hypervolume(pareto.objectives(fitting), self.reference)
+
+
+def closing_text(progress: Progress) -> str:
+    done = f"{progress.trials_done} trials" if progress.plan is None else trial_count_text(progress)
+    gone = duration(progress.clock() - progress.begun)
+    if progress.plan is not None and progress.plan.trials == 0:  # an analysis, which tries no candidates
+        return f"done in {gone}"
+    return f"{done} in {gone}; {hypervolume_text(progress.hypervolume, progress.reference)}"
+
+
+def trial_count_text(progress: Progress) -> str:
+    return f"{progress.trials_done} of {progress.plan.trials if progress.plan else '?'} trials"
+
+
+def times_text(progress: Progress) -> str:
+    done = trial_count_text(progress) if progress.plan else "preparing"
+    left = progress.seconds_left()
+    # Stopping early makes it shorter than any estimate from what is left to do.
+    estimate = "" if left is None else f", at most {duration(left)} left"
+    return f"{done}, {duration(progress.clock() - progress.begun)} gone{estimate}"
