@@ -1,4 +1,4 @@
-"""How long recordings take to become frames, once and ever after.
+"""How long recordings take to become frames, the first time and from then on.
 
     .venv/bin/python benchmarks/data.py               # a table; --json for its figures; --samples for fewer
 
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measurement import as_document
+from measurement import as_document, figure_lines, markdown_table
 
 from spquant_search.data import loading
 from spquant_search.processes import available_cores
@@ -36,7 +36,7 @@ POLL_S = 0.05
 
 
 def write_recordings(root: Path, samples: dict[str, int], generator: np.random.Generator) -> int:
-    """Recordings in the layout and format of N-MNIST; how many events."""
+    """Write recordings in the layout and format of N-MNIST, and return the number of their events."""
     total = 0
     for part, count in samples.items():
         for digit in range(10):
@@ -50,7 +50,7 @@ def write_recordings(root: Path, samples: dict[str, int], generator: np.random.G
 
 
 def recording(events: int, generator: np.random.Generator) -> np.ndarray:
-    """5 bytes an event: x, y, polarity and the time's upper 7 bits, its middle and its lower 8 bits."""
+    """Draw a recording of 5 bytes an event: x, y, polarity and the time's upper 7 bits, its middle and lower 8 bits."""
     record = generator.integers(0, SIDE, (events, 5), np.uint8)
     time_us = np.sort(generator.integers(0, DURATION_US, events, np.uint32))
     record[:, 2] = (record[:, 2] & 1) << 7 | (time_us >> 16)
@@ -60,7 +60,7 @@ def recording(events: int, generator: np.random.Generator) -> np.ndarray:
 
 
 def load(root: Path, cache: Path) -> dict[str, float]:
-    """Seconds of one `loading.load`, and what the frames hold."""
+    """Measure the seconds of one `loading.load` and the MiB of its frames."""
     options = DataSpace(name="nmnist", root=str(root), partial=True)
     started = time.perf_counter()
     loaded = loading.load(
@@ -72,17 +72,17 @@ def load(root: Path, cache: Path) -> dict[str, float]:
 
 
 def in_a_process(root: Path, cache: Path) -> dict[str, float]:
-    """As `load`, in a process of its own; with its peak memory, summed over it and all that it starts."""
+    """Load in a process of its own, and add its peak memory, summed over it and all that it starts."""
     command = [sys.executable, __file__, "--load", str(root), str(cache)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         peak = [0]
         watcher = threading.Thread(target=_watch, args=(process, peak))
         watcher.start()
-        answer, _ = process.communicate()
+        output, _ = process.communicate()
         watcher.join()
     if process.returncode:
         raise SystemExit(process.returncode)
-    return json.loads(answer) | {"peak_mib": peak[0] / MIB}
+    return json.loads(output) | {"peak_mib": peak[0] / MIB}
 
 
 def _watch(process: subprocess.Popen[str], peak: list[int]) -> None:
@@ -100,7 +100,7 @@ def _family(process: int) -> list[int]:
 
 
 def _resident_bytes(process: int) -> int:
-    """Proportional set size: what several processes share counts once."""
+    """Return the proportional set size, in which a page that several processes share counts once."""
     try:
         lines = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="ascii").splitlines()
     except OSError:
@@ -140,13 +140,19 @@ def main() -> None:
 
 
 def table(document: dict[str, Any]) -> str:
-    lines = ["| start | recordings | events | seconds | peak MiB | frames MiB |", "|:--|--:|--:|--:|--:|--:|"]
-    lines += [
-        f"| {row['start']} | {row['samples']:,} | {row['events']:,} | {row['seconds']:.2f} | "
-        f"{row['peak_mib']:.0f} | {row['frame_mib']:.0f} |"
+    cells = [
+        (
+            row["start"],
+            f"{row['samples']:,}",
+            f"{row['events']:,}",
+            f"{row['seconds']:.2f}",
+            f"{row['peak_mib']:.0f}",
+            f"{row['frame_mib']:.0f}",
+        )
         for row in document["rows"]
     ]
-    return "\n".join([*lines, *(f"{name}: {value:.2f}" for name, value in document["figures"].items())])
+    lines = markdown_table(("start", "recordings", "events", "seconds", "peak MiB", "frames MiB"), cells)
+    return "\n".join([*lines, *figure_lines(document["figures"], ".2f")])
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def measure(folder: RunFolder) -> dict[str, Any]:
     baseline, members = results[0], front(results)
     figures = {
         "minutes": facts.seconds / 60,
-        "trials_read_out": sum(result.outcome.name == "SUBNET" for result in results[1:]),
+        "trials_subnet": sum(result.outcome.name == "SUBNET" for result in results[1:]),
         "trials_trained_one_epoch": sum(result.trained_epochs > 0 for result in results[1:]),
         "trials_complete": sum(result.outcome.name == "COMPLETE" for result in results[1:]),
         "trials_stopped_early": sum(result.outcome.name == "STOPPED" for result in results[1:]),
@@ -63,7 +63,7 @@ def measure(folder: RunFolder) -> dict[str, Any]:
             )
             for share in (0.6, 0.5)
         },
-        "read_out_seconds": statistics.median(
+        "subnet_seconds": statistics.median(
             [result.seconds for result in results if result.outcome.name == "SUBNET"] or [0.0]
         ),
         "help_ms": _help_ms(),

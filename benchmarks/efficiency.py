@@ -79,25 +79,25 @@ class Prices:
     """Sample passes."""
 
     epoch: int  # of training, with the evaluation after it
-    read_out: int
-    before: int  # the first candidate: what the strategy trains and reads out for all of them
+    subnet: int  # its batch norm's statistics, and its evaluation
+    before: int  # the first candidate: what the strategy trains and evaluates for all of them
 
     @classmethod
     def of(cls, space: SearchSpace, strategy: Strategy, *, samples: int, judged: int) -> Prices:
         file = space.file
         epoch = TRAINED * samples + judged
-        read_out = file.supernet.statistics_samples + min(judged, file.supernet.validation_samples or judged)
+        subnet = file.supernet.statistics_samples + min(judged, file.supernet.validation_samples or judged)
         before = epoch * file.train.baseline_epochs if strategy.counts_baseline else 0
         if file.search.strategy != "scratch" and file.train.distillation > 0:
             before += samples  # what the float network says of every sample, once
         if file.search.strategy == "supernet":
             before += TRAINED * samples * file.supernet.epochs
-            before += read_out * len(lowered_configurations(space)) if file.search.ladder_points else 0
-        return cls(epoch=epoch, read_out=read_out, before=before)
+            before += subnet * len(lowered_configurations(space)) if file.search.ladder_points else 0
+        return cls(epoch=epoch, subnet=subnet, before=before)
 
     def of_trial(self, result: TrialResult) -> int:
         if result.outcome is Outcome.SUBNET:
-            return self.read_out
+            return self.subnet
         return self.epoch * result.trained_epochs
 
 

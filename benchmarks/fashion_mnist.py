@@ -4,9 +4,9 @@
     .venv/bin/python benchmarks/fashion_mnist.py --minutes 20      # a table; --json for its figures
 
 VGG-9 at width 0.25 in floating point with the default space's recipe, pooling before the neuron. The two run side by
-side, one core each. How many whole epochs come nearest to the minutes is reckoned from the first steps, which are then
-thrown away, so that the learning rate's schedule ends with the time. Accuracy is that of the last epoch on the 10,000
-test images.
+side, one core each. The number of whole epochs that comes nearest to the minutes is computed from the first steps,
+which are then thrown away, so that the learning rate's schedule ends with the time. Accuracy is that of the last epoch
+on the 10,000 test images.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from measurement import as_document
+from measurement import as_document, markdown_table
 
 from spquant_search.processes import available_cores, keep_compiled_code, tune_allocator
 from spquant_search.runs.files import cache_folder
@@ -105,16 +105,18 @@ def main() -> None:
 
 
 def table(document: dict[str, Any]) -> str:
-    lines = [
-        "| samples as | time steps | epochs | minutes | validation % | test % |",
-        "|:--|--:|--:|--:|--:|--:|",
-    ]
-    lines += [
-        f"| {row['form']} | {row['time_steps']} | {row['epochs']} | {row['seconds'] / 60:.1f} | "
-        f"{100 * row['validation_accuracy']:.1f} | {100 * row['test_accuracy']:.1f} |"
+    cells = [
+        (
+            row["form"],
+            f"{row['time_steps']}",
+            f"{row['epochs']}",
+            f"{row['seconds'] / 60:.1f}",
+            f"{100 * row['validation_accuracy']:.1f}",
+            f"{100 * row['test_accuracy']:.1f}",
+        )
         for row in document["rows"]
     ]
-    return "\n".join(lines)
+    return "\n".join(markdown_table(("samples as", "time steps", "epochs", "minutes", "validation %", "test %"), cells))
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from spquant_search.runs.folder import RunFacts, RunFolder, open_run
 from spquant_search.runs.results import EpochMetrics, Outcome, TrialResult
 from spquant_search.training.prepare import prepare
 from spquant_search.training.tasks import Task, TestTask
-from spquant_search.workers import pool as crew
+from spquant_search.workers import pool
 from spquant_search.workers.messages import Epoch, Message, Tested, Trained, TrainerConfig
 
 SPACE = Path(__file__).parents[1] / "spaces" / "vgg9.yaml"
@@ -166,14 +166,14 @@ def measure(trials: int, sampled: int, folder: Path) -> dict[str, Any]:
     open_run(run, grey_box.space.file, facts)
     seconds: dict[str, list[float]] = {"ask": [], "tell": []}
     chance = random.Random(0)
-    crew.Trainer = _Trainer  # type: ignore[misc, assignment]
-    crew.ready = lambda trainers, timeout: [chance.choice(trainers)]  # type: ignore[assignment]
+    pool.ready = lambda trainers, timeout: [chance.choice(trainers)]  # type: ignore[assignment]
     Study.ask = _timed(Study.ask, seconds["ask"])  # type: ignore[method-assign]
     Study.tell = _timed(Study.tell, seconds["tell"])  # type: ignore[method-assign]
     watching = _Watching(seconds)
     for prepared, limit in ((at_random, trials - sampled), (grey_box, trials)):
         setup = TrainerConfig(space=prepared.space, device="cpu", cache=folder)
-        run_search(prepared, run, setup=setup, limits=Limits(trials=limit), watcher=watching)
+        limits = Limits(trials=limit)
+        run_search(prepared, run, setup=setup, limits=limits, watcher=watching, make_trainer=_Trainer)
 
     study = Study(Journal(run.study_file), grey_box.space, grey_box.shapes, chance=0.1).optuna_study
     states = [trial.state.name for trial in study.trials]

@@ -4,7 +4,7 @@
     .venv/bin/python benchmarks/networks.py --quantizers statistics sawb mean   # ways to quantize weights instead
     .venv/bin/python benchmarks/networks.py --channel-mass 0.9 0.85             # or other gates
 
-`fashion-events` (simulated), several seeds. As in a search, a float network is trained take, and every system starts
+`fashion-events` (simulated), several seeds. As in a search, a float network is trained first, and every system starts
 from its weights, the float one too: all have the same total number of epochs, and those that are quantized imitate it
 (`train.distillation`). The systems are the presets `snn-bl`,
 `quant-snn` and `spquant-snn`; with `--quantizers`, 2 and 4 bits in every layer with ternary membranes, by each
@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from measurement import as_document
+from measurement import as_document, figure_lines, markdown_table
 
 from spquant_search.processes import keep_compiled_code, tune_allocator
 from spquant_search.runs.files import cache_folder
@@ -201,9 +201,9 @@ def main() -> None:
         systems = compared(options.quantizers)
     elif options.channel_mass:
         systems = gated(options.channel_mass)
-    take = prepare(SPACE, overrides(options.networks[0], systems[0], options)).space.file
-    load_data(take, cache=cache_folder())  # simulated once, before the processes
-    # The last network is the slowest: what takes longest begins take.
+    first = prepare(SPACE, overrides(options.networks[0], systems[0], options)).space.file
+    load_data(first, cache=cache_folder())  # simulated once, before the processes
+    # The last network is the slowest: what takes longest begins first.
     networks = reversed(options.networks)
     jobs = [(network, seed, systems, options) for network in networks for seed in range(options.seeds)]
     with multiprocessing.get_context("spawn").Pool(options.workers, maxtasksperchild=1) as pool:
@@ -257,17 +257,21 @@ def figures(rows: list[dict[str, Any]], systems: tuple[System, ...]) -> dict[str
 
 
 def table(document: dict[str, Any]) -> str:
-    lines = [
-        document["recipe"],
-        "| network | system | accuracy % | largest - smallest | effective MMACs | density | training s |",
-        "|:--|:--|--:|--:|--:|--:|--:|",
-    ]
-    lines += [
-        f"| {row['network']} | {row['system']} | {row['accuracy']:.1f} | {row['spread']:.1f} | "
-        f"{row['effective_mmacs']:.1f} | {row['density']:.3f} | {row['seconds']:.0f} |"
+    headings = ("network", "system", "accuracy %", "largest - smallest", "effective MMACs", "density", "training s")
+    cells = [
+        (
+            row["network"],
+            row["system"],
+            f"{row['accuracy']:.1f}",
+            f"{row['spread']:.1f}",
+            f"{row['effective_mmacs']:.1f}",
+            f"{row['density']:.3f}",
+            f"{row['seconds']:.0f}",
+        )
         for row in document["rows"]
     ]
-    return "\n".join([*lines, *(f"{name}: {value:.3g}" for name, value in document["figures"].items())])
+    lines = [document["recipe"], *markdown_table(headings, cells, text_columns=2)]
+    return "\n".join([*lines, *figure_lines(document["figures"], ".3g")])
 
 
 if __name__ == "__main__":

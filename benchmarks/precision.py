@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from measurement import as_document
+from measurement import as_document, figure_lines, markdown_table
 
 from spquant_search.processes import keep_compiled_code, tune_allocator
 from spquant_search.runs.files import cache_folder
@@ -31,7 +31,7 @@ T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 8: 2.365, 10: 2.262} 
 
 
 def train_once(job: tuple[str, int, str, int]) -> dict[str, Any]:
-    """Train one network in a process of its own; its accuracy on everything that it was not trained on."""
+    """Train one network in a process of its own, and measure it on all samples that it was not trained on."""
     space, seed, precision, epochs = job
     tune_allocator()
     keep_compiled_code(cache_folder())
@@ -67,7 +67,7 @@ def train_once(job: tuple[str, int, str, int]) -> dict[str, Any]:
 
 
 def uniform(prepared: Prepared) -> Any:
-    """Every layer at ``BITS`` bits and ``LEVELS`` levels, nothing sparse."""
+    """Set every layer to ``BITS`` bits and ``LEVELS`` levels, without gates and masks."""
     baseline = prepared.space.baseline()
     layers = tuple(
         (name, replace(one, weight_bits=BITS, membrane_levels=None if one.membrane_levels is None else LEVELS))
@@ -108,12 +108,12 @@ def summary(runs: list[dict[str, Any]], options: argparse.Namespace) -> dict[str
 
 
 def table(document: dict[str, Any]) -> str:
-    lines = [document["network"], "| seed | bf16 | fp32 | points |", "|--:|--:|--:|--:|"]
-    lines += [
-        f"| {row['seed']} | {100 * row['bf16']:.2f} | {100 * row['fp32']:.2f} | {row['points']:+.2f} |"
+    cells = [
+        (f"{row['seed']}", f"{100 * row['bf16']:.2f}", f"{100 * row['fp32']:.2f}", f"{row['points']:+.2f}")
         for row in document["rows"]
     ]
-    return "\n".join([*lines, *(f"{name}: {value:+.3f}" for name, value in document["figures"].items())])
+    lines = markdown_table(("seed", "bf16", "fp32", "points"), cells, text_columns=0)
+    return "\n".join([document["network"], *lines, *figure_lines(document["figures"], "+.3f")])
 
 
 if __name__ == "__main__":

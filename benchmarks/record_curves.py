@@ -54,7 +54,7 @@ from spquant_search.workers.process import Trainer
 
 
 class Recording:
-    """One configuration in one way: trained, or subnets, and then tested."""
+    """One configuration in one way: trained or evaluated as a subnet, and then tested."""
 
     def __init__(self, number: int, config: NetworkConfig, way: str, prepared: Prepared, run: RunFolder) -> None:
         self.number, self.way, self._prepared, self._run = number, way, prepared, run
@@ -128,17 +128,17 @@ def train_what_all_share(space: Path, run: str, workers: int) -> None:
 
 def record(missing: Sequence[Recording], setup: TrainerConfig, workers: int) -> Iterator[dict[str, Any]]:
     """The line of each, as soon as it is complete."""
-    crew = TrainerPool(setup, workers, warn=lambda words: print(words, file=sys.stderr))
+    pool = TrainerPool(setup, workers, warn=lambda words: print(words, file=sys.stderr))
     waiting = list(missing)
     given: dict[Trainer, Recording] = {}
     results: dict[Trainer, TrialResult] = {}
     try:
         while waiting or given:
-            for trainer in crew.idle():
+            for trainer in pool.idle():
                 if waiting:
                     given[trainer] = waiting.pop(0)
                     trainer.give(given[trainer].first_task())
-            for trainer, message in crew.messages():
+            for trainer, message in pool.messages():
                 recording = given[trainer]
                 if isinstance(message, Epoch):
                     trainer.answer(None)
@@ -146,14 +146,14 @@ def record(missing: Sequence[Recording], setup: TrainerConfig, workers: int) -> 
                     results[trainer] = message.result
                     trainer.give(recording.test_task())
                 elif isinstance(message, Tested):
-                    crew.ended(trainer, message.seconds)
+                    pool.ended(trainer, message.seconds)
                     del given[trainer]
                     yield recording.line(results[trainer], message.accuracy)
                     recording.remove_weights()
                 else:
                     raise SystemExit(f"configuration {recording.number}, {recording.way}: {message}")
     finally:
-        crew.close()
+        pool.close()
 
 
 def recorded(lines: Path) -> list[dict[str, Any]]:

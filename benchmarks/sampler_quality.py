@@ -5,10 +5,10 @@
 The functions replay a search of a 10-layer network (39 parameters: weight bits, membrane levels, channel gates, skip
 masks) without training one. Accuracy falls with every layer's quantization error, weighted by how much the layer needs;
 "rugged" multiplies that error by a random factor for every layer and number of bits, which no smooth model foresees.
-Told accuracies have a standard error of 0.6 points; volumes are of the true ones: the hypervolume, and that by halvings
-of memory and MACs, which the sampler looks for. Three more questions are answered: how often the skill test lets the
-surrogate propose, on these functions and on pure noise; the processor seconds of a proposal after 500 trials; and what
-scikit-learn's Gaussian process takes to be fitted to the same trials.
+Told accuracies have a standard error of 0.6 points; volumes are of the true ones: the hypervolume, and the
+log-hypervolume (with memory and MACs on logarithmic axes), which the sampler looks for. Three more things are measured:
+how often the skill test lets the surrogate propose, on these functions and on pure noise; the processor seconds of a
+proposal after 500 trials; and the seconds in which scikit-learn's Gaussian process is fitted to the same trials.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import optuna
-from measurement import as_document
+from measurement import as_document, figure_lines, markdown_table
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, create_trial
@@ -124,7 +124,7 @@ class Problem:
         return [accuracy, float(memory_bytes([parameters])[0]), effective_macs(parameters)]
 
     def volumes(self, trials: Sequence[FrozenTrial]) -> tuple[float, float]:
-        """The true hypervolume of what was tried, and the volume by halvings."""
+        """Return the true hypervolume and log-hypervolume of these trials."""
         points = np.array(
             [
                 [self.accuracy(trial.params), float(memory_bytes([trial.params])[0]), effective_macs(trial.params)]
@@ -179,15 +179,15 @@ def searches(trials: int, seeds: int) -> Iterator[dict[str, Any]]:
         for name, sampler in SAMPLERS.items():
             runs = [search(problem, sampler(seed), trials, seed=seed) for seed in range(seeds)]
             for count in (trials // 4, trials // 2, trials):
-                volumes, halved = zip(*(problem.volumes(run[:count]) for run in runs), strict=True)
+                volumes, log_volumes = zip(*(problem.volumes(run[:count]) for run in runs), strict=True)
                 yield {
                     "problem": problem.name,
                     "sampler": name,
                     "trials": count,
                     "hypervolume": statistics.mean(volumes),
                     "deviation": statistics.stdev(volumes) if seeds > 1 else 0.0,
-                    "log_hypervolume": statistics.mean(halved),
-                    "halved_deviation": statistics.stdev(halved) if seeds > 1 else 0.0,
+                    "log_hypervolume": statistics.mean(log_volumes),
+                    "log_deviation": statistics.stdev(log_volumes) if seeds > 1 else 0.0,
                     "proposed_by_tpe": statistics.mean(
                         sum(one.system_attrs.get(PROPOSED_BY) == "tpe" for one in run[:count]) for run in runs
                     ),
@@ -260,7 +260,7 @@ def measure(trials: int, seeds: int, sets: int) -> dict[str, Any]:
     figures = {
         **{
             f"{problem}{word}_over_{other}": last[problem, "grey-box"][volume] / last[problem, other][volume]
-            for word, volume in (("", "hypervolume"), ("_halved", "log_hypervolume"))
+            for word, volume in (("", "hypervolume"), ("_log", "log_hypervolume"))
             for problem in ("smooth", "rugged")
             for other in ("tpe", "random")
         },
@@ -273,15 +273,21 @@ def measure(trials: int, seeds: int, sets: int) -> dict[str, Any]:
 
 
 def table(document: dict[str, Any]) -> str:
-    lines = ["| problem | sampler | trials | hypervolume | by halvings | by TPE |", "|:--|:--|--:|--:|--:|--:|"]
-    lines += [
-        f"| {row['problem']} | {row['sampler']} | {row['trials']} | "
-        f"{row['hypervolume']:.3f} ± {row['deviation']:.3f} | "
-        f"{row['log_hypervolume']:.3f} ± {row['halved_deviation']:.3f} | {row['proposed_by_tpe']:.0f} |"
+    cells = [
+        (
+            row["problem"],
+            row["sampler"],
+            f"{row['trials']}",
+            f"{row['hypervolume']:.3f} ± {row['deviation']:.3f}",
+            f"{row['log_hypervolume']:.3f} ± {row['log_deviation']:.3f}",
+            f"{row['proposed_by_tpe']:.0f}",
+        )
         for row in document["rows"]
         if "sampler" in row
     ]
-    return "\n".join([*lines, "", *(f"{name}: {value:.3g}" for name, value in document["figures"].items())])
+    headings = ("problem", "sampler", "trials", "hypervolume", "log-hypervolume", "by TPE")
+    lines = markdown_table(headings, cells, text_columns=2)
+    return "\n".join([*lines, "", *figure_lines(document["figures"], ".3g")])
 
 
 def main() -> None:

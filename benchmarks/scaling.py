@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from measurement import as_document
+from measurement import as_document, figure_lines, markdown_table
 
 from spquant_search.costs.memory import cost_report
 from spquant_search.processes import keep_compiled_code, tune_allocator
@@ -44,7 +44,7 @@ WARM_UP, STEPS = 3, 5
 
 
 def measure(width: float, time_steps: int, batch: int) -> dict[str, float]:
-    """Median milliseconds of a training step, and its multiply-accumulates of one forward pass in millions."""
+    """Measure the median milliseconds of a training step, and count the millions of MACs of its forward pass."""
     model = ModelSpace(network="vgg9", width=width, pool="before")
     shapes = layer_shapes(model, SHAPE, source="benchmark")
     torch.manual_seed(0)
@@ -96,13 +96,18 @@ def main() -> None:
 
 
 def table(document: dict[str, Any]) -> str:
-    lines = ["| series | value | forward MMACs | ms a step | ms a GMAC |", "|:--|--:|--:|--:|--:|"]
-    lines += [
-        f"| {row['series']} | {row['value']:g} | {row['forward_mmacs']:.0f} | {row['ms']:.1f} | "
-        f"{row['ms_per_gmac']:.1f} |"
+    cells = [
+        (
+            row["series"],
+            f"{row['value']:g}",
+            f"{row['forward_mmacs']:.0f}",
+            f"{row['ms']:.1f}",
+            f"{row['ms_per_gmac']:.1f}",
+        )
         for row in document["rows"]
     ]
-    return "\n".join([*lines, *(f"{name}: {value:.2f}" for name, value in document["figures"].items())])
+    lines = markdown_table(("series", "value", "forward MMACs", "ms a step", "ms a GMAC"), cells)
+    return "\n".join([*lines, *figure_lines(document["figures"], ".2f")])
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ from efficiency import (
     fronts,
     strategies,
 )
-from measurement import as_document
+from measurement import as_document, figure_lines, markdown_table
 from replay import SPACES, of_every_configuration, prepared_space, replay
 from scipy import stats
 
@@ -113,20 +113,20 @@ def test_accuracies(run: RunFolder, members: Sequence[TrialResult], workers: int
     setup = TrainerConfig(
         space=bind_network(run.space(), source=str(run.path)).space, device="cpu", cache=cache_folder()
     )
-    crew = TrainerPool(setup, workers, warn=lambda words: print(words, file=sys.stderr))
+    pool = TrainerPool(setup, workers, warn=lambda words: print(words, file=sys.stderr))
     try:
-        while missing or crew.busy():
-            for trainer in crew.idle():
+        while missing or pool.busy():
+            for trainer in pool.idle():
                 if missing:
                     one = missing.pop()
                     trainer.give(TestTask(number=one.number, config=one.config, weights=run.weights_of(one)))
-            for trainer, message in crew.messages():
+            for trainer, message in pool.messages():
                 if not isinstance(message, Tested):
                     raise SystemExit(f"{run.path}: trial {trainer.task.number} could not be tested: {message}")
                 known[message.number] = message.accuracy
-                crew.ended(trainer, message.seconds)
+                pool.ended(trainer, message.seconds)
     finally:
-        crew.close()
+        pool.close()
     kept.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
     return known
 
@@ -192,7 +192,7 @@ def gain(curves: Curves, other: str, corner: str) -> tuple[float, float | None]:
     )
 
 
-PARTS = {"grey_box": "ours, tpe proposes", "ladder": "ours, no ladder", "shared": "ours, no supernet"}
+PARTS = {"grey_box": "ours, tpe proposes", "ladder": "ours, no ladder", "supernet": "ours, no supernet"}
 
 
 def figures(curves: Curves) -> dict[str, float | None]:
@@ -219,28 +219,31 @@ def figures(curves: Curves) -> dict[str, float | None]:
 
 
 def as_table(document: dict[str, Any]) -> str:
-    lines = [
-        "| strategy | trials | work, of ours | hypervolume at equal work | at its end | work for what ours "
-        "has, of ours |",
-        "|:--|--:|--:|--:|--:|--:|",
-    ]
-    for row in document["rows"]:
-        if row["corner"] == WORTHWHILE:
-            bound = "" if row["got_there"] == row["seeds"] else "more than "
-            lines.append(
-                f"| {row['strategy']} | {row['trials']:.0f} | {row['work_of_ours']:.2f} | "
-                f"{_with_interval(row, 'at_equal_work', 5)} | {_with_interval(row, 'at_its_end', 5)} | "
-                f"{bound}{_with_interval(row, 'work_ratio', 1)} |"
-            )
-    shown = (f"{name}: {value:.5g}" for name, value in document["figures"].items() if value is not None)
-    every = [
+    headings = (
+        *("strategy", "trials", "work, of ours", "hypervolume at equal work", "at its end"),
+        "work for what ours has, of ours",
+    )
+    lines = markdown_table(headings, [_cells(row) for row in document["rows"] if row["corner"] == WORTHWHILE])
+    configurations = [
         f"all {row['configurations']} {row['way']}: test accuracy {row['test_accuracy']:.4f} on the mean, "
         f"{row['least_macs']:.2f} of the operations at least, hypervolume of {row['members']} members "
         f"{row['hypervolume']:.5f}, explained by choices {row['hypervolume_explained']:.5f} and all but "
         f"{row['unexplained']:.4f} of the accuracies, rank correlation with fine-tuned {row['spearman']:.2f}"
         for row in document.get("every_configuration", ())
     ]
-    return "\n".join([*lines, "", *shown, *every])
+    return "\n".join([*lines, "", *figure_lines(document["figures"], ".5g"), *configurations])
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    bound = "" if row["got_there"] == row["seeds"] else "more than "
+    return (
+        row["strategy"],
+        f"{row['trials']:.0f}",
+        f"{row['work_of_ours']:.2f}",
+        _with_interval(row, "at_equal_work", 5),
+        _with_interval(row, "at_its_end", 5),
+        f"{bound}{_with_interval(row, 'work_ratio', 1)}",
+    )
 
 
 def _with_interval(row: Mapping[str, Any], what: str, digits: int) -> str:

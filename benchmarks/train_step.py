@@ -31,6 +31,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+from measurement import figure_lines, markdown_table
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -446,13 +447,16 @@ def _table(document: dict[str, Any]) -> str:
     for pool in ("after", "before"):
         rows = [row for row in document["rows"] if row["pool"] == pool]
         mine = next(row["ms"] for row in rows if row["variant"] == "ours, 4 bit / 3 levels")
-        lines += [f"pooling {pool} the neuron", "| variant | ms a step | over ours | peak MiB |", "|:--|--:|--:|--:|"]
+        cells = [
+            (row["variant"], f"{row['ms']:.0f}", f"{row['ms'] / mine:.2f}", f"{row['peak_mib']:.0f}") for row in rows
+        ]
         lines += [
-            f"| {row['variant']} | {row['ms']:.0f} | {row['ms'] / mine:.2f} | {row['peak_mib']:.0f} |" for row in rows
+            f"pooling {pool} the neuron",
+            *markdown_table(("variant", "ms a step", "over ours", "peak MiB"), cells),
         ]
         lines.append("")
     lines.append(f"precision of ours and the floor: {document['precision']}")
-    lines += [f"{name}: {value:.4g}" for name, value in document["figures"].items()]
+    lines += figure_lines(document["figures"], ".4g")
     return "\n".join(lines)
 
 

@@ -1,12 +1,12 @@
-"""How well reading a configuration out of the supernet ranks it: against training it on at its own precision.
+"""How well the evaluation as a subnet ranks configurations, against training each on at its own precision.
 
-    .venv/bin/python benchmarks/read_out.py runs/vgg9
+    .venv/bin/python benchmarks/subnet_evaluation.py runs/vgg9
 
-Of the configurations that a finished run of the default search has subnets, some, evenly from the least to the most
-accurate, are trained on as the search trains its finalists (`final.epochs`; with `--train-gates` their gates too), and
-measured on the whole validation split. Figures: Spearman's rank correlation, the mean difference (subnets less trained
-on) and the one furthest below, of all and of those without 1-bit layers; and how many times the operations that were
-evaluated as subnets those are that are left, least, mean and most.
+A finished run of the default search has evaluated its configurations as subnets of the supernet. Some of them, evenly
+from the least to the most accurate, are trained on as the search trains its finalists (`final.epochs`; with
+`--train-gates` their gates too), and measured on the whole validation split. Figures: Spearman's rank correlation, the
+mean difference (the subnet's accuracy less that after training on) and the lowest one, of all configurations and of
+those without 1-bit layers; and the ratio of the operations after training on to those of the subnet: least, mean, most.
 """
 
 from __future__ import annotations
@@ -39,29 +39,30 @@ COUNT, WORKERS = 40, 2
 
 
 def chosen(results: tuple[TrialResult, ...], count: int) -> list[TrialResult]:
-    """Subnets evenly from the least to the most accurate."""
-    read = sorted((one for one in results if one.outcome is Outcome.SUBNET), key=lambda one: one.accuracy)
-    return [read[index] for index in np.unique(np.linspace(0, len(read) - 1, min(count, len(read))).astype(int))]
+    """Choose subnets evenly from the least to the most accurate."""
+    subnets = sorted((result for result in results if result.outcome is Outcome.SUBNET), key=lambda one: one.accuracy)
+    places = np.unique(np.linspace(0, len(subnets) - 1, min(count, len(subnets))).astype(int))
+    return [subnets[place] for place in places]
 
 
 def train_on(
     run: RunFolder, members: list[TrialResult], folder: Path, workers: int, *, gates: bool
 ) -> dict[int, TrialResult]:
-    """Each of them after the search's own fine-tuning, by number; ``gates``: which trains their gates too."""
+    """Fine-tune each member as the search does, and return the results by number; ``gates``: train their gates too."""
     file = run.space()
     prepared = bind_network(file, source=str(run.space_file))
     setup = TrainerConfig(space=prepared.space, device="cpu", cache=cache_folder())
-    crew = TrainerPool(setup, workers, warn=lambda words: print(words, file=sys.stderr))
+    pool = TrainerPool(setup, workers, warn=lambda words: print(words, file=sys.stderr))
     waiting, found = list(members), dict[int, TrialResult]()
     try:
-        while waiting or crew.busy():
-            for trainer in crew.idle():
+        while waiting or pool.busy():
+            for trainer in pool.idle():
                 if waiting:
                     trainer.give(_task(run, waiting.pop(0), folder, gates=gates))
-            for trainer, message in crew.messages():
-                _listen(crew, trainer, message, found)
+            for trainer, message in pool.messages():
+                _listen(pool, trainer, message, found)
     finally:
-        crew.close()
+        pool.close()
     return found
 
 
@@ -76,11 +77,11 @@ def _task(run: RunFolder, member: TrialResult, folder: Path, *, gates: bool) -> 
     )
 
 
-def _listen(crew: TrainerPool, trainer: Trainer, message: Any, found: dict[int, TrialResult]) -> None:
+def _listen(pool: TrainerPool, trainer: Trainer, message: Any, found: dict[int, TrialResult]) -> None:
     if isinstance(message, Epoch):
         trainer.answer(None)
     elif isinstance(message, Trained):
-        crew.ended(trainer, message.seconds)
+        pool.ended(trainer, message.seconds)
         found[message.result.number] = message.result
         print(f"trial {message.result.number}: {100 * message.result.accuracy:.1f} %", file=sys.stderr, flush=True)
     else:
@@ -92,14 +93,14 @@ def figures(rows: list[dict[str, Any]]) -> dict[str, float]:
     for name, part in (("", rows), ("_from_2_bits", [row for row in rows if row["fewest_bits"] > 1])):
         if len(part) < 2:
             continue
-        read, trained = (np.array([row[key] for row in part]) for key in ("subnets", "trained_on"))
+        subnet, trained = (np.array([row[key] for row in part]) for key in ("subnet", "trained_on"))
         found |= {
             f"count{name}": len(part),
-            f"readout_spearman{name}": rank_correlation(read, trained),
-            f"mean_difference_points{name}": 100 * float((read - trained).mean()),
-            f"worst_difference_points{name}": 100 * float((read - trained).min()),
+            f"subnet_spearman{name}": rank_correlation(subnet, trained),
+            f"mean_difference_points{name}": 100 * float((subnet - trained).mean()),
+            f"worst_difference_points{name}": 100 * float((subnet - trained).min()),
         }
-    ratios = [row["macs_trained_on"] / row["macs_read_out"] for row in rows]
+    ratios = [row["macs_trained_on"] / row["macs_subnet"] for row in rows]
     return found | {
         "least_macs_ratio": min(ratios),
         "macs_ratio": float(np.mean(ratios)),
@@ -108,8 +109,8 @@ def figures(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Subnets of a supernet against training on.")
-    parser.add_argument("run", type=Path, help="the folder of a finished search with strategy shared")
+    parser = argparse.ArgumentParser(description="Evaluation as subnets against training on.")
+    parser.add_argument("run", type=Path, help="the folder of a finished search with strategy supernet")
     parser.add_argument("--count", type=int, default=COUNT)
     parser.add_argument("--workers", type=int, default=WORKERS)
     parser.add_argument("--train-gates", action="store_true", help="train gates too, which a search does not")
@@ -125,9 +126,9 @@ def main() -> None:
             "trial": member.number,
             "memory_bytes": member.memory_bytes,
             "fewest_bits": min(layer.weight_bits for _, layer in member.config.layers),
-            "subnets": member.accuracy,
+            "subnet": member.accuracy,
             "trained_on": trained[member.number].accuracy,
-            "macs_read_out": member.effective_macs,
+            "macs_subnet": member.effective_macs,
             "macs_trained_on": trained[member.number].effective_macs,
         }
         for member in members
