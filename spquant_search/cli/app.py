@@ -581,10 +581,10 @@ def data(
 def _describe(loaded: DataSet, space: Path, *, as_json: bool, out: Path | None) -> None:
     from rich.console import Console
 
-    from spquant_search.data.summary import examples, summarize
+    from spquant_search.data.statistics import dataset_statistics, examples
     from spquant_search.report.data_report import class_table, split_table, write_sample_figure
 
-    facts = summarize(loaded)
+    facts = dataset_statistics(loaded)
     if out is not None:
         write_sample_figure(facts, examples(loaded), out)
     if as_json:
@@ -712,7 +712,7 @@ def pick(  # noqa: PLR0913 - one parameter an option
 ) -> None:
     """Write a member of the front as a network of integers: for a device in C, for checking in numpy."""
     from spquant_search.deploy.artifact import write_artifact
-    from spquant_search.deploy.candidates import floats_of
+    from spquant_search.deploy.deployable import float_parts
     from spquant_search.runs.folder import find_run
     from spquant_search.runs.selection import Budget
     from spquant_search.runs.selection import front as members_of
@@ -726,7 +726,7 @@ def pick(  # noqa: PLR0913 - one parameter an option
         raise UserError(f"{folder.path}: no trial of this run is complete yet; start its search again")
     whole_front = members
     prepared = bind_network(file, source=str(folder.space_file))
-    deployable = tuple(member for member in members if not floats_of(prepared, member))
+    deployable = tuple(member for member in members if not float_parts(prepared, member))
     budget = replace(
         _budget(max_memory, min_accuracy, max_flops),
         max_flash_bytes=None if max_flash is None else parse_quantity(max_flash, "--max-flash"),
@@ -743,7 +743,7 @@ def pick(  # noqa: PLR0913 - one parameter an option
     write_artifact(folder, file, member, out, test_accuracy=tested, shape=prepared.input, frames=frames)
     _explain(member, whole_front, out)
     if wanted is not None and wanted is not member:
-        floats = floats_of(prepared, wanted)
+        floats = float_parts(prepared, wanted)
         typer.echo(f"  not taken: trial {wanted.number} ({_figures(wanted)}), which keeps {_named(floats)}")
 
 
@@ -764,7 +764,7 @@ def _nothing_to_write(
     prepared: Prepared, deployable: tuple[TrialResult, ...], budget: Budget, wanted: TrialResult | None
 ) -> str:
     """Why no member is written; ``wanted`` fits the budget and keeps floats."""
-    from spquant_search.deploy.candidates import floats_of
+    from spquant_search.deploy.deployable import float_parts
 
     if not deployable:
         return (
@@ -774,7 +774,7 @@ def _nothing_to_write(
     words = _nothing_fits(deployable, budget)
     if wanted is None:
         return words
-    return f"{words}. Trial {wanted.number} fits, but keeps {_named(floats_of(prepared, wanted))}"
+    return f"{words}. Trial {wanted.number} fits, but keeps {_named(float_parts(prepared, wanted))}"
 
 
 def _named(floats: dict[str, str]) -> str:
@@ -785,14 +785,14 @@ def _named(floats: dict[str, str]) -> str:
 
 def _vectors(prepared: Prepared) -> NDArray[np.uint8]:
     """The frames of the test vectors, made up where the data's files are absent."""
-    from spquant_search.deploy.candidates import made_frames, vector_frames
+    from spquant_search.deploy.vectors import first_test_frames, made_up_frames
 
     file = prepared.space.file
     try:
-        return vector_frames(_recordings(file))
+        return first_test_frames(_recordings(file))
     except UserError as error:
         typer.echo(f"note: the test vectors are made-up frames, as the data is not there: {error}", err=True)
-        return made_frames(prepared.input, time_steps=file.time_steps)
+        return made_up_frames(prepared.input, time_steps=file.time_steps)
 
 
 def _recordings(file: SpaceFile) -> DataSet:

@@ -15,11 +15,11 @@ from spquant_search.data.cache import Frames, Shape
 from spquant_search.errors import UserError
 from spquant_search.processes import end_with_parent
 
-FEWEST_RUNS = 12  # below, starting processes takes longer than they save
-_AHEAD = 2  # runs a process that may wait to be written
+FEWEST_BLOCKS = 12  # below, starting processes takes longer than they save
+_AHEAD = 2  # blocks a process that may wait to be written
 
 
-class Build(Protocol):
+class FrameSource(Protocol):
     """How the frames of a split are made."""
 
     @property
@@ -41,20 +41,20 @@ class Build(Protocol):
         """The frames of these samples."""
 
 
-def runs(build: Build, *, processes: int = 1) -> Iterator[Frames]:
+def frame_blocks(build: FrameSource, *, processes: int = 1) -> Iterator[Frames]:
     """All frames in their order, whatever the number of processes.
 
     Processes import the main program again: a script that asks for several needs its `if __name__ == "__main__"`.
     """
     samples, length = build.shape[0], build.run_length
     slices = [slice(start, min(start + length, samples)) for start in range(0, samples, length)]
-    if processes > 1 and build.is_slow and len(slices) >= FEWEST_RUNS:
+    if processes > 1 and build.is_slow and len(slices) >= FEWEST_BLOCKS:
         yield from _in_processes(build, slices, processes)
     else:
         yield from map(build.run, slices)
 
 
-def _in_processes(build: Build, slices: list[slice], processes: int) -> Iterator[Frames]:
+def _in_processes(build: FrameSource, slices: list[slice], processes: int) -> Iterator[Frames]:
     # Spawned, as trainers are: a forked process may hang on a lock of a thread that it does not have.
     pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_begin, initargs=(build,))
     waiting: deque[Future[Frames]] = deque()
@@ -73,10 +73,10 @@ def _in_processes(build: Build, slices: list[slice], processes: int) -> Iterator
         pool.shutdown(cancel_futures=True)
 
 
-_build: Build  # of a process that makes frames
+_build: FrameSource  # of a process that makes frames
 
 
-def _begin(build: Build) -> None:
+def _begin(build: FrameSource) -> None:
     global _build
     _build = build
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the first one decides

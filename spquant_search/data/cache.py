@@ -10,7 +10,8 @@ processes that start together one builds it, and the others wait for it.
 
 Once its bytes have been compared with the CRC, a file gets the time of its trailer as its time of change. As long as it
 has that time and the right length, nothing has written to it since, and it is opened without being read; otherwise, as
-when it was copied, it is compared again. What a disk loses by itself changes no time: `check` reads every byte.
+when it was copied, it is compared again. What a disk loses by itself changes no time: `check_every_byte` reads every
+byte.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def read_or_build(path: Path, shape: Shape, build: Callable[[], Iterable[Frames]
     return frames
 
 
-def check(frames: Frames) -> None:
+def check_every_byte(frames: Frames) -> None:
     """Raises UserError unless every byte of frames that `read_or_build` has opened is as it was written."""
     if not isinstance(frames, np.memmap) or frames.filename is None:
         raise TypeError("only frames from a file can be checked")

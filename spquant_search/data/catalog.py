@@ -21,7 +21,7 @@ SACCADE_MARGIN = 6
 TRAIN_FOLDER = "train"
 IMAGE_FOLDER = "image-folder"
 EVENT_FOLDER = "event-folder"
-OWN_FOLDERS = (IMAGE_FOLDER, EVENT_FOLDER)  # a folder for each of the user's classes
+CLASS_FOLDER_SETS = (IMAGE_FOLDER, EVENT_FOLDER)  # a folder for each of the user's classes
 
 Kind = Literal["package", "events", "images"]
 
@@ -51,7 +51,7 @@ class Archive:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Published:
+class PublishedSet:
     """A data set as its authors publish it."""
 
     kind: Kind
@@ -122,15 +122,15 @@ def _idx_archives(address: str, **md5: str) -> tuple[Archive, ...]:
 
 _MENDELEY = "https://data.mendeley.com/public-files/datasets/{}/file_downloaded"
 
-SETS: Mapping[str, Published] = {
-    "fashion-events": Published(
+SETS: Mapping[str, PublishedSet] = {
+    "fashion-events": PublishedSet(
         kind="package",
         description="simulated event-camera recordings of Fashion-MNIST images moved in three micro-saccades",
         classes=_CLOTHES,
         height=Camera().height,
         width=Camera().width,
     ),
-    "nmnist": Published(
+    "nmnist": PublishedSet(
         kind="events",
         description="N-MNIST: MNIST digits on a screen before a moving event camera",
         classes=_DIGITS,
@@ -154,7 +154,7 @@ SETS: Mapping[str, Published] = {
             ),
         ),
     ),
-    "cifar10-dvs": Published(
+    "cifar10-dvs": PublishedSet(
         kind="events",
         description="CIFAR10-DVS: CIFAR-10 images moved on a screen before an event camera",
         classes=_CIFAR10,
@@ -172,7 +172,7 @@ SETS: Mapping[str, Published] = {
             ),
         ),
     ),
-    "n-caltech101": Published(
+    "n-caltech101": PublishedSet(
         kind="events",
         description="N-Caltech101: Caltech-101 images on a screen before a moving event camera",
         classes=_CALTECH101,
@@ -190,7 +190,7 @@ SETS: Mapping[str, Published] = {
             ),
         ),
     ),
-    "dvs-gesture": Published(
+    "dvs-gesture": PublishedSet(
         kind="events",
         description="DVS128 Gesture: people's gestures before an event camera",
         classes=_GESTURES,
@@ -217,7 +217,7 @@ SETS: Mapping[str, Published] = {
             ),
         ),
     ),
-    "mnist": Published(
+    "mnist": PublishedSet(
         kind="images",
         description="MNIST: images of handwritten digits",
         classes=_DIGITS,
@@ -235,7 +235,7 @@ SETS: Mapping[str, Published] = {
             t10k_labels="ec29112dd5afa0611ce80d1b7f02629c",
         ),
     ),
-    "fashion-mnist": Published(
+    "fashion-mnist": PublishedSet(
         kind="images",
         description="Fashion-MNIST: images of clothes",
         classes=_CLOTHES,
@@ -253,7 +253,7 @@ SETS: Mapping[str, Published] = {
             t10k_labels="bb300cfdad3c16e7a12a480ee83cd310",
         ),
     ),
-    "cifar10": Published(
+    "cifar10": PublishedSet(
         kind="images",
         description="CIFAR-10: colour images of animals and vehicles",
         classes=_CIFAR10,
@@ -275,14 +275,14 @@ SETS: Mapping[str, Published] = {
             ),
         ),
     ),
-    IMAGE_FOLDER: Published(
+    IMAGE_FOLDER: PublishedSet(
         kind="images",
         description="colour images of the user's, a folder for each class",
         channels=3,
         layout="CLASS/IMAGE.png (or .jpg, ...), or train/CLASS/IMAGE.png beside test/CLASS/IMAGE.png (or val/)",
         source="wherever the images are from",
     ),
-    EVENT_FOLDER: Published(
+    EVENT_FOLDER: PublishedSet(
         kind="events",
         description="event-camera recordings of the user's, a folder for each class",
         layout=(
@@ -310,7 +310,7 @@ def describe(name: str, options: DataSpace | None = None) -> DataInfo:
     published = SETS[name]
     if problems := _misfits(name, published, options):
         raise UserError("\n".join(problems))
-    classes = _folder_classes(name, options) if name in OWN_FOLDERS else published.classes
+    classes = _folder_classes(name, options) if name in CLASS_FOLDER_SETS else published.classes
     height, width = options.size or options.crop or recorded_size(name, options)
     channels, static = published.channels, published.kind == "images" and not options.as_events
     description = published.description
@@ -359,7 +359,7 @@ def class_folders(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(entry.name for entry in os.scandir(base) if entry.is_dir() and not entry.name.startswith(".")))
 
 
-def _misfits(name: str, published: Published, options: DataSpace) -> list[str]:
+def _misfits(name: str, published: PublishedSet, options: DataSpace) -> list[str]:
     """Options that this data set does not have."""
     recorded, fixed = published.kind == "events", published.kind == "package"
     unfit = {
@@ -370,8 +370,8 @@ def _misfits(name: str, published: Published, options: DataSpace) -> list[str]:
         "denoise_us": not recorded and options.denoise_us is not None,
         "sort_events": not recorded and options.sort_events,
         "as_events": published.kind != "images" and options.as_events,
-        "partial": (fixed or name in OWN_FOLDERS) and options.partial,
-        "classes": name not in OWN_FOLDERS and options.classes is not None,
+        "partial": (fixed or name in CLASS_FOLDER_SETS) and options.partial,
+        "classes": name not in CLASS_FOLDER_SETS and options.classes is not None,
         "sensor": name != EVENT_FOLDER and options.sensor is not None,
         "time_unit": name != EVENT_FOLDER and options.time_unit != "us",
         "columns": name != EVENT_FOLDER and options.columns is not None,

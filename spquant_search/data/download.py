@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from spquant_search.data.catalog import SETS, Archive
-from spquant_search.data.layouts import find
+from spquant_search.data.layouts import find_samples
 from spquant_search.errors import UserError
 from spquant_search.space.schema import DataSpace
 
@@ -58,7 +58,7 @@ def _target(options: DataSpace) -> Path:
 
 def _is_whole(options: DataSpace) -> bool:
     try:
-        find(options.name, options)
+        find_samples(options.name, options)
     except UserError:
         return False
     return True

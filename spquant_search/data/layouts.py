@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from spquant_search.data.catalog import EVENT_FOLDER, OWN_FOLDERS, SETS, TRAIN_FOLDER, class_folders, folder_of
+from spquant_search.data.catalog import CLASS_FOLDER_SETS, EVENT_FOLDER, SETS, TRAIN_FOLDER, class_folders, folder_of
 from spquant_search.data.events.event_files import EVENT_SUFFIXES
 from spquant_search.data.file_listing import File, files_in, folders_in
 from spquant_search.data.images.formats import read_cifar_bin, read_cifar_pickle, read_idx
@@ -51,7 +51,7 @@ class _Part:
         self.groups.extend([group] * len(files))
 
 
-def find(name: str, options: DataSpace) -> SampleIndex:
+def find_samples(name: str, options: DataSpace) -> SampleIndex:
     """The samples of a data set and their splits. Raises UserError where the folder is not as published."""
     folder = folder_of(name, options)
     if name in ("mnist", "fashion-mnist"):
@@ -64,7 +64,7 @@ def find(name: str, options: DataSpace) -> SampleIndex:
     elif name == "dvs-gesture":
         base = _base(name, folder, ("DVSGesture",), ("ibmGestureTrain", "ibmGestureTest"))
         parts = [_gestures(name, base, part, options) for part in ("ibmGestureTrain", "ibmGestureTest")]
-    elif name in OWN_FOLDERS:
+    elif name in CLASS_FOLDER_SETS:
         base, parts = folder, _own_parts(name, folder)
     else:
         inner = {"cifar10-dvs": ("CIFAR10DVS",), "n-caltech101": ("Caltech101", "NCALTECH101/Caltech101")}[name]

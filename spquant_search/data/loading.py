@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from spquant_search.data.building import Build, runs
+from spquant_search.data.building import FrameSource, frame_blocks
 from spquant_search.data.cache import Frames, cache_path, read_or_build
 from spquant_search.data.catalog import (
     EVENT_FOLDER,
@@ -27,11 +27,11 @@ from spquant_search.data.catalog import (
     recorded_size,
 )
 from spquant_search.data.events import tonic_readers
-from spquant_search.data.events.event_files import read_own
-from spquant_search.data.events.recordings import Binning, Reader, RecordedFrames
+from spquant_search.data.events.binning import Binning, Reader, RecordedFrames
+from spquant_search.data.events.event_files import read_event_file
 from spquant_search.data.images.stills import ImageFiles, Images, StillFrames, StoredImages
-from spquant_search.data.layouts import SampleIndex, find
-from spquant_search.data.simulation.simulated import LONGEST, SimulatedFrames, camera_for, fashion_mnist
+from spquant_search.data.layouts import SampleIndex, find_samples
+from spquant_search.data.simulation.simulated import MOST_TIME_STEPS, SimulatedFrames, camera_for, fashion_mnist
 from spquant_search.errors import UserError
 from spquant_search.runs.files import cache_folder
 from spquant_search.space.schema import DataSpace
@@ -44,7 +44,7 @@ _READERS: dict[str, Reader] = {
     "n-caltech101": tonic_readers.read_bin,
     "cifar10-dvs": tonic_readers.read_aedat4,
     "dvs-gesture": tonic_readers.read_gesture,
-    EVENT_FOLDER: read_own,
+    EVENT_FOLDER: read_event_file,
 }
 
 
@@ -91,7 +91,7 @@ class _Stored:
     """A split before it is binned. `build` takes how many samples, and the number of the first."""
 
     labels: Int64[np.ndarray, " sample"]
-    build: Callable[[int, int], Build]
+    build: Callable[[int, int], FrameSource]
 
 
 def load(
@@ -108,13 +108,13 @@ def load(
 
     `options` say where it is and how it becomes frames (its counts of samples are not looked at). `limit` takes only
     the first samples of a split, by its name: {"train": 256}. Without `cache_dir` the cache is in
-    `runs.files.cache_folder()`. `progress` is called with the samples done so far and those of all splits. So many
-    `processes` make the frames of large splits (see `building.runs`).
+    `runs.files.cache_folder()`. `progress` is called with the samples done so far and those of all splits. So
+    many `processes` make the frames of large splits (see `building.frame_blocks`).
     """
     options = options or DataSpace(name=name)
     info = describe(name, options)
     stored = _open(info, options, time_steps)
-    longest = LONGEST if name == "fashion-events" or options.as_events else None
+    longest = MOST_TIME_STEPS if name == "fashion-events" or options.as_events else None
     available = {split: len(part.labels) for split, part in stored.items()}
     counts = _sample_counts(time_steps, longest, limit or {}, available)
     counter = _Counter(progress, total=sum(counts.values()))
@@ -149,7 +149,7 @@ def _open(info: DataInfo, options: DataSpace, time_steps: int) -> dict[str, _Sto
             )
             for split, (images, labels) in fashion_mnist().items()
         }
-    found = find(info.name, options)
+    found = find_samples(info.name, options)
     return {
         split: _Stored(labels=found.labels[order], build=_builder(info, options, found, order, time_steps))
         for split, order in found.splits.items()
@@ -158,8 +158,8 @@ def _open(info: DataInfo, options: DataSpace, time_steps: int) -> dict[str, _Sto
 
 def _builder(
     info: DataInfo, options: DataSpace, found: SampleIndex, order: Int64[np.ndarray, " sample"], time_steps: int
-) -> Callable[[int, int], Build]:
-    def build(count: int, first_number: int) -> Build:
+) -> Callable[[int, int], FrameSource]:
+    def build(count: int, first_number: int) -> FrameSource:
         chosen = order[:count]
         if SETS[info.name].kind == "events":
             files = tuple(found.files[index] for index in chosen)
@@ -218,15 +218,15 @@ class _Counter:
             self._progress(done, self._total)
         self.done = done
 
-    def counted(self, runs: Iterable[Frames]) -> Iterator[Frames]:
-        for run in runs:
+    def counted(self, frame_blocks: Iterable[Frames]) -> Iterator[Frames]:
+        for run in frame_blocks:
             yield run
             self.reach(self.done + len(run))
 
 
-def _frames(build: Build, path: Path, counter: _Counter, processes: int) -> Frames:
+def _frames(build: FrameSource, path: Path, counter: _Counter, processes: int) -> Frames:
     end = counter.done + build.shape[0]
-    frames = read_or_build(path, build.shape, lambda: counter.counted(runs(build, processes=processes)))
+    frames = read_or_build(path, build.shape, lambda: counter.counted(frame_blocks(build, processes=processes)))
     counter.reach(end)  # at once, if they were in the cache
     return frames
 

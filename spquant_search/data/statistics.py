@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from jaxtyping import UInt8
+import numpy as np
+from jaxtyping import Float, UInt8
 from numpy import ndarray
+
+from spquant_search.data.cache import check_every_byte
+from spquant_search.data.loading import SPLITS, DataSet, Split
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,7 +25,7 @@ class Summary:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SplitFacts:
+class SplitStatistics:
     """Figures of a split's frames.
 
     ``events``: of a sample of recordings, as its frames count them, after crop and denoising. ``pixels``: of images,
@@ -39,7 +44,7 @@ class SplitFacts:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DataFacts:
+class DataStatistics:
     """Figures of a data set; ``splits`` are (name, facts)."""
 
     name: str
@@ -51,7 +56,7 @@ class DataFacts:
     width: int
     static: bool
     largest: int
-    splits: tuple[tuple[str, SplitFacts], ...]
+    splits: tuple[tuple[str, SplitStatistics], ...]
 
     @property
     def cache_bytes(self) -> int:
@@ -76,3 +81,95 @@ class Examples:
     classes: tuple[str, ...]
     columns: tuple[int, ...]
     frames: UInt8[ndarray, "row column channel height width"]
+
+
+_BLOCK_BYTES = 32 << 20  # of frames that are looked at together
+_ROWS, _COLUMNS = 8, 10  # of the picture: more would be too small to see
+
+
+def dataset_statistics(loaded: DataSet) -> DataStatistics:
+    """Figures of every split. Reads all frames, and raises UserError where a file is not as it was written."""
+    splits: dict[str, Split] = {name: getattr(loaded, name) for name in SPLITS}
+    return DataStatistics(
+        name=loaded.name,
+        description=loaded.description,
+        classes=loaded.classes,
+        time_steps=loaded.time_steps,
+        channels=loaded.channels,
+        height=loaded.height,
+        width=loaded.width,
+        static=loaded.static,
+        largest=loaded.largest,
+        splits=tuple((name, _split_facts(loaded, split)) for name, split in splits.items()),
+    )
+
+
+def _split_facts(loaded: DataSet, split: Split) -> SplitStatistics:
+    check_every_byte(split.frames)
+    file = Path(str(getattr(split.frames, "filename", "")))
+    seen = _look_through(split, static=loaded.static, largest=loaded.largest)
+    spread = Summary(
+        mean=float(seen.amounts.mean()),
+        deviation=float(seen.amounts.std()),
+        min=float(seen.amounts.min()),
+        max=float(seen.amounts.max()),
+    )
+    return SplitStatistics(
+        samples=len(split.labels),
+        samples_by_class=tuple(np.bincount(split.labels, minlength=len(loaded.classes)).tolist()),
+        events=None if loaded.static else spread,
+        pixels=spread if loaded.static else None,
+        density=seen.nonzero / split.frames.size,
+        clamped=seen.clamped / split.frames.size,
+        file=str(file),
+        bytes=file.stat().st_size,
+    )
+
+
+class _Totals(NamedTuple):
+    amounts: Float[np.ndarray, " sample"]  # events, or the mean value of the pixels
+    nonzero: int
+    clamped: int
+
+
+def _look_through(split: Split, *, static: bool, largest: int) -> _Totals:
+    samples, nonzero, clamped = len(split.frames), 0, 0
+    amounts = np.empty(samples)
+    count = max(1, _BLOCK_BYTES // int(np.prod(split.frames.shape[1:])))
+    for start in range(0, samples, count):
+        block = split.frames[start : start + count]
+        nonzero += int(np.count_nonzero(block))
+        clamped += int(np.count_nonzero(block > largest))
+        # The third channel of recordings is the sum of the other two.
+        counted = block if static else block[:, :, :2]
+        totals = counted.sum(axis=(1, 2, 3, 4), dtype=np.int64)
+        amounts[start : start + count] = totals / block[0].size if static else totals
+    return _Totals(amounts, nonzero, clamped)
+
+
+def examples(loaded: DataSet) -> Examples:
+    """The first training sample of some classes in some time steps, evenly chosen where there are many.
+
+    Of images, which are the same in every time step, the first samples of each.
+    """
+    labels = loaded.train.labels
+    classes = _evenly(len(loaded.classes), _ROWS)
+    found = [np.flatnonzero(labels == label) for label in classes]
+    present = [(label, samples) for label, samples in zip(classes, found, strict=True) if len(samples)]
+    if loaded.static:
+        count = min(_COLUMNS, *(len(samples) for _, samples in present))
+        columns = list(range(count))
+        frames = [loaded.train.frames[samples[:count], 0] for _, samples in present]
+    else:
+        columns = _evenly(loaded.time_steps, _COLUMNS)
+        frames = [loaded.train.frames[samples[0]][columns] for _, samples in present]
+    return Examples(
+        classes=tuple(loaded.classes[label] for label, _ in present),
+        columns=tuple(column + 1 for column in columns),
+        frames=np.stack(frames),
+    )
+
+
+def _evenly(count: int, most: int) -> list[int]:
+    """All of 0 .. count - 1, or `most` of them."""
+    return [round(place) for place in np.linspace(0, count - 1, min(count, most)).tolist()]

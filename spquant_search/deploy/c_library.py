@@ -65,8 +65,8 @@ def _compile(arguments: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class COutcome:
-    """As :class:`spquant_search.deploy.reference.Outcome`; ``operations`` are those that were executed."""
+class COutputs:
+    """As :class:`spquant_search.deploy.reference.ModelOutputs`; ``operations`` are those that were executed."""
 
     logits: NDArray[np.int64]
     spikes: dict[str, NDArray[np.bool_]]
@@ -98,7 +98,7 @@ class CLibrary:
             _compile([cc, *STRICT, *_FAST_FALLBACK, *rest, *sources])
         self._library = ctypes.CDLL(str(library))
 
-    def run(self, frames: NDArray[np.uint8], *, keep_spikes: bool = True) -> COutcome:
+    def run(self, frames: NDArray[np.uint8], *, keep_spikes: bool = True) -> COutputs:
         """Run samples [sample, time or 1, channel, row, column]; without ``keep_spikes`` there are none."""
         samples, each = frames.shape[:2]
         last = np.ascontiguousarray(frames.transpose(0, 1, 3, 4, 2))
@@ -120,7 +120,7 @@ class CLibrary:
             bits = np.unpackbits(packed, axis=4, count=channels, bitorder="little")
             by_layer[step["name"]] = bits.astype(bool)
             begin += size
-        return COutcome(logits.astype(np.int64), by_layer, operations.value - before)
+        return COutputs(logits.astype(np.int64), by_layer, operations.value - before)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,13 @@ from importlib import resources
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from spquant_search import __version__
 from spquant_search.deploy.c_source import CSource, c_source
 from spquant_search.deploy.integer_form import IntegerNetwork, integer_network
+from spquant_search.deploy.pytorch_run import run_in_pytorch
 from spquant_search.deploy.reference import (
     FORMAT,
     MANIFEST_FILE,
@@ -28,10 +28,7 @@ from spquant_search.deploy.reference import (
     checksum,
     written_out,
 )
-from spquant_search.snn.kernels.compile import uncompiled
-from spquant_search.snn.spikes import Spikes
 from spquant_search.space.shapes import InputShape
-from spquant_search.training.precision import exact_fp32
 
 REFERENCE_FILE, HEADER_FILE, SOURCE_FILE, PAGE_FILE = "reference.py", "model.h", "model.c", "README.md"
 _RULES = {
@@ -44,45 +41,6 @@ _RULES = {
     "readout: classes x [row, column, channel]; gates: input x output channels",
     "numbers": "slope, offset, gate and gain: little-endian two's complement",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """What a network said to some frames: logits summed over time, and each layer's spikes before any pooling."""
-
-    logits: NDArray[np.float64]  # [sample, class], in real units
-    spikes: dict[str, NDArray[np.bool_]]  # [sample, time, row, column, channel]
-
-
-def observe(network: nn.Module, frames: NDArray[np.uint8], form: dict[str, Any]) -> Observation:
-    """Run a network in evaluation on frames [sample, time or 1, channel, row, column].
-
-    ``form`` is the manifest's part on the network.
-    """
-    samples, time_steps, steps = len(frames), form["time_steps"], form["steps"]
-    device = next(network.parameters()).device
-    fired: dict[str, NDArray[np.bool_]] = {}
-
-    def keep(step: dict[str, Any]) -> Any:
-        def hook(_module: nn.Module, _inputs: Any, spikes: torch.Tensor) -> None:
-            by_step = spikes.view(time_steps, samples, *step["positions"], step["out_channels"])
-            fired[step["name"]] = (by_step.transpose(0, 1) > 0).cpu().numpy()
-
-        return hook
-
-    neurons = [(network.get_submodule(f"{step['name']}.neuron.spikes"), step) for step in steps if "neuron" in step]
-    handles = [neuron.register_forward_hook(keep(step)) for neuron, step in neurons]
-    largest = steps[0]["largest"]
-    counts = torch.from_numpy(np.array(frames)).to(device).transpose(0, 1).flatten(0, 1)
-    values = counts.clamp(max=largest).to(torch.float32, memory_format=torch.channels_last)
-    spikes = Spikes(values=values, time_steps=time_steps, largest=largest, constant=frames.shape[1] < time_steps)
-    try:
-        with torch.inference_mode(), exact_fp32(), uncompiled():
-            logits = network.eval()(spikes.repeated() if spikes.constant else spikes)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return Observation(logits.double().sum(dim=0).cpu().numpy(), fired)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +66,7 @@ def deployment(
     model = Model.of(description, weights)
     c = c_source(model, weights)
     outcome = model.run(frames)
-    seen = observe(network, frames, description["network"])
+    seen = run_in_pytorch(network, frames, description["network"])
     if any(not np.array_equal(seen.spikes[name], fired) for name, fired in outcome.spikes.items()):
         raise AssertionError("the integer form and the evaluated network do not spike alike")
     arrays = {"frames": frames, "logits": outcome.logits}

@@ -92,10 +92,10 @@ def integer_network(network: nn.Module, shape: InputShape, *, time_steps: int) -
         if kept is not None:
             raise NoIntegerForm(f"{name}: keeps {kept}")
     with torch.no_grad(), uncompiled():
-        return _Form(network.eval(), shape, time_steps).whole()
+        return _FormBuilder(network.eval(), shape, time_steps).whole()
 
 
-class _Form:
+class _FormBuilder:
     def __init__(self, network: nn.Module, shape: InputShape, time_steps: int) -> None:
         self.layers = searchable_layers(network)
         self.shape, self.time_steps = shape, time_steps

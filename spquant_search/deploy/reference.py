@@ -174,13 +174,13 @@ class Model:
     def steps(self) -> list[dict[str, Any]]:
         return list(self.manifest["network"]["steps"])
 
-    def run(self, frames: NDArray[np.uint8]) -> Outcome:
+    def run(self, frames: NDArray[np.uint8]) -> ModelOutputs:
         """Logits and spikes of samples [sample, time, channel, row, column]; counts above the largest are clipped."""
         return _Run(self, frames).outcome()
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ModelOutputs:
     """``logits`` are whole numbers [sample, class], summed over time; the first of the largest wins.
 
     ``spikes`` has, by layer, those of its neurons before any pooling, [sample, time, row, column, channel], and
@@ -211,7 +211,7 @@ class _Run:
         self.operations: dict[str, int] = {}
         self.logits: Integers | None = None
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> ModelOutputs:
         time_steps = self.model.manifest["network"]["time_steps"]
         if self.frames.shape[1] not in (1, time_steps):
             raise ValueError(f"a sample has 1 frame or one a time step, {time_steps}; got {self.frames.shape[1]}")
@@ -219,7 +219,7 @@ class _Run:
             self._step(self.frames[:, t if self.frames.shape[1] > 1 else 0])
         assert self.logits is not None
         spikes = {name: np.stack(steps, axis=1) for name, steps in self.spikes.items()}
-        return Outcome(self.logits, spikes, self.operations)
+        return ModelOutputs(self.logits, spikes, self.operations)
 
     def _step(self, frame: NDArray[np.uint8]) -> None:
         values: dict[str, Integers] = {}

@@ -20,8 +20,8 @@ from spquant_search.deploy.c_library import (
     device_compiler,
     object_size,
 )
-from spquant_search.deploy.export import observe
-from spquant_search.deploy.reference import Model, Outcome
+from spquant_search.deploy.pytorch_run import run_in_pytorch
+from spquant_search.deploy.reference import Model, ModelOutputs
 from spquant_search.space.shapes import InputShape
 
 BATCH = 64
@@ -91,7 +91,7 @@ def verify(
         for begin in range(0, len(frames), BATCH):
             batch = np.asarray(frames[begin : begin + BATCH])
             outcome = model.run(batch)
-            seen = observe(network, batch, form)
+            seen = run_in_pytorch(network, batch, form)
             predictions = {"numpy": outcome.predictions, "PyTorch": seen.logits.argmax(axis=1)}
             in_units = np.rint(seen.logits / form["steps"][-1]["unit"]).astype(np.int64)
             _compare(found, "PyTorch", begin, outcome, seen.spikes, in_units)
@@ -130,7 +130,7 @@ def _compare(
     found: Verification,
     name: str,
     begin: int,
-    expected: Outcome,
+    expected: ModelOutputs,
     spikes: dict[str, NDArray[np.bool_]],
     logits: NDArray[np.int64],
 ) -> None:

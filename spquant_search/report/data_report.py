@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from spquant_search.data.statistics import DataFacts, Examples, SplitFacts, Summary
+from spquant_search.data.statistics import DataStatistics, Examples, SplitStatistics, Summary
 from spquant_search.errors import UserError
 from spquant_search.report.drawing import INK, SOFT, plain_text, write_png
 from spquant_search.report.numbers import percent
@@ -25,7 +25,7 @@ _SMALLEST_INCHES, _LETTERS_AN_INCH = (4.5, 2.5), 12  # letters of the title
 _GAP = 0.06  # between cells, of a cell
 
 
-def split_table(facts: DataFacts) -> TextTable:
+def split_table(facts: DataStatistics) -> TextTable:
     """A row for every split: samples, events of a sample (of images: mean pixel value), zeros, the file's size."""
     above = () if facts.static else (f"above {facts.largest} %",)
     what = "pixel mean" if facts.static else "events mean"
@@ -38,7 +38,7 @@ def split_table(facts: DataFacts) -> TextTable:
     )
 
 
-def _split_row(name: str, split: SplitFacts) -> tuple[str, ...]:
+def _split_row(name: str, split: SplitStatistics) -> tuple[str, ...]:
     spread = split.events or split.pixels
     words = ("", "", "") if spread is None else _spread_words(spread, decimals=0 if split.events else 1)
     above = (f"{100 * split.clamped:.2f}",) if split.events else ()
@@ -52,7 +52,7 @@ def _spread_words(spread: Summary, *, decimals: int) -> tuple[str, str, str]:
     return mean, deviation, f"{least}..{most}"
 
 
-def _notes(facts: DataFacts) -> tuple[str, ...]:
+def _notes(facts: DataStatistics) -> tuple[str, ...]:
     shape = f"{facts.channels} x {facts.height} x {facts.width}"
     frames = (
         f"frames: {shape} (channels, height, width), the same in each of {facts.time_steps} time steps"
@@ -70,7 +70,7 @@ def _notes(facts: DataFacts) -> tuple[str, ...]:
     return (frames, counted, *(() if facts.static else (shown,)), cached)
 
 
-def class_table(facts: DataFacts) -> TextTable:
+def class_table(facts: DataStatistics) -> TextTable:
     """Samples of each class in each split."""
     names = tuple(name for name, _ in facts.splits)
     counts = [split.samples_by_class for _, split in facts.splits]
@@ -86,7 +86,7 @@ def class_table(facts: DataFacts) -> TextTable:
     )
 
 
-def write_sample_figure(facts: DataFacts, examples: Examples, path: Path) -> None:
+def write_sample_figure(facts: DataStatistics, examples: Examples, path: Path) -> None:
     """Save :func:`draw_samples` as a PNG at ``path``, whole or not at all."""
     figure = draw_samples(facts, examples)
     try:
@@ -95,7 +95,7 @@ def write_sample_figure(facts: DataFacts, examples: Examples, path: Path) -> Non
         raise UserError(f"--out {path}: cannot be written: {error.strerror}. Give another path") from error
 
 
-def draw_samples(facts: DataFacts, examples: Examples) -> Figure:
+def draw_samples(facts: DataStatistics, examples: Examples) -> Figure:
     """What a network is shown: a row for each class, a column for each time step, or of images for each sample."""
     from matplotlib.figure import Figure
 

@@ -23,8 +23,7 @@ from PIL import Image
 from rich.console import Console
 
 from spquant_search.data import loading
-from spquant_search.data.statistics import DataFacts
-from spquant_search.data.summary import examples, summarize
+from spquant_search.data.statistics import DataStatistics, dataset_statistics, examples
 from spquant_search.report.data_report import OFF, ON, class_table, coloured, draw_samples, split_table
 from spquant_search.report.stages import stages
 from spquant_search.space.schema import DataSpace
@@ -52,9 +51,9 @@ def space_file(folder: Path, *, time_steps: int = 2, **values: Any) -> Path:
 # Figures
 
 
-def facts_of(name: str, cache: Path, **values: Any) -> tuple[DataFacts, loading.DataSet]:
+def facts_of(name: str, cache: Path, **values: Any) -> tuple[DataStatistics, loading.DataSet]:
     loaded = loading.load(name, time_steps=3, options=DataSpace(name=name, **values), cache_dir=cache)
-    return summarize(loaded), loaded
+    return dataset_statistics(loaded), loaded
 
 
 def write_known(root: Path, *counts: int) -> None:

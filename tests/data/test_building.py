@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from spquant_search.data import building
-from spquant_search.data.building import FEWEST_RUNS, runs
+from spquant_search.data.building import FEWEST_BLOCKS, frame_blocks
 from spquant_search.data.cache import Frames, Shape
 from spquant_search.errors import UserError
 
@@ -25,7 +25,7 @@ class Numbered:
     """Every frame holds its sample's number; the process that made it leaves its own number in `folder`."""
 
     folder: Path
-    samples: int = 3 * FEWEST_RUNS - 1
+    samples: int = 3 * FEWEST_BLOCKS - 1
     is_slow: bool = True
     bad: int = -1
     deadly: int = -1
@@ -54,7 +54,7 @@ def made_by(folder: Path) -> set[int]:
 
 
 def numbers(build: Numbered, processes: int) -> list[int]:
-    return np.concatenate(list(runs(build, processes=processes))).ravel().tolist()
+    return np.concatenate(list(frame_blocks(build, processes=processes))).ravel().tolist()
 
 
 def test_two_processes_make_what_one_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,13 +69,13 @@ def test_two_processes_make_what_one_makes(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(building, "deque", Watched)
     build = Numbered(tmp_path)
     assert numbers(build, 2) == list(range(build.samples))
-    assert most == 5  # however slow the disk, no more runs are in memory
+    assert most == 5  # however slow the disk, no more blocks are in memory
     assert 1 <= len(made_by(tmp_path)) <= 2
     assert os.getpid() not in made_by(tmp_path)
     assert active_children() == []
 
 
-@pytest.mark.parametrize("easy", [{"is_slow": False}, {"samples": 3 * FEWEST_RUNS - 3}])
+@pytest.mark.parametrize("easy", [{"is_slow": False}, {"samples": 3 * FEWEST_BLOCKS - 3}])
 def test_what_is_soon_done_starts_no_process(tmp_path: Path, easy: dict[str, int]) -> None:
     build = Numbered(tmp_path, **easy)
     assert numbers(build, 2) == list(range(build.samples))
@@ -100,8 +100,8 @@ def test_a_process_that_dies_is_reported(tmp_path: Path) -> None:
 def test_processes_end_with_the_one_they_work_for(tmp_path: Path) -> None:
     program = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from data.test_building import Numbered; from spquant_search.data.building import runs\n"
-        "for frames in runs(Numbered(Path(sys.argv[1])), processes=2): os.kill(os.getpid(), signal.SIGKILL)"
+        "from data.test_building import Numbered; from spquant_search.data.building import frame_blocks\n"
+        "for frames in frame_blocks(Numbered(Path(sys.argv[1])), processes=2): os.kill(os.getpid(), signal.SIGKILL)"
     )
     where = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], env=where, check=False)

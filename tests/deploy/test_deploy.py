@@ -22,8 +22,9 @@ from spquant_search.costs.memory import cost_report
 from spquant_search.deploy import reference as engine
 from spquant_search.deploy.c_library import STRICT, CLibrary, ObjectSize, compiler, device_compiler, object_size
 from spquant_search.deploy.c_source import TooLarge, c_source
-from spquant_search.deploy.export import Deployment, deployment, described, observe, sealed
+from spquant_search.deploy.export import Deployment, deployment, described, sealed
 from spquant_search.deploy.integer_form import NoIntegerForm, integer_network
+from spquant_search.deploy.pytorch_run import run_in_pytorch
 from spquant_search.deploy.reference import DamagedArtifact, Model, pack_rows, read_manifest, unpack_rows
 from spquant_search.snn.architecture import architecture
 from spquant_search.snn.attention import SpikingSelfAttention
@@ -136,7 +137,7 @@ def assert_all_agree(network: nn.Module, shape: InputShape, frames: NDArray[np.u
     model = loaded(deployed)
     form = model.manifest["network"]
     outcome = model.run(frames)
-    seen = observe(network, frames, form)
+    seen = run_in_pytorch(network, frames, form)
     assert outcome.spikes.keys() == seen.spikes.keys()
     for layer, fired in outcome.spikes.items():
         np.testing.assert_array_equal(fired, seen.spikes[layer], err_msg=layer)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spquant_search.data.events.recordings import Events
+from spquant_search.data.events.binning import Events
 from spquant_search.data.events.tonic_readers import damaged, read_aedat4, read_bin
 from spquant_search.errors import UserError
 
@@ -31,7 +31,7 @@ _HIGHEST_US = 2**62  # beyond, differences of times would overflow
 Columns = Mapping[str, NDArray[Any]]  # x, y, t and p as the file has them
 
 
-def read_own(path: Path, *, time_unit: str, columns: str | None) -> Events:
+def read_event_file(path: Path, *, time_unit: str, columns: str | None) -> Events:
     """The events of a file, by its suffix.
 
     `time_unit` (s, ms, us, ns) is that of .npy and .h5. `columns`, such as "xytp", says which column of a table without

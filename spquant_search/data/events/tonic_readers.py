@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spquant_search.data.events.recordings import Events
+from spquant_search.data.events.binning import Events
 from spquant_search.errors import UserError
 
 _BIN_RECORD = 5  # bytes of an event

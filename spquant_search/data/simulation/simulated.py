@@ -15,7 +15,9 @@ from spquant_search.data.catalog import SACCADE_MARGIN
 from spquant_search.data.images.stills import Images
 from spquant_search.data.simulation.saccades import DURATION_US, POLARITIES, SIMULATION_VERSION, Camera, simulate_frames
 
-LONGEST = DURATION_US // Camera().step_us  # time steps; a frame shorter than a simulation's step shows nothing more
+MOST_TIME_STEPS = (
+    DURATION_US // Camera().step_us
+)  # time steps; a frame shorter than a simulation's step shows nothing more
 
 _RUN = 256  # samples between two reports of progress: a fraction of a second
 

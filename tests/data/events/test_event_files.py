@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from spquant_search.data import catalog, loading
 from spquant_search.data.events import event_files
-from spquant_search.data.events.event_files import read_own
+from spquant_search.data.events.event_files import read_event_file
 from spquant_search.errors import SpaceError, UserError
 from spquant_search.space.reading import parse_space, read_space
 from spquant_search.space.schema import DataSpace
@@ -57,7 +57,7 @@ def write_dataset(path: Path, rows: Rows) -> None:
 
 
 def read(path: Path, time_unit: str = "us", columns: str | None = None) -> Rows:
-    events = read_own(path, time_unit=time_unit, columns=columns)
+    events = read_event_file(path, time_unit=time_unit, columns=columns)
     return np.stack(events, axis=1)
 
 

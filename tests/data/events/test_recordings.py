@@ -14,8 +14,9 @@ import pytest
 from numpy.typing import NDArray
 
 from spquant_search.data import catalog, loading
-from spquant_search.data.events import recordings, tonic_readers
-from spquant_search.data.events.recordings import Binning, Events, frame_counts, supported
+from spquant_search.data.events import binning as recordings
+from spquant_search.data.events import tonic_readers
+from spquant_search.data.events.binning import Binning, Events, frame_counts, supported
 from spquant_search.errors import UserError
 from spquant_search.space.schema import DataSpace
 

@@ -1,0 +1,54 @@
+"""Run a network in PyTorch on frames and keep its logits and spikes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from spquant_search.snn.kernels.compile import uncompiled
+from spquant_search.snn.spikes import Spikes
+from spquant_search.training.precision import exact_fp32
+
+
+@dataclass(frozen=True, slots=True)
+class PytorchOutputs:
+    """What a network said to some frames: logits summed over time, and each layer's spikes before any pooling."""
+
+    logits: NDArray[np.float64]  # [sample, class], in real units
+    spikes: dict[str, NDArray[np.bool_]]  # [sample, time, row, column, channel]
+
+
+def run_in_pytorch(network: nn.Module, frames: NDArray[np.uint8], form: dict[str, Any]) -> PytorchOutputs:
+    """Run a network in evaluation on frames [sample, time or 1, channel, row, column].
+
+    ``form`` is the manifest's part on the network.
+    """
+    samples, time_steps, steps = len(frames), form["time_steps"], form["steps"]
+    device = next(network.parameters()).device
+    fired: dict[str, NDArray[np.bool_]] = {}
+
+    def keep(step: dict[str, Any]) -> Any:
+        def hook(_module: nn.Module, _inputs: Any, spikes: torch.Tensor) -> None:
+            by_step = spikes.view(time_steps, samples, *step["positions"], step["out_channels"])
+            fired[step["name"]] = (by_step.transpose(0, 1) > 0).cpu().numpy()
+
+        return hook
+
+    neurons = [(network.get_submodule(f"{step['name']}.neuron.spikes"), step) for step in steps if "neuron" in step]
+    handles = [neuron.register_forward_hook(keep(step)) for neuron, step in neurons]
+    largest = steps[0]["largest"]
+    counts = torch.from_numpy(np.array(frames)).to(device).transpose(0, 1).flatten(0, 1)
+    values = counts.clamp(max=largest).to(torch.float32, memory_format=torch.channels_last)
+    spikes = Spikes(values=values, time_steps=time_steps, largest=largest, constant=frames.shape[1] < time_steps)
+    try:
+        with torch.inference_mode(), exact_fp32(), uncompiled():
+            logits = network.eval()(spikes.repeated() if spikes.constant else spikes)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return PytorchOutputs(logits.double().sum(dim=0).cpu().numpy(), fired)
