@@ -307,12 +307,12 @@ def test_what_a_disk_loses_by_itself_is_found_on_demand(tmp_path: Path) -> None:
     trusted = frames.read_or_build(path, SHAPE, lambda: pytest.fail("must be trusted"))
     assert (trusted != whole).sum() == 1
     with pytest.raises(UserError) as caught:
-        frames.check(trusted)
+        frames.check_every_byte(trusted)
     assert str(caught.value) == (
         f"{path}: is damaged; check the disk, and delete the file: the next start makes it again"
     )
     path.unlink()
-    frames.check(frames.read_or_build(path, SHAPE, lambda: [whole]))
+    frames.check_every_byte(frames.read_or_build(path, SHAPE, lambda: [whole]))
 
 
 def test_an_interrupted_build_leaves_nothing(tmp_path: Path) -> None:

@@ -495,7 +495,7 @@ def failure(name: str, **more: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in catalog.NAMES if name not in ("fashion-events", *catalog.OWN_FOLDERS)]
+    "name", [name for name in catalog.NAMES if name not in ("fashion-events", *catalog.CLASS_FOLDER_SETS)]
 )
 def test_a_missing_folder_gets_layout_and_source(tmp_path: Path, name: str) -> None:
     known = catalog.SETS[name]
