@@ -256,12 +256,12 @@ def tried_uniform(name: str, strategy: Strategy, seed: int) -> tuple[TrialResult
     values: dict[str, set[Any]] = {}
     for address, options in space.choices().items():
         if len(options) > 1:
-            values.setdefault(address.rpartition(".")[2], set()).update(options)
+            values.setdefault(address.parameter, set()).update(options)
 
     def uniform(common: Mapping[str, Any]) -> NetworkConfig:
         return space.config(
             {
-                address: min(options, key=lambda option: abs(option - common[address.rpartition(".")[2]]))
+                address: min(options, key=lambda option: abs(option - common[address.parameter]))
                 if len(options) > 1
                 else options[0]
                 for address, options in space.choices().items()

@@ -16,6 +16,7 @@ from spquant_search.driver.grey_box.sampler import (
     rows_without_gates_and_masks,
     without_gates_and_masks,
 )
+from spquant_search.space.address import Address
 from spquant_search.space.search_space import LayerSpace, SearchSpace
 from spquant_search.space.shapes import LayerShape
 
@@ -24,7 +25,7 @@ def known_costs(space: SearchSpace, shapes: Sequence[LayerShape]) -> KnownCosts:
     """What the sampler knows of a configuration from what is sampled alone, by tables for every layer."""
     tables = [_bytes_by_choice(layer, shape) for layer, shape in zip(space.layers, shapes, strict=True)]
     dense = cost_report(shapes, space.baseline(), time_steps=space.file.time_steps).dense_macs_all_steps
-    fixed = {address: options[0] for address, options in space.choices().items() if len(options) == 1}
+    fixed = {str(address): options[0] for address, options in space.choices().items() if len(options) == 1}
 
     def memory_bytes(configurations: Sequence[Mapping[str, Any]]) -> list[int]:
         return [sum(table(values) for table in tables) for values in configurations]
@@ -48,7 +49,7 @@ def known_costs(space: SearchSpace, shapes: Sequence[LayerShape]) -> KnownCosts:
 
 def _with_bytes(layer: LayerSpace) -> list[str]:
     """The addresses on which a layer's bytes depend; cuts of the skip mask cost none."""
-    return [f"{layer.name}.{parameter}" for parameter in ("weight_bits", "membrane_levels", "channel_mass")]
+    return [str(Address(layer.name, parameter)) for parameter in ("weight_bits", "membrane_levels", "channel_mass")]
 
 
 def _bytes_of_rows(

@@ -19,7 +19,7 @@ from spquant_search.space.search_space import SearchSpace
 
 def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
     """What Optuna samples: every address with more than one choice."""
-    return {address: _distribution(options) for address, options in space.choices().items() if len(options) > 1}
+    return {str(address): _distribution(options) for address, options in space.choices().items() if len(options) > 1}
 
 
 def _distribution(options: Sequence[Any]) -> BaseDistribution:

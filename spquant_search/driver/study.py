@@ -88,6 +88,7 @@ class Study:
         self._note: Callable[[str], None] | None = note
         self._search = space.file.search
         self._distributions = distributions(space)
+        self._sampled = {address: options for address, options in space.choices().items() if len(options) > 1}
         self._grey_box: GreyBoxSampler | None = None
         self._baseline_accuracy: float | None = None  # once it is known
         self._storage = storage
@@ -130,8 +131,8 @@ class Study:
                 return
 
     def _enqueue(self, config: NetworkConfig, attributes: Mapping[str, Any]) -> None:
-        values = config.flat()
-        sampled = {address: values[address] for address in self._distributions}
+        values = {str(address): value for address, value in config.flat().items()}
+        sampled = {name: values[name] for name in self._distributions}
         self._study.enqueue_trial(sampled, user_attrs=dict(attributes))
 
     def has_queued(self) -> bool:
@@ -214,11 +215,12 @@ class Study:
         origin = trial.user_attrs.get("origin")
         if origin is None or (origin != "baseline" and not self._distributions.keys() <= trial.params.keys()):
             return None
-        choices = self._space.choices()
         if origin == "baseline":
             config = self._space.baseline()
         else:
-            values = {name: _chosen(trial.params[name], choices[name]) for name in self._distributions}
+            values = {
+                address: _chosen(trial.params[str(address)], options) for address, options in self._sampled.items()
+            }
             config = self._space.config(values)
         parent = trial.user_attrs.get(PARENT)
         return PendingTrial(number=trial.number, trial_id=trial._trial_id, origin=origin, config=config, parent=parent)
@@ -229,10 +231,9 @@ class Study:
         if origin == "baseline":
             config = self._space.baseline()
         else:
-            choices = self._space.choices()
             values = {
-                name: _suggest(trial, name, distribution, choices[name])
-                for name, distribution in self._distributions.items()
+                address: _suggest(trial, str(address), self._distributions[str(address)], options)
+                for address, options in self._sampled.items()
             }
             config = self._space.config(values)
         if origin is None:  # known once the sampler was asked for a value

@@ -56,12 +56,12 @@ def write_front_csv(summary: RunSummary, path: Path) -> None:
 def _result_row(result: TrialResult) -> dict[str, Any]:
     row = {name: getattr(result, name) for name in RESULT_COLUMNS}
     row |= {"outcome": result.outcome.name, "reason": one_line(result.reason), "epochs": result.trained_epochs}
-    return row | result.config.flat()
+    return row | {str(address): value for address, value in result.config.flat().items()}
 
 
 def _csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], results: Sequence[TrialResult]) -> str:
     """Empty cells stand for what is unknown or what a layer does not have."""
-    addresses = dict.fromkeys(address for result in results for address in result.config.flat())
+    addresses = dict.fromkeys(str(address) for result in results for address in result.config.flat())
     text = io.StringIO()
     writer = csv.DictWriter(text, [*columns, *addresses], lineterminator="\n")
     writer.writeheader()

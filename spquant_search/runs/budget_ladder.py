@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Int
 
 from spquant_search.runs.sensitivity import Sensitivity, with_values
+from spquant_search.space.address import Address
 from spquant_search.space.configuration import NetworkConfig
 
 
@@ -95,13 +96,13 @@ def plan_budget_ladder(found: Sensitivity, points: int) -> tuple[BudgetPoint, ..
     return tuple(made.values())
 
 
-def _groups(found: Sensitivity) -> dict[str, list[tuple[int, Option]]]:
+def _groups(found: Sensitivity) -> dict[Address, list[tuple[int, Option]]]:
     """By address every choice as an option, the reference's first and with 0 bytes, those below it with less.
 
     A choice that measured better than a more precise one is taken to lose as much as that one: the difference is noise,
     and the sums would be made of the luckiest readings otherwise.
     """
-    groups: dict[str, list[tuple[int, Option]]] = {}
+    groups: dict[Address, list[tuple[int, Option]]] = {}
     for choice in found.choices:
         if choice.address not in groups:
             value = getattr(found.reference[choice.layer], choice.parameter)

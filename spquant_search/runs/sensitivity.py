@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from spquant_search.costs.memory import cost_report
+from spquant_search.space.address import Address
 from spquant_search.space.configuration import FLOAT_BITS, FLOAT_MEMBRANE, NetworkConfig
 from spquant_search.space.search_space import LayerSpace, SearchSpace
 from spquant_search.space.shapes import LayerShape
@@ -33,8 +34,8 @@ class Choice:
     memory_bytes: int  # of the whole configuration
 
     @property
-    def address(self) -> str:
-        return f"{self.layer}.{self.parameter}"
+    def address(self) -> Address:
+        return Address(self.layer, self.parameter)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,17 +95,16 @@ def reference_configuration(space: SearchSpace) -> NetworkConfig:
     """Every layer at its most precise choice."""
     return space.config(
         {
-            address: max(options, key=lambda option: precision(address.rpartition(".")[2], option))
+            address: max(options, key=lambda option: precision(address.parameter, option))
             for address, options in space.choices().items()
         }
     )
 
 
-def with_values(config: NetworkConfig, values: Mapping[str, Any]) -> NetworkConfig:
-    """``config`` with other values at some addresses, such as ``{"conv3.weight_bits": 2}``."""
+def with_values(config: NetworkConfig, values: Mapping[Address, Any]) -> NetworkConfig:
+    """Return ``config`` with other values at some addresses."""
     layers = dict(config.layers)
-    for address, value in values.items():
-        name, _, parameter = address.rpartition(".")
+    for (name, parameter), value in values.items():
         layers[name] = replace(layers[name], **{parameter: value})
     return NetworkConfig(layers=tuple(layers.items()))
 
@@ -121,7 +121,7 @@ def lowered_configurations(space: SearchSpace) -> dict[str, NetworkConfig]:
     found = {REFERENCE: reference}
     for layer in space.layers:
         for parameter in LOWERED:
-            address = f"{layer.name}.{parameter}"
+            address = Address(layer.name, parameter)
             found |= {
                 f"{address}={value}": with_values(reference, {address: value})
                 for value in lower_choices(layer, parameter)
@@ -129,13 +129,19 @@ def lowered_configurations(space: SearchSpace) -> dict[str, NetworkConfig]:
     return found
 
 
+def _named_choice(name: str) -> tuple[Address, int]:
+    """Return the address and the value that a name of :func:`lowered_configurations` is made of."""
+    address, _, value = name.rpartition("=")
+    return Address.parse(address), int(value)
+
+
 def by_layer(names: Iterable[str]) -> list[tuple[str, ...]]:
     """Names of :func:`lowered_configurations`, those that lower the same layer together: what comes before it they
     share."""
     groups: dict[str, list[str]] = {}
     for name in names:
-        address, _, _ = name.rpartition("=")
-        groups.setdefault(address.rpartition(".")[0], []).append(name)
+        layer = "" if name == REFERENCE else _named_choice(name)[0].layer
+        groups.setdefault(layer, []).append(name)
     return [tuple(group) for group in groups.values()]
 
 
@@ -150,13 +156,12 @@ def sensitivity(
 
     choices = []
     for name in list(configs)[1:]:
-        address, _, value = name.partition("=")
-        layer, _, parameter = address.rpartition(".")
+        address, value = _named_choice(name)
         choices.append(
             Choice(
-                layer=layer,
-                parameter=parameter,
-                value=int(value),
+                layer=address.layer,
+                parameter=address.parameter,
+                value=value,
                 accuracy=accuracies[name],
                 memory_bytes=memory(name),
             )

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from spquant_search.space.address import Address
+
 FLOAT_BITS = 32
 FLOAT_MEMBRANE = 0
 PARAMETERS = ("weight_bits", "membrane_levels", "channel_mass", "skip_below")
@@ -46,10 +48,10 @@ class NetworkConfig:
     def from_dict(cls, values: Mapping[str, Mapping[str, Any]]) -> NetworkConfig:
         return cls(layers=tuple((name, LayerPrecision(**precision)) for name, precision in values.items()))
 
-    def flat(self) -> dict[str, Any]:
-        """``{"conv3.weight_bits": 4, ...}``: the addresses used by Optuna, the tables and the error messages."""
+    def flat(self) -> dict[Address, Any]:
+        """Return every value by its address, layer after layer."""
         return {
-            f"{name}.{parameter}": getattr(precision, parameter)
+            Address(name, parameter): getattr(precision, parameter)
             for name, precision in self.layers
             for parameter in PARAMETERS
         }

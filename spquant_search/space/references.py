@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from spquant_search.space.address import Address
 from spquant_search.space.configuration import FLOAT_BITS, OFF, PARAMETERS, LayerPrecision, NetworkConfig
 from spquant_search.space.messages import suggestion
 from spquant_search.space.presets import Preset, preset_values
@@ -63,7 +64,7 @@ def reference_configurations(
 
 def _preset_reference(
     space: SearchSpace, shapes: Sequence[LayerShape], reference: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, str]]:
+) -> tuple[dict[Address, Any], dict[str, str]]:
     """As :func:`_reference_values`, of a preset; a layer that is fixed to another value is a mismatch too."""
     name = reference["preset"]
     known = [str(preset) for preset in Preset]
@@ -72,10 +73,10 @@ def _preset_reference(
     # Keys beside the preset replace its values: a network of one's own may need other bits than vgg9's.
     replaced = {key: None if value == "none" else value for key, value in reference.items() if key in PARAMETERS}
     wanted = _uniform(preset_values(Preset(name), space.file.model.network) | replaced, shapes).flat()
-    values: dict[str, Any] = {}
+    values: dict[Address, Any] = {}
     mismatches: dict[str, str] = {}
     for address, options in space.choices().items():
-        value, parameter = wanted[address], address.rpartition(".")[2]
+        value, parameter = wanted[address], address.parameter
         key = parameter if parameter in replaced else "preset"
         if value in options and not isinstance(value, bool):
             values[address] = options[options.index(value)]
@@ -92,14 +93,14 @@ def _listed_choices(options: Iterable[float | None]) -> str:
     return ", ".join("none" if option is None else f"{option:g}" for option in options)
 
 
-def _reference_values(space: SearchSpace, reference: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+def _reference_values(space: SearchSpace, reference: Mapping[str, Any]) -> tuple[dict[Address, Any], dict[str, str]]:
     """A reference's value at every address, and by parameter what does not fit; gates and masks not named are off."""
-    values: dict[str, Any] = {}
+    values: dict[Address, Any] = {}
     mismatches: dict[str, str] = {}
     for address, options in space.choices().items():
         if len(options) == 1:
             continue
-        parameter = address.rpartition(".")[2]
+        parameter = address.parameter
         value = reference.get(parameter, OFF.get(parameter))
         value = None if value == "none" else value
         if value in options and not isinstance(value, bool):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from spquant_search.space.address import Address
 from spquant_search.space.configuration import PARAMETERS, LayerPrecision, NetworkConfig
 from spquant_search.space.schema import SpaceFile
 
@@ -21,9 +22,9 @@ class LayerSpace:
     channel_mass: tuple[float, ...]
     skip_below: tuple[float | None, ...]
 
-    def choices(self) -> dict[str, tuple[Any, ...]]:
-        """``{"conv3.weight_bits": (1, 2, ...), ...}``"""
-        return {f"{self.name}.{parameter}": getattr(self, parameter) for parameter in PARAMETERS}
+    def choices(self) -> dict[Address, tuple[Any, ...]]:
+        """Return the choices at each of the layer's addresses."""
+        return {Address(self.name, parameter): getattr(self, parameter) for parameter in PARAMETERS}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,8 +36,8 @@ class SearchSpace:
     layers: tuple[LayerSpace, ...]
     references: tuple[NetworkConfig, ...]
 
-    def choices(self) -> dict[str, tuple[Any, ...]]:
-        """Every address with its choices, in the network's order; those with a single choice included."""
+    def choices(self) -> dict[Address, tuple[Any, ...]]:
+        """Return every address with its choices, in the network's order; those with a single choice included."""
         return {address: values for layer in self.layers for address, values in layer.choices().items()}
 
     def baseline(self) -> NetworkConfig:
@@ -48,15 +49,15 @@ class SearchSpace:
             )
         )
 
-    def config(self, values: Mapping[str, Any]) -> NetworkConfig:
-        """The configuration with these values at these addresses; an address with a single choice may be absent."""
+    def config(self, values: Mapping[Address, Any]) -> NetworkConfig:
+        """Return the configuration with these values; an address with a single choice may be absent."""
         return NetworkConfig(
             layers=tuple(
                 (
                     layer.name,
                     LayerPrecision(
                         **{
-                            address.rpartition(".")[2]: values.get(address, options[0])
+                            address.parameter: values.get(address, options[0])
                             for address, options in layer.choices().items()
                         }
                     ),

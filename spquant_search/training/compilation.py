@@ -45,7 +45,7 @@ def _with_everything(space: SearchSpace) -> NetworkConfig:
     """A configuration with all the gates and masks that the space has."""
     values = {}
     for address, options in space.choices().items():
-        parameter = address.rpartition(".")[2]
+        parameter = address.parameter
         switched_on = [option for option in options if parameter not in OFF or option != OFF[parameter]]
         values[address] = (switched_on or options)[0]
     return space.config(values)

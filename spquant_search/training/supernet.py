@@ -53,7 +53,7 @@ def random_configuration(space: SearchSpace, generator: random.Random) -> Networ
     common = {parameter: generator.random() for parameter in PARAMETERS}
     values = {}
     for address, options in space.choices().items():
-        parameter = address.rpartition(".")[2]
+        parameter = address.parameter
         place = common[parameter] if uniform else generator.random()
         values[address] = options[int(place * len(options))]
         if dense and parameter in OFF and OFF[parameter] in options:

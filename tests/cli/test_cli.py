@@ -956,7 +956,7 @@ def test_sensitivity_shows_what_every_lower_choice_costs(analysed):
     assert done.returncode == 0, done.stderr
     folder = RunFolder(path=place / "runs" / "tiny")
     found = folder.sensitivity()
-    assert [choice.address for choice in found.choices][:3] == [
+    assert [str(choice.address) for choice in found.choices][:3] == [
         "conv1.weight_bits",
         "conv1.membrane_levels",
         "conv2.weight_bits",

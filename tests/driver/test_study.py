@@ -27,6 +27,7 @@ from spquant_search.driver.storage.journal import Journal
 from spquant_search.driver.study import PendingTrial, Study, _readings, study_in, trial_in
 from spquant_search.runs.pareto import OBJECTIVES
 from spquant_search.runs.results import Outcome, TrialResult
+from spquant_search.space.address import Address
 from spquant_search.space.binding import bind
 from spquant_search.space.reading import parse_space
 from spquant_search.space.search_space import SearchSpace
@@ -428,7 +429,7 @@ def test_evenly_spaced_fractions_are_a_range_that_holds_every_choice(tmp_path, c
     found = distributions(space)["conv2.channel_mass"]
     assert isinstance(found, FloatDistribution) is stepped
     if isinstance(found, FloatDistribution):
-        assert all(found._contains(option) for option in space.choices()["conv2.channel_mass"])
+        assert all(found._contains(option) for option in space.choices()[Address("conv2", "channel_mass")])
 
 
 def test_stepped_values_come_back_as_the_space_writes_them(tmp_path):
@@ -436,7 +437,7 @@ def test_stepped_values_come_back_as_the_space_writes_them(tmp_path):
     space = a_space("search.sampler=random")
     study = study_at(tmp_path / "study.journal", space)
     masses = {one.config["conv2"].channel_mass for one in proceed(study, 40)}
-    assert masses <= set(space.choices()["conv2.channel_mass"])
+    assert masses <= set(space.choices()[Address("conv2", "channel_mass")])
     assert len(masses) > 5
 
 
@@ -452,9 +453,10 @@ def test_the_memory_that_the_sampler_knows_is_the_memory_of_the_configuration():
         {address: options[generator.integers(len(options))] for address, options in choices.items()} for _ in range(50)
     ]
     expected = [cost_report(SHAPES, space.config(values), time_steps=3) for values in drawn]
-    assert costs.memory_bytes(drawn) == [report.memory_bytes for report in expected]
+    sampled = [{str(address): value for address, value in values.items()} for values in drawn]
+    assert costs.memory_bytes(sampled) == [report.memory_bytes for report in expected]
     assert costs.dense_macs == expected[0].dense_macs_all_steps
-    dense = [space.config(values) for values in drawn if costs.is_dense(values)]
+    dense = [space.config(values) for values, names in zip(drawn, sampled, strict=True) if costs.is_dense(names)]
     assert dense
     assert all(layer.channel_mass == 1 and layer.skip_below is None for config in dense for _, layer in config.layers)
 

@@ -17,6 +17,7 @@ from spquant_search.runs.sensitivity import (
     reference_configuration,
     sensitivity,
 )
+from spquant_search.space.configuration import OFF
 from spquant_search.training.prepare import prepare
 from spquant_search.training.prepared import Prepared
 
@@ -73,7 +74,7 @@ def test_bytes_add_up_over_layers_and_parameters(prepared: Prepared) -> None:
     reference = reference_configuration(space).flat()
     for _ in range(50):
         values = {address: generator.choice(options) for address, options in space.choices().items()}
-        values |= {address: reference[address] for address in values if address.endswith(("mass", "below"))}
+        values |= {address: reference[address] for address in values if address.parameter in OFF}
         memory = cost_report(prepared.shapes, space.config(values), time_steps=3).memory_bytes
         assert memory == found.memory_bytes - sum(saved.get(item, 0) for item in values.items())
 

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from shapes import layer
 
 from spquant_search.errors import SpaceError, UserError
+from spquant_search.space.address import Address
 from spquant_search.space.binding import bind
 from spquant_search.space.configuration import LayerPrecision, NetworkConfig
 from spquant_search.space.grid import membrane_grid
@@ -145,7 +146,7 @@ def test_what_is_wrong_with_a_layers_choices(line, problem):
             "train:",
             "trian:",
             "trian (line 9): unknown key; did you mean 'train'? "
-            "Known here: data, time_steps, model, layers, neuron, train, shared, final, constraints, search",
+            "Known here: data, time_steps, model, layers, neuron, train, supernet, final, constraints, search",
         ),
         ("epochs: 2", "epochs: 0", "train.epochs (line 10): must be greater than or equal to 1; got 0"),
         ("epochs: 2", "epochs: yes", f"train.epochs (line 10): {YES_NO}; got True"),
@@ -508,7 +509,7 @@ def test_layers_take_their_own_choices_then_those_of_all_then_none():
     text = with_layers("weight_bits: [2, 4]", "channel_mass: [0.8, 1]").replace(
         "train:", "  conv2: {weight_bits: 8}\ntrain:"
     )
-    choices = bound(text).choices()
+    choices = {str(address): options for address, options in bound(text).choices().items()}
     assert list(choices)[:4] == ["conv1.weight_bits", "conv1.membrane_levels", "conv1.channel_mass", "conv1.skip_below"]
     assert choices["conv1.weight_bits"] == (2, 4)
     assert choices["conv2.weight_bits"] == (8,)
@@ -550,7 +551,8 @@ def test_unknown_and_unfit_layers_all_at_once():
 
 
 def test_a_gate_that_is_off_may_stand_anywhere():
-    assert bound(BASE.replace("train:", "  conv1: {channel_mass: 1}\ntrain:")).choices()["conv1.channel_mass"] == (1.0,)
+    choices = bound(BASE.replace("train:", "  conv1: {channel_mass: 1}\ntrain:")).choices()
+    assert choices[Address("conv1", "channel_mass")] == (1.0,)
 
 
 def test_suggestion_ends_the_sentence():
@@ -683,7 +685,7 @@ def test_every_space_of_the_project_is_valid():
 # ---------------------------------------------------------------- the spaces that come along
 
 
-def test_a_ladder_stands_in_the_shared_network():
+def test_a_ladder_needs_the_supernet():
     def read(*overrides: str) -> Search:
         return read_space(TINY, overrides).search
 
@@ -767,7 +769,7 @@ def test_constraints_that_are_none(words, problem):
     ("section", "of", "expected"),
     [
         ("final", Final, Final(epochs=2, learning_rate=2e-3)),
-        ("shared", Supernet, Supernet(epochs=5, learning_rate=3e-3, statistics_samples=256, validation_samples=800)),
+        ("supernet", Supernet, Supernet(epochs=5, learning_rate=3e-3, statistics_samples=256, validation_samples=800)),
         ("constraints", Constraints, Constraints(memory_bytes=65536, effective_flops=60e6, accuracy=0.8)),
     ],
 )
@@ -787,7 +789,7 @@ def test_the_default_space_shows_the_defaults_that_it_does_not_take():
     taken, default = yaml.safe_load(text), yaml.safe_load(frozen_space(parse(required)))
     flat = {
         f"{section}.{key}": (value, default[section][key])
-        for section in ("model", "neuron", "train", "shared", "final", "search")
+        for section in ("model", "neuron", "train", "supernet", "final", "search")
         for key, value in (taken[section] or {}).items()
         if not isinstance(value, dict) and (section, key) != ("model", "network")
     }

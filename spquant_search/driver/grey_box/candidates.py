@@ -14,6 +14,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
+from spquant_search.space.address import Address
+
 RESOLUTION = 256  # values on a continuous range
 LOG_RATIO = 4.0  # positive choices that span this factor or more are features by their logarithm
 FLATTENING = 1.5  # an error falls by exp(-2 * 1.5), twentyfold, from the smallest to the largest choice
@@ -51,7 +53,7 @@ def axis(name: str, choices: Sequence[Any]) -> Axis:
     comes one step before the smallest, and 0 among positive ``membrane_levels`` (float) after the largest. Anything
     else is unordered, with one feature a choice.
     """
-    kind = name.rpartition(".")[2].rstrip("0123456789") or name
+    kind = Address.parse(name).parameter.rstrip("0123456789") or name
     if not all(choice is None or isinstance(choice, int | float) for choice in choices):
         return Axis(name=name, kind=kind, choices=tuple(choices), codes=np.eye(len(choices)), ordered=False)
     values = _positions(kind, choices)

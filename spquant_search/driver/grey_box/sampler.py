@@ -34,6 +34,7 @@ from spquant_search.driver.grey_box.candidates import RESOLUTION, Axis, Grid, ax
 from spquant_search.driver.grey_box.gaussian_process import GaussianProcess, Observations
 from spquant_search.driver.grey_box.improvement import Predictions, expected_improvement, open_boxes
 from spquant_search.runs.pareto import ReferencePoint, non_dominated
+from spquant_search.space.address import Address
 from spquant_search.space.configuration import OFF
 
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE, StudyDirection.MINIMIZE)
@@ -95,7 +96,7 @@ def without_gates_and_masks(parameters: Parameters) -> bool:
     return all(
         value == OFF[parameter]
         for name, value in parameters.items()
-        if (parameter := name.rpartition(".")[2]) in OFF
+        if (parameter := Address.parse(name).parameter) in OFF
     )  # fmt: skip
 
 

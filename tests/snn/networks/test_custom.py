@@ -41,7 +41,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def test_the_documented_network_is_searched_by_the_names_of_its_layers(folder: Path) -> None:
     prepared = prepare(folder / "my_space.yaml")
-    choices = prepared.space.choices()
+    choices = {str(address): options for address, options in prepared.space.choices().items()}
     assert [shape.name for shape in prepared.shapes] == ["stem", "middle", "last", "readout"]
     assert choices["last.channel_mass"] == (0.6, 0.7, 0.8, 0.9, 1.0)
     assert choices["stem.channel_mass"] == (1.0,)
