@@ -42,7 +42,7 @@ from spquant_search.driver.seeds import trial_seed
 from spquant_search.runs.environment import describe_environment
 from spquant_search.runs.files import cache_folder, write_bytes, write_text
 from spquant_search.runs.folder import RunFolder, find_run
-from spquant_search.runs.results import BASELINE, Outcome, TrialResult, unmeasured
+from spquant_search.runs.results import BASELINE, Origin, Outcome, TrialResult, unmeasured
 from spquant_search.space.configuration import NetworkConfig
 from spquant_search.training.prepare import prepare
 from spquant_search.training.prepared import Prepared
@@ -62,7 +62,7 @@ class Recording:
         cost = cost_report(prepared.shapes, config, time_steps=file.time_steps)
         self._known = unmeasured(
             number=number,
-            origin=way,
+            origin=Origin.BASELINE if number == BASELINE else Origin.RANDOM,
             config=config,
             seed=trial_seed(file.search.seed, number),
             cost=cost,

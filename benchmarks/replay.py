@@ -32,7 +32,7 @@ from spquant_search.costs.memory import cost_report
 from spquant_search.driver.coordinator import Limits, run_search
 from spquant_search.runs.folder import RunFacts, RunFolder, open_run
 from spquant_search.runs.pareto import hypervolume
-from spquant_search.runs.results import BASELINE, EpochMetrics, LayerActivity, Outcome, TrialResult, unmeasured
+from spquant_search.runs.results import BASELINE, EpochMetrics, LayerActivity, Origin, Outcome, TrialResult, unmeasured
 from spquant_search.runs.selection import front
 from spquant_search.space.configuration import NetworkConfig
 from spquant_search.space.search_space import SearchSpace
@@ -270,7 +270,7 @@ def tried_uniform(name: str, strategy: Strategy, seed: int) -> tuple[TrialResult
 
     grid = [uniform(dict(zip(values, common, strict=True))) for common in product(*map(sorted, values.values()))]
     random.Random(seed).shuffle(grid)
-    return _tried(prepared, read_table(name), "uniform", dict.fromkeys(grid), way)
+    return _tried(prepared, read_table(name), Origin.REFERENCE, dict.fromkeys(grid), way)
 
 
 def tried_long(name: str, strategy: Strategy, seed: int) -> tuple[TrialResult, ...]:
@@ -279,15 +279,15 @@ def tried_long(name: str, strategy: Strategy, seed: int) -> tuple[TrialResult, .
     table = read_table(name)
     configs = [config for config, way in table.ways if way == LONG]
     random.Random(seed).shuffle(configs)
-    return _tried(prepared, table, "random", configs, LONG)
+    return _tried(prepared, table, Origin.RANDOM, configs, LONG)
 
 
 def _tried(
-    prepared: Prepared, table: Table, origin: str, configs: Iterable[NetworkConfig], way: str
+    prepared: Prepared, table: Table, origin: Origin, configs: Iterable[NetworkConfig], way: str
 ) -> tuple[TrialResult, ...]:
     """The baseline and these configurations one after the other, as they were recorded."""
     tried = [(config, origin, table.ways[config, way]) for config in configs]
-    everything = [(prepared.space.baseline(), "baseline", table.baseline), *tried]
+    everything = [(prepared.space.baseline(), Origin.BASELINE, table.baseline), *tried]
     return tuple(
         _recorded_result(prepared, number, origin, config, found)
         for number, (config, origin, found) in enumerate(everything)
@@ -295,7 +295,7 @@ def _tried(
 
 
 def _recorded_result(
-    prepared: Prepared, number: int, origin: str, config: NetworkConfig, found: Recorded
+    prepared: Prepared, number: int, origin: Origin, config: NetworkConfig, found: Recorded
 ) -> TrialResult:
     cost = cost_report(prepared.shapes, config, time_steps=prepared.space.file.time_steps)
     known = unmeasured(
@@ -320,7 +320,7 @@ def of_every_configuration(name: str) -> list[dict[str, Any]]:
     fine-tuning.
     """
     table, prepared = read_table(name), prepared_space(name)
-    baseline = _recorded_result(prepared, BASELINE, "baseline", prepared.space.baseline(), table.baseline)
+    baseline = _recorded_result(prepared, BASELINE, Origin.BASELINE, prepared.space.baseline(), table.baseline)
     corner = corners(baseline, table.baseline.test_accuracy)[WORTHWHILE]
     rows = []
     for way in (*WAYS, LONG) if SPACES[name] else WAYS:

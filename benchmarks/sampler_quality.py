@@ -40,6 +40,7 @@ from spquant_search.driver.grey_box.sampler import (
     without_gates_and_masks,
 )
 from spquant_search.runs.pareto import ReferencePoint, hypervolume, log_hypervolume
+from spquant_search.runs.results import Origin
 from spquant_search.runs.selection import DENSE_SLACK
 
 LAYERS = 10
@@ -189,7 +190,7 @@ def searches(trials: int, seeds: int) -> Iterator[dict[str, Any]]:
                     "log_hypervolume": statistics.mean(log_volumes),
                     "log_deviation": statistics.stdev(log_volumes) if seeds > 1 else 0.0,
                     "proposed_by_tpe": statistics.mean(
-                        sum(one.system_attrs.get(PROPOSED_BY) == "tpe" for one in run[:count]) for run in runs
+                        sum(one.system_attrs.get(PROPOSED_BY) == Origin.TPE for one in run[:count]) for run in runs
                     ),
                 }
 

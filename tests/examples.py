@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spquant_search.report.run_summary import RunSummary
-from spquant_search.runs.results import EpochMetrics, LayerActivity, Outcome, TrialResult
+from spquant_search.runs.results import EpochMetrics, LayerActivity, Origin, Outcome, TrialResult
 from spquant_search.space.configuration import LayerPrecision, NetworkConfig
 
 
@@ -51,7 +51,7 @@ def trial(  # noqa: PLR0913 - a result has that many sides, and tests name those
     tenth = round(kib * 1024) // 10
     return TrialResult(
         number=number,
-        origin=origin,
+        origin=Origin(origin),
         config=of or config(),
         seed=number + 100,
         outcome=outcome,

@@ -21,7 +21,7 @@ from spquant_search.driver.finalists import Finalist, FineTuner, of_search
 from spquant_search.driver.seeds import trial_seed
 from spquant_search.driver.storage.journal import Journal
 from spquant_search.driver.storage.protocol import Storage
-from spquant_search.driver.study import FINE_TUNED, PendingTrial, Study
+from spquant_search.driver.study import PendingTrial, Study
 from spquant_search.errors import UserError
 from spquant_search.processes import available_cores
 from spquant_search.profile import PROCESS
@@ -31,7 +31,7 @@ from spquant_search.runs.events import Watcher
 from spquant_search.runs.files import temporary_beside
 from spquant_search.runs.folder import RunFolder
 from spquant_search.runs.pareto import reference_point
-from spquant_search.runs.results import BASELINE, EpochMetrics, Outcome, TrialResult, unmeasured
+from spquant_search.runs.results import BASELINE, EpochMetrics, Origin, Outcome, TrialResult, unmeasured
 from spquant_search.runs.selection import Budget, front, select_finalists
 from spquant_search.runs.sensitivity import Sensitivity, by_layer, lowered_configurations, sensitivity
 from spquant_search.space.configuration import NetworkConfig
@@ -58,7 +58,7 @@ MAX_DUPLICATES_IN_A_ROW = 50
 MAX_UNTRIED_IN_A_ROW = 200
 COUNTED = (Outcome.COMPLETE, Outcome.SUBNET, Outcome.STOPPED, Outcome.DIVERGED, Outcome.FAILED)
 UNTRIED = (Outcome.DUPLICATE, Outcome.OVER_BUDGET)
-NOT_COUNTED = ("baseline", FINE_TUNED)  # origins of trials that the limit on trials does not know
+NOT_COUNTED = (Origin.BASELINE, Origin.FINE_TUNED)  # origins of trials that the limit on trials does not know
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -334,7 +334,7 @@ class _Coordinator:
     def _repeat_finalists(self) -> None:
         """The finalists with the other seeds; the trial that fine-tuned one is its first."""
         recipe = of_search(self._file)
-        tuned = [one for one in self.results if one.origin == FINE_TUNED and one.outcome is Outcome.COMPLETE]
+        tuned = [one for one in self.results if one.origin is Origin.FINE_TUNED and one.outcome is Outcome.COMPLETE]
         if recipe.seeds == 1 or not tuned:
             return
         parents = {one.number: self._results[one.parent] for one in tuned if one.parent is not None}
@@ -425,7 +425,7 @@ class _Coordinator:
                     self._take_in(stored)
                     self._watcher.finished(stored)
                 continue
-            twin = None if asked.origin == FINE_TUNED else self._same_configuration(asked.config)
+            twin = None if asked.origin is Origin.FINE_TUNED else self._same_configuration(asked.config)
             over = self._over_budget(asked)
             if twin is None and over is None:
                 self._duplicates = self._untried = 0
@@ -556,7 +556,7 @@ class _Coordinator:
         recipe = self._file.train
         if asked.number == BASELINE:
             return Schedule(epochs=recipe.baseline_epochs, learning_rate=recipe.baseline_learning_rate)
-        if asked.origin == FINE_TUNED:
+        if asked.origin is Origin.FINE_TUNED:
             return Schedule.of_finalists(self._file.final)
         return Schedule(epochs=recipe.epochs, learning_rate=recipe.learning_rate)
 
@@ -671,7 +671,7 @@ class _Coordinator:
         self._watcher.epoch(asked.number, metrics)
         stopping = self._file.search.stopping
         # References are what everything else is compared with, and the last epoch is paid for already.
-        exempt = asked.origin in ("baseline", "reference") or metrics.epoch == self._schedule(asked).epochs
+        exempt = asked.origin in (Origin.BASELINE, Origin.REFERENCE) or metrics.epoch == self._schedule(asked).epochs
         if exempt or not stopping.enabled:
             return None
         return stopping_reason(

@@ -32,7 +32,7 @@ from spquant_search.driver.known_costs import known_costs
 from spquant_search.driver.optuna_samplers import distributions, new_sampler, quiet_optuna
 from spquant_search.driver.storage.protocol import Storage
 from spquant_search.runs.pareto import OBJECTIVES, ReferencePoint, reference_at
-from spquant_search.runs.results import BASELINE, Outcome, TrialResult
+from spquant_search.runs.results import BASELINE, Origin, Outcome, TrialResult
 from spquant_search.runs.selection import Budget, sampler_reference
 from spquant_search.space.configuration import NetworkConfig
 from spquant_search.space.search_space import SearchSpace
@@ -40,8 +40,7 @@ from spquant_search.space.shapes import LayerShape
 
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE, StudyDirection.MINIMIZE)
 CONSTRAINT = "not_completed"
-FINE_TUNED, PARENT = "fine-tuned", "parent"
-LADDER = "ladder"
+ORIGIN, PARENT, OUTCOME = "origin", "parent", "outcome"  # a trial's user attributes
 
 
 def study_in(storage: Storage) -> optuna.Study:
@@ -62,7 +61,7 @@ class PendingTrial:
 
     number: int
     trial_id: int
-    origin: str
+    origin: Origin
     config: NetworkConfig
     parent: int | None = None  # the trial whose subnet is to be fine-tuned
 
@@ -114,20 +113,21 @@ class Study:
         for parent in parents:
             if parent.number not in known:
                 known.add(parent.number)
-                self._enqueue(parent.config, {"origin": FINE_TUNED, PARENT: parent.number})
+                self._enqueue(parent.config, {ORIGIN: Origin.FINE_TUNED.value, PARENT: parent.number})
 
     def _queue_planned(self) -> None:
         """Queue the next of what comes before any sampling: the baseline, the references, the ladder.
 
         One at a time, as those for which the limit on trials leaves no room must not stay in the queue.
         """
-        origins = Counter(trial.user_attrs.get("origin") for trial in self._study.get_trials(deepcopy=False))
-        if not origins["baseline"]:
-            self._study.enqueue_trial({}, user_attrs={"origin": "baseline"})
+        origins = Counter(trial.user_attrs.get(ORIGIN) for trial in self._study.get_trials(deepcopy=False))
+        if not origins[Origin.BASELINE]:
+            self._study.enqueue_trial({}, user_attrs={ORIGIN: Origin.BASELINE.value})
             return
-        for origin, configs in (("reference", self._space.references), (LADDER, self.budget_ladder)):
+        planned = ((Origin.REFERENCE, self._space.references), (Origin.BUDGET_LADDER, self.budget_ladder))
+        for origin, configs in planned:
             if origins[origin] < len(configs):
-                self._enqueue(configs[origins[origin]], {"origin": origin})
+                self._enqueue(configs[origins[origin]], {ORIGIN: origin.value})
                 return
 
     def _enqueue(self, config: NetworkConfig, attributes: Mapping[str, Any]) -> None:
@@ -181,7 +181,7 @@ class Study:
 
     def _sampler(self, number: int) -> BaseSampler:
         """The sampler that proposes trial ``number``."""
-        if self._search.sampler != "grey-box":
+        if Origin(self._search.sampler) is not Origin.GREY_BOX:
             return new_sampler(self._search, self._distributions, number=number)
         if self._grey_box is None:
             self._grey_box = GreyBoxSampler(
@@ -212,10 +212,13 @@ class Study:
 
     def _as_asked(self, trial: FrozenTrial) -> PendingTrial | None:
         """What another coordinator works on; None where it has died before all was sampled."""
-        origin = trial.user_attrs.get("origin")
-        if origin is None or (origin != "baseline" and not self._distributions.keys() <= trial.params.keys()):
+        stored = trial.user_attrs.get(ORIGIN)
+        if stored is None:
             return None
-        if origin == "baseline":
+        origin = Origin(stored)
+        if origin is not Origin.BASELINE and not self._distributions.keys() <= trial.params.keys():
+            return None
+        if origin is Origin.BASELINE:
             config = self._space.baseline()
         else:
             values = {
@@ -227,8 +230,8 @@ class Study:
 
     def _taken(self, trial: optuna.trial.Trial) -> PendingTrial:
         self._storage.claim(trial._trial_id)
-        origin = trial.user_attrs.get("origin")
-        if origin == "baseline":
+        stored = trial.user_attrs.get(ORIGIN)
+        if stored == Origin.BASELINE:
             config = self._space.baseline()
         else:
             values = {
@@ -236,10 +239,10 @@ class Study:
                 for address, options in self._sampled.items()
             }
             config = self._space.config(values)
-        if origin is None:  # known once the sampler was asked for a value
-            origin = trial.storage.get_trial(trial._trial_id).system_attrs.get(PROPOSED_BY, self._search.sampler)
-            trial.set_user_attr("origin", origin)
-        parent = trial.user_attrs.get(PARENT)
+        if stored is None:  # known once the sampler was asked for a value
+            stored = trial.storage.get_trial(trial._trial_id).system_attrs.get(PROPOSED_BY, self._search.sampler)
+            trial.set_user_attr(ORIGIN, stored)
+        origin, parent = Origin(stored), trial.user_attrs.get(PARENT)
         return PendingTrial(number=trial.number, trial_id=trial._trial_id, origin=origin, config=config, parent=parent)
 
     def report(self, asked: PendingTrial, *, epoch: int, accuracy: float) -> None:
@@ -256,7 +259,7 @@ class Study:
         """
         self._storage.release(asked.trial_id)
         storage = self._study._storage
-        for name, value in attributes.items():
+        for name, value in {**attributes, OUTCOME: result.outcome.name}.items():
             storage.set_trial_user_attr(asked.trial_id, name, value)
         if result.outcome.has_weights:
             violations = {name: value for name, value in self._budget.violations(result).items() if isfinite(value)}
@@ -298,7 +301,7 @@ def _interned(values: Mapping[str, Any]) -> dict[str, Any]:
 def _readings(trial: FrozenTrial) -> tuple[Observation, ...]:
     """As Optuna's fields say, but what was evaluated as a subnet is worth what other trials show before their first
     epoch."""
-    if trial.state is TrialState.COMPLETE and trial.user_attrs.get("outcome") == Outcome.SUBNET.value:
+    if trial.state is TrialState.COMPLETE and trial.user_attrs.get(OUTCOME) == Outcome.SUBNET.name:
         return (Observation(fidelity=0, accuracy=trial.values[0]),)
     return observations_of(trial)
 

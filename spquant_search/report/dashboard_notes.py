@@ -36,8 +36,9 @@ def trial_attributes(result: TrialResult, baseline: TrialResult | None) -> dict[
         "seconds": result.seconds,
     }
     words = {
-        "origin": result.origin,
-        "outcome": result.outcome.value,
+        "origin": result.origin.value,
+        "outcome": result.outcome.name,
+        "ending": result.outcome.value,
         "reason": one_line(result.reason)[:TEXT_LIMIT],
         "bits": bits_form(result.config),
         "levels": levels_form(result.config),

@@ -15,7 +15,7 @@ import numpy as np
 from spquant_search.report.drawing import INK, SOFT, plain_text, write_png
 from spquant_search.report.forms import uniform_label
 from spquant_search.report.run_summary import RunSummary
-from spquant_search.runs.results import Outcome, TrialResult
+from spquant_search.runs.results import Origin, Outcome, TrialResult
 from spquant_search.runs.selection import deployable
 
 if TYPE_CHECKING:
@@ -100,7 +100,8 @@ def _limits(axes: Axes, complete: Sequence[TrialResult], front: Sequence[TrialRe
     axes.set_xlim(low / (high / low) ** 0.06 / 1.04, high * (high / low) ** 0.06 * 1.04)
     _log_ticks(axes.xaxis, high / low)
     members = {result.number for result in front}
-    matter = [100 * r.accuracy for r in complete if r.number in members or r.origin in ("baseline", "reference")]
+    planned = (Origin.BASELINE, Origin.REFERENCE)
+    matter = [100 * result.accuracy for result in complete if result.number in members or result.origin in planned]
     top = max(100 * result.accuracy for result in complete)
     # As far again below what matters as that reaches itself; a chance-level trial further down is only counted.
     reach = min(matter) - max(top - min(matter), 2.0)
@@ -137,16 +138,16 @@ def _points(axes: Axes, complete: Sequence[TrialResult], front: Sequence[TrialRe
         colour = [result.effective_flops / 1e6 for result in chosen]
         return axes.scatter(x, y, c=colour, cmap="viridis_r", norm=norm, **style)
 
-    searched = [result for result in complete if result.origin not in ("baseline", "reference")]
+    searched = [result for result in complete if result.origin not in (Origin.BASELINE, Origin.REFERENCE)]
     others = [result for result in searched if result.number not in members]
     if others:
         draw(others, s=26, alpha=0.45, linewidths=0, zorder=2, label="other trial")
     drawn = draw([result for result in searched if result.number in members], **_ringed("o", 58), label="front")
     for origin, marker, size, label in (
-        ("reference", "s", 50, "uniform precision"),
-        ("baseline", "*", 190, "float baseline"),
+        (Origin.REFERENCE, "s", 50, "uniform precision"),
+        (Origin.BASELINE, "*", 190, "float baseline"),
     ):
-        chosen = [result for result in complete if result.origin == origin]
+        chosen = [result for result in complete if result.origin is origin]
         if chosen:
             draw(chosen, **_ringed(marker, size), label=label)
     return drawn
@@ -201,8 +202,8 @@ def _labels(figure: Figure, axes: Axes, complete: Sequence[TrialResult]) -> None
     """Name the baseline and the references, each label where it covers no point, no line and no other label."""
     from matplotlib.text import Text
 
-    named = [(result, uniform_label(result.config)) for result in complete if result.origin == "reference"]
-    named += [(result, "float baseline") for result in complete if result.origin == "baseline"]
+    named = [(result, uniform_label(result.config)) for result in complete if result.origin is Origin.REFERENCE]
+    named += [(result, "float baseline") for result in complete if result.origin is Origin.BASELINE]
     named.sort(key=lambda one: one[0].memory_bytes)  # from the edge, where the fewest places are inside
     figure.draw_without_rendering()  # the layout must be settled before anything is measured in pixels
     pixel, frame = figure.dpi / 72, axes.get_window_extent().extents
@@ -230,7 +231,7 @@ def _offset(place: Sequence[float], anchor: Sequence[float], pixel: float) -> tu
 def _occupied(axes: Axes, complete: Sequence[TrialResult], *, pixel: float) -> list[Box]:
     """What labels must not cover: the points and the step line."""
     dots = axes.transData.transform([(_memory_kib(result), 100 * result.accuracy) for result in complete])
-    radii = [pixel * (8 if result.origin == "baseline" else 5) for result in complete]
+    radii = [pixel * (8 if result.origin is Origin.BASELINE else 5) for result in complete]
     boxes: list[Box] = [(x - r, y - r, x + r, y + r) for (x, y), r in zip(dots, radii, strict=True)]
     for line in axes.lines:
         path = line.get_transform().transform_path(line.get_path()).vertices

@@ -16,10 +16,10 @@ from spquant_search.report.text_table import TextTable
 from spquant_search.runs import selection
 from spquant_search.runs.energy import measured_energy
 from spquant_search.runs.pareto import REFERENCE_SLACK, ReferencePoint
-from spquant_search.runs.results import TrialResult
+from spquant_search.runs.results import Origin, TrialResult
 
 SPARSITY_LEGEND = "g5s3: 5 layers with a channel gate, 3 layers that skip neurons"
-ORIGIN_MARKS = {"baseline": "base", "reference": "ref"}
+ORIGIN_MARKS = {Origin.BASELINE: "base", Origin.REFERENCE: "ref"}
 
 
 def _without_empty_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:

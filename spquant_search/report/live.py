@@ -25,7 +25,7 @@ from spquant_search.report.search_progress import Clock, Progress, RunningTrial,
 from spquant_search.report.text_table import one_line
 from spquant_search.runs import selection
 from spquant_search.runs.events import SearchPlan, Watcher
-from spquant_search.runs.results import EpochMetrics, Outcome, TrialResult
+from spquant_search.runs.results import EpochMetrics, Origin, Outcome, TrialResult
 from spquant_search.space.configuration import NetworkConfig
 
 FRAMES_A_SECOND = 2
@@ -114,7 +114,7 @@ class Columns:
         table.add_column(last, width=self.last, no_wrap=True)
         return table
 
-    def row(self, number: int, origin: str, config: NetworkConfig, *rest: str) -> list[Text]:
+    def row(self, number: int, origin: Origin, config: NetworkConfig, *rest: str) -> list[Text]:
         forms = (bits_form(config), levels_form(config))
         return [Text(cell) for cell in (str(number), *((origin,) if self.origin else ()), *forms, *rest)]
 

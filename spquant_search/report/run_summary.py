@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from spquant_search.runs import pareto, selection
-from spquant_search.runs.results import Outcome, TrialResult
+from spquant_search.runs.results import Origin, Outcome, TrialResult
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,15 +30,13 @@ class RunSummary:
     @property
     def baseline(self) -> TrialResult | None:
         """The float baseline, once it is trained."""
-        return next(
-            (result for result in self.results if result.origin == "baseline" and result.outcome is Outcome.COMPLETE),
-            None,
-        )
+        found = (result for result in self.results if result.origin is Origin.BASELINE)
+        return next((result for result in found if result.outcome is Outcome.COMPLETE), None)
 
     @property
     def trials(self) -> tuple[TrialResult, ...]:
         """Every trial besides the baseline: candidates, and readouts that were fine-tuned."""
-        return tuple(result for result in self.results if result.origin != "baseline")
+        return tuple(result for result in self.results if result.origin is not Origin.BASELINE)
 
     @property
     def front(self) -> tuple[TrialResult, ...]:

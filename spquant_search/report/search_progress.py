@@ -11,7 +11,7 @@ from spquant_search.report.numbers import duration
 from spquant_search.report.text_table import one_line
 from spquant_search.runs import pareto, selection
 from spquant_search.runs.events import SearchPlan
-from spquant_search.runs.results import EpochMetrics, Outcome, TrialResult
+from spquant_search.runs.results import EpochMetrics, Origin, Outcome, TrialResult
 
 Clock = Callable[[], float]
 
@@ -58,7 +58,7 @@ class Progress:
 
     def take_start(self, trial: RunningTrial) -> None:
         self.stage = ""
-        candidate = trial.task.origin != "baseline"
+        candidate = trial.task.origin is not Origin.BASELINE
         # Candidates train in parallel and in low precision: their pace replaces the baseline's.
         if self._training_since is None or (candidate and self._only_baseline):
             self._training_since, self._epochs_done = self.clock(), 0
@@ -77,7 +77,7 @@ class Progress:
 
     @property
     def baseline(self) -> TrialResult | None:
-        done = (result for result in self.finished if result.origin == "baseline")
+        done = (result for result in self.finished if result.origin is Origin.BASELINE)
         return next((result for result in done if result.outcome is Outcome.COMPLETE), None)
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Any
 
 from spquant_search.costs.device import Footprint
@@ -15,8 +15,21 @@ from spquant_search.space.configuration import NetworkConfig
 BASELINE = 0  # the number of the float baseline's trial
 
 
+class Origin(StrEnum):
+    """Who asked for a trial: the plan of a search, or the sampler that proposed it."""
+
+    BASELINE = "baseline"
+    REFERENCE = "reference"
+    BUDGET_LADDER = "budget ladder"
+    FINE_TUNED = "fine-tuned"
+    GREY_BOX = "grey-box"
+    TPE = "tpe"
+    NSGA2 = "nsga2"
+    RANDOM = "random"
+
+
 class Outcome(Enum):
-    """How a trial ended; the values are what people read."""
+    """How a trial ended, as a sentence for people; files and the study hold the member's name."""
 
     COMPLETE = "trained to its last epoch"
     SUBNET = "evaluated as a subnet of the supernet"
@@ -86,7 +99,7 @@ class TrialResult:
     """One configuration, trained. ``reason`` says why it ended so, naming the trial that beat it if one did."""
 
     number: int
-    origin: str  # "baseline", "reference", "ladder", "fine-tuned" or the sampler's name
+    origin: Origin
     config: NetworkConfig
     seed: int
     outcome: Outcome
@@ -108,7 +121,7 @@ class TrialResult:
     def is_candidate(self) -> bool:
         """Whether it tries a configuration: no baseline, and no second trial of what was evaluated as a subnet
         before."""
-        return self.origin != "baseline" and self.parent is None
+        return self.origin is not Origin.BASELINE and self.parent is None
 
     @property
     def trained_epochs(self) -> int:
@@ -174,6 +187,7 @@ class TrialResult:
             **{
                 **values,
                 "config": NetworkConfig.from_dict(values["config"]),
+                "origin": Origin(values["origin"]),
                 "outcome": Outcome[values["outcome"]],
                 "epochs": tuple(EpochMetrics(**epoch) for epoch in values["epochs"]),
                 "layers": tuple((name, LayerActivity(**activity)) for name, activity in values["layers"].items()),
@@ -185,7 +199,7 @@ class TrialResult:
 def unmeasured(  # noqa: PLR0913 - one parameter a field
     *,
     number: int,
-    origin: str,
+    origin: Origin,
     config: NetworkConfig,
     seed: int,
     cost: CostReport,

@@ -18,13 +18,13 @@ from spquant_search.driver.coordinator import Limits, run_search
 from spquant_search.driver.seeds import trial_seed
 from spquant_search.driver.storage.journal import Journal
 from spquant_search.driver.storage.protocol import Storage
-from spquant_search.driver.study import FINE_TUNED, Study
+from spquant_search.driver.study import Study
 from spquant_search.errors import UserError
 from spquant_search.runs.budget_ladder import plan_budget_ladder
 from spquant_search.runs.events import SearchPlan
 from spquant_search.runs.folder import RunFacts, RunFolder, open_run
 from spquant_search.runs.pareto import reference_point
-from spquant_search.runs.results import EpochMetrics, Outcome, TrialResult
+from spquant_search.runs.results import EpochMetrics, Origin, Outcome, TrialResult
 from spquant_search.runs.selection import Budget, front, greedy_hypervolume_subset, sampler_reference
 from spquant_search.runs.sensitivity import Sensitivity, by_layer, lowered_configurations
 from spquant_search.space.configuration import NetworkConfig
@@ -295,7 +295,7 @@ def test_dashboard_attributes_are_told(new_lab):
     told = lab.study().optuna_study.trials[1].user_attrs
     assert told["origin"] == "reference"
     assert told["memory_reduction"] > 1
-    assert told["outcome"] == "trained to its last epoch"
+    assert told["outcome"] == "COMPLETE"
 
 
 # ---------------------------------------------------------------- stopping early
@@ -395,7 +395,7 @@ def test_a_search_that_gave_up_gives_up_again(new_lab, monkeypatch, strategy):
     monkeypatch.setattr(search.Study, "_sampler", lambda self, _number: Repeats())
     results = lab.run(50)
     assert sum(result.outcome is Outcome.DUPLICATE for result in results) == 3
-    assert any(result.origin == FINE_TUNED for result in results) is (strategy == "supernet")
+    assert any(result.origin is Origin.FINE_TUNED for result in results) is (strategy == "supernet")
     assert lab.run(50) == results
 
 
@@ -601,7 +601,7 @@ def test_a_trial_whose_coordinator_died_asking_for_it_counts_as_begun(new_lab, i
     lab.run(2)
     study = lab.study().optuna_study
     if is_queued:
-        study.enqueue_trial({}, user_attrs={"origin": "plan_budget_ladder"})
+        study.enqueue_trial({}, user_attrs={"origin": "budget ladder"})
     study.ask()  # and nothing more: no value is suggested
     results = lab.run(3, storage=Slow(lab.folder.study_file))
     assert [result.number for result in results] == [0, 1, 2, 3]
@@ -994,9 +994,9 @@ def test_the_ladder_follows_the_references_and_counts_as_trials(new_lab):
         "baseline",
         "reference",
         "reference",
-        "plan_budget_ladder",
-        "plan_budget_ladder",
-        "plan_budget_ladder",
+        "budget ladder",
+        "budget ladder",
+        "budget ladder",
         "tpe",
         "tpe",
     ]
@@ -1039,20 +1039,20 @@ def test_without_a_ladder_or_room_for_one_no_lower_precision_is_read_out(new_lab
     lab = new_lab(*LADDER, *overrides)
     results = lab.run(5 if overrides else 2)
     assert not lab.lowered
-    assert "plan_budget_ladder" not in {result.origin for result in results}
+    assert "budget ladder" not in {result.origin for result in results}
 
 
 def test_a_limit_amid_the_ladder_holds_and_more_trials_climb_on(new_lab):
     lab = new_lab(*LADDER)
     results = lab.run(3)
     assert [result.origin for result in results] == [
-        *("baseline", "reference", "reference", "plan_budget_ladder", "fine-tuned", "fine-tuned"),
+        *("baseline", "reference", "reference", "budget ladder", "fine-tuned", "fine-tuned"),
     ]
     count = len(lab.lowered)
     results = lab.run(6)
     tried = [result.origin for result in results if result.parent is None]
-    assert tried[3:] == ["plan_budget_ladder", "plan_budget_ladder", "plan_budget_ladder", "tpe"]
-    assert len({result.config for result in results if result.origin == "plan_budget_ladder"}) == 3
+    assert tried[3:] == ["budget ladder", "budget ladder", "budget ladder", "tpe"]
+    assert len({result.config for result in results if result.origin == "budget ladder"}) == 3
     assert len(lab.lowered) == count
 
 

@@ -162,7 +162,7 @@ def test_a_completed_trial_is_told_with_its_values_curve_and_attributes(tmp_path
     assert stored.state is TrialState.COMPLETE
     assert stored.values == [0.75, 10240.0, 3e6]
     assert stored.intermediate_values == {1: 0.5, 2: 0.75}
-    assert stored.user_attrs == {"origin": "baseline", "memory_kib": 10.0}
+    assert stored.user_attrs == {"origin": "baseline", "outcome": "COMPLETE", "memory_kib": 10.0}
     assert stored.constraints == {}
 
 
@@ -479,7 +479,7 @@ def test_read_outs_and_what_was_fine_tuned_are_readings_at_two_fidelities(tmp_pa
     (baseline,) = proceed(study, 1)
     read = study.ask()
     first = replace(outcome_of(read), outcome=Outcome.SUBNET)
-    study.tell(read, first, {"outcome": Outcome.SUBNET.value})
+    study.tell(read, first, {})
     study.enqueue_finalists([first, first])
     study.enqueue_finalists([first])
     asked = [study.ask() for _ in range(2)]
@@ -487,7 +487,7 @@ def test_read_outs_and_what_was_fine_tuned_are_readings_at_two_fidelities(tmp_pa
     assert asked[0].config == read.config
     study.report(asked[0], epoch=0, accuracy=0.4)
     study.report(asked[0], epoch=1, accuracy=0.6)
-    study.tell(asked[0], trial(asked[0].number, 0.7, of=read.config), {"outcome": Outcome.COMPLETE.value})
+    study.tell(asked[0], trial(asked[0].number, 0.7, of=read.config), {})
     trials = study.optuna_study.trials
     assert baseline.number == 0
     assert _readings(trials[read.number]) == (Observation(fidelity=0, accuracy=first.accuracy),)

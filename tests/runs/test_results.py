@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from spquant_search.costs.device import Footprint
 from spquant_search.costs.memory import cost_report
-from spquant_search.runs.results import LayerActivity, Outcome, TrialResult, unmeasured
+from spquant_search.runs.results import LayerActivity, Origin, Outcome, TrialResult, unmeasured
 from spquant_search.space.shapes import LayerShape
 
 
@@ -63,7 +63,7 @@ def test_a_result_without_epochs_is_known_by_its_cost():
     cost = cost_report((shape,), of, time_steps=3)
     result = unmeasured(
         number=5,
-        origin="tpe",
+        origin=Origin.TPE,
         config=of,
         seed=9,
         cost=cost,

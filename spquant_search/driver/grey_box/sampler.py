@@ -34,11 +34,12 @@ from spquant_search.driver.grey_box.candidates import RESOLUTION, Axis, Grid, ax
 from spquant_search.driver.grey_box.gaussian_process import GaussianProcess, Observations
 from spquant_search.driver.grey_box.improvement import Predictions, expected_improvement, open_boxes
 from spquant_search.runs.pareto import ReferencePoint, non_dominated
+from spquant_search.runs.results import Origin
 from spquant_search.space.address import Address
 from spquant_search.space.configuration import OFF
 
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE, StudyDirection.MINIMIZE)
-PROPOSED_BY = "proposed_by"  # a trial's system attribute: "grey-box", "tpe" or "random"
+PROPOSED_BY = "proposed_by"  # a trial's system attribute: the text of an Origin
 SKILL = "skill"  # a trial's system attribute: the surrogate's rank correlation when it was asked
 # Measured by benchmarks/sampler_quality.py on random trials, 20 sets each: on pure noise 1 of 20 reaches it with 10 or
 # 20 trials and none with 40; on a smooth function 17 of 20 with 20 trials and all with 40.
@@ -196,7 +197,7 @@ class GreyBoxSampler(BaseSampler):
         # as long as one does.
         with _linear_algebra().limit(limits=1, user_api="blas"):
             proposal = self._proposal(study, trial, search_space, history)
-        study._storage.set_trial_system_attr(trial._trial_id, PROPOSED_BY, proposal.proposer)
+        study._storage.set_trial_system_attr(trial._trial_id, PROPOSED_BY, proposal.proposer.value)
         if proposal.skill is not None:
             study._storage.set_trial_system_attr(trial._trial_id, SKILL, proposal.skill)
         return proposal.parameters
@@ -211,14 +212,16 @@ class GreyBoxSampler(BaseSampler):
             skill = accuracy.skill(at_least=MIN_TRIALS)
             if skill is not None and skill >= MIN_SKILL:
                 row = self._most_promising(history, accuracy, rng)
-                return _Proposal(parameters=history.grid.parameters(row[None])[0], proposer="grey-box", skill=skill)
+                return _Proposal(
+                    parameters=history.grid.parameters(row[None])[0], proposer=Origin.GREY_BOX, skill=skill
+                )
             if skill is not None:
                 self._note_fallback(skill)
-            parameters = _new_by_tpe(study, trial, space, history, rng) if history.fits_tpe else None
-            if parameters is not None:
-                return _Proposal(parameters=parameters, proposer="tpe", skill=skill)
+            by_tpe = _new_by_tpe(study, trial, space, history, rng) if history.fits_tpe else None
+            if by_tpe is not None:
+                return _Proposal(parameters=by_tpe, proposer=Origin.TPE, skill=skill)
         row = history.unseen(_drawn(history.grid, rng, CANDIDATES), rng)[0]
-        return _Proposal(parameters=history.grid.parameters(row[None])[0], proposer="random", skill=skill)
+        return _Proposal(parameters=history.grid.parameters(row[None])[0], proposer=Origin.RANDOM, skill=skill)
 
     def _note_fallback(self, skill: float) -> None:
         """Say once that TPE proposes."""
@@ -294,7 +297,7 @@ class GreyBoxSampler(BaseSampler):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Proposal:
     parameters: dict[str, Any]
-    proposer: str
+    proposer: Origin
     skill: float | None
 
 
