@@ -23,7 +23,8 @@ from measurement import as_document, markdown_table
 
 from spquant_search.processes import available_cores, keep_compiled_code, tune_allocator
 from spquant_search.runs.files import cache_folder
-from spquant_search.training.prepare import load_data, prepare
+from spquant_search.training.data_set import load_data
+from spquant_search.training.prepare import prepare
 
 SPACE = Path(__file__).parents[1] / "spaces" / "vgg9.yaml"
 WIDTH = 0.25
@@ -45,16 +46,17 @@ def train_for(job: tuple[str, argparse.Namespace]) -> dict[str, Any]:
     import torch
 
     from spquant_search.snn.layers import configure
+    from spquant_search.training.data_set import input_shape, split_on_device
     from spquant_search.training.evaluation import evaluate
-    from spquant_search.training.loop import epoch_losses
-    from spquant_search.training.network import input_shape, new_network, on_device
+    from spquant_search.training.loop import TrainingRun, epoch_losses
+    from spquant_search.training.network import new_network
     from spquant_search.training.schedule import Schedule
 
     torch.set_num_threads(1)
     prepared = prepare(SPACE, overrides(form, options.root))
     file, device = prepared.space.file, torch.device("cpu")
     data = load_data(file, cache=cache_folder())
-    training = on_device(data, "train", device)
+    training = split_on_device(data, "train", device)
 
     def losses(samples: int, epochs: int) -> Any:
         network = new_network(file, input_shape(data), seed=0, device=device)
@@ -62,7 +64,9 @@ def train_for(job: tuple[str, argparse.Namespace]) -> dict[str, Any]:
         rate = file.train.baseline_learning_rate
         schedule = Schedule(epochs=epochs, learning_rate=rate)
         chosen = training.batch(slice(0, samples))
-        return network, epoch_losses(network, training=chosen, recipe=file.train, schedule=schedule, seed=0)
+        return network, epoch_losses(
+            TrainingRun(network=network, training=chosen, recipe=file.train, schedule=schedule, seed=0)
+        )
 
     list(losses(WARM_UP_STEPS * file.train.batch_size, 1)[1])  # compiles
     started = time.perf_counter()
@@ -80,8 +84,8 @@ def train_for(job: tuple[str, argparse.Namespace]) -> dict[str, Any]:
         "epochs": epochs,
         "seconds": seconds,
         "loss": loss,
-        "validation_accuracy": evaluate(network, on_device(data, "validation", device)).accuracy,
-        "test_accuracy": evaluate(network, on_device(data, "test", device)).accuracy,
+        "validation_accuracy": evaluate(network, split_on_device(data, "validation", device)).accuracy,
+        "test_accuracy": evaluate(network, split_on_device(data, "test", device)).accuracy,
     }
     print(json.dumps(row), file=sys.stderr, flush=True)
     return row

@@ -33,7 +33,7 @@ from spquant_search.snn.spikes import Spikes
 from spquant_search.snn.spiking_convolution import SpikingConv2d
 from spquant_search.space.configuration import FLOAT_BITS, FLOAT_MEMBRANE, LayerPrecision, NetworkConfig
 from spquant_search.space.shapes import InputShape
-from spquant_search.training.prepare import load_data
+from spquant_search.training.data_set import load_data
 
 SAMPLES, WARM_UP = 100, 5
 

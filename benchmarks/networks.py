@@ -32,7 +32,8 @@ from spquant_search.space.configuration import NetworkConfig
 from spquant_search.space.fields import QUANTIZER_BITS
 from spquant_search.space.presets import Preset
 from spquant_search.space.references import preset_config
-from spquant_search.training.prepare import load_data, prepare
+from spquant_search.training.data_set import load_data
+from spquant_search.training.prepare import prepare
 from spquant_search.training.prepared import Prepared
 
 SPACE = Path(__file__).parents[1] / "spaces" / "vgg9.yaml"
@@ -121,10 +122,11 @@ def train_one(
     import torch
 
     from spquant_search.snn.layers import configure
+    from spquant_search.training.data_set import input_shape, split_on_device
     from spquant_search.training.evaluation import evaluate
     from spquant_search.training.loader import take
-    from spquant_search.training.loop import train
-    from spquant_search.training.network import input_shape, load_weights, new_network, on_device, write_weights
+    from spquant_search.training.loop import TrainingRun, train
+    from spquant_search.training.network import load_weights, new_network, write_weights
     from spquant_search.training.schedule import Schedule
     from spquant_search.training.trial import float_teacher
 
@@ -136,21 +138,23 @@ def train_one(
     configure(network, system.config(prepared), file.neuron)
     if start_from is not None:
         load_weights(network, start_from)
-    training = on_device(data, "train", device)
-    lesson = None
+    training = split_on_device(data, "train", device)
+    teacher = None
     if start_from is not None and system.preset is not Preset.SNN_BL:
-        lesson = float_teacher(start_from, prepared.space, training=training, shape=input_shape(data))
+        teacher = float_teacher(start_from, prepared.space, training=training, shape=input_shape(data))
     rate = file.train.baseline_learning_rate if start_from is None else file.train.learning_rate
-    validation, test = on_device(data, "validation", device), on_device(data, "test", device)
+    validation, test = split_on_device(data, "validation", device), split_on_device(data, "test", device)
     seconds = 0.0
     for metrics, _ in train(
-        network,
-        training=training,
-        validation=take(validation, WATCHED),
-        recipe=file.train,
-        schedule=Schedule(epochs=epochs, learning_rate=rate),
-        seed=seed if start_from is None else seed + 1000,  # other batches than those of the float network
-        lesson=lesson,
+        TrainingRun(
+            network=network,
+            training=training,
+            recipe=file.train,
+            schedule=Schedule(epochs=epochs, learning_rate=rate),
+            seed=seed if start_from is None else seed + 1000,
+            step_hook=teacher,
+        ),
+        take(validation, WATCHED),
     ):
         seconds += metrics.seconds
     if write_to is not None:

@@ -22,7 +22,8 @@ from measurement import as_document, figure_lines, markdown_table
 
 from spquant_search.processes import keep_compiled_code, tune_allocator
 from spquant_search.runs.files import cache_folder
-from spquant_search.training.prepare import load_data, prepare
+from spquant_search.training.data_set import load_data
+from spquant_search.training.prepare import prepare
 from spquant_search.training.prepared import Prepared
 
 SEEDS, EPOCHS, WORKERS = 5, 6, 2
@@ -39,9 +40,10 @@ def train_once(job: tuple[str, int, str, int]) -> dict[str, Any]:
     import torch
 
     from spquant_search.snn.layers import configure
+    from spquant_search.training.data_set import input_shape, split_on_device
     from spquant_search.training.evaluation import evaluate
-    from spquant_search.training.loop import train
-    from spquant_search.training.network import input_shape, new_network, on_device
+    from spquant_search.training.loop import TrainingRun, train
+    from spquant_search.training.network import new_network
     from spquant_search.training.schedule import Schedule
 
     torch.set_num_threads(1)
@@ -51,15 +53,17 @@ def train_once(job: tuple[str, int, str, int]) -> dict[str, Any]:
     device = torch.device("cpu")
     network = new_network(file, input_shape(data), seed=seed, device=device)
     configure(network, uniform(prepared), file.neuron)
-    validation, test = on_device(data, "validation", device), on_device(data, "test", device)
+    validation, test = split_on_device(data, "validation", device), split_on_device(data, "test", device)
     list(
         train(
-            network,
-            training=on_device(data, "train", device),
-            validation=validation,
-            recipe=replace(file.train, precision=precision),
-            schedule=Schedule(epochs=epochs, learning_rate=file.train.baseline_learning_rate),
-            seed=seed,
+            TrainingRun(
+                network=network,
+                training=split_on_device(data, "train", device),
+                recipe=replace(file.train, precision=precision),
+                schedule=Schedule(epochs=epochs, learning_rate=file.train.baseline_learning_rate),
+                seed=seed,
+            ),
+            validation,
         )
     )
     correct = sum(evaluate(network, split).accuracy * len(split) for split in (validation, test))

@@ -57,7 +57,8 @@ from spquant_search.runs.files import cache_folder, write_bytes
 from spquant_search.runs.folder import RunFolder, open_run
 from spquant_search.runs.results import BASELINE, TrialResult
 from spquant_search.space.reading import read_space
-from spquant_search.training.prepare import bind_network, load_data
+from spquant_search.training.data_set import load_data
+from spquant_search.training.prepare import bind_network
 from spquant_search.training.tasks import TestTask
 from spquant_search.workers.messages import Tested, TrainerConfig
 from spquant_search.workers.pool import TrainerPool

@@ -231,8 +231,8 @@ def _opened(
     from spquant_search.report.live import watcher as watcher_for
     from spquant_search.runs.files import cache_folder
     from spquant_search.runs.folder import check_run, exclusive, open_run
+    from spquant_search.training.data_set import load_data
     from spquant_search.training.precision import training_dtype
-    from spquant_search.training.prepare import load_data
     from spquant_search.workers.devices import choose_device
     from spquant_search.workers.messages import TrainerConfig
 
@@ -562,7 +562,7 @@ def data(
     from spquant_search.report.stages import stages
     from spquant_search.runs.files import cache_folder
     from spquant_search.space.reading import read_space
-    from spquant_search.training.prepare import describe_data, load_data
+    from spquant_search.training.data_set import describe_data, load_data
 
     file = read_space(space, overrides or [])
     describe_data(file, source=str(space))
@@ -663,7 +663,8 @@ def _finalize(
     keep_compiled_code(cache)  # before torch is imported
 
     from spquant_search.driver.finalists import FineTuner, finalists_of, recipe_of
-    from spquant_search.training.prepare import bind_network, load_data
+    from spquant_search.training.data_set import load_data
+    from spquant_search.training.prepare import bind_network
     from spquant_search.workers.messages import TrainerConfig
     from spquant_search.workers.pool import TrainerPool
 
@@ -802,7 +803,7 @@ def _recordings(file: SpaceFile) -> DataSet:
     from spquant_search.processes import available_cores
     from spquant_search.report.stages import stages
     from spquant_search.runs.files import cache_folder
-    from spquant_search.training.prepare import load_data
+    from spquant_search.training.data_set import load_data
 
     console = Console(stderr=True)
     with stages(console) as stage:

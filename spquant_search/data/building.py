@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from spquant_search.data.cache import Frames, Shape
 from spquant_search.errors import UserError
@@ -19,6 +19,7 @@ FEWEST_BLOCKS = 12  # below, starting processes takes longer than they save
 _AHEAD = 2  # blocks a process that may wait to be written
 
 
+@runtime_checkable
 class FrameSource(Protocol):
     """How the frames of a split are made."""
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -128,7 +128,7 @@ class SpikingConv2d(Convolution):
             self._measure(self.activity, spikes, out, open_now, present, fired)
         return self._pooled(out)
 
-    def _by_time(self, values: Tensor, time_steps: int) -> Float[Tensor, "time batch positions groups channels"]:
+    def _by_time(self, values: Tensor, time_steps: int) -> Shaped[Tensor, "time batch positions groups channels"]:
         samples, channels, height, width = values.shape
         last = values.permute(0, 2, 3, 1).contiguous()
         return last.view(time_steps, samples // time_steps, height * width, self.groups, channels // self.groups)

@@ -1,7 +1,7 @@
-"""Training samples varied at random: whole batches at once, on the device they lie on, as bytes.
+"""Vary training samples at random: a batch at once, on the device it lies on, as bytes.
 
-Every sample has its own random decisions. They are drawn first and applied second, so that what is done with them can
-be checked sample by sample. Nothing here waits for the device.
+Every sample has random decisions for itself. They are drawn first and applied second, so that the outcome can be
+checked sample by sample. Nothing here waits for the device.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ COUNTED = 2  # channels of events; a third one is their sum (data.polarity: both
 
 
 class Moves(NamedTuple):
-    """What happens to the pixels of each sample: a window is cut, its content rolled, the outcome mirrored."""
+    """The moves of each sample's pixels: a window is cut, its content rolled, the outcome mirrored."""
 
     cut: Int[Tensor, "sample 2"]  # the window's first row and column; outside of the frame are zeros
     rolled: Int[Tensor, "sample 2"]  # down and to the right, in pixels; what leaves on one side enters on the other
@@ -28,17 +28,17 @@ class Moves(NamedTuple):
 
 
 class Drops(NamedTuple):
-    """Which events of each sample are dropped; samples to which one of the three does not happen have zeros there."""
+    """The events of each sample that are dropped; zeros where a sample loses none in this way."""
 
-    window: Float[Tensor, "sample 2"]  # those from one time to another, as shares of the recording's time
-    box: Int[Tensor, "sample 2 2"]  # those in [rows, columns][first, end)
-    share: Float[Tensor, " sample"]  # each one with this probability
+    window: Float[Tensor, "sample 2"]  # events from one time to another, as shares of the recording's time
+    box: Int[Tensor, "sample 2 2"]  # events in [rows, columns][first, end)
+    share: Float[Tensor, " sample"]  # each event with this probability
 
 
 def augmented(frames: Frames, options: Augmentation, *, seed: tuple[int, int, int]) -> Frames:
-    """The batch with ``options`` applied; itself where all are off.
+    """Return the batch with ``options`` applied; the batch itself if all are off.
 
-    Equal ``seed`` (seed of the training, epoch, batch in the epoch) on one kind of device, equal outcome.
+    Equal ``seed`` (seed of the training, epoch, batch in the epoch) gives an equal outcome on one kind of device.
     """
     moves = bool(options.flip or options.roll or options.crop)
     if not moves and not options.event_drop:
@@ -57,7 +57,7 @@ def augmented(frames: Frames, options: Augmentation, *, seed: tuple[int, int, in
 
 
 def draw_moves(samples: int, options: Augmentation, generator: torch.Generator) -> Moves:
-    """Mirrored or not with equal chances; shifts by whole pixels, all up to the largest equally likely."""
+    """Draw mirroring with equal chances, and shifts by full pixels, all up to the largest equally likely."""
 
     def up_to(most: int) -> Tensor:
         return torch.randint(-most, most + 1, (samples, 2), generator=generator, device=generator.device)
@@ -67,7 +67,7 @@ def draw_moves(samples: int, options: Augmentation, generator: torch.Generator) 
 
 
 def moved(frames: Frames, moves: Moves) -> Frames:
-    """All three moves at once: every pixel is read from where it comes from."""
+    """Do all three moves at once: every pixel is read from its source."""
     height, width = frames.shape[3:]
     row, in_rows = _sources(height, cut=moves.cut[:, 0], rolled=moves.rolled[:, 0])
     column, in_columns = _sources(width, cut=moves.cut[:, 1], rolled=moves.rolled[:, 1], mirrored=moves.mirrored)
@@ -80,7 +80,7 @@ def moved(frames: Frames, moves: Moves) -> Frames:
 def _sources(
     size: int, *, cut: Int[Tensor, " sample"], rolled: Int[Tensor, " sample"], mirrored: Tensor | None = None
 ) -> tuple[Int[Tensor, "sample size"], Bool[Tensor, "sample size"]]:
-    """For every row (or column), which one it is read from, and whether there is one."""
+    """Return the source of every row (or column), and a mask of those that have one inside the frame."""
     place = torch.arange(size, device=cut.device)
     before = place if mirrored is None else torch.where(mirrored[:, None], size - 1 - place, place)
     source = (before - rolled[:, None]) % size + cut[:, None]
@@ -91,10 +91,11 @@ def _sources(
 
 
 def draw_drops(shape: torch.Size, share: float, generator: torch.Generator) -> Drops:
-    """EventDrop (Gu et al., IJCAI 2021): ``share`` of the samples lose events in one of three ways, equally often.
+    """Draw drops as EventDrop (Gu et al., IJCAI 2021): ``share`` of the samples lose events, in one of three ways.
 
-    By time 0.1 to 0.9 of the recording, by area a box of 0.05 to 0.25 of the frame's height and width, or 0.1 to 0.9 of
-    the events at random. Window and box lie inside of the recording, anywhere with equal chances.
+    The ways are equally likely: by time 0.1 to 0.9 of the recording, by area a box of 0.05 to 0.25 of the frame's
+    height and width, or 0.1 to 0.9 of the events at random. Window and box lie inside of the recording, anywhere with
+    equal chances.
     """
     samples, height, width = shape[0], *shape[3:]
 
@@ -121,7 +122,7 @@ def draw_drops(shape: torch.Size, share: float, generator: torch.Generator) -> D
 
 
 def kept_share(shape: torch.Size, drops: Drops) -> Float[Tensor, "sample time 1 height width"]:
-    """The probability with which an event stays, by where and when it is.
+    """Return the probability with which an event stays, by its place and time.
 
     A frame counts the events of one of equal parts of the time, so that a window drops of it the share that it covers.
     """
@@ -141,7 +142,7 @@ def _between(size: int, ends: Int[Tensor, "sample 2"]) -> Bool[Tensor, "sample s
 
 
 def thinned(frames: Frames, kept: Float[Tensor, "sample time 1 height width"], generator: torch.Generator) -> Frames:
-    """Each event stays with the probability ``kept``; a sample that would lose all its events keeps them."""
+    """Keep each event with the probability ``kept``; a sample that would lose all its events keeps them."""
     events = frames[:, :, :COUNTED].float()
     left = torch.binomial(events, kept.expand(events.shape).contiguous(), generator=generator)
     if frames.shape[2] > COUNTED:

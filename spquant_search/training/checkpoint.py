@@ -1,4 +1,4 @@
-"""Where a trial in work stands, so that it goes on after an interruption."""
+"""The state of a trial that is being trained, in a file, so that it goes on after an interruption."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from spquant_search.training.tasks import Task
 
 
 class Checkpoint:
-    """A task's checkpoint file: weights, optimizer and epochs as of the last epoch but the final one.
+    """A task's checkpoint file: weights, optimizer and metrics after an epoch that is not the last.
 
-    It says of which task it is; one of another is not taken.
+    The file says of which task it is, and is ignored by any other task.
     """
 
     def __init__(self, task: Task) -> None:
@@ -29,6 +29,7 @@ class Checkpoint:
         self._of = repr((task.result.config, task.result.seed, task.schedule, begins_from))
 
     def write(self, network: nn.Module, progress: Progress, result: TrialResult) -> None:
+        """Write the state after an epoch, in place of that of an earlier epoch."""
         content = io.BytesIO()
         document = {
             "of": self._of,
@@ -41,7 +42,7 @@ class Checkpoint:
         write_bytes(self._file, content.getvalue())
 
     def read(self, network: nn.Module, device: torch.device) -> tuple[Progress, TrialResult] | None:
-        """Put the weights into the network; None where there is no checkpoint of this task."""
+        """Put the weights into the network, and return the rest; None if there is no checkpoint of this task."""
         if not self._file.is_file():
             return None
         try:
@@ -56,4 +57,5 @@ class Checkpoint:
         return Progress(**found["progress"]), replace(self._known, epochs=epochs, layers=layers)
 
     def remove(self) -> None:
+        """Delete the file, if there is one."""
         self._file.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Compile what a search will run, while there is nothing else to do."""
+"""Compile what a search will run, while a trainer has no task."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from spquant_search.training.evaluation import evaluate
 from spquant_search.training.loader import LoadedSplit, take
 from spquant_search.training.network import new_network
 from spquant_search.training.precision import training_dtype
-from spquant_search.training.supernet import take_statistics
+from spquant_search.training.supernet import measure_statistics
 
 
 def compile_ahead(space: SearchSpace, *, training: LoadedSplit, shape: InputShape) -> Iterator[None]:
-    """Compile most of what a search runs, a piece for each value asked for; the take trial needs the take one take.
+    """Compile most of what a search runs, a piece for each value asked for, what every trial needs first.
 
-    For a trainer that has nothing else to do: what it compiled the others find in the cache folder. Where they would
-    find the take piece there anyway it goes no further, as they train on all cores meanwhile.
+    For a trainer without a task: the others find in the cache folder what it compiled. Where the first piece was there
+    already, it goes no further, as the others train on all cores meanwhile.
     """
     network = new_network(space.file, shape, seed=0, device=training.device)
     few = take(training, 3)
@@ -37,12 +37,12 @@ def compile_ahead(space: SearchSpace, *, training: LoadedSplit, shape: InputShap
         configure(network, config, space.file.neuron)
         evaluate(network, few)
         yield
-    take_statistics(network, few, samples=len(few))
+    measure_statistics(network, few, samples=len(few))
     yield
 
 
 def _with_everything(space: SearchSpace) -> NetworkConfig:
-    """A configuration with all the gates and masks that the space has."""
+    """Return a configuration with all the gates and masks that the space has."""
     values = {}
     for address, options in space.choices().items():
         parameter = address.parameter

@@ -1,6 +1,6 @@
-"""The float network as a teacher: quantized networks learn to say what it says, beside learning the labels.
+"""The float network as a teacher: quantized networks learn its class probabilities, beside learning the labels.
 
-Distillation (Hinton et al., 2015): the classes' probabilities are imitated, from logits averaged over time.
+This is distillation (Hinton et al., 2015), from logits averaged over time.
 """
 
 from __future__ import annotations
@@ -20,43 +20,43 @@ from spquant_search.training.loader import DeviceSplit, LoadedSplit
 
 
 class FloatTeacher:
-    """``network``, which must be left alone from now on, as a :class:`spquant_search.training.loop.StepHook`."""
+    """A :class:`spquant_search.training.loop.StepHook` that gives the logits of ``network``, which must not change."""
 
     def __init__(self, network: nn.Module, training: LoadedSplit, *, varied: bool, weights: Path | None = None) -> None:
-        """``varied``: samples are augmented, so that the answers are not the same in every epoch.
+        """Make a teacher; ``varied``: samples are augmented, so that the logits differ from epoch to epoch.
 
-        Otherwise they are kept beside ``weights``, the file that the network is from, for whoever asks next.
+        Otherwise they are kept beside ``weights``, the file that the network is from, for the next process.
         """
         self._network = network.eval()
-        self._answers = None if varied else self._all_answers(training, weights)
+        self._logits = None if varied else self._all_logits(training, weights)
 
     def __call__(self, batch: DeviceSplit, chosen: Int[Tensor, " batch"]) -> Float[Tensor, "batch classes"]:
-        """The logits, means over time, of ``batch``, which are the samples ``chosen`` of training."""
-        return self._ask(batch) if self._answers is None else self._answers[chosen.to(batch.device)]
+        """Return the logits, means over time, of ``batch``, which holds the samples ``chosen`` of training."""
+        return self._evaluate(batch) if self._logits is None else self._logits[chosen.to(batch.device)]
 
-    def _all_answers(self, training: LoadedSplit, weights: Path | None) -> Float[Tensor, "sample classes"]:
+    def _all_logits(self, training: LoadedSplit, weights: Path | None) -> Float[Tensor, "sample classes"]:
         known = None if weights is None else _kept_logits(weights, training)
         if known is not None:
             return known
-        answers = torch.cat([self._ask(batch) for batch in training.batches(EVALUATION_BATCH)])
+        logits = torch.cat([self._evaluate(batch) for batch in training.batches(EVALUATION_BATCH)])
         if weights is not None:
-            content = save({"logits": answers.cpu()}, metadata={"weights": _digest(weights)})
+            content = save({"logits": logits.cpu()}, metadata={"weights": _digest(weights)})
             write_bytes(logits_of(weights), content)
-        return answers
+        return logits
 
     @torch.no_grad()
-    def _ask(self, batch: DeviceSplit) -> Float[Tensor, "batch classes"]:
+    def _evaluate(self, batch: DeviceSplit) -> Float[Tensor, "batch classes"]:
         logits: Tensor = self._network(batch.spikes(torch.float32).repeated())
         return logits.mean(dim=0)
 
 
 def logits_of(weights: Path) -> Path:
-    """Where the answers of the network with these weights lie, once it has been asked."""
+    """Return the file beside these weights in which their network's logits are kept."""
     return weights.with_suffix(".logits")
 
 
 def _kept_logits(weights: Path, training: LoadedSplit) -> Float[Tensor, "sample classes"] | None:
-    """None where there are none, or of other weights or samples."""
+    """Read the logits kept beside ``weights``; None if there are none, or they are of other weights or samples."""
     try:
         with safe_open(logits_of(weights), framework="pt", device=str(training.device)) as file:
             logits: Tensor = file.get_tensor("logits")

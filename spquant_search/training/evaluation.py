@@ -18,11 +18,11 @@ EVALUATION_BATCH = 250
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
-    """What a network does on a split, in the one defined form of evaluation."""
+    """A network's accuracy and activity on a split, in the one defined form of evaluation."""
 
     accuracy: float
     layers: tuple[tuple[str, LayerActivity], ...]
-    neurons: tuple[int, ...]  # of each layer, the weights of the mean density
+    neurons: tuple[int, ...]  # of each layer, times samples and time steps: the weights of the mean density
 
     @property
     def effective_macs(self) -> float:
@@ -39,27 +39,28 @@ class Evaluation:
 
 
 @torch.inference_mode()
-def evaluate(network: nn.Module, recordings: LoadedSplit) -> Evaluation:
-    """Accuracy and activity on a split. The lowest class index wins a tie, as on the device."""
+def evaluate(network: nn.Module, split: LoadedSplit) -> Evaluation:
+    """Measure accuracy and activity on a split. The lowest class index wins a tie, as on the device."""
     with measured(network) as activities:
-        share = accuracy(network, recordings)
+        share = accuracy(network, split)
     layers = tuple((name, activity.per_sample()) for name, activity in activities.items())
     neurons = tuple(round(activity.total("neuron_steps")) for activity in activities.values())
     return Evaluation(accuracy=share, layers=layers, neurons=neurons)
 
 
 @torch.inference_mode()
-def accuracy(network: nn.Module, recordings: LoadedSplit) -> float:
-    """The accuracy of :func:`evaluate` alone, in three quarters to half of its time, as no operation is counted."""
+def accuracy(network: nn.Module, split: LoadedSplit) -> float:
+    """Measure the accuracy alone: as nothing is counted, in a half to three quarters of the time of
+    :func:`evaluate`."""
     network.eval()
-    correct = torch.zeros((), dtype=torch.int64, device=recordings.device)
+    correct = torch.zeros((), dtype=torch.int64, device=split.device)
     with exact_fp32():
-        for batch in recordings.batches(EVALUATION_BATCH):
+        for batch in split.batches(EVALUATION_BATCH):
             correct += correctly_classified(network, batch)
-    return int(correct) / max(len(recordings), 1)
+    return int(correct) / max(len(split), 1)
 
 
 def correctly_classified(network: nn.Module, batch: DeviceSplit) -> Int[Tensor, ""]:
-    """How many samples of a batch a network that evaluates classifies correctly."""
+    """Count the samples of a batch that a network, which must be set to evaluation, classifies correctly."""
     logits: Tensor = network(batch.spikes(torch.float32).repeated())
     return (logits.sum(dim=0).argmax(dim=1) == batch.labels).sum()

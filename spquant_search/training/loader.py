@@ -41,24 +41,23 @@ class DeviceSplit:
         return self.frames.device
 
     def batch(self, chosen: Int[Tensor, " batch"] | slice) -> DeviceSplit:
-        """Some of the samples."""
+        """Return some of the samples."""
         return replace(self, frames=self.frames[chosen], labels=self.labels[chosen])
 
     def batches(self, size: int, *, order: Int[Tensor, " drawn"] | None = None) -> Iterator[DeviceSplit]:
-        """The samples of ``order`` (None: all, as they stand), ``size`` at a time; the last batch may be smaller."""
+        """Yield the samples of ``order`` (None: all, in place), ``size`` at a time; the last batch may be smaller."""
         order = order if order is None else order.to(self.device)
         for run in _runs(len(self) if order is None else len(order), size):
             yield self.batch(run if order is None else order[run])
 
     def spikes(self, dtype: torch.dtype) -> Spikes:
-        """All of the samples as a network's input."""
+        """Turn all of the samples into a network's input."""
         return spikes_from_frames(self.frames, largest=self.largest, dtype=dtype, time_steps=self.time_steps)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HostSplit:
-    """Samples that the training device has no room for; they stay in host memory, and batches are sent over in
-    time."""
+    """Samples that the training device has no room for: they stay in host memory, and batches are sent ahead of use."""
 
     frames: UInt8[Tensor, "sample time channel height width"]
     labels: Int[Tensor, " sample"]
@@ -70,7 +69,7 @@ class HostSplit:
         return len(self.labels)
 
     def batches(self, size: int, *, order: Int[Tensor, " drawn"] | None = None) -> Iterator[DeviceSplit]:
-        """As :meth:`DeviceSplit.batches`, each gathered and sent by a thread while earlier ones are computed."""
+        """Yield what :meth:`DeviceSplit.batches` does; a thread sends batches while earlier batches are computed."""
         on_gpu = self.device.type == "cuda"
         stream = torch.cuda.Stream(self.device) if on_gpu else None  # type: ignore[no-untyped-call]
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as background:
@@ -104,9 +103,9 @@ class HostSplit:
 LoadedSplit = DeviceSplit | HostSplit
 
 
-def take(samples: LoadedSplit, count: int | None) -> LoadedSplit:
-    """The take ``count`` of them, in the split's fixed random order; all where it is None or has no more."""
-    return samples if count is None else replace(samples, frames=samples.frames[:count], labels=samples.labels[:count])
+def take(split: LoadedSplit, count: int | None) -> LoadedSplit:
+    """Take the first ``count`` samples, in the split's fixed random order; all if it is None or there are no more."""
+    return split if count is None else replace(split, frames=split.frames[:count], labels=split.labels[:count])
 
 
 _Sent = tuple[DeviceSplit, torch.cuda.Event | None]  # a batch and the end of its copy
@@ -117,7 +116,7 @@ def _runs(count: int, size: int) -> Iterator[slice]:
 
 
 def _received(batch: DeviceSplit, copied: torch.cuda.Event | None) -> DeviceSplit:
-    """The batch, which the device does not read before its copy has ended; the host waits for nothing."""
+    """Return the batch, which the device does not read before its copy has ended; the host waits for nothing."""
     if copied is not None:
         reader = torch.cuda.current_stream(batch.device)
         reader.wait_event(copied)
@@ -127,7 +126,7 @@ def _received(batch: DeviceSplit, copied: torch.cuda.Event | None) -> DeviceSpli
 
 
 def mapped(frames: UInt8[np.ndarray, "sample time channel height width"]) -> UInt8[Tensor, "..."]:
-    """The frames as a tensor: of a memory-mapped file not copied, so that all processes share one copy of its bytes.
+    """Return the frames as a tensor. A memory-mapped file is not copied, so that all processes share its bytes.
 
     The file is mapped copy-on-write, as tensors may be written to: a write stays in this process and off the disk.
     A part of a map, a file that has been deleted since, and an array that is no map are copied.
@@ -148,9 +147,9 @@ def to_device(
     device: torch.device,
     sharers: int = 1,
 ) -> LoadedSplit:
-    """A split where batches of it come from fastest.
+    """Place a split where batches of it come from fastest.
 
-    On a processor that is the memory map itself. On a GPU it is the GPU's memory if the split fits into
+    For a processor that is the memory map itself. For a GPU it is the GPU's memory if the split fits into
     ``RESIDENT_SHARE`` of what is free, divided by the ``sharers``, the processes that train on that GPU; otherwise host
     memory.
     """

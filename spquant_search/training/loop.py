@@ -1,4 +1,4 @@
-"""Training and evaluation of one network. Knows neither Optuna nor pruning: to stop, do not ask for the next epoch."""
+"""Train a network, epoch by epoch. Knows neither Optuna nor early stopping: to stop, ask for no further epoch."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -33,122 +33,138 @@ class Diverged(Exception):
     """The loss or a weight became infinite or not a number."""
 
 
+@runtime_checkable
+class StepHook(Protocol):
+    """A function that a training calls before each of its steps."""
+
+    def __call__(self, batch: DeviceSplit, chosen: Int[Tensor, " batch"]) -> Float[Tensor, "batch classes"] | None:
+        """Set the network's precision, if it changes, and return the teacher's logits of ``batch``, if there are any.
+
+        ``chosen`` are the numbers of the batch's samples in the training split.
+        """
+        ...
+
+
 @dataclass(slots=True)
 class Progress:
-    """How far a training has come, and what it holds besides the network's weights: enough to go on from there."""
+    """The state of a training besides the network's weights: enough to go on from there."""
 
     epochs: int = 0
     optimizer: dict[str, Any] | None = None
     scaler: dict[str, Any] | None = None
 
 
-def train(  # noqa: PLR0913 - a network, two splits, and how to train
-    network: nn.Module,
-    *,
-    training: LoadedSplit,
-    validation: LoadedSplit,
-    recipe: Training,
-    schedule: Schedule,
-    seed: int,
-    lesson: StepHook | None = None,
-    progress: Progress | None = None,
-) -> Iterator[tuple[EpochMetrics, Evaluation]]:
-    """Train ``network`` in place, one epoch each time the next value is asked for.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingRun:
+    """A network, the samples it is trained on, and how.
+
+    The network is trained in place, from where ``progress`` is, which is brought up to date after every epoch.
+    """
+
+    network: nn.Module
+    training: LoadedSplit
+    recipe: Training
+    schedule: Schedule
+    seed: int
+    step_hook: StepHook | None = None
+    progress: Progress = field(default_factory=Progress)
+
+
+def train(run: TrainingRun, validation: LoadedSplit) -> Iterator[tuple[EpochMetrics, Evaluation]]:
+    """Train the run's network, one epoch each time the next value is asked for, and evaluate it on ``validation``.
 
     Equal seeds give equal results on one machine with an equal number of threads, also where a training goes on from
-    the ``progress``, and the weights, of an earlier one. That is brought up to date after every epoch.
+    the progress, and the weights, of an earlier one.
+
     Raises:
         Diverged: after an epoch its loss or a weight is not finite, or its gradients are too large for fp16.
         UserError: the recipe asks for a precision that the device does not have.
     """
     started = time.perf_counter()
-    progress = Progress() if progress is None else progress
-    losses = epoch_losses(
-        network, training=training, recipe=recipe, schedule=schedule, seed=seed, lesson=lesson, progress=progress
-    )
-    for epoch, loss in enumerate(losses, start=progress.epochs + 1):
+    for epoch, loss in enumerate(epoch_losses(run), start=run.progress.epochs + 1):
         with PROCESS.on("evaluation"):
-            evaluation = evaluate(network, validation)
+            evaluation = evaluate(run.network, validation)
         yield epoch_metrics(epoch, loss, evaluation, time.perf_counter() - started), evaluation
         started = time.perf_counter()
 
 
-class StepHook(Protocol):
-    """What is done to a network before a step of its training."""
-
-    def __call__(self, batch: DeviceSplit, chosen: Int[Tensor, " batch"]) -> Float[Tensor, "batch classes"] | None:
-        """Set the network's precision, if it changes; logits to imitate on ``batch``, the samples ``chosen``."""
-        ...
-
-
-def epoch_losses(
-    network: nn.Module,
-    *,
-    training: LoadedSplit,
-    recipe: Training,
-    schedule: Schedule,
-    seed: int,
-    lesson: StepHook | None = None,
-    progress: Progress | None = None,
-) -> Iterator[float]:
-    """As :func:`train`, without any evaluation: the mean loss of each epoch."""
-    progress = Progress() if progress is None else progress
-    for module in network.modules():
+def epoch_losses(run: TrainingRun) -> Iterator[float]:
+    """Train as :func:`train` does, without any evaluation, and yield the mean loss of each epoch."""
+    for module in run.network.modules():
         if isinstance(module, ChannelGate):
-            module.requires_grad_(schedule.trains_gates)
-    optimizer = new_optimizer(network, recipe, schedule)
-    scaler = loss_scaler(recipe, training.device)
-    if progress.optimizer is not None:
-        optimizer.load_state_dict(progress.optimizer)
-    if progress.scaler is not None and scaler is not None:
-        scaler.load_state_dict(progress.scaler)
-    # Whole batches; a split smaller than one is a batch of its own.
-    batches = max(1, len(training) // recipe.batch_size)
-    generator = torch.Generator().manual_seed(seed)
-    for _ in range(progress.epochs):
-        torch.randperm(len(training), generator=generator)  # the orders of the epochs that are done
-    for epoch in range(progress.epochs, schedule.epochs):
-        network.train()
-        total = torch.zeros((), device=training.device)
-        order = torch.randperm(len(training), generator=generator)[: batches * recipe.batch_size]
-        with PROCESS.on("training"), _seeded((seed, epoch), training.device):
-            for index, batch in enumerate(training.batches(recipe.batch_size, order=order)):
-                step, steps = epoch * batches + index, schedule.epochs * batches
-                share = rate_at(step, steps=steps, warm_up=recipe.warm_up, schedule=recipe.schedule)
-                set_rate(optimizer, schedule.learning_rate * share)
-                varied = replace(batch, frames=augmented(batch.frames, recipe.augment, seed=(seed, epoch, index)))
-                chosen = order[index * recipe.batch_size : index * recipe.batch_size + len(batch)]
-                imitated = None if lesson is None else lesson(varied, chosen)
-                total += _train_step(network, varied, recipe, optimizer, scaler, imitated=imitated)
-        loss = float(total) / batches
-        _raise_if_diverged(network, epoch + 1, loss, scaler)
-        progress.epochs, progress.optimizer = epoch + 1, optimizer.state_dict()
-        progress.scaler = None if scaler is None else scaler.state_dict()
+            module.requires_grad_(run.schedule.trains_gates)
+    optimizer, scaler = _resumed_optimizer(run)
+    generator = torch.Generator().manual_seed(run.seed)
+    for _ in range(run.progress.epochs):
+        torch.randperm(len(run.training), generator=generator)  # the orders of the epochs that are done
+    for epoch in range(run.progress.epochs, run.schedule.epochs):
+        order = torch.randperm(len(run.training), generator=generator)
+        with PROCESS.on("training"), _seeded((run.seed, epoch), run.training.device):
+            loss = _train_epoch(run, epoch, order, optimizer, scaler)
+        _raise_if_diverged(run.network, epoch + 1, loss, scaler)
+        run.progress.epochs, run.progress.optimizer = epoch + 1, optimizer.state_dict()
+        run.progress.scaler = None if scaler is None else scaler.state_dict()
         yield loss
+
+
+def _resumed_optimizer(run: TrainingRun) -> tuple[torch.optim.Optimizer, GradScaler | None]:
+    optimizer = new_optimizer(run.network, run.recipe, run.schedule)
+    scaler = loss_scaler(run.recipe, run.training.device)
+    if run.progress.optimizer is not None:
+        optimizer.load_state_dict(run.progress.optimizer)
+    if run.progress.scaler is not None and scaler is not None:
+        scaler.load_state_dict(run.progress.scaler)
+    return optimizer, scaler
+
+
+def _train_epoch(
+    run: TrainingRun,
+    epoch: int,
+    order: Int[Tensor, " sample"],
+    optimizer: torch.optim.Optimizer,
+    scaler: GradScaler | None,
+) -> float:
+    """Train on all samples in this order, and return the mean loss of the steps."""
+    recipe = run.recipe
+    # Full batches; a split smaller than one is a batch of its own.
+    batches = max(1, len(order) // recipe.batch_size)
+    order = order[: batches * recipe.batch_size]
+    run.network.train()
+    total = torch.zeros((), device=run.training.device)
+    for index, batch in enumerate(run.training.batches(recipe.batch_size, order=order)):
+        step, steps = epoch * batches + index, run.schedule.epochs * batches
+        share = rate_at(step, steps=steps, warm_up=recipe.warm_up, schedule=recipe.schedule)
+        set_rate(optimizer, run.schedule.learning_rate * share)
+        varied = replace(batch, frames=augmented(batch.frames, recipe.augment, seed=(run.seed, epoch, index)))
+        chosen = order[index * recipe.batch_size : index * recipe.batch_size + len(batch)]
+        teacher_logits = None if run.step_hook is None else run.step_hook(varied, chosen)
+        total += _train_step(run.network, varied, recipe, optimizer, scaler, teacher_logits=teacher_logits)
+    return float(total) / batches
 
 
 @contextmanager
 def _seeded(seeds: tuple[int, ...], device: torch.device) -> Iterator[None]:
-    """Modules of a user's own may draw at random in training, as dropout does: in this context from these seeds."""
+    """Let modules of a user's network that draw at random, as dropout does, draw from these seeds in this context."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(int(np.random.SeedSequence(seeds).generate_state(1)[0]))
         yield
 
 
 def _raise_if_diverged(network: nn.Module, epoch: int, loss: float, scaler: GradScaler | None) -> None:
+    """Raise Diverged where the loss, a weight or, in fp16, the gradients are not finite."""
     if not math.isfinite(loss):
         raise Diverged(f"the mean loss of epoch {epoch} is {loss}")
     # A neuron whose potential is not a number never spikes, so that a broken layer leaves the loss finite.
     for name, values in network.state_dict().items():
         if not bool(values.isfinite().all()):
             raise Diverged(f"after epoch {epoch}, {name} is not finite")
-    # A step whose gradients are not finite is left out and the scale halved, so that the weights stay finite.
+    # A step whose gradients are not finite is omitted and the scale halved, so that the weights stay finite.
     if scaler is not None and scaler.get_scale() < SMALLEST_LOSS_SCALE:
         raise Diverged(f"in epoch {epoch}, gradients were not finite in fp16 at any scale of the loss")
 
 
 def epoch_metrics(epoch: int, loss: float | None, evaluation: Evaluation, seconds: float) -> EpochMetrics:
-    """A rung of a trial; ``loss`` None: nothing was trained for it."""
+    """Put together the metrics of a rung; ``loss`` is None where nothing was trained for it."""
     return EpochMetrics(
         epoch=epoch,
         loss=loss,
@@ -167,8 +183,9 @@ def _train_step(
     optimizer: torch.optim.Optimizer,
     scaler: GradScaler | None = None,
     *,
-    imitated: Float[Tensor, "batch classes"] | None = None,
+    teacher_logits: Float[Tensor, "batch classes"] | None = None,
 ) -> Tensor:
+    """Take one step of the optimizer, and return the loss before it."""
     device = batch.device
     dtype = training_dtype(recipe, device)
     with torch.autocast(device.type, dtype=dtype, enabled=dtype is not torch.float32):
@@ -180,8 +197,8 @@ def _train_step(
         tet_mean=recipe.tet_mean,
         label_smoothing=recipe.label_smoothing,
     )
-    if imitated is not None:
-        imitation = imitation_loss(logits.mean(dim=0), imitated)
+    if teacher_logits is not None:
+        imitation = imitation_loss(logits.mean(dim=0), teacher_logits)
         loss = (1.0 - recipe.distillation) * loss + recipe.distillation * imitation
     layers = searchable_layers(network).values()
     gates = [layer.gate_loss for layer in layers if layer.gate_loss is not None]
@@ -200,7 +217,7 @@ def _descend(
     *,
     max_grad_norm: float | None,
 ) -> None:
-    """One step of the optimizer, on gradients of at most the norm that the recipe allows."""
+    """Update the weights by gradients of at most the norm that the recipe allows."""
     scaled = loss if scaler is None else scaler.scale(loss)
     scaled.backward()  # type: ignore[no-untyped-call]
     if max_grad_norm is not None:

@@ -15,7 +15,7 @@ def tet_loss(
     tet_mean: float,
     label_smoothing: float = 0.0,
 ) -> Float[Tensor, ""]:
-    """Temporal efficient training (Deng et al., ICLR 2022, eq. 10 to 12).
+    """Return the loss of temporal efficient training (Deng et al., ICLR 2022, eq. 10 to 12).
 
     (1 - lambda) * mean over time of the cross-entropy + lambda * mean squared distance of every logit to ``tet_mean``.
     The cross-entropy is that with a target of 1 - ``label_smoothing`` for the label and the rest for all classes alike.
@@ -29,11 +29,11 @@ def tet_loss(
 
 
 def imitation_loss(
-    logits: Float[Tensor, "batch classes"], imitated: Float[Tensor, "batch classes"]
+    logits: Float[Tensor, "batch classes"], teacher_logits: Float[Tensor, "batch classes"]
 ) -> Float[Tensor, ""]:
-    """Kullback-Leibler divergence of the classes' probabilities from those of ``imitated``, a mean over the batch.
+    """Return the Kullback-Leibler divergence from the teacher's class probabilities, a mean over the batch.
 
-    Distillation (Hinton et al., 2015) at temperature 1.
+    This is distillation (Hinton et al., 2015) at temperature 1.
     """
-    given = F.log_softmax(imitated, dim=1)
+    given = F.log_softmax(teacher_logits, dim=1)
     return F.kl_div(F.log_softmax(logits, dim=1), given, log_target=True, reduction="batchmean")

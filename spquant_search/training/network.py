@@ -1,52 +1,25 @@
-"""A space's network and data on a device, and weights from and to files."""
+"""A space's network on a device, with weights from a seed or from files, and weights to files."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from spquant_search.data.loading import DataSet, Split
 from spquant_search.runs.files import write_bytes
-from spquant_search.snn.layers import searchable_layers
+from spquant_search.snn.layers import configure, searchable_layers
 from spquant_search.snn.networks.catalog import build
+from spquant_search.space.configuration import NetworkConfig
 from spquant_search.space.schema import SpaceFile
 from spquant_search.space.shapes import InputShape
-from spquant_search.training.loader import LoadedSplit, to_device
-
-
-def input_shape(data: DataSet) -> InputShape:
-    """What a network for this data set is fed with."""
-    return InputShape(
-        channels=data.channels,
-        height=data.height,
-        width=data.width,
-        classes=len(data.classes),
-        largest=data.largest,
-    )
-
-
-def on_device(
-    data: DataSet, name: Literal["train", "validation", "test"], device: torch.device, *, sharers: int = 1
-) -> LoadedSplit:
-    """A split, still as bytes, as batches of which the device trains; ``sharers`` processes train on that device."""
-    split: Split = getattr(data, name)
-    return to_device(
-        split.frames,
-        split.labels,
-        time_steps=data.time_steps,
-        largest=data.largest,
-        device=device,
-        sharers=sharers,
-    )
 
 
 def new_network(space: SpaceFile, shape: InputShape, *, seed: int, device: torch.device) -> nn.Module:
-    """The network of a space with weights drawn from ``seed``, in the memory order that convolutions are fastest in."""
+    """Build a space's network with weights drawn from ``seed``, in the memory order in which convolutions are
+    fastest."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = build(space.model, shape, source="space")
@@ -56,17 +29,35 @@ def new_network(space: SpaceFile, shape: InputShape, *, seed: int, device: torch
     return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
+def configured_network(
+    space: SpaceFile,
+    shape: InputShape,
+    config: NetworkConfig,
+    *,
+    weights: Sequence[Path],
+    device: torch.device,
+    seed: int = 0,
+) -> nn.Module:
+    """Build a space's network at a configuration; without files of ``weights`` they are drawn from ``seed``."""
+    network = new_network(space, shape, seed=seed, device=device)
+    configure(network, config, space.neuron)
+    if weights:
+        load_weights(network, *weights)
+    return network
+
+
 def load_weights(network: nn.Module, *files: Path) -> None:
-    """Copy weights into a network of the same architecture; what several files hold is that of the last of them."""
+    """Copy weights into a network of the same architecture; a later file replaces what an earlier one holds too."""
     merged = {name: tensor for file in files for name, tensor in load_file(file).items()}
     network.load_state_dict(merged)
 
 
 def write_weights(network: nn.Module, file: Path) -> None:
-    """All weights and statistics, whole or not at all."""
+    """Write all weights and statistics of a network, the complete file or none."""
     write_tensors(network.state_dict(), file)
 
 
 def write_tensors(tensors: Mapping[str, Tensor], file: Path, *, replaces: bool = True) -> None:
+    """Write tensors by name, the complete file or none; with ``replaces`` False a file that exists is kept."""
     content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     write_bytes(file, content, replaces=replaces)

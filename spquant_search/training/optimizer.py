@@ -15,7 +15,7 @@ GATE_RATE = 3.0
 
 
 def new_optimizer(network: nn.Module, recipe: Training, schedule: Schedule) -> torch.optim.Optimizer:
-    """The recipe's; only matrices and kernels decay, as scales, offsets and gates have no size to be kept small."""
+    """Make the recipe's optimizer. Only matrices and kernels decay: scales, offsets and gates need not stay small."""
     decayed = [parameter for name, parameter in network.named_parameters() if _decays(name, parameter)]
     kept = [
         parameter for name, parameter in network.named_parameters() if not _decays(name, parameter) and GATE not in name
@@ -26,7 +26,7 @@ def new_optimizer(network: nn.Module, recipe: Training, schedule: Schedule) -> t
         {"params": kept, "weight_decay": 0.0, "rate": 1.0},
         {"params": gates, "weight_decay": 0.0, "rate": GATE_RATE},
     ]
-    # Of those on a GPU only the fused ones take GradScaler's steps without asking the device, and waiting for it.
+    # On a GPU only fused optimizers take GradScaler's steps without asking the device, and waiting for it.
     fused = True if all(parameter.is_cuda for parameter in network.parameters()) else None
     if recipe.optimizer == "sgd":
         rate, momentum, nesterov = schedule.learning_rate, recipe.momentum, recipe.nesterov
@@ -40,5 +40,6 @@ def _decays(name: str, parameter: Tensor) -> bool:
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate; gates learn faster by GATE_RATE."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["rate"]

@@ -14,7 +14,7 @@ SMALLEST_LOSS_SCALE = 1.0  # below, gradients overflow fp16 though they were not
 
 
 def training_dtype(recipe: Training, device: torch.device) -> torch.dtype:
-    """bf16 where the processor multiplies it natively, unless the recipe says otherwise.
+    """Choose the number format of training: bf16 where the processor multiplies it, unless the recipe says otherwise.
 
     Raises:
         UserError: fp16 without a GPU.
@@ -30,7 +30,7 @@ def training_dtype(recipe: Training, device: torch.device) -> torch.dtype:
 
 
 def loss_scaler(recipe: Training, device: torch.device) -> GradScaler | None:
-    """What keeps small gradients from being 0 in fp16; other precisions need none."""
+    """Make the scaler that keeps small gradients from being 0 in fp16; None for other formats, which need none."""
     return GradScaler(device.type) if training_dtype(recipe, device) is torch.float16 else None
 
 
@@ -40,5 +40,5 @@ def _cpu_multiplies_bf16() -> bool:
 
 
 def exact_fp32() -> AbstractContextManager[None]:
-    """fp32 as it is: TensorFloat-32 would round the sums of integers."""
+    """Multiply in full fp32 within this context: TensorFloat-32 would round the sums of integers."""
     return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)

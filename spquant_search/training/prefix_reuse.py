@@ -1,8 +1,8 @@
-"""Accuracies of several configurations of one supernet, of which what they have in common is computed once.
+"""Accuracies of several subnets of one supernet: the layers that they have in common are computed once.
 
-Batch by batch all configurations take their turns. The first one's layers keep their results up to the first layer that
-another configuration has at another precision, and the others begin there. A configuration so has the accuracy that
-reading it out by itself gives, and no more than one batch is kept.
+Batch by batch all configurations take turns. The layers of the first configuration keep their results up to the first
+layer that another configuration has at another precision, and the other configurations begin there. A subnet so has the
+accuracy that evaluating it by itself gives, and no more than one batch is kept.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from spquant_search.space.schema import NeuronSpace
 from spquant_search.training.evaluation import EVALUATION_BATCH, correctly_classified
 from spquant_search.training.loader import LoadedSplit
 from spquant_search.training.precision import exact_fp32
-from spquant_search.training.supernet import gathering_statistics, norms, statistics_batches
+from spquant_search.training.supernet import gathering_statistics, norm_layers, statistics_batches
 
 
-def accuracies(
+def subnet_accuracies(
     network: nn.Module,
     configs: Sequence[NetworkConfig],
     neuron: NeuronSpace,
@@ -33,10 +33,10 @@ def accuracies(
     samples: int,
     validation: LoadedSplit,
 ) -> tuple[float, ...]:
-    """What :func:`spquant_search.training.supernet.take_subnet` and then
-    :func:`spquant_search.training.evaluation.accuracy` give for each.
+    """Return the accuracy of each configuration as a subnet.
 
-    ``samples`` of ``training`` are for the statistics of batch norm, all of ``validation`` for the accuracies.
+    It is the accuracy that :func:`spquant_search.training.supernet.activate_subnet`, on ``samples`` of ``training``,
+    and then :func:`spquant_search.training.evaluation.accuracy`, on all of ``validation``, give.
     """
     turns = _Turns(network, configs, neuron)
     with PROCESS.on("statistics"), gathering_statistics(network):
@@ -60,27 +60,27 @@ class _Turns:
         self._changing = {name for config in configs for name, layer in config.layers if layer != first[name]}
 
     def keep_norms_apart(self) -> None:
-        """Let every configuration begin with what the network's norms hold now."""
+        """Let every configuration begin with what the network's batch norms hold now."""
         self._buffers = [_copied(self._norm_buffers()) for _ in self._configs]
 
     def each(self, run: Callable[[Any], Any], batch: Any) -> list[Any]:
-        """What ``run`` gives with each configuration, of a batch that it feeds the network."""
+        """Return what ``run`` gives for a batch with each configuration."""
         found = []
         with _Beginning(searchable_layers(self._network), self._changing) as beginning:
-            for config, own in zip(self._configs, self._buffers, strict=True):
+            for config, kept in zip(self._configs, self._buffers, strict=True):
                 configure(self._network, config, self._neuron)
                 buffers = self._norm_buffers()
-                for name, values in own.items():
+                for name, values in kept.items():
                     buffers[name].copy_(values)
                 found.append(run(batch))
-                own |= _copied(buffers)
-                beginning.again()
+                kept |= _copied(buffers)
+                beginning.restart()
         return found
 
     def _norm_buffers(self) -> dict[str, Tensor]:
         return {
             f"{name}.{key}": values
-            for name, norm in norms(self._network).items()
+            for name, norm in norm_layers(self._network).items()
             for key, values in norm.named_buffers()
         }
 
@@ -90,12 +90,12 @@ def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 class _Beginning:
-    """Within this context, the layers before the first of ``changing`` give what they gave in the first run."""
+    """A context in which the layers before the first of ``changing`` repeat their results of the first run."""
 
     def __init__(self, layers: dict[str, SearchableLayer], changing: set[str]) -> None:
         self._layers, self._changing = layers, changing
         self._kept: list[Any] = []  # in the order of the calls
-        self._is_whole = False  # nothing more is kept
+        self._is_complete = False  # nothing more is kept
         self._next = 0
 
     def __enter__(self) -> _Beginning:
@@ -107,18 +107,18 @@ class _Beginning:
         for layer in self._layers.values():
             del layer.forward
 
-    def again(self) -> None:
-        """The network begins from its input once more."""
-        self._is_whole, self._next = True, 0
+    def restart(self) -> None:
+        """Begin from the network's input once more."""
+        self._is_complete, self._next = True, 0
 
     def _instead_of(self, forward: Callable[..., Any], changes: bool) -> Callable[..., Any]:
         def given(*inputs: Any, **named: Any) -> Any:
-            if self._is_whole and self._next < len(self._kept):
+            if self._is_complete and self._next < len(self._kept):
                 self._next += 1
                 return self._kept[self._next - 1]
             result = forward(*inputs, **named)
-            self._is_whole = self._is_whole or changes
-            if not self._is_whole:
+            self._is_complete = self._is_complete or changes
+            if not self._is_complete:
                 self._kept.append(result)
                 self._next += 1
             return result

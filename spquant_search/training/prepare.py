@@ -1,15 +1,14 @@
-"""From a space file to what a search or a cost table starts from."""
+"""Turn a space file into what a search or a table of costs starts from, and check all of it."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from spquant_search.costs.memory import FLOPS_PER_MAC, cost_report, min_memory_bytes
-from spquant_search.data import catalog, loading
-from spquant_search.errors import SpaceError, UserError
+from spquant_search.data import catalog
+from spquant_search.errors import SpaceError
 from spquant_search.snn.architecture import architecture
 from spquant_search.snn.layer_shapes import layer_shapes
 from spquant_search.space.binding import bind
@@ -17,7 +16,8 @@ from spquant_search.space.configuration import OFF
 from spquant_search.space.reading import read_space
 from spquant_search.space.schema import Augmentation, SpaceFile
 from spquant_search.space.search_space import SearchSpace
-from spquant_search.space.shapes import InputShape, LayerShape
+from spquant_search.space.shapes import LayerShape
+from spquant_search.training.data_set import describe_data, input_shape
 from spquant_search.training.prepared import Prepared
 
 SIDED = ("dvs-gesture",)  # data sets whose classes tell left from right
@@ -32,13 +32,7 @@ def bind_network(file: SpaceFile, *, source: str) -> Prepared:
     """Bind a space to its data set and network."""
     info = describe_data(file, source=source)
     mismatches = _unfit_augmentation(file.train.augment, info)
-    shape = InputShape(
-        channels=info.channels,
-        height=info.height,
-        width=info.width,
-        classes=len(info.classes),
-        largest=info.largest,
-    )
+    shape = input_shape(info)
     learns = file.neuron.learn_threshold
     shapes = tuple(
         replace(layer, learns_threshold=learns and layer.has_membrane)
@@ -55,7 +49,7 @@ def bind_network(file: SpaceFile, *, source: str) -> Prepared:
 
 
 def _unreachable_budgets(space: SearchSpace, shapes: Sequence[LayerShape]) -> list[str]:
-    """The constraints that no configuration of the space can keep, as far as that is known without training."""
+    """Find the constraints that no configuration of the space can keep, as far as is known without training."""
     bounds, problems = space.file.constraints, []
     smallest = sum(min_memory_bytes(layer, shape) for layer, shape in zip(space.layers, shapes, strict=True))
     if bounds.memory_bytes is not None and bounds.memory_bytes < smallest:
@@ -75,7 +69,7 @@ def _unreachable_budgets(space: SearchSpace, shapes: Sequence[LayerShape]) -> li
 
 
 def _unfit_augmentation(augment: Augmentation, info: catalog.DataInfo) -> list[str]:
-    """What of it these samples cannot be given."""
+    """Find the augmentations that do not fit the data set's samples."""
     problems = {}
     if augment.flip and info.name in SIDED:
         problems["flip"] = f"{info.name} has classes for left and right, which a flip would swap; set it to false"
@@ -90,32 +84,3 @@ def _unfit_augmentation(augment: Augmentation, info: catalog.DataInfo) -> list[s
             frame = f"the frame's height and width, {info.height}x{info.width}"
             problems.setdefault(key, f"must be less than {frame}; got {pixels}")
     return [f"train.augment.{key}: {problem}" for key, problem in problems.items()]
-
-
-def describe_data(file: SpaceFile, *, source: str) -> catalog.DataInfo:
-    """What is known of a space's data set without loading it; raises SpaceError where an option does not fit it."""
-    try:
-        return catalog.describe(file.data.name, file.data)
-    except UserError as error:
-        raise SpaceError(source, [f"data.{problem}" for problem in str(error).splitlines()]) from None
-
-
-def load_data(
-    file: SpaceFile, *, cache: Path, progress: Callable[[int, int], None] | None = None, processes: int = 1
-) -> loading.DataSet:
-    """The recordings of a space, made now by so many processes, or read from the cache."""
-    counts = {split: getattr(file.data, f"{split}_samples") for split in loading.SPLITS}
-    limit = {split: count for split, count in counts.items() if count is not None}
-    try:
-        return loading.load(
-            file.data.name,
-            time_steps=file.time_steps,
-            options=file.data,
-            cache_dir=cache / "recordings",
-            limit=limit,
-            progress=progress,
-            processes=processes,
-        )
-    except UserError as error:  # in the space file's words
-        words = re.sub(r"limit\.(\w+):", r"data.\1_samples:", str(error))
-        raise UserError(re.sub(r"^(root|classes):", r"data.\1:", words)) from None

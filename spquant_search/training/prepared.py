@@ -1,4 +1,4 @@
-"""A space bound to its network: what a search or a table of costs starts from. No torch here."""
+"""A space bound to its network, as a value that needs no torch."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from spquant_search.space.shapes import InputShape, LayerShape
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prepared:
-    """A space bound to its network, and the network's layers."""
+    """A space and the layers of its network: a search and a table of costs start from it."""
 
     space: SearchSpace
     shapes: tuple[LayerShape, ...]
     input: InputShape
-    architecture: Architecture | None  # None where the network has no form in integers
+    architecture: Architecture | None  # None if the network has no integer form
 
     def footprint(self, cost: CostReport) -> Footprint | None:
-        """What a configuration takes on a device; None where it has no form in integers."""
+        """Return what a configuration takes on a device; None if the network has no integer form."""
         return None if self.architecture is None else footprint(self.architecture, cost)

@@ -1,4 +1,4 @@
-"""The learning rate over a training: its shape, and the rate at every step. No torch here."""
+"""The schedule of a training, and the learning rate at each of its steps. No torch here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ONE_CYCLE_START, ONE_CYCLE_END = 1 / 25, 1 / 25e4
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Schedule:
-    """How long, how fast, and what: the part of the recipe in which baseline, candidates and finalists differ."""
+    """The part of the recipe in which baseline, candidates and finalists differ."""
 
     epochs: int
     learning_rate: float
@@ -22,10 +22,10 @@ class Schedule:
 
     @classmethod
     def of_finalists(cls, final: Final, *, epochs: int | None = None) -> Schedule:
-        """That of fine-tuning what is on the front, for ``final.epochs`` or others.
+        """Return the schedule of fine-tuning the finalists, for ``final.epochs`` unless ``epochs`` says otherwise.
 
-        Unless ``final.train_gates``, the gates stay as they are, since a member is on the front for its operations as
-        much as for its accuracy. Those of the supernet, which serve every threshold, move most: they open more
+        Gates stay as they are unless ``final.train_gates``, since a member is on the front for its operations as much
+        as for its accuracy. Gates from the supernet, which serve every threshold, would move most: they open more
         channels than a low threshold asks for and fewer than a high one.
         """
         return cls(epochs=epochs or final.epochs, learning_rate=final.learning_rate, trains_gates=final.train_gates)
@@ -34,7 +34,7 @@ class Schedule:
 def rate_at(
     step: int, *, steps: int, warm_up: float, schedule: Literal["cosine", "one-cycle", "constant"] = "cosine"
 ) -> float:
-    """The share of the full learning rate at ``step`` of 0 .. ``steps`` - 1.
+    """Return the share of the full learning rate at ``step`` of 0 .. ``steps`` - 1.
 
     ``cosine`` and ``constant``: linear from 0 (exclusive) over the warm-up, of one step at least, then a half cosine
     that reaches 0 at ``steps``, or 1 to the end. ``one-cycle`` (Smith and Topin, 2018; the values of torch's

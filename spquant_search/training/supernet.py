@@ -1,10 +1,10 @@
-"""One network for every precision: trained with another configuration at every step, then subnets at any of them.
+"""The supernet: one network for every precision, trained with another configuration at every step.
 
 A step of training draws a configuration, sets it (bits, levels, thresholds and masks are data, nothing is rebuilt), and
-teaches the network its labels and what the float network says of the same samples. Reading a configuration out sets it,
-takes the statistics of batch norm anew from a few hundred training samples, as those of another precision do not fit,
-and evaluates in the one defined form. That costs a few forward passes, and the network that was measured can be
-deployed: the shared weights with statistics of its own.
+teaches the network its labels and what the float network says of the same samples. A subnet is the supernet at one
+configuration, with statistics of batch norm measured anew on a few hundred training samples, as those of another
+precision do not fit. Evaluating it costs a few forward passes, and the network that was evaluated can be deployed: the
+shared weights with the subnet's statistics.
 
 After "Once for all" (Cai et al., ICLR 2020) and "Any-precision deep neural networks" (Yu et al., AAAI 2021), with
 membrane levels and sparsity thresholds beside the bits.
@@ -27,20 +27,20 @@ from spquant_search.space.configuration import OFF, PARAMETERS, NetworkConfig
 from spquant_search.space.schema import NeuronSpace
 from spquant_search.space.search_space import SearchSpace
 from spquant_search.training.loader import DeviceSplit, LoadedSplit
-from spquant_search.training.loop import StepHook, epoch_losses
+from spquant_search.training.loop import StepHook, TrainingRun, epoch_losses
 from spquant_search.training.schedule import Schedule
 
-# Of the steps, this share has one value a parameter for all layers: independent draws hardly ever come near the corners
+# This share of the steps has one value a parameter for all layers: independent draws hardly ever come near the corners
 # of the space, where the smallest and the largest network and all uniform ones lie.
 UNIFORM_SHARE = 0.25
-# And this share has neither gates nor masks, as the most accurate configurations do.
+# This share has neither gates nor masks, as the most accurate configurations do.
 DENSE_SHARE = 0.4
 STATISTICS_BATCH = 128
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SupernetEpoch:
-    """One epoch of the supernet: configurations change from step to step, so that only its loss says anything."""
+    """One epoch of the supernet; configurations change from step to step, so that the loss is all it can tell."""
 
     epoch: int  # from 1
     loss: float
@@ -48,7 +48,7 @@ class SupernetEpoch:
 
 
 def random_configuration(space: SearchSpace, generator: random.Random) -> NetworkConfig:
-    """A configuration for one step of training; every one of the space can come."""
+    """Draw a configuration for one step of training; any of the space may come."""
     uniform, dense = generator.random() < UNIFORM_SHARE, generator.random() < DENSE_SHARE
     common = {parameter: generator.random() for parameter in PARAMETERS}
     values = {}
@@ -61,8 +61,8 @@ def random_configuration(space: SearchSpace, generator: random.Random) -> Networ
     return space.config(values)
 
 
-class _Lesson:
-    """Before every step another configuration, and the float network's logits of its samples."""
+class RandomSubnets:
+    """A step hook that sets a random configuration, and returns the logits that ``teacher`` gives."""
 
     def __init__(self, network: nn.Module, space: SearchSpace, *, seed: int, teacher: StepHook | None) -> None:
         self._network, self._space, self._teacher = network, space, teacher
@@ -84,32 +84,37 @@ def train_supernet(
 ) -> Iterator[SupernetEpoch]:
     """Train ``network``, which holds the float baseline's weights, in place, one epoch for each value asked for.
 
-    ``teacher`` is the float network, where it is to be imitated.
+    ``teacher`` is the float network, if it is to be imitated.
+
     Raises:
         Diverged: after an epoch its loss or a weight is not finite.
     """
     started = time.perf_counter()
-    lesson = _Lesson(network, space, seed=seed, teacher=teacher)
-    losses = epoch_losses(
-        network, training=training, recipe=space.file.train, schedule=schedule, seed=seed, lesson=lesson
+    run = TrainingRun(
+        network=network,
+        training=training,
+        recipe=space.file.train,
+        schedule=schedule,
+        seed=seed,
+        step_hook=RandomSubnets(network, space, seed=seed, teacher=teacher),
     )
-    for epoch, loss in enumerate(losses, start=1):
+    for epoch, loss in enumerate(epoch_losses(run), start=1):
         yield SupernetEpoch(epoch=epoch, loss=loss, seconds=time.perf_counter() - started)
         started = time.perf_counter()
 
 
-def norms(network: nn.Module) -> dict[str, nn.BatchNorm2d]:
-    """The layers whose statistics a configuration has of its own, by name."""
+def norm_layers(network: nn.Module) -> dict[str, nn.BatchNorm2d]:
+    """Find the layers whose statistics every subnet has for itself, by name."""
     return {name: module for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)}
 
 
 @contextmanager
 def gathering_statistics(network: nn.Module) -> Iterator[None]:
-    """Within this context ``network`` evaluates, but for batch norm, which gathers the statistics of its batches anew.
+    """Let ``network`` evaluate in this context, but batch norm gather the statistics of its batches anew.
 
-    What it holds at the end are their means over the batches.
+    At the end batch norm holds their means over the batches.
     """
-    found = norms(network).values()
+    found = norm_layers(network).values()
     momenta = [norm.momentum for norm in found]
     network.eval()
     for norm in found:
@@ -126,23 +131,23 @@ def gathering_statistics(network: nn.Module) -> Iterator[None]:
 
 
 def statistics_batches(training: LoadedSplit, samples: int) -> Iterator[DeviceSplit]:
-    """The batches of the first ``samples`` that statistics are taken of."""
+    """Return the batches of the first ``samples``, on which statistics are measured."""
     count = min(samples, len(training))
-    # Whole batches alone, as a small last one would weigh as much as the others.
+    # Full batches only, as a small last one would weigh as much as the others.
     count -= count % STATISTICS_BATCH if count > STATISTICS_BATCH else 0
     return training.batches(STATISTICS_BATCH, order=torch.arange(count))
 
 
-def take_statistics(network: nn.Module, training: LoadedSplit, *, samples: int) -> None:
+def measure_statistics(network: nn.Module, training: LoadedSplit, *, samples: int) -> None:
     """Set the running statistics of batch norm to their means over the batches of the first ``samples``."""
     with gathering_statistics(network):
         for batch in statistics_batches(training, samples):
             network(batch.spikes(torch.float32))
 
 
-def take_subnet(
+def activate_subnet(
     network: nn.Module, config: NetworkConfig, neuron: NeuronSpace, *, training: LoadedSplit, samples: int
 ) -> None:
-    """Make ``network`` what it is at a configuration, without any training of its own: ready to be evaluated."""
+    """Turn ``network`` into the subnet of a configuration, without any further training: ready to be evaluated."""
     configure(network, config, neuron)
-    take_statistics(network, training, samples=samples)
+    measure_statistics(network, training, samples=samples)

@@ -1,4 +1,4 @@
-"""What a trainer can be given to do. No torch here, so that a coordinator does without it."""
+"""The tasks that a trainer can be given. No torch here, so that a coordinator does without it."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from spquant_search.training.schedule import Schedule
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
-    """A configuration to train, with everything that is known before it is."""
+    """Train a configuration."""
 
     result: TrialResult  # as far as known beforehand
     schedule: Schedule
     initial_weights: tuple[Path, ...]  # a later file replaces parts of an earlier one; none: from the seed
     weights_file: Path
-    checkpoint_file: Path | None = None  # where it stands after its latest epoch; by default beside the weights
+    checkpoint_file: Path | None = None  # its state after the latest epoch; by default beside the weights
     teacher_weights: Path | None = None  # of the float network to imitate
     threads: int = 1  # on a processor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SupernetTask:
-    """The one network to train for every configuration of the space, from the float baseline's weights."""
+    """Train the supernet, from the float baseline's weights."""
 
     schedule: Schedule
     seed: int
@@ -36,7 +36,7 @@ class SupernetTask:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SubnetTask:
-    """A configuration to evaluated as subnets of the supernet; ``weights_file`` gets its own statistics alone."""
+    """Evaluate a configuration as a subnet of the supernet; only its statistics are written to ``weights_file``."""
 
     result: TrialResult
     supernet_weights: Path
@@ -45,7 +45,7 @@ class SubnetTask:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AccuraciesTask:
-    """Configurations whose accuracy is all that is wanted of the supernet; they are no trials."""
+    """Measure the accuracies of configurations as subnets, without making trials of them."""
 
     configs: tuple[NetworkConfig, ...]
     supernet_weights: Path
@@ -53,7 +53,7 @@ class AccuraciesTask:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TestTask:
-    """A trained configuration to be measured on the test split."""
+    """Measure the accuracy of a trained configuration on the test split."""
 
     __test__ = False  # not a test case, whatever pytest makes of the name
     number: int

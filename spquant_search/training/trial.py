@@ -1,4 +1,4 @@
-"""One configuration -> one result: build, warm-start, train epoch by epoch, keep the weights."""
+"""Do one task: build its network, start from its weights, train or evaluate, and write what is to be kept."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from torch import nn
 
 from spquant_search.profile import PROCESS
 from spquant_search.runs.results import EpochMetrics, Outcome, TrialResult
-from spquant_search.snn.layers import configure
-from spquant_search.space.configuration import NetworkConfig
 from spquant_search.space.schema import SpaceFile
 from spquant_search.space.search_space import SearchSpace
 from spquant_search.space.shapes import InputShape
@@ -21,11 +19,11 @@ from spquant_search.training.checkpoint import Checkpoint
 from spquant_search.training.distillation import FloatTeacher
 from spquant_search.training.evaluation import accuracy, evaluate
 from spquant_search.training.loader import LoadedSplit, take
-from spquant_search.training.loop import Diverged, Progress, StepHook, epoch_metrics, train
-from spquant_search.training.network import load_weights, new_network, write_tensors, write_weights
-from spquant_search.training.prefix_reuse import accuracies
-from spquant_search.training.supernet import SupernetEpoch, norms, take_subnet, train_supernet
-from spquant_search.training.tasks import AccuraciesTask, SubnetTask, SupernetTask, Task
+from spquant_search.training.loop import Diverged, Progress, StepHook, TrainingRun, epoch_metrics, train
+from spquant_search.training.network import configured_network, load_weights, new_network, write_tensors, write_weights
+from spquant_search.training.prefix_reuse import subnet_accuracies
+from spquant_search.training.supernet import SupernetEpoch, activate_subnet, norm_layers, train_supernet
+from spquant_search.training.tasks import AccuraciesTask, SubnetTask, SupernetTask, Task, TestTask
 
 
 def run_trial(
@@ -36,41 +34,33 @@ def run_trial(
     validation: LoadedSplit,
     shape: InputShape,
     stop_reason: Callable[[EpochMetrics], str | None],
-    lesson: StepHook | None = None,
+    step_hook: StepHook | None = None,
 ) -> TrialResult:
     """Train one configuration until its last epoch, or until ``stop_reason`` gives a reason to stop.
 
-    ``stop_reason`` is asked after every epoch, ``lesson`` before every step. The weights are written when, and only
+    ``stop_reason`` is asked after every epoch, ``step_hook`` before every step. The weights are written when, and only
     when, the trial completes. After each epoch but the last a checkpoint is written, from which the same task goes on
-    if it is begun again; ``stop_reason`` then is asked about the earlier epochs take.
+    if it is begun again; ``stop_reason`` then is asked about the earlier epochs first.
     """
     started = time.perf_counter()
     torch.set_num_threads(task.threads)
-    device = training.device
-    network = new_network(space, shape, seed=task.result.seed, device=device)
-    configure(network, task.result.config, space.neuron)
-    if task.initial_weights:
-        load_weights(network, *task.initial_weights)
-    result = task.result
+    config, seed, device = task.result.config, task.result.seed, training.device
+    network = configured_network(space, shape, config, weights=task.initial_weights, seed=seed, device=device)
     checkpoint = Checkpoint(task)
-    progress = Progress()
-    kept = checkpoint.read(network, device)
-    if kept is not None:
-        progress, result = kept
-    epochs = train(
-        network,
+    progress, result = checkpoint.read(network, device) or (Progress(), task.result)
+    run = TrainingRun(
+        network=network,
         training=training,
-        validation=validation,
         recipe=space.train,
         schedule=task.schedule,
-        seed=task.result.seed,
-        lesson=lesson,
+        seed=seed,
+        step_hook=step_hook,
         progress=progress,
     )
     outcome, reason = Outcome.COMPLETE, Outcome.COMPLETE.value
     stopped_because = next(filter(None, map(stop_reason, result.epochs[len(task.result.epochs) :])), None)
     try:
-        for metrics, evaluation in epochs if stopped_because is None else ():
+        for metrics, evaluation in train(run, validation) if stopped_because is None else ():
             result = replace(result, epochs=(*result.epochs, metrics), layers=evaluation.layers)
             stopped_because = stop_reason(metrics)
             if stopped_because is not None:
@@ -87,19 +77,27 @@ def run_trial(
     return replace(result, outcome=outcome, reason=reason, seconds=time.perf_counter() - started)
 
 
+def run_test(task: TestTask, space: SpaceFile, *, shape: InputShape, split: LoadedSplit) -> float:
+    """Return the accuracy of a trained configuration on a split that the search has not seen."""
+    network = configured_network(space, shape, task.config, weights=task.weights, device=split.device)
+    with PROCESS.on("evaluation"):
+        return accuracy(network, split)
+
+
 def float_teacher(weights: Path, space: SearchSpace, *, training: LoadedSplit, shape: InputShape) -> FloatTeacher:
-    """The float baseline with these weights."""
-    network = new_network(space.file, shape, seed=0, device=training.device)
-    configure(network, space.baseline(), space.file.neuron)
-    load_weights(network, weights)
+    """Build the float baseline with these weights as a teacher."""
+    network = configured_network(space.file, shape, space.baseline(), weights=(weights,), device=training.device)
     with PROCESS.on("teacher"):
         return FloatTeacher(network, training, varied=space.file.train.augment.is_on, weights=weights)
+
+
+# ---------------------------------------------------------------- the supernet
 
 
 def run_supernet(
     task: SupernetTask, space: SearchSpace, *, training: LoadedSplit, shape: InputShape
 ) -> Iterator[SupernetEpoch]:
-    """Train the supernet, one epoch for each value asked for; its weights are written at the end.
+    """Train the supernet, one epoch for each value asked for, and write its weights at the end.
 
     Raises:
         Diverged: its loss or a weight is not finite.
@@ -112,44 +110,25 @@ def run_supernet(
     yield from train_supernet(
         network, space, training=training, schedule=task.schedule, seed=task.seed, teacher=teacher
     )
-    # Should another coordinator have trained it too, everybody may be evaluating its subnetss own already.
+    # Should another coordinator have trained it too, its subnets may be evaluated already: the first file stays.
     write_tensors(network.state_dict(), task.weights_file, replaces=False)
-
-
-def _load_supernet(weights: Path, space: SpaceFile, *, shape: InputShape, device: torch.device) -> nn.Module:
-    torch.set_num_threads(1)
-    network = new_network(space, shape, seed=0, device=device)
-    load_weights(network, weights)
-    return network
-
-
-def run_accuracies(
-    task: AccuraciesTask, space: SpaceFile, *, training: LoadedSplit, validation: LoadedSplit, shape: InputShape
-) -> tuple[float, ...]:
-    """The accuracies of the configurations in the supernet, on the samples that judge a subnet."""
-    return accuracies(
-        _load_supernet(task.supernet_weights, space, shape=shape, device=training.device),
-        task.configs,
-        space.neuron,
-        training=training,
-        samples=space.supernet.statistics_samples,
-        validation=take(validation, space.supernet.validation_samples),
-    )
 
 
 def run_subnet(
     task: SubnetTask, space: SpaceFile, *, training: LoadedSplit, validation: LoadedSplit, shape: InputShape
 ) -> TrialResult:
-    """Evaluate one configuration as a subnet, and keep the statistics that it does not share."""
+    """Evaluate one configuration as a subnet, and write the statistics of batch norm, which it does not share."""
     started = time.perf_counter()
     network = _load_supernet(task.supernet_weights, space, shape=shape, device=training.device)
     config, samples = task.result.config, space.supernet.statistics_samples
     with PROCESS.on("statistics"):
-        take_subnet(network, config, space.neuron, training=training, samples=samples)
+        activate_subnet(network, config, space.neuron, training=training, samples=samples)
     with PROCESS.on("evaluation"):
         evaluation = evaluate(network, take(validation, space.supernet.validation_samples))
-    own = {f"{name}.{key}": value for name, norm in norms(network).items() for key, value in norm.named_buffers()}
-    write_tensors(own, task.weights_file)
+    statistics = {
+        f"{name}.{key}": value for name, norm in norm_layers(network).items() for key, value in norm.named_buffers()
+    }
+    write_tensors(statistics, task.weights_file)
     seconds = time.perf_counter() - started
     return replace(
         task.result,
@@ -161,13 +140,22 @@ def run_subnet(
     )
 
 
-def test(
-    config: NetworkConfig, weights: tuple[Path, ...], space: SpaceFile, *, shape: InputShape, recordings: LoadedSplit
-) -> float:
-    """The accuracy of a trained configuration on recordings that the search has not seen."""
-    device = recordings.device
+def run_accuracies(
+    task: AccuraciesTask, space: SpaceFile, *, training: LoadedSplit, validation: LoadedSplit, shape: InputShape
+) -> tuple[float, ...]:
+    """Return the accuracies of configurations as subnets, on the samples that subnets are judged by."""
+    return subnet_accuracies(
+        _load_supernet(task.supernet_weights, space, shape=shape, device=training.device),
+        task.configs,
+        space.neuron,
+        training=training,
+        samples=space.supernet.statistics_samples,
+        validation=take(validation, space.supernet.validation_samples),
+    )
+
+
+def _load_supernet(weights: Path, space: SpaceFile, *, shape: InputShape, device: torch.device) -> nn.Module:
+    torch.set_num_threads(1)
     network = new_network(space, shape, seed=0, device=device)
-    configure(network, config, space.neuron)
-    load_weights(network, *weights)
-    with PROCESS.on("evaluation"):
-        return accuracy(network, recordings)
+    load_weights(network, weights)
+    return network

@@ -15,12 +15,11 @@ from spquant_search.errors import UserError
 from spquant_search.profile import PROCESS
 from spquant_search.runs.results import EpochMetrics
 from spquant_search.training.compilation import compile_ahead
+from spquant_search.training.data_set import input_shape, load_data, split_on_device
 from spquant_search.training.distillation import FloatTeacher
 from spquant_search.training.loader import LoadedSplit
-from spquant_search.training.network import input_shape, on_device
-from spquant_search.training.prepare import load_data
 from spquant_search.training.tasks import AccuraciesTask, SubnetTask, SupernetTask, Task, TestTask
-from spquant_search.training.trial import float_teacher, run_accuracies, run_subnet, run_supernet, run_trial, test
+from spquant_search.training.trial import float_teacher, run_accuracies, run_subnet, run_supernet, run_test, run_trial
 from spquant_search.workers.messages import (
     Accuracies,
     Epoch,
@@ -84,8 +83,8 @@ class Server:
         self._data = load_data(setup.space.file, cache=setup.cache)
         self.shape = input_shape(self._data)
         self._sharers = setup.space.file.search.workers
-        self.training = on_device(self._data, "train", self._device, sharers=self._sharers)
-        validation = on_device(self._data, "validation", self._device, sharers=self._sharers)
+        self.training = split_on_device(self._data, "train", self._device, sharers=self._sharers)
+        validation = split_on_device(self._data, "validation", self._device, sharers=self._sharers)
         self._splits: dict[str, Any] = {"training": self.training, "validation": validation, "shape": self.shape}
         self._teacher = cache(self._load_teacher)  # one for all trials of this process
         self._ways: dict[type, Callable[[Any], Message]] = {
@@ -102,8 +101,8 @@ class Server:
 
     def _test(self, task: TestTask) -> Message:
         with PROCESS.on("loading"):
-            recordings = on_device(self._data, "test", self._device, sharers=self._sharers)
-        accuracy = test(task.config, task.weights, self._space.file, shape=self.shape, recordings=recordings)
+            split = split_on_device(self._data, "test", self._device, sharers=self._sharers)
+        accuracy = run_test(task, self._space.file, shape=self.shape, split=split)
         return Tested(number=task.number, accuracy=accuracy, seconds=PROCESS.seconds())
 
     def _share(self, task: SupernetTask) -> Message:
@@ -118,8 +117,8 @@ class Server:
         return Accuracies(accuracies=run_accuracies(task, self._space.file, **self._splits), seconds=PROCESS.seconds())
 
     def _train(self, task: Task) -> Message:
-        lesson = None if task.teacher_weights is None else self._teacher(task.teacher_weights)
-        result = run_trial(task, self._space.file, **self._splits, stop_reason=self._stop_reason, lesson=lesson)
+        teacher = None if task.teacher_weights is None else self._teacher(task.teacher_weights)
+        result = run_trial(task, self._space.file, **self._splits, stop_reason=self._stop_reason, step_hook=teacher)
         return Trained(result=result, seconds=PROCESS.seconds())
 
     def _stop_reason(self, metrics: EpochMetrics) -> str | None:

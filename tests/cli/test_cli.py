@@ -36,9 +36,10 @@ from spquant_search.space.presets import Preset
 from spquant_search.space.reading import read_space
 from spquant_search.space.references import preset_config
 from spquant_search.space.shapes import InputShape
-from spquant_search.training import prepare, prepared
+from spquant_search.training import data_set, prepare, prepared
+from spquant_search.training.data_set import input_shape, split_on_device
 from spquant_search.training.evaluation import evaluate
-from spquant_search.training.network import input_shape, load_weights, new_network, on_device
+from spquant_search.training.network import load_weights, new_network
 
 TINY = Path(__file__).parents[2] / "spaces" / "tiny.yaml"
 PROGRAM = [sys.executable, "-c", "from spquant_search.cli.app import main; main()"]
@@ -262,11 +263,11 @@ def test_pick_takes_a_network_that_evaluates_to_its_stored_accuracy(run_folder, 
     assert artifact.config == small.config
     assert artifact.test_accuracy == run_folder.test_accuracies()[small.number]
     space = run_folder.space()
-    data = prepare.load_data(space, cache=Path(os.environ["SPQUANT_CACHE"]))
+    data = data_set.load_data(space, cache=Path(os.environ["SPQUANT_CACHE"]))
     network = new_network(space, input_shape(data), seed=123, device=torch.device("cpu"))
     configure(network, artifact.config, artifact.neuron)
     load_weights(network, out / "weights.safetensors")
-    evaluation = evaluate(network, on_device(data, "validation", torch.device("cpu")))
+    evaluation = evaluate(network, split_on_device(data, "validation", torch.device("cpu")))
     assert evaluation.accuracy == artifact.accuracy == small.accuracy
     assert evaluation.effective_macs == artifact.effective_macs
     again = command("pick", "tiny", "--out", out)
@@ -432,11 +433,13 @@ def test_finalize_trains_on_and_pick_takes_what_it_kept(finished, command, tmp_p
     assert all(member["final"] is None for member in document["members"] if member["number"] != number)
     # What is said of the kept weights is what they evaluate to.
     space = run.space()
-    data = prepare.load_data(space, cache=Path(os.environ["SPQUANT_CACHE"]))
+    data = data_set.load_data(space, cache=Path(os.environ["SPQUANT_CACHE"]))
     network = new_network(space, input_shape(data), seed=123, device=torch.device("cpu"))
     configure(network, final.config, space.neuron)
     load_weights(network, *run.weights_of(final))
-    measured = {name: evaluate(network, on_device(data, name, torch.device("cpu"))) for name in ("validation", "test")}
+    measured = {
+        name: evaluate(network, split_on_device(data, name, torch.device("cpu"))) for name in ("validation", "test")
+    }
     assert measured["validation"].accuracy == final.accuracy
     assert measured["test"].accuracy == run.latest_test_accuracies()[number]
     if number in {member["number"] for member in document["members"]}:

@@ -27,7 +27,7 @@ from spquant_search.space.shapes import InputShape
 from spquant_search.training.augmentation import Moves, augmented, draw_moves, moved
 from spquant_search.training.evaluation import evaluate
 from spquant_search.training.loader import DeviceSplit, HostSplit
-from spquant_search.training.loop import _train_step, train
+from spquant_search.training.loop import TrainingRun, _train_step, train
 from spquant_search.training.optimizer import new_optimizer
 from spquant_search.training.schedule import Schedule
 
@@ -152,7 +152,7 @@ def test_fp16_trains_with_a_scaled_loss_and_clipped_gradients(optimizer: str) ->
     recipe = replace(RECIPE, precision="fp16", optimizer=optimizer, max_grad_norm=1.0)
     data = recordings("cuda")
     schedule = Schedule(epochs=2, learning_rate=1e-3)
-    epochs = list(train(network, training=data, validation=data, recipe=recipe, schedule=schedule, seed=0))
+    epochs = list(train(TrainingRun(network=network, training=data, recipe=recipe, schedule=schedule, seed=0), data))
     assert all(math.isfinite(metrics.loss) for metrics, _ in epochs)
     assert not all(torch.equal(value, before[name]) for name, value in network.named_parameters())
     assert all(parameter.dtype == torch.float32 for parameter in network.parameters())
@@ -165,7 +165,7 @@ def test_a_network_trains_on_a_gpu_and_evaluates_there_as_on_the_processor() -> 
     network = sparse(build(MODEL, SHAPE, source="test")).cuda()
     data = recordings("cuda")
     schedule = Schedule(epochs=2, learning_rate=1e-3)
-    epochs = list(train(network, training=data, validation=data, recipe=RECIPE, schedule=schedule, seed=0))
+    epochs = list(train(TrainingRun(network=network, training=data, recipe=RECIPE, schedule=schedule, seed=0), data))
     assert all(torch.isfinite(torch.tensor(metrics.loss)) for metrics, _ in epochs)
     on_gpu, on_processor = evaluate(network, data), evaluate(network.cpu(), recordings("cpu"))
     # Sums of integers are exact on both; a * A + d may be contracted to one rounding on a GPU.

@@ -12,8 +12,8 @@ import torch
 
 from spquant_search.data.loading import DataSet, Split
 from spquant_search.training import loader as batches
+from spquant_search.training.data_set import split_on_device
 from spquant_search.training.loader import AHEAD, DeviceSplit, HostSplit, mapped, to_device
-from spquant_search.training.network import on_device
 
 CPU = torch.device("cpu")
 
@@ -174,9 +174,9 @@ def test_a_split_of_a_data_set_is_placed_with_its_own_largest_and_by_its_sharers
         test=part,
         largest=255,
     )
-    placed = on_device(data, "validation", CPU)
+    placed = split_on_device(data, "validation", CPU)
     assert (placed.largest, placed.time_steps, len(placed)) == (255, 2, 23)
     asked: list[tuple[int, int]] = []
     monkeypatch.setattr(batches, "_fits", lambda size, _device, sharers: bool(asked.append((size, sharers))))
-    assert isinstance(on_device(data, "train", torch.device("cuda"), sharers=3), HostSplit)
+    assert isinstance(split_on_device(data, "train", torch.device("cuda"), sharers=3), HostSplit)
     assert asked == [(frames.nbytes, 3)]

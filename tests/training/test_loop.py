@@ -24,7 +24,7 @@ from spquant_search.training import evaluation, loop
 from spquant_search.training.augmentation import augmented
 from spquant_search.training.evaluation import Evaluation, accuracy, evaluate
 from spquant_search.training.loader import DeviceSplit, HostSplit, LoadedSplit
-from spquant_search.training.loop import Diverged, Progress, epoch_losses, train
+from spquant_search.training.loop import Diverged, Progress, TrainingRun, epoch_losses, train
 from spquant_search.training.losses import tet_loss
 from spquant_search.training.optimizer import GATE_RATE, new_optimizer, set_rate
 from spquant_search.training.precision import loss_scaler, training_dtype
@@ -61,12 +61,8 @@ def trained(
     """What every epoch says, but for its seconds, and the weights in the end."""
     subject = network()
     epochs = train(
-        subject,
-        training=recordings(samples),
-        validation=recordings(10, seed=1),
-        recipe=recipe,
-        schedule=schedule,
-        seed=seed,
+        TrainingRun(network=subject, training=recordings(samples), recipe=recipe, schedule=schedule, seed=seed),
+        recordings(10, seed=1),
     )
     curve = [(replace(metrics, seconds=0.0), evaluation) for metrics, evaluation in epochs]
     return curve, subject.state_dict()
@@ -313,7 +309,7 @@ def test_every_batch_is_augmented_by_its_own_seed_and_evaluation_never(
         trained_on.clear()
         data = recordings(24)
         recipe = replace(RECIPE, augment=augment)
-        list(train(network(), training=data, validation=data, recipe=recipe, schedule=SCHEDULE, seed=5))
+        list(train(TrainingRun(network=network(), training=data, recipe=recipe, schedule=SCHEDULE, seed=5), data))
         assert torch.equal(data.frames, recordings(24).frames)
         return list(trained_on)
 
@@ -343,7 +339,9 @@ def test_training_from_host_memory_is_the_same_training(plain_neurons: None) -> 
     def run(training: LoadedSplit, validation: LoadedSplit) -> tuple[list[object], dict[str, Tensor]]:
         subject = network()
         recipe = replace(RECIPE, augment=Augmentation(roll=2))
-        epochs = train(subject, training=training, validation=validation, recipe=recipe, schedule=SCHEDULE, seed=1)
+        epochs = train(
+            TrainingRun(network=subject, training=training, recipe=recipe, schedule=SCHEDULE, seed=1), validation
+        )
         return [(replace(metrics, seconds=0.0), found) for metrics, found in epochs], subject.state_dict()
 
     def on_host(split: DeviceSplit) -> HostSplit:
@@ -375,15 +373,15 @@ def test_a_training_that_goes_on_is_one_that_was_never_interrupted(optimizer: An
     recipe = replace(RECIPE, optimizer=optimizer, augment=Augmentation(roll=2))
     schedule = Schedule(epochs=4, learning_rate=2e-3)
     curve, weights = trained(seed=3, recipe=recipe, schedule=schedule)
+    validation = recordings(10, seed=1)
     options: dict[str, Any] = {
         "training": recordings(24),
-        "validation": recordings(10, seed=1),
         "recipe": recipe,
         "schedule": schedule,
         "seed": 3,
     }
     interrupted, progress = network(), Progress()
-    epochs = train(interrupted, progress=progress, **options)
+    epochs = train(TrainingRun(network=interrupted, progress=progress, **options), validation)
     begun = [next(epochs), next(epochs)]
     assert progress.epochs == 2
     kept = io.BytesIO()
@@ -393,7 +391,11 @@ def test_a_training_that_goes_on_is_one_that_was_never_interrupted(optimizer: An
     state, optimizer_state = torch.load(kept, weights_only=True)
     resumed = network(seed=9)
     resumed.load_state_dict(state)
-    rest = list(train(resumed, progress=Progress(epochs=2, optimizer=optimizer_state), **options))
+    rest = list(
+        train(
+            TrainingRun(network=resumed, progress=Progress(epochs=2, optimizer=optimizer_state), **options), validation
+        )
+    )
     assert [(replace(metrics, seconds=0.0), evaluation) for metrics, evaluation in [*begun, *rest]] == curve
     assert is_equal(weights, resumed.state_dict())
 
@@ -413,12 +415,14 @@ def test_what_a_network_itself_draws_depends_on_the_seed_and_the_epoch_alone(pla
         for _ in range(2):  # the second time as if it had been interrupted
             torch.manual_seed(state)
             epochs = epoch_losses(
-                subject,
-                training=recordings(24),
-                recipe=RECIPE,
-                schedule=Schedule(epochs=2, learning_rate=1e-9),  # so that all that differs is what is drawn
-                seed=seed,
-                progress=progress,
+                TrainingRun(
+                    network=subject,
+                    training=recordings(24),
+                    recipe=RECIPE,
+                    schedule=Schedule(epochs=2, learning_rate=1e-9),
+                    seed=seed,
+                    progress=progress,
+                )
             )
             found.append(next(epochs))
         return found
@@ -436,12 +440,14 @@ def test_training_leaves_the_global_generator_alone(plain_neurons: None) -> None
     torch.manual_seed(0)
     next(
         train(
-            subject,
-            training=recordings(8),
-            validation=recordings(4),
-            recipe=RECIPE,
-            schedule=Schedule(epochs=1, learning_rate=1e-3),
-            seed=7,
+            TrainingRun(
+                network=subject,
+                training=recordings(8),
+                recipe=RECIPE,
+                schedule=Schedule(epochs=1, learning_rate=1e-3),
+                seed=7,
+            ),
+            recordings(4),
         )
     )
     assert torch.equal(torch.rand(3), expected)
@@ -458,7 +464,9 @@ def test_each_epoch_draws_every_sample_once_in_another_order(
 
     monkeypatch.setattr(loop, "_train_step", step)
     numbered = replace(recordings(24), labels=torch.arange(24))
-    epochs = train(network(), training=numbered, validation=recordings(4), recipe=RECIPE, schedule=SCHEDULE, seed=0)
+    epochs = train(
+        TrainingRun(network=network(), training=numbered, recipe=RECIPE, schedule=SCHEDULE, seed=0), recordings(4)
+    )
     assert [metrics.epoch for metrics, _ in epochs] == [1, 2]
     first, second = drawn[:3], drawn[3:]
     assert [len(batch) for batch in drawn] == [8] * 6
@@ -504,12 +512,8 @@ def test_finalists_keep_their_gates_and_train_all_else(plain_neurons: None) -> N
         before = {name: values.clone() for name, values in subject.state_dict().items()}
         list(
             train(
-                subject,
-                training=recordings(24),
-                validation=recordings(10, seed=1),
-                recipe=RECIPE,
-                schedule=schedule,
-                seed=0,
+                TrainingRun(network=subject, training=recordings(24), recipe=RECIPE, schedule=schedule, seed=0),
+                recordings(10, seed=1),
             )
         )
         return {name for name, values in subject.state_dict().items() if torch.equal(values, before[name])}
@@ -564,12 +568,14 @@ def test_nothing_happens_before_the_next_epoch_is_asked_for(plain_neurons: None)
     subject = network()
     start = {name: value.clone() for name, value in subject.state_dict().items()}
     epochs = train(
-        subject,
-        training=recordings(16),
-        validation=recordings(4),
-        recipe=RECIPE,
-        schedule=Schedule(epochs=100, learning_rate=1e-3),
-        seed=0,
+        TrainingRun(
+            network=subject,
+            training=recordings(16),
+            recipe=RECIPE,
+            schedule=Schedule(epochs=100, learning_rate=1e-3),
+            seed=0,
+        ),
+        recordings(4),
     )
     assert is_equal(subject.state_dict(), start)
     metrics, _ = next(epochs)
@@ -586,7 +592,9 @@ def test_what_is_not_finite_diverges(broken: str, value: float, plain_neurons: N
     subject = network()
     with torch.no_grad():
         subject.get_parameter(broken).view(-1)[0] = value
-    epochs = train(subject, training=recordings(16), validation=recordings(4), recipe=RECIPE, schedule=SCHEDULE, seed=0)
+    epochs = train(
+        TrainingRun(network=subject, training=recordings(16), recipe=RECIPE, schedule=SCHEDULE, seed=0), recordings(4)
+    )
     with pytest.raises(Diverged, match="epoch 1"):
         next(epochs)
 
@@ -597,7 +605,9 @@ def test_clipping_does_not_hide_what_is_not_finite(broken: str, value: float, pl
     subject, recipe = network(), replace(RECIPE, max_grad_norm=1.0)
     with torch.no_grad():
         subject.get_parameter(broken).view(-1)[0] = value
-    epochs = train(subject, training=recordings(16), validation=recordings(4), recipe=recipe, schedule=SCHEDULE, seed=0)
+    epochs = train(
+        TrainingRun(network=subject, training=recordings(16), recipe=recipe, schedule=SCHEDULE, seed=0), recordings(4)
+    )
     with pytest.raises(Diverged, match="epoch 1"):
         next(epochs)
 
@@ -606,7 +616,7 @@ def test_divergence_names_the_epoch_and_the_loss(monkeypatch: pytest.MonkeyPatch
     losses = iter([1.0, 2.0, 3.0, math.inf])
     monkeypatch.setattr(loop, "_train_step", lambda *_rest, **_named: torch.tensor(next(losses)))
     epochs = train(
-        network(), training=recordings(16), validation=recordings(4), recipe=RECIPE, schedule=SCHEDULE, seed=0
+        TrainingRun(network=network(), training=recordings(16), recipe=RECIPE, schedule=SCHEDULE, seed=0), recordings(4)
     )
     assert next(epochs)[0].loss == 1.5
     with pytest.raises(Diverged, match=r"^the mean loss of epoch 2 is inf$"):
@@ -617,7 +627,9 @@ def test_divergence_behind_a_finite_loss_names_the_weight(plain_neurons: None) -
     subject = network()
     with torch.no_grad():
         subject.conv8.norm.bias[0] = math.nan
-    epochs = train(subject, training=recordings(16), validation=recordings(4), recipe=RECIPE, schedule=SCHEDULE, seed=0)
+    epochs = train(
+        TrainingRun(network=subject, training=recordings(16), recipe=RECIPE, schedule=SCHEDULE, seed=0), recordings(4)
+    )
     with pytest.raises(Diverged, match=r"^after epoch 1, conv\d\.[a-z_.]+ is not finite$"):
         next(epochs)
 
@@ -659,12 +671,14 @@ def test_bf16_is_for_training_alone(plain_neurons: None) -> None:
     subject = network()
     subject.conv4.register_forward_hook(lambda module, _inputs, out: seen.append((module.training, out.values.dtype)))
     epochs = train(
-        subject,
-        training=recordings(8),
-        validation=recordings(4),
-        recipe=replace(RECIPE, precision="bf16"),
-        schedule=Schedule(epochs=1, learning_rate=1e-3),
-        seed=0,
+        TrainingRun(
+            network=subject,
+            training=recordings(8),
+            recipe=replace(RECIPE, precision="bf16"),
+            schedule=Schedule(epochs=1, learning_rate=1e-3),
+            seed=0,
+        ),
+        recordings(4),
     )
     next(epochs)
     assert seen == [(True, torch.bfloat16), (False, torch.float32)]
@@ -751,7 +765,9 @@ def test_still_images_are_evaluated_as_if_shown_at_every_step_and_clamped_to_the
     schedule = Schedule(epochs=1, learning_rate=1e-2)
     recipe = replace(RECIPE, precision="fp32")
     losses = [
-        next(train(network(), training=data, validation=data, recipe=recipe, schedule=schedule, seed=0))[0].loss
+        next(train(TrainingRun(network=network(), training=data, recipe=recipe, schedule=schedule, seed=0), data))[
+            0
+        ].loss
         for data in (still, shown)
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
@@ -763,10 +779,10 @@ def test_imitation_takes_its_share_of_the_loss(plain_neurons: None) -> None:
     with torch.no_grad():
         said = subject.train()(batch.spikes(torch.float32)).mean(dim=0)
 
-    def loss(share: float, imitated: Tensor | None) -> float:
+    def loss(share: float, teacher_logits: Tensor | None) -> float:
         optimizer = torch.optim.SGD(subject.parameters(), lr=0.0)
         recipe = replace(RECIPE, distillation=share)
-        return loop._train_step(subject, batch, recipe, optimizer, imitated=imitated).item()
+        return loop._train_step(subject, batch, recipe, optimizer, teacher_logits=teacher_logits).item()
 
     labels = loss(0.0, None)
     assert loss(1.0, said) == pytest.approx(0.0, abs=1e-6)

@@ -1,4 +1,4 @@
-"""Several configurations of one supernet at once: the accuracies are those of evaluating one after the other."""
+"""Several configurations of one supernet at once: the subnet_accuracies are those of evaluating one after the other."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from spquant_search.snn.networks.catalog import build
 from spquant_search.space.configuration import NetworkConfig
 from spquant_search.training.evaluation import accuracy
 from spquant_search.training.loader import DeviceSplit
-from spquant_search.training.prefix_reuse import accuracies
+from spquant_search.training.prefix_reuse import subnet_accuracies
 from spquant_search.training.prepare import prepare
 from spquant_search.training.prepared import Prepared
-from spquant_search.training.supernet import take_subnet
+from spquant_search.training.supernet import activate_subnet
 
 pytestmark = pytest.mark.usefixtures("plain_neurons")
 
@@ -78,11 +78,11 @@ def test_they_are_what_reading_out_each_gives(
         monkeypatch.setattr(f"spquant_search.training.{module}.EVALUATION_BATCH", 8)
         monkeypatch.setattr(f"spquant_search.training.{module}.correctly_classified", spied)
     for configs in groups(prepared).values():
-        shares = accuracies(network, configs, neuron, training=training, samples=7, validation=validation)
+        shares = subnet_accuracies(network, configs, neuron, training=training, samples=7, validation=validation)
         found, count = logits.copy(), len(configs)
         logits.clear()
         for place, (config, share) in enumerate(zip(configs, shares, strict=True)):
-            take_subnet(network, config, neuron, training=training, samples=7)
+            activate_subnet(network, config, neuron, training=training, samples=7)
             assert share == accuracy(network, validation)
             assert list(map(torch.equal, logits, found[place::count])) == [True] * 3
             logits.clear()
@@ -111,7 +111,7 @@ def test_what_comes_before_the_layer_that_differs_is_computed_once(
     for kind in {type(layer) for layer in names}:
         counted(kind)
     few = recordings(prepared, 4, seed=1)
-    accuracies(network, configs, prepared.space.file.neuron, training=few, samples=4, validation=few)
+    subnet_accuracies(network, configs, prepared.space.file.neuron, training=few, samples=4, validation=few)
     place = order.index(changing)
     for name in calls:
         # Once for the statistics and once for the accuracy, and from the changing layer on for every configuration.
@@ -121,7 +121,7 @@ def test_what_comes_before_the_layer_that_differs_is_computed_once(
 def test_the_network_is_left_as_a_read_out_leaves_it(prepared: Prepared, network: nn.Module) -> None:
     configs = list(groups(prepared).values())[1]
     few = recordings(prepared, 4, seed=1)
-    accuracies(network, configs, prepared.space.file.neuron, training=few, samples=4, validation=few)
+    subnet_accuracies(network, configs, prepared.space.file.neuron, training=few, samples=4, validation=few)
     for module in network.modules():
         assert "forward" not in module.__dict__
         if isinstance(module, nn.BatchNorm2d):

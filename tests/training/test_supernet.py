@@ -24,7 +24,13 @@ from spquant_search.training.network import write_weights
 from spquant_search.training.prepare import prepare
 from spquant_search.training.prepared import Prepared
 from spquant_search.training.schedule import Schedule
-from spquant_search.training.supernet import norms, random_configuration, take_statistics, take_subnet, train_supernet
+from spquant_search.training.supernet import (
+    activate_subnet,
+    measure_statistics,
+    norm_layers,
+    random_configuration,
+    train_supernet,
+)
 
 pytestmark = pytest.mark.usefixtures("plain_neurons")
 
@@ -86,9 +92,9 @@ def test_some_are_uniform_and_some_dense(prepared: Prepared) -> None:
 
 def test_imitation_is_the_divergence_by_hand() -> None:
     # p = (0.75, 0.25), q = (0.5, 0.5): 0.75 log 1.5 + 0.25 log 0.5 = 0.1308
-    imitated, logits = torch.tensor([[0.75, 0.25]]).log(), torch.zeros(1, 2)
-    assert imitation_loss(logits, imitated).item() == pytest.approx(0.13081, abs=1e-5)
-    assert imitation_loss(imitated + 3.0, imitated).item() == pytest.approx(0.0, abs=1e-7)
+    teacher_logits, logits = torch.tensor([[0.75, 0.25]]).log(), torch.zeros(1, 2)
+    assert imitation_loss(logits, teacher_logits).item() == pytest.approx(0.13081, abs=1e-5)
+    assert imitation_loss(teacher_logits + 3.0, teacher_logits).item() == pytest.approx(0.0, abs=1e-7)
 
 
 @pytest.mark.parametrize("varied", [False, True])
@@ -97,14 +103,14 @@ def test_the_float_network_is_asked_about_the_very_samples_of_the_batch(network:
     training = recordings(24, seed=1)
     configure(network, space.baseline(), space.file.neuron)
     teacher = FloatTeacher(copy.deepcopy(network), training, varied=varied)
-    lesson = shared._Lesson(network, space, seed=0, teacher=teacher)
+    step_hook = shared.RandomSubnets(network, space, seed=0, teacher=teacher)
     chosen = torch.tensor([3, 17, 8])
     batch = training.batch(chosen)
     with torch.no_grad():
         expected = network.eval()(batch.spikes(torch.float32)).mean(dim=0)
         for parameter in network.parameters():  # the network learns; its teacher does not
             parameter.mul_(0.5)
-    torch.testing.assert_close(lesson(batch, chosen), expected)
+    torch.testing.assert_close(step_hook(batch, chosen), expected)
     drawn = {name: layer.precision for name, layer in searchable_layers(network).items()}
     assert drawn == dict(random_configuration(space, random.Random(0)).layers)
 
@@ -124,15 +130,15 @@ def asked_of(weights: Path, network: nn.Module, training: DeviceSplit, *, varied
 def test_what_the_teacher_says_is_kept_for_whoever_asks_next(network: nn.Module, tmp_path: Path) -> None:
     weights, training = tmp_path / "0000.safetensors", recordings(24, seed=1)
     write_weights(network, weights)
-    answers = asked_of(weights, network, training)
-    assert torch.equal(asked_of(weights, Silent(), training), answers)
+    logits = asked_of(weights, network, training)
+    assert torch.equal(asked_of(weights, Silent(), training), logits)
     # Where the samples vary there is nothing to keep.
-    assert torch.equal(asked_of(tmp_path / "other", network, training, varied=True), answers)
+    assert torch.equal(asked_of(tmp_path / "other", network, training, varied=True), logits)
     assert [file.name for file in sorted(tmp_path.iterdir())] == ["0000.logits", "0000.safetensors"]
 
 
 @pytest.mark.parametrize("what", ["other weights", "other samples", "damaged"])
-def test_kept_answers_that_do_not_fit_are_asked_again(what: str, network: nn.Module, tmp_path: Path) -> None:
+def test_kept_logits_that_do_not_fit_are_asked_again(what: str, network: nn.Module, tmp_path: Path) -> None:
     weights, training = tmp_path / "0000.safetensors", recordings(24, seed=1)
     write_weights(network, weights)
     asked_of(weights, network, training)
@@ -144,7 +150,7 @@ def test_kept_answers_that_do_not_fit_are_asked_again(what: str, network: nn.Mod
     elif what == "other samples":
         training = recordings(20, seed=1)
     else:
-        (tmp_path / "0000.logits").write_bytes(b"no answers")
+        (tmp_path / "0000.logits").write_bytes(b"no logits")
     with pytest.raises(AssertionError, match="asked again"):
         asked_of(weights, Silent(), training)
     again = asked_of(weights, network, training)
@@ -154,9 +160,9 @@ def test_kept_answers_that_do_not_fit_are_asked_again(what: str, network: nn.Mod
 
 def test_without_distillation_nobody_is_asked(network: nn.Module) -> None:
     space, training = prepare(TINY).space, recordings(8, seed=1)
-    lesson = shared._Lesson(network, space, seed=0, teacher=None)
+    step_hook = shared.RandomSubnets(network, space, seed=0, teacher=None)
     chosen = torch.arange(4)
-    assert lesson(training.batch(chosen), chosen) is None
+    assert step_hook(training.batch(chosen), chosen) is None
 
 
 def test_it_learns_to_serve_configurations_that_differ(prepared: Prepared, network: nn.Module) -> None:
@@ -166,7 +172,7 @@ def test_it_learns_to_serve_configurations_that_differ(prepared: Prepared, netwo
     losses = [epoch.loss for epoch in train_supernet(network, space, training=training, schedule=schedule, seed=3)]
     assert losses[-1] < losses[0]
     for config in (space.references[0], space.references[1]):
-        take_subnet(network, config, space.file.neuron, training=training, samples=64)
+        activate_subnet(network, config, space.file.neuron, training=training, samples=64)
         assert accuracy(network, validation) > 0.9
 
 
@@ -198,9 +204,9 @@ def test_statistics_are_the_means_over_whole_batches(
     configure(network, space.references[0], space.file.neuron)
     layer = searchable_layers(network)["conv1"]
     seen: list[Tensor] = []
-    norm = norms(network)["conv1.norm"]
+    norm = norm_layers(network)["conv1.norm"]
     hook = norm.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].detach()))
-    take_statistics(network, training, samples=27)  # three whole batches of 8
+    measure_statistics(network, training, samples=27)  # three whole batches of 8
     hook.remove()
     assert [len(current) for current in seen] == [3 * 8] * 3  # three time steps of each sample
     means = torch.stack([current.mean(dim=(0, 2, 3)) for current in seen]).mean(dim=0)
@@ -220,16 +226,16 @@ def test_statistics_are_the_means_over_whole_batches(
 def test_statistics_are_those_of_a_pass_in_training(prepared: Prepared, network: nn.Module) -> None:
     space, training = prepared.space, recordings(64, seed=1)
     configure(network, space.references[0], space.file.neuron)
-    take_statistics(network, training, samples=64)
+    measure_statistics(network, training, samples=64)
     assert not any(module.training for module in network.modules())
-    found = {name: (norm.running_mean.clone(), norm.running_var.clone()) for name, norm in norms(network).items()}
+    found = {name: (norm.running_mean.clone(), norm.running_var.clone()) for name, norm in norm_layers(network).items()}
     network.train()
-    for norm in norms(network).values():
+    for norm in norm_layers(network).values():
         norm.reset_running_stats()
         norm.momentum = None
     with torch.no_grad():
         network(training.batch(slice(0, 64)).spikes(torch.float32))
-    for name, norm in norms(network).items():
+    for name, norm in norm_layers(network).items():
         # Currents differ in their last bits, so that a spike may differ here and there.
         torch.testing.assert_close(found[name][0], norm.running_mean, rtol=0.01, atol=0.01)
         torch.testing.assert_close(found[name][1], norm.running_var, rtol=0.05, atol=0.01)
@@ -247,9 +253,9 @@ def test_a_read_out_depends_on_no_other(prepared: Prepared, network: nn.Module) 
     training, validation = recordings(64, seed=1), recordings(32, seed=2)
 
     def read(config: NetworkConfig) -> tuple[float, float, Tensor]:
-        take_subnet(network, config, space.file.neuron, training=training, samples=64)
+        activate_subnet(network, config, space.file.neuron, training=training, samples=64)
         found = evaluate(network, validation)
-        return found.accuracy, found.effective_macs, norms(network)["conv8.norm"].running_mean.clone()
+        return found.accuracy, found.effective_macs, norm_layers(network)["conv8.norm"].running_mean.clone()
 
     first = read(space.references[0])
     read(space.references[1])
@@ -261,5 +267,5 @@ def test_a_read_out_depends_on_no_other(prepared: Prepared, network: nn.Module) 
 def test_reading_out_leaves_the_weights(prepared: Prepared, network: nn.Module) -> None:
     space = prepared.space
     before = {name: value.clone() for name, value in network.named_parameters()}
-    take_subnet(network, space.references[1], space.file.neuron, training=recordings(16, seed=1), samples=16)
+    activate_subnet(network, space.references[1], space.file.neuron, training=recordings(16, seed=1), samples=16)
     assert all(torch.equal(value, before[name]) for name, value in network.named_parameters())

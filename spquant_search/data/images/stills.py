@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -23,6 +23,7 @@ STILL_VERSION = 1
 _RUN_BYTES = 8 << 20  # of the images that are read before they are written
 
 
+@runtime_checkable
 class Images(Protocol):
     """Images of one size, read when they are asked for."""
 

@@ -101,7 +101,9 @@ class _Normalize(torch.autograd.Function):
         return normed, mean, variance
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, _mean: Tensor, _variance: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, gradient: Tensor, _mean: Tensor | None, _variance: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
         values, weight, mean, scale = ctx.saved_tensors
         wide, gradient = _Folding(values.shape, len(weight)), gradient.contiguous()
         middle = wide.spread(mean)

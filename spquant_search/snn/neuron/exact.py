@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -133,7 +133,7 @@ def fire_sums(  # noqa: PLR0913 - all that lies between a convolution and the ne
     offset: Float[Tensor, "groups channels"],
     p: NeuronParameters,
     *,
-    opened: Float[Tensor, "time batch 1 groups channels"],
+    opened: Bool[Tensor, "time batch 1 groups channels"],
     residual: Float[Tensor, "time batch positions groups channels"] | None = None,
     reached: Float[Tensor, "time batch positions groups 1"] | None = None,
     are_whole: bool = True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from spquant_search.snn.neuron.exact import Fired, fire_sums
@@ -83,7 +83,7 @@ class Neuron(nn.Module):
         slope: Float[Tensor, "groups channels"],
         offset: Float[Tensor, "groups channels"],
         *,
-        opened: Float[Tensor, "time batch 1 groups channels"],
+        opened: Bool[Tensor, "time batch 1 groups channels"],
         residual: Float[Tensor, "time batch positions groups channels"] | None = None,
         reached: Float[Tensor, "time batch positions groups 1"] | None = None,
         are_whole: bool = True,

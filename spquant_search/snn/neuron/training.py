@@ -125,7 +125,7 @@ class _Fire(torch.autograd.Function):
         return spikes, potentials
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, _potentials: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor, _potentials: None) -> tuple[Tensor | None, ...]:
         potentials, *p = ctx.saved_tensors
         return (_compiled_backward(gradient.contiguous(), potentials, NeuronParameters(*p)), *([None] * len(p)))
 

@@ -1,0 +1,76 @@
+"""A space's data set: what is known of it, its samples, and its splits on a device."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from spquant_search.data import catalog, loading
+from spquant_search.data.loading import DataSet, Split
+from spquant_search.errors import SpaceError, UserError
+from spquant_search.space.schema import SpaceFile
+from spquant_search.space.shapes import InputShape
+from spquant_search.training.loader import LoadedSplit, to_device
+
+
+def describe_data(file: SpaceFile, *, source: str) -> catalog.DataInfo:
+    """Describe a space's data set without loading it.
+
+    Raises:
+        SpaceError: an option of the space does not fit the data set.
+    """
+    try:
+        return catalog.describe(file.data.name, file.data)
+    except UserError as error:
+        raise SpaceError(source, [f"data.{problem}" for problem in str(error).splitlines()]) from None
+
+
+def input_shape(data: DataSet | catalog.DataInfo) -> InputShape:
+    """Return the shape that a network for this data set takes in."""
+    return InputShape(
+        channels=data.channels,
+        height=data.height,
+        width=data.width,
+        classes=len(data.classes),
+        largest=data.largest,
+    )
+
+
+def load_data(
+    file: SpaceFile, *, cache: Path, progress: Callable[[int, int], None] | None = None, processes: int = 1
+) -> DataSet:
+    """Read a space's samples from the cache, or make them now with so many processes."""
+    counts = {split: getattr(file.data, f"{split}_samples") for split in loading.SPLITS}
+    limit = {split: count for split, count in counts.items() if count is not None}
+    try:
+        return loading.load(
+            file.data.name,
+            time_steps=file.time_steps,
+            options=file.data,
+            cache_dir=cache / "recordings",
+            limit=limit,
+            progress=progress,
+            processes=processes,
+        )
+    except UserError as error:  # in the space file's words
+        words = re.sub(r"limit\.(\w+):", r"data.\1_samples:", str(error))
+        raise UserError(re.sub(r"^(root|classes):", r"data.\1:", words)) from None
+
+
+def split_on_device(
+    data: DataSet, name: Literal["train", "validation", "test"], device: torch.device, *, sharers: int = 1
+) -> LoadedSplit:
+    """Place a split, still as bytes, for a device on which ``sharers`` processes train."""
+    split: Split = getattr(data, name)
+    return to_device(
+        split.frames,
+        split.labels,
+        time_steps=data.time_steps,
+        largest=data.largest,
+        device=device,
+        sharers=sharers,
+    )
