@@ -1,1 +1,1 @@
-"""From a member of the front to what is deployed."""
+"""Write a member of a front as an integer network for a device, and verify what was written."""

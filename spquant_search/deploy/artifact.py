@@ -1,15 +1,16 @@
-"""What `pick` writes, and how it is read back: one configuration, its trained weights, and its form in integers."""
+"""Write the folder that `pick` gives, and read it back.
+
+An artifact is one configuration, its trained weights, and its form in integers.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
@@ -18,8 +19,8 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors.numpy import load_file, save
 from torch import nn
 
-from spquant_search.deploy.c_source import TooLarge
-from spquant_search.deploy.export import PAGE_FILE, deployment, page, sealed
+from spquant_search.deploy.c_tables import TooLarge
+from spquant_search.deploy.export import PAGE_FILE, export, page, sealed
 from spquant_search.deploy.integer_form import NoIntegerForm
 from spquant_search.errors import UserError
 from spquant_search.runs.files import write_bytes
@@ -37,7 +38,7 @@ CONFIG_FILE, FLOAT_WEIGHTS_FILE = "config.yaml", "weights.safetensors"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Artifact:
-    """A picked configuration; everything but the weights' values."""
+    """A picked configuration: all about it but the values of its weights."""
 
     run: str
     trial: int
@@ -49,7 +50,7 @@ class Artifact:
     accuracy: float  # on the validation split
     test_accuracy: float | None
     memory_bytes: int
-    flash_bytes: int | None  # as the front has them: with the engine; None in runs of before it counted that
+    flash_bytes: int | None  # with the engine, as on the front; None where the run does not have it
     ram_bytes: int | None
     effective_macs: float
     weights_sha256: str
@@ -59,11 +60,11 @@ class Artifact:
         return NetworkConfig(layers=tuple(self.layers.items()))
 
     def space(self) -> SpaceFile:
-        """The space that the artifact's data can be loaded for; it has nothing to search."""
+        """Return the space that the artifact's data can be loaded for; it has nothing to search."""
         return SpaceFile(data=self.data, time_steps=self.time_steps, model=self.model, neuron=self.neuron, layers={})
 
     def network(self, weights: Path, shape: InputShape) -> nn.Module:
-        """The trained network in its precision, from the file ``weights``."""
+        """Return the trained network in its precision, with the weights in the file ``weights``."""
         return _trained(self.model, self.neuron, self.config, (weights,), shape)
 
 
@@ -94,13 +95,10 @@ def write_artifact(
         UserError: ``out`` holds something already or cannot be written, the run lacks the member's weights, or the
             network has no integer form.
     """
-    files = folder.weights_of(member)
-    for file in files:
-        if not file.is_file():
-            raise UserError(f"{file}: the weights of trial {member.number} are missing; run the search again")
+    files = _weight_files(folder, member)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: exists already; give --out a new folder")
-    weights = _whole(files)
+    weights = _merged_weights(files)
     artifact = Artifact(
         run=folder.name,
         trial=member.number,
@@ -118,6 +116,33 @@ def write_artifact(
         weights_sha256=_sha256(weights),
     )
     network = _trained(space.model, space.neuron, member.config, files, shape)
+    content = _content(artifact, weights, network, shape=shape, frames=frames)
+    try:
+        _write_folder(content, out)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written: {error.strerror}; give --out another folder") from error
+    return artifact
+
+
+def _weight_files(folder: RunFolder, member: TrialResult) -> tuple[Path, ...]:
+    files = folder.weights_of(member)
+    for file in files:
+        if not file.is_file():
+            raise UserError(f"{file}: the weights of trial {member.number} are missing; run the search again")
+    return files
+
+
+def _merged_weights(files: Sequence[Path]) -> bytes:
+    """Return the content of one file that holds the weights of several; later files replace weights of earlier ones."""
+    if len(files) == 1:
+        return files[0].read_bytes()
+    return save({name: tensor for file in files for name, tensor in load_file(file).items()})
+
+
+def _content(
+    artifact: Artifact, weights: bytes, network: nn.Module, *, shape: InputShape, frames: NDArray[np.uint8]
+) -> dict[str, bytes]:
+    """Return every file of the folder by its name."""
     about = {
         "run": artifact.run,
         "trial": artifact.trial,
@@ -130,52 +155,38 @@ def write_artifact(
         "input": asdict(shape),
     }
     try:
-        deployed = deployment(network, shape, frames, time_steps=space.time_steps, about=about)
+        exported = export(network, shape, frames, time_steps=artifact.time_steps, about=about)
     except (NoIntegerForm, TooLarge) as error:
-        raise UserError(f"trial {member.number} cannot be written in integers: {error}") from None
-    content = deployed.files | {
-        CONFIG_FILE: yaml.safe_dump(_plain(artifact), sort_keys=False).encode(),
+        raise UserError(f"trial {artifact.trial} cannot be written in integers: {error}") from None
+    others = {
+        CONFIG_FILE: _yaml(artifact).encode(),
         FLOAT_WEIGHTS_FILE: weights,
-        PAGE_FILE: page(about, deployed.c).encode(),
+        PAGE_FILE: page(about, exported.c).encode(),
     }
-    try:
-        _write(sealed(deployed.manifest, content), out)
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written: {error.strerror}; give --out another folder") from error
-    return artifact
+    return sealed(exported.manifest, exported.files | others)
 
 
-def _whole(files: Sequence[Path]) -> bytes:
-    """The content of one file for the weights that lie in several."""
-    if len(files) == 1:
-        return files[0].read_bytes()
-    return save({name: tensor for file in files for name, tensor in load_file(file).items()})
+def _yaml(artifact: Artifact) -> str:
+    """Return the artifact as YAML, with only those options of the data set that differ from its defaults."""
+    document = TypeAdapter(Artifact).dump_python(artifact, mode="json")
+    document["data"] = TypeAdapter(DataSpace).dump_python(artifact.data, mode="json", exclude_defaults=True)
+    return yaml.safe_dump(document, sort_keys=False)
 
 
-def _write(files: dict[str, bytes], out: Path) -> None:
+def _write_folder(files: dict[str, bytes], out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
-        whole = Path(temporary) / "whole"
-        whole.mkdir()
+        draft = Path(temporary) / "draft"
+        draft.mkdir()
         for name, content in files.items():
-            write_bytes(whole / name, content)
+            write_bytes(draft / name, content)
         if out.exists():
             out.rmdir()
-        os.rename(whole, out)
-
-
-def _plain(artifact: Artifact) -> dict[str, Any]:
-    """What YAML can hold: lists for tuples, and of the data set only what is not the default."""
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(artifact)))
-    default = asdict(DataSpace(name=artifact.data.name))
-    plain["data"] = {key: value for key, value in asdict(artifact.data).items() if value != default[key]} | {
-        "name": artifact.data.name
-    }
-    return plain
+        os.rename(draft, out)
 
 
 def read_artifact(path: Path) -> Artifact:
-    """The artifact in a folder, its weights checked against their checksum.
+    """Read the artifact in a folder and compare its weights with their checksum.
 
     Raises:
         UserError: a file is missing, damaged or not what `pick` writes.

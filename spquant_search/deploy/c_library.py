@@ -1,4 +1,4 @@
-"""The C library of a deployed network, compiled here: run on samples, and measured for a device."""
+"""Compile the C library of a deployed network, run it on samples, and measure its size for a device."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CORTEX_M4 = ("-mcpu=cortex-m4", "-mthumb")
 ARM_COMPILER = "arm-none-eabi-gcc"
 _FAST_FALLBACK = ("-O3", "-DSPQ_FAST")  # for compilers that know no -march=native
 
-# Runs samples one after another and keeps the spikes of all layers and time steps, as they come.
+# Runs samples one after another and keeps the spikes of all layers and time steps in the order of computation.
 _HARNESS = """\
 #include <string.h>
 #include "model.h"
@@ -49,11 +49,11 @@ void run_samples(const uint8_t *frames, int samples, int frames_each, uint8_t *s
 
 
 class CompilerFailed(Exception):
-    """The compiler refused the library; the message is its own."""
+    """The compiler refused the library; the message is the compiler's."""
 
 
 def compiler() -> str | None:
-    """$CC, or the C compiler of this machine; None where there is none."""
+    """Find $CC or a C compiler of this machine; return None where there is none."""
     names = [name for name in (os.environ.get("CC"), "cc", "gcc", "clang") if name]
     return next((found for name in names if (found := shutil.which(name))), None)
 
@@ -66,15 +66,15 @@ def _compile(arguments: Sequence[str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class COutputs:
-    """As :class:`spquant_search.deploy.reference.ModelOutputs`; ``operations`` are those that were executed."""
+    """The logits and spikes of some samples, and how many synaptic operations the program executed for all of them."""
 
-    logits: NDArray[np.int64]
-    spikes: dict[str, NDArray[np.bool_]]
+    logits: NDArray[np.int64]  # [sample, class]
+    spikes: dict[str, NDArray[np.bool_]]  # by layer: [sample, time, row, column, channel]
     operations: int
 
 
 class CLibrary:
-    """The library of the sources in ``folder``, built in ``work`` with the flags given.
+    """The library of the sources in ``folder``, compiled in the folder ``work`` and loaded into this process.
 
     Raises:
         CompilerFailed: it does not compile without a warning.
@@ -88,29 +88,29 @@ class CLibrary:
         self._classes = network["steps"][-1]["classes"]
         harness, library = work / "harness.c", work / "model.so"
         harness.write_text(_HARNESS, encoding="utf-8")
-        rest = ("-DSPQ_TRACE", "-DSPQ_COUNT", f"-I{folder}", "-shared", "-fPIC", "-o", str(library))
+        options = ("-DSPQ_TRACE", "-DSPQ_COUNT", f"-I{folder}", "-shared", "-fPIC", "-o", str(library))
         sources = (str(folder / "model.c"), str(harness))
         try:
-            _compile([cc, *STRICT, *flags, *rest, *sources])
+            _compile([cc, *STRICT, *flags, *options, *sources])
         except CompilerFailed:
             if flags != FAST:
                 raise
-            _compile([cc, *STRICT, *_FAST_FALLBACK, *rest, *sources])
+            _compile([cc, *STRICT, *_FAST_FALLBACK, *options, *sources])
         self._library = ctypes.CDLL(str(library))
 
     def run(self, frames: NDArray[np.uint8], *, keep_spikes: bool = True) -> COutputs:
-        """Run samples [sample, time or 1, channel, row, column]; without ``keep_spikes`` there are none."""
-        samples, each = frames.shape[:2]
-        last = np.ascontiguousarray(frames.transpose(0, 1, 3, 4, 2))
+        """Run samples [sample, time or 1, channel, row, column]; without ``keep_spikes`` none are returned."""
+        samples, frames_each = frames.shape[:2]
+        channels_last = np.ascontiguousarray(frames.transpose(0, 1, 3, 4, 2))
         shapes = [(*step["positions"], step["out_channels"]) for step in self._steps]
         sizes = [height * width * -(-channels // 8) for height, width, channels in shapes]
         spikes = np.zeros((samples, self._time_steps, sum(sizes) if keep_spikes else 0), dtype=np.uint8)
         logits = np.zeros((samples, self._classes), dtype=np.int32)
         operations = ctypes.c_uint64.in_dll(self._library, "spq_synaptic_ops")
         before = operations.value
-        pointers = [one.ctypes.data_as(ctypes.c_void_p) for one in (last, spikes, logits)]
+        pointers = [array.ctypes.data_as(ctypes.c_void_p) for array in (channels_last, spikes, logits)]
         to_spikes = pointers[1] if keep_spikes else None
-        self._library.run_samples(pointers[0], samples, each, to_spikes, pointers[2])
+        self._library.run_samples(pointers[0], samples, frames_each, to_spikes, pointers[2])
         by_layer: dict[str, NDArray[np.bool_]] = {}
         begin = 0
         for step, (height, width, channels), size in zip(self._steps, shapes, sizes, strict=True):
@@ -125,12 +125,12 @@ class CLibrary:
 
 @dataclass(frozen=True, slots=True)
 class ObjectSize:
-    """What `size` says of the compiled library: its code and read-only numbers, and its memory."""
+    """Bytes of the compiled library, as the program `size` reports them."""
 
     compiler: str
-    text: int
-    data: int
-    bss: int
+    text: int  # code and read-only numbers
+    data: int  # initialized memory
+    bss: int  # memory that starts at zero
 
     @property
     def flash(self) -> int:
@@ -142,7 +142,7 @@ class ObjectSize:
 
 
 def object_size(folder: Path, *, cc: str, work: Path, flags: Sequence[str] = ()) -> ObjectSize:
-    """Compile the library as for a device, and measure it.
+    """Compile the library for the smallest size, and measure it.
 
     Raises:
         CompilerFailed: it does not compile without a warning.
@@ -157,6 +157,6 @@ def object_size(folder: Path, *, cc: str, work: Path, flags: Sequence[str] = ())
 
 
 def device_compiler() -> tuple[str, tuple[str, ...]] | None:
-    """The compiler for a Cortex-M4 with its flags, where one is installed."""
+    """Find the compiler for a Cortex-M4; return it with its flags, or None where it is not installed."""
     found = shutil.which(ARM_COMPILER)
     return None if found is None else (found, CORTEX_M4)

@@ -1,4 +1,4 @@
-"""Which members of a front have a form in integers, and the frames of the test vectors."""
+"""Tell which members of a front can be deployed: those that keep nothing in floating point."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from spquant_search.training.prepared import Prepared
 
 
 def float_parts(prepared: Prepared, member: TrialResult) -> dict[str, str]:
-    """What of a member is floating point, by layer; empty where it has a form in integers."""
+    """Name what a member keeps in floating point, by layer; a member with an integer form has no such part."""
     kept = {
         shape.name: kept_in_floats(member.config[shape.name], has_weights=shape.has_weights)
         for shape in prepared.shapes
     }
-    return {name: what for name, what in kept.items() if what is not None}
+    return {name: part for name, part in kept.items() if part is not None}

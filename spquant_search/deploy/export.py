@@ -1,4 +1,4 @@
-"""The files of a deployed network: manifest, packed weights, test vectors, numpy engine, C library, and a page on them.
+"""Export a trained network to files: manifest, packed weights, test vectors, numpy reference, C library, and a README.
 
 The same network and the same frames always give the same bytes.
 """
@@ -6,7 +6,6 @@ The same network and the same frames always give the same bytes.
 from __future__ import annotations
 
 import hashlib
-import io
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -26,8 +25,9 @@ from spquant_search.deploy.reference import (
     WEIGHTS_FILE,
     Model,
     checksum,
-    written_out,
+    manifest_bytes,
 )
+from spquant_search.deploy.vectors import vectors_file
 from spquant_search.space.shapes import InputShape
 
 REFERENCE_FILE, HEADER_FILE, SOURCE_FILE, PAGE_FILE = "reference.py", "model.h", "model.c", "README.md"
@@ -44,71 +44,69 @@ _RULES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Deployment:
-    """A network's files besides those that the run has already, and what the manifest says of it."""
+class Export:
+    """The files of a network that do not come from its run, and the manifest without checksums."""
 
     manifest: dict[str, Any]
-    files: dict[str, bytes]
+    files: dict[str, bytes]  # by name
     c: CSource
 
 
-def deployment(
+def export(
     network: nn.Module, shape: InputShape, frames: NDArray[np.uint8], *, time_steps: int, about: dict[str, Any]
-) -> Deployment:
-    """The files of a network in the precision that is set; ``about`` goes into the manifest as it is.
+) -> Export:
+    """Export a network in the precision that it has now; ``about`` goes into the manifest as it is.
+
+    ``frames`` [sample, time or 1, channel, row, column] are those of the test vectors.
 
     Raises:
         NoIntegerForm: the network keeps floating-point numbers somewhere.
         TooLarge: the C library cannot hold it.
     """
     form = integer_network(network, shape, time_steps=time_steps)
-    description, weights = described(form)
+    description, weights = manifest_and_weights(form)
     model = Model.of(description, weights)
     c = c_source(model, weights)
-    outcome = model.run(frames)
-    seen = run_in_pytorch(network, frames, description["network"])
-    if any(not np.array_equal(seen.spikes[name], fired) for name, fired in outcome.spikes.items()):
+    outputs = model.run(frames)
+    in_pytorch = run_in_pytorch(network, frames, description["network"])
+    if any(not np.array_equal(in_pytorch.spikes[name], fired) for name, fired in outputs.spikes.items()):
         raise AssertionError("the integer form and the evaluated network do not spike alike")
-    arrays = {"frames": frames, "logits": outcome.logits}
-    arrays |= {f"spikes.{name}": np.packbits(fired) for name, fired in outcome.spikes.items()}
-    vectors = io.BytesIO()
-    np.savez_compressed(vectors, **arrays)  # type: ignore[arg-type]
-    engine = resources.files("spquant_search.deploy").joinpath("reference.py").read_bytes()
+    reference = resources.files("spquant_search.deploy").joinpath("reference.py").read_bytes()
     files = {
         WEIGHTS_FILE: weights,
-        VECTORS_FILE: vectors.getvalue(),
-        REFERENCE_FILE: engine,
+        VECTORS_FILE: vectors_file(frames, outputs),
+        REFERENCE_FILE: reference,
         HEADER_FILE: c.header.encode(),
         SOURCE_FILE: c.source.encode(),
     }
-    return Deployment(about | description, files, c)
+    return Export(about | description, files, c)
 
 
 def sealed(manifest: dict[str, Any], files: dict[str, bytes]) -> dict[str, bytes]:
-    """The files and their manifest, with the checksum of each and its own."""
-    sums = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
-    whole = manifest | {"files": sums}
-    return files | {MANIFEST_FILE: written_out(whole | {"checksum": checksum(whole)})}
+    """Add the manifest to the files; it holds the checksum of every file and its own."""
+    checksums = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
+    complete = manifest | {"files": checksums}
+    return files | {MANIFEST_FILE: manifest_bytes(complete | {"checksum": checksum(complete)})}
 
 
-def described(form: IntegerNetwork) -> tuple[dict[str, Any], bytes]:
-    """The manifest's part on a network, and `weights.bin`."""
+def manifest_and_weights(form: IntegerNetwork) -> tuple[dict[str, Any], bytes]:
+    """Return the part of the manifest that describes a network, and the content of `weights.bin`."""
     segments: list[dict[str, Any]] = []
     weights = bytearray()
-    for one in form.segments:
+    for segment in form.segments:
         segments.append(
             {
-                "layer": one.layer,
-                "role": one.role,
-                "type": one.type,
-                "bits": one.bits,
-                "rows": one.rows,
-                "columns": one.columns,
+                "layer": segment.layer,
+                "role": segment.role,
+                "type": segment.type,
+                "bits": segment.bits,
+                "rows": segment.rows,
+                "columns": segment.columns,
                 "offset": len(weights),
-                "bytes": len(one.data),
+                "bytes": len(segment.data),
             }
         )
-        weights += one.data
+        weights += segment.data
     network = {"time_steps": form.time_steps, "steps": list(form.steps)}
     description = {
         "format": FORMAT,
@@ -121,13 +119,12 @@ def described(form: IntegerNetwork) -> tuple[dict[str, Any], bytes]:
 
 
 def page(about: dict[str, Any], c: CSource) -> str:
-    """README.md of the folder."""
-    accuracy = about["accuracy"]
-    tested = about["test_accuracy"]
+    """Write the folder's README.md."""
+    accuracy, test_accuracy = about["accuracy"], about["test_accuracy"]
     on_device = (("flash", about["flash_bytes"]), ("RAM", about["ram_bytes"]))
     rows = [
         f"| accuracy on the validation split | {100 * accuracy:.2f} % |",
-        f"| accuracy on the test split | {'not tested' if tested is None else f'{100 * tested:.2f} %'} |",
+        f"| accuracy on the test split | {'not tested' if test_accuracy is None else f'{100 * test_accuracy:.2f} %'} |",
         f"| memory as the front counts it | {about['memory_bytes']:,} bytes |",
         *(f"| {name} as the front counts it | {size:,} bytes |" for name, size in on_device if size is not None),
         f"| weights, packed | {c.sizes.weights:,} bytes |",

@@ -1,8 +1,8 @@
-"""A trained network's integer form: what its layers compute in evaluation, as whole numbers only.
+"""Write a trained network in its integer form: the numbers that its layers compute with in evaluation.
 
-Evaluation already works on dyadic numbers (:mod:`spquant_search.snn.layers`). Here they are read off: weights, slopes
-and offsets as integers, the order of the steps, and how many bits sums and potentials can take in the worst case. What
-runs the result is :mod:`spquant_search.deploy.reference`, which explains the arithmetic.
+Evaluation already works on dyadic numbers (:mod:`spquant_search.snn.layers`). This module takes them from the layers:
+weights, slopes and offsets as integers, the order of the steps, and how many bits sums and potentials can take in the
+worst case. :mod:`spquant_search.deploy.reference` runs the result and explains the arithmetic.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Segment:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IntegerNetwork:
-    """``steps`` as the manifest has them, and the numbers of their layers."""
+    """The steps of a network as the manifest describes them, and the numbers of their layers."""
 
     steps: tuple[dict[str, Any], ...]
     segments: tuple[Segment, ...]
@@ -64,7 +64,7 @@ class IntegerNetwork:
 
 @dataclass(frozen=True, slots=True)
 class _Signal:
-    """What a step passes on: [channels, height, width], its values at most ``largest``, over ``divisor``."""
+    """The output of a step: [channels, height, width], whole numbers up to ``largest``, over ``divisor``."""
 
     shape: tuple[int, int, int]
     largest: int
@@ -81,7 +81,7 @@ class _Current:
 
 
 def integer_network(network: nn.Module, shape: InputShape, *, time_steps: int) -> IntegerNetwork:
-    """The integer form of a network in the precision that is set, for inputs of ``shape``.
+    """Return the integer form of a network in the precision that it has now, for inputs of ``shape``.
 
     Raises:
         NoIntegerForm: a layer keeps floating-point numbers, a layer runs twice, or something other than layers and
@@ -92,10 +92,12 @@ def integer_network(network: nn.Module, shape: InputShape, *, time_steps: int) -
         if kept is not None:
             raise NoIntegerForm(f"{name}: keeps {kept}")
     with torch.no_grad(), uncompiled():
-        return _FormBuilder(network.eval(), shape, time_steps).whole()
+        return _FormBuilder(network.eval(), shape, time_steps).build()
 
 
 class _FormBuilder:
+    """Go through the steps of a network in their order and collect its numbers, signals and currents."""
+
     def __init__(self, network: nn.Module, shape: InputShape, time_steps: int) -> None:
         self.layers = searchable_layers(network)
         self.shape, self.time_steps = shape, time_steps
@@ -108,7 +110,7 @@ class _FormBuilder:
         self.signals: dict[str, _Signal] = {}
         self.currents: dict[str, _Current] = {}
 
-    def whole(self) -> IntegerNetwork:
+    def build(self) -> IntegerNetwork:
         for step in self.trace.steps:
             inputs = [self.trace.steps[number].name for number in step.inputs]
             self.steps.append({"name": step.name, "inputs": inputs} | self._step(step, inputs))
@@ -198,38 +200,41 @@ class _FormBuilder:
     def _neuron_fields(
         self, name: str, module: Neuron, neuron: dict[str, Any], fraction: int, low: NDArray[Any], high: NDArray[Any]
     ) -> dict[str, Any]:
-        """The neuron's description, its potentials' bits, and the fraction that a learned threshold leaves."""
+        """Describe the neuron of a layer and how many bits its potentials take.
+
+        Its current lies between ``low`` and ``high`` [channel], in units of 2^-``fraction``.
+        """
         gain = neuron["gain"]
-        whole = fraction + (GAIN_BITS if gain is not None else 0)
+        threshold_bits = fraction + (GAIN_BITS if gain is not None else 0)
         if gain is not None:
             self._keep(name, "gain", np.array([[gain]]), "<u1")
-        unit = 2 ** (whole - neuron["step_bits"] - neuron["leak_bits"])
+        unit = 2 ** (threshold_bits - neuron["step_bits"] - neuron["leak_bits"])
         ends = neuron["lowest"] * unit, (neuron["lowest"] + neuron["levels"] - 1) * unit
         bound = max(
             abs(int(min(low)) * (gain or 1) + ends[0]),
             abs(int(max(high)) * (gain or 1) + ends[1]),
-            1 << whole,
+            1 << threshold_bits,
         )
         if bound >= EXACT_DOUBLE:
             raise NoIntegerForm(f"{name}: potentials of up to {bound.bit_length()} bits; 53 are exact in evaluation")
         return {"neuron": neuron, "potential_bits": bound.bit_length() + 1}
 
     def _affine(self, name: str, layer: SpikingConv2d | Shortcut, signal: _Signal) -> tuple[dict[str, Any], _Current]:
-        """The convolution with its a and d, and the current that comes of it."""
+        """Describe a convolution with its a and d; return the description and the range of its current."""
         bits, groups = layer.precision.weight_bits, layer.groups
         integers, scale = _quantized(layer.weight, layer)
         fixed = affine_in_fixed_point(*layer.real_affine(scale, signal.divisor))
         shift = round(float(fixed.shift))
         rows = integers.permute(2, 3, 1, 0).reshape(-1, layer.out_channels)  # [kernel row, column, input] x outputs
         self._keep_weights(name, rows, bits)
-        slopes, offsets = (one.cpu().numpy()[None] for one in (fixed.slope, fixed.offset))
+        slopes, offsets = (numbers.cpu().numpy()[None] for numbers in (fixed.slope, fixed.offset))
         self._keep(name, "slope", slopes, "<i2")
         self._keep(name, "offset", offsets, "<i4")
 
         kernel = pooled_kernel(integers, layer.stride) if layer.pools_before else integers
         flat = kernel.reshape(layer.out_channels, -1).double()
-        lowest = [-int(one) * signal.largest for one in flat.clamp(max=0).abs().sum(dim=1)]
-        highest = [int(one) * signal.largest for one in flat.clamp(min=0).sum(dim=1)]
+        lowest = [-int(total) * signal.largest for total in flat.clamp(max=0).abs().sum(dim=1)]
+        highest = [int(total) * signal.largest for total in flat.clamp(min=0).sum(dim=1)]
         ends = [
             sorted((int(a) * low + int(d), int(a) * high + int(d)))
             for a, d, low, high in zip(slopes[0], offsets[0], lowest, highest, strict=True)
@@ -288,7 +293,7 @@ class _FormBuilder:
             "largest": signal.largest,
             "classes": layer.classes,
             "weight_bits": bits,
-            "unit": float(unit),  # of a logit, for whoever wants real numbers
+            "unit": float(unit),  # a logit times this is a real number
             "accumulator_bits": bound.bit_length() + 1,
         }
 
@@ -320,17 +325,17 @@ def _quantized(weight: Tensor, layer: SearchableLayer, *, per_tensor: bool = Fal
 
 
 def _neuron(neuron: Neuron) -> dict[str, Any]:
-    """The neuron's grid in units of its step, its leak and cut; ``gain`` is that of a learned threshold, in 1/16."""
-    now = neuron.parameters_now
-    step, lowest, highest = (float(value) for value in (now.grid_step, now.lowest, now.highest))
-    cut = float(now.skip_below)
+    """Describe a neuron: its grid in units of its step, leak and cut, and the gain of a learned threshold in 1/16."""
+    parameters = neuron.parameters_now
+    step, lowest, highest = (float(value) for value in (parameters.grid_step, parameters.lowest, parameters.highest))
+    cut = float(parameters.skip_below)
     assert cut <= 0.0, "no cut lies above 0, where membranes start"
     gain = None if neuron.log_threshold is None else round(float(threshold_gain(neuron.log_threshold)) * GAIN_STEPS)
     return {
         "levels": round((highest - lowest) / step) + 1,
         "lowest": round(lowest / step),
         "step_bits": -round(math.log2(step)),
-        "leak_bits": -round(math.log2(float(now.leak))),
+        "leak_bits": -round(math.log2(float(parameters.leak))),
         "skip_below": None if cut == -math.inf else math.ceil(cut / step),
         "gain": gain,
     }

@@ -1,4 +1,4 @@
-"""Run a network in PyTorch on frames and keep its logits and spikes."""
+"""Run a trained network in PyTorch on frames, and keep its logits and the spikes of every layer."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from spquant_search.training.precision import exact_fp32
 
 @dataclass(frozen=True, slots=True)
 class PytorchOutputs:
-    """What a network said to some frames: logits summed over time, and each layer's spikes before any pooling."""
+    """The logits of a network summed over time, and the spikes of each layer before any pooling."""
 
     logits: NDArray[np.float64]  # [sample, class], in real units
     spikes: dict[str, NDArray[np.bool_]]  # [sample, time, row, column, channel]
 
 
 def run_in_pytorch(network: nn.Module, frames: NDArray[np.uint8], form: dict[str, Any]) -> PytorchOutputs:
-    """Run a network in evaluation on frames [sample, time or 1, channel, row, column].
+    """Evaluate a network on frames [sample, time or 1, channel, row, column].
 
-    ``form`` is the manifest's part on the network.
+    ``form`` is the part of the manifest that describes the network.
     """
     samples, time_steps, steps = len(frames), form["time_steps"], form["steps"]
     device = next(network.parameters()).device

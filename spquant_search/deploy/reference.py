@@ -1,4 +1,4 @@
-"""Runs a deployed network in integers, from its files alone: the reference that every other implementation must equal.
+"""Run a deployed network in integers, from its files alone: the reference that every other implementation must equal.
 
 It needs numpy and nothing else, and reads `manifest.json` and `weights.bin` of the folder that `spquant-search pick`
 wrote; a copy of it lies there as `reference.py`. Run as a program, it repeats the test vectors of the folder::
@@ -10,7 +10,7 @@ Everything is a whole number. A layer's potentials are in units of 2^-fraction o
     A    = sum of integer weights over integer inputs
     I    = (slope * A + offset) << (fraction - shift), 0 in a channel that its gate closes, + the residual current
     I    = I * gain                                    where a threshold was learned: fraction is 4 larger then
-    u    = (code << leak_shift') + I                   I is left out where code < skip_below
+    u    = (code << leak_shift') + I                   without I where code < skip_below
     s    = 1 if u > 1 << fraction else 0
     code = 0 if s else u / 2^(fraction - step_bits), rounded to the nearest, ties toward zero, clipped to the grid
 
@@ -45,19 +45,20 @@ class DamagedArtifact(Exception):
 
 
 def fields_of(bits: int) -> tuple[int, ...]:
-    """The parts that divide a byte in which codes of so many bits are stored, lowest first."""
+    """Return the bit fields that store a code of so many bits, lowest first; the size of each divides a byte."""
     return {1: (1,), 2: (2,), 3: (2, 1), 4: (4,), 8: (8,)}[bits]
 
 
 def row_bytes(columns: int, bits: int) -> int:
-    """Bytes of one packed row."""
+    """Return the bytes of one packed row."""
     return sum(-(-columns * field // 8) for field in fields_of(bits))
 
 
 def pack_rows(codes: NDArray[Any], bits: int) -> bytes:
-    """Rows of codes 0 .. 2^bits - 1. Of each field, byte j of q holds columns j, j + q, j + 2 q .., lowest bits first.
+    """Pack rows of codes 0 .. 2^bits - 1; ``codes`` is [row, column].
 
-    So neighbouring bytes hold neighbouring columns, and a loop over bytes works on whole vectors of them.
+    A row is stored field by field. A field takes q bytes, and its byte j holds columns j, j + q, j + 2 q .. from the
+    lowest bits on: neighbouring bytes hold neighbouring columns, and a loop over bytes works on whole vectors of them.
     """
     rows, columns = codes.shape
     parts = []
@@ -76,7 +77,7 @@ def pack_rows(codes: NDArray[Any], bits: int) -> bytes:
 
 
 def unpack_rows(data: bytes, *, rows: int, columns: int, bits: int) -> Integers:
-    """What :func:`pack_rows` packed."""
+    """Return the codes [row, column] that :func:`pack_rows` packed."""
     raw = np.frombuffer(data, dtype=np.uint8).reshape(rows, row_bytes(columns, bits))
     codes = np.zeros((rows, columns), dtype=np.int64)
     begin = shift = 0
@@ -90,17 +91,17 @@ def unpack_rows(data: bytes, *, rows: int, columns: int, bits: int) -> Integers:
 
 
 def weight_of(codes: Integers, bits: int) -> Integers:
-    """Integer weights of stored codes: 1 bit is the sign, otherwise the code less the largest weight."""
+    """Return the integer weights of stored codes: the sign for 1 bit, otherwise the code less the largest weight."""
     return 2 * codes - 1 if bits == 1 else codes - code_offset(bits)
 
 
 def code_offset(bits: int) -> int:
-    """What is added to a weight of 2 bits and more to store it, the largest weight itself."""
+    """Return the largest weight, which is added to every weight of 2 bits and more to store it as a code."""
     return 1 if bits <= 2 else 2 ** (bits - 1) - 1
 
 
 def decode(segment: dict[str, Any], data: bytes) -> Integers:
-    """The whole numbers of one segment of `weights.bin`, [rows, columns]."""
+    """Return the whole numbers [row, column] of one segment of `weights.bin`."""
     rows, columns, kind = segment["rows"], segment["columns"], segment["type"]
     if kind == "packed":
         return unpack_rows(data, rows=rows, columns=columns, bits=segment["bits"])
@@ -111,18 +112,18 @@ def decode(segment: dict[str, Any], data: bytes) -> Integers:
 
 
 def checksum(manifest: dict[str, Any]) -> str:
-    """sha256 of a manifest without its own checksum."""
+    """Return the SHA-256 of a manifest without its own checksum."""
     rest = {key: value for key, value in manifest.items() if key != "checksum"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def written_out(manifest: dict[str, Any]) -> bytes:
-    """A manifest as its file holds it."""
+def manifest_bytes(manifest: dict[str, Any]) -> bytes:
+    """Return the content of the file that holds a manifest."""
     return (json.dumps(manifest, indent=1) + "\n").encode()
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a folder, itself and every file that it names checked against their checksums.
+    """Read the manifest of a folder, and compare it and every file that it names with their checksums.
 
     Raises:
         DamagedArtifact: a file is missing or differs from what was written.
@@ -136,10 +137,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         expected, files, version = manifest["checksum"], dict(manifest["files"]), manifest["format"]
     except (ValueError, KeyError, TypeError):
         raise DamagedArtifact(f"{file}: is not a manifest") from None
-    if checksum(manifest) != expected or written_out(manifest) != content:
+    if checksum(manifest) != expected or manifest_bytes(manifest) != content:
         raise DamagedArtifact(f"{file}: was changed after it was written")
     if version != FORMAT:
-        raise DamagedArtifact(f"{file}: has format {version}; this engine reads {FORMAT}")
+        raise DamagedArtifact(f"{file}: has format {version}; this program reads {FORMAT}")
     for name, digest in files.items():
         if not (folder / name).is_file():
             raise DamagedArtifact(f"{folder / name}: is missing")
@@ -157,12 +158,17 @@ class Model:
 
     @classmethod
     def load(cls, folder: Path) -> Model:
-        """Raises DamagedArtifact where a file is missing or was changed."""
+        """Read the network in a folder.
+
+        Raises:
+            DamagedArtifact: a file is missing or was changed.
+        """
         manifest = read_manifest(folder)
         return cls.of(manifest, (folder / WEIGHTS_FILE).read_bytes())
 
     @classmethod
     def of(cls, manifest: dict[str, Any], weights: bytes) -> Model:
+        """Make a network of a manifest and the content of `weights.bin`."""
         arrays: dict[str, dict[str, Integers]] = {}
         for segment in manifest["segments"]:
             begin = segment["offset"]
@@ -175,16 +181,17 @@ class Model:
         return list(self.manifest["network"]["steps"])
 
     def run(self, frames: NDArray[np.uint8]) -> ModelOutputs:
-        """Logits and spikes of samples [sample, time, channel, row, column]; counts above the largest are clipped."""
-        return _Run(self, frames).outcome()
+        """Run samples [sample, time or 1, channel, row, column]; counts above the largest are clipped."""
+        return _Run(self, frames).outputs()
 
 
 @dataclass(frozen=True)
 class ModelOutputs:
-    """``logits`` are whole numbers [sample, class], summed over time; the first of the largest wins.
+    """The logits, spikes and operations of some samples.
 
-    ``spikes`` has, by layer, those of its neurons before any pooling, [sample, time, row, column, channel], and
-    ``operations`` the synaptic operations of all samples: non-zero inputs of the neurons that were computed.
+    ``logits`` [sample, class] are whole numbers, summed over time; the first of the largest wins. ``spikes`` are, by
+    layer, those of its neurons before any pooling, [sample, time, row, column, channel]. ``operations`` are, by layer,
+    the synaptic operations of all samples: non-zero inputs of the neurons that were computed.
     """
 
     logits: Integers
@@ -201,7 +208,7 @@ class ModelOutputs:
 
 
 class _Run:
-    """Frames are [sample, row, column, channel] within a time step."""
+    """One run of a network, time step by time step; within a step, values are [sample, row, column, channel]."""
 
     def __init__(self, model: Model, frames: NDArray[np.uint8]) -> None:
         self.model = model
@@ -211,7 +218,7 @@ class _Run:
         self.operations: dict[str, int] = {}
         self.logits: Integers | None = None
 
-    def outcome(self) -> ModelOutputs:
+    def outputs(self) -> ModelOutputs:
         time_steps = self.model.manifest["network"]["time_steps"]
         if self.frames.shape[1] not in (1, time_steps):
             raise ValueError(f"a sample has 1 frame or one a time step, {time_steps}; got {self.frames.shape[1]}")
@@ -253,7 +260,10 @@ class _Run:
         return weight_of(self._array(step, "weights"), step["weight_bits"])
 
     def _sums(self, step: dict[str, Any], inputs: Integers) -> Integers:
-        """A: convolution and, where it comes before the neuron, 2x2 sum-pooling. Exact sums, of doubles below 2^53."""
+        """Return A: the convolution, with 2x2 sum-pooling where that comes before the neuron.
+
+        Sums of doubles below 2^53 are exact.
+        """
         kernel, groups = step["kernel"], step["groups"]
         weights = self._weights(step).astype(np.float64)  # [kernel row, kernel column, input of a group] x outputs
         weights = weights.reshape(kernel, kernel, -1, step["out_channels"])
@@ -274,7 +284,7 @@ class _Run:
         return (_pooled(sums) if step["pool"] == "before" else sums).astype(np.int64)
 
     def _affine(self, step: dict[str, Any], sums: Integers) -> Integers:
-        """In units of 2^-shift of the layer."""
+        """Return the current of each sum, in units of 2^-shift of the layer."""
         current: Integers = self._array(step, "slope")[0] * sums + self._array(step, "offset")[0]
         return current
 
@@ -289,18 +299,17 @@ class _Run:
         return _after(fired, step["pool"])
 
     def _open(self, step: dict[str, Any], inputs: Integers) -> NDArray[np.bool_]:
+        """Tell which output channels the gate opens, [sample, channel]; a layer without a gate opens all."""
         if not step["gated"]:
             return np.ones((len(inputs), step["out_channels"]), dtype=bool)
         counts = inputs.sum(axis=(1, 2))
         sums = counts @ self._array(step, "gate")
-        self.operations[step["name"]] = self.operations.get(step["name"], 0) + int(
-            np.count_nonzero(counts) * step["out_channels"]
-        )
+        self._add_operations(step, np.count_nonzero(counts) * step["out_channels"])
         silent = counts.sum(axis=1, keepdims=True) == 0
         return np.asarray(np.where(silent, self._array(step, "gate_at_rest") > 0, sums > 0))
 
     def _fire(self, step: dict[str, Any], current: Integers) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Spikes, and which neurons were skipped."""
+        """Let the neurons of a layer take one time step; return which spiked and which were skipped."""
         name, neuron = step["name"], step["neuron"]
         fraction = step["fraction"]
         if neuron["gain"] is not None:
@@ -324,7 +333,7 @@ class _Run:
         samples, height, width, channels = inputs[0].shape
         heads = step["heads"]
         q, k, v = (
-            one.reshape(samples, height * width, heads, channels // heads).transpose(0, 2, 1, 3) for one in inputs
+            signal.reshape(samples, height * width, heads, channels // heads).transpose(0, 2, 1, 3) for signal in inputs
         )
         sums = ((q @ k.transpose(0, 1, 3, 2)) @ v).transpose(0, 2, 1, 3).reshape(samples, height, width, channels)
         fired, _ = self._fire(step, sums << (step["fraction"] - step["shift"]))
@@ -333,9 +342,7 @@ class _Run:
     def _readout(self, step: dict[str, Any], inputs: Integers) -> Integers:
         flat = inputs.reshape(len(inputs), -1)  # row, column, channel
         sums = flat @ self._weights(step).T
-        self.operations[step["name"]] = self.operations.get(step["name"], 0) + int(
-            np.count_nonzero(flat) * step["classes"]
-        )
+        self._add_operations(step, np.count_nonzero(flat) * step["classes"])
         start = np.broadcast_to(self._array(step, "offset"), sums.shape) if self.logits is None else self.logits
         self.logits = start + sums
         return self.logits
@@ -347,7 +354,7 @@ class _Run:
         opened: NDArray[np.bool_],
         skipped: NDArray[np.bool_] | None = None,
     ) -> None:
-        """Non-zero inputs under the kernel of every output of an open channel, less those of skipped neurons."""
+        """Count the non-zero inputs under the kernel of every output of an open channel, without skipped neurons."""
         kernel, stride, groups = step["kernel"], step["stride"], step["groups"]
         samples, height, width, channels = inputs.shape
         present = (inputs != 0).reshape(samples, height, width, groups, channels // groups).sum(axis=4)
@@ -364,20 +371,23 @@ class _Run:
         if skipped is not None:
             missed = (skipped & opened[:, None, None]).reshape(*skipped.shape[:3], groups, per_group).sum(axis=4)
             total -= int(((_pooled(reached) if step["pool"] == "before" else reached) * missed).sum())
-        self.operations[step["name"]] = self.operations.get(step["name"], 0) + total
+        self._add_operations(step, total)
+
+    def _add_operations(self, step: dict[str, Any], count: int) -> None:
+        self.operations[step["name"]] = self.operations.get(step["name"], 0) + int(count)
 
 
 def _pooled(values: NDArray[Any]) -> NDArray[Any]:
-    """Sums of 2x2 blocks of rows and columns; an odd last one is left out."""
+    """Sum blocks of 2x2 pixels; an odd last row or column is omitted."""
     height, width = values.shape[1] // POOL * POOL, values.shape[2] // POOL * POOL
-    whole = values[:, :height, :width]
-    rows = whole[:, ::POOL] + whole[:, 1::POOL]
+    even = values[:, :height, :width]
+    rows = even[:, ::POOL] + even[:, 1::POOL]
     pooled: NDArray[Any] = rows[:, :, ::POOL] + rows[:, :, 1::POOL]
     return pooled
 
 
 def _after(fired: NDArray[np.bool_], pool: str | None) -> Integers:
-    """What a layer passes on of its spikes."""
+    """Pool the spikes of a layer where it pools after its neurons."""
     if pool not in ("after", "max"):
         return fired.astype(np.int64)
     sums = _pooled(fired.astype(np.int64))
@@ -388,17 +398,17 @@ def _after(fired: NDArray[np.bool_], pool: str | None) -> Integers:
 
 
 def check_vectors(folder: Path) -> tuple[int, int]:
-    """Run the folder's test vectors: how many spikes were compared and how many numbers differ.
+    """Run the folder's test vectors; return how many spikes were compared and how many numbers differ.
 
     Raises:
         DamagedArtifact: a file is missing or was changed.
     """
     model = Model.load(folder)
     with np.load(folder / VECTORS_FILE) as vectors:
-        outcome = model.run(vectors["frames"])
-        wrong = int((outcome.logits != vectors["logits"]).sum())
+        outputs = model.run(vectors["frames"])
+        wrong = int((outputs.logits != vectors["logits"]).sum())
         compared = 0
-        for name, fired in outcome.spikes.items():
+        for name, fired in outputs.spikes.items():
             expected = np.unpackbits(vectors[f"spikes.{name}"], count=fired.size).reshape(fired.shape)
             wrong += int((fired != expected).sum())
             compared += fired.size

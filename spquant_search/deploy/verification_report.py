@@ -1,4 +1,4 @@
-"""What `verify` prints."""
+"""Show the result of `verify` as text and as JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def verification_lines(found: Verification, artifact: Artifact) -> Iterator[RenderableType]:
-    """Tables and sentences, in the order in which they are read."""
+    """Give the tables and sentences in the order in which they are read."""
     on = "samples of the test split" if found.of_test_split else "stored test vectors"
     yield f"trial {artifact.trial} of {artifact.run}, on {found.samples:,} {on}"
     table = Table(box=None, pad_edge=False)
@@ -58,7 +58,7 @@ def _beside(found: int, expected: int | None) -> str:
 
 
 def verification_dict(found: Verification, artifact: Artifact) -> dict[str, Any]:
-    """The same for `--json`."""
+    """Return the result as the document that `verify --json` prints."""
     return {
         "trial": artifact.trial,
         "run": artifact.run,

@@ -1,4 +1,4 @@
-"""Whether a deployed network says the same in PyTorch, in numpy and in C: spike for spike, on the test split."""
+"""Compare a deployed network in PyTorch, in numpy and in C: spike for spike, on the test split."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class Mismatch:
 
 @dataclass(slots=True)
 class Verification:
-    """What was compared. Accuracies are fractions; without labels, as of test vectors, there are none."""
+    """The result of a comparison. Accuracies are fractions; test vectors have no labels and so no accuracies."""
 
     samples: int = 0
     of_test_split: bool = True
-    spikes: int = 0  # compared with each of the others
+    spikes: int = 0  # compared with each other implementation
     mismatches: dict[str, int] = field(default_factory=dict)  # by implementation, against numpy
     first: Mismatch | None = None
     correct: dict[str, int] | None = None
@@ -54,13 +54,15 @@ class Verification:
     executed_ops: float | None = None  # a sample, in C
     sizes: list[ObjectSize] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    compiles: bool = True  # or there is no compiler to tell
+    compiles: bool = True  # also where there is no compiler
 
     @property
     def holds(self) -> bool:
+        """Tell whether the C library compiles and all implementations agree."""
         return self.compiles and not any(self.mismatches.values())
 
     def accuracy(self, implementation: str) -> float | None:
+        """Return the fraction of samples that an implementation classifies correctly; None without labels."""
         return None if self.correct is None else self.correct[implementation] / max(self.samples, 1)
 
 
@@ -73,7 +75,7 @@ def verify(
     shape: InputShape,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Verification:
-    """Compare the implementations on frames [sample, time or 1, channel, row, column].
+    """Compare the implementations on frames [sample, time or 1, channel, row, column], batch by batch.
 
     Raises:
         DamagedArtifact: the folder's files are not those that were written.
@@ -139,24 +141,25 @@ def _compare(
         count = int(wrong.sum())
         found.mismatches[name] += count
         if count and found.first is None:
-            sample, t, row, column, channel = (int(one) for one in np.argwhere(wrong)[0])
+            sample, t, row, column, channel = (int(index) for index in np.argwhere(wrong)[0])
             where = f"time step {t}, channel {channel}, row {row}, column {column}"
             found.first = Mismatch(f"numpy and {name}", layer, begin + sample, where)
     wrong = logits != expected.logits
     found.mismatches[name] += int(wrong.sum())
     if wrong.any() and found.first is None:
-        sample, label = (int(one) for one in np.argwhere(wrong)[0])
+        sample, label = (int(index) for index in np.argwhere(wrong)[0])
         found.first = Mismatch(f"numpy and {name}", "logits", begin + sample, f"class {label}")
 
 
 def _sizes(folder: Path, work: Path, found: Verification) -> Iterator[ObjectSize]:
     cc, device = compiler(), device_compiler()
-    for one in ((cc, ()) if cc else None, device):
-        if one is None:
+    for tool in ((cc, ()) if cc else None, device):
+        if tool is None:
             continue
+        name, flags = tool
         try:
-            yield object_size(folder, cc=one[0], work=work, flags=one[1])
+            yield object_size(folder, cc=name, work=work, flags=flags)
         except (CompilerFailed, OSError) as error:
-            found.notes.append(f"not measured with {one[0]}: {error}")
+            found.notes.append(f"not measured with {name}: {error}")
     if device is None:
         found.notes.append("not measured for a Cortex-M4: arm-none-eabi-gcc is not installed")

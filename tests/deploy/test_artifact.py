@@ -1,4 +1,4 @@
-"""What `pick` writes: whole or not at all, read back equal, refused where it is damaged."""
+"""The folder that `pick` writes: whole or not at all, read back equal, refused where it is damaged."""
 
 from __future__ import annotations
 
@@ -151,19 +151,19 @@ def test_weights_of_another_trial(folder, tmp_path):
         read_artifact(tmp_path / "picked")
 
 
-def test_a_read_out_is_written_with_the_weights_that_it_shares(folder, tmp_path):
+def test_a_subnet_is_written_with_the_weights_of_the_supernet(folder, tmp_path):
     shared = load_file(folder.weights_file(7))
-    own = {"conv1.norm.running_mean": np.array([0.5], np.float32)}
+    subnet = {"conv1.norm.running_mean": np.array([0.5], np.float32)}
     write_bytes(folder.supernet_file, save(shared))
-    write_bytes(folder.weights_file(7), save(own))
+    write_bytes(folder.weights_file(7), save(subnet))
     member = replace(MEMBER, outcome=Outcome.SUBNET)
     written = write(folder, tmp_path / "picked", member, None)
     assert read_artifact(tmp_path / "picked") == written
     found = load_file(tmp_path / "picked" / "weights.safetensors")
     assert found.keys() == shared.keys()
-    assert all(np.array_equal(value, (shared | own)[name]) for name, value in found.items())
+    assert all(np.array_equal(value, (shared | subnet)[name]) for name, value in found.items())
     folder.supernet_file.unlink()
     with pytest.raises(
-        UserError, match=r"shared\.safetensors: the weights of trial 7 are missing; run the search again"
+        UserError, match=r"supernet\.safetensors: the weights of trial 7 are missing; run the search again"
     ):
         write(folder, tmp_path / "again", member, None)

@@ -1,0 +1,226 @@
+"""Write the tables of one network for the engine in C, and the calls that run its steps.
+
+Every step of the network becomes static tables (weights, slopes, offsets, gates), a structure of ``engine.c`` that
+points to them, and one call. A map of spikes has its place in one array that all maps share.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from spquant_search.costs.device import KeptMap, place_maps, spike_map_bytes
+from spquant_search.costs.memory import membrane_bits
+from spquant_search.deploy.reference import GAIN_BITS, Model
+
+NONE_BELOW = -32768  # a cut below all codes
+_NUMBERS_A_LINE = 24
+
+
+class TooLarge(Exception):
+    """A size of the network does not fit the C engine's types; the message names it."""
+
+
+class TableWriter:
+    """The tables and calls of a network; they are written when the writer is made.
+
+    ``declarations`` are lines of C in their order, ``calls`` the statements of one time step.
+
+    Raises:
+        TooLarge: the sums of a gate leave 32 bits.
+    """
+
+    def __init__(self, model: Model, weights: bytes) -> None:
+        self._steps = model.steps
+        self._by_name = {step["name"]: step for step in self._steps}
+        self._arrays = model.arrays
+        self._packed = {
+            (segment["layer"], segment["role"]): weights[segment["offset"] : segment["offset"] + segment["bytes"]]
+            for segment in model.manifest["segments"]
+        }
+        self._firing_names = [step["name"] for step in self._steps if "neuron" in step]
+        self._places, self.map_bytes = place_maps([_kept_map(step) for step in self._steps])
+        self.declarations: list[str] = []
+        self.calls: list[str] = []
+        self.weight_bytes = self.overhead_bytes = 0
+        for step in self._steps:
+            self._write_step(step)
+
+    def _write_step(self, step: dict[str, Any]) -> None:
+        kind, name = step["kind"], identifier(step["name"])
+        if kind == "convolution":
+            self._write_convolution(step)
+        elif kind == "attention":
+            self._write_attention(step)
+        elif kind == "sum":
+            for index, source in enumerate(step["inputs"]):
+                self._declare("spq_map", f"{name}_{index}", self._map(source))
+            self.calls.append(f"sum_maps(&{name}_0, &{name}_1, maps + {self._places[step['name']]});")
+        elif kind == "average":
+            self._declare("spq_map", f"{name}_in", self._map(step["inputs"][0]))
+            self.calls.append(f"average(&{name}_in, {name}_words);")
+        elif kind == "readout":
+            weights = self._table(step["name"], "weights", "uint8_t")
+            offset = self._table(step["name"], "offset", "int32_t")
+            fields = [self._map(step["inputs"][0]), weights, offset, step["classes"], step["weight_bits"]]
+            self._declare("spq_readout", name, _initializer(fields))
+            self.calls.append(f"readout(&{name});")
+
+    def _declare(self, kind: str, name: str, value: str) -> None:
+        self.declarations.append(f"static const {kind} {name} = {value};")
+
+    def _write_convolution(self, step: dict[str, Any]) -> None:
+        name = identifier(step["name"])
+        sums = self._sums(step, step["fraction"] - step["shift"])
+        gate, gate_at_rest = self._gate(step)
+        shortcut, identity, up = self._residual(step)
+        height, width = step["positions"]
+        neurons = self._neurons(step)
+        number = self._firing_names.index(step["name"])
+        fields = [sums, neurons, height, width, gate, gate_at_rest, shortcut, identity, up, number]
+        self._declare("spq_layer", name, _initializer(fields))
+        self.calls.append(f"convolution(&{name});")
+
+    def _write_attention(self, step: dict[str, Any]) -> None:
+        name = identifier(step["name"])
+        maps = [self._map(source) for source in step["inputs"]]
+        neurons = self._neurons(step)
+        number = self._firing_names.index(step["name"])
+        fields = [*maps, neurons, step["heads"], step["fraction"] - step["shift"], number]
+        self._declare("spq_attention", name, _initializer(fields))
+        self.calls.append(f"attention(&{name});")
+
+    def _gate(self, step: dict[str, Any]) -> tuple[str, str]:
+        """Write the tables of a layer's gate; return their names, or two null pointers where there is no gate."""
+        if not step["gated"]:
+            return "0", "0"
+        name = step["name"]
+        tables = self._table(name, "gate", "int8_t"), self._table(name, "gate_at_rest", "uint8_t")
+        channels, height, width = step["in_shape"]
+        if channels * height * width * step["largest"] * 127 >= 2**31:
+            raise TooLarge(f"{name}: the sums of its gate leave 32 bits")
+        return tables
+
+    def _residual(self, step: dict[str, Any]) -> tuple[str, str, int]:
+        """Write where a layer's residual current comes from.
+
+        Return pointers to a shortcut and to a map, of which at least one is null, and the shift of the map's values.
+        """
+        if len(step["inputs"]) < 2:
+            return "0", "0", 0
+        name = f"{identifier(step['name'])}_residual"
+        source = self._by_name[step["inputs"][1]]
+        up = step["fraction"] - step["residual_shift"]
+        if source["kind"] == "shortcut":
+            self._declare("spq_sums", name, self._sums(source, up))
+            return f"&{name}", "0", up
+        signal = source["inputs"][0] if source["kind"] == "identity" else source["name"]
+        self._declare("spq_map", name, self._map(signal))
+        return "0", f"&{name}", up
+
+    def _table(self, layer: str, role: str, kind: str) -> str:
+        """Write a table of the numbers that a layer keeps in one role; return its name in C."""
+        name = f"{identifier(layer)}_{role}"
+        packed = self._packed[layer, role]
+        numbers = list(packed) if kind == "uint8_t" else [int(value) for value in self._arrays[layer][role].ravel()]
+        lines = [numbers[begin : begin + _NUMBERS_A_LINE] for begin in range(0, len(numbers), _NUMBERS_A_LINE)]
+        rows = ",\n".join("    " + ", ".join(map(str, line)) for line in lines)
+        self.declarations += [f"static const {kind} {name}[{len(numbers)}] = {{", rows, "};"]
+        if role == "weights":
+            self.weight_bytes += len(packed)
+        else:
+            self.overhead_bytes += len(packed)
+        return name
+
+    def _sums(self, step: dict[str, Any], up: int) -> str:
+        """Write the tables of a convolution; return the initializer of its ``spq_sums``."""
+        name = step["name"]
+        weights = self._table(name, "weights", "uint8_t")
+        slope = self._table(name, "slope", "int16_t")
+        offset = self._table(name, "offset", "int32_t")
+        sizes = (step["out_channels"], step["groups"], step["kernel"], step["stride"])
+        pools_before = int(step["pool"] == "before")
+        fields = [self._map(step["inputs"][0]), weights, slope, offset, *sizes, pools_before, step["weight_bits"], up]
+        return _initializer(fields)
+
+    def _neurons(self, step: dict[str, Any]) -> str:
+        """Declare the membranes of a layer; return the initializer of its ``spq_neurons``."""
+        name, neuron = identifier(step["name"]), step["neuron"]
+        self.declarations.append(f"static uint8_t {name}_membrane[{membrane_bytes(step)}];")
+        gain = neuron["gain"]
+        threshold_up = step["fraction"] + (GAIN_BITS if gain is not None else 0)
+        round_down = threshold_up - neuron["step_bits"]
+        fields = [
+            f"{name}_membrane",
+            f"maps + {self._places[step['name']]}",
+            neuron["lowest"],
+            neuron["lowest"] + neuron["levels"] - 1,
+            NONE_BELOW if neuron["skip_below"] is None else neuron["skip_below"],
+            membrane_bits(neuron["levels"]),
+            1 if gain is None else gain,
+            threshold_up,
+            round_down - neuron["leak_bits"],
+            round_down,
+        ]
+        return _initializer(fields)
+
+    def _map(self, source: str) -> str:
+        """Return the initializer of the ``spq_map`` through which the output of a step is read."""
+        step = self._by_name[source]
+        channels, height, width = self.output_shape(source)
+        stored_width, largest = width, 255
+        data, words = "maps", "0"
+        if step["kind"] == "input":
+            data, kind, largest = "0", "SPQ_INPUT", step["largest"]
+        elif step["kind"] == "average":
+            data, words, kind = "0", f"{identifier(source)}_words", "SPQ_WORDS"
+        elif step["kind"] == "sum":
+            data, kind = f"maps + {self._places[source]}", "SPQ_BYTES"
+        else:
+            stored_width = step["positions"][1]
+            kind = {"after": "SPQ_BITS_SUM", "max": "SPQ_BITS_MAX"}.get(step.get("pool", ""), "SPQ_BITS")
+            data = f"maps + {self._places[source]}"
+        return _initializer([data, words, height, width, channels, stored_width, kind, largest])
+
+    def output_shape(self, name: str) -> tuple[int, int, int]:
+        """Return the [channels, height, width] of a step's output, as other steps read it."""
+        step = self._by_name[name]
+        if step["kind"] == "identity":
+            return self.output_shape(step["inputs"][0])
+        if "neuron" not in step:
+            channels, height, width = step["shape"] if "shape" in step else (step["out_channels"], *step["positions"])
+            return channels, height, width
+        height, width = step["positions"]
+        halves = step.get("pool") in ("after", "max")
+        return (step["out_channels"], height // 2, width // 2) if halves else (step["out_channels"], height, width)
+
+
+def _initializer(fields: list[Any]) -> str:
+    return f"{{{', '.join(map(str, fields))}}}"
+
+
+def identifier(name: str) -> str:
+    """Return a step's name as an identifier in C; names in a user's network may have dots."""
+    # With a prefix that no name of the engine has: a layer may be called as one of its functions, such as readout.
+    return f"layer_{name.replace('.', '__')}"
+
+
+def membrane_bytes(step: dict[str, Any]) -> int:
+    """Return the bytes of a layer's membranes, packed."""
+    height, width = step["positions"]
+    return int(-(-step["out_channels"] * height * width * membrane_bits(step["neuron"]["levels"]) // 8))
+
+
+def _kept_map(step: dict[str, Any]) -> KeptMap:
+    is_current = step["kind"] in ("identity", "shortcut")
+    return KeptMap(step["name"], tuple(step["inputs"]), _map_bytes(step), is_current=is_current)
+
+
+def _map_bytes(step: dict[str, Any]) -> int:
+    """Return how many bytes of a step's output are kept until other steps have read it."""
+    if "neuron" in step:
+        height, width = step["positions"]
+        return spike_map_bytes(step["out_channels"] * height * width, step["out_channels"])
+    if step["kind"] == "sum":
+        channels, height, width = step["shape"]
+        return int(channels * height * width)
+    return 0

@@ -1,0 +1,76 @@
+"""Flash and RAM that are computed before training agree with the compiler."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deploy.networks import ABOUT, TIME, Choices, a_network, written
+
+from spquant_search.costs.device import footprint
+from spquant_search.costs.memory import cost_report
+from spquant_search.deploy.c_library import ObjectSize, device_compiler, object_size
+from spquant_search.deploy.export import export
+from spquant_search.snn.architecture import architecture
+from spquant_search.snn.layer_shapes import layer_shapes
+from spquant_search.snn.layers import searchable_layers
+from spquant_search.space.configuration import FLOAT_MEMBRANE, NetworkConfig
+from spquant_search.space.schema import ModelSpace
+
+
+def device_size(folder: Path, work: Path) -> ObjectSize:
+    tool = device_compiler()
+    assert tool is not None
+    return object_size(folder, cc=tool[0], work=work, flags=tool[1])
+
+
+FOOTPRINTS: list[tuple[str, dict[str, Any]]] = [
+    ("vgg9", {}),
+    ("vgg9", {"pool": "after", "size": 17, "width": 1 / 4}),
+    ("vgg9", {"choices": Choices(mass=(1.0,), levels=(3,))}),
+    ("resnet19", {}),
+    ("resnet34", {"width": 1 / 32, "size": 32, "pool": "after"}),
+    ("spikformer4-256", {"size": 8}),
+    ("mobilenet", {}),
+]
+
+
+@pytest.mark.skipif(device_compiler() is None, reason="there is no compiler for a Cortex-M4")
+@pytest.mark.parametrize(("name", "options"), FOOTPRINTS)
+def test_what_a_device_needs_is_known_before_training(
+    name: str, options: dict[str, Any], tmp_path: Path, plain_neurons: None
+) -> None:
+    """The footprint is computed from shapes and precisions alone; the compiler's object file says the same."""
+    for seed in (3, 4):
+        network, shape, frames = a_network(name, seed=seed, **options)
+        model = ModelSpace(network=name, width=options.get("width", 1 / 16), pool=options.get("pool", "before"))
+        shapes = layer_shapes(model, shape, source="test")
+        config = NetworkConfig(
+            layers=tuple((name, layer.precision) for name, layer in searchable_layers(network).items())
+        )
+        of_network = architecture(model, shape, shapes)
+        assert of_network is not None
+        expected = footprint(of_network, cost_report(shapes, config, time_steps=TIME))
+        assert expected is not None
+
+        folder = written(export(network, shape, frames, time_steps=TIME, about=ABOUT), tmp_path / f"{seed}")
+        found = device_size(folder, tmp_path)
+        assert expected.ram == pytest.approx(found.ram, abs=32), "alignment"
+        assert expected.flash == pytest.approx(found.flash, rel=0.05)
+        assert expected.engine_flash == pytest.approx(found.flash - (expected.flash - expected.engine_flash), rel=0.05)
+        assert found.data == 0
+
+
+def test_a_configuration_that_keeps_floats_has_no_footprint(plain_neurons: None) -> None:
+    network, shape, _ = a_network("vgg9", seed=3)
+    model = ModelSpace(network="vgg9", width=1 / 16, pool="before")
+    shapes = layer_shapes(model, shape, source="test")
+    precisions = [layer.precision for layer in searchable_layers(network).values()]
+    of_network = architecture(model, shape, shapes)
+    assert of_network is not None
+    for floats in ({"weight_bits": 32}, {"membrane_levels": FLOAT_MEMBRANE}):
+        names = [one.name for one in shapes]
+        layers = tuple(zip(names, [replace(precisions[0], **floats), *precisions[1:]], strict=True))
+        assert footprint(of_network, cost_report(shapes, NetworkConfig(layers=layers), time_steps=TIME)) is None
