@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from spquant_search.data.simulation.saccades import POLARITIES, Camera
-from spquant_search.errors import UserError
+from spquant_search.errors import OptionError, Problem
+from spquant_search.space.messages import suggestion
 from spquant_search.space.schema import DataSpace
 
 LARGEST_COUNT = 15  # event counts are clamped to four bits before a network sees them
@@ -300,16 +300,16 @@ def describe(name: str, options: DataSpace | None = None) -> DataInfo:
 
     Only `image-folder` and `event-folder` may need them: their classes are their folders, unless `options.classes`
     counts them.
-    Raises UserError with everything that is wrong, one line each, which begins with the option's name.
+    Raises:
+        OptionError: everything that is wrong, by the option's name.
     """
     options = options or DataSpace(name=name)
     if name not in SETS:
-        close = difflib.get_close_matches(name, NAMES, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise UserError(f"name: a data set must be one of {', '.join(NAMES)}, not {name!r}{hint}")
+        known = f"Known: {', '.join(NAMES)}"
+        raise OptionError([Problem("name", f"unknown data set {name!r}{suggestion(name, NAMES)} {known}")])
     published = SETS[name]
     if problems := _misfits(name, published, options):
-        raise UserError("\n".join(problems))
+        raise OptionError(problems)
     classes = _folder_classes(name, options) if name in CLASS_FOLDER_SETS else published.classes
     height, width = options.size or options.crop or recorded_size(name, options)
     channels, static = published.channels, published.kind == "images" and not options.as_events
@@ -339,17 +339,14 @@ def recorded_size(name: str, options: DataSpace) -> tuple[int, int]:
 def folder_of(name: str, options: DataSpace) -> Path:
     """The folder with the files of a set that does not come with the package."""
     published = SETS[name]
+    source = f"Published at {published.source}"
     if options.root is None:
-        raise UserError(
-            f"root: {name} does not come with the package; name the folder that holds {published.layout}. "
-            f"Published at {published.source}"
-        )
+        sentence = f"{name} does not come with the package; name the folder that holds {published.layout}. {source}"
+        raise OptionError([Problem("root", sentence)])
     folder = Path(options.root).expanduser()
     if not folder.is_dir():
-        raise UserError(
-            f"root: {folder} is no folder; {name} needs one that holds {published.layout}. "
-            f"Published at {published.source}"
-        )
+        sentence = f"{folder} is no folder; {name} needs one that holds {published.layout}. {source}"
+        raise OptionError([Problem("root", sentence)])
     return folder
 
 
@@ -359,7 +356,7 @@ def class_folders(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(entry.name for entry in os.scandir(base) if entry.is_dir() and not entry.name.startswith(".")))
 
 
-def _misfits(name: str, published: PublishedSet, options: DataSpace) -> list[str]:
+def _misfits(name: str, published: PublishedSet, options: DataSpace) -> list[Problem]:
     """Options that this data set does not have."""
     recorded, fixed = published.kind == "events", published.kind == "package"
     unfit = {
@@ -377,18 +374,20 @@ def _misfits(name: str, published: PublishedSet, options: DataSpace) -> list[str
         "columns": name != EVENT_FOLDER and options.columns is not None,
     }
     problems = [
-        f"{option}: {name} has no such option; remove the key" for option, is_unfit in unfit.items() if is_unfit
+        Problem(option, f"{name} has no such option; remove the key") for option, is_unfit in unfit.items() if is_unfit
     ]
     if name == EVENT_FOLDER and options.sensor is None:
-        problems.append(f"sensor: {name} needs the [height, width] in pixels of the camera that recorded it")
+        sentence = f"{name} needs the [height, width] in pixels of the camera that recorded it"
+        problems.append(Problem("sensor", sentence))
     elif recorded:
         problems += _too_large(recorded_size(name, options), options)
     if name == IMAGE_FOLDER and options.size is None:
-        problems.append(f"size: {name} needs the [height, width] in pixels to which its images are brought")
+        sentence = f"{name} needs the [height, width] in pixels to which its images are brought"
+        problems.append(Problem("size", sentence))
     return problems
 
 
-def _too_large(sensor: tuple[int, int], options: DataSpace) -> list[str]:
+def _too_large(sensor: tuple[int, int], options: DataSpace) -> list[Problem]:
     """Events can be merged into fewer pixels, not spread over more."""
     problems = []
     for option, value, most in (
@@ -396,7 +395,8 @@ def _too_large(sensor: tuple[int, int], options: DataSpace) -> list[str]:
         ("size", options.size, options.crop or sensor),
     ):
         if value is not None and (value[0] > most[0] or value[1] > most[1]):
-            problems.append(f"{option}: must be at most {list(most)} pixels [height, width], not {list(value)}")
+            sentence = f"must be at most {list(most)} pixels [height, width], not {list(value)}"
+            problems.append(Problem(option, sentence))
     return problems
 
 
@@ -404,9 +404,11 @@ def _folder_classes(name: str, options: DataSpace) -> tuple[str, ...]:
     if options.root is not None and Path(options.root).expanduser().is_dir():
         found = class_folders(Path(options.root).expanduser())
         if options.classes not in (None, len(found)):
-            raise UserError(f"classes: {options.root} holds {len(found)} class folders, not {options.classes}")
+            sentence = f"{options.root} holds {len(found)} class folders, not {options.classes}"
+            raise OptionError([Problem("classes", sentence)])
         if found:
             return found
     if options.classes is None:
-        raise UserError(f"classes: say how many {name} has, or name by root a folder that holds class folders")
+        sentence = f"say how many {name} has, or name by root a folder that holds class folders"
+        raise OptionError([Problem("classes", sentence)])
     return tuple(f"class {number}" for number in range(options.classes))

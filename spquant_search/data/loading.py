@@ -32,7 +32,7 @@ from spquant_search.data.events.event_files import read_event_file
 from spquant_search.data.images.stills import ImageFiles, Images, StillFrames, StoredImages
 from spquant_search.data.layouts import SampleIndex, find_samples
 from spquant_search.data.simulation.simulated import MOST_TIME_STEPS, SimulatedFrames, camera_for, fashion_mnist
-from spquant_search.errors import UserError
+from spquant_search.errors import OptionError, Problem
 from spquant_search.runs.files import cache_folder
 from spquant_search.space.schema import DataSpace
 
@@ -237,14 +237,14 @@ def _sample_counts(
     """How many samples to take of each split; raises with everything that is wrong with the options."""
     problems = []
     if longest is not None and not 1 <= time_steps <= longest:
-        problems.append(f"time_steps: must be 1 to {longest}, not {time_steps}")
+        problems.append(Problem("time_steps", f"must be 1 to {longest}, not {time_steps}"))
     elif time_steps < 1:
-        problems.append(f"time_steps: must be at least 1, not {time_steps}")
+        problems.append(Problem("time_steps", f"must be at least 1, not {time_steps}"))
     for split, count in limit.items():
         if split not in available:
-            problems.append(f"limit.{split}: no such split; choose from {', '.join(available)}")
+            problems.append(Problem(f"limit.{split}", f"no such split; choose from {', '.join(available)}"))
         elif not 1 <= count <= available[split]:
-            problems.append(f"limit.{split}: must be 1 to {available[split]} samples, not {count}")
+            problems.append(Problem(f"limit.{split}", f"must be 1 to {available[split]} samples, not {count}"))
     if problems:
-        raise UserError("\n".join(problems))
+        raise OptionError(problems)
     return {**available, **limit}

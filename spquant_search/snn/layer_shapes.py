@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spquant_search.errors import SpaceError
+from spquant_search.errors import Problem, SpaceError
 from spquant_search.snn.layers import SearchableLayer, searchable_layers
 from spquant_search.snn.networks.catalog import build
 from spquant_search.snn.spikes import Spikes
@@ -37,14 +37,11 @@ def layer_shapes(model: ModelSpace, shape: InputShape, *, source: str) -> tuple[
         if model.build is None:
             raise
         words = f"{type(error).__name__}: {error}"
-        raise SpaceError(
-            source, [f"model.build: {model.build} fails on an input of {tuple(frame.shape)}: {words}"]
-        ) from error
+        sentence = f"{model.build} fails on an input of {tuple(frame.shape)}: {words}"
+        raise SpaceError(source, [Problem("model.build", sentence)]) from error
     expected = (1, 1, shape.classes)
     if not isinstance(logits, Tensor) or tuple(logits.shape) != expected:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise SpaceError(
-            source,
-            [f"model.build: {model.build} must give logits of [time, batch, classes], here {expected}; got {got}"],
-        )
+        sentence = f"{model.build} must give logits of [time, batch, classes], here {expected}; got {got}"
+        raise SpaceError(source, [Problem("model.build", sentence)])
     return tuple(found)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from spquant_search.errors import SpaceError
+from spquant_search.errors import Problem, SpaceError
+from spquant_search.space.address import Address
 from spquant_search.space.configuration import FLOAT_BITS
 from spquant_search.space.messages import suggestion
 from spquant_search.space.references import reference_configurations
@@ -29,39 +30,37 @@ def bind(file: SpaceFile, shapes: Sequence[LayerShape], *, source: str) -> Searc
     space = SearchSpace(source=source, file=file, layers=tuple(layers), references=())
     references, more = reference_configurations(space, shapes)
     if problems + more:
-        raise SpaceError(source, [f"{path}: {message}" for path, message in problems + more])
+        raise SpaceError(source, problems + more)
     return SearchSpace(source=source, file=file, layers=tuple(layers), references=references)
 
 
-def _unknown_layers(file: SpaceFile, shapes: Sequence[LayerShape]) -> list[tuple[str, str]]:
+def _unknown_layers(file: SpaceFile, shapes: Sequence[LayerShape]) -> list[Problem]:
     names = [shape.name for shape in shapes]
     problems = []
     for name in file.layers:
         if name != "all" and name not in names:
             words = f"{names[0]} .. {names[-1]}: {', '.join(names)}"
             near = suggestion(name, names)
-            problems.append((f"layers.{name}", f"unknown layer{near} {file.model.network} has {words}, and `all`"))
+            sentence = f"unknown layer{near} {file.model.network} has {words}, and `all`"
+            problems.append(Problem(f"layers.{name}", sentence))
     return problems
 
 
-def _unfit_parameters(own: LayerChoices, shape: LayerShape) -> list[tuple[str, str]]:
+def _unfit_parameters(own: LayerChoices, shape: LayerShape) -> list[Problem]:
     problems = []
     if own.channel_mass not in (None, (1.0,)) and not shape.can_gate:
-        problems.append(
-            (
-                f"layers.{shape.name}.channel_mass",
-                "this layer has no channel gate (the first and the readout never do)",
-            )
-        )
+        sentence = "this layer has no channel gate (the first and the readout never do)"
+        problems.append(Problem(f"layers.{shape.name}.channel_mass", sentence))
     if own.weight_bits is not None and not shape.has_weights:
-        problems.append((f"layers.{shape.name}.weight_bits", "this layer has no weights; remove the key"))
+        problems.append(Problem(f"layers.{shape.name}.weight_bits", "this layer has no weights; remove the key"))
     if not shape.has_membrane:
         for parameter in ("membrane_levels", "skip_below"):
             if getattr(own, parameter) is not None:
-                problems.append((f"layers.{shape.name}.{parameter}", "this layer has no membrane; remove the key"))
+                address = Address(shape.name, parameter)
+                problems.append(Problem(f"layers.{address}", "this layer has no membrane; remove the key"))
     elif own.skip_below not in (None, (None,)) and not shape.can_skip:
         sentence = "this layer's potentials are never negative, so that no neuron could be skipped; remove the key"
-        problems.append((f"layers.{shape.name}.skip_below", sentence))
+        problems.append(Problem(f"layers.{shape.name}.skip_below", sentence))
     return problems
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
+from spquant_search.errors import Problem
 from spquant_search.space.schema import (
     Augmentation,
     Constraints,
@@ -32,9 +33,9 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else "."
 
 
-def validation_problems(error: ValidationError, document: object) -> list[tuple[str, str]]:
-    """Pydantic's findings as (path, sentence with the value and the remedy)."""
-    problems: dict[tuple[str, str], None] = {}
+def validation_problems(error: ValidationError, document: object) -> list[Problem]:
+    """Return what pydantic found, each with the value and the remedy, nothing twice."""
+    problems: dict[Problem, None] = {}
     for found in error.errors():
         location = _file_path(found["loc"], document)
         path = ".".join(str(part) for part in location)
@@ -51,7 +52,7 @@ def validation_problems(error: ValidationError, document: object) -> list[tuple[
             message = found["msg"].removeprefix("Value error, ").replace("Input should", "must")
             message = message.replace("a valid tuple", "a list").replace("a valid dictionary", "a mapping")
             sentence = f"{message}; got {value!r}"
-        problems[path, sentence] = None
+        problems[Problem(path, sentence)] = None
     return list(problems)
 
 
@@ -91,17 +92,17 @@ def _known_keys(parents: tuple[int | str, ...]) -> tuple[str, ...]:
     return tuple(entry.name for entry in fields(section))
 
 
-def places_in_text(text: str) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """The line of every path in the file, for messages, and the keys of which YAML would drop all but the last."""
+def places_in_text(text: str) -> tuple[dict[str, int], list[Problem]]:
+    """Return the line of every path in the file, and the repeated keys, of which YAML would drop all but the last."""
     lines: dict[str, int] = {}
-    repeated: list[tuple[str, str]] = []
+    repeated: list[Problem] = []
 
     def visit(node: yaml.Node, path: str) -> None:
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
                 below = f"{path}.{key.value}" if path else str(key.value)
                 if below in lines:
-                    repeated.append((below, f"is in line {lines[below]} already; keep one of the two"))
+                    repeated.append(Problem(below, f"is in line {lines[below]} already; keep one of the two"))
                 lines[below] = key.start_mark.line + 1
                 visit(value, below)
         elif isinstance(node, yaml.SequenceNode):
@@ -115,12 +116,7 @@ def places_in_text(text: str) -> tuple[dict[str, int], list[tuple[str, str]]]:
     return lines, repeated
 
 
-def sorted_by_line(problems: Sequence[tuple[str, str]], lines: Mapping[str, int]) -> list[str]:
-    def line(path: str) -> int:
-        return lines.get(path, 0)
-
-    ordered = sorted(problems, key=lambda problem: line(problem[0]))
-    return [
-        f"{path}{f' (line {line(path)})' if line(path) else ''}: {sentence}" if path else sentence
-        for path, sentence in ordered
-    ]
+def sorted_by_line(problems: Sequence[Problem], lines: Mapping[str, int]) -> list[Problem]:
+    """Return the problems in the order of the file, each with its line; those without a line come first."""
+    placed = [replace(problem, line=lines.get(problem.key)) for problem in problems]
+    return sorted(placed, key=lambda problem: problem.line or 0)

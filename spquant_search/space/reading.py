@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from spquant_search.errors import SpaceError, UserError
+from spquant_search.errors import Problem, SpaceError, UserError
 from spquant_search.space.messages import places_in_text, sorted_by_line, validation_problems
 from spquant_search.space.rules import rules_between_fields, rules_of_the_ladder, rules_of_the_optimizer
 from spquant_search.space.schema import SpaceFile
@@ -57,9 +57,9 @@ def _load_yaml(text: str, source: str) -> dict[str, Any]:
     try:
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise SpaceError(source, [f"is not valid YAML: {' '.join(str(error).split())}"]) from None
+        raise SpaceError(source, [Problem("", f"is not valid YAML: {' '.join(str(error).split())}")]) from None
     if not isinstance(document, dict):
-        raise SpaceError(source, ["must hold a mapping with the keys data, time_steps, model and layers"])
+        raise SpaceError(source, [Problem("", "must hold a mapping with the keys data, time_steps, model and layers")])
     return document
 
 

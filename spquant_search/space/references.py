@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from spquant_search.errors import Problem
 from spquant_search.space.address import Address
 from spquant_search.space.configuration import FLOAT_BITS, OFF, PARAMETERS, LayerPrecision, NetworkConfig
 from spquant_search.space.messages import suggestion
@@ -44,7 +45,7 @@ def _uniform(values: Mapping[str, Any], shapes: Sequence[LayerShape]) -> Network
 
 def reference_configurations(
     space: SearchSpace, shapes: Sequence[LayerShape]
-) -> tuple[tuple[NetworkConfig, ...], list[tuple[str, str]]]:
+) -> tuple[tuple[NetworkConfig, ...], list[Problem]]:
     """The reference configurations, each of which the space must contain, and what is wrong with them."""
     configs, problems = [], []
     for index, reference in enumerate(space.file.search.references):
@@ -52,12 +53,12 @@ def reference_configurations(
         for key in reference:
             if key not in (*PARAMETERS, "preset"):
                 near = suggestion(key, (*PARAMETERS, "preset"))
-                problems.append((f"{path}.{key}", f"unknown key{near} Known here: {', '.join(PARAMETERS)}"))
+                problems.append(Problem(f"{path}.{key}", f"unknown key{near} Known here: {', '.join(PARAMETERS)}"))
         if "preset" in reference:
             values, mismatches = _preset_reference(space, shapes, reference)
         else:
             values, mismatches = _reference_values(space, reference)
-        problems += [(f"{path}.{parameter}", sentence) for parameter, sentence in mismatches.items()]
+        problems += [Problem(f"{path}.{parameter}", sentence) for parameter, sentence in mismatches.items()]
         configs.append(space.config(values))
     return tuple(configs), problems
 

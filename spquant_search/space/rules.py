@@ -4,53 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from spquant_search.errors import Problem
+from spquant_search.space.address import Address
 from spquant_search.space.configuration import FLOAT_BITS, FLOAT_MEMBRANE
 from spquant_search.space.fields import QUANTIZER_BITS
 from spquant_search.space.schema import DEFAULT_MOMENTUM, LayerChoices, ModelSpace, Search, SpaceFile, Training
 
 
-def rules_between_fields(file: SpaceFile) -> list[tuple[str, str]]:
+def rules_between_fields(file: SpaceFile) -> list[Problem]:
+    """Return what does not fit together in the neuron's grids, the quantizers and the layers' choices."""
     problems = []
     for levels, lowest in file.neuron.lowest_level.items():
         try:
             file.neuron.grid(levels)
         except ValueError as error:
-            problems.append((f"neuron.lowest_level.{levels}", f"{error}; got {lowest:g}"))
+            problems.append(Problem(f"neuron.lowest_level.{levels}", f"{error}; got {lowest:g}"))
     if problems:
         return problems
-    every = file.layers.get("all", LayerChoices())
+    for_all = file.layers.get("all", LayerChoices())
     for name, layer in file.layers.items():
         problems += _bits_without_quantizer(name, layer.weight_bits or (), file.model)
         if layer.skip_below is None and layer.membrane_levels is None:
             continue
-        parameter = "membrane_levels" if layer.skip_below is None else "skip_below"
-        cuts = [cut for cut in layer.skip_below or every.skip_below or () if cut is not None]
-        for levels in layer.membrane_levels or every.membrane_levels or ():
-            problems += [(f"layers.{name}.{parameter}", words) for words in _cuts_off_the_grid(cuts, levels, file)]
+        key = f"layers.{Address(name, 'membrane_levels' if layer.skip_below is None else 'skip_below')}"
+        cuts = [cut for cut in layer.skip_below or for_all.skip_below or () if cut is not None]
+        for levels in layer.membrane_levels or for_all.membrane_levels or ():
+            problems += [Problem(key, sentence) for sentence in _cuts_off_the_grid(cuts, levels, file)]
     return problems
 
 
-def rules_of_the_optimizer(recipe: Training) -> list[tuple[str, str]]:
-    remedy = f"of the optimizers only sgd has it, not {recipe.optimizer}; remove the key or set train.optimizer: sgd"
-    own = {"momentum": recipe.momentum != DEFAULT_MOMENTUM, "nesterov": recipe.nesterov}
+def rules_of_the_optimizer(recipe: Training) -> list[Problem]:
+    """Return the keys that the optimizer does not have, or cannot take in this combination."""
+    rule = f"of the optimizers only sgd has it, not {recipe.optimizer}; remove the key or set train.optimizer: sgd"
+    of_sgd = {"momentum": recipe.momentum != DEFAULT_MOMENTUM, "nesterov": recipe.nesterov}
     if recipe.optimizer != "sgd":
-        return [(f"train.{key}", f"{remedy}; got {getattr(recipe, key)}") for key, is_set in own.items() if is_set]
+        keys = [key for key, is_set in of_sgd.items() if is_set]
+        return [Problem(f"train.{key}", f"{rule}; got {getattr(recipe, key)}") for key in keys]
     if recipe.nesterov and recipe.momentum == 0:
-        return [("train.nesterov", "needs a momentum above 0; set train.momentum or remove the key; got True")]
+        sentence = "needs a momentum above 0; set train.momentum or remove the key; got True"
+        return [Problem("train.nesterov", sentence)]
     return []
 
 
-def rules_of_the_ladder(search: Search) -> list[tuple[str, str]]:
+def rules_of_the_ladder(search: Search) -> list[Problem]:
+    """Return why a budget ladder cannot be climbed with the search's strategy."""
     if not search.budget_ladder or search.strategy == "supernet":
         return []
     sentence = (
         f"is made of subnets of the supernet, which the strategy {search.strategy} does without; set it to 0, "
         f"or search.strategy: supernet; got {search.budget_ladder}"
     )
-    return [("search.budget_ladder", sentence)]
+    return [Problem("search.budget_ladder", sentence)]
 
 
-def _bits_without_quantizer(name: str, choices: Sequence[int], model: ModelSpace) -> list[tuple[str, str]]:
+def _bits_without_quantizer(name: str, choices: Sequence[int], model: ModelSpace) -> list[Problem]:
     problems = []
     for bits in choices:
         quantizer = model.quantizer.get(bits, "statistics")
@@ -61,7 +68,7 @@ def _bits_without_quantizer(name: str, choices: Sequence[int], model: ModelSpace
                 f"the quantizer {quantizer} has {', '.join(map(str, known))} bits; got {bits}; take it out, or give "
                 f"it a quantizer of its own in model.quantizer, as {{{bits}: {fit[0]}}}; it has {', '.join(fit)}"
             )
-            problems.append((f"layers.{name}.weight_bits", sentence))
+            problems.append(Problem(f"layers.{name}.weight_bits", sentence))
     return problems
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +11,7 @@ import torch
 
 from spquant_search.data import catalog, loading
 from spquant_search.data.loading import DataSet, Split
-from spquant_search.errors import SpaceError, UserError
+from spquant_search.errors import OptionError, Problem, SpaceError
 from spquant_search.space.schema import SpaceFile
 from spquant_search.space.shapes import InputShape
 from spquant_search.training.loader import LoadedSplit, to_device
@@ -25,8 +25,8 @@ def describe_data(file: SpaceFile, *, source: str) -> catalog.DataInfo:
     """
     try:
         return catalog.describe(file.data.name, file.data)
-    except UserError as error:
-        raise SpaceError(source, [f"data.{problem}" for problem in str(error).splitlines()]) from None
+    except OptionError as error:
+        raise SpaceError(source, [problem.below("data") for problem in error.problems]) from None
 
 
 def input_shape(data: DataSet | catalog.DataInfo) -> InputShape:
@@ -56,9 +56,14 @@ def load_data(
             progress=progress,
             processes=processes,
         )
-    except UserError as error:  # in the space file's words
-        words = re.sub(r"limit\.(\w+):", r"data.\1_samples:", str(error))
-        raise UserError(re.sub(r"^(root|classes):", r"data.\1:", words)) from None
+    except OptionError as error:
+        raise OptionError([_in_space_file(problem) for problem in error.problems]) from None
+
+
+def _in_space_file(problem: Problem) -> Problem:
+    """Return a problem of :func:`loading.load` by the key of the space file that holds the value."""
+    keys = {f"limit.{split}": f"data.{split}_samples" for split in loading.SPLITS} | {"time_steps": "time_steps"}
+    return replace(problem, key=keys.get(problem.key, f"data.{problem.key}"))
 
 
 def split_on_device(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from spquant_search.costs.memory import FLOPS_PER_MAC, cost_report, min_memory_bytes
 from spquant_search.data import catalog
-from spquant_search.errors import SpaceError
+from spquant_search.errors import Problem, SpaceError
 from spquant_search.snn.architecture import architecture
 from spquant_search.snn.layer_shapes import layer_shapes
 from spquant_search.space.binding import bind
@@ -48,29 +48,31 @@ def bind_network(file: SpaceFile, *, source: str) -> Prepared:
     return Prepared(space=space, shapes=shapes, input=shape, architecture=architecture(file.model, shape, shapes))
 
 
-def _unreachable_budgets(space: SearchSpace, shapes: Sequence[LayerShape]) -> list[str]:
+def _unreachable_budgets(space: SearchSpace, shapes: Sequence[LayerShape]) -> list[Problem]:
     """Find the constraints that no configuration of the space can keep, as far as is known without training."""
     bounds, problems = space.file.constraints, []
     smallest = sum(min_memory_bytes(layer, shape) for layer, shape in zip(space.layers, shapes, strict=True))
     if bounds.memory_bytes is not None and bounds.memory_bytes < smallest:
-        problems.append(
-            f"constraints.memory_bytes: must be at least {smallest:,} bytes, what the smallest configuration of this "
-            f"space takes; got {bounds.memory_bytes:,}; raise it, or give layers choices of fewer bits or levels"
+        sentence = (
+            f"must be at least {smallest:,} bytes, what the smallest configuration of this space takes; "
+            f"got {bounds.memory_bytes:,}; raise it, or give layers choices of fewer bits or levels"
         )
+        problems.append(Problem("constraints.memory_bytes", sentence))
     dense = FLOPS_PER_MAC * cost_report(shapes, space.baseline(), time_steps=space.file.time_steps).dense_macs_all_steps
     may_be_less = any(OFF[kind] != value for layer in space.layers for kind in OFF for value in getattr(layer, kind))
     if bounds.effective_flops is not None and bounds.effective_flops < dense and not may_be_less:
-        problems.append(
-            f"constraints.effective_flops: must be at least {dense:,}, what every configuration without gates and "
-            f"masks takes, and this space has no others; got {bounds.effective_flops:,.0f}; raise it, or give layers "
-            "choices of channel_mass or skip_below"
+        sentence = (
+            f"must be at least {dense:,}, what every configuration without gates and masks takes, and this space has "
+            f"no others; got {bounds.effective_flops:,.0f}; raise it, or give layers choices of channel_mass or "
+            "skip_below"
         )
+        problems.append(Problem("constraints.effective_flops", sentence))
     return problems
 
 
-def _unfit_augmentation(augment: Augmentation, info: catalog.DataInfo) -> list[str]:
+def _unfit_augmentation(augment: Augmentation, info: catalog.DataInfo) -> list[Problem]:
     """Find the augmentations that do not fit the data set's samples."""
-    problems = {}
+    problems: dict[str, str] = {}
     if augment.flip and info.name in SIDED:
         problems["flip"] = f"{info.name} has classes for left and right, which a flip would swap; set it to false"
     if info.static:
@@ -83,4 +85,4 @@ def _unfit_augmentation(augment: Augmentation, info: catalog.DataInfo) -> list[s
         if pixels >= min(info.height, info.width):
             frame = f"the frame's height and width, {info.height}x{info.width}"
             problems.setdefault(key, f"must be less than {frame}; got {pixels}")
-    return [f"train.augment.{key}: {problem}" for key, problem in problems.items()]
+    return [Problem(f"train.augment.{key}", sentence) for key, sentence in problems.items()]

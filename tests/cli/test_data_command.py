@@ -412,7 +412,10 @@ def no_folder(root: Path) -> Harm:
 
 
 def unknown_set(root: Path) -> Harm:
-    return Harm({"name": "n-mnist"}, "data.name: a data set must be one of fashion-events, nmnist, ")
+    return Harm(
+        {"name": "n-mnist"},
+        "data.name: unknown data set 'n-mnist'; did you mean 'nmnist'? Known: fashion-events, nmnist, ",
+    )
 
 
 HARMS = [

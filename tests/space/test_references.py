@@ -92,7 +92,7 @@ def bound(reference: str, network: str = "vgg9", **changes: object) -> SearchSpa
 def problems(reference: str, network: str = "vgg9", **changes: object) -> tuple[str, ...]:
     with pytest.raises(SpaceError) as caught:
         bound(reference, network, **changes)
-    return tuple(caught.value.problems)
+    return tuple(str(problem) for problem in caught.value.problems)
 
 
 @pytest.mark.parametrize("preset", [Preset.QUANT_SNN, Preset.SPQUANT_SNN])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from spquant_search.errors import SpaceError
+from spquant_search.errors import Problem, SpaceError
 from spquant_search.snn.layers import searchable_layers
 from spquant_search.snn.networks import mobilenet, resnet, spikformer, vgg
 from spquant_search.snn.networks.custom import build_own
@@ -56,14 +56,11 @@ def _build(model: ModelSpace, shape: InputShape, *, source: str) -> nn.Module:
     if known is None:
         near = suggestion(model.network, NETWORKS)
         names = ", ".join(NETWORKS)
-        raise SpaceError(
-            source,
-            [f"model.network: unknown network {model.network!r}{near} Known: {names}; your own goes into model.build"],
-        )
+        sentence = f"unknown network {model.network!r}{near} Known: {names}; your own goes into model.build"
+        raise SpaceError(source, [Problem("model.network", sentence)])
     least = known.smallest_input
     if min(shape.height, shape.width) < least:
         size = f"{shape.height}x{shape.width}"
-        raise SpaceError(
-            source, [f"model.network: {model.network} needs an input of {least}x{least} at least; got {size}"]
-        )
+        sentence = f"{model.network} needs an input of {least}x{least} at least; got {size}"
+        raise SpaceError(source, [Problem("model.network", sentence)])
     return known.build(model, shape)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from spquant_search.errors import SpaceError
+from spquant_search.errors import Problem, SpaceError
 from spquant_search.snn.layers import searchable_layers
 
 if TYPE_CHECKING:
@@ -30,23 +30,18 @@ def build_own(path: str, shape: InputShape, *, source: str) -> nn.Module:
         network = function(shape)
     except Exception as error:
         words = f"{type(error).__name__}: {error}"
-        raise SpaceError(source, [f"model.build: {path} failed for {shape}: {words}"]) from error
+        raise SpaceError(source, [Problem("model.build", f"{path} failed for {shape}: {words}")]) from error
     if not isinstance(network, nn.Module) or not searchable_layers(network):
         found = type(network).__name__
-        raise SpaceError(
-            source,
-            [
-                f"model.build: {path} must return a torch.nn.Module with layers of spquant_search.snn.layers in it; "
-                f"got {found}"
-            ],
-        )
+        rule = f"{path} must return a torch.nn.Module with layers of spquant_search.snn.layers in it"
+        raise SpaceError(source, [Problem("model.build", f"{rule}; got {found}")])
     return network
 
 
 def _function(path: str, source: str) -> Callable[[InputShape], object]:
     module_name, _, name = path.partition(":")
     if not module_name or not name:
-        raise SpaceError(source, [f"model.build: must be written package.module:function; got {path!r}"])
+        raise SpaceError(source, [Problem("model.build", f"must be written package.module:function; got {path!r}")])
     here = os.getcwd()
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -54,9 +49,10 @@ def _function(path: str, source: str) -> Callable[[InputShape], object]:
         module = importlib.import_module(module_name)
     except Exception as error:  # whatever a module does when it is imported
         words = f"{type(error).__name__}: {error}"
-        raise SpaceError(source, [f"model.build: {module_name} could not be imported from {here}: {words}"]) from error
+        sentence = f"{module_name} could not be imported from {here}: {words}"
+        raise SpaceError(source, [Problem("model.build", sentence)]) from error
     function = getattr(module, name, None)
     if not callable(function):
-        raise SpaceError(source, [f"model.build: {module_name} has no function {name!r}"])
+        raise SpaceError(source, [Problem("model.build", f"{module_name} has no function {name!r}")])
     built: Callable[[InputShape], object] = function
     return built
