@@ -1,11 +1,13 @@
-"""What a run shows of itself: tables, a figure, files, the live view, the dashboard's notes. Imports no torch."""
+"""A run as one value that every table, figure and file is made from."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from spquant_search.errors import UserError
 from spquant_search.runs import pareto, selection
+from spquant_search.runs.folder import RunFolder
 from spquant_search.runs.results import Origin, Outcome, TrialResult
 
 
@@ -60,3 +62,30 @@ class RunSummary:
         point = self.reference_point
         fitting = selection.within(self.front, self.budget)
         return None if point is None else pareto.hypervolume(pareto.objectives(fitting), point)
+
+
+def summarize_run(folder: RunFolder) -> RunSummary:
+    """Read all that a run's folder says of it.
+
+    Raises:
+        UserError: the baseline is not trained yet.
+    """
+    results = folder.latest_results()
+    if not results or not results[0].epochs:
+        raise UserError(f"{folder.path}: the baseline of this run is not trained yet; start its search again")
+    facts, space = folder.facts(), folder.space()
+    return RunSummary(
+        run=folder.name,
+        source=facts.source,
+        network=space.model.network,
+        data=facts.data,
+        classes=facts.classes,
+        results=results,
+        validation_samples=facts.validation_samples,
+        test_samples=facts.test_samples,
+        seconds=facts.seconds,
+        command=facts.command,
+        environment=folder.environment(),
+        test_accuracy=folder.latest_test_accuracies(),
+        budget=selection.Budget.of(space.constraints),
+    )

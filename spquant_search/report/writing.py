@@ -1,4 +1,4 @@
-"""Writes all files that a run leaves for people and scripts.
+"""Writes the files that a run leaves for people and scripts.
 
 Each is written beside its place and then moved there, so that a reader, or a crash, never meets half a file.
 """
@@ -11,13 +11,24 @@ from spquant_search.report.data_files import write_front_csv, write_front_json, 
 from spquant_search.report.front_figure import write_front_figure
 from spquant_search.report.run_report import write_report
 from spquant_search.report.run_summary import RunSummary
+from spquant_search.report.sensitivity_report import write_sensitivity_figure
+from spquant_search.runs.folder import RunFolder
+from spquant_search.runs.sensitivity import Sensitivity
 
 
-def write_reports(summary: RunSummary, folder: Path, *, figure: bool = True) -> None:
-    """Write all files of the run into ``folder``; without ``figure`` all but front.png, which takes a second."""
+def write_reports(summary: RunSummary, folder: Path) -> None:
+    """Write results.csv, front.csv, front.json, front.png and report.md into ``folder``."""
     write_results_csv(summary, folder / "results.csv")
     write_front_csv(summary, folder / "front.csv")
     write_front_json(summary, folder / "front.json")
-    if figure:
-        write_front_figure(summary, folder / "front.png")
+    write_front_figure(summary, folder / "front.png")
     write_report(summary, folder / "report.md")
+
+
+def write_sensitivity_picture(folder: RunFolder) -> Sensitivity | None:
+    """Draw sensitivity.png and return the analysis that it shows; None where the run has none."""
+    found = folder.sensitivity()
+    if found is not None:
+        title = f"{folder.space().model.network} on {folder.facts().data}"
+        write_sensitivity_figure(found, folder.path / "sensitivity.png", title=title)
+    return found

@@ -10,11 +10,11 @@ import pytest
 from driver.test_coordinator import NO_STOPPING, ONE, SHARED, TINY, Killed, Lab, Play, trains
 from examples import epoch, example_run, trial
 
-from spquant_search.cli.app import _summary
 from spquant_search.driver.finalists import FineTuner, finalists_of, of_search, recipe_of
 from spquant_search.driver.seeds import final_seed
 from spquant_search.errors import UserError
 from spquant_search.report.front_table import front_table
+from spquant_search.report.run_summary import summarize_run
 from spquant_search.runs.results import FineTuning, Outcome, TrialResult
 from spquant_search.runs.selection import front
 from spquant_search.training.prepare import prepare
@@ -191,7 +191,7 @@ def test_a_member_that_only_gets_worse_keeps_its_weights_and_that_is_said(new_la
         assert lab.folder.weights_of(new) == lab.folder.weights_of(old)
         assert lab.folder.latest_test_accuracies()[number] == lab.folder.test_accuracies()[number]
     assert not list((lab.folder.path / "final").rglob("*.safetensors"))
-    table = front_table(_summary(lab.folder)).plain()
+    table = front_table(summarize_run(lab.folder)).plain()
     numbers = ", ".join(str(number) for number in members)
     assert f"no seed was more accurate than before, and the weights of before are kept: trial {numbers}\n" in table
 
@@ -232,7 +232,7 @@ def test_at_most_so_many_members(new_lab):
     lab.finalize(members=1)
     assert len({number for number, _ in lab.trained_seeds()}) == 1
     assert lab.trained_seeds()[0][0] in members
-    table = front_table(_summary(lab.folder))
+    table = front_table(summarize_run(lab.folder))
     assert sum("±" in "".join(row) for row in table.rows) <= 1
 
 

@@ -156,9 +156,9 @@ def test_new_files_have_the_users_permissions(tmp_path):
 
 
 def test_all_files_of_a_run(tmp_path):
-    files.write_reports(example_run(), tmp_path, figure=False)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["front.csv", "front.json", "report.md", "results.csv"]
     files.write_reports(example_run(), tmp_path)
+    names = ["front.csv", "front.json", "front.png", "report.md", "results.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
     assert (tmp_path / "front.png").read_bytes()[1:4] == b"PNG"
 
 

@@ -1,0 +1,94 @@
+"""Commands that describe a space before any training: what its network costs, what its data are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from spquant_search.cli.options import JsonOption, SetOption, SpaceOption
+from spquant_search.cli.terminal import is_wide, load_shown, show_table
+from spquant_search.space.presets import Preset
+
+if TYPE_CHECKING:
+    from spquant_search.data.loading import DataSet
+
+
+def cost(
+    space: SpaceOption,
+    preset: Annotated[
+        Preset, typer.Option(help="Of which system of the SpQuant-SNN paper, whatever the file searches.")
+    ] = Preset.SNN_BL,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show bytes, dense operations and energy of a network."""
+    from rich.console import Console
+
+    from spquant_search.costs.memory import cost_report
+    from spquant_search.report.cost_table import cost_table
+    from spquant_search.report.paper import paper_comparison, paper_table
+    from spquant_search.space.references import preset_config
+    from spquant_search.training.prepare import prepare
+
+    prepared = prepare(space, overrides or [])
+    file = prepared.space.file
+    config = preset_config(preset, network=file.model.network, shapes=prepared.shapes)
+    report = cost_report(prepared.shapes, config, time_steps=file.time_steps)
+    size = {"height": prepared.input.height, "width": prepared.input.width}
+    paper = paper_comparison(report, preset, model=file.model, **size)
+    if as_json:
+        document = {"space": str(space), "preset": str(preset), **report.as_dict()}
+        beside = {} if paper is None else {"paper": paper.as_dict()}
+        typer.echo(json.dumps(document | beside, indent=1))
+        return
+    console = Console()
+    title = f"Cost of {file.model.network} as {preset}"
+    show_table(cost_table(report, title=title, energy="columns" if is_wide(console) else "note"), console)
+    if paper is not None:
+        show_table(paper_table(paper), console)
+
+
+def data(
+    space: SpaceOption,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+    out: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw a few samples into this picture.")] = None,
+    download: Annotated[bool, typer.Option("--download", help="First fetch a published set into data.root.")] = False,
+) -> None:
+    """Prepare a data set; show its classes, events and size."""
+    from rich.console import Console
+
+    from spquant_search.data.download import download as fetch
+    from spquant_search.report.stages import stages
+    from spquant_search.space.reading import read_space
+    from spquant_search.training.data_set import describe_data
+
+    file = read_space(space, overrides or [])
+    describe_data(file, source=str(space))
+    with stages(Console(stderr=True)) as stage:
+        if download:
+            fetch(file.data, stage)
+        loaded = load_shown(file, stage)
+    _show_data(loaded, space, as_json=as_json, out=out)
+
+
+def _show_data(loaded: DataSet, space: Path, *, as_json: bool, out: Path | None) -> None:
+    from rich.console import Console
+
+    from spquant_search.data.statistics import dataset_statistics, examples
+    from spquant_search.report.data_report import class_table, split_table, write_sample_figure
+
+    facts = dataset_statistics(loaded)
+    if out is not None:
+        write_sample_figure(facts, examples(loaded), out)
+    if as_json:
+        typer.echo(json.dumps({"space": str(space), **facts.as_dict()}, indent=1))
+        return
+    console = Console()
+    show_table(class_table(facts), console)
+    show_table(split_table(facts), console)
+    if out is not None:
+        console.print(f"Written to {out}")

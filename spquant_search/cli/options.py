@@ -1,0 +1,72 @@
+"""Options and arguments that several commands share, and the values that people write for them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spquant_search.cli.completion import complete_run, complete_space
+from spquant_search.errors import UserError
+from spquant_search.space.units import quantity
+
+# Options of `pick` by the figure of a member that they bound.
+BUDGET_OPTIONS = {
+    "memory_bytes": "--max-memory",
+    "flash_bytes": "--max-flash",
+    "ram_bytes": "--max-ram",
+    "effective_flops": "--max-flops",
+    "accuracy": "--min-accuracy",
+}
+
+RunArgument = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help="A run's name below runs/, or its path.", autocompletion=complete_run),
+]
+SpaceOption = Annotated[
+    Path,
+    typer.Option(
+        "--space", metavar="FILE", help="The space file: what to search, on what.", autocompletion=complete_space
+    ),
+]
+RunOption = Annotated[
+    str | None,
+    typer.Option(help="The run's name or path (default: the space file's name).", autocompletion=complete_run),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Override a value of the space file; repeatable."),
+]
+WorkersOption = Annotated[int | None, typer.Option(min=1, help="Trainer processes of one thread each.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:K.")]
+SeedOption = Annotated[int | None, typer.Option(min=0, help="Seed of the whole run.")]
+StorageOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL", envvar="SPQUANT_STORAGE", help="postgresql://...: where the study of many machines lies."
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def parse_quantity(text: str, option: str) -> float:
+    """Read a size or a count such as ``64KiB`` or ``60M``.
+
+    Raises:
+        UserError: ``text`` is neither; the message names ``option``.
+    """
+    try:
+        return quantity(text)
+    except ValueError as error:
+        raise UserError(f"{option} {text}: {error}") from None
+
+
+def parse_bound(text: str | None, option: str) -> float | None:
+    """Read a bound as :func:`parse_quantity` does; None where the option is not given."""
+    return None if text is None else parse_quantity(text, option)
+
+
+def as_overrides(**values: int | None) -> list[str]:
+    """Write options as overrides of the section ``search`` of a space file, those that are given."""
+    return [f"search.{name}={value}" for name, value in values.items() if value is not None]

@@ -1,0 +1,275 @@
+"""Commands on a run: its front, its report, its finalists, its sensitivity analysis, its dashboard."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from spquant_search.cli.exit_codes import EXIT_INTERRUPTED
+from spquant_search.cli.options import (
+    DeviceOption,
+    JsonOption,
+    RunArgument,
+    RunOption,
+    SeedOption,
+    SetOption,
+    SpaceOption,
+    StorageOption,
+    WorkersOption,
+    as_overrides,
+)
+from spquant_search.cli.session import count_seconds, find_database, open_session, search_plan, shared_study
+from spquant_search.cli.terminal import is_wide, load_shown, show_table
+from spquant_search.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from spquant_search.report.run_summary import RunSummary
+    from spquant_search.report.text_table import TextTable
+    from spquant_search.runs.folder import RunFolder
+    from spquant_search.space.schema import SpaceFile
+    from spquant_search.space.search_space import SearchSpace
+    from spquant_search.training.prepared import Prepared
+
+
+def front(run: RunArgument, as_json: JsonOption = False) -> None:
+    """Show the Pareto front of a run, finished or not."""
+    from rich.console import Console
+
+    from spquant_search.report.data_files import front_document
+    from spquant_search.report.run_summary import summarize_run
+    from spquant_search.runs.folder import find_run
+
+    folder = find_run(run)
+    summary = summarize_run(folder)
+    if as_json:
+        typer.echo(json.dumps(front_document(summary), indent=1))
+    else:
+        console = Console()
+        show_table(shown_front(summary, folder, console), console)
+
+
+def shown_front(summary: RunSummary, folder: RunFolder, console: Console) -> TextTable:
+    """Return the front's table, with the energy estimate where the terminal has room for it."""
+    from spquant_search.report.front_table import front_table
+
+    return front_table(summary, time_steps=folder.space().time_steps if is_wide(console) else None)
+
+
+def report(run: RunArgument) -> None:
+    """Write a run's tables, figure and report again."""
+    from rich.console import Console
+
+    from spquant_search.runs.folder import find_run
+
+    show_reports(find_run(run), Console())
+
+
+def show_reports(folder: RunFolder, console: Console) -> None:
+    """Write the files that people and scripts read, and show the front."""
+    from spquant_search.report.run_report import pick_command
+    from spquant_search.report.run_summary import summarize_run
+    from spquant_search.report.writing import write_reports, write_sensitivity_picture
+
+    summary = summarize_run(folder)
+    write_reports(summary, folder.path)
+    write_sensitivity_picture(folder)
+    show_table(shown_front(summary, folder, console), console)
+    console.print(f"Written to {folder.path}: front.png, front.csv, front.json, results.csv, report.md")
+    console.print(f"Pick from it: {pick_command(summary)}")
+
+
+def finalize(
+    run: RunArgument,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Of every seed (default: three times final.epochs).")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Each member is trained so often.")] = 3,
+    members: Annotated[
+        int | None, typer.Option(min=1, help="At most so many, those that add most to the front (default: all).")
+    ] = None,
+    workers: WorkersOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Train the front's members on with several seeds.
+
+    The best weights of each member are kept. The same command again resumes.
+    """
+    from rich.console import Console
+
+    from spquant_search.runs.folder import exclusive, find_run
+
+    folder, started, console = find_run(run), time.monotonic(), Console()
+    file = folder.space()
+    if workers is not None:
+        file = replace(file, search=replace(file.search, workers=workers))
+    try:
+        with exclusive(folder), count_seconds(folder, started):
+            failed = _fine_tune(folder, file, epochs=epochs, seeds=seeds, members=members, device=device)
+    except KeyboardInterrupt:
+        console.print("Interrupted. Nothing finished is lost: the same command goes on where it stopped.")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    show_reports(folder, console)
+    if failed:
+        numbers = ", ".join(map(str, failed))
+        raise UserError(f"{folder.path}: could not be fine-tuned: trial {numbers}; the same command tries again")
+
+
+def _fine_tune(
+    folder: RunFolder, file: SpaceFile, *, epochs: int | None, seeds: int, members: int | None, device: str
+) -> tuple[int, ...]:
+    """Fine-tune the finalists; return the numbers of those that failed."""
+    from rich.console import Console
+
+    from spquant_search.processes import keep_compiled_code
+    from spquant_search.report.stages import stages
+    from spquant_search.runs.files import cache_folder
+    from spquant_search.workers.devices import choose_device
+
+    cache = cache_folder()
+    keep_compiled_code(cache)  # before torch is imported
+
+    from spquant_search.driver.finalists import FineTuner, finalists_of, recipe_of
+    from spquant_search.training.prepare import bind_network
+    from spquant_search.workers.messages import TrainerConfig
+    from spquant_search.workers.pool import TrainerPool
+
+    finalists = finalists_of(folder, file, members=members, classes=folder.facts().classes)
+    prepared = bind_network(file, source=str(folder.space_file))
+    config = TrainerConfig(space=prepared.space, device=choose_device(device), cache=cache)
+
+    def warn(text: str) -> None:
+        typer.echo(f"note: {text}", err=True)
+
+    with stages(Console()) as stage:
+        load_shown(file, stage)
+        pool = TrainerPool(config, file.search.workers, warn=warn)
+        try:
+            return FineTuner(
+                finalists,
+                recipe_of(file, epochs=epochs, seeds=seeds),
+                prepared=prepared,
+                folder=folder,
+                crew=pool,
+                stage=stage,
+                warn=warn,
+            ).run()
+        finally:
+            pool.close()
+
+
+def sensitivity(
+    space: SpaceOption,
+    run: RunOption = None,
+    workers: WorkersOption = None,
+    device: DeviceOption = "auto",
+    seed: SeedOption = None,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what lower precision costs, layer by layer.
+
+    One layer at a time is lowered, weights and membranes apart, in a supernet. The supernet and the float baseline are
+    those of the run, or trained first. The same command again resumes an interrupted analysis.
+    """
+    from rich.console import Console
+
+    from spquant_search.processes import keep_compiled_code
+    from spquant_search.runs.files import cache_folder
+    from spquant_search.runs.folder import check_run, find_run, require_same_space
+
+    started = time.monotonic()
+    keep_compiled_code(cache_folder())  # before torch is imported
+    prepared = _prepare_analysis(space, [*(overrides or []), *as_overrides(workers=workers, seed=seed)])
+    folder, console = find_run(run or space.stem), Console(stderr=as_json)
+    if folder.exists() and folder.sensitivity() is not None:
+        require_same_space(folder, prepared.space.file)
+    else:
+        _refuse_shared_study(folder)
+        check_run(folder, prepared.space.file)
+        from spquant_search.driver.coordinator import run_sensitivity
+
+        with open_session(space, prepared, folder, device=device, console=console, started=started) as session:
+            work = _analysis_work(prepared.space)
+            session.watcher.plan(search_plan(prepared.space, folder, session.facts, trials=0, work=work))
+            run_sensitivity(prepared, folder, setup=session.trainers, watcher=session.watcher)
+    _show_sensitivity(folder, console, as_json=as_json)
+
+
+def _prepare_analysis(space: Path, overrides: list[str]) -> Prepared:
+    """Prepare a space; raise UserError where no layer has a choice of precision."""
+    from spquant_search.runs.sensitivity import lowered_configurations
+    from spquant_search.training.prepare import prepare
+
+    prepared = prepare(space, overrides)
+    if len(lowered_configurations(prepared.space)) == 1:
+        raise UserError(
+            f"{space}: layers: there is nothing to compare, as every layer has one choice of weight_bits and one of "
+            "membrane_levels; give some layer several, such as weight_bits: [2, 4, 8]"
+        )
+    return prepared
+
+
+def _refuse_shared_study(folder: RunFolder) -> None:
+    """Raise UserError where the study lies in a database, whose locks this command knows nothing of."""
+    if folder.exists() and folder.shared_study() is not None:
+        raise UserError(
+            f"{folder.path}: this run has no analysis, and as its study lies in a database only its search can make it "
+            "(with search.budget_ladder above 0); go on with that search, or start a run of its own with --run NAME"
+        )
+
+
+def _analysis_work(space: SearchSpace) -> str:
+    """Say in words all that an analysis will do."""
+    from spquant_search.runs.sensitivity import lowered_configurations
+
+    file, count = space.file, len(lowered_configurations(space))
+    return (
+        f"{count} configurations of subnets of a supernet of {file.supernet.epochs} epochs after a float "
+        f"baseline of {file.train.baseline_epochs} epochs"
+    )
+
+
+def _show_sensitivity(folder: RunFolder, console: Console, *, as_json: bool) -> None:
+    from spquant_search.report.sensitivity_report import ladder_table, sensitivity_tables
+    from spquant_search.report.writing import write_sensitivity_picture
+    from spquant_search.runs.budget_ladder import plan_budget_ladder
+    from spquant_search.space.schema import LADDER_POINTS
+
+    found = write_sensitivity_picture(folder)
+    assert found is not None  # it was found or made just now
+    if as_json:
+        typer.echo(json.dumps(found.as_dict(), indent=1))
+        return
+    for table in sensitivity_tables(found, run=folder.name):
+        show_table(table, console)
+    points = folder.space().search.ladder_points or LADDER_POINTS
+    show_table(ladder_table(plan_budget_ladder(found, points)), console)
+    console.print(f"Written to {folder.path}: sensitivity.json, sensitivity.png")
+
+
+def dashboard(
+    run: RunArgument,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="On 127.0.0.1.")] = 8080,
+    storage: StorageOption = None,
+) -> None:
+    """Serve Optuna Dashboard for a run on 127.0.0.1."""
+    from spquant_search.driver.dashboard_server import serve
+    from spquant_search.driver.storage.journal import Journal
+    from spquant_search.report.run_summary import summarize_run
+    from spquant_search.runs.folder import find_run
+
+    folder = find_run(run)
+    summary = summarize_run(folder)
+    if folder.shared_study() is None:
+        serve(folder, summary, storage=Journal(folder.study_file), port=port)
+        return
+    if storage is None:
+        raise UserError(f"{folder.path}: the study of this run lies in a database; give its --storage")
+    serve(folder, summary, storage=shared_study(find_database(storage), folder, typer.echo), port=port)

@@ -1,0 +1,176 @@
+"""The command without a name: search a space, and write what came out of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from spquant_search import __version__
+from spquant_search.cli.completion import complete_run, complete_space
+from spquant_search.cli.exit_codes import EXIT_USER
+from spquant_search.cli.options import DeviceOption, SetOption, StorageOption, WorkersOption, as_overrides
+from spquant_search.cli.runs import show_reports
+from spquant_search.cli.session import find_database, open_session, search_plan, shared_study
+from spquant_search.cli.terminal import show_table
+from spquant_search.errors import UserError
+from spquant_search.space.presets import Preset, preset_values
+
+if TYPE_CHECKING:
+    from spquant_search.space.schema import SpaceFile
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"spquant-search {__version__}")
+        raise typer.Exit
+
+
+_SpaceOption = Annotated[
+    Path | None,
+    typer.Option("--space", metavar="FILE", help="The space file: what to search.", autocompletion=complete_space),
+]
+_RunOption = Annotated[
+    str | None,
+    typer.Option(
+        help="The run's name or path (default: the space file's name, and the preset's).", autocompletion=complete_run
+    ),
+]
+_PresetOption = Annotated[
+    Preset | None, typer.Option(help="Search nothing: train the float baseline and this configuration alone.")
+]
+_VersionOption = Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Search:
+    """A search as the command line asks for it."""
+
+    space: Path
+    overrides: list[str]
+    run: str
+    device: str
+    minutes: float | None
+    storage: str | None
+    profile: bool
+    baseline_only: bool
+
+
+def search(  # noqa: PLR0913 - one parameter an option
+    context: typer.Context,
+    space: _SpaceOption = None,
+    run: _RunOption = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Trials besides the baseline.")] = None,
+    minutes: Annotated[float | None, typer.Option(min=0, help="Begin no trial after so many minutes.")] = None,
+    workers: WorkersOption = None,
+    device: DeviceOption = "auto",
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the whole search.")] = None,
+    preset: _PresetOption = None,
+    storage: StorageOption = None,
+    profile: Annotated[bool, typer.Option("--profile", help="Show where every second went.")] = False,
+    overrides: SetOption = None,
+    version: _VersionOption = False,
+) -> None:
+    """Search how few bits and how few operations a spiking network needs.
+
+    It tries per-layer weight bits, membrane levels and sparsity thresholds, and leaves the Pareto front of accuracy,
+    memory and operations in runs/NAME. The same command again resumes an interrupted search.
+    """
+    del version
+    if context.invoked_subcommand is not None:
+        _refuse_misplaced(context.invoked_subcommand, space, preset)
+        return
+    if space is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(EXIT_USER)
+    if preset is not None and trials is not None:
+        raise UserError(f"--trials {trials}: --preset {preset} trains one configuration; give one of the two")
+    given = overrides or []
+    alone = [] if preset is None else _preset_alone(preset, space, given)
+    _run(
+        _Search(
+            space=space,
+            overrides=[*given, *alone, *as_overrides(trials=trials, workers=workers, seed=seed)],
+            run=run or (space.stem if preset is None else f"{space.stem}-{preset}"),
+            device=device,
+            minutes=minutes,
+            storage=storage,
+            profile=profile,
+            baseline_only=preset is Preset.SNN_BL,
+        )
+    )
+
+
+def _refuse_misplaced(command: str, space: Path | None, preset: Preset | None) -> None:
+    """Raise UserError where an option of a command was given before its name."""
+    if space is not None:
+        raise UserError(f"--space belongs behind the command: spquant-search {command} --space FILE")
+    if preset is not None:
+        raise UserError(f"--preset belongs behind the command, and only `cost` takes it: got {preset}")
+
+
+def _preset_alone(preset: Preset, space: Path, overrides: list[str]) -> list[str]:
+    """Write overrides that leave one configuration to search, the preset's, whatever the file's choices are."""
+    from spquant_search.space.reading import read_space
+
+    layers = preset_values(preset, read_space(space, overrides).model.network)
+    references = [] if preset is Preset.SNN_BL else [{"preset": preset}]  # the float baseline is trained in any case
+    values = {
+        "layers": {"all": layers},
+        "search.references": references,
+        "search.trials": 1,
+        "search.workers": 1,
+        "search.strategy": "warm-start",  # nothing to share with
+        "search.budget_ladder": 0,
+    }
+    return [f"{path}={json.dumps(value)}" for path, value in values.items()]
+
+
+def _run(asked: _Search) -> None:
+    from rich.console import Console
+
+    from spquant_search.processes import keep_compiled_code
+    from spquant_search.runs.files import cache_folder
+    from spquant_search.runs.folder import find_run
+
+    started = time.monotonic()
+    keep_compiled_code(cache_folder())  # before torch is imported
+
+    from spquant_search.driver.coordinator import Limits, run_search
+    from spquant_search.report.profile_table import profile_table
+    from spquant_search.training.prepare import prepare
+
+    prepared = prepare(asked.space, asked.overrides)
+    trials = 0 if asked.baseline_only else prepared.space.file.search.trials
+    limits = Limits(trials=trials, deadline=None if asked.minutes is None else started + 60 * asked.minutes)
+    folder, console = find_run(asked.run), Console()
+    database = None if asked.storage is None else find_database(asked.storage)
+    shared = database is not None
+    opened = open_session(
+        asked.space, prepared, folder, device=asked.device, console=console, started=started, shared=shared
+    )
+    with opened as session:
+        watcher, work = session.watcher, _work(prepared.space.file, trials)
+        watcher.plan(search_plan(prepared.space, folder, session.facts, trials=trials, work=work))
+        study = None if database is None else shared_study(database, folder, watcher.warning)
+        run_search(prepared, folder, setup=session.trainers, limits=limits, watcher=watcher, storage=study)
+    show_reports(folder, console)
+    if asked.profile:
+        show_table(profile_table(folder.profile()), console)
+
+
+def _work(file: SpaceFile, trials: int) -> str:
+    """Say in words all that a search will do."""
+    baseline, train, final = f"a float baseline of {file.train.baseline_epochs} epochs", file.train, file.final
+    if file.search.strategy != "supernet":
+        return f"{trials} trials of {train.epochs} epochs after {baseline}"
+    points = file.search.ladder_points
+    ladder = f", up to {points} of them on the budget ladder" if points else ""
+    return (
+        f"{trials} trials{ladder} of subnets of a supernet of {file.supernet.epochs} epochs after {baseline}; "
+        f"then up to {final.members} of them fine-tuned for {final.epochs}"
+    )

@@ -1,0 +1,158 @@
+"""What every command that trains needs: an open run, its data, its lock, a view of it, its wall-clock time."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from spquant_search.cli.exit_codes import EXIT_INTERRUPTED
+from spquant_search.cli.terminal import load_shown
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from spquant_search.data.loading import DataSet
+    from spquant_search.driver.storage.postgres import Database
+    from spquant_search.driver.storage.protocol import Storage
+    from spquant_search.runs.events import SearchPlan, Watcher
+    from spquant_search.runs.folder import RunFacts, RunFolder
+    from spquant_search.space.search_space import SearchSpace
+    from spquant_search.training.prepared import Prepared
+    from spquant_search.workers.messages import TrainerConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Session:
+    """An open run: what its trainers need, who watches it, what is known of it."""
+
+    trainers: TrainerConfig
+    watcher: Watcher
+    facts: RunFacts
+
+
+@contextmanager
+def open_session(
+    space: Path,
+    prepared: Prepared,
+    folder: RunFolder,
+    *,
+    device: str,
+    console: Console,
+    started: float,
+    shared: bool = False,
+) -> Iterator[Session]:
+    """Open a run with its data at hand, for work by trainers that Ctrl-C may interrupt; count its time.
+
+    ``started``: when the command began, by the monotonic clock. ``shared``: the study lies in a database.
+    """
+    from spquant_search.profile import PROCESS
+    from spquant_search.report.live import watcher as watcher_for
+    from spquant_search.runs.folder import check_run, exclusive, open_run
+
+    file = prepared.space.file
+    trainers = _trainer_config(prepared, device)
+    check_run(folder, file, shared=shared)
+    watcher = watcher_for(console)
+    try:
+        with PROCESS.on("data"):
+            recordings = load_shown(file, watcher.stage)
+        facts = _run_facts(space, recordings)
+        open_run(folder, file, facts, shared=shared)
+        with exclusive(folder, shared=shared), count_seconds(folder, started):
+            yield Session(trainers=trainers, watcher=watcher, facts=facts)
+    except KeyboardInterrupt:
+        watcher.close()
+        console.print(f"Interrupted. Nothing finished is lost: the same command goes on with run {folder.name}.")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    finally:
+        watcher.close()
+
+
+def _trainer_config(prepared: Prepared, device: str) -> TrainerConfig:
+    """Choose the device; raise UserError where it is absent or lacks the precision that the space asks for."""
+    import torch
+
+    from spquant_search.runs.files import cache_folder
+    from spquant_search.training.precision import training_dtype
+    from spquant_search.workers.devices import choose_device
+    from spquant_search.workers.messages import TrainerConfig
+
+    config = TrainerConfig(space=prepared.space, device=choose_device(device), cache=cache_folder())
+    training_dtype(prepared.space.file.train, torch.device(config.device))
+    return config
+
+
+def _run_facts(space: Path, recordings: DataSet) -> RunFacts:
+    from spquant_search.runs.folder import RunFacts
+
+    return RunFacts(
+        source=str(space),
+        command=" ".join(["spquant-search", *map(_without_password, sys.argv[1:])]),
+        data=recordings.description,
+        classes=len(recordings.classes),
+        validation_samples=len(recordings.validation.labels),
+        test_samples=len(recordings.test.labels),
+    )
+
+
+def _without_password(argument: str) -> str:
+    """Hide a password in an argument of the command line, so that it may be kept."""
+    argument = re.sub(r"(://[^:/@\s]*):[^/\s]*@", r"\1:***@", argument)
+    return re.sub(r"(password=)[^&\s]*", r"\1***", argument)
+
+
+def search_plan(space: SearchSpace, folder: RunFolder, facts: RunFacts, *, trials: int, work: str) -> SearchPlan:
+    """Say what a search or an analysis is about to do; ``work`` says it in words."""
+    from spquant_search.runs.events import SearchPlan
+    from spquant_search.runs.selection import Budget
+
+    file = space.file
+    return SearchPlan(
+        run=folder.name,
+        source=space.source,
+        data=facts.data,
+        network=file.model.network,
+        trials=trials,
+        epochs=0 if file.search.strategy == "supernet" else file.train.epochs,
+        work=work,
+        workers=file.search.workers,
+        chance=1.0 / facts.classes,
+        finished=folder.results(),
+        budget=Budget.of(file.constraints),
+    )
+
+
+@contextmanager
+def count_seconds(folder: RunFolder, started: float) -> Iterator[None]:
+    """Add this start's wall-clock time to the run's, however it ends."""
+    try:
+        yield
+    finally:
+        facts = folder.facts()
+        folder.write_facts(replace(facts, seconds=facts.seconds + time.monotonic() - started))
+
+
+def find_database(url: str) -> Database:
+    """Return the database that --storage names, once it answers."""
+    from spquant_search.driver.storage.postgres import Database
+
+    database = Database.of(url)
+    database.require_connection()
+    return database
+
+
+def shared_study(database: Database, folder: RunFolder, note: Callable[[str], None]) -> Storage:
+    """Open the run's study in a database; ``note`` takes what its user should know of the connection."""
+    from spquant_search.driver.storage.postgres import Postgres
+
+    study = folder.shared_study()
+    assert study is not None  # the run was opened as a shared one
+    return Postgres(database, study, note=note)

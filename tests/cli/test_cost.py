@@ -1,0 +1,105 @@
+"""The command `cost`: its document, its table, its presets, the paper beside them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from searches import SMALLER, TINY
+
+from spquant_search.snn.layer_shapes import layer_shapes
+from spquant_search.space.binding import bind
+from spquant_search.space.reading import read_space
+from spquant_search.space.shapes import InputShape
+from spquant_search.training import prepare, prepared
+
+
+def test_cost_json_keeps_its_contract(command):
+    answer = command("cost", "--space", TINY, "--json")
+    assert (answer.code, answer.err) == (0, "")
+    document = json.loads(answer.out)
+    assert list(document) == ["space", "preset", "time_steps", "layers", "total"]
+    assert (document["space"], document["preset"], document["time_steps"]) == (str(TINY), "snn-bl", 3)
+    for layer in document["layers"]:
+        assert list(layer) == [
+            *("layer", "weights", "neurons", "dense_macs", "weight_bits", "membrane_levels"),
+            *("weight_bytes", "membrane_bytes", "overhead_bytes"),
+        ]
+        assert layer["weight_bytes"] == 4 * layer["weights"]
+        assert layer["membrane_bytes"] == 4 * layer["neurons"]
+    readout = document["layers"][-1]
+    assert (readout["layer"], readout["neurons"], readout["membrane_levels"]) == ("readout", 0, None)
+    total = document["total"]
+    assert list(total) == [
+        *("weight_bytes", "membrane_bytes", "overhead_bytes", "memory_bytes", "paper_total_bytes"),
+        *("dense_macs", "dense_macs_all_steps"),
+    ]
+    for name in ("weight_bytes", "membrane_bytes", "overhead_bytes", "dense_macs"):
+        assert total[name] == sum(layer[name] for layer in document["layers"])
+    assert total["memory_bytes"] == total["weight_bytes"] + total["membrane_bytes"] + total["overhead_bytes"]
+    assert total["dense_macs_all_steps"] == 3 * total["dense_macs"]
+
+
+def test_cost_agrees_with_the_trained_baseline(run_folder, command):
+    overrides = [word for path, value in SMALLER.items() for word in ("--set", f"{path}={value}")]
+    total = json.loads(command("cost", "--space", TINY, "--json", *overrides).out)["total"]
+    baseline = run_folder.results()[0]
+    assert total["memory_bytes"] == baseline.memory_bytes
+    assert total["dense_macs_all_steps"] == baseline.dense_macs == baseline.effective_macs
+
+
+def test_cost_is_a_table_for_people(command):
+    answer = command("cost", "--space", TINY)
+    assert answer.code == 0
+    assert answer.out.startswith("Cost of vgg9 as snn-bl\n")
+    assert "conv1" in answer.out
+    assert "readout" in answer.out
+    assert "uJ fp32" in answer.out
+
+
+@pytest.mark.parametrize("preset", ["snn-bl", "quant-snn", "spquant-snn"])
+def test_cost_of_a_preset_whatever_the_space_has(command, preset):
+    # tiny.yaml has no channel mass of 0.85.
+    document = json.loads(command("cost", "--space", TINY, "--preset", preset, "--json").out)
+    assert list(document) == ["space", "preset", "time_steps", "layers", "total"]
+    assert document["preset"] == preset
+    quantized, gated = preset != "snn-bl", preset == "spquant-snn"
+    for layer in document["layers"]:
+        assert layer["weight_bits"] == (2 if quantized else 32)
+        assert layer["membrane_levels"] == (None if layer["layer"] == "readout" else 3 if quantized else 0)
+    plain = json.loads(command("cost", "--space", TINY, "--preset", "quant-snn", "--json").out)["total"]
+    assert (document["total"]["overhead_bytes"] > plain["overhead_bytes"]) == gated or not quantized
+    assert command("cost", "--space", TINY, "--preset", preset).out.startswith(f"Cost of vgg9 as {preset}\n")
+
+
+def test_cost_without_a_preset_is_that_of_the_float_network(command):
+    plain, named = (command("cost", "--space", TINY, "--json", *words) for words in ((), ("--preset", "snn-bl")))
+    assert plain == named
+
+
+def test_a_preset_that_is_not_there(command):
+    answer = command("cost", "--space", TINY, "--preset", "quant")
+    assert answer.code == 2
+    assert "'quant' is not one of 'snn-bl', 'quant-snn', 'spquant-snn'" in answer.err
+
+
+def prepare_at_48x48(path: Path, overrides: list[str]) -> prepared.Prepared:
+    """A space on frames of the size of the paper's DVS-CIFAR10."""
+    file = read_space(path, [*overrides, "model.width=1", "model.pool=after"])
+    shape = InputShape(channels=3, height=48, width=48, classes=10)
+    shapes = layer_shapes(file.model, shape, source=str(path))
+    space = bind(file, shapes, source=str(path))
+    return prepared.Prepared(space=space, shapes=shapes, input=shape, architecture=None)
+
+
+def test_cost_beside_the_papers_table(command, monkeypatch):
+    monkeypatch.setattr(prepare, "prepare", prepare_at_48x48)
+    document = json.loads(command("cost", "--space", TINY, "--preset", "quant-snn", "--json").out)
+    assert list(document) == ["space", "preset", "time_steps", "layers", "total", "paper"]
+    cells = {cell["cell"]: cell for cell in document["paper"]["cells"]}
+    assert (cells["U"]["ours"], cells["U"]["paper"]) == (0.2304, 0.23)
+    assert round(1e6 * cells["W + U + X"]["ours"]) == document["total"]["paper_total_bytes"]
+    lines = command("cost", "--space", TINY, "--preset", "snn-bl").out.splitlines()
+    (row,) = [line.split() for line in lines if line.startswith("U ")]
+    assert row == ["U", "3.6864", "3.68", "+0.2"]

@@ -1,0 +1,189 @@
+"""The commands `pick` and `verify`: which member is written, and that it computes what it should."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import torch
+
+from spquant_search.deploy.artifact import read_artifact
+from spquant_search.deploy.c_library import compiler
+from spquant_search.deploy.export import sealed
+from spquant_search.errors import UserError
+from spquant_search.runs.selection import front, knee
+from spquant_search.snn.layers import configure
+from spquant_search.training import data_set
+from spquant_search.training.data_set import input_shape, split_on_device
+from spquant_search.training.evaluation import evaluate
+from spquant_search.training.network import load_weights, new_network
+
+
+def test_what_the_search_proposes_to_pick_can_be_picked(finished, run_folder, command, tmp_path):
+    _, done = finished
+    (words,) = re.findall(r"Pick from it: spquant-search (pick tiny --max-memory \d+KiB) --out picked", done.stdout)
+    answer = command(*words.split(), "--out", str(tmp_path / "picked"))
+    assert (answer.code, answer.err) == (0, "")
+    within = 1024 * int(words.split()[-1].removesuffix("KiB"))
+    assert knee(front(run_folder.results())).memory_bytes in range(within - 1023, within + 1)
+
+
+def test_pick_takes_a_network_that_evaluates_to_its_stored_accuracy(run_folder, command, tmp_path, plain_neurons):
+    members = front(run_folder.results())
+    small = members[0]
+    out = tmp_path / "picked"
+    answer = command("pick", "tiny", "--max-memory", f"{small.memory_bytes}B", "--out", out)
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out.startswith(f"trial {small.number} of {len(members)} members of the front: ")
+    assert f"-> {out}" in answer.out
+    artifact = read_artifact(out)
+    assert artifact.config == small.config
+    assert artifact.test_accuracy == run_folder.test_accuracies()[small.number]
+    space = run_folder.space()
+    data = data_set.load_data(space, cache=Path(os.environ["SPQUANT_CACHE"]))
+    network = new_network(space, input_shape(data), seed=123, device=torch.device("cpu"))
+    configure(network, artifact.config, artifact.neuron)
+    load_weights(network, out / "weights.safetensors")
+    evaluation = evaluate(network, split_on_device(data, "validation", torch.device("cpu")))
+    assert evaluation.accuracy == artifact.accuracy == small.accuracy
+    assert evaluation.effective_macs == artifact.effective_macs
+    again = command("pick", "tiny", "--out", out)
+    assert again.code == 2
+    assert again.err.startswith(f"error: {out}: exists already")
+
+
+def test_pick_explains_what_is_next_to_its_choice_and_why_nothing_fits(run_folder, command, tmp_path):
+    members = front(run_folder.results())
+    quantized = [member for member in members if all(layer.weight_bits != 32 for _, layer in member.config.layers)]
+    most_accurate, best = (max(of, key=lambda member: member.accuracy) for of in (members, quantized))
+    answer = command("pick", "tiny", "--out", tmp_path / "best")
+    assert answer.out.startswith(f"trial {best.number} of ")
+    not_taken = f"  not taken: trial {most_accurate.number} ("
+    assert (not_taken in answer.out) == (most_accurate is not best)
+    assert most_accurate is best or "float weights in conv1 and 8 more" in answer.out
+    if most_accurate.accuracy > best.accuracy:
+        high = command("pick", "tiny", "--min-accuracy", most_accurate.accuracy, "--out", tmp_path / "none")
+        assert high.code == 2
+        assert re.search(rf"Trial {most_accurate.number} fits, .* float weights in conv1 and 8 more", high.err)
+    assert ("  next smaller: trial " in answer.out) == (members[0] != best)
+    nothing = command("pick", "tiny", "--max-memory", "1KiB", "--out", tmp_path / "none")
+    assert nothing.code == 2
+    assert re.search(r"trial \d+ \([\d.]+ %, [\d.]+ KiB, [\d.]+ MFLOPs\)", nothing.err)
+    assert re.search(r"misses --max-memory by \d+ %", nothing.err)
+    assert not (tmp_path / "none").exists()
+    wrong = command("pick", "tiny", "--max-memory", "64 apples", "--out", tmp_path / "none")
+    assert wrong.code == 2
+    assert wrong.err.startswith("error: --max-memory 64 apples: ")
+    assert command("pick", "tiny", "--knee", "--out", tmp_path / "knee").code == 0
+
+
+def test_pick_by_number(run_folder, command, tmp_path):
+    members = front(run_folder.results())
+    named = next(member for member in members if member.number)
+    answer = command("pick", "tiny", "--trial", named.number, "--out", tmp_path / "named")
+    assert answer.code == 0
+    assert answer.out.startswith(f"trial {named.number} of {len(members)} members of the front: ")
+    assert read_artifact(tmp_path / "named").config == named.config
+    absent = command("pick", "tiny", "--trial", 999, "--out", tmp_path / "none")
+    assert absent.err.startswith("error: --trial: 999 ")
+    assert absent.err.rstrip().endswith(", ".join(str(member.number) for member in members))
+    both = command("pick", "tiny", "--trial", named.number, "--knee", "--out", tmp_path / "none")
+    assert both.code == 2
+    assert "--knee" in both.err
+    if members[-1].number == 0:
+        baseline = command("pick", "tiny", "--trial", 0, "--out", tmp_path / "none")
+        assert baseline.code == 2
+        assert "conv1: keeps float weights" in baseline.err
+
+
+def test_pick_by_flash_and_ram(run_folder, command, tmp_path):
+    members = [member for member in front(run_folder.results()) if member.number]
+    members = [member for member in members if member.flash_bytes is not None]
+    small = min(members, key=lambda member: member.flash_bytes)
+    assert command("pick", "tiny", "--max-flash", f"{small.flash_bytes}", "--out", tmp_path / "flash").code == 0
+    written = read_artifact(tmp_path / "flash")
+    assert written.config == small.config
+    assert (written.flash_bytes, written.ram_bytes) == (small.flash_bytes, small.ram_bytes)
+    few = command("pick", "tiny", "--max-flash", "1KiB", "--out", tmp_path / "none")
+    assert re.search(r"misses --max-flash by \d+ %", few.err)
+    tight = command("pick", "tiny", "--max-ram", "1KiB", "--out", tmp_path / "none")
+    assert re.search(r"misses --max-ram by \d+ %", tight.err)
+    modest = min(members, key=lambda member: member.ram_bytes)
+    assert command("pick", "tiny", "--max-ram", f"{modest.ram_bytes}", "--out", tmp_path / "ram").code == 0
+    assert read_artifact(tmp_path / "ram").config == modest.config
+
+
+def test_pick_by_flash_from_a_run_that_does_not_say_it(run_folder, command, tmp_path):
+    """A run of an earlier version has no flash and RAM of its members."""
+    old = tmp_path / "old"
+    shutil.copytree(run_folder.path, old)
+    for file in (old / "trials").glob("*.json"):
+        values = json.loads(file.read_text())
+        del values["engine_flash_bytes"], values["engine_ram_bytes"]
+        file.write_text(json.dumps(values))
+    answer = command("pick", old, "--max-flash", "64KiB", "--out", tmp_path / "none")
+    assert answer.code == 2
+    assert "--max-flash (its run does not say)" in answer.err
+    assert command("pick", old, "--max-memory", "1MiB", "--out", tmp_path / "picked").code == 0
+
+
+def reseal(folder: Path) -> None:
+    """Make a folder's manifest true again of what was changed in it."""
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    manifest = json.loads(files.pop("manifest.json"))
+    for name, content in sealed(manifest, files).items():
+        (folder / name).write_bytes(content)
+
+
+def test_verify_compares_all_three_and_names_the_first_difference(run_folder, command, tmp_path):
+    out = tmp_path / "picked"
+    assert command("pick", "tiny", "--out", out).code == 0
+    answer = command("verify", out, "--samples", "20")
+    assert (answer.code, answer.err) == (0, "")
+    assert "on 20 samples of the test split" in answer.out
+    assert len(re.findall(r" 0 of \d{3},\d{3} spikes and all logits", answer.out)) == (1 if compiler() is None else 2)
+    whole = json.loads(command("verify", out, "--json").out)
+    assert whole["samples"] == 40
+    assert set(whole["mismatches"].values()) == {0}
+    expected = read_artifact(out).test_accuracy
+    assert all(accuracy == expected for accuracy in whole["accuracy"].values())
+
+    source = (out / "model.c").read_text()
+    (out / "model.c").write_text(source.replace("u > one", "u >= one"))
+    changed = command("verify", out)
+    assert (changed.code, changed.out) == (2, "")
+    assert changed.err.startswith(f"error: {out / 'model.c'}: was changed")
+    (out / "model.c").write_text(source.replace("u > one", "u > one + one"))
+    reseal(out)
+    wrong = command("verify", out, "--samples", "8")
+    if compiler() is not None:
+        assert wrong.code == 3
+        where = r"sample \d+, time step \d+, channel \d+, row \d+, column \d+"
+        assert re.search(rf"first difference between numpy and C: conv1, {where}", wrong.out)
+    (out / "model.c").write_text("int main(void) { return nothing; }")
+    reseal(out)
+    refused = command("verify", out, "--samples", "8")
+    assert compiler() is None or (refused.code == 3 and "note: C was not run: " in refused.out)
+    (out / "manifest.json").unlink()
+    assert command("verify", out).err.startswith(f"error: {out / 'manifest.json'}: is missing; ")
+
+
+def test_verify_takes_the_stored_vectors_where_the_data_is_absent(run_folder, command, tmp_path, monkeypatch):
+    out = tmp_path / "picked"
+    assert command("pick", "tiny", "--out", out).code == 0
+
+    def gone(*_arguments: object, **_options: object) -> None:
+        raise UserError("data.root: no such folder")
+
+    monkeypatch.setattr(data_set, "load_data", gone)
+    answer = command("verify", out)
+    assert answer.code == 0
+    assert "on 8 stored test vectors" in answer.out
+    assert re.search(r"note: .* stored test vectors .*: data.root: no such folder", answer.out)
+    made = command("pick", "tiny", "--out", tmp_path / "made")
+    assert made.code == 0
+    assert re.fullmatch(r"note: .* made-up frames, .*: data.root: no such folder\n", made.err)
+    assert command("verify", tmp_path / "made").code == 0

@@ -1,0 +1,88 @@
+"""The commands `front` and `report`, for people and for scripts."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from examples import trial
+from rich.console import Console
+from searches import unfinished_run
+
+from spquant_search.cli.runs import shown_front
+from spquant_search.report.run_summary import summarize_run
+from spquant_search.runs.selection import front
+
+MEMBER_KEYS = [
+    *("number", "origin", "accuracy", "accuracy_split", "test_accuracy", "memory_bytes", "weight_bytes"),
+    *("membrane_bytes", "overhead_bytes", "flash_bytes", "ram_bytes", "dense_macs", "effective_macs"),
+    *("effective_flops", "synaptic_ops", "final", "config"),
+]
+
+
+def test_front_json_keeps_its_contract(run_folder, command):
+    answer = command("front", "tiny", "--json")
+    assert (answer.code, answer.err) == (0, "")
+    document = json.loads(answer.out)
+    assert document == json.loads((run_folder.path / "front.json").read_text())
+    assert list(document) == [
+        *("run", "objectives", "reference_point", "hypervolume", "seconds", "constraints", "trials", "baseline"),
+        "members",
+    ]
+    assert document["run"] == "tiny"
+    assert document["objectives"] == ["accuracy", "memory_bytes", "effective_macs"]
+    baseline = document["baseline"]
+    assert document["reference_point"] == pytest.approx(
+        {
+            "accuracy": 0.1,
+            "memory_bytes": 1.1 * baseline["memory_bytes"],
+            "effective_macs": 1.1 * baseline["effective_macs"],
+        }
+    )
+    assert list(document["trials"]) == [
+        *("total", "subnets", "trained_one_epoch", "last_rung", "stopped", "over_budget", "failed"),
+    ]
+    assert document["trials"]["subnets"] == 3
+    for member in (baseline, *document["members"]):
+        assert list(member) == MEMBER_KEYS
+        assert member["accuracy_split"] == "validation"
+        assert 0 <= member["accuracy"] <= 1
+        assert 0 <= member["test_accuracy"] <= 1
+        assert member["memory_bytes"] == sum(member[f"{part}_bytes"] for part in ("weight", "membrane", "overhead"))
+        assert member["effective_flops"] == 2 * member["effective_macs"]
+        assert list(member["config"]) == [*(f"conv{n}" for n in range(1, 9)), "readout"]
+        for precision in member["config"].values():
+            assert list(precision) == ["weight_bits", "membrane_levels", "channel_mass", "skip_below"]
+    assert [member["number"] for member in document["members"]] == [m.number for m in front(run_folder.results())]
+
+
+def test_front_is_a_table_for_people_by_name_and_by_path(run_folder, command):
+    by_name, by_path = command("front", "tiny"), command("front", "runs/tiny")
+    assert by_name == by_path
+    assert by_name.code == 0
+    numbers = [str(member.number) for member in front(run_folder.results())]
+    assert [line.split()[0] for line in by_name.out.splitlines()[2 : 2 + len(numbers)]] == numbers
+
+
+@pytest.mark.parametrize(("width", "shown"), [(99, False), (100, True)])
+def test_energy_is_in_the_front_where_there_is_room(run_folder, width, shown):
+    console = Console(width=width, force_terminal=True)
+    table = shown_front(summarize_run(run_folder), run_folder, console)
+    assert ("uJ int" in table.header) is shown
+
+
+def test_report_writes_the_files_again(run_folder, command):
+    before = {name: (run_folder.path / name).read_bytes() for name in ("front.json", "results.csv", "report.md")}
+    for name in before:
+        (run_folder.path / name).unlink()
+    assert command("report", "tiny").code == 0
+    assert {name: (run_folder.path / name).read_bytes() for name in before} == before
+
+
+def test_the_front_of_an_unfinished_run(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    unfinished_run(tmp_path / "runs" / "young", trial(0, 0.9, 100, 50, origin="baseline"))
+    document = json.loads(command("front", "young", "--json").out)
+    assert [member["number"] for member in document["members"]] == [0]
+    assert document["members"][0]["test_accuracy"] is None
+    assert document["trials"]["total"] == 0

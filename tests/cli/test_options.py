@@ -1,0 +1,118 @@
+"""Options: help without heavy imports, quantities, completion by a shell."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from searches import PROGRAM
+
+from spquant_search import __version__
+from spquant_search.cli.options import parse_quantity
+from spquant_search.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("64KiB", 65536),
+        ("64kib", 65536),
+        ("64 Ki", 65536),
+        ("64K", 64000),
+        ("64KB", 64000),
+        ("1.5MB", 1.5e6),
+        ("60M", 60e6),
+        ("60MFLOPs", 60e6),
+        ("2GiB", 2**31),
+        ("1000", 1000),
+        ("10B", 10),
+        (" 7 ", 7),
+    ],
+)
+def test_quantities(text, value):
+    assert parse_quantity(text, "--max-memory") == value
+
+
+@pytest.mark.parametrize("text", ["", "KiB", "-1K", "1,5M", "64 apples", "1e6", "64KiKi", "nan"])
+def test_words_that_are_no_quantity(text):
+    with pytest.raises(UserError, match=r"^--max-flops .*: .*64KiB"):
+        parse_quantity(text, "--max-flops")
+
+
+def test_version(command):
+    assert command("--version") == (0, f"spquant-search {__version__}\n", "")
+
+
+HEAVY = ("torch", "optuna", "pydantic", "matplotlib")
+
+
+NOTHING_HEAVY = f"""
+import sys
+from spquant_search.cli.app import main
+sys.argv[0] = "spquant-search"
+try:
+    if len(sys.argv) > 1:
+        main()
+finally:
+    print("heavy:", [name for name in {HEAVY!r} if name in sys.modules])
+"""
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["--version"]])
+def test_help_needs_nothing_heavy(words):
+    done = subprocess.run([sys.executable, "-c", NOTHING_HEAVY, *words], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("heavy: []\n")
+    if "help" in "".join(words):
+        assert "Usage: spquant-search" in done.stdout
+
+
+def test_help_lists_every_command_and_option(command):
+    text = command("--help").out
+    for word in ("--space", "--run", "--trials", "--minutes", "--workers", "--device", "--seed", "--preset", "--set"):
+        assert word in text
+    for word in ("cost", "front", "finalize", "pick", "report"):
+        assert re.search(rf"^  {word} ", text, flags=re.MULTILINE)
+
+
+# ---------------------------------------------------------------- completion by a shell
+
+
+def completed(place: Path, *words: str) -> list[str]:
+    """Ask for what may stand in place of the last word, as bash does."""
+    asking = {"_SPQUANT_SEARCH_COMPLETE": "complete_bash", "COMP_CWORD": str(len(words))}
+    asking["COMP_WORDS"] = " ".join(["spquant-search", *words])
+    done = subprocess.run(
+        PROGRAM, cwd=place, env=os.environ | asking, capture_output=True, text=True, timeout=60, check=False
+    )
+    return done.stdout.split()
+
+
+def test_a_shell_completes_commands_runs_and_space_files(tmp_path):
+    for path in (
+        "runs/first/space.yaml",
+        "runs/second/space.yaml",
+        "runs/no-run/x.yaml",
+        "my.yaml",
+        "spaces/tiny.yaml",
+    ):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("")
+    assert completed(tmp_path, "fin") == ["finalize"]
+    assert completed(tmp_path, "front", "") == ["first", "second"]
+    assert completed(tmp_path, "pick", "sec") == ["second"]
+    assert completed(tmp_path, "--run", "f") == ["first"]
+    assert completed(tmp_path, "--space", "m") == ["my.yaml"]
+    assert completed(tmp_path, "cost", "--space", "sp") == ["spaces/tiny.yaml"]
+    assert completed(tmp_path, "cost", "--space", "spaces/t") == ["spaces/tiny.yaml"]
+
+
+def test_completion_can_be_installed(command):
+    shown = command("--show-completion", "bash")
+    assert shown.code == 0
+    assert "_SPQUANT_SEARCH_COMPLETE=complete_bash" in shown.out
+    assert "--install-completion" in command("--help").out
