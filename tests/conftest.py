@@ -6,12 +6,15 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 # Before torch is imported by any test: its threads, and those of the processes that tests start.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
+
+if TYPE_CHECKING:
+    from data.server import Server
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -31,6 +34,15 @@ def plain_neurons() -> Iterator[None]:
     compile_kernels(False)
     yield
     compile_kernels(True)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """Run a server on 127.0.0.1 that stands in for the publisher of a data set."""
+    from data.server import running_server
+
+    with running_server() as running:
+        yield running
 
 
 class Answer(NamedTuple):

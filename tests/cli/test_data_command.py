@@ -14,11 +14,10 @@ import numpy as np
 import pytest
 import yaml
 from conftest import Command
-from data.events.test_event_files import STRUCTURE
-from data.events.test_recordings import CIFAR10_DVS, DVS_GESTURE, N_CALTECH101, NMNIST, Published, write_bin, write_set
-from data.images.test_images import write_cifar_bin, write_idx_set
-from data.images.test_images import write_folder as write_images
-from data.test_download import Server, nmnist, server  # noqa: F401 - a fixture
+from data.event_writers import USER_DTYPE, write_bin
+from data.image_files import write_cifar_bin, write_idx_set, write_image_folder
+from data.published import CIFAR10_DVS, DVS_GESTURE, N_CALTECH101, NMNIST, RecordedSet, write_set
+from data.server import Server, publish_nmnist
 from PIL import Image
 from rich.console import Console
 
@@ -60,7 +59,7 @@ def write_known(root: Path, *counts: int) -> None:
     """Class a with three recordings of so many events each, ON and at the same pixel; class b of one OFF event each."""
     for number, events in enumerate(counts):
         for class_name, polarity, many in (("a", 1, events), ("b", 0, 1)):
-            table = np.zeros(many, STRUCTURE)
+            table = np.zeros(many, USER_DTYPE)
             table["t"], table["x"], table["y"], table["p"] = np.arange(many), 1, 2, polarity
             (root / class_name).mkdir(parents=True, exist_ok=True)
             np.save(root / class_name / f"{number}.npy", table)
@@ -233,11 +232,11 @@ def test_a_damaged_cache_is_named(command: Command) -> None:
 def test_a_download_is_prepared_and_described(
     command: Command,
     tmp_path: Path,
-    server: Server,  # noqa: F811
+    server: Server,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pytest.importorskip("tonic")
-    nmnist(tmp_path, server, monkeypatch)
+    publish_nmnist(tmp_path, server, monkeypatch)
     space = space_file(tmp_path, name="nmnist", partial=True, root=str(tmp_path / "root"))
     refused = command("data", "--space", space)
     assert refused.code == 2
@@ -329,7 +328,7 @@ def one_sample(root: Path) -> Harm:
     )
 
 
-def damaged(root: Path, published: Published, **values: Any) -> Harm:
+def damaged(root: Path, published: RecordedSet, **values: Any) -> Harm:
     written = write_set(root, published, per_class=3)
     path = root / next(iter(written))
     path.write_bytes(path.read_bytes()[:100])
@@ -345,15 +344,15 @@ def damaged_gesture(root: Path) -> Harm:
 
 
 def unreadable_image(root: Path) -> Harm:
-    write_images(root, "ant", "cat")
+    write_image_folder(root, "ant", "cat")
     path = root / "cat" / "1.png"
     path.write_text("no image")
     return Harm({"name": "image-folder", "size": 32}, f"{path}: is no image that can be read (")
 
 
 def class_of_one_image(root: Path) -> Harm:
-    write_images(root, "ant", count=3)
-    write_images(root, "cat", count=1)
+    write_image_folder(root, "ant", count=3)
+    write_image_folder(root, "cat", count=1)
     return Harm(
         {"name": "image-folder", "size": 32},
         f"{root}: cat holds 1 image, where 3 or more are needed, one for each split. Add images, or remove the folder",

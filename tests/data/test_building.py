@@ -7,46 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
 import pytest
+from data.numbered_frames import Numbered
 
 from spquant_search.data import building
 from spquant_search.data.building import FEWEST_BLOCKS, frame_blocks
-from spquant_search.data.cache import Frames, Shape
 from spquant_search.errors import UserError
-
-
-@dataclass(frozen=True)
-class Numbered:
-    """Every frame holds its sample's number; the process that made it leaves its own number in `folder`."""
-
-    folder: Path
-    samples: int = 3 * FEWEST_BLOCKS - 1
-    is_slow: bool = True
-    bad: int = -1
-    deadly: int = -1
-    run_length: int = 3
-
-    @property
-    def shape(self) -> Shape:
-        return (self.samples, 1, 1, 1, 1)
-
-    def recipe(self) -> dict[str, object]:
-        return {}
-
-    def run(self, chosen: slice) -> Frames:
-        numbers = np.arange(self.samples)[chosen]
-        (self.folder / str(os.getpid())).touch()
-        if self.bad in numbers:
-            raise UserError(f"{self.folder}: sample {self.bad} is damaged")
-        if self.deadly in numbers:
-            os._exit(9)
-        time.sleep(0.01)
-        return numbers.astype(np.uint8).reshape(-1, 1, 1, 1, 1)
 
 
 def made_by(folder: Path) -> set[int]:
@@ -100,7 +70,7 @@ def test_a_process_that_dies_is_reported(tmp_path: Path) -> None:
 def test_processes_end_with_the_one_they_work_for(tmp_path: Path) -> None:
     program = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from data.test_building import Numbered; from spquant_search.data.building import frame_blocks\n"
+        "from data.numbered_frames import Numbered; from spquant_search.data.building import frame_blocks\n"
         "for frames in frame_blocks(Numbered(Path(sys.argv[1])), processes=2): os.kill(os.getpid(), signal.SIGKILL)"
     )
     where = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import io
 import re
 import sys
 import tarfile
-import threading
-import warnings
 import zipfile
-from collections.abc import Iterator
-from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from data.events.test_recordings import CIFAR10_DVS, NMNIST, write_set
-from data.images.test_images import split_of, write_cifar_bin, write_idx_set
+from data.image_files import samples_by_split, write_cifar_bin, write_idx_set
+from data.published import CIFAR10_DVS, write_set
+from data.server import Server, publish, publish_nmnist, zipped
 
 from spquant_search.data import catalog, loading
 from spquant_search.data.download import download
@@ -27,69 +22,6 @@ from spquant_search.errors import UserError
 from spquant_search.space.schema import DataSpace
 
 Said = list[tuple[str, int, int]]
-
-
-class Server(ThreadingHTTPServer):
-    """Serves `content`; of the paths in `cut` only the first half, as when a connection breaks."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Answer)
-        self.content: dict[str, bytes] = {}
-        self.cut: set[str] = set()
-        self.asked: list[str] = []
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class Answer(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        self.server.asked.append(self.path)
-        content = self.server.content.get(self.path)
-        self.send_response(200 if content is not None else 404)
-        self.send_header("Content-Length", str(len(content or b"")))
-        self.end_headers()
-        if content is not None:
-            self.wfile.write(content[: len(content) // 2] if self.path in self.server.cut else content)
-
-    def log_message(self, *words: object) -> None:
-        pass
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
-        thread.start()
-        yield running
-        running.shutdown()
-        thread.join()
-    with warnings.catch_warnings():
-        # pooch leaves the connection of a download that failed to the garbage collector.
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
-
-
-def publish(server: Server, monkeypatch: pytest.MonkeyPatch, name: str, packed: dict[str, bytes]) -> None:
-    """Let the server stand in for where a set is published, with these files and their checksums."""
-    archives = []
-    for archive in catalog.SETS[name].archives:
-        content = packed[archive.file]
-        server.content[f"/{archive.file}"] = content
-        md5 = hashlib.md5(content).hexdigest()
-        archives.append(replace(archive, url=f"{server.address}/{archive.file}", md5=md5))
-    monkeypatch.setitem(catalog.SETS, name, replace(catalog.SETS[name], archives=tuple(archives)))
-
-
-def zipped(folder: Path, *, below: str = "") -> bytes:
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-            archive.write(file, f"{below}{file.relative_to(folder)}")
-    return packed.getvalue()
 
 
 def tarred(folder: Path) -> bytes:
@@ -117,17 +49,9 @@ def content_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def nmnist(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> Path:
-    source = tmp_path / "source"
-    write_set(source, NMNIST, per_class=2)
-    packed = {f"{part.lower()}.zip": zipped(source / part, below=f"{part}/") for part in ("Train", "Test")}
-    publish(server, monkeypatch, "nmnist", packed)
-    return source
-
-
 def test_recordings_arrive_as_published(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("tonic")
-    source, root = nmnist(tmp_path, server, monkeypatch), tmp_path / "new" / "root"
+    source, root = publish_nmnist(tmp_path, server, monkeypatch), tmp_path / "new" / "root"
     said = fetch("nmnist", root)
     assert content_of(root) == content_of(source)  # and no archive is left
     assert list(dict.fromkeys(text for text, done, total in said if done == total)) == [
@@ -160,7 +84,7 @@ def test_images_arrive_in_every_packing(tmp_path: Path, server: Server, monkeypa
     publish(server, monkeypatch, "cifar10", {"cifar-10-binary.tar.gz": tarred(tmp_path / "cifar-10-batches-bin")})
     fetch("cifar10", tmp_path / "cifar")
     here, there = (load("cifar10", folder, tmp_path / "cache") for folder in (tmp_path, tmp_path / "cifar"))
-    assert split_of(here) == split_of(there)
+    assert samples_by_split(here) == samples_by_split(there)
     assert [path.name for path in (tmp_path / "cifar").iterdir()] == ["cifar-10-batches-bin"]
 
     write_idx_set(tmp_path / "idx", gz=True)
@@ -175,7 +99,7 @@ def test_images_arrive_in_every_packing(tmp_path: Path, server: Server, monkeypa
 def test_what_is_not_whole_leaves_nothing(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, harm: str
 ) -> None:
-    nmnist(tmp_path, server, monkeypatch)
+    publish_nmnist(tmp_path, server, monkeypatch)
     right, root = server.content["/test.zip"], tmp_path / "root"
     if harm == "other bytes":
         server.content["/test.zip"] = right[:-1] + b"x"
@@ -206,7 +130,7 @@ def test_what_is_not_whole_leaves_nothing(
 def test_a_stop_while_unpacking_leaves_nothing_that_is_taken_for_whole(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nmnist(tmp_path, server, monkeypatch)
+    publish_nmnist(tmp_path, server, monkeypatch)
     extract = zipfile.ZipFile.extractall
 
     def interrupted(archive: zipfile.ZipFile, folder: Path) -> None:
