@@ -18,14 +18,15 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from measurement import as_document
 
-from spquant_search.driver.coordinator import Limits, run_search
+from spquant_search.driver.coordinator import run_search
+from spquant_search.driver.limits import Limits
 from spquant_search.driver.storage.journal import Journal
 from spquant_search.driver.study import Study
 from spquant_search.runs.events import SearchPlan
@@ -33,7 +34,6 @@ from spquant_search.runs.folder import RunFacts, RunFolder, open_run
 from spquant_search.runs.results import EpochMetrics, Outcome, TrialResult
 from spquant_search.training.prepare import prepare
 from spquant_search.training.tasks import Task, TestTask
-from spquant_search.workers import pool
 from spquant_search.workers.messages import Epoch, Message, Tested, Trained, TrainerConfig
 
 SPACE = Path(__file__).parents[1] / "spaces" / "vgg9.yaml"
@@ -93,6 +93,9 @@ class _Trainer:
     def restart(self) -> None:
         self.task = None
 
+    def begin_again(self) -> None:
+        raise AssertionError("these trainers never die")
+
     def answer(self, stop_because: str | None) -> None:
         self._answer = stop_because
 
@@ -102,6 +105,19 @@ class _Trainer:
         return next(self._play) if answer is None else self._play.send(answer)
 
     def close(self) -> None: ...
+
+
+class _Trainers:
+    """The source of such trainers; a random one of them speaks next."""
+
+    def __init__(self) -> None:
+        self._chance = random.Random(0)
+
+    def make_trainer(self, config: TrainerConfig) -> _Trainer:
+        return _Trainer(config)
+
+    def wait(self, trainers: Sequence[Any], *, timeout: float | None) -> list[Any]:
+        return [self._chance.choice(trainers)]
 
 
 class _Watching:
@@ -165,15 +181,18 @@ def measure(trials: int, sampled: int, folder: Path) -> dict[str, Any]:
     facts = RunFacts(source="", command="", data="", classes=10, validation_samples=1, test_samples=1)
     open_run(run, grey_box.space.file, facts)
     seconds: dict[str, list[float]] = {"ask": [], "tell": []}
-    chance = random.Random(0)
-    pool.ready = lambda trainers, timeout: [chance.choice(trainers)]  # type: ignore[assignment]
     Study.ask = _timed(Study.ask, seconds["ask"])  # type: ignore[method-assign]
     Study.tell = _timed(Study.tell, seconds["tell"])  # type: ignore[method-assign]
-    watching = _Watching(seconds)
+    watching, trainers = _Watching(seconds), _Trainers()
     for prepared, limit in ((at_random, trials - sampled), (grey_box, trials)):
-        setup = TrainerConfig(space=prepared.space, device="cpu", cache=folder)
-        limits = Limits(trials=limit)
-        run_search(prepared, run, setup=setup, limits=limits, watcher=watching, make_trainer=_Trainer)
+        run_search(
+            prepared,
+            run,
+            trainer_config=TrainerConfig(space=prepared.space, device="cpu", cache=folder),
+            limits=Limits(trials=limit),
+            watcher=watching,
+            trainer_source=trainers,
+        )
 
     study = Study(Journal(run.study_file), grey_box.space, grey_box.shapes, chance=0.1).optuna_study
     states = [trial.state.name for trial in study.trials]

@@ -50,7 +50,7 @@ from spquant_search.training.schedule import Schedule
 from spquant_search.training.tasks import SubnetTask, Task, TestTask
 from spquant_search.workers.messages import Epoch, Tested, Trained, TrainerConfig
 from spquant_search.workers.pool import TrainerPool
-from spquant_search.workers.process import Trainer
+from spquant_search.workers.trainer import Trainer
 
 
 class Recording:
@@ -126,9 +126,9 @@ def train_what_all_share(space: Path, run: str, workers: int) -> None:
     subprocess.run([sys.executable, "-m", "spquant_search.cli", *words], env=environment, check=True)
 
 
-def record(missing: Sequence[Recording], setup: TrainerConfig, workers: int) -> Iterator[dict[str, Any]]:
+def record(missing: Sequence[Recording], trainer_config: TrainerConfig, workers: int) -> Iterator[dict[str, Any]]:
     """The line of each, as soon as it is complete."""
-    pool = TrainerPool(setup, workers, warn=lambda words: print(words, file=sys.stderr))
+    pool = TrainerPool(trainer_config, workers, warn=lambda words: print(words, file=sys.stderr))
     waiting = list(missing)
     given: dict[Trainer, Recording] = {}
     results: dict[Trainer, TrialResult] = {}
@@ -146,7 +146,7 @@ def record(missing: Sequence[Recording], setup: TrainerConfig, workers: int) -> 
                     results[trainer] = message.result
                     trainer.give(recording.test_task())
                 elif isinstance(message, Tested):
-                    pool.ended(trainer, message.seconds)
+                    pool.mark_done(trainer, message.seconds)
                     del given[trainer]
                     yield recording.line(results[trainer], message.accuracy)
                     recording.remove_weights()
@@ -203,9 +203,9 @@ def main() -> None:
         for number, config in enumerate(configs[: options.configurations])
         if (number, way) not in known and (way != LONG or number in chosen)
     ]
-    setup = TrainerConfig(space=prepared.space, device="cpu", cache=cache_folder())
+    trainer_config = TrainerConfig(space=prepared.space, device="cpu", cache=cache_folder())
     with lines.open("a", encoding="utf-8") as file:
-        for line in record(missing, setup, options.workers):
+        for line in record(missing, trainer_config, options.workers):
             file.write(json.dumps(line) + "\n")
             file.flush()
             table.append(line)

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from functools import cache, partial
+from functools import cache
 from itertools import combinations, product
 from multiprocessing.connection import Pipe
 from pathlib import Path
@@ -29,7 +29,8 @@ from jaxtyping import Float
 from scipy import stats
 
 from spquant_search.costs.memory import cost_report
-from spquant_search.driver.coordinator import Limits, run_search
+from spquant_search.driver.coordinator import run_search
+from spquant_search.driver.limits import Limits
 from spquant_search.runs.folder import RunFacts, RunFolder, open_run
 from spquant_search.runs.pareto import hypervolume
 from spquant_search.runs.results import BASELINE, EpochMetrics, LayerActivity, Origin, Outcome, TrialResult, unmeasured
@@ -49,7 +50,7 @@ from spquant_search.workers.messages import (
     Trained,
     TrainerConfig,
 )
-from spquant_search.workers.process import Trainer
+from spquant_search.workers.process import TrainerProcess, TrainerProcesses
 
 CURVES = Path(__file__).parent / "curves"
 # NAME.yaml and NAME.jsonl.gz in that folder, beside the networks' module; of so many there is LONG besides.
@@ -130,14 +131,14 @@ def read_table(name: str) -> Table:
     return Table(ways=ways, baseline=Recorded.of(head["baseline"]))
 
 
-class ReplayedTrainer(Trainer):
+class ReplayedTrainer(TrainerProcess):
     """Answers every task from a table, within this process."""
 
-    def __init__(self, setup: TrainerConfig, table: Table) -> None:
-        self._table, self._strategy = table, setup.space.file.search.strategy
-        self._shared_epochs = setup.space.file.supernet.epochs
+    def __init__(self, trainer_config: TrainerConfig, table: Table) -> None:
+        self._table, self._strategy = table, trainer_config.space.file.search.strategy
+        self._shared_epochs = trainer_config.space.file.supernet.epochs
         self._told = 0  # epochs of the present task that were answered
-        super().__init__(setup)
+        super().__init__(trainer_config)
 
     def _start(self) -> None:
         self.connection, self._theirs = Pipe()
@@ -199,6 +200,16 @@ class ReplayedTrainer(Trainer):
         self._theirs.send(message)
 
 
+class ReplayedTrainers(TrainerProcesses):
+    """Trainers that answer from a table, in place of processes."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def make_trainer(self, config: TrainerConfig) -> ReplayedTrainer:
+        return ReplayedTrainer(config, self._table)
+
+
 # ---------------------------------------------------------------- searches
 
 
@@ -242,10 +253,10 @@ def searched(name: str, strategy: Strategy, seed: int) -> tuple[TrialResult, ...
         return run_search(
             prepared,
             run,
-            setup=TrainerConfig(space=prepared.space, device="cpu", cache=run.path),
+            trainer_config=TrainerConfig(space=prepared.space, device="cpu", cache=run.path),
             limits=Limits(trials=prepared.space.file.search.trials),
             watcher=_Silent(),
-            make_trainer=partial(ReplayedTrainer, table=read_table(name)),
+            trainer_source=ReplayedTrainers(read_table(name)),
         )
 
 

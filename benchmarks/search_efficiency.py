@@ -111,10 +111,10 @@ def test_accuracies(run: RunFolder, members: Sequence[TrialResult], workers: int
     missing = [one for one in members if one.number not in known]
     if not missing:
         return known
-    setup = TrainerConfig(
+    trainer_config = TrainerConfig(
         space=bind_network(run.space(), source=str(run.path)).space, device="cpu", cache=cache_folder()
     )
-    pool = TrainerPool(setup, workers, warn=lambda words: print(words, file=sys.stderr))
+    pool = TrainerPool(trainer_config, workers, warn=lambda words: print(words, file=sys.stderr))
     try:
         while missing or pool.busy():
             for trainer in pool.idle():
@@ -125,7 +125,7 @@ def test_accuracies(run: RunFolder, members: Sequence[TrialResult], workers: int
                 if not isinstance(message, Tested):
                     raise SystemExit(f"{run.path}: trial {trainer.task.number} could not be tested: {message}")
                 known[message.number] = message.accuracy
-                pool.ended(trainer, message.seconds)
+                pool.mark_done(trainer, message.seconds)
     finally:
         pool.close()
     kept.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")

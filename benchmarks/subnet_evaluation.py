@@ -33,7 +33,7 @@ from spquant_search.training.schedule import Schedule
 from spquant_search.training.tasks import Task
 from spquant_search.workers.messages import Epoch, Trained, TrainerConfig
 from spquant_search.workers.pool import TrainerPool
-from spquant_search.workers.process import Trainer
+from spquant_search.workers.trainer import Trainer
 
 COUNT, WORKERS = 40, 2
 
@@ -51,8 +51,8 @@ def train_on(
     """Fine-tune each member as the search does, and return the results by number; ``gates``: train their gates too."""
     file = run.space()
     prepared = bind_network(file, source=str(run.space_file))
-    setup = TrainerConfig(space=prepared.space, device="cpu", cache=cache_folder())
-    pool = TrainerPool(setup, workers, warn=lambda words: print(words, file=sys.stderr))
+    trainer_config = TrainerConfig(space=prepared.space, device="cpu", cache=cache_folder())
+    pool = TrainerPool(trainer_config, workers, warn=lambda words: print(words, file=sys.stderr))
     waiting, found = list(members), dict[int, TrialResult]()
     try:
         while waiting or pool.busy():
@@ -81,7 +81,7 @@ def _listen(pool: TrainerPool, trainer: Trainer, message: Any, found: dict[int, 
     if isinstance(message, Epoch):
         trainer.answer(None)
     elif isinstance(message, Trained):
-        pool.ended(trainer, message.seconds)
+        pool.mark_done(trainer, message.seconds)
         found[message.result.number] = message.result
         print(f"trial {message.result.number}: {100 * message.result.accuracy:.1f} %", file=sys.stderr, flush=True)
     else:

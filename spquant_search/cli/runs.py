@@ -135,12 +135,12 @@ def _fine_tune(
     cache = cache_folder()
     keep_compiled_code(cache)  # before torch is imported
 
-    from spquant_search.driver.finalists import FineTuner, finalists_of, recipe_of
+    from spquant_search.driver.finalists import FineTuner, finalize_recipe, front_finalists
     from spquant_search.training.prepare import bind_network
     from spquant_search.workers.messages import TrainerConfig
     from spquant_search.workers.pool import TrainerPool
 
-    finalists = finalists_of(folder, file, members=members, classes=folder.facts().classes)
+    finalists = front_finalists(folder, file, members=members, classes=folder.facts().classes)
     prepared = bind_network(file, source=str(folder.space_file))
     config = TrainerConfig(space=prepared.space, device=choose_device(device), cache=cache)
 
@@ -153,10 +153,10 @@ def _fine_tune(
         try:
             return FineTuner(
                 finalists,
-                recipe_of(file, epochs=epochs, seeds=seeds),
+                finalize_recipe(file, epochs=epochs, seeds=seeds),
                 prepared=prepared,
                 folder=folder,
-                crew=pool,
+                pool=pool,
                 stage=stage,
                 warn=warn,
             ).run()
@@ -198,7 +198,7 @@ def sensitivity(
         with open_session(space, prepared, folder, device=device, console=console, started=started) as session:
             work = _analysis_work(prepared.space)
             session.watcher.plan(search_plan(prepared.space, folder, session.facts, trials=0, work=work))
-            run_sensitivity(prepared, folder, setup=session.trainers, watcher=session.watcher)
+            run_sensitivity(prepared, folder, trainer_config=session.trainers, watcher=session.watcher)
     _show_sensitivity(folder, console, as_json=as_json)
 
 

@@ -140,7 +140,8 @@ def _run(asked: _Search) -> None:
     started = time.monotonic()
     keep_compiled_code(cache_folder())  # before torch is imported
 
-    from spquant_search.driver.coordinator import Limits, run_search
+    from spquant_search.driver.coordinator import run_search
+    from spquant_search.driver.limits import Limits
     from spquant_search.report.profile_table import profile_table
     from spquant_search.training.prepare import prepare
 
@@ -157,7 +158,7 @@ def _run(asked: _Search) -> None:
         watcher, work = session.watcher, _work(prepared.space.file, trials)
         watcher.plan(search_plan(prepared.space, folder, session.facts, trials=trials, work=work))
         study = None if database is None else shared_study(database, folder, watcher.warning)
-        run_search(prepared, folder, setup=session.trainers, limits=limits, watcher=watcher, storage=study)
+        run_search(prepared, folder, trainer_config=session.trainers, limits=limits, watcher=watcher, storage=study)
     show_reports(folder, console)
     if asked.profile:
         show_table(profile_table(folder.profile()), console)

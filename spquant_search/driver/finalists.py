@@ -1,9 +1,9 @@
 """The last fine-tuning of a front's members, each with several seeds.
 
 Every seed is trained from the same weights and measured on both splits. The seed that is best on the validation split
-is kept, if it is no worse than what the member was; mean and standard deviation over the seeds say how much of that is
-luck. Each seed is recorded as soon as it is trained, and again when it is tested, so that whatever is killed goes on
-there; and nothing that the search left is ever written over.
+is kept, if it is no worse than the member was before; mean and standard deviation over the seeds say how much of the
+gain is luck. Each seed is recorded as soon as it is trained, and again when it is tested, so that a fine-tuning that is
+killed goes on from there. Nothing that the search left is ever overwritten.
 """
 
 from __future__ import annotations
@@ -25,16 +25,15 @@ from spquant_search.training.schedule import Schedule
 from spquant_search.training.tasks import Task, TestTask
 from spquant_search.workers.messages import Epoch, Failed, Message, Tested, Trained
 from spquant_search.workers.pool import TrainerPool
-from spquant_search.workers.process import Trainer
+from spquant_search.workers.trainer import Trainer
 
-LONGER = 3  # epochs of `finalize`, of those that a search fine-tunes for: these networks are the ones to deploy
-SEEDS = 3  # the fewest with a standard deviation that is more than a difference
+LONGER = 3  # times the epochs of a search's fine-tuning are those of `finalize`: these networks are to be deployed
 Stage = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """How members are fine-tuned; ``name`` is that of the folder with what came out."""
+    """How members are fine-tuned; ``name``: of the folder with the results."""
 
     name: str
     schedule: Schedule
@@ -43,24 +42,29 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finalist:
-    """A member of the front, and what its seeds start from."""
+    """A member of the front, and the weights from which its seeds start."""
 
     member: TrialResult
     weights: tuple[Path, ...]
-    before: tuple[EpochMetrics, ...]  # what had been measured of those weights
-    is_first: bool = False  # the member itself is what the first seed left
+    before: tuple[EpochMetrics, ...]  # measured of those weights before
+    is_first: bool = False  # the member itself is the result of the first seed
 
 
-def recipe_of(file: SpaceFile, *, epochs: int | None, seeds: int) -> Recipe:
-    """The recipe of the command `finalize`; without ``epochs`` three times those that the search fine-tunes for."""
+def search_recipe(file: SpaceFile) -> Recipe:
+    """Return the recipe of a search's own last stage."""
+    return Recipe(name=SEARCHED, schedule=Schedule.of_finalists(file.final), seeds=file.final.seeds)
+
+
+def finalize_recipe(file: SpaceFile, *, epochs: int | None, seeds: int) -> Recipe:
+    """Return the recipe of the command `finalize`; without ``epochs`` three times those of a search's last stage."""
     count = epochs or LONGER * file.final.epochs
-    # A member that became another by its gates would be missing from the front.
+    # With other gates a member would be another network, and be missing from the front.
     schedule = replace(Schedule.of_finalists(file.final, epochs=count), trains_gates=False)
     return Recipe(name=f"{count}-epochs", schedule=schedule, seeds=seeds)
 
 
-def finalists_of(folder: RunFolder, file: SpaceFile, *, classes: int, members: int | None) -> tuple[Finalist, ...]:
-    """The front's members as the search left them; at most ``members``, those that add most to it.
+def front_finalists(folder: RunFolder, file: SpaceFile, *, classes: int, members: int | None) -> tuple[Finalist, ...]:
+    """Return the front's members as the search left them; at most ``members``, those that add most to it.
 
     Raises:
         UserError: the run has no front yet.
@@ -79,14 +83,16 @@ def finalists_of(folder: RunFolder, file: SpaceFile, *, classes: int, members: i
             limit=members,
             margin=0.0,
         )
-    return tuple(Finalist(member=one, weights=folder.weights_of(one), before=one.epochs) for one in found)
+    return tuple(Finalist(member=member, weights=folder.weights_of(member), before=member.epochs) for member in found)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Job:
+    """A seed of a finalist that is to be trained, or, once it is trained, to be tested."""
+
     finalist: Finalist
     repeat: int
-    trained: TrialResult | None = None  # then it is to be tested
+    trained: TrialResult | None = None
 
     @property
     def number(self) -> int:
@@ -94,7 +100,10 @@ class _Job:
 
 
 class FineTuner:
-    """Does what is left of a recipe; ``stage`` and ``warn`` are told of it."""
+    """The seeds of some finalists that are not trained and tested yet.
+
+    ``stage`` is called with the progress, ``warn`` with what could not be done.
+    """
 
     def __init__(
         self,
@@ -103,72 +112,79 @@ class FineTuner:
         *,
         prepared: Prepared,
         folder: RunFolder,
-        crew: TrainerPool,
+        pool: TrainerPool,
         stage: Stage,
         warn: Callable[[str], None],
     ) -> None:
-        self._recipe, self._file, self._folder, self._crew = recipe, prepared.space.file, folder, crew
+        self._recipe, self._file, self._folder, self._pool = recipe, prepared.space.file, folder, pool
         self._stage, self._warn, self._finalists = stage, warn, tuple(finalists)
-        self._waiting = [job for one in finalists for job in self._missing(one)]
+        self._waiting: list[_Job] = []
         self._given: dict[Trainer, _Job] = {}
-        self._total = recipe.schedule.epochs * sum(job.trained is None for job in self._waiting)
-        self._done = 0
+        self._epochs_done = self._epochs_to_do = 0
+
+    def run(self, is_late: Callable[[], bool] = lambda: False) -> tuple[int, ...]:
+        """Fine-tune, and return the numbers of members that could not be finished. No seed begins once ``is_late``."""
+        for finalist in self._finalists:
+            self._record_first_seed(finalist)
+        self._waiting = [job for finalist in self._finalists for job in self._missing(finalist)]
+        self._epochs_to_do = self._recipe.schedule.epochs * sum(job.trained is None for job in self._waiting)
+        self._work_off(is_late)
+        return tuple(finalist.member.number for finalist in self._finalists if not self._conclude(finalist))
+
+    def _record_first_seed(self, finalist: Finalist) -> None:
+        """Record as first seed a member that is its result."""
+        name, number = self._recipe.name, finalist.member.number
+        if finalist.is_first and self._folder.repeat(name, number, 0) is None:
+            self._folder.write_repeat(name, 0, Repeat(result=finalist.member))
 
     def _missing(self, finalist: Finalist) -> Iterable[_Job]:
+        """Yield the seeds of a finalist that are not trained or not tested."""
         for repeat in range(self._recipe.seeds):
             stored = self._folder.repeat(self._recipe.name, finalist.member.number, repeat)
-            if stored is None and finalist.is_first and repeat == 0:
-                stored = Repeat(result=finalist.member)
-                self._folder.write_repeat(self._recipe.name, repeat, stored)
             if stored is None:
                 yield _Job(finalist=finalist, repeat=repeat)
             elif stored.result.outcome is Outcome.COMPLETE and stored.test_accuracy is None:
                 yield _Job(finalist=finalist, repeat=repeat, trained=stored.result)
 
-    def run(self, is_late: Callable[[], bool] = lambda: False) -> tuple[int, ...]:
-        """Do it; the numbers of those members that could not be finished. Once ``is_late`` no further seed begins."""
-        self._work_off(is_late)
-        return tuple(one.member.number for one in self._finalists if not self.conclude(one))
-
     def _work_off(self, is_late: Callable[[], bool]) -> None:
         while True:
-            for trainer in self._crew.idle():
+            for trainer in self._pool.idle():
                 if not self._waiting or is_late():
                     break
                 self._given[trainer] = job = self._waiting.pop(0)
                 trainer.give(self._training(job) if job.trained is None else self._test(job))
-            if not self._crew.busy():
+            if not self._pool.busy():
                 return
-            if self._total:
-                self._stage("fine-tuning the front, epochs done:", self._done, self._total)
-            for trainer, message in self._crew.messages():
+            if self._epochs_to_do:
+                self._stage("fine-tuning the front, epochs done:", self._epochs_done, self._epochs_to_do)
+            for trainer, message in self._pool.messages():
                 self._listen(trainer, message, self._given[trainer])
 
     def _listen(self, trainer: Trainer, message: Message, job: _Job) -> None:
         if isinstance(message, Epoch):
-            self._done += 1
+            self._epochs_done += 1
             trainer.answer(None)
         elif isinstance(message, Trained):
-            self._crew.ended(trainer, message.seconds)
+            self._pool.mark_done(trainer, message.seconds)
             self._keep(job, Repeat(result=message.result))
             if message.result.outcome is Outcome.COMPLETE:
                 self._waiting.insert(0, replace(job, trained=message.result))
         elif isinstance(message, Tested) and job.trained is not None:
-            self._crew.ended(trainer, message.seconds)
+            self._pool.mark_done(trainer, message.seconds)
             self._keep(job, Repeat(result=job.trained, test_accuracy=message.accuracy))
         elif isinstance(message, Failed):
-            self._crew.failed(trainer, message)
+            self._pool.mark_failed(trainer, message)
             self._warn(f"trial {job.number} could not be fine-tuned with seed {job.repeat + 1}: {message.reason}")
 
     def _keep(self, job: _Job, repeat: Repeat) -> None:
         self._folder.write_repeat(self._recipe.name, job.repeat, repeat)
-        self.conclude(job.finalist)  # as soon as its last seed is in, whatever becomes of the other members
+        self._conclude(job.finalist)  # with its last seed, whatever becomes of the other members
 
     def _training(self, job: _Job) -> Task:
         member = job.finalist.member
         seed = final_seed(self._file.search.seed, member.number, job.repeat)
-        alone = member.number == BASELINE or self._file.search.strategy == "scratch"
-        imitates = not alone and self._file.train.distillation > 0
+        has_no_teacher = member.number == BASELINE or self._file.search.strategy == "scratch"
+        imitates = not has_no_teacher and self._file.train.distillation > 0
         return Task(
             result=replace(member, seed=seed, outcome=Outcome.FAILED, reason="not finished", epochs=(), layers=()),
             schedule=self._recipe.schedule,
@@ -185,26 +201,26 @@ class FineTuner:
             return self._folder.weights_file(job.number)
         return self._folder.repeat_weights(self._recipe.name, job.number, job.repeat)
 
-    def conclude(self, finalist: Finalist) -> bool:
-        """Record what came out for a member and let go of the weights that are not kept; False: it is not finished."""
+    def _conclude(self, finalist: Finalist) -> bool:
+        """Record the result of a member and delete weights that are not kept; return False where seeds are missing."""
         name, number = self._recipe.name, finalist.member.number
         if any(True for _ in self._missing(finalist)):
             return False
-        repeats = self._folder.repeats(name, number)  # more than are asked for, perhaps, from an earlier start
+        repeats = self._folder.repeats(name, number)  # perhaps more seeds than are asked for, from an earlier start
         kept = self._best(finalist, repeats)
-        concluded = self._concluded(finalist, repeats, kept)
-        if concluded != self._folder.finals(name).get(number):
-            self._folder.write_final(name, concluded)
+        result = self._final_result(finalist, repeats, kept)
+        if result != self._folder.finals(name).get(number):
+            self._folder.write_final(name, result)
         for repeat in repeats:
             if repeat != kept:
                 self._folder.repeat_weights(name, number, repeat).unlink(missing_ok=True)
         return True
 
     def _best(self, finalist: Finalist, repeats: dict[int, Repeat]) -> int | None:
-        """The seed to keep; None where the member is better off as it is."""
+        """Return the seed to keep; None where no seed is better than the member is."""
         member, budget = finalist.member, Budget.of(self._file.constraints)
         is_within = not budget.excess(member)
-        worth = {
+        accuracies = {
             number: repeat.result.accuracy
             for number, repeat in repeats.items()
             if repeat.result.outcome is Outcome.COMPLETE
@@ -212,9 +228,9 @@ class FineTuner:
             and not (is_within and budget.excess(repeat.result))
             and not (finalist.is_first and (number == 0 or repeat.result.accuracy == member.accuracy))
         }
-        return max(worth, key=lambda number: worth[number]) if worth else None
+        return max(accuracies, key=lambda number: accuracies[number]) if accuracies else None
 
-    def _concluded(self, finalist: Finalist, repeats: dict[int, Repeat], kept: int | None) -> TrialResult:
+    def _final_result(self, finalist: Finalist, repeats: dict[int, Repeat], kept: int | None) -> TrialResult:
         member, name = finalist.member, self._recipe.name
         complete = [repeat for repeat in repeats.values() if repeat.result.outcome is Outcome.COMPLETE]
         on_validation = [repeat.result.accuracy for repeat in complete]
@@ -245,8 +261,3 @@ class FineTuner:
             seconds=member.seconds + best.result.seconds,
             final=replace(final, weights=str(file.relative_to(self._folder.path)), test_accuracy=best.test_accuracy),
         )
-
-
-def of_search(file: SpaceFile) -> Recipe:
-    """The recipe of a search's own last stage."""
-    return Recipe(name=SEARCHED, schedule=Schedule.of_finalists(file.final), seeds=file.final.seeds)

@@ -1,4 +1,4 @@
-"""What trainers and the coordinator say to each other. No torch here."""
+"""The messages between trainers and the coordinator. No torch here, so that the coordinator does without it."""
 
 from __future__ import annotations
 
@@ -11,73 +11,73 @@ from spquant_search.space.search_space import SearchSpace
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainerConfig:
-    """What every trainer of a search needs to know once."""
+    """The values that every trainer of a search is given when it starts."""
 
     space: SearchSpace
-    device: str
-    cache: Path
+    device: str  # cpu, cuda or cuda:K
+    cache: Path  # the folder of prepared data and compiled code
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Epoch:
-    """A trainer finished an epoch and waits for the answer."""
+    """A trainer finished an epoch of a trial, and waits for the answer: None to go on, otherwise why to stop."""
 
     metrics: EpochMetrics
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trained:
-    """A trial ended; ``seconds`` is where the trainer's went until now."""
+    """A trial ended, trained or evaluated as a subnet."""
 
     result: TrialResult
-    seconds: dict[str, float]
+    seconds: dict[str, float]  # where all of the trainer's went until now, by activity
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tested:
-    """A configuration's accuracy on the test split; ``seconds`` as in :class:`Trained`."""
+    """A trained configuration was measured on the test split; ``seconds`` as in :class:`Trained`."""
 
-    number: int
-    accuracy: float
+    number: int  # of the trial
+    accuracy: float  # a fraction
     seconds: dict[str, float]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Accuracies:
-    """What a :class:`spquant_search.training.tasks.AccuraciesTask` asked for; ``seconds`` as in :class:`Trained`."""
+    """Subnets of the supernet were evaluated that are no trials; ``seconds`` as in :class:`Trained`."""
 
-    accuracies: tuple[float, ...]
+    accuracies: tuple[float, ...]  # fractions, in the order of the task's configurations
     seconds: dict[str, float]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SupernetProgress:
-    """The supernet finished an epoch; at the last one its weights are about to be written."""
+    """The supernet finished an epoch. After the last one its weights are yet to be written."""
 
-    epoch: int
-    seconds: float
+    epoch: int  # counted from 1
+    seconds: float  # of this epoch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SupernetTrained:
-    """The supernet's weights are written."""
+    """The supernet's weights are written; ``seconds`` as in :class:`Trained`."""
 
     seconds: dict[str, float]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failed:
-    """A task raised an error (with its traceback), or its trainer died."""
+    """A task raised an error, or its trainer died."""
 
     reason: str
-    detail: str = ""
+    detail: str = ""  # the traceback of an error that is a bug
     died: bool = False
-    late: bool = False  # it was over its limit of time
+    late: bool = False  # the task took longer than its limit
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainerWarning:
-    """Something that people should know, such as neurons that could not be compiled; the task goes on."""
+    """A sentence for people, such as that neurons could not be compiled; the task goes on."""
 
     text: str
 

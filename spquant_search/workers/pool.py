@@ -1,4 +1,4 @@
-"""The trainer processes of one coordinator: which of them are free, and what happens to them."""
+"""The trainers of one coordinator: which of them are idle, what they say, and what happens to them."""
 
 from __future__ import annotations
 
@@ -7,59 +7,62 @@ from collections.abc import Callable, Iterator, Sequence
 
 from spquant_search.profile import PROCESS
 from spquant_search.workers.messages import Failed, Message, TrainerConfig, TrainerWarning
-from spquant_search.workers.process import Trainer, ready
+from spquant_search.workers.process import TrainerProcesses
+from spquant_search.workers.trainer import Trainer, TrainerSource
 
 
 class TrainerPool:
-    """So many trainers; ``warn`` is told what they have to say, once for all of them.
-
-    ``make_trainer`` makes a trainer: a process, unless it is another that answers as one.
-    """
+    """So many trainers. What they warn of is passed on to ``warn``, every text once."""
 
     def __init__(
         self,
-        setup: TrainerConfig,
+        config: TrainerConfig,
         count: int,
         *,
         warn: Callable[[str], None],
-        make_trainer: Callable[[TrainerConfig], Trainer] | None = None,
+        source: TrainerSource | None = None,
     ) -> None:
+        """Start ``count`` trainers, by default processes."""
         self._warn = warn
-        self._trainers = [(make_trainer or Trainer)(setup) for _ in range(count)]
+        self._source: TrainerSource = source or TrainerProcesses()
+        self._trainers = [self._source.make_trainer(config) for _ in range(count)]
         self._seconds: dict[Trainer, dict[str, float]] = {}
-        self._notes: set[str] = set()
-        self._limits: dict[Trainer, tuple[float, float]] = {}  # when what it does is given up, after how many seconds
+        self._warnings: set[str] = set()
+        self._time_limits: dict[Trainer, tuple[float, float]] = {}  # when its task is given up, after how many seconds
 
     def __len__(self) -> int:
         return len(self._trainers)
 
     def seconds(self) -> dict[str, dict[str, float]]:
-        """Where the seconds of every trainer went."""
+        """Return where the seconds of every trainer went, by trainer and activity."""
         return {f"trainer {i}": seconds for i, seconds in enumerate(self._seconds.values(), start=1)}
 
     def close(self) -> None:
+        """End all trainers."""
         for trainer in self._trainers:
             trainer.close()
 
     def idle(self) -> list[Trainer]:
+        """Return the trainers without a task."""
         return [trainer for trainer in self._trainers if trainer.task is None]
 
     def busy(self) -> list[Trainer]:
+        """Return the trainers that work on a task."""
         return [trainer for trainer in self._trainers if trainer.task is not None]
 
     def messages(self) -> Iterator[tuple[Trainer, Message]]:
-        """What the busy trainers have to say, after waiting for the first of them.
+        """Wait for the first message of a busy trainer, and yield all that there are.
 
-        Notes are shown. A task whose process died is begun again once, by a new process, before that is a message. One
-        over its limit of time has failed.
+        Warnings are passed on. The task of a process that died begins again once, in a new process, before that is a
+        message. A task that takes longer than its limit has failed.
         """
         busy = self.busy()
         with PROCESS.on("waiting"):
-            speaking = ready(busy, timeout=self._patience(busy))
+            speaking = self._source.wait(busy, timeout=self._timeout(busy))
         for trainer in speaking:
             message = trainer.receive()
             if isinstance(message, TrainerWarning):
-                self._note(message)
+                self._pass_on(message)
             elif isinstance(message, Failed) and message.died and not trainer.begun_again:
                 self._warn(f"{message.reason}; what it was doing begins again")
                 trainer.begin_again()
@@ -68,37 +71,36 @@ class TrainerPool:
 
         for trainer in busy:
             if trainer not in speaking and trainer.task is not None and self._is_late(trainer):
-                minutes = self._limits[trainer][1] / 60
+                minutes = self._time_limits[trainer][1] / 60
                 reason = f"not done after search.minutes_per_trial, {minutes:g} minutes"
                 yield trainer, Failed(reason=reason, died=True, late=True)
 
-    def limit(self, trainer: Trainer, seconds: float) -> None:
-        """Give up what a trainer was given just now, should it take longer than this."""
-        self._limits[trainer] = (time.monotonic() + seconds, seconds)
+    def limit_time(self, trainer: Trainer, seconds: float) -> None:
+        """Give up the task that a trainer was given just now, should it take longer than this."""
+        self._time_limits[trainer] = (time.monotonic() + seconds, seconds)
 
-    def _patience(self, busy: Sequence[Trainer]) -> float | None:
-        """For how many seconds there is nothing to do but to wait; None: until one of them speaks."""
-        ends = [self._limits[trainer][0] for trainer in busy if trainer in self._limits]
+    def _timeout(self, busy: Sequence[Trainer]) -> float | None:
+        """Return the seconds until the next task is given up; None where no task has a limit."""
+        ends = [self._time_limits[trainer][0] for trainer in busy if trainer in self._time_limits]
         return max(0.0, min(ends) - time.monotonic()) if ends else None
 
     def _is_late(self, trainer: Trainer) -> bool:
-        return trainer in self._limits and time.monotonic() >= self._limits[trainer][0]
+        return trainer in self._time_limits and time.monotonic() >= self._time_limits[trainer][0]
 
-    def ended(self, trainer: Trainer, seconds: dict[str, float]) -> None:
-        """Take note of a task that was done; ``seconds`` is where the trainer's went until now."""
+    def mark_done(self, trainer: Trainer, seconds: dict[str, float]) -> None:
+        """Note that a task is done; ``seconds``: where all of the trainer's went until now."""
         trainer.task = None
-        self._limits.pop(trainer, None)
+        self._time_limits.pop(trainer, None)
         self._seconds[trainer] = seconds
 
-    def failed(self, trainer: Trainer, message: Failed) -> None:
-        """Take note of a task that was not, with a new process where one died or met a bug."""
-        self._limits.pop(trainer, None)
-        if message.died or message.detail:  # after some errors of a GPU all that a process does fails
+    def mark_failed(self, trainer: Trainer, message: Failed) -> None:
+        """Note that a task failed, and start a new process where one died or met a bug."""
+        self._time_limits.pop(trainer, None)
+        if message.died or message.detail:  # after some errors of a GPU everything in that process fails
             trainer.restart()
         trainer.task = None
 
-    def _note(self, note: TrainerWarning) -> None:
-        """Show what a trainer has to say, once for all trainers."""
-        if note.text not in self._notes:
-            self._notes.add(note.text)
-            self._warn(note.text)
+    def _pass_on(self, warning: TrainerWarning) -> None:
+        if warning.text not in self._warnings:
+            self._warnings.add(warning.text)
+            self._warn(warning.text)

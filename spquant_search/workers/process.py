@@ -1,4 +1,4 @@
-"""A trainer process: as the coordinator sees it, and how it begins and ends."""
+"""Trainers as processes: how one begins and ends, and how the coordinator speaks with it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import multiprocessing
 import signal
 import threading
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -16,14 +17,14 @@ from spquant_search.profile import PROCESS
 from spquant_search.workers.messages import Failed, Message, TrainerConfig, TrainerWarning
 
 SECONDS_TO_END = 10.0
-SECONDS_TO_BEGIN = 2.0  # without a task after that, a new trainer makes itself useful
+SECONDS_TO_BEGIN = 2.0  # a new trainer without a task for so long compiles ahead
 
 
-class Trainer:
-    """A trainer process as the coordinator sees it."""
+class TrainerProcess:
+    """A trainer that is a process of its own: a :class:`spquant_search.workers.trainer.Trainer`."""
 
-    def __init__(self, setup: TrainerConfig) -> None:
-        self._setup = setup
+    def __init__(self, config: TrainerConfig) -> None:
+        self._config = config
         self.task: Any = None
         self.begun_again = False  # the task was given to a second process after the first one died
         self._start()
@@ -32,12 +33,12 @@ class Trainer:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         # Daemon: a coordinator that ends takes its trainers with it.
-        self._process: BaseProcess = context.Process(target=live, args=(theirs, self._setup), daemon=True)
+        self._process: BaseProcess = context.Process(target=run_trainer, args=(theirs, self._config), daemon=True)
         self._process.start()
         theirs.close()
 
     def restart(self) -> None:
-        """A new process in place of one that died or hangs, without a task."""
+        """Replace a process that died or hangs by a new one without a task."""
         self.close()
         self.task = None
         self._start()
@@ -50,6 +51,7 @@ class Trainer:
         self.begun_again = True
 
     def give(self, task: Any) -> None:
+        """Send a task to the process."""
         self.task, self.begun_again = task, False
         self._send(task)
 
@@ -57,21 +59,22 @@ class Trainer:
         """Answer an :class:`Epoch`: None to go on, otherwise why to stop."""
         self._send(stop_because)
 
-    def _send(self, words: Any) -> None:
-        with suppress(BrokenPipeError, ConnectionResetError):  # of a dead trainer the next message says that it died
-            self.connection.send(words)
+    def _send(self, value: Any) -> None:
+        # The next message of a dead process says that it died.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self.connection.send(value)
 
     def receive(self) -> Message:
-        """The next message; a dead trainer's is that it died."""
+        """Return the next message; that of a dead process says that it died."""
         try:
             message: Message = self.connection.recv()
-        except (EOFError, OSError):  # OSError: it died amid a message
+        except (EOFError, OSError):  # OSError: the process died in the middle of a message
             self._process.join(SECONDS_TO_END)
             return Failed(reason=f"the trainer process ended with exit code {self._process.exitcode}", died=True)
         return message
 
     def close(self) -> None:
-        """End the process: politely if it is idle, at once if it works."""
+        """End the process: by its own will if it is idle, at once if it works."""
         if self.task is None:
             try:
                 self.connection.send(None)
@@ -86,26 +89,33 @@ class Trainer:
         self.connection.close()
 
 
-def ready(trainers: list[Trainer], *, timeout: float | None) -> list[Trainer]:
-    """The trainers that have something to say, after waiting for the first of them."""
-    said = wait([trainer.connection for trainer in trainers], timeout)
-    return [trainer for trainer in trainers if trainer.connection in said]
+class TrainerProcesses:
+    """The trainers of a pool as processes: a :class:`spquant_search.workers.trainer.TrainerSource`."""
+
+    def make_trainer(self, config: TrainerConfig) -> TrainerProcess:
+        """Start a process."""
+        return TrainerProcess(config)
+
+    def wait(self, trainers: Sequence[TrainerProcess], *, timeout: float | None) -> list[TrainerProcess]:
+        """Return those trainers that have a message, after at most ``timeout`` seconds; None: once there is one."""
+        readable = wait([trainer.connection for trainer in trainers], timeout)
+        return [trainer for trainer in trainers if trainer.connection in readable]
 
 
-def live(connection: Connection, setup: TrainerConfig) -> None:
-    """A trainer's life: settle the process, load the data once, then serve until told to end or left alone."""
+def run_trainer(connection: Connection, config: TrainerConfig) -> None:
+    """Be a trainer: set up the process, load the data once, then serve tasks until told to end or left alone."""
     # Ctrl-C reaches the whole process group; only the coordinator decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # To the coordinator, which shows them once, instead of across its display.
+    # The coordinator shows warnings once; printed here they would run across its display.
     warnings.showwarning = lambda message, *_others, **_more: connection.send(TrainerWarning(text=str(message)))
     threading.Thread(target=end_with_parent, daemon=True).start()
     tune_allocator()
-    keep_compiled_code(setup.cache)
+    keep_compiled_code(config.cache)
     with PROCESS.on("waiting"):
         is_needed = connection.poll(SECONDS_TO_BEGIN)
     try:
-        with PROCESS.on("loading"):  # torch, which is imported in the trainers' processes alone
+        with PROCESS.on("loading"):  # torch is imported in the trainers' processes alone
             from spquant_search.workers.serving import serve
-        serve(connection, setup, is_needed=is_needed)
+        serve(connection, config, is_needed=is_needed)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the coordinator is gone, and nobody is left to work for

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from driver.test_coordinator import NO_STOPPING, ONE, SHARED, TINY, Killed, Lab, Play, trains
+from driver.lab import NO_STOPPING, ONE_WORKER, SUPERNET, TINY, Killed, Lab, Play, trains
 from examples import epoch, example_run, trial
 
-from spquant_search.driver.finalists import FineTuner, finalists_of, of_search, recipe_of
+from spquant_search.driver.finalists import FineTuner, finalize_recipe, front_finalists, search_recipe
 from spquant_search.driver.seeds import final_seed
 from spquant_search.errors import UserError
 from spquant_search.report.front_table import front_table
@@ -21,8 +21,7 @@ from spquant_search.training.prepare import prepare
 from spquant_search.training.schedule import Schedule
 from spquant_search.training.tasks import Task, TestTask
 from spquant_search.workers import messages
-from spquant_search.workers import pool as crew
-from spquant_search.workers.messages import Failed, Trained, TrainerConfig
+from spquant_search.workers.messages import Failed, Trained
 from spquant_search.workers.pool import TrainerPool
 
 
@@ -35,22 +34,22 @@ class Finalizing(Lab):
         self.tasks.clear()
         self.tested.clear()
         file = self.prepared.space.file
-        finalists = finalists_of(self.folder, file, classes=10, members=options.pop("members", None))
-        recipe = recipe_of(file, **{"epochs": None, "seeds": 3, **options})
-        setup = TrainerConfig(space=self.prepared.space, device="cpu", cache=Path("unused"))
-        hands = TrainerPool(setup, file.search.workers, warn=self.watching.warning)
+        finalists = front_finalists(self.folder, file, classes=10, members=options.pop("members", None))
+        recipe = finalize_recipe(file, **{"epochs": None, "seeds": 3, **options})
+        workers, warn = file.search.workers, self.watching.warning
+        pool = TrainerPool(self.trainer_config(), workers, warn=warn, source=self)
         try:
             return FineTuner(
                 finalists,
                 recipe,
                 prepared=self.prepared,
                 folder=self.folder,
-                crew=hands,
+                pool=pool,
                 stage=self.watching.stage,
                 warn=self.watching.warning,
             ).run()
         finally:
-            hands.close()
+            pool.close()
 
     def tunes(self, task: Task) -> Play:
         accuracy = self.of(task.result.number).accuracy + self.gains[repeat_of(task.weights_file)]
@@ -82,12 +81,9 @@ def on_test(task: TestTask) -> Play:
 
 
 @pytest.fixture
-def new_lab(tmp_path, monkeypatch):
+def new_lab(tmp_path):
     def make(*overrides: str, name: str = "run") -> Finalizing:
-        lab = Finalizing(tmp_path / name, *overrides)
-        monkeypatch.setattr(crew, "Trainer", lab.make_trainer)
-        monkeypatch.setattr(crew, "ready", lab.ready)
-        return lab
+        return Finalizing(tmp_path / name, *overrides)
 
     return make
 
@@ -145,11 +141,11 @@ def test_the_same_command_again_does_nothing_more(new_lab):
 
 @pytest.mark.parametrize("dies_in", ["training", "test"])
 def test_killed_it_goes_on_where_it_stopped_to_the_same_result(new_lab, dies_in):
-    whole = new_lab(NO_STOPPING, ONE, name="whole")
+    whole = new_lab(NO_STOPPING, ONE_WORKER, name="whole")
     members = whole.searched()
     whole.finalize()
 
-    lab = new_lab(NO_STOPPING, ONE, name="killed")
+    lab = new_lab(NO_STOPPING, ONE_WORKER, name="killed")
     lab.searched()
     last = members[-1]
 
@@ -237,7 +233,7 @@ def test_at_most_so_many_members(new_lab):
 
 
 def test_seeds_that_diverge_or_fail(new_lab):
-    lab = new_lab(NO_STOPPING, ONE)
+    lab = new_lab(NO_STOPPING, ONE_WORKER)
     members = lab.searched()
     first, last = members[0], members[-1]
 
@@ -264,7 +260,7 @@ def test_seeds_that_diverge_or_fail(new_lab):
 
 
 def test_a_seed_over_budget_is_not_kept_for_a_member_within(new_lab):
-    lab = new_lab(NO_STOPPING, ONE, "constraints.effective_flops=2.1M", "search.references=[]")
+    lab = new_lab(NO_STOPPING, ONE_WORKER, "constraints.effective_flops=2.1M", "search.references=[]")
     members = lab.searched()
 
     def sparse_no_more(task: Task) -> Play:
@@ -294,7 +290,7 @@ def test_a_run_without_a_front(new_lab):
 
 
 def test_a_search_fine_tunes_its_finalists_with_final_seeds(new_lab):
-    lab = new_lab(*SHARED, "final.seeds=3")
+    lab = new_lab(*SUPERNET, "final.seeds=3")
     lab.gains = (0.0, 0.02, 0.01)
     lab.plays = {6: tunes_of_search(lab), 7: tunes_of_search(lab)}
     lab.test_plays = {6: any_test, 7: any_test}
@@ -371,6 +367,6 @@ def test_fine_tuning_survives_json():
 
 def test_gates_are_kept_also_where_the_search_has_trained_them():
     space = prepare(TINY, ("search.strategy=supernet", "final.train_gates=true", "final.epochs=2")).space
-    recipe = recipe_of(space.file, epochs=None, seeds=3)
+    recipe = finalize_recipe(space.file, epochs=None, seeds=3)
     assert recipe.schedule == Schedule(epochs=6, learning_rate=space.file.final.learning_rate, trains_gates=False)
-    assert of_search(space.file).schedule.trains_gates
+    assert search_recipe(space.file).schedule.trains_gates

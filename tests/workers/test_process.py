@@ -17,7 +17,7 @@ from spquant_search.training.compilation import compile_ahead
 from spquant_search.training.prepare import prepare
 from spquant_search.workers import serving
 from spquant_search.workers.messages import Failed, TrainerConfig
-from spquant_search.workers.process import Trainer, ready
+from spquant_search.workers.process import TrainerProcess, TrainerProcesses
 from spquant_search.workers.serving import Server
 
 TINY = Path(__file__).parents[2] / "spaces" / "tiny.yaml"
@@ -26,7 +26,7 @@ TINY = Path(__file__).parents[2] / "spaces" / "tiny.yaml"
 @pytest.fixture
 def trainer():
     space = prepare(TINY).space
-    made = Trainer(TrainerConfig(space=space, device="cpu", cache=Path("unused")))
+    made = TrainerProcess(TrainerConfig(space=space, device="cpu", cache=Path("unused")))
     yield made
     made.close()
 
@@ -36,14 +36,14 @@ def test_a_dead_trainer_is_a_message_and_no_exception(trainer):
     trainer._process.join()
     trainer.give("a task")
     trainer.answer(None)
-    assert ready([trainer], timeout=10) == [trainer]
+    assert TrainerProcesses().wait([trainer], timeout=10) == [trainer]
     assert trainer.receive() == Failed(reason="the trainer process ended with exit code -9", died=True)
     trainer.task = None
 
 
 def test_a_trainer_outlives_ctrl_c_and_what_the_user_must_change():
     space = prepare(TINY, ["data.train_samples=999999"]).space
-    trainer = Trainer(TrainerConfig(space=space, device="cpu", cache=Path("unused")))
+    trainer = TrainerProcess(TrainerConfig(space=space, device="cpu", cache=Path("unused")))
     try:
         for _ in range(2):
             trainer.give("a task")
@@ -59,7 +59,7 @@ def test_a_trainer_outlives_ctrl_c_and_what_the_user_must_change():
     assert trainer._process.exitcode == 0
 
 
-def new_setup(*overrides: str) -> TrainerConfig:
+def new_config(*overrides: str) -> TrainerConfig:
     return TrainerConfig(space=prepare(TINY, overrides).space, device="cpu", cache=cache_folder())
 
 
@@ -84,7 +84,7 @@ def test_a_trainer_that_waits_long_is_ready_then(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(serving, "Server", Counted)
     monkeypatch.setattr(serving, "compile_ahead", watched)
-    serving.serve(theirs, new_setup(), is_needed=False)
+    serving.serve(theirs, new_config(), is_needed=False)
     assert (len(loaded), len(pieces)) == (1, 4)
     assert ours.recv().reason == "KeyError: <class 'str'>"
 
@@ -99,13 +99,13 @@ def test_a_trainer_stops_preparing_when_it_has_a_task(monkeypatch: pytest.Monkey
             yield
 
     monkeypatch.setattr(serving, "compile_ahead", watched)
-    assert serving.prepare_ahead(theirs, new_setup()) is not None
+    assert serving.prepare_ahead(theirs, new_config()) is not None
     assert len(pieces) == 1
 
 
 def test_a_trainer_that_cannot_prepare_says_so_when_it_has_a_task() -> None:
     ours, theirs = multiprocessing.Pipe()
-    broken = new_setup("data.train_samples=999999")
+    broken = new_config("data.train_samples=999999")
     assert serving.prepare_ahead(theirs, broken) is None
     ours.send("a task")
     ours.send(None)

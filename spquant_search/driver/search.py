@@ -1,0 +1,61 @@
+"""One search, from the start of its trainers to their end, as its stages see it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from spquant_search.driver.decisions import Decisions
+from spquant_search.driver.limits import Limits
+from spquant_search.driver.search_context import SearchContext
+from spquant_search.driver.storage.protocol import Storage
+from spquant_search.driver.study import Study
+from spquant_search.driver.trial_book import TrialBook
+from spquant_search.driver.trial_runner import TrialRunner
+from spquant_search.driver.trial_tasks import TrialTasks
+from spquant_search.profile import PROCESS
+from spquant_search.runs.events import Watcher
+from spquant_search.runs.folder import RunFolder
+from spquant_search.training.prepared import Prepared
+from spquant_search.workers.pool import TrainerPool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Search:
+    """What every stage needs: the parts of the search, its trials, its decisions, and its trials on the trainers."""
+
+    context: SearchContext
+    book: TrialBook
+    decisions: Decisions
+    runner: TrialRunner
+
+
+@contextmanager
+def opened_search(
+    prepared: Prepared, folder: RunFolder, *, storage: Storage, pool: TrainerPool, limits: Limits, watcher: Watcher
+) -> Iterator[Search]:
+    """Yield a search that goes on from what its run's folder has; then end the trainers and write the profile."""
+    try:
+        study = Study(
+            storage, prepared.space, prepared.shapes, chance=1.0 / prepared.input.classes, note=watcher.warning
+        )
+        context = SearchContext(
+            prepared=prepared,
+            folder=folder,
+            storage=storage,
+            study=study,
+            pool=pool,
+            limits=limits,
+            watcher=watcher,
+        )
+        book = TrialBook(prepared.space, folder.results())
+        tasks = TrialTasks(context, book)
+        decisions = Decisions(context, book, tasks)
+        yield Search(
+            context=context, book=book, decisions=decisions, runner=TrialRunner(context, book, tasks, decisions)
+        )
+    finally:
+        pool.close()
+        storage.close()
+        folder.write_profile({"coordinator": PROCESS.seconds(), **pool.seconds()})

@@ -1,0 +1,50 @@
+"""The stage that measures the baseline and the front on the test split."""
+
+from __future__ import annotations
+
+from spquant_search.driver.search import Search
+from spquant_search.runs.results import BASELINE, TrialResult
+from spquant_search.runs.selection import Budget, front
+from spquant_search.training.tasks import TestTask
+from spquant_search.workers.messages import Failed, Tested
+
+STAGE = "testing the front on the test split"
+
+
+def evaluate_on_test_split(search: Search) -> None:
+    """Measure the test accuracy of the baseline and of the front's members, each once."""
+    with search.decisions.exclusive_stage(STAGE) as is_to_do:
+        if is_to_do:
+            _evaluate(search)
+
+
+def _evaluate(search: Search) -> None:
+    context, pool = search.context, search.context.pool
+    known = context.folder.test_accuracies()
+    tasks = [
+        TestTask(number=member.number, config=member.config, weights=context.folder.weights_of(member))
+        for member in _untested(search, known)
+    ]
+    total = len(tasks)
+    while tasks or pool.busy():
+        for trainer in pool.idle():
+            if tasks:
+                trainer.give(tasks.pop(0))
+        for trainer, message in pool.messages():
+            if isinstance(message, Tested):
+                known[message.number] = message.accuracy
+                context.folder.write_test_accuracies(known)
+                pool.mark_done(trainer, message.seconds)
+            elif isinstance(message, Failed):
+                context.watcher.warning(f"a member of the front could not be tested: {message.reason}")
+                pool.mark_failed(trainer, message)
+        context.watcher.stage(STAGE, total - len(tasks) - len(pool.busy()), total)
+
+
+def _untested(search: Search, known: dict[int, float]) -> list[TrialResult]:
+    folder = search.context.folder
+    members = front(folder.latest_results(), Budget.of(search.context.file.constraints))
+    # Finalists were tested with every seed.
+    tested = known.keys() | folder.latest_test_accuracies().keys()
+    wanted = {member.number: member for member in [search.book[BASELINE], *members] if member.number not in tested}
+    return list(wanted.values())

@@ -1,0 +1,102 @@
+"""The task of every trial: which weights it starts from, how long it is trained, where its weights go."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from spquant_search.costs.memory import FLOPS_PER_MAC, cost_report, known_effective_macs
+from spquant_search.driver.search_context import SearchContext
+from spquant_search.driver.seeds import trial_seed
+from spquant_search.driver.study import PendingTrial
+from spquant_search.driver.trial_book import NOT_COUNTED, TrialBook
+from spquant_search.runs.results import BASELINE, Origin, Outcome, TrialResult, unmeasured
+from spquant_search.runs.selection import Budget
+from spquant_search.training.schedule import Schedule
+from spquant_search.training.tasks import SubnetTask, Task
+
+
+class TrialTasks:
+    """What is known of a trial before it is tried, and the task that tries it."""
+
+    def __init__(self, context: SearchContext, book: TrialBook) -> None:
+        self._context, self._book = context, book
+        self._budget = Budget.of(context.file.constraints)
+
+    def known_result(self, trial: PendingTrial, outcome: Outcome, reason: str) -> TrialResult:
+        """Return a trial's result as far as it is known beforehand: costs, and what was measured as a subnet."""
+        prepared, file = self._context.prepared, self._context.file
+        cost = cost_report(prepared.shapes, trial.config, time_steps=file.time_steps)
+        known = unmeasured(
+            number=trial.number,
+            origin=trial.origin,
+            config=trial.config,
+            seed=trial_seed(file.search.seed, trial.number),
+            cost=cost,
+            device=prepared.footprint(cost),
+            outcome=outcome,
+            reason=reason,
+        )
+        if trial.parent is None:
+            return known
+        parent = self._book[trial.parent]
+        return replace(known, parent=trial.parent, epochs=parent.epochs, layers=parent.layers)
+
+    def over_budget(self, trial: PendingTrial) -> str | None:
+        """Return which budget a trial is known to exceed, with value and bound; the float baseline never does."""
+        if trial.number == BASELINE or not self._budget:
+            return None
+        memory, flops = self._budget.max_memory_bytes, self._budget.max_effective_flops
+        shapes, time_steps = self._context.prepared.shapes, self._context.file.time_steps
+        cost = cost_report(shapes, trial.config, time_steps=time_steps)
+        if memory is not None and cost.memory_bytes > memory:
+            return f"memory_bytes {cost.memory_bytes:,} is over constraints.memory_bytes, {memory:,.0f}"
+        macs = known_effective_macs(shapes, trial.config, time_steps=time_steps)
+        if flops is not None and macs is not None and FLOPS_PER_MAC * macs > flops:
+            return f"effective_flops {FLOPS_PER_MAC * macs:,} is over constraints.effective_flops, {flops:,.0f}"
+        return None
+
+    def is_subnet(self, trial: PendingTrial) -> bool:
+        """Return whether a trial is evaluated as a subnet instead of being trained."""
+        return self._context.uses_supernet and trial.origin not in NOT_COUNTED
+
+    def epochs(self, trial: PendingTrial) -> int:
+        """Return for how many epochs a trial is trained."""
+        return 0 if self.is_subnet(trial) else self.schedule(trial).epochs
+
+    def schedule(self, trial: PendingTrial) -> Schedule:
+        """Return how a trial is trained."""
+        recipe = self._context.file.train
+        if trial.number == BASELINE:
+            return Schedule(epochs=recipe.baseline_epochs, learning_rate=recipe.baseline_learning_rate)
+        if trial.origin is Origin.FINE_TUNED:
+            return Schedule.of_finalists(self._context.file.final)
+        return Schedule(epochs=recipe.epochs, learning_rate=recipe.learning_rate)
+
+    def task(self, trial: PendingTrial, known: TrialResult) -> Task | SubnetTask:
+        """Return the task that tries a trial of which ``known`` is known beforehand."""
+        folder, weights_file = self._context.folder, self._context.weights_draft(trial.number)
+        if self.is_subnet(trial):
+            return SubnetTask(result=known, supernet_weights=folder.supernet_file, weights_file=weights_file)
+        return Task(
+            result=known,
+            schedule=self.schedule(trial),
+            initial_weights=self._initial_weights(trial),
+            weights_file=weights_file,
+            checkpoint_file=folder.checkpoint_file(trial.number),
+            teacher_weights=self._teacher_weights(trial),
+            threads=self._context.all_threads if trial.number == BASELINE else 1,
+        )
+
+    def _initial_weights(self, trial: PendingTrial) -> tuple[Path, ...]:
+        folder = self._context.folder
+        if trial.parent is not None:
+            return folder.weights_of(self._book[trial.parent])
+        if trial.number == BASELINE or self._context.file.search.strategy == "scratch":
+            return ()
+        return (folder.weights_file(BASELINE),)
+
+    def _teacher_weights(self, trial: PendingTrial) -> Path | None:
+        recipe, strategy = self._context.file.train, self._context.file.search.strategy
+        has_none = trial.number == BASELINE or strategy == "scratch" or recipe.distillation == 0
+        return None if has_none else self._context.folder.weights_file(BASELINE)
