@@ -4,13 +4,15 @@
 # make test-postgres   searches that share a PostgreSQL server, which is installed where it is missing (Debian)
 # make lint     only the checks that run nothing
 # make setup    only .venv
+# make setup-dev   .venv with what tests and checks need
+# make bench    .venv with what the benchmarks compare with
 
 PYTHON ?= python3
 BIN := .venv/bin
 KILLS := 200
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup setup-dev search test test-postgres lint stress
+.PHONY: setup setup-dev search test test-postgres lint bench stress
 
 setup: .venv/installed
 setup-dev: .venv/installed-dev
@@ -23,6 +25,9 @@ setup-dev: .venv/installed-dev
 .venv/installed-dev: .venv/installed
 	$(PIP) --editable '.[dashboard,events,download,postgresql,dev]'
 	touch $@
+
+bench: setup
+	$(PIP) --editable '.[dashboard,events,bench]'
 
 search: setup
 	$(BIN)/spquant-search --space spaces/vgg9.yaml
