@@ -8,6 +8,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from spquant_search.report.text_table import one_line
 from spquant_search.runs import pareto, selection
 from spquant_search.runs.files import write_text
 from spquant_search.runs.results import Outcome, TrialResult
+from spquant_search.space.schema import Constraints
 
 RESULT_COLUMNS = (
     "number",
@@ -114,7 +116,7 @@ def _constraints(summary: RunSummary) -> dict[str, Any] | None:
     budget = summary.budget
     if not budget:
         return None
-    bounds = {name: budget.as_dict().get(name) for name in ("memory_bytes", "effective_flops", "accuracy")}
+    bounds = {constraint.name: budget.as_dict().get(constraint.name) for constraint in fields(Constraints)}
     nearest = None
     if summary.front and not summary.meets_budget:
         near = selection.nearest(summary.front, budget)
