@@ -27,9 +27,9 @@ SEED = 2017
 
 
 def balanced_order(labels: UInt8[np.ndarray, " sample"], seed: int) -> Int[np.ndarray, "round label"]:
-    """Indices into `labels`: every row holds each class once, in random order, and no index comes twice.
+    """Order indices into ``labels``: every row holds each class once, in random order, and no index comes twice.
 
-    Any run of whole rows is then class-balanced, and so is every prefix to within one sample.
+    Rows that follow each other are then class-balanced, and so is every prefix, to within one sample.
     """
     generator = np.random.default_rng(seed)
     classes, sizes = np.unique(labels, return_counts=True)
@@ -38,7 +38,7 @@ def balanced_order(labels: UInt8[np.ndarray, " sample"], seed: int) -> Int[np.nd
 
 
 def select(source: Path, per_class: Mapping[str, int]) -> dict[str, NDArray[np.uint8]]:
-    """Images and labels of each split; train and validation are disjoint parts of the train file."""
+    """Choose the images and labels of each split; train and validation are disjoint parts of the train file."""
     chosen = {}
     first_row = {"train": 0, "validation": per_class["train"], "test": 0}
     for split, file in (("train", "train"), ("validation", "train"), ("test", "t10k")):
@@ -52,7 +52,7 @@ def select(source: Path, per_class: Mapping[str, int]) -> dict[str, NDArray[np.u
 
 
 def write_npz(path: Path, arrays: Mapping[str, NDArray[np.uint8]]) -> None:
-    """As `np.savez_compressed`, but without the time of day and with the best compression."""
+    """Write what ``np.savez_compressed`` writes, without the time of day and with the best compression."""
     with zipfile.ZipFile(path, "w") as archive:
         for name, array in arrays.items():
             entry = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
@@ -68,7 +68,7 @@ def _npy(array: NDArray[np.uint8]) -> bytes:
 
 
 def main() -> None:
-    """Read the options, select, write."""
+    """Read the options, choose the images, and write them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("source", type=Path, nargs="?", default=DEBIAN_FOLDER, help="folder of the four .gz IDX files")
     parser.add_argument("--out", type=Path, default=IMAGES)

@@ -1,4 +1,4 @@
-"""The frames of a split, made a run of samples at a time, by one process or by several."""
+"""Make the frames of a split block by block, in one process or in several."""
 
 from __future__ import annotations
 
@@ -9,60 +9,59 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from spquant_search.data.cache import Frames, Shape
 from spquant_search.errors import UserError
 from spquant_search.processes import end_with_parent
 
-FEWEST_BLOCKS = 12  # below, starting processes takes longer than they save
-_AHEAD = 2  # blocks a process that may wait to be written
+FEWEST_BLOCKS = 12  # with fewer, starting processes takes longer than they save
+_BLOCKS_AHEAD = 2  # of each process: blocks that may wait to be written
 
 
-@runtime_checkable
 class FrameSource(Protocol):
-    """How the frames of a split are made."""
+    """The samples of a split and the way in which they become frames."""
 
     @property
     def shape(self) -> Shape:
-        """[sample, time, channel, height, width]"""
+        """The shape of all frames: [sample, time, channel, height, width]."""
 
     @property
-    def run_length(self) -> int:
-        """Samples between two reports of progress: a fraction of a second."""
+    def block_length(self) -> int:
+        """Samples of a block. Progress is reported after each, so a block takes a fraction of a second."""
 
     @property
     def is_slow(self) -> bool:
-        """Whether making frames takes longer than handing them from one process to another."""
+        """True where making frames takes longer than handing them from one process to another."""
 
     def recipe(self) -> dict[str, object]:
-        """Everything that shapes the frames, as JSON."""
+        """Return everything that shapes the frames, as JSON."""
 
-    def run(self, chosen: slice) -> Frames:
-        """The frames of these samples."""
+    def frames(self, chosen: slice) -> Frames:
+        """Make the frames of the samples chosen."""
 
 
-def frame_blocks(build: FrameSource, *, processes: int = 1) -> Iterator[Frames]:
-    """All frames in their order, whatever the number of processes.
+def frame_blocks(source: FrameSource, *, processes: int = 1) -> Iterator[Frames]:
+    """Make all frames in their order, whatever the number of processes.
 
-    Processes import the main program again: a script that asks for several needs its `if __name__ == "__main__"`.
+    New processes import the main program: a script that asks for several needs its ``if __name__ == "__main__"``.
     """
-    samples, length = build.shape[0], build.run_length
-    slices = [slice(start, min(start + length, samples)) for start in range(0, samples, length)]
-    if processes > 1 and build.is_slow and len(slices) >= FEWEST_BLOCKS:
-        yield from _in_processes(build, slices, processes)
+    samples, length = source.shape[0], source.block_length
+    blocks = [slice(start, min(start + length, samples)) for start in range(0, samples, length)]
+    if processes > 1 and source.is_slow and len(blocks) >= FEWEST_BLOCKS:
+        yield from _in_processes(source, blocks, processes)
     else:
-        yield from map(build.run, slices)
+        yield from map(source.frames, blocks)
 
 
-def _in_processes(build: FrameSource, slices: list[slice], processes: int) -> Iterator[Frames]:
+def _in_processes(source: FrameSource, blocks: list[slice], processes: int) -> Iterator[Frames]:
     # Spawned, as trainers are: a forked process may hang on a lock of a thread that it does not have.
-    pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_begin, initargs=(build,))
+    pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_begin, initargs=(source,))
     waiting: deque[Future[Frames]] = deque()
     try:
-        for chosen in slices:
-            waiting.append(pool.submit(_run, chosen))
-            if len(waiting) > _AHEAD * processes:
+        for block in blocks:
+            waiting.append(pool.submit(_make, block))
+            if len(waiting) > _BLOCKS_AHEAD * processes:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
@@ -74,15 +73,15 @@ def _in_processes(build: FrameSource, slices: list[slice], processes: int) -> It
         pool.shutdown(cancel_futures=True)
 
 
-_build: FrameSource  # of a process that makes frames
+_source: FrameSource  # of this process, where it is one that makes frames
 
 
-def _begin(build: FrameSource) -> None:
-    global _build
-    _build = build
+def _begin(source: FrameSource) -> None:
+    global _source
+    _source = source
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the first one decides
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def _run(chosen: slice) -> Frames:
-    return _build.run(chosen)
+def _make(block: slice) -> Frames:
+    return _source.frames(block)

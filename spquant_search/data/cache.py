@@ -1,17 +1,16 @@
-"""A cache of frames on disk: one file for each recipe, memory-mapped, whole or absent.
+"""A cache of frames on disk: one memory-mapped file for each recipe, whole or absent.
 
 A recipe is everything that shapes the frames, as JSON. The file NAME-KEY.npy holds a uint8 array
-[sample, time, channel, height, width] in numpy's format, followed by a trailer that `numpy.load` leaves unread: the
+[sample, time, channel, height, width] in numpy's format, and after it a trailer that ``numpy.load`` does not read: the
 CRC-32 of the array's bytes and a time. KEY is the beginning of the recipe's SHA-256. The folder can be deleted at any
 time.
 
-A file is written in a folder of its own and then moved into place: a killed process leaves no half file. Of several
-processes that start together one builds it, and the others wait for it.
+A file is written in a temporary folder and then moved into place, so that a killed process leaves no half file. If
+several processes start together, one of them builds the file and the others wait for it.
 
-Once its bytes have been compared with the CRC, a file gets the time of its trailer as its time of change. As long as it
-has that time and the right length, nothing has written to it since, and it is opened without being read; otherwise, as
-when it was copied, it is compared again. What a disk loses by itself changes no time: `check_every_byte` reads every
-byte.
+A file whose bytes have been compared with the CRC gets the time of its trailer as its time of change. While it has that
+time and the right length, nothing has written to it since, and it is opened without being read. Otherwise, for example
+after a copy, it is compared again. A disk that loses bytes changes no time: ``check_every_byte`` finds that.
 """
 
 from __future__ import annotations
@@ -48,16 +47,19 @@ _REMEDY = "choose another folder by the environment variable SPQUANT_CACHE"
 
 
 def cache_path(folder: Path, name: str, recipe: Mapping[str, object]) -> Path:
-    """The file of a recipe."""
+    """Return the path of a recipe's file."""
     key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
     return folder / f"{name}-{key}.npy"
 
 
 def read_or_build(path: Path, shape: Shape, build: Callable[[], Iterable[Frames]]) -> Frames:
-    """The frames in `path`, read-only; where they are missing or damaged, `build` gives them in runs of samples."""
+    """Open the frames in ``path``, read-only.
+
+    Where they are missing or damaged, ``build`` makes them block by block, and they are written first.
+    """
     frames = _read(path, shape)
     if frames is None:
-        with _alone(path):
+        with _exclusive(path):
             frames = _read(path, shape)  # another process may have built it in the meantime
             if frames is None:
                 _write(path, shape, build)
@@ -68,7 +70,7 @@ def read_or_build(path: Path, shape: Shape, build: Callable[[], Iterable[Frames]
 
 
 def check_every_byte(frames: Frames) -> None:
-    """Raises UserError unless every byte of frames that `read_or_build` has opened is as it was written."""
+    """Raise UserError unless every byte of frames that ``read_or_build`` has opened is as it was written."""
     if not isinstance(frames, np.memmap) or frames.filename is None:
         raise TypeError("only frames from a file can be checked")
     path = Path(frames.filename)
@@ -77,7 +79,7 @@ def check_every_byte(frames: Frames) -> None:
 
 
 def _read(path: Path, shape: Shape, *, checked: bool = False) -> Frames | None:
-    """The frames, or none unless the file is whole: readable, of this shape, and with the right checksum."""
+    """Open a whole file: readable, of this shape, and with the right checksum; return None for any other."""
     try:
         frames = np.lib.format.open_memmap(path, mode="r")
         if frames.shape != shape or frames.dtype != np.uint8 or not frames.flags.c_contiguous:
@@ -88,7 +90,7 @@ def _read(path: Path, shape: Shape, *, checked: bool = False) -> Frames | None:
 
 
 def _is_whole(path: Path, start: int, size: int, *, checked: bool) -> bool:
-    """Whether the `size` bytes from `start` on are those that were written."""
+    """Tell whether the ``size`` bytes from ``start`` on are those that were written."""
     with path.open("rb", buffering=0) as file:
         status = os.fstat(file.fileno())
         if status.st_size != start + size + _TRAILER.size:
@@ -98,15 +100,15 @@ def _is_whole(path: Path, start: int, size: int, *, checked: bool) -> bool:
         if status.st_mtime_ns == seconds * 10**9 and not checked:
             return True
         file.seek(start)
-        whole = _crc(file, size) == crc
-        if whole:
-            with suppress(OSError):  # a folder that is only read: then it is compared every time
+        is_equal = bool(_crc(file, size) == crc)
+        if is_equal:
+            with suppress(OSError):  # in a read-only folder a file is compared every time
                 os.utime(file.fileno(), ns=(status.st_atime_ns, seconds * 10**9))
-    return bool(whole)
+    return is_equal
 
 
 def _crc(file: RawIOBase, size: int) -> int:
-    # Not through the memory map: what is read there counts as this process's memory, all of it.
+    # Not through the memory map: everything read there counts as this process's memory.
     block = memoryview(bytearray(_BLOCK))
     crc, left = 0, size
     while left and (got := file.readinto(block[: min(left, _BLOCK)])):
@@ -125,8 +127,8 @@ def _write(path: Path, shape: Shape, build: Callable[[], Iterable[Frames]]) -> N
         with _as_user_error(folder):
             _append(draft, _header(shape))
         crc = 0
-        for run in build():
-            content = np.ascontiguousarray(run)
+        for block in build():
+            content = np.ascontiguousarray(block)
             crc = zlib.crc32(content.data, crc)
             with _as_user_error(folder):
                 _append(draft, content.data)
@@ -148,7 +150,7 @@ def _header(shape: Shape) -> bytes:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Deletes what killed processes have left; a day is longer than any build."""
+    """Delete what killed processes have left; a day is longer than any build."""
     for left in (*folder.glob(f"{_UNFINISHED}*"), *folder.glob(f"{_LOCK}*")):
         with suppress(OSError):
             if time.time() - left.stat().st_mtime > _ABANDONED_S:
@@ -156,8 +158,8 @@ def _remove_abandoned(folder: Path) -> None:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Inside, no other process is; the system lets the next one in when this one ends, however it ends."""
+def _exclusive(path: Path) -> Iterator[None]:
+    """Keep other processes out; the system lets the next one in when this process ends, however it ends."""
     lock = path.with_name(f"{_LOCK}{path.name}")
     with _as_user_error(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -173,18 +175,18 @@ def _alone(path: Path) -> Iterator[None]:
 def _locked(lock: Path) -> int:
     while True:
         descriptor = os.open(lock, os.O_RDONLY | os.O_CREAT, 0o666)
-        # On a file system without locks several may build: the last puts the same bytes over those of the others.
+        # On a file system without locks several processes may build: the last replaces the file by an equal one.
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), lock.stat()):
                 return descriptor
-        os.close(descriptor)  # its last holder has removed it: those who come now lock another file
+        os.close(descriptor)  # the last holder has removed this file: later processes lock another one
 
 
 @contextmanager
 def _as_user_error(folder: Path) -> Iterator[None]:
-    """An error of the operating system inside is the folder's, and the user's to fix."""
+    """Turn an error of the operating system into a UserError about the folder."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The data sets that a space may name: what is known of each without its files, and where they are published."""
+"""The data sets that a space may name: their classes, sizes and layouts, and where they are published."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from spquant_search.space.schema import DataSpace
 LARGEST_COUNT = 15  # event counts are clamped to four bits before a network sees them
 LARGEST_PIXEL = 255
 POLARITY_CHANNELS = {"both": 2, "sum": 1, "both-and-sum": 3}
-# Of the saccades, 7 pixels long: as many as a 28 x 28 digit has around it on N-MNIST's 34 x 34 sensor.
+# Pixels around an image, for saccades of 7 pixels: N-MNIST has as many around a 28 x 28 digit on its 34 x 34 sensor.
 SACCADE_MARGIN = 6
 TRAIN_FOLDER = "train"
 IMAGE_FOLDER = "image-folder"
 EVENT_FOLDER = "event-folder"
-CLASS_FOLDER_SETS = (IMAGE_FOLDER, EVENT_FOLDER)  # a folder for each of the user's classes
+CLASS_FOLDER_SETS = (IMAGE_FOLDER, EVENT_FOLDER)  # of the user, with a folder for each class
 
 Kind = Literal["package", "events", "images"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataInfo:
-    """What is known of a data set without loading it: sizes in pixels, the same for every number of time steps."""
+    """A data set before it is loaded: sizes in pixels, the same for every number of time steps."""
 
     name: str
     description: str
@@ -36,13 +36,13 @@ class DataInfo:
     channels: int
     height: int
     width: int
-    largest: int = LARGEST_COUNT  # of the values that a network shall see: larger ones are to be clamped to it
+    largest: int = LARGEST_COUNT  # value that a network is shown; larger values are to be clamped to it
     static: bool = False  # one frame a sample, the same in every time step
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Archive:
-    """A published file at a stable address; `leaves` are the files or folders that it brings, in the data's folder."""
+    """A published file at a stable address; ``leaves`` are the files or folders that it adds to the data's folder."""
 
     url: str
     file: str
@@ -52,7 +52,7 @@ class Archive:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishedSet:
-    """A data set as its authors publish it."""
+    """A data set in the form in which its authors publish it."""
 
     kind: Kind
     description: str
@@ -113,7 +113,7 @@ _IDX_LAYOUT = (
 
 
 def _idx_archives(address: str, **md5: str) -> tuple[Archive, ...]:
-    """The four packed IDX files below one address, by their names' beginning; read as they are."""
+    """Return the four packed IDX files below one address; ``md5`` has a checksum for the beginning of each name."""
     files = {name: f"{name.replace('_', '-')}-idx{3 if 'images' in name else 1}-ubyte.gz" for name in md5}
     return tuple(
         Archive(url=address + files[name], file=files[name], md5=md5[name], leaves=(files[name],)) for name in md5
@@ -296,19 +296,20 @@ NAMES: tuple[str, ...] = tuple(SETS)
 
 
 def describe(name: str, options: DataSpace | None = None) -> DataInfo:
-    """Classes and frame size of a data set, without its files.
+    """Return the classes and the frame size of a data set, without its files.
 
-    Only `image-folder` and `event-folder` may need them: their classes are their folders, unless `options.classes`
-    counts them.
+    Only ``image-folder`` and ``event-folder`` may need the files: their classes are their folders, unless
+    ``options.classes`` says how many there are.
+
     Raises:
-        OptionError: everything that is wrong, by the option's name.
+        OptionError: options are wrong; it holds a problem for each of them.
     """
     options = options or DataSpace(name=name)
     if name not in SETS:
         known = f"Known: {', '.join(NAMES)}"
         raise OptionError([Problem("name", f"unknown data set {name!r}{suggestion(name, NAMES)} {known}")])
     published = SETS[name]
-    if problems := _misfits(name, published, options):
+    if problems := _wrong_options(name, published, options):
         raise OptionError(problems)
     classes = _folder_classes(name, options) if name in CLASS_FOLDER_SETS else published.classes
     height, width = options.size or options.crop or recorded_size(name, options)
@@ -332,12 +333,12 @@ def describe(name: str, options: DataSpace | None = None) -> DataInfo:
 
 
 def recorded_size(name: str, options: DataSpace) -> tuple[int, int]:
-    """[height, width] in pixels of the sensor or the images, (0, 0) where they differ from image to image."""
+    """Return the (height, width) in pixels of the sensor or the images; (0, 0) where images differ in size."""
     return options.sensor or (SETS[name].height, SETS[name].width)
 
 
 def folder_of(name: str, options: DataSpace) -> Path:
-    """The folder with the files of a set that does not come with the package."""
+    """Return the folder with the files of a set that does not come with the package."""
     published = SETS[name]
     source = f"Published at {published.source}"
     if options.root is None:
@@ -351,15 +352,15 @@ def folder_of(name: str, options: DataSpace) -> Path:
 
 
 def class_folders(folder: Path) -> tuple[str, ...]:
-    """The classes of a folder of images or recordings, in the order of their labels."""
+    """Return the classes of a folder of images or recordings, in the order of their labels."""
     base = folder / TRAIN_FOLDER if (folder / TRAIN_FOLDER).is_dir() else folder
     return tuple(sorted(entry.name for entry in os.scandir(base) if entry.is_dir() and not entry.name.startswith(".")))
 
 
-def _misfits(name: str, published: PublishedSet, options: DataSpace) -> list[Problem]:
-    """Options that this data set does not have."""
+def _wrong_options(name: str, published: PublishedSet, options: DataSpace) -> list[Problem]:
+    """Find the options that this data set does not have, needs, or cannot fulfil."""
     recorded, fixed = published.kind == "events", published.kind == "package"
-    unfit = {
+    meaningless = {
         "root": fixed and options.root is not None,
         "size": fixed and options.size is not None,
         "crop": not recorded and options.crop is not None,
@@ -374,7 +375,9 @@ def _misfits(name: str, published: PublishedSet, options: DataSpace) -> list[Pro
         "columns": name != EVENT_FOLDER and options.columns is not None,
     }
     problems = [
-        Problem(option, f"{name} has no such option; remove the key") for option, is_unfit in unfit.items() if is_unfit
+        Problem(option, f"{name} has no such option; remove the key")
+        for option, is_given in meaningless.items()
+        if is_given
     ]
     if name == EVENT_FOLDER and options.sensor is None:
         sentence = f"{name} needs the [height, width] in pixels of the camera that recorded it"
@@ -382,13 +385,13 @@ def _misfits(name: str, published: PublishedSet, options: DataSpace) -> list[Pro
     elif recorded:
         problems += _too_large(recorded_size(name, options), options)
     if name == IMAGE_FOLDER and options.size is None:
-        sentence = f"{name} needs the [height, width] in pixels to which its images are brought"
+        sentence = f"{name} needs the [height, width] in pixels to which its images are scaled"
         problems.append(Problem("size", sentence))
     return problems
 
 
 def _too_large(sensor: tuple[int, int], options: DataSpace) -> list[Problem]:
-    """Events can be merged into fewer pixels, not spread over more."""
+    """Find the sizes that are too large: events can be merged into fewer pixels, not spread over more."""
     problems = []
     for option, value, most in (
         ("crop", options.crop, sensor),

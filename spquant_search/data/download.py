@@ -1,4 +1,4 @@
-"""Published data sets from where they are published: only when asked for, and only what has the published checksum."""
+"""Download published data sets: only when the user asks for it, and only files with the published checksum."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from spquant_search.data.layouts import find_samples
 from spquant_search.errors import UserError
 from spquant_search.space.schema import DataSpace
 
-Stage = Callable[[str, int, int], None]  # what is done, bytes so far, bytes in all (0: not known)
+Stage = Callable[[str, int, int], None]  # the action, bytes so far, bytes in all (0: not known)
 
-_WORK = ".download"  # in the data's folder: what is not whole yet
+_WORK_FOLDER = ".download"  # in the data's folder; holds unfinished files
 _CHUNK_BYTES = 1 << 20
-_PATIENCE_S = 60.0  # without a byte
+_TIMEOUT_S = 60.0  # without a byte
 
 
 def download(options: DataSpace, stage: Stage) -> None:
-    """Bring what `options.root` lacks of a published set; a set that is whole is left alone.
+    """Download the archives of a published set that the folder ``options.root`` lacks; a complete set stays as it is.
 
-    An archive is downloaded under another name, compared with its MD5, unpacked elsewhere, and only then moved to where
-    it is looked for: whatever is cut off leaves nothing that could be taken for whole.
+    An archive is downloaded into a work folder, compared with its MD5, unpacked there, and only then moved to its
+    place: an interrupted download leaves nothing that could be taken for complete.
     """
     archives, folder = SETS[options.name].archives, _target(options)
-    if _is_whole(options):
+    if _is_complete(options):
         return
     for archive in archives:
         if not all((folder / leaf).exists() for leaf in archive.leaves):
             try:
-                _bring(archive, folder, stage)
+                _install(archive, folder, stage)
             except (OSError, ValueError, zipfile.BadZipFile, tarfile.TarError) as error:  # requests' are OSErrors
-                raise _not_brought(options.name, archive, folder, error) from error
-    shutil.rmtree(folder / _WORK, ignore_errors=True)
+                raise _download_failed(options.name, archive, folder, error) from error
+    shutil.rmtree(folder / _WORK_FOLDER, ignore_errors=True)
 
 
 def _target(options: DataSpace) -> Path:
     published = SETS[options.name]
     if published.kind == "package":
-        raise UserError(f"--download: {options.name} comes with the package; leave the option out")
+        raise UserError(f"--download: {options.name} comes with the package; omit the option")
     if not published.archives:
         raise UserError(
             f"--download: no address is known for {options.name}; put the files into the folder data.root: "
@@ -56,7 +56,7 @@ def _target(options: DataSpace) -> Path:
     return Path(options.root).expanduser()
 
 
-def _is_whole(options: DataSpace) -> bool:
+def _is_complete(options: DataSpace) -> bool:
     try:
         find_samples(options.name, options)
     except UserError:
@@ -64,10 +64,11 @@ def _is_whole(options: DataSpace) -> bool:
     return True
 
 
-def _bring(archive: Archive, folder: Path, stage: Stage) -> None:
-    work = folder / _WORK
+def _install(archive: Archive, folder: Path, stage: Stage) -> None:
+    """Download an archive, unpack it, and move its files or folders to their place."""
+    work = folder / _WORK_FOLDER
     work.mkdir(parents=True, exist_ok=True)
-    packed = _fetched(archive, work, stage)
+    packed = _download_archive(archive, work, stage)
     if archive.leaves == (archive.file,):
         os.replace(packed, folder / archive.file)
         return
@@ -80,19 +81,19 @@ def _bring(archive: Archive, folder: Path, stage: Stage) -> None:
     packed.unlink()
 
 
-def _fetched(archive: Archive, work: Path, stage: Stage) -> Path:
-    """The archive with the right checksum, downloaded now or by an earlier start that was stopped later on."""
+def _download_archive(archive: Archive, work: Path, stage: Stage) -> Path:
+    """Download an archive and compare its checksum; an archive that an earlier start has downloaded is kept."""
     pooch = _pooch()
     pooch.get_logger().setLevel("WARNING")
     downloader = pooch.HTTPDownloader(
-        progressbar=_Bar(f"downloading {archive.file}", stage), chunk_size=_CHUNK_BYTES, timeout=_PATIENCE_S
+        progressbar=_Bar(f"downloading {archive.file}", stage), chunk_size=_CHUNK_BYTES, timeout=_TIMEOUT_S
     )
     known = f"md5:{archive.md5}"
     return Path(pooch.retrieve(archive.url, known_hash=known, fname=archive.file, path=work, downloader=downloader))
 
 
 class _Bar:
-    """A progress bar as pooch calls it."""
+    """A progress bar with the methods that pooch calls."""
 
     def __init__(self, text: str, stage: Stage) -> None:
         self._text, self._stage = text, stage
@@ -110,7 +111,7 @@ class _Bar:
 
 
 def _unpack(packed: Path, folder: Path) -> None:
-    """Unpacks an archive, and the ones that are in it."""
+    """Unpack an archive, and the zip archives in it."""
     if packed.suffix == ".zip":
         with zipfile.ZipFile(packed) as archive:
             archive.extractall(folder)
@@ -129,7 +130,7 @@ def _shallowest(folder: Path, name: str) -> Path:
     return found[0]
 
 
-def _not_brought(name: str, archive: Archive, folder: Path, error: Exception) -> UserError:
+def _download_failed(name: str, archive: Archive, folder: Path, error: Exception) -> UserError:
     leaves = " .. ".join(dict.fromkeys((archive.leaves[0], archive.leaves[-1])))
     reason = " ".join(str(error).split()).rstrip(".")
     return UserError(

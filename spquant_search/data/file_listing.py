@@ -1,4 +1,4 @@
-"""Files of a data set below its folder: always sorted, with what tells a changed file from the one seen before."""
+"""List the files of a data set in a fixed order, with the size and time that tell a changed file from an old one."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from typing import NamedTuple
 
 
 class File(NamedTuple):
-    """A file below a data set's folder."""
+    """A file in a data set's folder or below it."""
 
-    name: str  # its path from that folder, with /
+    name: str  # the path from that folder, with /
     size: int  # bytes
     changed_ns: int
 
 
 def files_in(base: Path, folder: str, suffixes: Collection[str]) -> list[File]:
-    """The files of `base`/`folder` with one of these suffixes (lower case), sorted by name; none without the folder."""
+    """List the files of ``base``/``folder`` with one of these suffixes (in lower case), sorted by name.
+
+    A folder that does not exist has no files.
+    """
     endings, prefix, found = tuple(suffixes), f"{folder}/" if folder else "", []
     try:
         with _opened(base / folder) as here, os.scandir(here) as entries:
@@ -36,7 +39,7 @@ def files_in(base: Path, folder: str, suffixes: Collection[str]) -> list[File]:
 
 @contextmanager
 def _opened(folder: Path) -> Iterator[int]:
-    """A folder as a number, from which its files are looked up faster than by their paths: a set may have 70,000."""
+    """Open a folder; looking up its files from there is faster than by their paths, and a set may have 70,000."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         yield descriptor
@@ -45,7 +48,7 @@ def _opened(folder: Path) -> Iterator[int]:
 
 
 def folders_in(base: Path) -> list[str]:
-    """The names of the folders in `base`, sorted; none without it."""
+    """List the names of the folders in ``base``, sorted; a folder that does not exist has none."""
     try:
         with os.scandir(base) as entries:
             return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
@@ -54,6 +57,6 @@ def folders_in(base: Path) -> list[str]:
 
 
 def fingerprint(base: Path, files: Sequence[File]) -> str:
-    """SHA-256 of where the files are, their sizes and their times, in this order."""
+    """Return the SHA-256 of the files' places, sizes and times, in the order of the files."""
     lines = [f"{base.resolve()}", *(f"{file.size} {file.changed_ns} {file.name}" for file in files)]
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()

@@ -1,7 +1,7 @@
-"""From a folder in a published layout to the samples of each split; nothing is read but names, sizes and labels.
+"""Find the samples of each split in a folder of a published layout; only names, sizes and labels are read.
 
-Train and test are the publisher's where there are such, else a share of each class is held out; validation is taken
-from train. DVS128 Gesture is divided by people, as its test split is.
+Train and test splits are the publisher's. Where there is no test split, a share of each class is held out for it.
+Validation is taken from train. DVS128 Gesture is divided by people, like its published test split.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SampleIndex:
-    """All samples of a data set and, by its name, which of them are in each split and in which order."""
+    """All samples of a data set, and which of them are in each split, by its name, in which order."""
 
     labels: Indices
     splits: Mapping[str, Indices]
     base: Path
-    files: tuple[File, ...] = ()  # of sets with a file a sample
-    pixels: NDArray[np.uint8] | None = None  # [sample, channel, rows, columns] of the others
+    files: tuple[File, ...] = ()  # of sets with one file a sample
+    pixels: NDArray[np.uint8] | None = None  # of other sets: [sample, channel, rows, columns]
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """The samples of a part that the publisher has made."""
+    """The samples of one part of a data set, such as its published test split."""
 
     files: list[File] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
@@ -52,30 +52,34 @@ class _Part:
 
 
 def find_samples(name: str, options: DataSpace) -> SampleIndex:
-    """The samples of a data set and their splits. Raises UserError where the folder is not as published."""
+    """Find the samples of a data set and divide them into splits.
+
+    Raises:
+        UserError: the folder is not as published.
+    """
     folder = folder_of(name, options)
     if name in ("mnist", "fashion-mnist"):
-        return _stored(name, options, _idx_base(name, folder), _read_idx_part)
+        return _index_of_arrays(name, options, _idx_base(name, folder), _read_idx_part)
     if name == "cifar10":
-        return _stored(name, options, folder, _read_cifar_part)
+        return _index_of_arrays(name, options, folder, _read_cifar_part)
     if name == "nmnist":
-        base = _base(name, folder, ("NMNIST",), ("Train", "Test"))
+        base = _inner_folder(name, folder, ("NMNIST",), ("Train", "Test"))
         parts = [_classes(name, base, part, (".bin",), options) for part in ("Train", "Test")]
     elif name == "dvs-gesture":
-        base = _base(name, folder, ("DVSGesture",), ("ibmGestureTrain", "ibmGestureTest"))
+        base = _inner_folder(name, folder, ("DVSGesture",), ("ibmGestureTrain", "ibmGestureTest"))
         parts = [_gestures(name, base, part, options) for part in ("ibmGestureTrain", "ibmGestureTest")]
     elif name in CLASS_FOLDER_SETS:
-        base, parts = folder, _own_parts(name, folder)
+        base, parts = folder, _class_folder_parts(name, folder)
     else:
         inner = {"cifar10-dvs": ("CIFAR10DVS",), "n-caltech101": ("Caltech101", "NCALTECH101/Caltech101")}[name]
-        base = _base(name, folder, inner, SETS[name].classes)
+        base = _inner_folder(name, folder, inner, SETS[name].classes)
         suffix = ".aedat4" if name == "cifar10-dvs" else ".bin"
         parts = [_classes(name, base, "", (suffix,), options)]
     return _divided(parts, base, options)
 
 
 def _divided(parts: Sequence[_Part], base: Path, options: DataSpace) -> SampleIndex:
-    """One part: all samples. Two: train and test. Three: train, validation and test."""
+    """Divide parts into splits: one part holds all samples, two are train and test, three have validation between."""
     files = tuple(file for part in parts for file in part.files)
     labels = np.array([label for part in parts for label in part.labels], np.int64)
     groups = [group for part in parts for group in part.groups]
@@ -101,11 +105,8 @@ def _splits(labels: Indices, parts: Sequence[Indices], groups: Sequence[str], op
     return {split: proportional_order(labels, indices, seed) for split, indices in chosen.items()}
 
 
-# Recordings and image files
-
-
-def _base(name: str, folder: Path, inner: Sequence[str], marks: Sequence[str]) -> Path:
-    """`folder`, or the one in it that archives and readers put around the data."""
+def _inner_folder(name: str, folder: Path, inner: Sequence[str], marks: Sequence[str]) -> Path:
+    """Return ``folder``, or the folder in it that archives and other readers put around the data."""
     for base in (folder, *(folder / part for part in inner)):
         if any((base / mark).is_dir() for mark in marks):
             return base
@@ -113,7 +114,7 @@ def _base(name: str, folder: Path, inner: Sequence[str], marks: Sequence[str]) -
 
 
 def _classes(name: str, base: Path, folder: str, suffixes: Sequence[str], options: DataSpace) -> _Part:
-    """A folder for each class, named as the class; for a class to have a sample in each split it needs that many."""
+    """List the samples of a part that has a folder for each class; a class needs a sample for each split."""
     part, problems, least = _Part(), [], 3 if not folder else 2 if folder == "Train" else 1
     for label, class_name in enumerate(SETS[name].classes):
         below = f"{folder}/{class_name}" if folder else class_name
@@ -121,11 +122,11 @@ def _classes(name: str, base: Path, folder: str, suffixes: Sequence[str], option
         if len(files) < least:
             problems.append(f"{below} holds {len(files)} {suffixes[0]} files, where {least} or more are needed")
         part.add(files, label)
-    return _whole(name, base, folder, part, problems, options)
+    return _checked_part(name, base, folder, part, problems, options)
 
 
 def _gestures(name: str, base: Path, folder: str, options: DataSpace) -> _Part:
-    """Folders userNN_LIGHT with files LABEL.npy; the group of a sample is its user."""
+    """List the samples of a part that has folders userNN_LIGHT with files LABEL.npy; a sample's group is its user."""
     part, problems = _Part(), []
     for session in folders_in(base / folder):
         for file in files_in(base, f"{folder}/{session}", (".npy",)):
@@ -138,10 +139,10 @@ def _gestures(name: str, base: Path, folder: str, options: DataSpace) -> _Part:
         problems.append(f"{folder} holds no recordings")
     elif folder == "ibmGestureTrain" and len(set(part.groups)) < 2:
         problems.append(f"{folder} holds one user; two or more are needed, as validation is taken from other users")
-    return _whole(name, base, folder, part, problems, options)
+    return _checked_part(name, base, folder, part, problems, options)
 
 
-def _whole(name: str, base: Path, folder: str, part: _Part, problems: list[str], options: DataSpace) -> _Part:
+def _checked_part(name: str, base: Path, folder: str, part: _Part, problems: list[str], options: DataSpace) -> _Part:
     published = SETS[name].counts[folder]
     if not problems and not options.partial and len(part.files) < published:
         problems = [_too_few(len(part.files), published, folder)]
@@ -164,8 +165,8 @@ def _unlike_published(name: str, folder: Path, problem: str) -> UserError:
     )
 
 
-def _own_parts(name: str, folder: Path) -> list[_Part]:
-    """All images or recordings; or train and test (ImageNet's is called val), or train, validation and test."""
+def _class_folder_parts(name: str, folder: Path) -> list[_Part]:
+    """List the samples of a user's folder: one part, or train and test (or val), or train, validation and test."""
     names = [""]
     if (folder / TRAIN_FOLDER).is_dir():
         held = [part for part in ("validation", "val", "test") if (folder / part).is_dir()]
@@ -175,13 +176,13 @@ def _own_parts(name: str, folder: Path) -> list[_Part]:
     classes = class_folders(folder)
     if not classes:
         raise UserError(f"{folder}: holds no class folders; expected there: {SETS[name].layout}")
-    return [_own_part(name, folder, part, classes, names) for part in names]
+    return [_class_folder_part(name, folder, part, classes, names) for part in names]
 
 
-def _own_part(data: str, folder: Path, name: str, classes: Sequence[str], parts: Sequence[str]) -> _Part:
+def _class_folder_part(data: str, folder: Path, name: str, classes: Sequence[str], parts: Sequence[str]) -> _Part:
     part, problems = _Part(), []
     suffixes, kind = (EVENT_SUFFIXES, "recording") if data == EVENT_FOLDER else (IMAGE_SUFFIXES, "image")
-    splits = {1: 3, 2: 2, 3: 1}[len(parts)] if name == parts[0] else 1  # that are to be taken from this part
+    splits = {1: 3, 2: 2, 3: 1}[len(parts)] if name == parts[0] else 1  # taken from this part
     for label, class_name in enumerate(classes):
         below = f"{name}/{class_name}" if name else class_name
         files = files_in(folder, below, suffixes)
@@ -202,14 +203,11 @@ def _counted(count: int, kind: str) -> str:
     return f"{count or 'no'} {kind}{'' if count == 1 else 's'}"
 
 
-# Images many to a file
-
-
 _Pixels = NDArray[np.uint8]
 _ReadPart = Callable[[str, Path, str], tuple[_Pixels, _Pixels]]
 
 
-def _stored(name: str, options: DataSpace, base: Path, read: _ReadPart) -> SampleIndex:
+def _index_of_arrays(name: str, options: DataSpace, base: Path, read: _ReadPart) -> SampleIndex:
     published = SETS[name]
     pixels, labels = [], []
     for part, count in published.counts.items():
@@ -227,11 +225,10 @@ def _stored(name: str, options: DataSpace, base: Path, read: _ReadPart) -> Sampl
             )
         pixels.append(part_pixels)
         labels.append(part_labels.astype(np.int64))
-    every, bound = np.concatenate(labels), len(labels[0])
-    parts = [np.arange(bound), np.arange(bound, len(every))]
-    return SampleIndex(
-        labels=every, splits=_splits(every, parts, (), options), base=base, pixels=np.concatenate(pixels)
-    )
+    all_labels, bound = np.concatenate(labels), len(labels[0])
+    parts = [np.arange(bound), np.arange(bound, len(all_labels))]
+    splits = _splits(all_labels, parts, (), options)
+    return SampleIndex(labels=all_labels, splits=splits, base=base, pixels=np.concatenate(pixels))
 
 
 def _idx_base(name: str, folder: Path) -> Path:
@@ -245,7 +242,7 @@ def _idx_base(name: str, folder: Path) -> Path:
 def _read_idx_part(name: str, base: Path, part: str) -> tuple[_Pixels, _Pixels]:
     arrays = []
     for content, dimensions in (("images", 3), ("labels", 1)):
-        # Unpacked files are found with a dot before idx, too.
+        # Some programs that unpack these files put a dot before idx.
         stems = [f"{part}-{content}{dash}idx{dimensions}-ubyte" for dash in "-."]
         paths = [base / f"{stem}{suffix}" for stem in stems for suffix in ("", ".gz")]
         path = next((path for path in paths if path.is_file()), None)

@@ -1,10 +1,10 @@
-"""Data sets as frames: uint8 values [sample, time, channel, height, width], made once and cached on disk.
+"""Load data sets as frames: uint8 values [sample, time, channel, height, width], made once and cached on disk.
 
     events = load("fashion-events", time_steps=6)
     events.train.frames[0]   # [time, channel, height, width]; channel 0 counts OFF events, 1 ON events
 
-`fashion-events` is simulated (see `saccades`) from images that come with the package. All others are read from a
-folder of the user's, `options.root`; nothing is ever downloaded.
+``fashion-events`` is simulated from images that come with the package (:mod:`spquant_search.data.simulation.saccades`).
+All other sets are read from the folder ``options.root``; nothing is downloaded here.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataSet:
-    """A loaded data set; `classes[label]` is the name of a label.
+    """A loaded data set; ``classes[label]`` is the name of a label.
 
-    A `static` one has a single frame a sample, which stands for each of the `time_steps`.
+    A ``static`` set has one frame a sample, which stands for each of the ``time_steps``.
     """
 
     name: str
@@ -70,7 +70,7 @@ class DataSet:
     train: Split
     validation: Split
     test: Split
-    largest: int = LARGEST_COUNT  # of the values that a network shall see: larger ones are to be clamped to it
+    largest: int = LARGEST_COUNT  # value that a network is shown; larger values are to be clamped to it
     static: bool = False
 
     @property
@@ -87,11 +87,11 @@ class DataSet:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Stored:
-    """A split before it is binned. `build` takes how many samples, and the number of the first."""
+class _UnbinnedSplit:
+    """A split before its frames are made; ``source`` takes how many samples, and the number of the first."""
 
     labels: Int64[np.ndarray, " sample"]
-    build: Callable[[int, int], FrameSource]
+    source: Callable[[int, int], FrameSource]
 
 
 def load(
@@ -104,26 +104,32 @@ def load(
     progress: Progress | None = None,
     processes: int = 1,
 ) -> DataSet:
-    """The data set in frames, each one of `time_steps` equal parts of a recording; from the cache, or made now.
+    """Load a data set as frames from the cache, or make them.
 
-    `options` say where it is and how it becomes frames (its counts of samples are not looked at). `limit` takes only
-    the first samples of a split, by its name: {"train": 256}. Without `cache_dir` the cache is in
-    `runs.files.cache_folder()`. `progress` is called with the samples done so far and those of all splits. So
-    many `processes` make the frames of large splits (see `building.frame_blocks`).
+    A frame is one of ``time_steps`` equal parts of a recording.
+
+    ``options`` say where the set is and how it becomes frames; their counts of samples are ignored. ``limit`` takes
+    only the first samples of a split, by its name: {"train": 256}. Without ``cache_dir`` the cache is in
+    :func:`spquant_search.runs.files.cache_folder``. ``progress` is called with the samples that are done and those of
+    all splits. ``processes`` is how many processes make the frames of large splits
+    (:func:`spquant_search.data.building.frame_blocks`).
+
+    Raises:
+        UserError: an option is wrong, or a file is missing or damaged.
     """
     options = options or DataSpace(name=name)
     info = describe(name, options)
-    stored = _open(info, options, time_steps)
-    longest = MOST_TIME_STEPS if name == "fashion-events" or options.as_events else None
-    available = {split: len(part.labels) for split, part in stored.items()}
-    counts = _sample_counts(time_steps, longest, limit or {}, available)
+    unbinned = _unbinned_splits(info, options, time_steps)
+    most_time_steps = MOST_TIME_STEPS if name == "fashion-events" or options.as_events else None
+    available = {split: len(part.labels) for split, part in unbinned.items()}
+    counts = _sample_counts(time_steps, most_time_steps, limit or {}, available)
     counter = _Counter(progress, total=sum(counts.values()))
     splits: dict[str, Split] = {}
     first_number = 0
-    for split, part in stored.items():
-        build = part.build(counts[split], first_number)
-        path = cache_path(cache_dir or cache_folder(), f"{name}-{split}", build.recipe())
-        frames = _frames(build, path, counter, processes)
+    for split, part in unbinned.items():
+        source = part.source(counts[split], first_number)
+        path = cache_path(cache_dir or cache_folder(), f"{name}-{split}", source.recipe())
+        frames = _frames(source, path, counter, processes)
         splits[split] = Split(frames=frames, labels=part.labels[: counts[split]])
         first_number += len(part.labels)
     return DataSet(
@@ -137,13 +143,13 @@ def load(
     )
 
 
-def _open(info: DataInfo, options: DataSpace, time_steps: int) -> dict[str, _Stored]:
-    """Each split of a data set, found and ready to be binned."""
+def _unbinned_splits(info: DataInfo, options: DataSpace, time_steps: int) -> dict[str, _UnbinnedSplit]:
+    """Find the samples of each split of a data set."""
     if SETS[info.name].kind == "package":
         return {
-            split: _Stored(
+            split: _UnbinnedSplit(
                 labels=labels.astype(np.int64),
-                build=lambda count, first, images=images: SimulatedFrames(  # type: ignore[misc]
+                source=lambda count, first, images=images: SimulatedFrames(  # type: ignore[misc]
                     images=images[:count], first_number=first, time_steps=time_steps
                 ),
             )
@@ -151,15 +157,15 @@ def _open(info: DataInfo, options: DataSpace, time_steps: int) -> dict[str, _Sto
         }
     found = find_samples(info.name, options)
     return {
-        split: _Stored(labels=found.labels[order], build=_builder(info, options, found, order, time_steps))
+        split: _UnbinnedSplit(labels=found.labels[order], source=_source_of(info, options, found, order, time_steps))
         for split, order in found.splits.items()
     }
 
 
-def _builder(
+def _source_of(
     info: DataInfo, options: DataSpace, found: SampleIndex, order: Int64[np.ndarray, " sample"], time_steps: int
 ) -> Callable[[int, int], FrameSource]:
-    def build(count: int, first_number: int) -> FrameSource:
+    def source(count: int, first_number: int) -> FrameSource:
         chosen = order[:count]
         if SETS[info.name].kind == "events":
             files = tuple(found.files[index] for index in chosen)
@@ -177,7 +183,7 @@ def _builder(
         camera = camera_for((images.shape[1], images.shape[2]))
         return SimulatedFrames(images=images, first_number=first_number, time_steps=time_steps, camera=camera)
 
-    return build
+    return source
 
 
 def _read_options(name: str, options: DataSpace) -> dict[str, str | None]:
@@ -206,7 +212,7 @@ def _images(info: DataInfo, options: DataSpace, found: SampleIndex, chosen: Int6
 
 
 class _Counter:
-    """Samples done, told to `progress`."""
+    """A counter of samples whose frames are made; it reports them to ``progress``."""
 
     def __init__(self, progress: Progress | None, total: int) -> None:
         self._progress = progress
@@ -218,26 +224,26 @@ class _Counter:
             self._progress(done, self._total)
         self.done = done
 
-    def counted(self, frame_blocks: Iterable[Frames]) -> Iterator[Frames]:
-        for run in frame_blocks:
-            yield run
-            self.reach(self.done + len(run))
+    def counted(self, blocks: Iterable[Frames]) -> Iterator[Frames]:
+        for block in blocks:
+            yield block
+            self.reach(self.done + len(block))
 
 
-def _frames(build: FrameSource, path: Path, counter: _Counter, processes: int) -> Frames:
-    end = counter.done + build.shape[0]
-    frames = read_or_build(path, build.shape, lambda: counter.counted(frame_blocks(build, processes=processes)))
-    counter.reach(end)  # at once, if they were in the cache
+def _frames(source: FrameSource, path: Path, counter: _Counter, processes: int) -> Frames:
+    end = counter.done + source.shape[0]
+    frames = read_or_build(path, source.shape, lambda: counter.counted(frame_blocks(source, processes=processes)))
+    counter.reach(end)  # frames from the cache are not counted block by block
     return frames
 
 
 def _sample_counts(
-    time_steps: int, longest: int | None, limit: Mapping[str, int], available: Mapping[str, int]
+    time_steps: int, most_time_steps: int | None, limit: Mapping[str, int], available: Mapping[str, int]
 ) -> dict[str, int]:
-    """How many samples to take of each split; raises with everything that is wrong with the options."""
+    """Choose how many samples to take of each split; raise OptionError with all that is wrong."""
     problems = []
-    if longest is not None and not 1 <= time_steps <= longest:
-        problems.append(Problem("time_steps", f"must be 1 to {longest}, not {time_steps}"))
+    if most_time_steps is not None and not 1 <= time_steps <= most_time_steps:
+        problems.append(Problem("time_steps", f"must be 1 to {most_time_steps}, not {time_steps}"))
     elif time_steps < 1:
         problems.append(Problem("time_steps", f"must be at least 1, not {time_steps}"))
     for split, count in limit.items():

@@ -1,4 +1,4 @@
-"""Which sample is in which split: a matter of labels, seed and the order of sorted paths, never of a file system."""
+"""Choose which sample is in which split: by labels, seed and the order of sorted paths, never by the file system."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 from jaxtyping import Bool, Int
 from numpy.typing import NDArray
 
-_ORDER, _CLASS_SHARE, _GROUP_SHARE = range(3)  # what random numbers are for: no two purposes share theirs
+_ORDER, _CLASS_SHARE, _GROUP_SHARE = range(3)  # purposes of random numbers: no two of them share any
 
 
 def proportional_order(
     labels: Int[np.ndarray, " sample"], indices: Int[np.ndarray, " chosen"], seed: int
 ) -> Int[np.ndarray, " chosen"]:
-    """`indices` in a random order whose every prefix holds the classes in their proportions, to within one sample each.
+    """Put ``indices`` in a random order whose prefixes hold the classes in proportion, to within one sample each.
 
     The k-th sample of a class of n stands at (k + 1/2) / n; classes at the same place come in random order.
     """
@@ -22,8 +22,8 @@ def proportional_order(
     shuffled = generator.permutation(indices)
     place = np.empty(len(shuffled))
     for label in np.unique(labels[shuffled]):
-        mine = np.flatnonzero(labels[shuffled] == label)
-        place[mine] = (np.arange(len(mine)) + 0.5) / len(mine)
+        members = np.flatnonzero(labels[shuffled] == label)
+        place[members] = (np.arange(len(members)) + 0.5) / len(members)
     # Stable: classes at one place stay in the order of the shuffle.
     return shuffled[np.argsort(place, kind="stable")]
 
@@ -31,24 +31,28 @@ def proportional_order(
 def hold_out(
     labels: Int[np.ndarray, " sample"], indices: Int[np.ndarray, " chosen"], share: float, seed: int, *, keep: int = 1
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """`indices` in two parts (kept, held out): `share` of each class is held out, one sample at least, `keep` are kept.
+    """Divide ``indices`` into two parts (kept, held out).
 
-    Each class needs `keep` + 1 samples. Its random numbers are its own: another class with more or fewer samples does
-    not move a sample of this one.
+    ``share`` of each class is held out: at least one sample, and so many that at least ``keep`` are kept. Each class
+    needs ``keep`` + 1 samples. Every class has random numbers of its own: more samples of one class move no sample of
+    another.
     """
     held: list[NDArray[np.int64]] = []
     for label in np.unique(labels[indices]):
-        mine = indices[labels[indices] == label]
+        members = indices[labels[indices] == label]
         generator = np.random.default_rng((seed, _CLASS_SHARE, int(label)))
-        count = min(max(1, round(share * len(mine))), len(mine) - keep)
-        held.append(generator.permutation(mine)[:count])
+        count = min(max(1, round(share * len(members))), len(members) - keep)
+        held.append(generator.permutation(members)[:count])
     return _divided(indices, np.isin(indices, np.concatenate(held)))
 
 
 def hold_out_groups(
     groups: Sequence[str], indices: Int[np.ndarray, " chosen"], share: float, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """As `hold_out`, but whole groups: nobody who is seen in one part is in the other. Needs two groups."""
+    """Divide ``indices`` into two parts (kept, held out) by whole groups, such as the people who were recorded.
+
+    At least two groups are needed.
+    """
     names = sorted({groups[index] for index in indices})
     count = min(max(1, round(share * len(names))), len(names) - 1)
     chosen = np.random.default_rng((seed, _GROUP_SHARE)).permutation(len(names))[:count]

@@ -1,4 +1,4 @@
-"""What a data set holds, as figures: samples, events, how much of the frames is zero, files in the cache."""
+"""Measure a loaded data set (samples, events, zeros, files in the cache), and choose samples of it to show."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from numpy import ndarray
 from spquant_search.data.cache import check_every_byte
 from spquant_search.data.loading import SPLITS, DataSet, Split
 
+_BLOCK_BYTES = 32 << 20  # of frames that are read together
+_ROWS, _COLUMNS = 8, 10  # of the picture; samples in a larger one would be too small to see
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Summary:
-    """A quantity over the samples of a split; ``deviation`` is the standard deviation, of all of them."""
+    """A quantity over the samples of a split; ``deviation`` is the standard deviation of the population."""
 
     mean: float
     deviation: float
@@ -28,9 +31,9 @@ class Summary:
 class SplitStatistics:
     """Figures of a split's frames.
 
-    ``events``: of a sample of recordings, as its frames count them, after crop and denoising. ``pixels``: of images,
-    the mean value of a sample's pixels. ``density``: share of the values that are not zero. ``clamped``: share of the
-    values above the largest that a network is shown.
+    ``events`` are the events of a recording that its frames count, after crop and denoising. ``pixels`` is the mean
+    value of an image's pixels. ``density`` is the share of values that are not zero, ``clamped`` the share of values
+    above the largest that a network is shown.
     """
 
     samples: int
@@ -45,7 +48,7 @@ class SplitStatistics:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataStatistics:
-    """Figures of a data set; ``splits`` are (name, facts)."""
+    """Figures of a data set and of each split, by its name."""
 
     name: str
     description: str
@@ -60,10 +63,11 @@ class DataStatistics:
 
     @property
     def cache_bytes(self) -> int:
+        """The bytes of all its files in the cache."""
         return sum(split.bytes for _, split in self.splits)
 
     def as_dict(self) -> dict[str, Any]:
-        """Ready for JSON; samples of a class by its name."""
+        """Return the figures for JSON, with the samples of a class by its name."""
         splits = {}
         for name, split in self.splits:
             by_class = dict(zip(self.classes, split.samples_by_class, strict=True))
@@ -73,9 +77,9 @@ class DataStatistics:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Examples:
-    """Samples to be looked at: a row for each of some classes.
+    """Samples to show: a row for each of some classes.
 
-    ``columns`` are numbers of time steps, from 1 on; of images, which are the same in every step, of samples.
+    ``columns`` are numbers of time steps, from 1 on. Images are the same in every step, so their columns are samples.
     """
 
     classes: tuple[str, ...]
@@ -83,12 +87,12 @@ class Examples:
     frames: UInt8[ndarray, "row column channel height width"]
 
 
-_BLOCK_BYTES = 32 << 20  # of frames that are looked at together
-_ROWS, _COLUMNS = 8, 10  # of the picture: more would be too small to see
-
-
 def dataset_statistics(loaded: DataSet) -> DataStatistics:
-    """Figures of every split. Reads all frames, and raises UserError where a file is not as it was written."""
+    """Measure every split of a data set.
+
+    Raises:
+        UserError: a file of frames is not as it was written; all of them are read.
+    """
     splits: dict[str, Split] = {name: getattr(loaded, name) for name in SPLITS}
     return DataStatistics(
         name=loaded.name,
@@ -100,39 +104,41 @@ def dataset_statistics(loaded: DataSet) -> DataStatistics:
         width=loaded.width,
         static=loaded.static,
         largest=loaded.largest,
-        splits=tuple((name, _split_facts(loaded, split)) for name, split in splits.items()),
+        splits=tuple((name, _split_statistics(loaded, split)) for name, split in splits.items()),
     )
 
 
-def _split_facts(loaded: DataSet, split: Split) -> SplitStatistics:
+def _split_statistics(loaded: DataSet, split: Split) -> SplitStatistics:
     check_every_byte(split.frames)
     file = Path(str(getattr(split.frames, "filename", "")))
-    seen = _look_through(split, static=loaded.static, largest=loaded.largest)
-    spread = Summary(
-        mean=float(seen.amounts.mean()),
-        deviation=float(seen.amounts.std()),
-        min=float(seen.amounts.min()),
-        max=float(seen.amounts.max()),
+    totals = _totals(split, static=loaded.static, largest=loaded.largest)
+    amounts = Summary(
+        mean=float(totals.amounts.mean()),
+        deviation=float(totals.amounts.std()),
+        min=float(totals.amounts.min()),
+        max=float(totals.amounts.max()),
     )
     return SplitStatistics(
         samples=len(split.labels),
         samples_by_class=tuple(np.bincount(split.labels, minlength=len(loaded.classes)).tolist()),
-        events=None if loaded.static else spread,
-        pixels=spread if loaded.static else None,
-        density=seen.nonzero / split.frames.size,
-        clamped=seen.clamped / split.frames.size,
+        events=None if loaded.static else amounts,
+        pixels=amounts if loaded.static else None,
+        density=totals.nonzero / split.frames.size,
+        clamped=totals.clamped / split.frames.size,
         file=str(file),
         bytes=file.stat().st_size,
     )
 
 
 class _Totals(NamedTuple):
+    """The amount in each sample of a split, and how many values of the whole split are not zero or too large."""
+
     amounts: Float[np.ndarray, " sample"]  # events, or the mean value of the pixels
     nonzero: int
     clamped: int
 
 
-def _look_through(split: Split, *, static: bool, largest: int) -> _Totals:
+def _totals(split: Split, *, static: bool, largest: int) -> _Totals:
     samples, nonzero, clamped = len(split.frames), 0, 0
     amounts = np.empty(samples)
     count = max(1, _BLOCK_BYTES // int(np.prod(split.frames.shape[1:])))
@@ -142,15 +148,15 @@ def _look_through(split: Split, *, static: bool, largest: int) -> _Totals:
         clamped += int(np.count_nonzero(block > largest))
         # The third channel of recordings is the sum of the other two.
         counted = block if static else block[:, :, :2]
-        totals = counted.sum(axis=(1, 2, 3, 4), dtype=np.int64)
-        amounts[start : start + count] = totals / block[0].size if static else totals
+        sums = counted.sum(axis=(1, 2, 3, 4), dtype=np.int64)
+        amounts[start : start + count] = sums / block[0].size if static else sums
     return _Totals(amounts, nonzero, clamped)
 
 
 def examples(loaded: DataSet) -> Examples:
-    """The first training sample of some classes in some time steps, evenly chosen where there are many.
+    """Choose the first training sample of some classes in some time steps, evenly where there are many.
 
-    Of images, which are the same in every time step, the first samples of each.
+    Images are the same in every time step, so the first samples of each class are chosen.
     """
     labels = loaded.train.labels
     classes = _evenly(len(loaded.classes), _ROWS)
@@ -171,5 +177,5 @@ def examples(loaded: DataSet) -> Examples:
 
 
 def _evenly(count: int, most: int) -> list[int]:
-    """All of 0 .. count - 1, or `most` of them."""
+    """Choose all numbers from 0 to ``count`` - 1, or ``most`` of them."""
     return [round(place) for place in np.linspace(0, count - 1, min(count, most)).tolist()]

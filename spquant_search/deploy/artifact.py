@@ -1,4 +1,4 @@
-"""Write the folder that `pick` gives, and read it back.
+"""Write the folder that ``pick`` gives, and read it back.
 
 An artifact is one configuration, its trained weights, and its form in integers.
 """
@@ -189,7 +189,7 @@ def read_artifact(path: Path) -> Artifact:
     """Read the artifact in a folder and compare its weights with their checksum.
 
     Raises:
-        UserError: a file is missing, damaged or not what `pick` writes.
+        UserError: a file is missing, damaged or not what ``pick`` writes.
     """
     config, weights = path / CONFIG_FILE, path / FLOAT_WEIGHTS_FILE
     for file in (config, weights):

@@ -125,7 +125,7 @@ class CLibrary:
 
 @dataclass(frozen=True, slots=True)
 class ObjectSize:
-    """Bytes of the compiled library, as the program `size` reports them."""
+    """Bytes of the compiled library, as the program ``size`` reports them."""
 
     compiler: str
     text: int  # code and read-only numbers
@@ -146,7 +146,7 @@ def object_size(folder: Path, *, cc: str, work: Path, flags: Sequence[str] = ())
 
     Raises:
         CompilerFailed: it does not compile without a warning.
-        FileNotFoundError: there is no `size`.
+        FileNotFoundError: there is no ``size``.
     """
     target = work / "model.o"
     _compile([cc, *STRICT, *SMALL, *flags, "-c", str(folder / "model.c"), f"-I{folder}", "-o", str(target)])

@@ -1,4 +1,4 @@
-"""Write a network in integers as a C99 library: `model.h` and `model.c`.
+"""Write a network in integers as a C99 library: ``model.h`` and ``model.c``.
 
 ``engine.c`` beside this file holds the arithmetic and has marked gaps. Here they are filled with the tables of one
 network (:mod:`spquant_search.deploy.c_tables`), the types that its sums and potentials need, and the two functions that
@@ -36,7 +36,7 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class CSource:
-    """The text of `model.h` and `model.c`, and the sizes that the library will have."""
+    """The text of ``model.h`` and ``model.c``, and the sizes that the library will have."""
 
     header: str
     source: str
@@ -192,7 +192,7 @@ def _without(template: str, part: str, *, keep: bool) -> str:
 
 
 def _network_functions(steps: Sequence[dict[str, Any]], calls: Sequence[str]) -> str:
-    """Write `spq_reset` and `spq_step`."""
+    """Write ``spq_reset`` and ``spq_step``."""
     lines = ["void spq_reset(void)", "{"]
     for step in _firing(steps):
         lines += _membranes_at_rest(step)

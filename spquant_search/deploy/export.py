@@ -90,7 +90,7 @@ def sealed(manifest: dict[str, Any], files: dict[str, bytes]) -> dict[str, bytes
 
 
 def manifest_and_weights(form: IntegerNetwork) -> tuple[dict[str, Any], bytes]:
-    """Return the part of the manifest that describes a network, and the content of `weights.bin`."""
+    """Return the part of the manifest that describes a network, and the content of ``weights.bin``."""
     segments: list[dict[str, Any]] = []
     weights = bytearray()
     for segment in form.segments:

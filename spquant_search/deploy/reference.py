@@ -1,7 +1,7 @@
 """Run a deployed network in integers, from its files alone: the reference that every other implementation must equal.
 
-It needs numpy and nothing else, and reads `manifest.json` and `weights.bin` of the folder that `spquant-search pick`
-wrote; a copy of it lies there as `reference.py`. Run as a program, it repeats the test vectors of the folder::
+It needs numpy and nothing else, and reads ``manifest.json`` and ``weights.bin`` of the folder that ``spquant-search
+pick`` wrote; a copy of it lies there as ``reference.py``. Run as a program, it repeats the test vectors of the folder::
 
     python reference.py [FOLDER]
 
@@ -101,7 +101,7 @@ def code_offset(bits: int) -> int:
 
 
 def decode(segment: dict[str, Any], data: bytes) -> Integers:
-    """Return the whole numbers [row, column] of one segment of `weights.bin`."""
+    """Return the whole numbers [row, column] of one segment of ``weights.bin``."""
     rows, columns, kind = segment["rows"], segment["columns"], segment["type"]
     if kind == "packed":
         return unpack_rows(data, rows=rows, columns=columns, bits=segment["bits"])
@@ -168,7 +168,7 @@ class Model:
 
     @classmethod
     def of(cls, manifest: dict[str, Any], weights: bytes) -> Model:
-        """Make a network of a manifest and the content of `weights.bin`."""
+        """Make a network of a manifest and the content of ``weights.bin``."""
         arrays: dict[str, dict[str, Integers]] = {}
         for segment in manifest["segments"]:
             begin = segment["offset"]

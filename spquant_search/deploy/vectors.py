@@ -27,7 +27,7 @@ def made_up_frames(shape: InputShape, *, time_steps: int) -> NDArray[np.uint8]:
 
 
 def vectors_file(frames: NDArray[np.uint8], outputs: ModelOutputs) -> bytes:
-    """Return the content of `test_vectors.npz`; spikes are packed eight to a byte."""
+    """Return the content of ``test_vectors.npz``; spikes are packed eight to a byte."""
     arrays = {"frames": frames, "logits": outputs.logits}
     arrays |= {f"spikes.{name}": np.packbits(fired) for name, fired in outputs.spikes.items()}
     file = io.BytesIO()

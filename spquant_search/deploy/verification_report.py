@@ -1,4 +1,4 @@
-"""Show the result of `verify` as text and as JSON."""
+"""Show the result of ``verify`` as text and as JSON."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _beside(found: int, expected: int | None) -> str:
 
 
 def verification_dict(found: Verification, artifact: Artifact) -> dict[str, Any]:
-    """Return the result as the document that `verify --json` prints."""
+    """Return the result as the document that ``verify --json`` prints."""
     return {
         "trial": artifact.trial,
         "run": artifact.run,

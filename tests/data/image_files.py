@@ -36,7 +36,7 @@ def idx_bytes(array: Pixels) -> bytes:
 
 
 def write_idx_set(folder: Path, *, gz: bool = False) -> dict[str, tuple[Pixels, Pixels]]:
-    """30 train and 10 test digits; by part: images and labels."""
+    """Write 30 train and 10 test digits; return the images and labels of each part."""
     folder.mkdir(parents=True, exist_ok=True)
     written = {}
     for seed, (part, count) in enumerate((("train", 30), ("t10k", 10))):
@@ -94,7 +94,7 @@ def samples_by_split(loaded: loading.DataSet) -> dict[str, list[tuple[bytes, int
 
 
 def write_image_folder(base: Path, *classes: str, count: int = 3, size: tuple[int, int] = (9, 12)) -> dict[str, str]:
-    """Images of one colour each; by colour: class."""
+    """Write images of one colour each; return the class of each colour."""
     written = {}
     for class_name in classes:
         (base / class_name).mkdir(parents=True, exist_ok=True)

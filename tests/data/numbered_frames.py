@@ -16,14 +16,14 @@ from spquant_search.errors import UserError
 
 @dataclass(frozen=True)
 class Numbered:
-    """Every frame holds its sample's number; the process that made it leaves its own number in `folder`."""
+    """Every frame holds its sample's number; the process that made it leaves its own number in ``folder``."""
 
     folder: Path
     samples: int = 3 * FEWEST_BLOCKS - 1
     is_slow: bool = True
     bad: int = -1
     deadly: int = -1
-    run_length: int = 3
+    block_length: int = 3
 
     @property
     def shape(self) -> Shape:
@@ -32,7 +32,7 @@ class Numbered:
     def recipe(self) -> dict[str, object]:
         return {}
 
-    def run(self, chosen: slice) -> Frames:
+    def frames(self, chosen: slice) -> Frames:
         numbers = np.arange(self.samples)[chosen]
         (self.folder / str(os.getpid())).touch()
         if self.bad in numbers:

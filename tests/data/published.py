@@ -17,7 +17,7 @@ Write = Callable[[Path, Rows], None]
 
 
 class RecordedSet(NamedTuple):
-    """How to write a data set's files, and where: the folders of the parts, each with the folders of its classes."""
+    """A set of recordings: how to write a file, and the folders of the parts, each with the folders of its classes."""
 
     name: str
     write: Write
@@ -59,7 +59,7 @@ RECORDED_SETS = [NMNIST, CIFAR10_DVS, N_CALTECH101, DVS_GESTURE]
 
 
 def write_set(root: Path, published: RecordedSet, per_class: int, count: int = 40) -> dict[str, tuple[int, str, Rows]]:
-    """A miniature of a data set; by file: label, part and events. Every recording is another one."""
+    """Write a miniature of a data set, of different recordings; return label, part and events of each file."""
     written = {}
     for part in published.parts:
         for label in range(len(catalog.SETS[published.name].classes)):

@@ -21,7 +21,7 @@ from spquant_search.data import catalog
 
 
 class Server(ThreadingHTTPServer):
-    """A server of `content`, by path; it sends only the first half of the paths in `cut`, like a broken connection."""
+    """A server of ``content``, by path; of the paths in ``cut`` it sends only the first half."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Answer)

@@ -78,13 +78,13 @@ def test_processes_end_with_the_one_they_work_for(tmp_path: Path) -> None:
     assert done.returncode == -signal.SIGKILL
     left, deadline = made_by(tmp_path), time.monotonic() + 20
     assert left
-    while any(map(runs_still, left)):
+    while any(map(is_running, left)):
         assert time.monotonic() < deadline, "a process outlives its parent"
         time.sleep(0.05)
 
 
-def runs_still(process: int) -> bool:
-    """Whether there is such a process that is not only waiting for somebody to read its exit code."""
+def is_running(process: int) -> bool:
+    """Tell whether a process is there and is not a zombie."""
     try:
         return Path(f"/proc/{process}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:

@@ -1,4 +1,4 @@
-"""The section `data` of a space file, and the page that explains it."""
+"""The section ``data`` of a space file, and the page that explains it."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def test_archives_within_an_archive(tmp_path: Path, server: Server, monkeypatch:
 
 
 def replaced_writer() -> Any:
-    """The layout of CIFAR10-DVS, with a few bytes for recordings: they are only moved here."""
+    """Return the layout of CIFAR10-DVS with a few bytes for recordings, which are only moved here."""
     return CIFAR10_DVS._replace(write=lambda path, rows: path.write_bytes(rows.tobytes()))
 
 
@@ -158,7 +158,7 @@ def test_an_archive_without_what_it_should_hold(
 @pytest.mark.parametrize(
     ("of", "words"),
     [
-        (DataSpace(name="fashion-events"), "--download: fashion-events comes with the package; leave the option out"),
+        (DataSpace(name="fashion-events"), "--download: fashion-events comes with the package; omit the option"),
         (
             DataSpace(name="event-folder", root="x"),
             "--download: no address is known for event-folder; put the files into the folder data.root: CLASS/RECORD",

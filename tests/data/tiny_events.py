@@ -1,4 +1,4 @@
-"""Load a few samples of `fashion-events`, and look at what was cached."""
+"""Load a few samples of ``fashion-events``, and look at what was cached."""
 
 from __future__ import annotations
 

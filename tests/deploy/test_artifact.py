@@ -1,4 +1,4 @@
-"""The folder that `pick` writes: whole or not at all, read back equal, refused where it is damaged."""
+"""The folder that ``pick`` writes: whole or not at all, read back equal, refused where it is damaged."""
 
 from __future__ import annotations
 

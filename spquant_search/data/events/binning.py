@@ -1,4 +1,4 @@
-"""Events of a recording: checked, cropped, denoised and counted into frames, without a loop over events."""
+"""Check, crop and denoise the events of a recording, and count them into frames, without a loop over events."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from spquant_search.data.catalog import POLARITY_CHANNELS
 from spquant_search.data.file_listing import File, fingerprint
 from spquant_search.errors import UserError
 
-# Raise it with every change that alters a frame: cached frames of the old code are then no longer used.
+# Raise this with every change that alters a frame: cached frames of the old code are then no longer used.
 BINNING_VERSION = 1
 
-_RUN_BYTES = 8 << 20  # of the frames that are made before they are written
+_BLOCK_BYTES = 8 << 20  # of the frames that are made before they are written
 
 
 class Events(NamedTuple):
@@ -31,6 +31,7 @@ class Events(NamedTuple):
     p: NDArray[np.int64]  # 0 = OFF (darker), 1 = ON (brighter)
 
     def chosen(self, which: NDArray[np.bool_] | NDArray[np.intp]) -> Events:
+        """Return the events that a mask or an array of indices chooses."""
         return Events(*(values[which] for values in self))
 
 
@@ -39,11 +40,11 @@ Reader = Callable[..., Events]  # takes a path, and options by name
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Binning:
-    """From events to frames. Sizes are (height, width) in pixels."""
+    """The way from events to frames; sizes are (height, width) in pixels."""
 
     sensor: tuple[int, int]
-    crop: tuple[int, int]  # the middle of the sensor
-    size: tuple[int, int]  # of a frame: the pixels of the crop, merged evenly
+    crop: tuple[int, int]  # of the middle of the sensor
+    size: tuple[int, int]  # of a frame; the pixels of the crop are merged evenly
     polarity: str
     denoise_us: int | None
     sort_events: bool
@@ -51,13 +52,13 @@ class Binning:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """[time, channel, height, width]"""
+        """The shape of a sample's frames: [time, channel, height, width]."""
         return (self.time_steps, POLARITY_CHANNELS[self.polarity], *self.size)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordedFrames:
-    """What shapes the frames of a split of recordings."""
+    """The recordings of a split, and how they are read and binned."""
 
     base: Path
     files: tuple[File, ...]
@@ -67,11 +68,11 @@ class RecordedFrames:
 
     @property
     def shape(self) -> Shape:
-        """[sample, time, channel, height, width]"""
+        """The shape of all frames: [sample, time, channel, height, width]."""
         return (len(self.files), *self.binning.shape)
 
     def recipe(self) -> dict[str, object]:
-        """Everything that shapes the frames, as JSON. Files count as changed when their size or time has changed."""
+        """Return everything that shapes the frames, as JSON; a file counts as changed when its size or time changes."""
         return {
             "files": fingerprint(self.base, self.files),
             "reader": self.read.__name__,
@@ -81,32 +82,32 @@ class RecordedFrames:
         }
 
     @property
-    def run_length(self) -> int:
-        return max(1, _RUN_BYTES // int(np.prod(self.binning.shape)))
+    def block_length(self) -> int:
+        return max(1, _BLOCK_BYTES // int(np.prod(self.binning.shape)))
 
     @property
     def is_slow(self) -> bool:
         return True
 
-    def run(self, chosen: slice) -> Frames:
-        """The frames of these samples."""
+    def frames(self, chosen: slice) -> Frames:
+        """Read the recordings chosen and make their frames."""
         files = self.files[chosen]
         frames = np.empty((len(files), *self.binning.shape), np.uint8)
-        for place, file in zip(frames, files, strict=True):
+        for sample, file in zip(frames, files, strict=True):
             path = self.base / file.name
-            place[...] = frame_counts(self.read(path, **self.read_options), self.binning, source=path)
+            sample[...] = frame_counts(self.read(path, **self.read_options), self.binning, source=path)
         return frames
 
 
 def frame_counts(events: Events, binning: Binning, *, source: Path) -> UInt8[np.ndarray, "time channel height width"]:
-    """Events counted in equal parts of the time from the first to the last one; counts end at 255.
+    """Count events in equal parts of the time from the first to the last event; counts end at 255.
 
-    Channels: OFF, ON (`both`), their sum (`sum`), or OFF, ON and their sum (`both-and-sum`).
+    Channels are OFF and ON (``both``), their sum (``sum``), or OFF, ON and their sum (``both-and-sum``).
     """
     events = _checked(events, binning, source)
     begin, span = int(events.t[0]), int(events.t[-1] - events.t[0]) + 1
     if binning.denoise_us is not None:
-        events = events.chosen(supported(events, binning.sensor[1], binning.denoise_us))
+        events = events.chosen(backed_by_neighbours(events, binning.sensor[1], binning.denoise_us))
     events = _cropped(events, binning)
     if not len(events.t):
         raise UserError(f"{source}: no event is left by crop and denoise_us; choose a larger crop or a longer time")
@@ -122,20 +123,23 @@ def frame_counts(events: Events, binning: Binning, *, source: Path) -> UInt8[np.
     return np.minimum(counts, 255).astype(np.uint8)
 
 
-def supported(events: Events, width: int, window_us: int) -> Bool[np.ndarray, " event"]:
-    """True for events that one of the four neighbouring pixels backs: with an event less than `window_us` before, or at
-    the same time (the background activity filter of Delbruck, 2008). `width` is the sensor's, in pixels."""
+def backed_by_neighbours(events: Events, width: int, window_us: int) -> Bool[np.ndarray, " event"]:
+    """Tell which events one of the four neighbouring pixels backs; ``width`` is the sensor's, in pixels.
+
+    A pixel backs an event by an event of its own at the same time or less than ``window_us`` before: the background
+    activity filter of Delbruck (2008).
+    """
     row = width + 2  # a rim of pixels without events: the neighbours of an edge are not those of the next row
     pixel = (events.y + 1) * row + events.x + 1
     time = events.t - events.t.min()
     span = int(time.max()) + 1
-    seen = np.sort(pixel * span + time)
+    moments = np.sort(pixel * span + time)
     backed = np.zeros(len(time), np.bool_)
     for neighbour in (-row, -1, 1, row):
         start = (pixel + neighbour) * span
-        latest = np.searchsorted(seen, start + time, side="right") - 1
+        latest = np.searchsorted(moments, start + time, side="right") - 1
         earliest = start + np.maximum(time - window_us + 1, 0)
-        backed |= (latest >= 0) & (seen[latest] >= earliest)
+        backed |= (latest >= 0) & (moments[latest] >= earliest)
     return backed
 
 
@@ -149,7 +153,7 @@ def _cropped(events: Events, binning: Binning) -> Events:
 
 
 def _checked(events: Events, binning: Binning, source: Path) -> Events:
-    """The events in the order of time; raises with everything that is wrong with them."""
+    """Return the events in the order of time; raise UserError with all that is wrong with them."""
     height, width = binning.sensor
     if not len(events.t):
         raise UserError(f"{source}: holds no events; get the file again, or remove it")

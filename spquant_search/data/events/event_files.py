@@ -1,7 +1,7 @@
-"""Recordings of the user's own: one file -> its events, whatever camera or program has written it.
+"""Read the events of a user's recording, in any format that is known.
 
-.npy and .h5 hold tables or arrays x, y, t, p, whose time unit and columns the space file says; .bin is N-MNIST's format
-and .aedat4 that of iniVation's cameras, which both say themselves what they hold.
+Files .npy and .h5 hold tables or arrays x, y, t, p; the space file gives their time unit and columns. Files .bin
+(N-MNIST's format) and .aedat4 (iniVation's cameras) describe themselves.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _NAMES = {
 }
 _HIGHEST_US = 2**62  # beyond, differences of times would overflow
 
-Columns = Mapping[str, NDArray[Any]]  # x, y, t and p as the file has them
+Columns = Mapping[str, NDArray[Any]]  # x, y, t and p with the values of the file
 
 
 def read_event_file(path: Path, *, time_unit: str, columns: str | None) -> Events:
-    """The events of a file, by its suffix.
+    """Read the events of a file in the format that its suffix names.
 
-    `time_unit` (s, ms, us, ns) is that of .npy and .h5. `columns`, such as "xytp", says which column of a table without
-    names is which.
+    ``time_unit`` (s, ms, us, ns) is the unit of times in .npy and .h5. ``columns``, such as "xytp", names the columns
+    of a table without names.
     """
     if (suffix := path.suffix.lower()) == ".bin":
         return read_bin(path)
@@ -49,7 +49,7 @@ def _read_npy(path: Path, columns: str | None) -> Columns:
     try:
         with path.open("rb") as file:
             table = np.lib.format.read_array(file, allow_pickle=False)
-    except (OSError, ValueError, MemoryError) as error:  # MemoryError: of a header that promises too much
+    except (OSError, ValueError, MemoryError) as error:  # MemoryError: the header promises too much
         raise damaged(path, str(error)) from error
     return _columns_of(path, table, columns)
 
@@ -64,12 +64,12 @@ def _read_h5(path: Path, columns: str | None) -> Columns:
     try:
         with h5py.File(path, "r") as file:
             return _columns_of_h5(path, file, columns, dataset=h5py.Dataset)
-    except (OSError, RuntimeError, KeyError) as error:  # h5py's, of a damaged file
+    except (OSError, RuntimeError, KeyError) as error:  # raised by h5py for a damaged file
         raise damaged(path, str(error)) from error
 
 
 def _columns_of_h5(path: Path, file: Any, columns: str | None, *, dataset: type) -> Columns:
-    """The one group that holds x, y, t and p, or else the one dataset that is a table of events."""
+    """Return the columns of the only group that holds x, y, t and p, or of the only table of events."""
     groups, tables = [], []
 
     def look(name: str, node: Any) -> None:
@@ -96,12 +96,12 @@ def _columns_of_h5(path: Path, file: Any, columns: str | None, *, dataset: type)
 
 
 def _is_table(node: Any) -> bool:
-    shape: tuple[int, ...] = node.shape or ()  # none of a dataset without values
+    shape: tuple[int, ...] = node.shape or ()  # a dataset without values has none
     return bool(_by_name(node.dtype.names or ())) or (len(shape) == 2 and shape[1] == 4)
 
 
 def _by_name(names: Any) -> dict[str, str]:
-    """For each of x, y, t, p the name under which it stands among `names`; empty unless all four are there."""
+    """Find the name of each of x, y, t, p among ``names``; return nothing unless all four are there."""
     lower = {str(name).lower(): str(name) for name in names}
     found = {axis: lower[known] for axis, aliases in _NAMES.items() for known in reversed(aliases) if known in lower}
     return found if len(found) == len(_NAMES) else {}
@@ -143,7 +143,7 @@ def _events(path: Path, columns: Columns, time_unit: str) -> Events:
 
 
 def _microseconds(path: Path, times: NDArray[Any], unit: str) -> NDArray[np.int64]:
-    """Whole numbers exactly, others rounded to the nearest microsecond."""
+    """Convert times to microseconds: whole numbers exactly, others to the nearest microsecond."""
     factor, divisor = _US[unit]
     # In floating point: the product may be larger than any whole number of 64 bits.
     inexact = times.astype(np.float64) * factor / divisor
@@ -155,7 +155,7 @@ def _microseconds(path: Path, times: NDArray[Any], unit: str) -> NDArray[np.int6
 
 
 def _off_and_on(polarity: NDArray[np.int64]) -> NDArray[np.int64]:
-    """0 and 1, also of polarities written as -1 and 1; anything else stays what it is, and is refused later."""
+    """Convert polarities -1 and 1 to 0 and 1; all others stay as they are, and wrong ones are refused later."""
     return (polarity + 1) // 2 if np.isin(polarity, (-1, 1)).all() and (polarity == -1).any() else polarity
 
 

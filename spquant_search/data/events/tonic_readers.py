@@ -1,8 +1,8 @@
-"""One file of a published event data set -> its events, by tonic's readers. The only module that imports tonic.
+"""Read the events of one file of a published data set by tonic's readers; no other module imports tonic.
 
 tonic is under the GPL-3.0-only licence, this package under MIT: tonic is not among its requirements, is not
-distributed with it, and is imported when a recording is read. AEDAT4 needs `aedat` besides, for which tonic does
-not ask.
+distributed with it, and is imported only when a recording is read. AEDAT4 also needs ``aedat``, which tonic does not
+install.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _XYTP = np.dtype([(name, np.int64) for name in "xytp"])
 
 
 def read_bin(path: Path) -> Events:
-    """N-MNIST and N-Caltech101: 40 bits an event, big-endian: x, y, polarity (1 bit), time in us (23 bits)."""
+    """Read a file of N-MNIST or N-Caltech101: 40 bits an event, big-endian: x, y, polarity (1), time in us (23)."""
     reader = _tonic_io("tonic")
     try:
         size = path.stat().st_size
@@ -34,25 +34,25 @@ def read_bin(path: Path) -> Events:
 
 
 def read_aedat4(path: Path) -> Events:
-    """CIFAR10-DVS: the first event stream of an AEDAT4 file."""
+    """Read a file of CIFAR10-DVS: the first event stream of an AEDAT4 file."""
     reader = _tonic_io("tonic", "aedat")
     try:
         packets = reader.read_aedat4(str(path))
     except BaseException as error:
-        if isinstance(error, ValueError) and "at least one array" in str(error):  # numpy, joining no packets
+        if isinstance(error, ValueError) and "at least one array" in str(error):  # numpy joins no packets
             return Events(*(np.empty(0, np.int64) for _ in "xytp"))
-        # The decoder raises plain exceptions by what it stumbles over, and Rust's panics, which are no Exception.
+        # The decoder raises many kinds of exceptions, and panics of Rust, which are no Exception.
         if isinstance(error, Exception) or type(error).__name__ == "PanicException":
             raise damaged(path, str(error)) from error
         raise
-    return _events(packets, ("x", "y", "t", packets.dtype.names[-1]))  # polarity is called `on` or `p`
+    return _events(packets, ("x", "y", "t", packets.dtype.names[-1]))  # polarity is called ``on`` or ``p``
 
 
 def read_gesture(path: Path) -> Events:
-    """DVS128 Gesture, cut into gestures: rows x, y, polarity, time in ms.
+    """Read a gesture of DVS128 Gesture: rows x, y, polarity, time in ms.
 
-    tonic reads these files in its data set's class alone, which multiplies the times in the type of the file; small
-    integers overflow there.
+    tonic reads these files only in the class of its data set, which multiplies the times in the type of the file:
+    small integers overflow there.
     """
     try:
         table = np.load(path, allow_pickle=False)
@@ -71,13 +71,14 @@ def _events(records: NDArray[Any], names: tuple[str, ...] | str) -> Events:
 
 
 def damaged(path: Path, why: str) -> UserError:
+    """Return the error about a file that cannot be read."""
     return UserError(
         f"{path}: cannot be read: {why.rstrip('.')}. It is truncated or damaged; get it again, or remove it"
     )
 
 
 def _tonic_io(*packages: str) -> Any:
-    """tonic's readers; it takes seconds to import, as it imports torch."""
+    """Import tonic's readers, which takes seconds, as tonic imports torch."""
     try:
         for package in packages:
             import_module(package)

@@ -1,4 +1,4 @@
-"""Read images in the formats that their publishers chose: IDX and CIFAR-10. Nothing in a file is executed."""
+"""Read images in the formats of their publishers, IDX and CIFAR-10; nothing in a file is executed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CIFAR_RECORD = 1 + 3 * 32 * 32  # bytes: label, then red, green and blue planes
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """An array of bytes in LeCun's IDX format, plain or .gz: 0 0 8 n, n big-endian 32-bit sizes, the bytes."""
+    """Read an array of bytes in LeCun's IDX format, plain or .gz: 0 0 8 n, n big-endian 32-bit sizes, the bytes."""
     content = _content(path)
     if content[:3] != b"\x00\x00\x08" or len(content) < 4 + 4 * content[3]:
         raise UserError(f"{path}: is no IDX file of unsigned bytes (it starts with {content[:4].hex() or 'nothing'})")
@@ -41,7 +41,7 @@ def _content(path: Path) -> bytes:
 
 
 def read_cifar_bin(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Images [sample, 3, 32, 32] and labels of a file of CIFAR-10's binary version."""
+    """Read the images [sample, 3, 32, 32] and labels of a file of CIFAR-10's binary version."""
     content = _content(path)
     if not content or len(content) % _CIFAR_RECORD:
         raise UserError(
@@ -53,7 +53,10 @@ def read_cifar_bin(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 
 
 def read_cifar_pickle(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """As `read_cifar_bin`, of a file of the python version; a pickle that asks for more than arrays is refused."""
+    """Read the images [sample, 3, 32, 32] and labels of a file of CIFAR-10's python version.
+
+    A pickle that asks for more than arrays is refused.
+    """
     try:
         batch = _ArraysOnly(io.BytesIO(_content(path)), encoding="bytes").load()
         pixels, labels = np.asarray(batch[b"data"]), np.asarray(batch[b"labels"])
@@ -69,12 +72,12 @@ def read_cifar_pickle(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Knows what a pickled numpy array of numbers is made from, and nothing else."""
+    """An unpickler that knows the parts of a pickled numpy array of numbers, and nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
         known = {
-            # numpy 2 has moved it, and warns about the old name.
-            ("multiarray", "_reconstruct"): np._core.multiarray._reconstruct,  # type: ignore[attr-defined]
+            # The function has no public name, but every array gives it to be pickled.
+            ("multiarray", "_reconstruct"): np.ndarray(0).__reduce__()[0],
             ("numpy", "ndarray"): np.ndarray,
             ("numpy", "dtype"): np.dtype,
             ("_codecs", "encode"): _latin1,
@@ -86,7 +89,7 @@ class _ArraysOnly(pickle.Unpickler):
 
 
 def _latin1(text: str, encoding: str) -> bytes:
-    """What `_codecs.encode` is called for in protocol 2: bytes, written as text."""
+    """Encode bytes that protocol 2 has written as text; it calls ``_codecs.encode`` for them."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"it asks for the encoding {encoding!r}")
     return text.encode(encoding)

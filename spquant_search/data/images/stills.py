@@ -1,4 +1,4 @@
-"""Still images, brought to one size."""
+"""Bring still images to one size, from files or from memory, and show them as frames of one time step."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from spquant_search.data.file_listing import File, fingerprint
 from spquant_search.errors import UserError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
-# Raise it with every change that alters a pixel: cached frames of the old code are then no longer used.
+# Raise this with every change that alters a pixel: cached frames of the old code are then no longer used.
 STILL_VERSION = 1
 
-_RUN_BYTES = 8 << 20  # of the images that are read before they are written
+_BLOCK_BYTES = 8 << 20  # of the images that are read before they are written
 
 
 @runtime_checkable
@@ -29,12 +29,12 @@ class Images(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """[sample, channel, height, width], or [sample, height, width] of grey images."""
+        """The shape of all images: [sample, channel, height, width]; grey images are [sample, height, width]."""
 
     def __getitem__(self, chosen: slice) -> NDArray[np.uint8]: ...
 
     def recipe(self) -> dict[str, object]:
-        """What the images are made from and how, as JSON."""
+        """Return what the images are made from and how, as JSON."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +65,7 @@ class StoredImages:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageFiles:
-    """Images that are each in a file of their own."""
+    """Images with one file each."""
 
     base: Path
     files: tuple[File, ...]
@@ -86,13 +86,13 @@ class ImageFiles:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StillFrames:
-    """What shapes the frames of a split of images: one time step each."""
+    """Images of a split, shown in one time step each."""
 
     images: Images
 
     @property
     def shape(self) -> Shape:
-        """[sample, 1, channel, height, width]"""
+        """The shape of all frames: [sample, 1, channel, height, width]."""
         samples, channels, height, width = self.images.shape
         return (samples, 1, channels, height, width)
 
@@ -100,20 +100,20 @@ class StillFrames:
         return {**self.images.recipe(), "still_version": STILL_VERSION}
 
     @property
-    def run_length(self) -> int:
-        return max(1, _RUN_BYTES // int(np.prod(self.shape[1:])))
+    def block_length(self) -> int:
+        return max(1, _BLOCK_BYTES // int(np.prod(self.shape[1:])))
 
     @property
     def is_slow(self) -> bool:
         return isinstance(self.images, ImageFiles)
 
-    def run(self, chosen: slice) -> Frames:
-        """The frames of these samples."""
+    def frames(self, chosen: slice) -> Frames:
+        """Read the images chosen."""
         return self.images[chosen][:, None]
 
 
 def luma(pixels: UInt8[np.ndarray, "sample channel rows columns"]) -> UInt8[np.ndarray, "sample rows columns"]:
-    """Grey images: red, green and blue weighted as in ITU-R BT.601, in the 16-bit integers that Pillow uses too."""
+    """Make images grey: ITU-R BT.601 weights of red, green and blue, in 16-bit integers like Pillow's."""
     if pixels.shape[1] == 1:
         return pixels[:, 0]
     red, green, blue = (pixels[:, channel].astype(np.uint32) for channel in range(3))
@@ -121,9 +121,9 @@ def luma(pixels: UInt8[np.ndarray, "sample channel rows columns"]) -> UInt8[np.n
 
 
 def read_image(path: Path, size: tuple[int, int], *, grey: bool) -> NDArray[np.uint8]:
-    """An image file as [channel, height, width], red, green, blue, or as grey [height, width].
+    """Read an image file as red, green and blue [channel, height, width], or as grey [height, width].
 
-    Scaled until it covers `size` (height, width), and its middle taken: nothing is distorted.
+    It is scaled until it covers ``size`` (height, width), and its middle is taken: nothing is distorted.
     """
     try:
         with Image.open(path) as file:

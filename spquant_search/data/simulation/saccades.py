@@ -1,4 +1,4 @@
-"""Event-camera recordings simulated from still images: the three micro-saccades of N-MNIST, in numpy.
+"""Simulate event-camera recordings of still images: the three micro-saccades of N-MNIST, in numpy.
 
 The image moves over the sensor of a simulated dynamic vision sensor along a closed triangle, one side in 105 ms
 (Orchard et al., "Converting static image datasets to spiking neuromorphic datasets using saccades", 2015). Per pixel:
@@ -9,17 +9,17 @@ The image moves over the sensor of a simulated dynamic vision sensor along a clo
 
 Events are timed by linear interpolation inside a step; one that falls into the pixel's refractory period is lost, while
 the reference still moves. Poisson noise comes on top. The screen shows the images as they are, bright on black; with
-`negative`, dark on white, which puts p = 1 (ON) on the trailing edge of a stroke, as in N-MNIST. Clothes have many
+``negative``, dark on white, which puts p = 1 (ON) on the trailing edge of a stroke, as in N-MNIST. Clothes have many
 greys, and a grey differs far more from black than from white in the logarithm: in the negative many of them vanish.
 
-What is fitted: `threshold`, so that MNIST digits in the negative give about the 4172 events a sample reported for
-N-MNIST (5,000 digits give 4205 +- 1024); `refractory_us`, `noise_hz` and `cutoff_hz`, against a single N-MNIST
-recording. What is not: the spread over samples, the ON/OFF ratio, the number of active pixels, and anything about
-images other than digits. The 10,000 images of `fashion-events` give 5026 +- 978 events. The recordings are simulated:
-results on them are no results on N-MNIST.
+Fitted are ``threshold``, so that MNIST digits in the negative give about the 4172 events a sample reported for
+N-MNIST (5,000 digits give 4205 +- 1024), and ``refractory_us``, ``noise_hz`` and ``cutoff_hz``, against a single
+N-MNIST recording. Not fitted are the spread over samples, the ON/OFF ratio, the number of active pixels, and anything
+about images other than digits. The 10,000 images of ``fashion-events`` give 5026 +- 978 events. The recordings are
+simulated: results on them are no results on N-MNIST.
 
-All of it is elementwise float32 and integer arithmetic, the logarithm comes from a table, and the random numbers are a
-sample's own: neither the batch that a sample is in nor the processor changes an event.
+The simulation is elementwise float32 and integer arithmetic, the logarithm comes from a table, and every sample has
+random numbers of its own: neither the batch that a sample is in nor the processor changes an event.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ import numpy as np
 from jaxtyping import Float32, Int, Int8, UInt8
 from numpy.typing import NDArray
 
-# Raise it with every change that alters a single event: cached frames of the old code are then no longer used.
+# Raise this with every change that alters a single event: cached frames of the old code are then no longer used.
 SIMULATION_VERSION = 1
 
 SACCADE_US = 105_000
@@ -45,14 +45,14 @@ EVENT = np.dtype([("x", np.int16), ("y", np.int16), ("t", np.int64), ("p", np.in
 _MARGIN = 8  # pixels around the sensor: the largest displacement, plus one for the interpolation
 _SUBLEVELS = 128  # steps of the log table per grey level
 _LEVELS = 255 * _SUBLEVELS
-_BATCH = 64  # samples simulated together: the state fits the L3 cache and still hides numpy's cost per call
+_BATCH = 64  # samples simulated together: their state fits the L3 cache, and numpy's cost per call is small
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Camera:
-    """The simulated sensor; the defaults are those of `fashion-events`."""
+    """The simulated sensor; the defaults are those of ``fashion-events``."""
 
-    height: int = 34  # pixels, as N-MNIST
+    height: int = 34  # pixels, like N-MNIST
     width: int = 34
     start_y: int = 1  # where the image's upper left corner is at t = 0
     start_x: int = 2
@@ -64,7 +64,7 @@ class Camera:
     refractory_us: int = 1500
     noise_hz: float = 0.5  # events per second and pixel
     step_us: int = 1500
-    seed: int = 0  # of the thresholds, and with the sample's number of its noise
+    seed: int = 0  # of the thresholds and, with the sample's number, of its noise
 
     def __post_init__(self) -> None:
         if self.step_us < 1 or DURATION_US % self.step_us:
@@ -77,9 +77,9 @@ def simulate_events(
     *,
     camera: Camera | None = None,
 ) -> list[NDArray[Any]]:
-    """One array of `EVENT` per image, sorted by time (t in microseconds, 0 <= t < `DURATION_US`).
+    """Return one array of ``EVENT`` for each image, sorted by time (t in microseconds, 0 <= t < ``DURATION_US``).
 
-    `sample_numbers` choose each sample's noise: equal numbers give equal noise in any batch and any order.
+    ``sample_numbers`` choose each sample's noise: equal numbers give equal noise in any batch and any order.
     """
     camera = camera or Camera()
     _check(images, camera)
@@ -97,7 +97,7 @@ def simulate_frames(
     time_steps: int,
     camera: Camera | None = None,
 ) -> UInt8[np.ndarray, "sample time polarity height width"]:
-    """Events of `simulate_events` counted in `time_steps` equal bins of the recording; counts end at 255."""
+    """Count the events of ``simulate_events`` in ``time_steps`` equal bins of the recording; counts end at 255."""
     camera = camera or Camera()
     _check(images, camera)
     frames = np.empty((len(images), time_steps, POLARITIES, camera.height, camera.width), np.uint8)
@@ -108,7 +108,7 @@ def simulate_frames(
 
 
 def displacement(time_us: int) -> tuple[float, float]:
-    """How far the image has moved since t = 0, in pixels (right, down).
+    """Return how far the image has moved since t = 0, in pixels (right, down).
 
     The speed inside a saccade is bell-shaped: minimum jerk, 10 u^3 - 15 u^4 + 6 u^5 (Flash and Hogan, 1985).
     """
@@ -122,7 +122,7 @@ def displacement(time_us: int) -> tuple[float, float]:
 
 
 def thresholds(camera: Camera) -> Float32[np.ndarray, "polarity height width"]:
-    """Log-intensity thresholds of the OFF and ON events of every pixel: the sensor's fixed pattern, all positive."""
+    """Return the log-intensity thresholds of every pixel's OFF and ON events: a fixed pattern, all positive."""
     generator = np.random.default_rng(np.random.SeedSequence(camera.seed, spawn_key=(0,)))
     pattern = generator.standard_normal((POLARITIES, camera.height, camera.width))
     # A threshold near zero would fire for ever; a third of the nominal one is 22 standard deviations away.
@@ -131,7 +131,7 @@ def thresholds(camera: Camera) -> Float32[np.ndarray, "polarity height width"]:
 
 
 def noise_events(sample_number: int, camera: Camera) -> tuple[Int[np.ndarray, "3 event"], Int8[np.ndarray, " event"]]:
-    """(y, x, t in us) and polarity of one sample's background activity, in no order."""
+    """Draw one sample's background activity: (y, x, t in us) and the polarity of each event, in no order."""
     generator = np.random.default_rng(np.random.SeedSequence(camera.seed, spawn_key=(1, sample_number)))
     mean = camera.noise_hz * camera.height * camera.width * DURATION_US * 1e-6
     count = int(generator.poisson(mean))
@@ -169,7 +169,7 @@ def _batch_frames(
     counts = np.zeros(time_steps * POLARITIES * cells, np.uint16)
     for burst in _bursts(images, sample_numbers, camera):
         time_step = burst.time_us.astype(np.int64) * time_steps // DURATION_US
-        # A typed one: with a Python int numpy takes a path that is 25 times slower.
+        # The 1 has a type: with a Python int numpy takes a path that is 25 times slower.
         np.add.at(counts, (time_step * POLARITIES + burst.polarity) * cells + burst.cells, np.uint16(1))
     frames = np.minimum(counts, 255).astype(np.uint8)
     return np.moveaxis(frames.reshape(time_steps, POLARITIES, camera.height, camera.width, -1), -1, 0)
@@ -187,7 +187,7 @@ def _batch_events(images: NDArray[np.uint8], sample_numbers: NDArray[np.integer]
 
 
 def _bursts(images: NDArray[np.uint8], sample_numbers: NDArray[np.integer], camera: Camera) -> Iterator[_Burst]:
-    """All events of a batch: those of the moving image step by step, then the noise."""
+    """Make all events of a batch: those of the moving image step by step, then the noise."""
     scene = _Scene(images, camera)
     log_intensity = np.empty(camera.height * camera.width * len(images), np.float32)
     scene.log_intensity(0, out=log_intensity)
@@ -204,7 +204,7 @@ def _bursts(images: NDArray[np.uint8], sample_numbers: NDArray[np.integer], came
 
 
 class _Scene:
-    """The images of a batch on their screen, seen by the sensor at any moment of the saccades."""
+    """The images of a batch on their screens, as the sensor sees them at any moment of the saccades."""
 
     def __init__(self, images: NDArray[np.uint8], camera: Camera) -> None:
         samples, rows, columns = images.shape
@@ -224,7 +224,7 @@ class _Scene:
         self._index = np.empty(self._shape, np.intp)
 
     def log_intensity(self, time_us: int, out: NDArray[np.float32]) -> None:
-        """Log intensity of every cell at `time_us`, into the flat `out`."""
+        """Write the log intensity of every cell at ``time_us`` into the flat array ``out``."""
         (column, right), (row, down) = (divmod(pixels, 1.0) for pixels in displacement(time_us))
         top, left = _MARGIN - int(row), _MARGIN - int(column)
         height, width, _ = self._shape
@@ -254,13 +254,13 @@ class _Pixels:
         self._last_us = np.full(log_intensity.shape, -camera.refractory_us, np.int32)
         off, on = thresholds(camera)
         samples = log_intensity.size // off.size
-        # Spelt out for every sample: broadcasting would break the long inner loops.
+        # Repeated for every sample: broadcasting would break the long inner loops.
         self._off, self._on = np.repeat(-off.ravel(), samples), np.repeat(on.ravel(), samples)
         self._gain = np.float32(1.0 - math.exp(-2.0 * math.pi * camera.cutoff_hz * camera.step_us * 1e-6))
         self._camera = camera
 
     def step(self, log_intensity: NDArray[np.float32], start_us: int) -> Iterator[_Burst]:
-        """Events of the step that starts at `start_us` and ends with the scene at `log_intensity`."""
+        """Make the events of the step that starts at ``start_us`` and ends with the scene at ``log_intensity``."""
         self._before, self._level = self._level, self._before
         np.subtract(log_intensity, self._before, out=self._level)
         self._level *= self._gain
@@ -270,7 +270,7 @@ class _Pixels:
         yield from self._fire(1, np.greater_equal, self._on, start_us)
 
     def _fire(self, polarity: int, beyond: np.ufunc, edges: NDArray[np.float32], start_us: int) -> Iterator[_Burst]:
-        """Events of one polarity; a pixel that crosses several thresholds in this step appears in several bursts."""
+        """Make the events of one polarity; a pixel that crosses several thresholds appears in several bursts."""
         cells = np.flatnonzero(beyond(self._change, edges, out=self._beyond))
         threshold, before, level = edges[cells], self._before[cells], self._level[cells]
         while cells.size:

@@ -1,4 +1,4 @@
-"""Recordings simulated from still images, as frames; and the images that come with the package."""
+"""Simulate recordings of still images as frames; load the images that come with the package."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from spquant_search.data.catalog import SACCADE_MARGIN
 from spquant_search.data.images.stills import Images
 from spquant_search.data.simulation.saccades import DURATION_US, POLARITIES, SIMULATION_VERSION, Camera, simulate_frames
 
-MOST_TIME_STEPS = (
-    DURATION_US // Camera().step_us
-)  # time steps; a frame shorter than a simulation's step shows nothing more
+MOST_TIME_STEPS = DURATION_US // Camera().step_us  # a frame shorter than a simulation's step shows nothing more
 
-_RUN = 256  # samples between two reports of progress: a fraction of a second
+_BLOCK_LENGTH = 256  # samples; they take a fraction of a second
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SimulatedFrames:
-    """What shapes the frames of a split. Its samples are numbered from `first_number`: no two share their noise."""
+    """Images of a split and the camera that records them.
+
+    Samples are numbered from ``first_number`` on: no two share their noise.
+    """
 
     images: UInt8[np.ndarray, "sample rows columns"] | Images
     first_number: int
@@ -33,11 +34,11 @@ class SimulatedFrames:
 
     @property
     def shape(self) -> Shape:
-        """[sample, time, polarity, height, width]"""
+        """The shape of all frames: [sample, time, polarity, height, width]."""
         return (self.images.shape[0], self.time_steps, POLARITIES, self.camera.height, self.camera.width)
 
     def recipe(self) -> dict[str, object]:
-        """Everything above and the code's version, as JSON; the key of the cache."""
+        """Return everything that shapes the frames and the code's version, as JSON."""
         return {
             **(_array_recipe(self.images) if isinstance(self.images, np.ndarray) else self.images.recipe()),
             "first_number": self.first_number,
@@ -47,15 +48,15 @@ class SimulatedFrames:
         }
 
     @property
-    def run_length(self) -> int:
-        return _RUN
+    def block_length(self) -> int:
+        return _BLOCK_LENGTH
 
     @property
     def is_slow(self) -> bool:
         return True
 
-    def run(self, chosen: slice) -> Frames:
-        """The frames of these samples."""
+    def frames(self, chosen: slice) -> Frames:
+        """Simulate the frames of the samples chosen."""
         numbers = self.first_number + np.arange(self.images.shape[0])[chosen]
         return simulate_frames(self.images[chosen], numbers, time_steps=self.time_steps, camera=self.camera)
 
@@ -65,12 +66,12 @@ def _array_recipe(images: NDArray[np.uint8]) -> dict[str, object]:
 
 
 def camera_for(size: tuple[int, int]) -> Camera:
-    """A sensor with the room for the saccades of an image of `size` (height, width)."""
+    """Return a sensor with room for the saccades of an image of ``size`` (height, width), in pixels."""
     return Camera(height=size[0] + SACCADE_MARGIN, width=size[1] + SACCADE_MARGIN)
 
 
 def fashion_mnist() -> dict[str, tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    """Images [sample, 28, 28] and labels of each split; see fashion_mnist/README.md for their origin."""
+    """Load the images [sample, 28, 28] and labels of each split; fashion_mnist/README.md says where they are from."""
     source = resources.files("spquant_search.data") / "fashion_mnist" / "images.npz"
     with source.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return {

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from data.event_writers import made_up_events
 
-from spquant_search.data.events.binning import Binning, Events, frame_counts, supported
+from spquant_search.data.events.binning import Binning, Events, backed_by_neighbours, frame_counts
 from spquant_search.errors import UserError
 
 
@@ -65,7 +65,7 @@ def test_denoising_keeps_what_a_neighbour_backs() -> None:
         (0, 1, 51, 0),  # the end of a row is no neighbour of the next one's start
         (0, 2, 51, 1),  # at the same time, each backs the other
     )
-    assert supported(of, 8, 10).tolist() == [False, False, True, True, False, False, False, True, True]
+    assert backed_by_neighbours(of, 8, 10).tolist() == [False, False, True, True, False, False, False, True, True]
     frames = frame_counts(of, binning(denoise_us=10, time_steps=1), source=SOURCE)
     assert np.argwhere(frames).tolist() == [[0, 0, 1, 0], [0, 0, 4, 4], [0, 1, 2, 0], [0, 1, 3, 4]]
 
@@ -76,7 +76,7 @@ def test_denoising_agrees_with_a_loop() -> None:
         any(abs(x - a) + abs(y - b) == 1 and 0 <= t - s < 1500 for a, b, s, _ in rows.tolist())
         for x, y, t, _ in rows.tolist()
     ]
-    assert supported(Events(*rows.T), 8, 1500).tolist() == kept
+    assert backed_by_neighbours(Events(*rows.T), 8, 1500).tolist() == kept
     assert 0.1 < np.mean(kept) < 0.9
 
 

@@ -24,7 +24,7 @@ from spquant_search.training.prepare import bind_network
 
 
 def write_event_folder(base: Path, *classes: str, count: int, seed: int = 0) -> dict[bytes, str]:
-    """Recordings of each class; by frames: class."""
+    """Write recordings of each class; return the class of each recording's frames."""
     written = {}
     for class_name in classes:
         (base / class_name).mkdir(parents=True)

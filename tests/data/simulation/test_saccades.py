@@ -34,7 +34,7 @@ def binned(events: NDArray[np.void], time_steps: int, camera: Camera) -> NDArray
 
 
 class ScalarPixel:
-    """The docstring of `saccades` for one pixel, in float64, with the logarithm itself instead of its table."""
+    """The docstring of ``saccades`` for one pixel, in float64, with the logarithm itself instead of its table."""
 
     def __init__(self, image: NDArray[np.uint8], y: int, x: int, camera: Camera) -> None:
         self.image, self.y, self.x, self.camera = image, y, x, camera
