@@ -1,4 +1,4 @@
-"""What a process sets once, before its first tensor, and when it ends with the one that started it."""
+"""Settings of a process: its allocator, its cores, its compiled code, and its end with the parent."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def tune_allocator() -> bool:
 
 
 def available_cores() -> int:
-    """The cores that this process may run on."""
+    """Count the cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -36,7 +36,7 @@ def keep_compiled_code(folder: Path) -> None:
 
 
 def end_with_parent() -> None:
-    """End this process when its parent does, however it does: amid long work nobody looks at a connection."""
+    """End this process when its parent ends, in whatever way: amid long work nobody looks at a connection."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -1,4 +1,4 @@
-"""Where the seconds of a process go: every second is counted once, for the innermost thing that was being done."""
+"""A profile of a process: every second is counted once, for the innermost activity."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class Stopwatch:
-    """Seconds by what they were spent on."""
+    """Seconds by activity."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
@@ -22,7 +22,7 @@ class Stopwatch:
         self._doing.append(what)
 
     def end(self) -> None:
-        """Go on with what was being done before."""
+        """Go on with the activity before."""
         self._count()
         self._doing.pop()
 
@@ -36,7 +36,7 @@ class Stopwatch:
             self.end()
 
     def seconds(self) -> dict[str, float]:
-        """Until now, largest first."""
+        """Return the seconds of each activity until now, largest first."""
         self._count()
         return dict(sorted(self._seconds.items(), key=lambda item: -item[1]))
 

@@ -1,4 +1,4 @@
-"""Quantized spiking networks; here stand the parts that a network of a user's own is put together from."""
+"""Quantized spiking networks; this package exports the parts that users' networks are made of."""
 
 from spquant_search.snn.attention import SpikingSelfAttention
 from spquant_search.snn.convolution import Shortcut

@@ -1,4 +1,4 @@
-"""What a layer did while it was measured: operations, spikes and open channels."""
+"""Count a layer's operations, spikes and open channels while it is measured."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ from spquant_search.runs.results import LayerActivity
 
 
 class Activity:
-    """What a layer did while it was measured: sums over samples and time steps, kept on the device."""
+    """A layer's figures by name: sums over samples and time steps, kept on the device."""
 
     def __init__(self) -> None:
         self.samples = 0
         self._sums: dict[str, Tensor] = {}
 
     def add(self, name: str, value: Tensor) -> None:
+        """Add the sum of ``value`` to a figure."""
         total = value.detach().double().sum()
         self._sums[name] = self._sums[name] + total if name in self._sums else total
 
     def total(self, name: str) -> float:
+        """Return a figure's sum so far."""
         return float(self._sums[name]) if name in self._sums else 0.0
 
     def per_sample(self) -> LayerActivity:
-        """The figures of one sample over all its time steps."""
+        """Return the figures of one sample over all its time steps."""
         samples = max(self.samples, 1)
         neuron_steps, channel_steps = self.total("neuron_steps"), self.total("channel_steps")
         return LayerActivity(

@@ -1,4 +1,4 @@
-"""How a whole network is built up: the steps of its forward, and from them what it needs on a device."""
+"""Describe how a network's layers are connected, and from that what it needs on a device."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from spquant_search.space.schema import ModelSpace
 from spquant_search.space.shapes import InputShape, LayerShape
 
 
-def architecture(model: ModelSpace, shape: InputShape, layers: Sequence[LayerShape]) -> Architecture | None:
-    """What the footprint needs of a network, from one pass on the meta device; None where it has no integer form."""
+def describe_architecture(model: ModelSpace, shape: InputShape, layers: Sequence[LayerShape]) -> Architecture | None:
+    """Return what a footprint needs of a network, from one pass on the meta device; None if it has no integer form."""
     with torch.device("meta"):
         network = build(model, shape, source="model").eval()
     largest: dict[str, int] = {}
@@ -64,7 +64,7 @@ def _largest_read(found: dict[str, int], name: str) -> Any:
 
 
 def trace_network(network: nn.Module, shape: InputShape, *, time_steps: int) -> tracing.Trace:
-    """The network's steps, each layer once.
+    """Return the network's steps, each layer once.
 
     Raises:
         Untraceable: a layer runs twice, something other than layers and this package's operations lies between them,
@@ -76,8 +76,8 @@ def trace_network(network: nn.Module, shape: InputShape, *, time_steps: int) -> 
 
     def report(name: str) -> Any:
         def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            given = [one for one in (*args, *kwargs.values()) if isinstance(one, (Spikes, Tensor))]
-            inputs = [one.values if isinstance(one, Spikes) else one for one in given]
+            given = [value for value in (*args, *kwargs.values()) if isinstance(value, (Spikes, Tensor))]
+            inputs = [value.values if isinstance(value, Spikes) else value for value in given]
             if name in seen:
                 raise tracing.Untraceable(f"{name}: runs more than once a time step")
             seen.add(name)

@@ -7,12 +7,12 @@ With the tokens of one sample, time step and head as rows of q, k and v, all of 
 
 0.125 is the scale of the released code and 0.5 the threshold of its attention neuron; dividing a neuron's input and its
 threshold by one number leaves its spikes as they are. Two differences from the released code remain. Its neurons halve
-their input (SpikingJelly's ``decay_input``): batch norm makes up for that in every other layer, but here its neuron
-sees half of this current. And neurons here spike above the threshold, not at it, which matters only where currents are
-multiples of 1/4: one of exactly 1 does not fire.
+their input (SpikingJelly's ``decay_input``): batch norm makes up for that in every other layer, but the neuron of
+attention sees half of this current. And neurons here spike above the threshold, not at it, which matters only where
+currents are multiples of 1/4: a potential of exactly 1 does not fire.
 
-(q k^T) v and q (k^T v) are the same whole numbers. What is executed is the cheaper of the two: by tokens^2 products
-for every channel, or by tokens * head channels.
+(q k^T) v and q (k^T v) are the same whole numbers. The cheaper of the two is executed: by tokens^2 products for
+every channel, or by tokens * head channels.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def attend(
     *,
     by_tokens: bool,
 ) -> Products:
-    """(q k^T) v where ``by_tokens``, otherwise q (k^T v)."""
+    """Multiply (q k^T) v if ``by_tokens``, otherwise q (k^T v)."""
     if by_tokens:
         inner = q @ k.transpose(2, 3)
         return Products(inner, inner @ v)
@@ -61,7 +61,7 @@ def attend(
 
 
 class SpikingSelfAttention(SearchableLayer):
-    """The attention neurons: no weights and no gate; membrane levels and skip mask are searched.
+    """Attention and its neurons: no weights and no gate; membrane levels and skip mask are searched.
 
     Sums of products of spikes are never negative, and so is no membrane potential: a cut at or below 0 skips nothing.
 
@@ -82,12 +82,8 @@ class SpikingSelfAttention(SearchableLayer):
         self.neuron = Neuron()
 
     def set_precision(self, precision: LayerPrecision, neuron: NeuronSpace) -> None:
-        levels = precision.membrane_levels
-        grid = neuron.grid(levels) if levels else None
-        self.neuron.configure(
-            leak=neuron.leak, grid=grid, skip_below=precision.skip_below, learn_threshold=neuron.learn_threshold
-        )
-        self.precision = precision
+        super().set_precision(precision, neuron)
+        self.neuron.set_precision(precision, neuron)
 
     def forward(self, q: Spikes, k: Spikes, v: Spikes) -> Spikes:
         if any(spikes.largest * spikes.divisor != 1 for spikes in (q, k, v)):
@@ -112,7 +108,7 @@ class SpikingSelfAttention(SearchableLayer):
         return tokens <= self.channels // self.heads
 
     def _products(self, q: Spikes, k: Spikes, v: Spikes) -> Products:
-        """In training in the type that autocast chooses; in evaluation exact sums of integers."""
+        """Multiply, in training in the type that autocast chooses, in evaluation by exact sums of integers."""
         parts = [self._by_head(spikes.values) for spikes in (q, k, v)]
         tokens, head_channels = parts[0].shape[2:]
         if not self.training:
@@ -129,14 +125,15 @@ class SpikingSelfAttention(SearchableLayer):
         return rows.transpose(1, 2)
 
     def _shared(self, q: Spikes, k: Spikes) -> Float[Tensor, "time_batch heads head_channels"]:
-        """1 where a channel is open in q and in k: over these the two are multiplied."""
+        """Return 1 where a channel is open in q and in k: over these channels the two are multiplied."""
         opened = torch.ones(q.values.shape[:2], dtype=torch.bool, device=q.values.device)
         for spikes in (q, k):
             opened = opened if spikes.open is None else opened & spikes.open
         return opened.view(len(opened), self.heads, -1).float()
 
     def _open(self, q: Spikes, k: Spikes, v: Spikes) -> Bool[Tensor, "time_batch channels"] | None:
-        """Where the current is not known to be 0: v's channel is open, and q and k have one in common in its head.
+        """Find the channels with a current: v's channel is open, and q and k have an open channel in common in its
+        head.
 
         Without current a neuron leaks from at most 1, so that it cannot spike.
         """
@@ -177,7 +174,7 @@ class SpikingSelfAttention(SearchableLayer):
         activity.add("synaptic_ops", (second * computed).sum(dim=(2, 3)))
 
     def _computed(self, out: Spikes, potentials: Tensor) -> Float[Tensor, "time_batch heads tokens head_channels"]:
-        """1 for the neurons whose current is worked out: open and not skipped."""
+        """Return 1 for the neurons whose current is worked out: open and not skipped."""
         computed = torch.ones_like(out.values, dtype=torch.float32)
         if self.neuron.skips:
             samples, channels, height, width = out.values.shape

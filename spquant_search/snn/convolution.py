@@ -1,4 +1,13 @@
-"""What every convolution of a network has in common, and the shortcut, which has no neurons."""
+"""Convolutions: from spikes to the current of neurons, or of a residual.
+
+Training and evaluation differ in one respect. In training a convolution takes fake-quantized weights, possibly in
+bf16, and batch norm its batch's statistics. In evaluation it has one defined form: integer weights convolve integer
+inputs (exact in fp32), then comes ``a * A + d`` per channel, with batch norm and all scales folded into a and d
+(:mod:`spquant_search.snn.fixedpoint`), then the neuron. Where two branches meet, each has a and d for itself, and their
+currents are added before the neuron. Layers with float weights have no integer form: their convolutions are those of
+fp32. A batch norm that is set to training in a network that otherwise evaluates normalizes by its batch's statistics
+and gathers them.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +31,6 @@ from spquant_search.snn.neuron.exact import Fired
 from spquant_search.snn.quantize import fake_quantize, highest_integer, quantize_weight
 from spquant_search.snn.spikes import Spikes
 from spquant_search.space.configuration import FLOAT_BITS, LayerPrecision
-from spquant_search.space.schema import NeuronSpace
 from spquant_search.space.shapes import LayerShape
 
 # Averaged spikes have a mean square of about 1/16 where a quarter of the neurons fires: this makes currents of about 1.
@@ -31,7 +39,7 @@ EXACT_FP32 = 2**24  # integers up to here are exact in fp32, and so are sums tha
 
 
 def pooled_kernel(weight: Float[Tensor, "out in k k"], stride: int = 1) -> Float[Tensor, "out in k_more k_more"]:
-    """The kernel whose convolution with twice the stride is the 2x2 sum-pooling of the convolution with ``weight``.
+    """Make the kernel whose convolution, with twice the stride, is that with ``weight`` and then 2x2 sum-pooling.
 
     Convolution and pooling are linear, so they can be one: a quarter of the positions, each with (k + stride)^2
     instead of 4 k^2 products. Sums of integers stay integers.
@@ -43,7 +51,8 @@ def pooled_kernel(weight: Float[Tensor, "out in k k"], stride: int = 1) -> Float
 
 
 class Sums(NamedTuple):
-    """A convolution's sums A with the a and d of ``a * A + d``; those that ``are_whole`` are still to be rounded."""
+    """A convolution's sums A with the a and d of ``a * A + d``; sums that ``are_whole`` numbers are still to be
+    rounded."""
 
     sums: Float[Tensor, "time_batch out height width"]
     slope: Float[Tensor, " out"]
@@ -52,7 +61,7 @@ class Sums(NamedTuple):
 
 
 class Convolution(SearchableLayer):
-    """What convolutions with and without neurons have in common: spikes in, current out, and what that takes.
+    """A convolution, with or without neurons behind it: spikes in, current out, and what that takes.
 
     The current is batch norm of the convolution or, with ``norm`` False, the convolution with a bias.
     """
@@ -70,12 +79,13 @@ class Convolution(SearchableLayer):
         norm: bool,
     ) -> None:
         super().__init__(precision)
-        _refuse_misfits(in_channels, out_channels, kernel_size=kernel_size, stride=stride, groups=groups)
+        _check_form(in_channels, out_channels, kernel_size=kernel_size, stride=stride, groups=groups)
         self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, kernel_size
         self.stride, self.groups, self.pools_before = stride, groups, pools_before
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, kernel_size, kernel_size))
         if norm:
-            nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5.0))  # as nn.Conv2d: smaller weights learn faster here
+            # As nn.Conv2d does: smaller weights learn faster here.
+            nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5.0))
         else:
             # No batch norm brings the current up to the threshold: with the weights above no neuron would fire, and
             # the next layer would learn nothing.
@@ -87,7 +97,7 @@ class Convolution(SearchableLayer):
         return spikes.over_time(self._training_current(spikes) if self.training else self._evaluation_current(spikes))
 
     def _convolve(self, values: Tensor, weight: Tensor, by: Callable[..., Tensor] | None = None) -> Tensor:
-        """The convolution, with 2x2 sum-pooling inside where the pooling comes before the neuron."""
+        """Convolve, and sum-pool by 2x2 in the same step where the pooling comes before the neuron."""
         convolution, padding = by or F.conv2d, self.kernel_size // 2
         if self.pools_before:
             weight, stride = pooled_kernel(weight, self.stride), self.stride * POOL
@@ -104,7 +114,7 @@ class Convolution(SearchableLayer):
         return POOL**2 if self.pools_before else 1
 
     def _output_size(self, spikes: Spikes) -> tuple[int, int]:
-        """Height and width of the convolution's output, before any pooling."""
+        """Return the height and width of the convolution's output, before any pooling."""
         height, width = spikes.values.shape[2:]
         return -(-height // self.stride), -(-width // self.stride)
 
@@ -134,7 +144,7 @@ class Convolution(SearchableLayer):
         return Sums(sums, *self.affine(scale, spikes.divisor), are_whole=are_whole)
 
     def _integer_sums(self, values: Tensor, integers: Tensor, largest: int) -> Tensor:
-        """A before rounding, which undoes what a library's fast convolution algorithms may do to sums of integers."""
+        """Return A before rounding, which undoes what a library's fast algorithms may do to sums of integers."""
         products = self.in_channels // self.groups * self.kernel_size**2
         largest_weight = highest_integer(self.precision.weight_bits) * self._pooled_positions
         if products * largest_weight * largest >= EXACT_FP32:
@@ -145,7 +155,7 @@ class Convolution(SearchableLayer):
         return self._convolve(values, integers)
 
     def affine(self, scale: Tensor, divisor: int) -> tuple[Float[Tensor, " out"], Float[Tensor, " out"]]:
-        """a and d of ``a * A + d``: batch norm, weight scale, and the divisors of pooling and input folded.
+        """Return a and d of ``a * A + d``: batch norm, weight scale, and the divisors of pooling and input folded.
 
         With integer weights they are dyadic, in double precision; see :func:`affine_in_fixed_point`.
         """
@@ -155,7 +165,7 @@ class Convolution(SearchableLayer):
         return affine_in_fixed_point(slope, offset).values
 
     def real_affine(self, scale: Tensor, divisor: int) -> tuple[Float[Tensor, " out"], Float[Tensor, " out"]]:
-        """a and d before they are rounded."""
+        """Return a and d before they are rounded."""
         slope, offset = self._folded_norm()
         return slope * scale.flatten() / (divisor * self._pooled_positions), offset
 
@@ -191,7 +201,7 @@ class Convolution(SearchableLayer):
         activity.add("synaptic_ops", synaptic_ops)
 
     def _present(self, spikes: Spikes) -> Float[Tensor, "time_batch groups height width"]:
-        """How many of the inputs of each group are not zero, at each of their positions."""
+        """Count the inputs of each group that are not zero, at each of their positions."""
         # Vectors take a product with ones, and a cast to booleans, but neither a sum over few numbers nor "is not 0".
         present = spikes.values if spikes.largest == 1 else spikes.values.bool().float()
         last = present.permute(0, 2, 3, 1).reshape(*present.shape[:1], *present.shape[2:], self.groups, -1)
@@ -200,13 +210,13 @@ class Convolution(SearchableLayer):
     def _reached(
         self, present: Float[Tensor, "time_batch groups height width"]
     ) -> Float[Tensor, "time_batch groups rows columns"]:
-        """How many non-zero inputs lie under the kernel of one output of each group, at each of its positions."""
+        """Count the non-zero inputs under the kernel of one output of each group, at each of its positions."""
         for _axis in range(2):
             present = _box_sums(present, self.kernel_size, self.stride).transpose(2, 3)
         return present
 
     def _reached_in_all(self, present: Float[Tensor, "time_batch groups height width"]) -> Tensor:
-        """The sum of :meth:`_reached` over all positions: every input counts as often as there are kernels above it."""
+        """Sum :meth:`_reached` over all positions: every input counts as often as there are kernels above it."""
         rows, columns = (
             _kernels_above(size, self.kernel_size, self.stride).to(present.device) for size in present.shape[2:]
         )
@@ -214,18 +224,18 @@ class Convolution(SearchableLayer):
 
 
 def _box_sums(values: Tensor, size: int, stride: int) -> Tensor:
-    """The sums under a window of ``size`` that moves along the last axis as a convolution's kernel does."""
+    """Sum under a window of ``size`` that moves along the last axis as a convolution's kernel does."""
     padded = F.pad(values, [size // 2, size // 2])
     return torch.stack([padded[..., k : k + values.shape[-1] : stride] for k in range(size)]).sum(dim=0)
 
 
 def _kernels_above(inputs: int, size: int, stride: int) -> Float[Tensor, " inputs"]:
-    """Of each input along one axis, for how many outputs it lies under the kernel."""
+    """Count, for each input along one axis, the outputs under whose kernel it lies."""
     distance = torch.arange(inputs)[:, None] - torch.arange(0, inputs, stride)
     return (distance.abs() <= size // 2).sum(dim=1).float()
 
 
-def _refuse_misfits(in_channels: int, out_channels: int, *, kernel_size: int, stride: int, groups: int) -> None:
+def _check_form(in_channels: int, out_channels: int, *, kernel_size: int, stride: int, groups: int) -> None:
     if kernel_size % 2 == 0:
         raise ValueError(f"kernel_size must be odd, so that a pixel has a middle to lie under; got {kernel_size}")
     if stride not in (1, 2):
@@ -252,10 +262,6 @@ class Shortcut(Convolution):
             pools_before=False,
             norm=True,
         )
-
-    def set_precision(self, precision: LayerPrecision, neuron: NeuronSpace) -> None:
-        del neuron  # there is none here
-        self.precision = precision
 
     def forward(self, spikes: Spikes) -> Float[Tensor, "time_batch out height width"]:
         current = self._current(spikes)

@@ -1,4 +1,8 @@
-"""The affine step a * A + d of a layer in fixed point: what a device multiplies and adds integers by.
+"""Round the affine step a * A + d of a layer to fixed point, so that a device multiplies and adds integers.
+
+a and d become dyadic, as are the membrane's grid, the leak and a learned threshold. So is every current and potential
+then, and double precision holds each of them exactly: evaluation is integer arithmetic in other clothes, and what a
+device computes in integers is equal, not close.
 
 All channels of a layer share one number of fraction bits, the ``shift``: with it, a is an integer of 16 bits and d one
 of 32, both times 2^-shift. The shift is the largest that fits all channels, so that the largest slope uses all of its
@@ -27,13 +31,13 @@ class FixedPoint(NamedTuple):
 
     @property
     def values(self) -> tuple[Float[Tensor, " channels"], Float[Tensor, " channels"]]:
-        """a and d themselves, exact in double precision."""
+        """a and d in real numbers, exact in double precision."""
         unit = torch.exp2(-self.shift)
         return self.slope * unit, self.offset * unit
 
 
 def affine_in_fixed_point(slope: Float[Tensor, " channels"], offset: Float[Tensor, " channels"]) -> FixedPoint:
-    """The nearest fixed-point a and d. What is too large even without fraction bits is clipped."""
+    """Return the nearest fixed-point a and d; values too large even without fraction bits are clipped."""
     slope, offset = slope.double(), offset.double()
     shift = torch.minimum(_room(slope, LARGEST_SLOPE), _room(offset, LARGEST_OFFSET)).clamp(0, LARGEST_SHIFT)
     unit = torch.exp2(shift)
@@ -45,5 +49,5 @@ def affine_in_fixed_point(slope: Float[Tensor, " channels"], offset: Float[Tenso
 
 
 def _room(values: Tensor, largest: int) -> Tensor:
-    """The most fraction bits with which no magnitude exceeds ``largest``."""
+    """Return the most fraction bits with which no magnitude exceeds ``largest``."""
     return (largest / values.abs().max().clamp(min=1e-30)).log2().floor()

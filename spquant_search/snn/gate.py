@@ -1,4 +1,4 @@
-"""The channel gate: which output channels of a layer are worth computing, decided per sample and time step.
+"""The channel gate decides, per sample and time step, which output channels of a layer are worth computing.
 
 The gate's predictor sees how many input spikes n_i each input channel has. Its logit for output channel c is linear in
 n divided by its sum, ``sum_i (C w_ci + b_c) n_i / sum_j n_j`` with C input channels, so that the decision "logit > 0"
@@ -25,8 +25,8 @@ from spquant_search.snn.quantize import highest_integer
 PREDICTOR_BITS = 8
 
 
-def _positive_mean(current: Tensor) -> Tensor:
-    """[sample, height, width, channel] -> [sample, channel] in fp32."""
+def _positive_mean(current: Float[Tensor, "sample height width channel"]) -> Float[Tensor, "sample channel"]:
+    """Average the positive part over the pixels, in fp32."""
     return current.float().relu().sum(dim=(1, 2)) / (current.shape[1] * current.shape[2])
 
 
@@ -34,7 +34,7 @@ _compiled_positive_mean = Compiled(_positive_mean)
 
 
 def channel_activity(current: Float[Tensor, "sample channel height width"]) -> Float[Tensor, "sample channel"]:
-    """The spatial mean of the positive part of each channel's input current, without gradient.
+    """Return the spatial mean of the positive part of each channel's input current, without gradient.
 
     ``current`` should lie in memory with its channels last.
     """
@@ -43,10 +43,10 @@ def channel_activity(current: Float[Tensor, "sample channel height width"]) -> F
 
 
 def channel_target(activity: Float[Tensor, "sample channel"], mass: float) -> Bool[Tensor, "sample channel"]:
-    """The smallest set of channels that holds the share ``mass`` of each sample's activity.
+    """Return the smallest set of channels that holds the share ``mass`` of each sample's activity.
 
-    A channel belongs to it when those more active than it hold less than that share. Without any activity the set is
-    empty.
+    A channel belongs to the set when all more active channels hold less than that share. Without any activity the set
+    is empty.
     """
     ordered, order = activity.sort(dim=1, descending=True, stable=True)
     held_before = ordered.cumsum(dim=1) - ordered
@@ -55,7 +55,7 @@ def channel_target(activity: Float[Tensor, "sample channel"], mass: float) -> Bo
 
 
 class ChannelGate(nn.Module):
-    """Predicts the open channels of a layer from its input spike counts; trained beside the task, never through it."""
+    """A predictor of a layer's open channels from its input spike counts, trained beside the task, never through it."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -64,10 +64,11 @@ class ChannelGate(nn.Module):
         self.mass_slope = nn.Parameter(torch.zeros(out_channels))
 
     def bias_at(self, mass: float) -> Float[Tensor, " out"]:
+        """Return the bias at a share of the activity: the lower the share, the fewer channels open."""
         return self.bias + self.mass_slope * math.log(mass / (1.0 - mass))
 
     def integers(self, mass: float) -> Float[Tensor, "out in"]:
-        """The predictor's 8-bit integers; each row times its own positive scale is C w + b."""
+        """Return the predictor's 8-bit integers; each row, times a positive scale, is C w + b."""
         return self._quantized(mass)[0]
 
     def _quantized(self, mass: float) -> tuple[Tensor, Tensor]:
@@ -79,7 +80,7 @@ class ChannelGate(nn.Module):
         return integers, values + (integers * scale - values).detach()
 
     def open(self, counts: Float[Tensor, "sample in"], mass: float) -> Bool[Tensor, "sample out"]:
-        """The decision, as the device takes it: exact integer sums (in double precision, exact to 2^53)."""
+        """Decide as the device does: exact integer sums (in double precision, exact to 2^53)."""
         with torch.no_grad():
             sums = counts.double() @ self.integers(mass).double().T
             return torch.where(counts.sum(dim=1, keepdim=True) > 0, sums > 0, self.bias_at(mass) > 0)
@@ -87,7 +88,7 @@ class ChannelGate(nn.Module):
     def loss(
         self, counts: Float[Tensor, "sample in"], activity: Float[Tensor, "sample out"], mass: float
     ) -> Float[Tensor, ""]:
-        """Binary cross-entropy between the predictor's logits and :func:`channel_target` of ``activity``."""
+        """Return the binary cross-entropy of the predictor's logits against :func:`channel_target` of ``activity``."""
         total = counts.sum(dim=1, keepdim=True)
         shares = counts / total.clamp(min=1.0)
         logits = torch.where(total > 0, shares @ self._quantized(mass)[1].T, self.bias_at(mass))

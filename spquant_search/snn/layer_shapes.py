@@ -16,7 +16,7 @@ from spquant_search.space.shapes import InputShape, LayerShape
 
 
 def layer_shapes(model: ModelSpace, shape: InputShape, *, source: str) -> tuple[LayerShape, ...]:
-    """The shapes of a network's layers, from one pass of one frame on the meta device: no memory, no arithmetic."""
+    """Return the shapes of a network's layers, from one frame on the meta device: no memory, no arithmetic."""
     with torch.device("meta"):
         network = build(model, shape, source=source).eval()
         frame = torch.empty(1, shape.channels, shape.height, shape.width)
@@ -24,7 +24,7 @@ def layer_shapes(model: ModelSpace, shape: InputShape, *, source: str) -> tuple[
 
     def record(name: str, layer: SearchableLayer) -> Any:
         def hook(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            found.append(layer.shape(name, *(one for one in inputs if isinstance(one, Spikes))))
+            found.append(layer.shape(name, *(value for value in inputs if isinstance(value, Spikes))))
 
         return hook
 

@@ -1,20 +1,4 @@
-"""Layers of a quantized spiking network: what every network of this package, or a user's own, is built from.
-
-What flows between layers is a :class:`Spikes`: whole numbers with their divisor, the number of time steps, and which
-channels the sender's gate left open. Averages are kept as sums until a layer divides by their count, so that in
-evaluation every convolution adds integers.
-
-Training and evaluation differ in one respect. In training a convolution takes fake-quantized weights, possibly in
-bf16, and batch norm its batch's statistics. In evaluation it has one defined form: integer weights convolve integer
-inputs (exact in fp32), then comes a * A + d per channel with batch norm and all scales folded, then the neuron. Where
-two branches meet, each has its own a and d, and their currents are added before the neuron. A batch norm that is set to
-training in a network that otherwise evaluates normalizes by its batch's statistics and gathers them.
-
-a and d are dyadic (:mod:`spquant_search.snn.fixedpoint`), as are the membrane's grid, the leak and a learned threshold.
-So is every current and potential then, and double precision holds each of them exactly: evaluation is integer
-arithmetic in other clothes, and what a device computes in integers is equal, not close. Layers with float weights have
-no such form: their convolutions are those of fp32.
-"""
+"""The base of all layers with a precision, and the ways to find, set and measure the layers of a network."""
 
 from __future__ import annotations
 
@@ -32,10 +16,11 @@ from spquant_search.space.shapes import LayerShape
 
 
 class SearchableLayer(nn.Module):
-    """A layer whose precision can be chosen: a network's are found by this class and named by their place in it.
+    """A layer whose precision can be chosen. A network's layers are found by this class, and named by their place in
+    it.
 
-    ``gate_loss`` holds the channel gate's loss of the last training forward, None without a gate. What the layer does
-    in evaluation goes to ``activity`` while it is :func:`measured`.
+    ``gate_loss`` holds the channel gate's loss of the last forward pass in training, None without a gate. While the
+    layer is :func:`measured`, it counts in ``activity`` what it does in evaluation.
     """
 
     precision: LayerPrecision
@@ -52,26 +37,27 @@ class SearchableLayer(nn.Module):
 
     @property
     def quantizer(self) -> Quantizer:
-        """That of the weight bits in force."""
+        """The quantizer of the weight bits in force."""
         return self.quantizers.get(self.precision.weight_bits, "statistics")
 
     def set_precision(self, precision: LayerPrecision, neuron: NeuronSpace) -> None:
-        """Take a new precision; nothing is rebuilt or recompiled."""
-        raise NotImplementedError
+        """Take a new precision, here of the weights; nothing is rebuilt or recompiled."""
+        del neuron  # for layers that have neurons
+        self.precision = precision
 
     def shape(self, name: str, *inputs: Spikes) -> LayerShape:
-        """What this layer is for inputs like these (of one frame), for cost and search."""
+        """Describe this layer, for cost and search, by inputs of one frame."""
         raise NotImplementedError
 
 
 def searchable_layers(network: nn.Module) -> dict[str, SearchableLayer]:
-    """The layers of a network whose precision can be chosen, by name, in the order of their definition."""
+    """Find the layers of a network whose precision can be chosen, by name, in the order of their definition."""
     return {name: module for name, module in network.named_modules() if isinstance(module, SearchableLayer)}
 
 
 @contextmanager
 def measured(network: nn.Module) -> Iterator[dict[str, Activity]]:
-    """Within this context the network's layers record what they do."""
+    """Have the network's layers count, in this context, what they do."""
     layers = searchable_layers(network)
     activities = {name: Activity() for name in layers}
     try:

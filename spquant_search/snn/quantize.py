@@ -1,4 +1,4 @@
-"""Weight and membrane quantizers.
+"""Quantize weights and membranes.
 
 Weights are integers times one scale per output channel (or one for the tensor). Membranes take the values of a dyadic
 grid (:func:`spquant_search.space.grid.membrane_grid`); ties round toward zero, so that a silent neuron always leaks.
@@ -24,7 +24,7 @@ CLIP_RMS = {3: 1.95, 4: 2.47, 8: 3.92}
 TERNARY_CUT = 0.7
 # SAWB (Choi et al., "Accurate and efficient 2-bit quantized neural networks", MLSys 2019) estimates the best clip as
 # (standard deviation - z1 * mean magnitude) / z0. These (z0, z1) are those of SpQuant-SNN's released code, which has no
-# others; that code defines this estimate and never selects it, and takes twice the mean magnitude instead.
+# other pairs; that code defines this estimate and never selects it, and takes twice the mean magnitude instead.
 SAWB = {4: (0.077, 1.013), 8: (0.027, 1.114)}
 TERNARY_MEAN_CUT = 0.05  # of the largest magnitude, in the released code
 _ONE_SCALE = ("sawb", "mean", "ternary-mean")  # as the released code has them
@@ -32,30 +32,31 @@ SMALLEST_SCALE = 1e-8
 
 
 class QuantizedWeight(NamedTuple):
-    """``integers * scale`` approximates the weight; ``scale`` is above 0, one a channel or one in all."""
+    """An approximation ``integers * scale`` of a weight; ``scale`` is above 0, one a channel or one in all."""
 
     integers: Tensor
     scale: Tensor
 
 
 def highest_integer(bits: int) -> int:
-    """The largest magnitude of an integer weight: 1 for 1 and 2 bits, 2^(bits-1) - 1 above."""
+    """Return the largest magnitude of an integer weight: 1 for 1 and 2 bits, 2^(bits-1) - 1 above."""
     return 1 if bits <= 2 else 2 ** (bits - 1) - 1
 
 
 def quantize_weight(
     weight: Float[Tensor, "out *rest"], bits: int, *, per_tensor: bool = False, quantizer: Quantizer = "statistics"
 ) -> QuantizedWeight:
-    """The integers and the scale of a weight at ``bits`` bits; 32 bits: the weight itself with scale 1.
+    """Return the integers and the scale of a weight at ``bits`` bits; 32 bits: the weight itself with scale 1.
 
-    ``statistics``, with one scale an output channel (or one for the tensor). 1 bit: the sign (0 counts as +1) times the
+    ``statistics`` has one scale an output channel (or one for the tensor). 1 bit: the sign (0 counts as +1) times the
     mean magnitude, which minimises the squared error (XNOR-Net eq. 6). 2 bits: ternary, the mean magnitude of what is
     kept. 3, 4, 8 bits: round(w / scale), symmetric, clipped at the smaller of the largest magnitude and ``CLIP_RMS``
     root mean squares.
 
-    The others are those of SpQuant-SNN's released code, with one scale for the tensor. ``sawb``: rounded in the same
-    way, clipped at the estimate that ``SAWB`` gives. ``mean``: clipped at twice the mean magnitude. ``ternary-mean``:
-    what is below 0.05 of the largest magnitude becomes 0, the scale is the mean magnitude of the rest.
+    The other quantizers are those of SpQuant-SNN's released code, with one scale for the tensor. ``sawb``: rounded in
+    the same way, clipped at the estimate that ``SAWB`` gives. ``mean``: clipped at twice the mean magnitude.
+    ``ternary-mean``: what is below 0.05 of the largest magnitude becomes 0, the scale is the mean magnitude of the
+    rest.
 
     Raises:
         ValueError: the quantizer is not defined at these bits.
@@ -81,14 +82,14 @@ def quantize_weight(
 
 
 def _ternary(weight: Tensor, kept: Tensor, axes: tuple[int, ...]) -> QuantizedWeight:
-    """The signs of what is kept, and their mean magnitude."""
+    """Return the signs of what is kept, and its mean magnitude."""
     total = (weight.abs() * kept).sum(axes, keepdim=True)
     scale = (total / kept.sum(axes, keepdim=True).clamp(min=1)).clamp(min=SMALLEST_SCALE)
     return QuantizedWeight(weight.sign() * kept, scale)
 
 
 def _clip(weight: Tensor, bits: int, axes: tuple[int, ...], quantizer: Quantizer) -> Tensor:
-    """The magnitude that the largest integer stands for."""
+    """Return the magnitude that the largest integer stands for."""
     magnitude = weight.abs()
     mean = magnitude.mean(axes, keepdim=True)
     if quantizer == "mean":
@@ -96,7 +97,7 @@ def _clip(weight: Tensor, bits: int, axes: tuple[int, ...], quantizer: Quantizer
     if quantizer == "sawb":
         z0, z1 = SAWB[bits]
         estimate = (weight.std(axes, keepdim=True, correction=0) - z1 * mean) / z0
-        # A line fitted to distributions with tails: of weights without any it is far off, even negative.
+        # A line fitted to distributions with tails: for weights without tails it is far off, even negative.
         return torch.maximum(torch.minimum(estimate, magnitude.max()), mean)
     by_rms = CLIP_RMS[bits] * weight.square().mean(axes, keepdim=True).sqrt()
     return torch.minimum(magnitude.amax(axes, keepdim=True), by_rms)
@@ -105,7 +106,7 @@ def _clip(weight: Tensor, bits: int, axes: tuple[int, ...], quantizer: Quantizer
 def fake_quantize(
     weight: Float[Tensor, "out *rest"], bits: int, *, per_tensor: bool = False, quantizer: Quantizer = "statistics"
 ) -> Tensor:
-    """``integers * scale`` for training, with the straight-through gradient 1.
+    """Return ``integers * scale`` for training, with the straight-through gradient 1.
 
     The gradient is not cut outside the clipping range: a cut weight could never come back into it, since clipping
     follows the weights' own statistics.
@@ -119,20 +120,20 @@ def fake_quantize(
 
 
 def quantize_membrane(potential: Tensor, lowest: Tensor, highest: Tensor, step: Tensor) -> Tensor:
-    """The nearest value of the grid ``lowest, lowest + step .. highest``; ties go toward zero.
+    """Round to the nearest value of the grid ``lowest, lowest + step .. highest``; ties go toward zero.
 
-    Toward zero, because nearest-level with ties away from it would keep a potential of one step for ever: leaked to
+    Toward zero, because ties away from zero would keep a potential of one step for ever: leaked to
     half a step it would round back up.
     """
     steps = potential * (1.0 / step)  # exact: the step is a power of two
-    # Rounding half down and half up differ at ties alone, and of the two the one nearer to zero is meant. Written
+    # Rounding half down and half up differ at ties only, and the one nearer to zero is meant. Written
     # without a comparison, which costs processors more than all the rest.
     half_down, half_up = (steps - 0.5).ceil(), (steps + 0.5).floor()
     return torch.maximum(half_down, half_up.clamp(max=0.0)).mul(step).clamp(lowest, highest)
 
 
 def membrane_gradient(potential: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
-    """The surrogate derivative of :func:`quantize_membrane`: sigmoid(2 (u - lowest)) - sigmoid(2 (u - highest)).
+    """Return the surrogate derivative of :func:`quantize_membrane`: sigmoid(2 (u - lowest)) - sigmoid(2 (u - highest)).
 
     SpQuant-SNN stacks one bump 2 sigmoid'(2 (u - c)) on every decision boundary c of its unit grid; the sum of those
     bumps times the step is a midpoint sum for the integral written here. Its own integral is the grid's range, as the
@@ -141,13 +142,14 @@ def membrane_gradient(potential: Tensor, lowest: Tensor, highest: Tensor) -> Ten
     return torch.sigmoid(2.0 * (potential - lowest)) - torch.sigmoid(2.0 * (potential - highest))
 
 
-# Of a compiled neuron loop's time nearly all is arithmetic, so it has forms of its own for the two functions above.
+# A compiled neuron loop spends nearly all its time on arithmetic, so it has cheaper forms of the two functions above.
 
 
 class MembraneCode(NamedTuple):
     """A grid in units of its step, for :func:`grid_code` of bf16 values; the defaults are those of a float membrane.
 
-    Without quantization the step is 2^-40 and there are no ends: a bf16 value above 2^-33 is a whole number of those.
+    Without quantization the step is 2^-40 and there are no ends: a bf16 value above 2^-33 is a whole number of such
+    steps.
     """
 
     steps_per_unit: float = 2.0**40
@@ -159,28 +161,29 @@ class MembraneCode(NamedTuple):
 # A tie that is made smaller by this much rounds toward zero, and no other bf16 value, with its 8 bits of mantissa, is
 # near enough to a tie to change sides.
 _BELOW_A_TIE = 1.0 - 2.0**-12
-# The same of potentials in double precision, which lie in whole units of 2^-29 or more (24 fraction bits of a and d,
+# The same for potentials in double precision, which lie in whole units of 2^-29 or more (24 fraction bits of a and d,
 # 4 of a learned threshold, and a grid and a leak of fewer) on grids of up to 2^8 steps.
 BELOW_AN_EXACT_TIE = 1.0 - 2.0**-40
 
 
 def membrane_code(grid: MembraneGrid) -> MembraneCode:
-    """The grid's bounds in steps; ``steps_per_unit`` brings ties to the side of zero."""
+    """Return the grid's bounds in steps; ``steps_per_unit`` brings ties to the side of zero."""
     return MembraneCode(_BELOW_A_TIE / grid.step, grid.step, grid.lowest / grid.step, grid.highest / grid.step)
 
 
 def grid_code(potential: Tensor, steps_per_unit: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
-    """:func:`quantize_membrane` in steps, where ``steps_per_unit`` brings ties, and nothing else, to the side of zero.
+    """Do :func:`quantize_membrane` in steps, where ``steps_per_unit`` brings ties, and nothing else, to the side of
+    zero.
 
     The product must be one that rounds as a whole number, below 2^24 steps in fp32.
     """
     code = (potential * steps_per_unit).round()
-    # As clamp does, in half of its operations (a processor's clamp takes care of what is not a number), and exact.
+    # What clamp does, exactly, in half of its operations (a processor's clamp takes care of what is not a number).
     return code + (lowest - code).relu() - (code - highest).relu()
 
 
 class SurrogateShape(NamedTuple):
-    """What :func:`fast_membrane_gradient` knows of a grid; the defaults make it 1 everywhere, exactly."""
+    """The numbers of a grid for :func:`fast_membrane_gradient`; the defaults make it 1 everywhere, exactly."""
 
     middle: float = 0.0
     half_range: float = 0.0
@@ -193,7 +196,7 @@ _SQUARINGS = 6
 
 
 def surrogate_shape(grid: MembraneGrid) -> SurrogateShape:
-    """The shape of a grid's :func:`membrane_gradient`."""
+    """Return the numbers of a grid's :func:`membrane_gradient`."""
     half_range = (grid.highest - grid.lowest) / 2
     tail = math.exp(-4.0 * half_range)
     return SurrogateShape(
@@ -208,7 +211,7 @@ def surrogate_shape(grid: MembraneGrid) -> SurrogateShape:
 def fast_membrane_gradient(
     potential: Tensor, middle: Tensor, half_range: Tensor, rate: Tensor, gain: Tensor, tail: Tensor
 ) -> Tensor:
-    """:func:`membrane_gradient` to 1e-5, in less than half of the time.
+    """Approximate :func:`membrane_gradient` to 1e-5, in less than half of the time.
 
     With D = exp(2 (|u - middle| - h)), h half the grid's range, the two sigmoids' difference is
     (1 - e^-4h) D / ((1 + D) (D + e^-4h)); and D is the 64th power of an exponential near 0, for which a short series

@@ -1,4 +1,4 @@
-"""The last layer of a network: logits from the spikes of the layer before."""
+"""The readout, the last layer of a network: logits from the spikes of the layer before."""
 
 from __future__ import annotations
 
@@ -13,21 +13,16 @@ from spquant_search.snn.layers import SearchableLayer
 from spquant_search.snn.quantize import fake_quantize, highest_integer, quantize_weight
 from spquant_search.snn.spikes import Spikes
 from spquant_search.space.configuration import FLOAT_BITS, LayerPrecision
-from spquant_search.space.schema import NeuronSpace
 from spquant_search.space.shapes import LayerShape
 
 
 class Readout(SearchableLayer):
-    """The linear readout: logits at every time step; the prediction is their mean over time."""
+    """A linear layer with logits at every time step; the prediction is their mean over time."""
 
     def __init__(self, in_channels: int, positions: int, classes: int) -> None:
         super().__init__(LayerPrecision(membrane_levels=None))
         self.in_channels, self.positions, self.classes = in_channels, positions, classes
         self.linear = nn.Linear(in_channels * positions, classes)
-
-    def set_precision(self, precision: LayerPrecision, neuron: NeuronSpace) -> None:
-        del neuron  # there is none here
-        self.precision = precision
 
     def forward(self, spikes: Spikes) -> Float[Tensor, "time batch classes"]:
         values = spikes.over_time(spikes.values).flatten(1)
@@ -48,16 +43,16 @@ class Readout(SearchableLayer):
     def _in_units(
         self, sums: Float[Tensor, "time batch classes"], unit: Float[Tensor, ""]
     ) -> Float[Tensor, "time batch classes"]:
-        """Logits as whole numbers of ``unit``, in double precision: their sums over time are exact.
+        """Return logits in whole numbers of ``unit``, in double precision: their sums over time are exact.
 
-        The biases of all time steps come with the first one, as whole numbers too: an accumulator starts from them.
+        The biases of all time steps come with the first step, as whole numbers too: an accumulator starts from them.
         """
         sums = sums.double()
         sums[0] += self.start(unit, len(sums))
         return sums * unit.double()
 
     def start(self, unit: Float[Tensor, ""], time_steps: int) -> Float[Tensor, " classes"]:
-        """What the accumulators of the classes start from: the biases of all time steps, rounded to ``unit``s."""
+        """Return the start of the classes' accumulators: the biases of all time steps, rounded to ``unit``s."""
         limit = 2.0 ** (OFFSET_BITS - 1) - 1
         return (self.linear.bias.double() * time_steps / unit.double()).round().clamp(-limit, limit)
 

@@ -1,4 +1,7 @@
-"""TODO."""
+"""The signals between layers: whole numbers, their divisor, and what is known of them.
+
+Averages are kept as sums until a layer divides by their count, so that in evaluation every convolution adds integers.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,11 @@ from spquant_search.snn import tracing
 
 
 def spikes_from_frames(frames: Tensor, *, largest: int, dtype: torch.dtype, time_steps: int | None = None) -> Spikes:
-    """The network's input: event counts [batch, time, channels, height, width] in uint8, clamped, time first.
+    """Turn frames, event counts [batch, time, channels, height, width] in uint8, into a network's input, time first.
 
-    Counts are used as they are: no scaling and no mean, so that the first layer adds integers too. A still image is one
-    frame for all ``time_steps`` (None: as many as there are frames), and its values then are those of one step.
+    Counts are clamped to ``largest`` and used as they are: no scaling and no mean, so that the first layer adds
+    integers too. A still image is one frame for all ``time_steps`` (None: as many as there are frames), and its values
+    are those of one step.
     """
     time_steps = frames.shape[1] if time_steps is None else time_steps
     values = frames.transpose(0, 1).flatten(0, 1).clamp(max=largest).to(dtype, memory_format=torch.channels_last)
@@ -25,7 +29,7 @@ def spikes_from_frames(frames: Tensor, *, largest: int, dtype: torch.dtype, time
 
 @dataclass(frozen=True, kw_only=True)
 class Spikes:
-    """What a layer passes on: ``values / divisor`` is the signal, ``values`` are whole numbers up to ``largest``.
+    """A signal ``values / divisor``, in which ``values`` are whole numbers up to ``largest``.
 
     A ``constant`` signal, a still image, is the same in every time step; its values are [batch, ...], without time.
     Only training has it, where the first convolution then is computed once instead of once a step.
@@ -40,37 +44,37 @@ class Spikes:
 
     @cached_property
     def counts(self) -> Float[Tensor, "time_batch channels"]:
-        """The sum of each channel's values, in fp32; gates and figures ask for it."""
+        """The sum of each channel's values, in fp32, for gates and figures."""
         return self.over_time(self.values.detach().float().sum(dim=(2, 3)))
 
     def repeated(self) -> Spikes:
-        """The same signal with its values written out for every time step."""
+        """Write the values out for every time step."""
         return replace(self, values=self.over_time(self.values), constant=False)
 
     def over_time(self, values: Tensor) -> Tensor:
-        """``values``, made from this signal's, for every time step."""
+        """Repeat ``values``, made from this signal's, for every time step, if this signal is constant."""
         return values.repeat(self.time_steps, *[1] * (values.dim() - 1)) if self.constant else values
 
     def open_channels(self) -> Float[Tensor, " time_batch"]:
-        """How many channels are open, per sample and time step."""
+        """Count the open channels, per sample and time step."""
         return self.open_channels_by_group(1).flatten()
 
     def open_channels_by_group(self, groups: int) -> Float[Tensor, "time_batch groups"]:
-        """How many channels are open in each of ``groups`` equal runs of neighbouring channels."""
+        """Count the open channels in each of ``groups`` equal runs of neighbouring channels."""
         samples, channels = self.values.shape[:2]
         if self.open is None:
             return torch.full((samples, groups), float(channels // groups), device=self.values.device)
         return self.open.view(samples, groups, -1).sum(dim=2).float()
 
     def current(self) -> Float[Tensor, "time_batch channels height width"]:
-        """The signal itself, as the identity shortcut of a residual block adds it to a layer's current."""
+        """Return the signal as a current: the identity shortcut of a residual block."""
         current = self.over_time(self.values if self.divisor == 1 else self.values / self.divisor)
         tracing.record("identity", (self.values,), current)
         return current
 
 
 def global_average(spikes: Spikes) -> Spikes:
-    """The mean of each channel over its pixels, [time_batch, channels, 1, 1]: whole numbers and their divisor."""
+    """Average each channel over its pixels, to [time_batch, channels, 1, 1]: whole numbers and their divisor."""
     pixels = spikes.values.shape[2] * spikes.values.shape[3]
     # In fp32, as bf16 holds whole numbers up to 256 only.
     values = spikes.values.float().sum(dim=(2, 3), keepdim=True)
@@ -79,7 +83,7 @@ def global_average(spikes: Spikes) -> Spikes:
 
 
 def added(a: Spikes, b: Spikes) -> Spikes:
-    """The sum of two signals of whole numbers; a channel is open where either has it open."""
+    """Add two signals of whole numbers; a channel is open where it is open in either."""
     if (a.time_steps, a.divisor, b.divisor) != (b.time_steps, 1, 1):
         raise ValueError("only whole numbers of the same time steps can be added")
     values = a.values + b.values

@@ -1,4 +1,4 @@
-"""The convolution with neurons behind it."""
+"""The spiking convolution: a convolution, a channel gate, neurons, pooling, and their counts."""
 
 from __future__ import annotations
 
@@ -22,14 +22,9 @@ from spquant_search.space.schema import NeuronSpace
 from spquant_search.space.shapes import LayerShape
 
 
-def _refuse_misfit_of_residual(residual: Tensor, shape: torch.Size) -> None:
-    if residual.shape != shape:
-        shapes = f"{tuple(shape)}; got {tuple(residual.shape)}"
-        raise ValueError(f"a residual must have the shape of the current that it is added to, {shapes}")
-
-
 class SpikingConv2d(Convolution):
-    """Convolution, batch norm, pooling before or after the neuron (or none), channel gate, residual, neuron.
+    """A convolution with batch norm, channel gate, residual, neurons, and pooling before or after the neurons (or
+    none).
 
     Its precision (:meth:`set_precision`) may change between any two calls. A layer made with ``can_gate`` owns a gate,
     which works where ``channel_mass`` is below 1.
@@ -66,19 +61,15 @@ class SpikingConv2d(Convolution):
         self.neuron = Neuron()
 
     def set_precision(self, precision: LayerPrecision, neuron: NeuronSpace) -> None:
-        levels = precision.membrane_levels
-        grid = neuron.grid(levels) if levels else None
-        self.neuron.configure(
-            leak=neuron.leak, grid=grid, skip_below=precision.skip_below, learn_threshold=neuron.learn_threshold
-        )
-        self.precision = precision
+        super().set_precision(precision, neuron)
+        self.neuron.set_precision(precision, neuron)
 
     @property
     def is_gated(self) -> bool:
         return self.gate is not None and self.precision.channel_mass < 1.0
 
     def forward(self, spikes: Spikes, residual: Float[Tensor, "time_batch out height width"] | None = None) -> Spikes:
-        """Spikes of the convolution's current plus ``residual``, a current from elsewhere.
+        """Fire on the convolution's current plus ``residual``, a current from elsewhere.
 
         The gate judges and closes the convolution alone: a closed channel takes the residual as its whole current. It
         may spike, so that with a residual no output channel is known to be silent, and all count as open. A skipped
@@ -91,7 +82,7 @@ class SpikingConv2d(Convolution):
         if opened is not None:
             current = current * opened[:, :, None, None].to(current.dtype)
         if residual is not None:
-            _refuse_misfit_of_residual(residual, current.shape)
+            _check_residual(residual, current.shape)
             current = current + residual.to(current.dtype)
         known = opened if residual is None else None
         if self.pool == "after":
@@ -103,16 +94,16 @@ class SpikingConv2d(Convolution):
 
     @torch.no_grad()
     def _evaluate(self, spikes: Spikes, residual: Tensor | None) -> Spikes:
-        """The layer in evaluation, without gradients."""
+        """Do what :meth:`forward` says, in the one defined form of evaluation."""
         spikes = spikes.repeated() if spikes.constant else spikes
         sums, slope, offset, are_whole = self._evaluation_sums(spikes)
         opened = self._open(spikes)
         if residual is not None:
-            _refuse_misfit_of_residual(residual, sums.shape)
+            _check_residual(residual, sums.shape)
         open_now = torch.ones(sums.shape[:2], dtype=torch.bool, device=sums.device) if opened is None else opened
         present = None if self.activity is None else self._present(spikes)
         reached = None if present is None or not self.neuron.skips else self._reached(present)
-        fired = self.neuron.of_sums(
+        fired = self.neuron.fire_sums(
             self._by_time(sums, spikes.time_steps),
             slope.view(self.groups, -1),
             offset.view(self.groups, -1),
@@ -134,7 +125,7 @@ class SpikingConv2d(Convolution):
         return last.view(time_steps, samples // time_steps, height * width, self.groups, channels // self.groups)
 
     def _of_neurons(self, reached: Tensor, time_steps: int) -> Float[Tensor, "time batch positions groups 1"]:
-        """:meth:`_reached` of all the outputs that one neuron takes in."""
+        """Sum :meth:`_reached` over the outputs that one neuron takes in."""
         return self._by_time(F.avg_pool2d(reached, POOL) * POOL**2 if self.pools_before else reached, time_steps)
 
     def _pooled(self, spikes: Spikes) -> Spikes:
@@ -143,7 +134,7 @@ class SpikingConv2d(Convolution):
         return replace(spikes, values=F.max_pool2d(spikes.values, POOL)) if self.pool == "max" else spikes
 
     def _open(self, spikes: Spikes, current: Tensor | None = None) -> Bool[Tensor, "time_batch out"] | None:
-        """Which channels the gate leaves open; with a training ``current``, the loss of a gate that learns as well."""
+        """Ask the gate which channels are open; with a training ``current`` set its loss, too, if it learns."""
         if self.gate is None or not self.is_gated:
             self.gate_loss = None
             return None
@@ -157,13 +148,13 @@ class SpikingConv2d(Convolution):
         return self.gate.open(counts, self.precision.channel_mass)
 
     def _fire(self, current: Tensor, time_steps: int) -> Tensor:
-        """Neurons see [time, everything else], in memory order, so that one compiled graph fits all layers."""
+        """Fire on [time, everything else], in memory order, so that one compiled graph fits all layers."""
         last = current.permute(0, 2, 3, 1).contiguous()
         fired: Tensor = self.neuron(last.reshape(time_steps, -1))[0]
         return fired.view(last.shape).permute(0, 3, 1, 2)
 
     def _fire_and_pool(self, current: Tensor, time_steps: int) -> Tensor:
-        """As :meth:`_fire` and sum-pooling, in one: what is not measured need not be written out."""
+        """Fire and sum-pool in one step: the spikes themselves are not written out."""
         last = current.permute(0, 2, 3, 1).contiguous()
         sums = self.neuron.pooled(last.view(time_steps, -1, *last.shape[1:]))
         return sums.flatten(0, 1).permute(0, 3, 1, 2)
@@ -203,3 +194,9 @@ class SpikingConv2d(Convolution):
             can_gate=self.gate is not None,
             groups=self.groups,
         )
+
+
+def _check_residual(residual: Tensor, shape: torch.Size) -> None:
+    if residual.shape != shape:
+        shapes = f"{tuple(shape)}; got {tuple(residual.shape)}"
+        raise ValueError(f"a residual must have the shape of the current that it is added to, {shapes}")

@@ -1,7 +1,7 @@
-"""How a network's layers hang together, found by running it once.
+"""Find how a network's layers are connected, by running it once.
 
-A network's forward is any Python. What is needed elsewhere, to write it down for a device, is which layer's output goes
-into which: while a :func:`traced` network runs, every layer and every operation between layers that this package
+A network's forward may be any Python code. To write it down for a device, it must be known which layer's output goes
+into which layer. While a :func:`traced` network runs, every layer and every operation between layers that this package
 offers (the global average, the sum of two signals, the identity shortcut) reports the tensors that go in and come out.
 """
 
@@ -24,12 +24,12 @@ class Untraceable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One call; ``inputs`` are the numbers of the steps whose outputs went in."""
+    """One call of a layer or an operation; ``inputs`` are the numbers of the steps whose outputs went in."""
 
     operation: Operation
-    name: str  # of the layer; of what lies between layers "input", "average1", "sum2"
+    name: str  # of the layer; or of the operation between layers, "input", "average1", "sum2"
     inputs: tuple[int, ...]
-    shape: tuple[int, ...]  # of what it made, [time * batch, channels, height, width]; logits [time, batch, classes]
+    shape: tuple[int, ...]  # of the output, [time * batch, channels, height, width]; logits [time, batch, classes]
 
 
 @dataclass(slots=True)
@@ -41,7 +41,8 @@ class Trace:
     _alive: list[Tensor] = field(default_factory=list)  # a freed tensor's identity could be given to another
 
     def add(self, operation: Operation, inputs: Sequence[Tensor], output: Tensor, name: str | None = None) -> None:
-        if id(output) in self._made_by:  # handed through as it is
+        """Add a call as the next step."""
+        if id(output) in self._made_by:  # the input itself, unchanged
             return
         if name is None:
             name = f"{operation}{sum(step.operation == operation for step in self.steps) + 1}"
@@ -52,10 +53,10 @@ class Trace:
         self._alive.append(output)
 
     def maker(self, tensor: Tensor, reader: str) -> int:
-        """The number of the step that made a tensor, which ``reader`` reads.
+        """Return the number of the step that made a tensor, which ``reader`` reads.
 
         Raises:
-            Untraceable: none did.
+            Untraceable: no step made it.
         """
         made_by = self._made_by.get(id(tensor))
         if made_by is None:
@@ -71,7 +72,7 @@ _active: ContextVar[Trace | None] = ContextVar("trace", default=None)
 
 @contextmanager
 def traced() -> Iterator[Trace]:
-    """Within this context operations report to the trace."""
+    """Have operations report to a trace in this context."""
     token = _active.set(trace := Trace())
     try:
         yield trace

@@ -9,7 +9,7 @@ from pathlib import Path
 from spquant_search.costs.memory import FLOPS_PER_MAC, cost_report, min_memory_bytes
 from spquant_search.data import catalog
 from spquant_search.errors import Problem, SpaceError
-from spquant_search.snn.architecture import architecture
+from spquant_search.snn.architecture import describe_architecture
 from spquant_search.snn.layer_shapes import layer_shapes
 from spquant_search.space.binding import bind
 from spquant_search.space.configuration import OFF
@@ -45,7 +45,9 @@ def bind_network(file: SpaceFile, *, source: str) -> Prepared:
     mismatches += _unreachable_budgets(space, shapes)
     if mismatches:
         raise SpaceError(source, mismatches)
-    return Prepared(space=space, shapes=shapes, input=shape, architecture=architecture(file.model, shape, shapes))
+    return Prepared(
+        space=space, shapes=shapes, input=shape, architecture=describe_architecture(file.model, shape, shapes)
+    )
 
 
 def _unreachable_budgets(space: SearchSpace, shapes: Sequence[LayerShape]) -> list[Problem]:

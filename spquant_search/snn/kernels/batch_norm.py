@@ -1,10 +1,10 @@
-"""Batch norm of few channels on a processor, faster than torch's.
+"""Normalize batches of few channels on a processor, faster than torch.
 
-In memory a pixel's channels lie side by side, and torch's batch norm runs along them: of 8 it fills half a vector of 16
-numbers, and is five to ten times slower than memory would allow. Here pixels are taken together until they fill four
-vectors, their sums are made as if each had channels of its own, and then added. Sums are in fp32, of a thirty-second of
-the pixels each where that divides, so that they do not depend on the number of threads; squares are those of distances
-from a number near the mean.
+In memory a pixel's channels lie side by side, and torch's batch norm runs along them: 8 channels fill half a vector of
+16 numbers, which is five to ten times slower than memory would allow. Here pixels are taken together until they fill
+four vectors; sums are made as if each pixel had other channels, and then added. Sums are in fp32, each over a
+thirty-second of the pixels where that divides, so that they do not depend on the number of threads. Squares are those
+of distances from a number near the mean.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from spquant_search.snn.kernels.compile import Compiled
-from spquant_search.snn.neuron.exact import VECTOR
+from spquant_search.snn.kernels.compile import VECTOR, Compiled
 
 WIDTH = 4 * VECTOR  # numbers taken together, at least
-MOST_CHANNELS = WIDTH // 2  # of more, torch's own is as fast
+MOST_CHANNELS = WIDTH // 2  # with more, torch is as fast
 MOST_PARTS = 32  # that sums are made of
 
 
@@ -30,8 +29,8 @@ class BatchNorm2d(nn.BatchNorm2d):
     def forward(self, values: Float[Tensor, "batch channels height width"]) -> Tensor:
         together = self._pixels_together(values)
         if together is None:
-            own: Tensor = super().forward(values)
-            return own
+            normal: Tensor = super().forward(values)
+            return normal
         last = values.permute(0, 2, 3, 1)
         rows = last.numel() // (together * self.num_features)
         parts = math.gcd(rows, MOST_PARTS)
@@ -42,7 +41,7 @@ class BatchNorm2d(nn.BatchNorm2d):
         return out
 
     def _pixels_together(self, values: Tensor) -> int | None:
-        """How many pixels are taken together; None where torch's own batch norm is what to take."""
+        """Return how many pixels to take together; None if torch's batch norm is to be used."""
         channels = self.num_features
         if not (self.training and self.track_running_stats and self.affine and channels <= MOST_CHANNELS):
             return None
@@ -58,7 +57,7 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     @torch.no_grad()
     def _gather(self, mean: Tensor, variance: Tensor, *, count: int) -> None:
-        """Bring the running statistics up to date, as torch's do: the variance is the unbiased one there."""
+        """Update the running statistics as torch does: the variance in them is unbiased."""
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
@@ -70,14 +69,15 @@ class BatchNorm2d(nn.BatchNorm2d):
 
 @torch.no_grad()
 def compile_ahead(dtype: torch.dtype) -> None:
-    """Compile everything for values of this type, before there are any."""
+    """Compile everything for values of this type, before there are any values."""
     zeros, zero = torch.zeros(2, 3, WIDTH, dtype=dtype), torch.zeros(WIDTH)
     _compiled_sums(zeros, zeros.detach(), zero, zero.detach())
     _compiled_blend(zeros, zeros.detach(), zero, zero.detach(), zero.detach())
 
 
 class _Normalize(torch.autograd.Function):
-    """(values, weight, bias, epsilon) -> (normed values, mean, biased variance); no gradient by the last two."""
+    """(values, weight, bias, epsilon) -> (normed values, mean, biased variance), with a gradient by values, weight,
+    bias."""
 
     @staticmethod
     def forward(
@@ -118,7 +118,7 @@ class _Normalize(torch.autograd.Function):
 
 
 class _Folding:
-    """Values of several pixels side by side, [parts, rows, together], and the channels that they belong to."""
+    """The channels of values [parts, rows, together], in which several pixels lie side by side."""
 
     def __init__(self, shape: torch.Size, channels: int) -> None:
         self._channels = channels
@@ -136,13 +136,13 @@ class _Folding:
 
 
 def _sums(a: Tensor, b: Tensor, from_a: Tensor, from_b: Tensor) -> tuple[Tensor, Tensor]:
-    """Sums over each part's rows of ``a - from_a`` and of its product with ``b - from_b``."""
+    """Sum ``a - from_a``, and its product with ``b - from_b``, over each part's rows."""
     distance = a.float() - from_a
     return distance.sum(1), (distance * (b.float() - from_b)).sum(1)
 
 
 def _blend(a: Tensor, b: Tensor, by_a: Tensor, by_b: Tensor, rest: Tensor) -> Tensor:
-    """``by_a * a + by_b * b + rest``, in the type of ``a``."""
+    """Return ``by_a * a + by_b * b + rest``, in the type of ``a``."""
     return (a.float() * by_a + b.float() * by_b + rest).to(a.dtype)
 
 

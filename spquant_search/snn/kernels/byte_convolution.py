@@ -1,7 +1,7 @@
-"""Convolutions of whole numbers by bytes, two to four times as fast as in fp32 and as exact.
+"""Convolve whole numbers by bytes, two to four times as fast as in fp32 and as exact.
 
 Processors with AVX-512 VNNI or AMX add products of unsigned and signed bytes in 32-bit integers, and oneDNN convolves
-with that. What torch hands out is in fp32, the sum itself where that is below 2^24. Other processors have such
+with that. torch returns the sums in fp32, exact below 2^24. Other processors have such
 convolutions too, but add pairs of products in 16 bits, which may overflow, and gain little.
 """
 
@@ -21,7 +21,7 @@ _INSTRUCTIONS = ("avx512_vnni", "amx_int8")
 
 
 def convolves(values: Tensor, *, largest_value: int, largest_weight: int) -> bool:
-    """Whether :func:`convolution` is exact for such numbers, and faster than fp32, where ``values`` are."""
+    """Tell whether :func:`convolution` is exact for such numbers, and faster than fp32 on the device of ``values``."""
     fits = largest_value <= LARGEST_VALUE and largest_weight <= LARGEST_WEIGHT * BASE
     return fits and values.device.type == "cpu" and _is_fast()
 
@@ -36,7 +36,7 @@ def convolution(
     padding: int = 0,
     groups: int = 1,
 ) -> Float[Tensor, "sample out rows columns"]:
-    """As :func:`torch.nn.functional.conv2d`, of whole numbers 0 to 255 with weights that are whole, too.
+    """Convolve as :func:`torch.nn.functional.conv2d` does: whole numbers 0 to 255, with weights that are whole numbers.
 
     No value may be larger than ``largest_value``, no weight than ``largest_weight``, and no sum than 2^24. The result
     is in fp32, its channels last in memory.
@@ -50,7 +50,8 @@ def convolution(
 
 
 def _bytes(values: Tensor, largest_value: int) -> Tensor:
-    """Whole numbers as unsigned bytes. From fp32 torch converts to those one by one, to other types by vectors."""
+    """Convert whole numbers to unsigned bytes; directly from fp32 torch would convert them one by one, not by
+    vectors."""
     if largest_value <= torch.iinfo(torch.int8).max:
         return values.to(torch.int8).view(torch.uint8)
     return values.to(torch.int32).to(torch.uint8)
@@ -62,7 +63,7 @@ def _sums(values: Tensor, weight: Tensor, *, stride: int, padding: int, groups: 
     packed = torch.ops.onednn.qconv_prepack(
         weight.to(torch.int8), ones, 1.0, 0, strides, paddings, dilations, groups, list(values.shape)
     )
-    # Quantization as torch means it, with a scale of 1 and a zero of 0 everywhere: whole numbers.
+    # torch's quantization with a scale of 1 and a zero of 0 everywhere: whole numbers.
     sums: Tensor = torch.ops.onednn.qconv2d_pointwise(
         *(values, 1.0, 0),
         *(packed, ones, zeros, None),
@@ -75,9 +76,9 @@ def _sums(values: Tensor, weight: Tensor, *, stride: int, padding: int, groups: 
 
 @cache
 def _is_fast() -> bool:
-    """Whether this processor has the instructions, and this torch the convolution.
+    """Tell whether this processor has the instructions, and this torch the convolution.
 
-    It is not among torch's public functions, so that its first result is compared with a known one.
+    The convolution is not among torch's public functions, so that a first result is compared with a known one.
     """
     capabilities = torch.cpu.get_capabilities()
     if not any(capabilities.get(name) for name in _INSTRUCTIONS):

@@ -1,4 +1,4 @@
-"""Functions that are compiled at their first call, by torch's compiler and its C++ or Triton back end."""
+"""Compile functions at their first call, by torch's compiler and its C++ or Triton back end."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {
     "emulate_precision_casts": True,
     "cpp.dynamic_threads": True,
 }
+VECTOR = 16  # numbers in fp32 that the widest processors take at once
 
 
 callback_handler.register_start_callback(lambda _arguments: PROCESS.begin("compilation"))
@@ -29,14 +30,15 @@ callback_handler.register_end_callback(lambda _arguments: PROCESS.end())
 
 
 class Compiled:
-    """A function compiled at its first call, or run as it stands where that is off ($SPQUANT_COMPILE 0) or fails."""
+    """A function that is compiled at its first call, and run as it is where that is off ($SPQUANT_COMPILE 0) or
+    fails."""
 
     enabled = os.environ.get("SPQUANT_COMPILE") != "0"
     failed = False
 
     @classmethod
     def works(cls) -> bool:
-        """Whether functions are compiled here, as far as is known."""
+        """Tell whether functions are compiled here, as far as is known."""
         return cls.enabled and not cls.failed
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -58,19 +60,19 @@ class Compiled:
 
 
 def all_was_cached() -> bool:
-    """Whether what this process has compiled so far was in the cache folder, and would have been there later too."""
+    """Tell whether everything that this process has compiled so far was in the cache folder already."""
     counted = counters["inductor"]
     return counted["fxgraph_cache_hit"] > 0 and counted["fxgraph_cache_miss"] == 0
 
 
 def compile_kernels(enabled: bool) -> None:
-    """Whether neurons and pooling are compiled (seconds, once a machine) or run as they stand."""
+    """Choose whether kernels are compiled (seconds, once a machine) or run as they are."""
     Compiled.enabled = enabled
 
 
 @contextmanager
 def uncompiled() -> Iterator[None]:
-    """Within this context functions run as they stand: for a few samples, compiling takes longer than it saves."""
+    """Run functions as they are in this context: for a few samples, compiling takes longer than it saves."""
     before, Compiled.enabled = Compiled.enabled, False
     try:
         yield

@@ -1,6 +1,6 @@
 """2x2 sum-pooling of spikes: whole numbers stay whole, and the divisor travels beside them.
 
-torch's own average pooling has a slow bf16 backward on processors; here four shifted slices are added, compiled.
+torch's average pooling has a slow bf16 backward pass on processors; here four shifted slices are added, compiled.
 """
 
 from __future__ import annotations
@@ -17,20 +17,22 @@ from spquant_search.snn.kernels.compile import Compiled
 POOL = 2
 
 
-def _forward(values: Tensor) -> Tensor:
-    """[sample, height, width, channels] -> half the height and width; an odd last row or column is left out."""
+def _forward(values: Float[Tensor, "sample height width channels"]) -> Float[Tensor, "sample rows columns channels"]:
+    """Sum 2x2 blocks; an odd last row or column is omitted."""
     height, width = values.shape[1] // POOL * POOL, values.shape[2] // POOL * POOL
     upper, lower = values[:, 0:height:POOL], values[:, 1:height:POOL]
     rows = upper + lower
     return rows[:, :, 0:width:POOL] + rows[:, :, 1:width:POOL]
 
 
-def _backward(gradient: Tensor, height: int, width: int) -> Tensor:
-    """Each of the four values gets its sum's gradient; what was left out gets none."""
+def _backward(
+    gradient: Float[Tensor, "sample rows columns channels"], height: int, width: int
+) -> Float[Tensor, "sample height width channels"]:
+    """Give each of the four values its sum's gradient, and zero to an odd last row or column."""
     samples, rows, columns, channels = gradient.shape
     spread = gradient[:, :, None, :, None].expand(samples, rows, POOL, columns, POOL, channels)
-    whole = spread.reshape(samples, rows * POOL, columns * POOL, channels)
-    return F.pad(whole, (0, 0, 0, width - columns * POOL, 0, height - rows * POOL))
+    blocks = spread.reshape(samples, rows * POOL, columns * POOL, channels)
+    return F.pad(blocks, (0, 0, 0, width - columns * POOL, 0, height - rows * POOL))
 
 
 _compiled_forward = Compiled(_forward)
@@ -51,7 +53,7 @@ class _SumPool(torch.autograd.Function):
 
 
 def sum_pool(values: Float[Tensor, "sample channels height width"]) -> Float[Tensor, "sample channels rows columns"]:
-    """The sums of 2x2 blocks; ``values`` should lie in memory with their channels last."""
+    """Sum 2x2 blocks; ``values`` should lie in memory with their channels last."""
     last = values.permute(0, 2, 3, 1).contiguous()
     pooled: Tensor = _SumPool.apply(last)  # type: ignore[no-untyped-call]
     return pooled.permute(0, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""The networks that come with the package, by name, and how to build one."""
+"""The networks that come with the package, by name, and the networks of users, built for a space."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 from spquant_search.errors import Problem, SpaceError
 from spquant_search.snn.layers import searchable_layers
 from spquant_search.snn.networks import mobilenet, resnet, spikformer, vgg
-from spquant_search.snn.networks.custom import build_own
+from spquant_search.snn.networks.custom import build_custom
 from spquant_search.snn.networks.mobilenet import build_mobilenet
 from spquant_search.snn.networks.resnet import build_resnet19, build_resnet34
 from spquant_search.snn.networks.spikformer import build_spikformer
@@ -38,10 +38,10 @@ NETWORKS = {
 
 
 def build(model: ModelSpace, shape: InputShape, *, source: str) -> nn.Module:
-    """The network of a space, in floating point.
+    """Build the network of a space, in floating point.
 
     Raises:
-        SpaceError: no such network, an input that it would pool away, or a user's own that cannot be built.
+        SpaceError: no such network, an input that it would pool away, or a user's network that cannot be built.
     """
     network = _build(model, shape, source=source)
     for layer in searchable_layers(network).values():
@@ -51,7 +51,7 @@ def build(model: ModelSpace, shape: InputShape, *, source: str) -> nn.Module:
 
 def _build(model: ModelSpace, shape: InputShape, *, source: str) -> nn.Module:
     if model.build is not None:
-        return build_own(model.build, shape, source=source)
+        return build_custom(model.build, shape, source=source)
     known = NETWORKS.get(model.network)
     if known is None:
         near = suggestion(model.network, NETWORKS)

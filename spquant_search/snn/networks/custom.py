@@ -1,4 +1,4 @@
-"""A user's own network: a function that returns an ordinary module made of this package's layers."""
+"""Build a user's network: a function that returns an ordinary module made of this package's layers."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from spquant_search.space.shapes import InputShape
 
 
-def build_own(path: str, shape: InputShape, *, source: str) -> nn.Module:
-    """What the function at ``path`` ("package.module:function") makes for inputs of this shape.
+def build_custom(path: str, shape: InputShape, *, source: str) -> nn.Module:
+    """Call the function at ``path`` ("package.module:function") to make a network for inputs of this shape.
 
     The module is looked for in the current folder first, as Python itself would.
 

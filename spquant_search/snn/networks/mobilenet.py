@@ -1,6 +1,6 @@
 """A small spiking MobileNet: depthwise separable convolutions, each half with its own neurons.
 
-The pairs of MobileNet (Howard et al., 2017, table 1) up to 512 channels, with two instead of six at 512.
+It has the pairs of MobileNet (Howard et al., 2017, table 1) up to 512 channels, with two instead of six at 512.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class MobileNet(nn.Module):
 
 
 def build_mobilenet(model: ModelSpace, shape: InputShape) -> MobileNet:
-    """The network in floating point; ``model.pool`` has no say, as strides do what pooling does elsewhere."""
+    """Build the network in floating point; ``model.pool`` is ignored, as strides do what pooling does elsewhere."""
     stem_stride = 2 if min(shape.height, shape.width) >= LARGE_INPUT else 1
     return MobileNet(
         in_channels=shape.channels, classes=shape.classes, width_factor=model.width, stem_stride=stem_stride

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResNetPlan:
-    """What tells one residual network from another, at full width."""
+    """The sizes of a residual network at full width."""
 
     stem_kernel: int
     stem_stride: int
@@ -143,12 +143,13 @@ def _blocks(plan: ResNetPlan, width_factor: float) -> Iterator[_Block]:
 
 
 def build_resnet19(model: ModelSpace, shape: InputShape) -> SpikingResNet:
-    """ResNet-19 in floating point: 3 + 3 + 2 blocks of 128, 256 and 512 planes; nothing pools but the global mean."""
+    """Build ResNet-19 in floating point: 3 + 3 + 2 blocks of 128, 256 and 512 planes; nothing pools but the global
+    mean."""
     return _build(RESNET19, model, shape)
 
 
 def build_resnet34(model: ModelSpace, shape: InputShape) -> SpikingResNet:
-    """ResNet-34 in floating point: a stem that leaves a quarter of height and width, 3 + 4 + 6 + 3 blocks of 64 to 512.
+    """Build ResNet-34 in floating point: a stem that divides height and width by 4, 3 + 4 + 6 + 3 blocks of 64 to 512.
 
     The stem's 2x2 average pooling stands for the original's overlapping maximum.
     """

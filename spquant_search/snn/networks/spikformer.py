@@ -38,7 +38,7 @@ SMALLEST_INPUT = 4  # halved twice, one token is left
 
 
 class Spikformer(nn.Module):
-    """``patch1`` .. ``patch4``, ``position``, of each block ``b1q`` ``b1k`` ``b1v`` ``b1attention`` ``b1proj``
+    """``patch1`` .. ``patch4``, ``position``, for each block ``b1q`` ``b1k`` ``b1v`` ``b1attention`` ``b1proj``
     ``b1mlp1`` ``b1mlp2``, and ``readout``; every convolution but the first can have a gate.
 
     Any input whose sides are at least SMALLEST_INPUT fits: no layer depends on the number of tokens.
@@ -86,5 +86,5 @@ class Spikformer(nn.Module):
 
 
 def build_spikformer(model: ModelSpace, shape: InputShape) -> Spikformer:
-    """``model.width`` scales all channels; ``model.pool`` is ignored: patches are always pooled by their maximum."""
+    """Build it in floating point; ``model.pool`` is ignored: patches are always pooled by their maximum."""
     return Spikformer(in_channels=shape.channels, classes=shape.classes, width_factor=model.width)

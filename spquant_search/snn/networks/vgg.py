@@ -50,7 +50,7 @@ class Vgg9(nn.Module):
 
 
 def build_vgg9(model: ModelSpace, shape: InputShape) -> Vgg9:
-    """VGG-9 at a space's width, for inputs of this shape."""
+    """Build VGG-9 in floating point, at a space's width, for inputs of this shape."""
     return Vgg9(
         in_channels=shape.channels,
         height=shape.height,

@@ -12,12 +12,13 @@ triangle max(0, 1 - |u - 1|) (TET); Q's is the closed form of the stacked surrog
 
 A layer may learn its threshold theta (LT-SNN). Its neuron then sees I / theta, so that all of the above holds in units
 of theta: spikes above theta, a stored membrane theta * Q(u / theta), a cut at theta * skip_below, and the triangle
-max(0, 1 - |u - theta| / theta) / theta, which makes the spike's derivative by theta -u / theta times that. What is
-learned is log theta, so that theta stays positive. Training and evaluation alike take 1 / theta rounded to sixteenths:
-of the threshold and its reciprocal the one that a device multiplies by, so that currents that are whole numbers in some
-unit, sums of spikes in attention and residuals among them, are whole numbers in a sixteenth of it, exactly.
+max(0, 1 - |u - theta| / theta) / theta, which makes the spike's derivative by theta -u / theta times that. The
+learned parameter is log theta, so that theta stays positive. Training and evaluation alike round 1 / theta, by which a
+device multiplies, to sixteenths: a current that is a whole number in some unit, as sums of spikes in attention and
+residuals are, is exactly a whole number in a sixteenth of it.
 
-There are two implementations. :func:`step` is one time step, differentiated by autograd, for reading and checking.
-:func:`fire` is what networks run: all time steps in one forward and one analytic backward function, each compiled
-once for every number of levels, layer and batch size.
+The modules: :mod:`reference` is one time step, differentiated by autograd, for reading and checking. :mod:`training`
+has all time steps in one forward and one analytic backward function, :mod:`exact` those of evaluation, in which no
+number is rounded; each is compiled once for every number of levels, layer and batch size. :mod:`parameters` holds the
+numbers that they work with, and :mod:`module` the neurons of a layer as networks use them.
 """

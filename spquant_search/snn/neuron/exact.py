@@ -1,4 +1,4 @@
-"""All time steps of the neuron in double precision: evaluation, in which every number is exact."""
+"""The neuron in evaluation: all time steps in double precision, in which every number is exact."""
 
 from __future__ import annotations
 
@@ -10,21 +10,18 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from spquant_search.snn.kernels.compile import Compiled
+from spquant_search.snn.kernels.compile import VECTOR, Compiled
 from spquant_search.snn.neuron.parameters import THRESHOLD, NeuronParameters
 from spquant_search.snn.quantize import (
     BELOW_AN_EXACT_TIE,
     grid_code,
 )
 
-VECTOR = 16  # numbers in fp32 that the widest processors take at once
-
 
 class _ExactParameters(NamedTuple):
-    """What evaluation knows of a neuron, scalars in double precision; membranes are stored in steps of their grid.
+    """The parameters of a neuron in evaluation: scalars in double precision, with membranes in steps of their grid.
 
-    Leak, grid and cut are dyadic, so that of a dyadic current nothing is rounded: integer arithmetic in other clothes.
-    A float membrane has a step of 1.
+    Leak, grid and cut are dyadic, so that nothing of a dyadic current is rounded. A float membrane has a step of 1.
     """
 
     steps_per_unit: Tensor
@@ -36,6 +33,7 @@ class _ExactParameters(NamedTuple):
 
 
 def exact_parameters(p: NeuronParameters) -> _ExactParameters:
+    """Convert parameters to those of evaluation."""
     step = torch.where(p.is_float, 1.0, p.grid_step).double()
     return _ExactParameters(
         steps_per_unit=BELOW_AN_EXACT_TIE / step,
@@ -48,7 +46,7 @@ def exact_parameters(p: NeuronParameters) -> _ExactParameters:
 
 
 def _step_exactly(current: Tensor, stored: Tensor | None, p: _ExactParameters) -> tuple[Tensor, Tensor, Tensor]:
-    """(fired, potential, what is stored) of one time step; without a stored membrane that of the first one."""
+    """Take a time step, the first if nothing is stored: return (fired, potential, what is stored)."""
     potential = current
     if stored is not None:
         potential = stored * p.leaked_step + torch.where(stored >= p.cut, current, 0.0)
@@ -59,7 +57,7 @@ def _step_exactly(current: Tensor, stored: Tensor | None, p: _ExactParameters) -
 
 
 def _run_exactly(current: Tensor, p: _ExactParameters) -> tuple[Tensor, Tensor]:
-    """As :func:`_run`, of a current in double precision: no potential is rounded. Spikes in fp32."""
+    """Return the spikes, in fp32, and the potentials of all time steps; no potential is rounded."""
     stored: Tensor | None = None
     spikes, potentials = [], []
     for frame in current:
@@ -78,7 +76,7 @@ def _skipped_exactly(potentials: Tensor, p: _ExactParameters) -> Tensor:
 
 
 class Fired(NamedTuple):
-    """What comes of a convolution's sums: spikes, and what skipping neurons saved, per sample, step and group."""
+    """The spikes of a convolution's sums, and what skipping neurons saved, per sample, step and group."""
 
     spikes: Float[Tensor, "time batch positions groups channels"]
     skipped: Float[Tensor, "time batch groups"] | None = None  # neurons, each of which counts its ``reached``
@@ -95,7 +93,7 @@ def _fire_sums(  # noqa: PLR0913 - all that lies between a convolution and the n
     p: _ExactParameters,
     shows_skipped: bool,
 ) -> tuple[Tensor, Tensor | None]:
-    """Spikes and, if asked for, 1 where a neuron of an open channel is skipped, from the second step on."""
+    """Return spikes and, if asked for, 1 where a neuron of an open channel is skipped, from the second step on."""
     stored: Tensor | None = None
     spikes, skipped = [], []
     for t, frame in enumerate(sums):
@@ -106,7 +104,7 @@ def _fire_sums(  # noqa: PLR0913 - all that lies between a convolution and the n
             skipped.append(torch.where(stored >= p.cut, 0.0, opened[t]).float())
         fired, _, stored = _step_exactly(current, stored, p)
         spikes.append(torch.where(fired, 1.0, 0.0))
-    # What is counted of them is counted elsewhere: sums in here would split the one loop into many.
+    # Skipped neurons are counted elsewhere: sums in here would split the one loop into many.
     return torch.stack(spikes), torch.stack(skipped) if skipped else None
 
 
@@ -114,8 +112,8 @@ def _count_skipped(
     skipped: Float[Tensor, "later batch positions groups channels"],
     reached: Float[Tensor, "time batch positions groups 1"],
 ) -> tuple[Float[Tensor, "time batch groups"], Float[Tensor, "time batch groups"]]:
-    """How many neurons are skipped, and what that saves; in the first time step it is none."""
-    # A product with ones goes by vectors, a sum over few channels does not. In fp32 it is exact.
+    """Count the neurons that are skipped, and what that saves; in the first time step there are none."""
+    # A product with ones is computed by vectors, a sum over few channels is not. In fp32 it is exact.
     count = (skipped @ torch.ones(skipped.shape[4], device=skipped.device)).double()
     counts = count.sum(2), (count * reached[1:, ..., 0]).sum(2)
     skipped_now, saved_now = (F.pad(one, (0, 0, 0, 0, 1, 0)) for one in counts)
@@ -138,14 +136,14 @@ def fire_sums(  # noqa: PLR0913 - all that lies between a convolution and the ne
     reached: Float[Tensor, "time batch positions groups 1"] | None = None,
     are_whole: bool = True,
 ) -> Fired:
-    """Evaluation of all that follows a convolution, in one pass over memory: ``slope * sums + offset``, gate, neurons.
+    """Evaluate all that follows a convolution, in one pass over memory: ``slope * sums + offset``, gate, neurons.
 
     Sums that ``are_whole`` numbers are rounded to them, and nothing else is: the rest is in double precision.
     ``opened`` is 1 where a channel is open, ``residual`` a current that is added behind the gate. With ``reached``,
     what one neuron's current costs at each position, skipped neurons are counted, those of open channels alone.
     """
     slope, offset, opened = slope.double(), offset.double(), opened.double()
-    # As data, so that layers with float weights take no code of their own.
+    # As data, so that layers with float weights need no further compilation.
     whole = torch.full((), are_whole, device=sums.device)
     shape, together = sums.shape, _positions_together(sums.shape)
     if together > 1:
@@ -162,9 +160,9 @@ def fire_sums(  # noqa: PLR0913 - all that lies between a convolution and the ne
 
 
 def _positions_together(shape: torch.Size) -> int:
-    """How many positions of [time, batch, positions, groups, channels] to take as one with more channels.
+    """Choose how many positions of [time, batch, positions, groups, channels] to take as one with more channels.
 
-    The compiled loop runs along the channels of a group, a vector at a time, and what is left over takes one by one.
+    The compiled loop runs along the channels of a group, a vector at a time, and takes what is left over one by one.
     """
     positions, groups, channels = shape[2:]
     together = VECTOR // math.gcd(VECTOR, channels)

@@ -1,4 +1,4 @@
-"""The neurons of a layer as a module, whose precision may change between any two calls."""
+"""The neurons of a layer as a module."""
 
 from __future__ import annotations
 
@@ -11,73 +11,68 @@ from torch import Tensor, nn
 from spquant_search.snn.neuron.exact import Fired, fire_sums
 from spquant_search.snn.neuron.parameters import NeuronParameters, neuron_parameters, threshold_gain
 from spquant_search.snn.neuron.training import fire, fire_and_pool
+from spquant_search.space.configuration import LayerPrecision
 from spquant_search.space.grid import MembraneGrid
+from spquant_search.space.schema import NeuronSpace
 
 
 class Neuron(nn.Module):
     """The neurons of a layer; their precision is data in buffers and may change between any two calls.
 
-    ``log_threshold`` is there where the layer learns its threshold, and among its weights then.
+    Each of the :class:`NeuronParameters` is a buffer of that name. A layer that learns its threshold has
+    ``log_threshold`` among its weights.
     """
 
     log_threshold: nn.Parameter | None
-    leak: Tensor
-    lowest: Tensor
-    highest: Tensor
-    grid_step: Tensor
-    is_float: Tensor
-    skip_below: Tensor
-    reset_cut: Tensor
-    steps_per_unit: Tensor
-    leaked_step: Tensor
-    lowest_code: Tensor
-    highest_code: Tensor
-    middle: Tensor
-    half_range: Tensor
-    rate: Tensor
-    leaked_gain: Tensor
-    tail: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         for name, value in neuron_parameters(leak=0.5, grid=None, skip_below=None)._asdict().items():
-            # Not persistent: the configuration holds them, weights are shared between configurations.
+            # Not persistent: they belong to a configuration, and weights are shared between configurations.
             self.register_buffer(name, value, persistent=False)
         self.register_parameter("log_threshold", None)
         self.skips = False
         self.spikes = nn.Identity()  # all spikes pass through it, for hooks to see
 
+    def set_precision(self, precision: LayerPrecision, space: NeuronSpace) -> None:
+        """Take a layer's precision, with what a space says of all neurons."""
+        grid = space.grid(precision.membrane_levels) if precision.membrane_levels else None
+        self.configure(
+            leak=space.leak, grid=grid, skip_below=precision.skip_below, learn_threshold=space.learn_threshold
+        )
+
     def configure(
         self, *, leak: float, grid: MembraneGrid | None, skip_below: float | None, learn_threshold: bool = False
     ) -> None:
-        """Take a new precision; nothing is rebuilt or recompiled. A threshold that was learned is kept."""
+        """Take other parameters; nothing is rebuilt or recompiled. A threshold that was learned is kept."""
         self.skips = skip_below is not None
         if not learn_threshold:
             self.log_threshold = None
         elif self.log_threshold is None:
-            self.log_threshold = nn.Parameter(torch.zeros_like(self.leak))
+            self.log_threshold = nn.Parameter(torch.zeros_like(self.parameters_now.leak))
         for name, value in neuron_parameters(leak=leak, grid=grid, skip_below=skip_below)._asdict().items():
             getattr(self, name).copy_(value)
 
     @property
     def parameters_now(self) -> NeuronParameters:
+        """The parameters in force, as they lie in the buffers."""
         return NeuronParameters(*(getattr(self, name) for name in NeuronParameters._fields))
 
     @property
     def threshold(self) -> float:
-        """The threshold that is in force: 1, or the learned one after rounding."""
+        """The threshold in force: 1, or a learned threshold after rounding."""
         return 1.0 if self.log_threshold is None else 1.0 / float(threshold_gain(self.log_threshold).detach())
 
     def forward(self, current: Float[Tensor, "time neurons"]) -> tuple[Tensor, Tensor]:
-        """Spikes, and potentials in units of the threshold, see :func:`fire`."""
+        """Return spikes, and potentials in units of the threshold, see :func:`fire`."""
         spikes, potentials = fire(self._in_thresholds(current), self.parameters_now)
         return self.spikes(spikes), potentials
 
     def pooled(self, current: Float[Tensor, "time sample height width channel"]) -> Tensor:
-        """Sums of spikes over 2x2 neurons, see :func:`fire_and_pool`."""
+        """Return sums of spikes over 2x2 neurons, see :func:`fire_and_pool`."""
         return fire_and_pool(self._in_thresholds(current), self.parameters_now)
 
-    def of_sums(
+    def fire_sums(
         self,
         sums: Float[Tensor, "time batch positions groups channels"],
         slope: Float[Tensor, "groups channels"],
@@ -88,7 +83,7 @@ class Neuron(nn.Module):
         reached: Float[Tensor, "time batch positions groups 1"] | None = None,
         are_whole: bool = True,
     ) -> Fired:
-        """In evaluation, spikes of a convolution's sums, see :func:`fire_sums`."""
+        """Return, in evaluation, the spikes of a convolution's sums, see :func:`fire_sums`."""
         slope, offset = self._in_thresholds(slope), self._in_thresholds(offset)
         residual = None if residual is None else self._in_thresholds(residual)
         p = self.parameters_now

@@ -1,4 +1,4 @@
-"""The numbers that a neuron works with, as data: a change of precision recompiles nothing."""
+"""The parameters of a neuron, as data."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from spquant_search.snn.quantize import (
 from spquant_search.space.grid import MembraneGrid
 
 THRESHOLD = 1.0
-# What a current is multiplied by for a learned threshold: k / 16 with k in a byte, so that thresholds reach from 16/255
-# to 16. Every k fits the 8 bits of a bf16 value's mantissa.
+# A learned threshold multiplies currents by k / 16 with k in a byte, so that thresholds reach from 16/255 to 16. Every
+# k fits the 8 bits of a bf16 value's mantissa.
 GAIN_STEPS, LARGEST_GAIN_CODE = 16, 255
 
 
@@ -33,7 +33,7 @@ class NeuronParameters(NamedTuple):
     grid_step: Tensor
     is_float: Tensor  # the membrane is not quantized
     skip_below: Tensor  # -inf: no neuron is skipped
-    # Derived from those above, so that no compiled loop has to. A potential after the reset is stored at or above
+    # Derived from the fields above, so that no compiled loop has to. A potential after the reset is stored at or above
     # skip_below where it is at or above this:
     reset_cut: Tensor
     # quantize.MembraneCode, the step times the leak:
@@ -52,7 +52,7 @@ class NeuronParameters(NamedTuple):
 def neuron_parameters(
     *, leak: float, grid: MembraneGrid | None, skip_below: float | None, device: torch.device | None = None
 ) -> NeuronParameters:
-    """The parameters of a neuron; ``grid`` None keeps the membrane in floating point."""
+    """Work out the parameters of a neuron; ``grid`` None keeps the membrane in floating point."""
     is_float = torch.tensor(grid is None, device=device)
     cut = -math.inf if skip_below is None else skip_below
     reset_cut = cut if grid is None else _reset_cut(grid, cut)
@@ -84,7 +84,7 @@ def neuron_parameters(
 
 
 def _reset_cut(grid: MembraneGrid, skip_below: float) -> float:
-    """The smallest fp32 value that the grid stores at or above ``skip_below``."""
+    """Return the smallest fp32 value that the grid stores at or above ``skip_below``."""
     kept = [value for value in grid.values if value >= skip_below]
     if not kept:
         return math.inf
@@ -96,7 +96,7 @@ def _reset_cut(grid: MembraneGrid, skip_below: float) -> float:
 
 
 def threshold_gain(log_threshold: Float[Tensor, ""]) -> Float[Tensor, ""]:
-    """1 / threshold, rounded to sixteenths; the gradient is that of the unrounded one."""
+    """Return 1 / threshold, rounded to sixteenths; the gradient is that of the unrounded value."""
     gain = (-log_threshold).exp()
     with torch.no_grad():
         rounded = (gain * GAIN_STEPS).round().clamp(1, LARGEST_GAIN_CODE) / GAIN_STEPS

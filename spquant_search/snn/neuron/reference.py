@@ -1,4 +1,4 @@
-"""One time step of the neuron, differentiated by autograd: for reading and checking."""
+"""The neuron as it is defined: one time step, differentiated by autograd, for reading and checking."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class _Quantize(torch.autograd.Function):
 def step(
     current: Float[Tensor, "*neurons"], membrane: Float[Tensor, "*neurons"], p: NeuronParameters
 ) -> tuple[Float[Tensor, "*neurons"], Float[Tensor, "*neurons"]]:
-    """One time step: (current, stored membrane) -> (spikes, stored membrane)."""
+    """Take one time step: (current, stored membrane) -> (spikes, stored membrane)."""
     potential = p.leak * membrane + torch.where(membrane >= p.skip_below, current, 0.0)
     spikes: Tensor = _Spike.apply(potential)  # type: ignore[no-untyped-call]
     reset = (1.0 - spikes) * potential
@@ -53,7 +53,7 @@ def step(
 
 
 def fire_step_by_step(current: Float[Tensor, "time *neurons"], p: NeuronParameters) -> Float[Tensor, "time *neurons"]:
-    """The spikes of all time steps by :func:`step`: the slow reference of :func:`fire`."""
+    """Return the spikes of all time steps by :func:`step`: the slow reference of :func:`fire`."""
     membrane, spikes = torch.zeros_like(current[0]), []
     for frame in current:
         fired, membrane = step(frame, membrane, p)

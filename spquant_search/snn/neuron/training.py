@@ -1,4 +1,4 @@
-"""All time steps of the neuron in one forward and one analytic backward function, each compiled."""
+"""The neuron in training: all time steps in one forward and one analytic backward function, each compiled."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from spquant_search.snn.kernels.compile import Compiled
+from spquant_search.snn.kernels.compile import VECTOR, Compiled
 from spquant_search.snn.kernels.pooling import POOL
-from spquant_search.snn.neuron.exact import VECTOR, compiled_exactly, compiled_skipped_exactly, exact_parameters
+from spquant_search.snn.neuron.exact import compiled_exactly, compiled_skipped_exactly, exact_parameters
 from spquant_search.snn.neuron.parameters import THRESHOLD, NeuronParameters, neuron_parameters
 from spquant_search.snn.quantize import (
     fast_membrane_gradient,
@@ -19,12 +19,12 @@ from spquant_search.snn.quantize import (
     quantize_membrane,
 )
 
-# A step here is bound by the number of operations and not by memory, so that nothing is worked out twice, and what is
-# constant over a trial stands ready in the parameters.
+# A step here is bound by the number of operations and not by memory, so that nothing is worked out twice, and the
+# parameters hold whatever is constant over a trial.
 
 
 def _run(current: Tensor, p: NeuronParameters) -> tuple[list[Tensor], list[Tensor]]:
-    """Of every step, the spikes in fp32 and the membrane potentials before the reset in the current's type.
+    """Return every step's spikes, in fp32, and membrane potentials before the reset, in the current's type.
 
     The potential is rounded to that type before anything is decided on it, so that the backward pass, which reads what
     was stored, decides the same in every element.
@@ -46,7 +46,7 @@ def _run(current: Tensor, p: NeuronParameters) -> tuple[list[Tensor], list[Tenso
 
 
 def _forward(current: Tensor, p: NeuronParameters) -> tuple[Tensor, Tensor]:
-    """Spikes and potentials, both in the current's type."""
+    """Return spikes and potentials, both in the current's type."""
     spikes, potentials = _run(current, p)
     return torch.stack([spike.to(current.dtype) for spike in spikes]), torch.stack(potentials)
 
@@ -56,7 +56,7 @@ def _potentials(current: Tensor, p: NeuronParameters) -> Tensor:
 
 
 def _leaked(reset: Tensor, p: NeuronParameters, dtype: torch.dtype) -> Tensor:
-    """What is left in the next step of ``reset``, a potential that ``dtype`` holds exactly: leak * Q(reset)."""
+    """Return leak * Q(reset), what the next step keeps of a potential that ``dtype`` holds exactly."""
     if dtype is torch.bfloat16:
         return grid_code(reset, p.steps_per_unit, p.lowest_code, p.highest_code) * p.leaked_step
     quantized = quantize_membrane(reset, p.lowest, p.highest, p.grid_step)
@@ -64,7 +64,7 @@ def _leaked(reset: Tensor, p: NeuronParameters, dtype: torch.dtype) -> Tensor:
 
 
 def _backward(gradient: Tensor, potentials: Tensor, p: NeuronParameters) -> Tensor:
-    """The gradient by the input current, given that by the spikes; the two may have shapes that broadcast."""
+    """Return the gradient by the current, given that by the spikes; the two may have shapes that broadcast."""
     values = [frame.float() for frame in potentials]
     fired = [potential > THRESHOLD for potential in values]
     resets = [torch.where(one, 0.0, potential) for one, potential in zip(fired, values, strict=True)]
@@ -83,8 +83,12 @@ def _backward(gradient: Tensor, potentials: Tensor, p: NeuronParameters) -> Tens
     return torch.stack(gradients[::-1])
 
 
-def _backward_of_pooled(gradient: Tensor, potentials: Tensor, p: NeuronParameters) -> Tensor:
-    """The same, given the gradient [time, sample, rows, columns, channel] by sums of spikes over 2x2 neurons.
+def _backward_of_pooled(
+    gradient: Float[Tensor, "time sample rows columns channel"],
+    potentials: Float[Tensor, "time sample height width channel"],
+    p: NeuronParameters,
+) -> Float[Tensor, "time sample height width channel"]:
+    """Return the gradient by the current, given that by sums of spikes over 2x2 neurons.
 
     The four of a block share their sum's gradient. ``potentials`` have twice the rows and columns, none left over.
     """
@@ -94,8 +98,10 @@ def _backward_of_pooled(gradient: Tensor, potentials: Tensor, p: NeuronParameter
     return by_current.view(time_steps, samples, rows * POOL, columns * POOL, channels)
 
 
-def _pooled_spikes(potentials: Tensor) -> Tensor:
-    """[..., height, width, channel] -> how many of each 2x2 neurons fired; no row and no column is left over."""
+def _pooled_spikes(
+    potentials: Float[Tensor, "time sample height width channel"],
+) -> Float[Tensor, "time sample rows columns channel"]:
+    """Count how many of each 2x2 neurons fired; no row or column may be left over."""
     corners = [potentials[..., i::POOL, j::POOL, :] for i in range(POOL) for j in range(POOL)]
     fired = [torch.where(corner.float() > THRESHOLD, 1.0, 0.0) for corner in corners]
     return (fired[0] + fired[1] + fired[2] + fired[3]).to(potentials.dtype)
@@ -133,7 +139,7 @@ class _Fire(torch.autograd.Function):
 def fire(
     current: Float[Tensor, "time neurons"], p: NeuronParameters
 ) -> tuple[Float[Tensor, "time neurons"], Float[Tensor, "time neurons"]]:
-    """Spikes and membrane potentials before the reset, of all time steps; the gradient reaches the current by spikes.
+    """Return spikes and potentials before the reset, of all time steps; the gradient reaches the current by spikes.
 
     ``current`` must be contiguous and flat over everything but time, so that one compiled graph serves all layers. In
     double precision, which only evaluation has, nothing is rounded, and there is no gradient.
@@ -156,10 +162,10 @@ class _FirePooled(torch.autograd.Function):
     def forward(ctx: Any, current: Tensor, *p: Tensor) -> Tensor:
         height, width = current.shape[2:4]
         ctx.left_over = (height % POOL, width % POOL)
-        whole = current[:, :, : height - height % POOL, : width - width % POOL]
-        # Flat where that is possible: one graph for all layers.
-        flat = whole.flatten(1) if ctx.left_over == (0, 0) else whole
-        potentials = _compiled_potentials(flat, NeuronParameters(*p)).view(whole.shape)
+        paired = current[:, :, : height - height % POOL, : width - width % POOL]
+        # Flat if possible: one graph for all layers.
+        flat = paired.flatten(1) if ctx.left_over == (0, 0) else paired
+        potentials = _compiled_potentials(flat, NeuronParameters(*p)).view(paired.shape)
         ctx.save_for_backward(potentials, *p)
         sums: Tensor = _compiled_pooled_spikes(potentials)
         return sums
@@ -177,7 +183,7 @@ class _FirePooled(torch.autograd.Function):
 def fire_and_pool(
     current: Float[Tensor, "time sample height width channel"], p: NeuronParameters
 ) -> Float[Tensor, "time sample rows columns channel"]:
-    """How many of each 2x2 neurons spike: :func:`fire` and the sum-pooling of its spikes, which are never written out.
+    """Count how many of each 2x2 neurons spike: :func:`fire` and sum-pooling, without writing the spikes out.
 
     ``current`` must be contiguous; an odd last row or column of neurons reaches no sum.
     """
@@ -186,7 +192,7 @@ def fire_and_pool(
 
 
 def skipped(potentials: Float[Tensor, "time *neurons"], p: NeuronParameters) -> Float[Tensor, "time *neurons"]:
-    """1 where a neuron was skipped in that time step, as its stored membrane was below the cut; 0 elsewhere."""
+    """Return 1 where a neuron was skipped in a time step, as its stored membrane was below the cut; 0 elsewhere."""
     exactly = potentials.dtype is torch.float64
     mask: Tensor = (
         compiled_skipped_exactly(potentials, exact_parameters(p)) if exactly else _compiled_skipped(potentials, p)

@@ -456,7 +456,7 @@ class Sums:
             sums=whole(-60, 81, *shape) + 1e-3,
             slope=whole(1, 2**19, groups, channels).double() / 2**24,
             offset=whole(-(2**22), 2**23, groups, channels).double() / 2**24,
-            opened=whole(0, 2, 4, 3, 1, groups, channels).double(),
+            opened=whole(0, 2, 4, 3, 1, groups, channels).bool(),
             residual=whole(0, 2, *shape).double() / 4,
             reached=whole(0, 90, 4, 3, positions, groups, 1).float(),
         )
@@ -483,7 +483,7 @@ class Sums:
             missed.append(membrane < (-math.inf if skip_below is None else skip_below))
             now, membrane = step(frame, membrane, p)
             spikes.append(now.float())
-        counted = torch.stack(missed) * self.opened
+        counted = (torch.stack(missed) * self.opened).double()
         return Fired(torch.stack(spikes), counted.sum((2, 4)), (counted * self.reached).sum((2, 4)))
 
 
