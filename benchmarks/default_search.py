@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from spquant_search.runs.folder import RunFolder, find_run
+from spquant_search.runs.records import read_environment, read_facts, read_results
 from spquant_search.runs.results import TrialResult
 from spquant_search.runs.selection import front
 
@@ -40,7 +41,7 @@ def main() -> None:
 
 def measure(folder: RunFolder) -> dict[str, Any]:
     """The document that every benchmark prints."""
-    results, facts = folder.results(), folder.facts()
+    results, facts = read_results(folder), read_facts(folder)
     baseline, members = results[0], front(results)
     figures = {
         "minutes": facts.seconds / 60,
@@ -68,7 +69,7 @@ def measure(folder: RunFolder) -> dict[str, Any]:
         ),
         "help_ms": _help_ms(),
     }
-    environment = folder.environment()
+    environment = read_environment(folder)
     machine = {name: environment[name] for name in ("processor", "cores", "system")}
     rows = [_row(member, baseline) for member in members]
     return {"machine": machine, "versions": environment, "rows": rows, "figures": figures}

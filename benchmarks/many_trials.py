@@ -30,7 +30,9 @@ from spquant_search.driver.limits import Limits
 from spquant_search.driver.storage.journal import Journal
 from spquant_search.driver.study import Study
 from spquant_search.runs.events import SearchPlan
-from spquant_search.runs.folder import RunFacts, RunFolder, open_run
+from spquant_search.runs.folder import RunFolder
+from spquant_search.runs.opening import open_run
+from spquant_search.runs.records import RunFacts, read_results
 from spquant_search.runs.results import EpochMetrics, Outcome, TrialResult
 from spquant_search.training.prepare import prepare
 from spquant_search.training.tasks import Task, TestTask
@@ -196,7 +198,7 @@ def measure(trials: int, sampled: int, folder: Path) -> dict[str, Any]:
 
     study = Study(Journal(run.study_file), grey_box.space, grey_box.shapes, chance=0.1).optuna_study
     states = [trial.state.name for trial in study.trials]
-    numbers = [result.number for result in run.results()]
+    numbers = [result.number for result in read_results(run)]
     last, first = watching.rows[-1], watching.rows[0]
     return {
         "rows": watching.rows,

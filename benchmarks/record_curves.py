@@ -42,6 +42,7 @@ from spquant_search.driver.seeds import trial_seed
 from spquant_search.runs.environment import describe_environment
 from spquant_search.runs.files import cache_folder, write_bytes, write_text
 from spquant_search.runs.folder import RunFolder, find_run
+from spquant_search.runs.records import read_result
 from spquant_search.runs.results import BASELINE, Origin, Outcome, TrialResult, unmeasured
 from spquant_search.space.configuration import NetworkConfig
 from spquant_search.training.prepare import prepare
@@ -167,7 +168,7 @@ def recorded(lines: Path) -> list[dict[str, Any]]:
 
 def pack(run: RunFolder, table: Sequence[dict[str, Any]], prepared: Prepared, file: Path) -> None:
     """The table: a first line of the float baseline and the machine, then one of each configuration in each way."""
-    baseline = run.result(BASELINE)
+    baseline = read_result(run, BASELINE)
     if baseline is None:
         raise SystemExit(f"{run.path}: its float baseline is missing")
     tested = test_accuracies(run, [baseline], 1)[BASELINE]

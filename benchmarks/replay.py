@@ -31,8 +31,10 @@ from scipy import stats
 from spquant_search.costs.memory import cost_report
 from spquant_search.driver.coordinator import run_search
 from spquant_search.driver.limits import Limits
-from spquant_search.runs.folder import RunFacts, RunFolder, open_run
+from spquant_search.runs.folder import RunFolder
+from spquant_search.runs.opening import open_run
 from spquant_search.runs.pareto import hypervolume
+from spquant_search.runs.records import RunFacts
 from spquant_search.runs.results import BASELINE, EpochMetrics, LayerActivity, Origin, Outcome, TrialResult, unmeasured
 from spquant_search.runs.selection import front
 from spquant_search.space.configuration import NetworkConfig

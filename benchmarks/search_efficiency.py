@@ -54,7 +54,9 @@ from scipy import stats
 
 from spquant_search.processes import keep_compiled_code
 from spquant_search.runs.files import cache_folder, write_bytes
-from spquant_search.runs.folder import RunFolder, open_run
+from spquant_search.runs.folder import RunFolder
+from spquant_search.runs.opening import open_run
+from spquant_search.runs.records import read_facts, read_results, read_test_accuracies
 from spquant_search.runs.results import BASELINE, TrialResult
 from spquant_search.space.reading import read_space
 from spquant_search.training.data_set import load_data
@@ -95,7 +97,7 @@ def search(strategy: Strategy, folder: Path, seed: int, workers: int) -> None:
 def _begin_as_ours(run: RunFolder, ours: RunFolder, overrides: Sequence[str]) -> None:
     """A new run with the baseline and the supernet of ours."""
     if not run.exists():
-        open_run(run, read_space(SPACE, overrides), ours.facts())
+        open_run(run, read_space(SPACE, overrides), read_facts(ours))
     for kept in (ours.supernet_file, ours.sensitivity_file, ours.weights_file(BASELINE), ours.result_file(BASELINE)):
         copy = run.path / kept.relative_to(ours.path)
         if not copy.is_file():
@@ -105,14 +107,14 @@ def _begin_as_ours(run: RunFolder, ours: RunFolder, overrides: Sequence[str]) ->
 def test_accuracies(run: RunFolder, members: Sequence[TrialResult], workers: int) -> dict[int, float]:
     """Of all these; those that are not known yet are measured, and kept beside the run."""
     kept = run.path / "tests-of-earlier-fronts.json"
-    known = run.test_accuracies()
+    known = read_test_accuracies(run)
     if kept.is_file():
         known |= {int(number): accuracy for number, accuracy in json.loads(kept.read_text(encoding="utf-8")).items()}
     missing = [one for one in members if one.number not in known]
     if not missing:
         return known
     trainer_config = TrainerConfig(
-        space=bind_network(run.space(), source=str(run.path)).space, device="cpu", cache=cache_folder()
+        space=bind_network(read_space(run), source=str(run.path)).space, device="cpu", cache=cache_folder()
     )
     pool = TrainerPool(trainer_config, workers, warn=lambda words: print(words, file=sys.stderr))
     try:
@@ -134,10 +136,10 @@ def test_accuracies(run: RunFolder, members: Sequence[TrialResult], workers: int
 
 def curve(strategy: Strategy, run: RunFolder, seed: int, workers: int) -> Curve:
     """A run's, finished or not."""
-    data = load_data(run.space(), cache=cache_folder())
-    space = bind_network(run.space(), source=str(run.space_file)).space
+    data = load_data(read_space(run), cache=cache_folder())
+    space = bind_network(read_space(run), source=str(run.space_file)).space
     prices = Prices.of(space, strategy, samples=len(data.train.labels), judged=len(data.validation.labels))
-    results = run.results()
+    results = read_results(run)
     held = fronts(results, prices)
     members = {one.number: one for one in (results[BASELINE], *(one for each in held for one in each.members))}
     return curve_of(strategy, seed, results, held, test_accuracies(run, list(members.values()), workers))

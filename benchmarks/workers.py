@@ -21,6 +21,7 @@ from measurement import as_document
 from spquant_search.driver.storage.journal import Journal
 from spquant_search.driver.study import Study
 from spquant_search.runs.folder import RunFolder
+from spquant_search.runs.records import read_facts, read_profile
 from spquant_search.training.prepare import prepare
 
 SPACE = Path(__file__).parent.parent / "spaces" / "vgg9.yaml"
@@ -51,14 +52,14 @@ def trial_stage(run: RunFolder) -> float:
 
 
 def row(run: RunFolder, workers: int) -> dict[str, Any]:
-    coordinator = run.profile()["coordinator"]
+    coordinator = read_profile(run)["coordinator"]
     kept_busy = sum(seconds for what, seconds in coordinator.items() if what not in ("waiting", "total"))
     return {
         "workers": workers,
         "trial_stage_seconds": trial_stage(run),
-        "wall_seconds": run.facts().seconds,
+        "wall_seconds": read_facts(run).seconds,
         "coordinator": coordinator,
-        "bookkeeping_share": kept_busy / run.facts().seconds,
+        "bookkeeping_share": kept_busy / read_facts(run).seconds,
     }
 
 

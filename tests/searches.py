@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from spquant_search.runs.folder import RunFacts, RunFolder, open_run
+from spquant_search.runs.folder import RunFolder
+from spquant_search.runs.opening import open_run
+from spquant_search.runs.records import RunFacts, write_result
 from spquant_search.runs.results import TrialResult
 from spquant_search.space.reading import read_space
 
@@ -51,5 +53,5 @@ def unfinished_run(path: Path, *results: TrialResult) -> RunFolder:
     facts = RunFacts(source="tiny", command="", data="", classes=10, validation_samples=1, test_samples=1)
     open_run(folder, read_space(TINY), facts)
     for result in results:
-        folder.write_result(result)
+        write_result(folder, result)
     return folder

@@ -69,10 +69,12 @@ def pick(  # noqa: PLR0913 - one parameter an option
 def _pick(folder: RunFolder, out: Path, budget: Budget, *, trial: int | None, knee: bool) -> None:
     from spquant_search.deploy.artifact import write_artifact
     from spquant_search.deploy.deployable import float_parts
+    from spquant_search.runs.finals import read_latest_test_accuracies
+    from spquant_search.runs.records import read_space
     from spquant_search.runs.selection import pick as choose
     from spquant_search.training.prepare import bind_network
 
-    file = folder.space()
+    file = read_space(folder)
     members = _front_of(folder, file)
     prepared = bind_network(file, source=str(folder.space_file))
     if trial is None:
@@ -83,7 +85,7 @@ def _pick(folder: RunFolder, out: Path, budget: Budget, *, trial: int | None, kn
     if member is None:
         raise UserError(_nothing_to_write(prepared, deployable, budget, wanted))
     frames = _vector_frames(prepared)
-    tested = folder.latest_test_accuracies().get(member.number)
+    tested = read_latest_test_accuracies(folder).get(member.number)
     write_artifact(folder, file, member, out, test_accuracy=tested, shape=prepared.input, frames=frames)
     _explain(member, members, out)
     if wanted is not None and wanted is not member:
@@ -92,9 +94,10 @@ def _pick(folder: RunFolder, out: Path, budget: Budget, *, trial: int | None, kn
 
 
 def _front_of(folder: RunFolder, file: SpaceFile) -> Members:
+    from spquant_search.runs.finals import read_latest_results
     from spquant_search.runs.selection import Budget, front
 
-    members = front(folder.latest_results(), Budget.of(file.constraints))
+    members = front(read_latest_results(folder), Budget.of(file.constraints))
     if not members:
         raise UserError(f"{folder.path}: no trial of this run is complete yet; start its search again")
     return members

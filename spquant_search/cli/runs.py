@@ -58,8 +58,9 @@ def front(run: RunArgument, as_json: JsonOption = False) -> None:
 def shown_front(summary: RunSummary, folder: RunFolder, console: Console) -> TextTable:
     """Return the front's table, with the energy estimate where the terminal has room for it."""
     from spquant_search.report.front_table import front_table
+    from spquant_search.runs.records import read_space
 
-    return front_table(summary, time_steps=folder.space().time_steps if is_wide(console) else None)
+    return front_table(summary, time_steps=read_space(folder).time_steps if is_wide(console) else None)
 
 
 def report(run: RunArgument) -> None:
@@ -103,10 +104,12 @@ def finalize(
     """
     from rich.console import Console
 
-    from spquant_search.runs.folder import exclusive, find_run
+    from spquant_search.runs.folder import find_run
+    from spquant_search.runs.opening import exclusive
+    from spquant_search.runs.records import read_space
 
     folder, started, console = find_run(run), time.monotonic(), Console()
-    file = folder.space()
+    file = read_space(folder)
     if workers is not None:
         file = replace(file, search=replace(file.search, workers=workers))
     try:
@@ -130,6 +133,7 @@ def _fine_tune(
     from spquant_search.processes import keep_compiled_code
     from spquant_search.report.stages import stages
     from spquant_search.runs.files import cache_folder
+    from spquant_search.runs.records import read_facts
     from spquant_search.workers.devices import choose_device
 
     cache = cache_folder()
@@ -140,7 +144,7 @@ def _fine_tune(
     from spquant_search.workers.messages import TrainerConfig
     from spquant_search.workers.pool import TrainerPool
 
-    finalists = front_finalists(folder, file, members=members, classes=folder.facts().classes)
+    finalists = front_finalists(folder, file, members=members, classes=read_facts(folder).classes)
     prepared = bind_network(file, source=str(folder.space_file))
     config = TrainerConfig(space=prepared.space, device=choose_device(device), cache=cache)
 
@@ -182,13 +186,15 @@ def sensitivity(
 
     from spquant_search.processes import keep_compiled_code
     from spquant_search.runs.files import cache_folder
-    from spquant_search.runs.folder import check_run, find_run, require_same_space
+    from spquant_search.runs.folder import find_run
+    from spquant_search.runs.opening import check_run, require_same_space
+    from spquant_search.runs.records import read_sensitivity
 
     started = time.monotonic()
     keep_compiled_code(cache_folder())  # before torch is imported
     prepared = _prepare_analysis(space, [*(overrides or []), *as_overrides(workers=workers, seed=seed)])
     folder, console = find_run(run or space.stem), Console(stderr=as_json)
-    if folder.exists() and folder.sensitivity() is not None:
+    if folder.exists() and read_sensitivity(folder) is not None:
         require_same_space(folder, prepared.space.file)
     else:
         _refuse_shared_study(folder)
@@ -218,7 +224,9 @@ def _prepare_analysis(space: Path, overrides: list[str]) -> Prepared:
 
 def _refuse_shared_study(folder: RunFolder) -> None:
     """Raise UserError where the study lies in a database, whose locks this command knows nothing of."""
-    if folder.exists() and folder.shared_study() is not None:
+    from spquant_search.runs.records import read_shared_study
+
+    if folder.exists() and read_shared_study(folder) is not None:
         raise UserError(
             f"{folder.path}: this run has no analysis, and as its study lies in a database only its search can make it "
             "(with search.budget_ladder above 0); go on with that search, or start a run of its own with --run NAME"
@@ -240,6 +248,7 @@ def _show_sensitivity(folder: RunFolder, console: Console, *, as_json: bool) -> 
     from spquant_search.report.sensitivity_report import ladder_table, sensitivity_tables
     from spquant_search.report.writing import write_sensitivity_picture
     from spquant_search.runs.budget_ladder import plan_budget_ladder
+    from spquant_search.runs.records import read_space
     from spquant_search.space.schema import LADDER_POINTS
 
     found = write_sensitivity_picture(folder)
@@ -249,7 +258,7 @@ def _show_sensitivity(folder: RunFolder, console: Console, *, as_json: bool) -> 
         return
     for table in sensitivity_tables(found, run=folder.name):
         show_table(table, console)
-    points = folder.space().search.ladder_points or LADDER_POINTS
+    points = read_space(folder).search.ladder_points or LADDER_POINTS
     show_table(ladder_table(plan_budget_ladder(found, points)), console)
     console.print(f"Written to {folder.path}: sensitivity.json, sensitivity.png")
 
@@ -264,10 +273,11 @@ def dashboard(
     from spquant_search.driver.storage.journal import Journal
     from spquant_search.report.run_summary import summarize_run
     from spquant_search.runs.folder import find_run
+    from spquant_search.runs.records import read_shared_study
 
     folder = find_run(run)
     summary = summarize_run(folder)
-    if folder.shared_study() is None:
+    if read_shared_study(folder) is None:
         serve(folder, summary, storage=Journal(folder.study_file), port=port)
         return
     if storage is None:

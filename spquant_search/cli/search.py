@@ -136,6 +136,7 @@ def _run(asked: _Search) -> None:
     from spquant_search.processes import keep_compiled_code
     from spquant_search.runs.files import cache_folder
     from spquant_search.runs.folder import find_run
+    from spquant_search.runs.records import read_profile
 
     started = time.monotonic()
     keep_compiled_code(cache_folder())  # before torch is imported
@@ -161,7 +162,7 @@ def _run(asked: _Search) -> None:
         run_search(prepared, folder, trainer_config=session.trainers, limits=limits, watcher=watcher, storage=study)
     show_reports(folder, console)
     if asked.profile:
-        show_table(profile_table(folder.profile()), console)
+        show_table(profile_table(read_profile(folder)), console)
 
 
 def _work(file: SpaceFile, trials: int) -> str:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from spquant_search.driver.storage.postgres import Database
     from spquant_search.driver.storage.protocol import Storage
     from spquant_search.runs.events import SearchPlan, Watcher
-    from spquant_search.runs.folder import RunFacts, RunFolder
+    from spquant_search.runs.folder import RunFolder
+    from spquant_search.runs.records import RunFacts
     from spquant_search.space.search_space import SearchSpace
     from spquant_search.training.prepared import Prepared
     from spquant_search.workers.messages import TrainerConfig
@@ -55,7 +56,7 @@ def open_session(
     """
     from spquant_search.profile import PROCESS
     from spquant_search.report.live import watcher as watcher_for
-    from spquant_search.runs.folder import check_run, exclusive, open_run
+    from spquant_search.runs.opening import check_run, exclusive, open_run
 
     file = prepared.space.file
     trainers = _trainer_config(prepared, device)
@@ -91,7 +92,7 @@ def _trainer_config(prepared: Prepared, device: str) -> TrainerConfig:
 
 
 def _run_facts(space: Path, recordings: DataSet) -> RunFacts:
-    from spquant_search.runs.folder import RunFacts
+    from spquant_search.runs.records import RunFacts
 
     return RunFacts(
         source=str(space),
@@ -112,6 +113,7 @@ def _without_password(argument: str) -> str:
 def search_plan(space: SearchSpace, folder: RunFolder, facts: RunFacts, *, trials: int, work: str) -> SearchPlan:
     """Say what a search or an analysis is about to do; ``work`` says it in words."""
     from spquant_search.runs.events import SearchPlan
+    from spquant_search.runs.records import read_results
     from spquant_search.runs.selection import Budget
 
     file = space.file
@@ -125,7 +127,7 @@ def search_plan(space: SearchSpace, folder: RunFolder, facts: RunFacts, *, trial
         work=work,
         workers=file.search.workers,
         chance=1.0 / facts.classes,
-        finished=folder.results(),
+        finished=read_results(folder),
         budget=Budget.of(file.constraints),
     )
 
@@ -133,11 +135,13 @@ def search_plan(space: SearchSpace, folder: RunFolder, facts: RunFacts, *, trial
 @contextmanager
 def count_seconds(folder: RunFolder, started: float) -> Iterator[None]:
     """Add this start's wall-clock time to the run's, however it ends."""
+    from spquant_search.runs.records import read_facts, write_facts
+
     try:
         yield
     finally:
-        facts = folder.facts()
-        folder.write_facts(replace(facts, seconds=facts.seconds + time.monotonic() - started))
+        facts = read_facts(folder)
+        write_facts(folder, replace(facts, seconds=facts.seconds + time.monotonic() - started))
 
 
 def find_database(url: str) -> Database:
@@ -152,7 +156,8 @@ def find_database(url: str) -> Database:
 def shared_study(database: Database, folder: RunFolder, note: Callable[[str], None]) -> Storage:
     """Open the run's study in a database; ``note`` takes what its user should know of the connection."""
     from spquant_search.driver.storage.postgres import Postgres
+    from spquant_search.runs.records import read_shared_study
 
-    study = folder.shared_study()
+    study = read_shared_study(folder)
     assert study is not None  # the run was opened as a shared one
     return Postgres(database, study, note=note)

@@ -15,7 +15,6 @@ after a copy, it is compared again. A disk that loses bytes changes no time: ``c
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -25,7 +24,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from io import BytesIO, RawIOBase
 from pathlib import Path
 
@@ -33,6 +32,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from spquant_search.errors import UserError
+from spquant_search.runs.locks import locked_for_a_while
 
 Frames = UInt8[np.ndarray, "sample time channel height width"]
 Shape = tuple[int, int, int, int, int]
@@ -160,28 +160,12 @@ def _remove_abandoned(folder: Path) -> None:
 @contextmanager
 def _exclusive(path: Path) -> Iterator[None]:
     """Keep other processes out; the system lets the next one in when this process ends, however it ends."""
-    lock = path.with_name(f"{_LOCK}{path.name}")
-    with _as_user_error(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = _locked(lock)
-    try:
+    # On a file system without locks several processes may build: the last replaces the file by an equal one.
+    with ExitStack() as held:
+        with _as_user_error(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked_for_a_while(path.with_name(f"{_LOCK}{path.name}")))
         yield
-    finally:
-        with suppress(OSError):
-            lock.unlink()
-        os.close(descriptor)
-
-
-def _locked(lock: Path) -> int:
-    while True:
-        descriptor = os.open(lock, os.O_RDONLY | os.O_CREAT, 0o666)
-        # On a file system without locks several processes may build: the last replaces the file by an equal one.
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), lock.stat()):
-                return descriptor
-        os.close(descriptor)  # the last holder has removed this file: later processes lock another one
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from spquant_search.driver.trial_book import TrialBook
 from spquant_search.driver.trial_tasks import TrialTasks
 from spquant_search.profile import PROCESS
 from spquant_search.report.dashboard_notes import trial_attributes
+from spquant_search.runs.records import read_result, write_result
 from spquant_search.runs.results import BASELINE, Origin, Outcome, TrialResult
 
 
@@ -73,7 +74,7 @@ class Decisions:
 
         The coordinator of such a trial died after it had written the result and before it told the study.
         """
-        stored = self._context.folder.result(trial.number)
+        stored = read_result(self._context.folder, trial.number)
         if stored is None:
             return False
         self._tell(trial, stored)
@@ -110,7 +111,7 @@ class Decisions:
                 return
             if self._storage.is_shared and result.outcome.has_weights:
                 context.weights_draft(trial.number).replace(context.folder.weights_file(trial.number))
-            context.folder.write_result(result)
+            write_result(context.folder, result)
             self._tell(trial, result)
         self._book.add(result)
         self._book.close(result.number)
@@ -146,7 +147,7 @@ class Decisions:
         for number in self._study.finished():
             if number in self._book or self._book.is_open(number):
                 continue
-            result = self._context.folder.result(number)
+            result = read_result(self._context.folder, number)
             if result is None:  # a file system that machines share may show a file late
                 continue
             self._book.add(result)

@@ -15,7 +15,17 @@ from pathlib import Path
 
 from spquant_search.driver.seeds import final_seed
 from spquant_search.errors import UserError
-from spquant_search.runs.folder import SEARCHED, Repeat, RunFolder
+from spquant_search.runs.finals import (
+    SEARCHED,
+    Repeat,
+    read_finals,
+    read_repeat,
+    read_repeats,
+    read_searched_results,
+    write_final,
+    write_repeat,
+)
+from spquant_search.runs.folder import RunFolder
 from spquant_search.runs.pareto import reference_point
 from spquant_search.runs.results import BASELINE, EpochMetrics, FineTuning, Outcome, TrialResult
 from spquant_search.runs.selection import Budget, front, select_finalists
@@ -69,7 +79,7 @@ def front_finalists(folder: RunFolder, file: SpaceFile, *, classes: int, members
     Raises:
         UserError: the run has no front yet.
     """
-    results = folder.searched_results()
+    results = read_searched_results(folder)
     found = front(results, Budget.of(file.constraints))
     if not found or results[BASELINE].outcome is not Outcome.COMPLETE:
         raise UserError(f"{folder.path}: no trial of this run is complete yet; start its search again")
@@ -134,13 +144,13 @@ class FineTuner:
     def _record_first_seed(self, finalist: Finalist) -> None:
         """Record as first seed a member that is its result."""
         name, number = self._recipe.name, finalist.member.number
-        if finalist.is_first and self._folder.repeat(name, number, 0) is None:
-            self._folder.write_repeat(name, 0, Repeat(result=finalist.member))
+        if finalist.is_first and read_repeat(self._folder, name, number, 0) is None:
+            write_repeat(self._folder, name, 0, Repeat(result=finalist.member))
 
     def _missing(self, finalist: Finalist) -> Iterable[_Job]:
         """Yield the seeds of a finalist that are not trained or not tested."""
         for repeat in range(self._recipe.seeds):
-            stored = self._folder.repeat(self._recipe.name, finalist.member.number, repeat)
+            stored = read_repeat(self._folder, self._recipe.name, finalist.member.number, repeat)
             if stored is None:
                 yield _Job(finalist=finalist, repeat=repeat)
             elif stored.result.outcome is Outcome.COMPLETE and stored.test_accuracy is None:
@@ -177,7 +187,7 @@ class FineTuner:
             self._warn(f"trial {job.number} could not be fine-tuned with seed {job.repeat + 1}: {message.reason}")
 
     def _keep(self, job: _Job, repeat: Repeat) -> None:
-        self._folder.write_repeat(self._recipe.name, job.repeat, repeat)
+        write_repeat(self._folder, self._recipe.name, job.repeat, repeat)
         self._conclude(job.finalist)  # with its last seed, whatever becomes of the other members
 
     def _training(self, job: _Job) -> Task:
@@ -189,7 +199,7 @@ class FineTuner:
             result=replace(member, seed=seed, outcome=Outcome.FAILED, reason="not finished", epochs=(), layers=()),
             schedule=self._recipe.schedule,
             initial_weights=job.finalist.weights,
-            weights_file=self._folder.repeat_weights(self._recipe.name, member.number, job.repeat),
+            weights_file=self._folder.final_folder(self._recipe.name).repeat_weights(member.number, job.repeat),
             teacher_weights=self._folder.weights_file(BASELINE) if imitates else None,
         )
 
@@ -199,21 +209,23 @@ class FineTuner:
     def _weights(self, job: _Job) -> Path:
         if job.finalist.is_first and job.repeat == 0:
             return self._folder.weights_file(job.number)
-        return self._folder.repeat_weights(self._recipe.name, job.number, job.repeat)
+        return self._folder.final_folder(self._recipe.name).repeat_weights(job.number, job.repeat)
 
     def _conclude(self, finalist: Finalist) -> bool:
         """Record the result of a member and delete weights that are not kept; return False where seeds are missing."""
         name, number = self._recipe.name, finalist.member.number
         if any(True for _ in self._missing(finalist)):
             return False
-        repeats = self._folder.repeats(name, number)  # perhaps more seeds than are asked for, from an earlier start
+        repeats = read_repeats(
+            self._folder, name, number
+        )  # perhaps more seeds than are asked for, from an earlier start
         kept = self._best(finalist, repeats)
         result = self._final_result(finalist, repeats, kept)
-        if result != self._folder.finals(name).get(number):
-            self._folder.write_final(name, result)
+        if result != read_finals(self._folder, name).get(number):
+            write_final(self._folder, name, result)
         for repeat in repeats:
             if repeat != kept:
-                self._folder.repeat_weights(name, number, repeat).unlink(missing_ok=True)
+                self._folder.final_folder(name).repeat_weights(number, repeat).unlink(missing_ok=True)
         return True
 
     def _best(self, finalist: Finalist, repeats: dict[int, Repeat]) -> int | None:
@@ -253,7 +265,7 @@ class FineTuner:
         before = finalist.before
         first = before[-1].epoch + 1 if before else 1
         epochs = tuple(replace(metrics, epoch=first + i) for i, metrics in enumerate(best.result.epochs))
-        file = self._folder.repeat_weights(name, member.number, kept)
+        file = self._folder.final_folder(name).repeat_weights(member.number, kept)
         return replace(
             best.result,
             seed=member.seed,

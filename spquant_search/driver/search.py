@@ -17,6 +17,7 @@ from spquant_search.driver.trial_tasks import TrialTasks
 from spquant_search.profile import PROCESS
 from spquant_search.runs.events import Watcher
 from spquant_search.runs.folder import RunFolder
+from spquant_search.runs.records import read_results, write_profile
 from spquant_search.training.prepared import Prepared
 from spquant_search.workers.pool import TrainerPool
 
@@ -49,7 +50,7 @@ def opened_search(
             limits=limits,
             watcher=watcher,
         )
-        book = TrialBook(prepared.space, folder.results())
+        book = TrialBook(prepared.space, read_results(folder))
         tasks = TrialTasks(context, book)
         decisions = Decisions(context, book, tasks)
         yield Search(
@@ -58,4 +59,4 @@ def opened_search(
     finally:
         pool.close()
         storage.close()
-        folder.write_profile({"coordinator": PROCESS.seconds(), **pool.seconds()})
+        write_profile(folder, {"coordinator": PROCESS.seconds(), **pool.seconds()})

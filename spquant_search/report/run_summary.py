@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 from spquant_search.errors import UserError
 from spquant_search.runs import pareto, selection
+from spquant_search.runs.finals import read_latest_results, read_latest_test_accuracies
 from spquant_search.runs.folder import RunFolder
+from spquant_search.runs.records import read_environment, read_facts, read_space
 from spquant_search.runs.results import Origin, Outcome, TrialResult
 
 
@@ -70,10 +72,10 @@ def summarize_run(folder: RunFolder) -> RunSummary:
     Raises:
         UserError: the baseline is not trained yet.
     """
-    results = folder.latest_results()
+    results = read_latest_results(folder)
     if not results or not results[0].epochs:
         raise UserError(f"{folder.path}: the baseline of this run is not trained yet; start its search again")
-    facts, space = folder.facts(), folder.space()
+    facts, space = read_facts(folder), read_space(folder)
     return RunSummary(
         run=folder.name,
         source=facts.source,
@@ -85,7 +87,7 @@ def summarize_run(folder: RunFolder) -> RunSummary:
         test_samples=facts.test_samples,
         seconds=facts.seconds,
         command=facts.command,
-        environment=folder.environment(),
-        test_accuracy=folder.latest_test_accuracies(),
+        environment=read_environment(folder),
+        test_accuracy=read_latest_test_accuracies(folder),
         budget=selection.Budget.of(space.constraints),
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import Enum, StrEnum
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import GetCoreSchemaHandler, GetPydanticSchema
+from pydantic_core import CoreSchema, core_schema
 
 from spquant_search.costs.device import Footprint
 from spquant_search.costs.memory import FLOPS_PER_MAC, CostReport
@@ -43,6 +45,15 @@ class Outcome(Enum):
     def has_weights(self) -> bool:
         """Whether the trial left a network that can be deployed: only such trials are points of a front."""
         return self in (Outcome.COMPLETE, Outcome.SUBNET)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Stand in documents by the member's name."""
+        return core_schema.no_info_after_validator_function(
+            lambda name: cls[name],
+            core_schema.literal_schema(list(cls.__members__)),
+            serialization=core_schema.plain_serializer_function_ser_schema(lambda outcome: outcome.name),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,6 +105,16 @@ class FineTuning:
         return {name: getattr(self, name) for name in names}
 
 
+def _activity_by_layer(source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    """Let (name, activity) pairs be an object by name in documents."""
+    by_layer = handler.generate_schema(dict[str, LayerActivity])
+    return core_schema.no_info_after_validator_function(
+        lambda layers: tuple(layers.items()),
+        by_layer,
+        serialization=core_schema.plain_serializer_function_ser_schema(dict, return_schema=by_layer),
+    )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialResult:
     """One configuration, trained. ``reason`` says why it ended so, naming the trial that beat it if one did."""
@@ -112,7 +133,7 @@ class TrialResult:
     dense_macs: int  # per sample, all time steps
     engine_flash_bytes: int | None = None  # of the C engine that runs it on a device; None where floats are kept
     engine_ram_bytes: int | None = None
-    layers: tuple[tuple[str, LayerActivity], ...] = ()
+    layers: Annotated[tuple[tuple[str, LayerActivity], ...], GetPydanticSchema(_activity_by_layer)] = ()
     seconds: float = 0.0
     parent: int | None = None  # the trial that read this configuration out, of one that fine-tunes it
     final: FineTuning | None = None  # once it was fine-tuned with several seeds
@@ -169,31 +190,6 @@ class TrialResult:
     @property
     def density(self) -> float:
         return self.epochs[-1].density if self.epochs else float("nan")
-
-    def as_dict(self) -> dict[str, Any]:
-        """Ready for JSON; :meth:`from_dict` is its inverse."""
-        values = {name: getattr(self, name) for name in self.__slots__}
-        return values | {
-            "config": self.config.as_dict(),
-            "outcome": self.outcome.name,
-            "epochs": [asdict(epoch) for epoch in self.epochs],
-            "layers": {name: asdict(activity) for name, activity in self.layers},
-            "final": None if self.final is None else asdict(self.final),
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TrialResult:
-        return cls(
-            **{
-                **values,
-                "config": NetworkConfig.from_dict(values["config"]),
-                "origin": Origin(values["origin"]),
-                "outcome": Outcome[values["outcome"]],
-                "epochs": tuple(EpochMetrics(**epoch) for epoch in values["epochs"]),
-                "layers": tuple((name, LayerActivity(**activity)) for name, activity in values["layers"].items()),
-                "final": FineTuning(**values["final"]) if values.get("final") else None,
-            }
-        )
 
 
 def unmeasured(  # noqa: PLR0913 - one parameter a field

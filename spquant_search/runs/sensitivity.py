@@ -56,7 +56,7 @@ class Sensitivity:
         return self.memory_bytes - choice.memory_bytes
 
     def as_dict(self) -> dict[str, Any]:
-        """Ready for JSON; :meth:`from_dict` is its inverse. ``loss`` and ``bytes_saved`` are for readers."""
+        """Return the analysis ready for JSON, with what people read beside it: ``loss`` and ``bytes_saved``."""
         choices = [
             {**asdict(choice), "loss": round(self.loss(choice), 10), "bytes_saved": self.bytes_saved(choice)}
             for choice in self.choices
@@ -69,17 +69,6 @@ class Sensitivity:
             "reference": self.reference.as_dict(),
             "choices": choices,
         }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Sensitivity:
-        names = ("layer", "parameter", "value", "accuracy", "memory_bytes")
-        return cls(
-            reference=NetworkConfig.from_dict(values["reference"]),
-            accuracy=values["accuracy"],
-            memory_bytes=values["memory_bytes"],
-            samples=values["samples"],
-            choices=tuple(Choice(**{name: choice[name] for name in names}) for choice in values["choices"]),
-        )
 
 
 def precision(parameter: str, value: float | None) -> float:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
 from spquant_search.space.address import Address
 
@@ -45,8 +47,16 @@ class NetworkConfig:
         return {name: asdict(precision) for name, precision in self.layers}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Mapping[str, Any]]) -> NetworkConfig:
-        return cls(layers=tuple((name, LayerPrecision(**precision)) for name, precision in values.items()))
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Stand in documents as an object of precisions by layer, like :meth:`as_dict`."""
+        by_layer = handler.generate_schema(dict[str, LayerPrecision])
+        return core_schema.no_info_after_validator_function(
+            lambda layers: cls(layers=tuple(layers.items())),
+            by_layer,
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda config: dict(config.layers), return_schema=by_layer
+            ),
+        )
 
     def flat(self) -> dict[Address, Any]:
         """Return every value by its address, layer after layer."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from searches import SMALLER, TINY
 
+from spquant_search.runs.records import read_results
 from spquant_search.snn.layer_shapes import layer_shapes
 from spquant_search.space.binding import bind
 from spquant_search.space.reading import read_space
@@ -44,7 +45,7 @@ def test_cost_json_keeps_its_contract(command):
 def test_cost_agrees_with_the_trained_baseline(run_folder, command):
     overrides = [word for path, value in SMALLER.items() for word in ("--set", f"{path}={value}")]
     total = json.loads(command("cost", "--space", TINY, "--json", *overrides).out)["total"]
-    baseline = run_folder.results()[0]
+    baseline = read_results(run_folder)[0]
     assert total["memory_bytes"] == baseline.memory_bytes
     assert total["dense_macs_all_steps"] == baseline.dense_macs == baseline.effective_macs
 

@@ -14,6 +14,7 @@ from spquant_search.deploy.artifact import read_artifact
 from spquant_search.deploy.c_library import compiler
 from spquant_search.deploy.export import sealed
 from spquant_search.errors import UserError
+from spquant_search.runs.records import read_results, read_space, read_test_accuracies
 from spquant_search.runs.selection import front, knee
 from spquant_search.snn.layers import configure
 from spquant_search.training import data_set
@@ -28,11 +29,11 @@ def test_what_the_search_proposes_to_pick_can_be_picked(finished, run_folder, co
     answer = command(*words.split(), "--out", str(tmp_path / "picked"))
     assert (answer.code, answer.err) == (0, "")
     within = 1024 * int(words.split()[-1].removesuffix("KiB"))
-    assert knee(front(run_folder.results())).memory_bytes in range(within - 1023, within + 1)
+    assert knee(front(read_results(run_folder))).memory_bytes in range(within - 1023, within + 1)
 
 
 def test_pick_takes_a_network_that_evaluates_to_its_stored_accuracy(run_folder, command, tmp_path, plain_neurons):
-    members = front(run_folder.results())
+    members = front(read_results(run_folder))
     small = members[0]
     out = tmp_path / "picked"
     answer = command("pick", "tiny", "--max-memory", f"{small.memory_bytes}B", "--out", out)
@@ -41,8 +42,8 @@ def test_pick_takes_a_network_that_evaluates_to_its_stored_accuracy(run_folder, 
     assert f"-> {out}" in answer.out
     artifact = read_artifact(out)
     assert artifact.config == small.config
-    assert artifact.test_accuracy == run_folder.test_accuracies()[small.number]
-    space = run_folder.space()
+    assert artifact.test_accuracy == read_test_accuracies(run_folder)[small.number]
+    space = read_space(run_folder)
     data = data_set.load_data(space, cache=Path(os.environ["SPQUANT_CACHE"]))
     network = new_network(space, input_shape(data), seed=123, device=torch.device("cpu"))
     configure(network, artifact.config, artifact.neuron)
@@ -56,7 +57,7 @@ def test_pick_takes_a_network_that_evaluates_to_its_stored_accuracy(run_folder, 
 
 
 def test_pick_explains_what_is_next_to_its_choice_and_why_nothing_fits(run_folder, command, tmp_path):
-    members = front(run_folder.results())
+    members = front(read_results(run_folder))
     quantized = [member for member in members if all(layer.weight_bits != 32 for _, layer in member.config.layers)]
     most_accurate, best = (max(of, key=lambda member: member.accuracy) for of in (members, quantized))
     answer = command("pick", "tiny", "--out", tmp_path / "best")
@@ -81,7 +82,7 @@ def test_pick_explains_what_is_next_to_its_choice_and_why_nothing_fits(run_folde
 
 
 def test_pick_by_number(run_folder, command, tmp_path):
-    members = front(run_folder.results())
+    members = front(read_results(run_folder))
     named = next(member for member in members if member.number)
     answer = command("pick", "tiny", "--trial", named.number, "--out", tmp_path / "named")
     assert answer.code == 0
@@ -100,7 +101,7 @@ def test_pick_by_number(run_folder, command, tmp_path):
 
 
 def test_pick_by_flash_and_ram(run_folder, command, tmp_path):
-    members = [member for member in front(run_folder.results()) if member.number]
+    members = [member for member in front(read_results(run_folder)) if member.number]
     members = [member for member in members if member.flash_bytes is not None]
     small = min(members, key=lambda member: member.flash_bytes)
     assert command("pick", "tiny", "--max-flash", f"{small.flash_bytes}", "--out", tmp_path / "flash").code == 0

@@ -10,7 +10,9 @@ from pathlib import Path
 import torch
 
 from spquant_search.deploy.artifact import read_artifact
+from spquant_search.runs.finals import read_finals, read_latest_test_accuracies
 from spquant_search.runs.folder import RunFolder
+from spquant_search.runs.records import read_result, read_space
 from spquant_search.snn.layers import configure
 from spquant_search.training import data_set
 from spquant_search.training.data_set import input_shape, split_on_device
@@ -28,17 +30,17 @@ def test_finalize_trains_on_and_pick_takes_what_it_kept(finished, command, tmp_p
     answer = command(*words)
     assert (answer.code, answer.err) == (0, "")
     assert {path.name: path.read_bytes() for path in (run.path / "trials").iterdir()} == searched
-    ((number, final),) = run.finals("1-epochs").items()
+    ((number, final),) = read_finals(run, "1-epochs").items()
     document = json.loads((run.path / "front.json").read_text())
     shown = {member["number"]: member for member in document["members"]} | {0: document["baseline"]}
     assert list(shown[number]["final"]) == [
         *("epochs", "seeds", "validation_mean", "validation_std", "test_mean", "test_std"),
     ]
     assert (shown[number]["final"]["epochs"], shown[number]["final"]["seeds"]) == (1, 2)
-    assert shown[number]["accuracy"] == final.accuracy >= run.result(number).accuracy
+    assert shown[number]["accuracy"] == final.accuracy >= read_result(run, number).accuracy
     assert all(member["final"] is None for member in document["members"] if member["number"] != number)
     # What is said of the kept weights is what they evaluate to.
-    space = run.space()
+    space = read_space(run)
     data = data_set.load_data(space, cache=Path(os.environ["SPQUANT_CACHE"]))
     network = new_network(space, input_shape(data), seed=123, device=torch.device("cpu"))
     configure(network, final.config, space.neuron)
@@ -47,7 +49,7 @@ def test_finalize_trains_on_and_pick_takes_what_it_kept(finished, command, tmp_p
         name: evaluate(network, split_on_device(data, name, torch.device("cpu"))) for name in ("validation", "test")
     }
     assert measured["validation"].accuracy == final.accuracy
-    assert measured["test"].accuracy == run.latest_test_accuracies()[number]
+    assert measured["test"].accuracy == read_latest_test_accuracies(run)[number]
     if number in {member["number"] for member in document["members"]}:
         out = ("--max-memory", f"{final.memory_bytes}", "--min-accuracy", str(final.accuracy), "--out", "picked")
         assert command("pick", "tiny", *out).code == 0

@@ -11,6 +11,7 @@ from searches import unfinished_run
 
 from spquant_search.cli.runs import shown_front
 from spquant_search.report.run_summary import summarize_run
+from spquant_search.runs.records import read_results
 from spquant_search.runs.selection import front
 
 MEMBER_KEYS = [
@@ -53,14 +54,14 @@ def test_front_json_keeps_its_contract(run_folder, command):
         assert list(member["config"]) == [*(f"conv{n}" for n in range(1, 9)), "readout"]
         for precision in member["config"].values():
             assert list(precision) == ["weight_bits", "membrane_levels", "channel_mass", "skip_below"]
-    assert [member["number"] for member in document["members"]] == [m.number for m in front(run_folder.results())]
+    assert [member["number"] for member in document["members"]] == [m.number for m in front(read_results(run_folder))]
 
 
 def test_front_is_a_table_for_people_by_name_and_by_path(run_folder, command):
     by_name, by_path = command("front", "tiny"), command("front", "runs/tiny")
     assert by_name == by_path
     assert by_name.code == 0
-    numbers = [str(member.number) for member in front(run_folder.results())]
+    numbers = [str(member.number) for member in front(read_results(run_folder))]
     assert [line.split()[0] for line in by_name.out.splitlines()[2 : 2 + len(numbers)]] == numbers
 
 

@@ -17,7 +17,9 @@ from processes import children_of, is_alive
 from searches import LIMIT_SECONDS, PROGRAM, SEARCH, SMALLER, TINY, environment, program, unfinished_run
 
 from spquant_search.cli.session import count_seconds
-from spquant_search.runs.folder import RunFolder, exclusive
+from spquant_search.runs.folder import RunFolder
+from spquant_search.runs.opening import exclusive
+from spquant_search.runs.records import read_facts, read_results
 from spquant_search.runs.selection import front
 from spquant_search.space.presets import Preset
 from spquant_search.space.reading import read_space
@@ -38,7 +40,7 @@ def test_a_search_leaves_every_file_and_nothing_else(finished):
         *("space.yaml", "environment.json", "run.json", "study.journal", "study.lock", "lock", "trials", "tests.json"),
         *("profile.json", "supernet.safetensors", "results.csv", "front.csv", "front.json", "front.png", "report.md"),
     }
-    trials = [f"{result.number:04d}" for result in RunFolder(path=run).results()]
+    trials = [f"{result.number:04d}" for result in read_results(RunFolder(path=run))]
     assert {path.name for path in (run / "trials").iterdir()} == {
         "0000.logits",
         *(f"{number}.{kind}" for number in trials for kind in ("json", "safetensors")),
@@ -49,7 +51,7 @@ def test_a_search_leaves_every_file_and_nothing_else(finished):
 
 
 def test_the_tables_agree_with_the_results(run_folder):
-    results = run_folder.results()
+    results = read_results(run_folder)
     rows = table(run_folder.path / "results.csv")
     assert [int(row["number"]) for row in rows] == list(range(len(results)))
     assert [row["origin"] for row in rows[:4]] == ["baseline", "reference", "reference", "random"]
@@ -65,13 +67,13 @@ def test_the_tables_agree_with_the_results(run_folder):
 
 
 def test_the_run_remembers_what_made_it(run_folder):
-    facts = run_folder.facts()
+    facts = read_facts(run_folder)
     assert facts.source == str(TINY)
     assert facts.command.endswith(" ".join(SEARCH))
     assert "simulated" in facts.data
     assert (facts.classes, facts.validation_samples, facts.test_samples) == (10, 40, 40)
     assert facts.seconds > 0
-    assert run_folder.space() == read_space(
+    assert read_space(run_folder) == read_space(
         TINY,
         [f"{path}={value}" for path, value in SMALLER.items()]
         + [
@@ -233,7 +235,7 @@ def test_seconds_add_up_over_all_starts_however_they_end(tmp_path):
         pass
     with pytest.raises(KeyboardInterrupt), count_seconds(folder, time.monotonic() - 20):
         raise KeyboardInterrupt
-    assert folder.facts().seconds == pytest.approx(30, abs=1)
+    assert read_facts(folder).seconds == pytest.approx(30, abs=1)
 
 
 def preset_run(home: Path, preset: str, *words: str) -> subprocess.CompletedProcess[str]:
@@ -246,7 +248,7 @@ def test_a_preset_is_trained_alone_after_the_baseline(tmp_path):
     done = preset_run(tmp_path, "spquant-snn")
     assert done.returncode == 0, done.stderr
     run = RunFolder(path=tmp_path / "runs" / "tiny-spquant-snn")
-    baseline, only = run.results()
+    baseline, only = read_results(run)
     assert (baseline.origin, only.origin) == ("baseline", "reference")
     shapes = prepare.prepare(TINY).shapes
     assert only.config == preset_config(Preset.SPQUANT_SNN, network="vgg9", shapes=shapes)
@@ -257,5 +259,5 @@ def test_a_preset_is_trained_alone_after_the_baseline(tmp_path):
 def test_the_float_preset_is_the_baseline(tmp_path):
     done = preset_run(tmp_path, "snn-bl", "--run", "floats")
     assert done.returncode == 0, done.stderr
-    (only,) = RunFolder(path=tmp_path / "runs" / "floats").results()
+    (only,) = read_results(RunFolder(path=tmp_path / "runs" / "floats"))
     assert only.origin == "baseline"

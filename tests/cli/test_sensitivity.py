@@ -12,6 +12,7 @@ import pytest
 from searches import SEARCH, TINY, program
 
 from spquant_search.runs.folder import RunFolder
+from spquant_search.runs.records import read_results, read_sensitivity
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def test_sensitivity_shows_what_every_lower_choice_costs(analysed):
     place, _, done = analysed
     assert done.returncode == 0, done.stderr
     folder = RunFolder(path=place / "runs" / "tiny")
-    found = folder.sensitivity()
+    found = read_sensitivity(folder)
     assert [str(choice.address) for choice in found.choices][:3] == [
         "conv1.weight_bits",
         "conv1.membrane_levels",
@@ -38,7 +39,7 @@ def test_sensitivity_shows_what_every_lower_choice_costs(analysed):
     assert done.stdout.count("conv1") == 2  # a table of weights and one of membranes
     assert re.search(r"^ *budget KiB", done.stdout, re.M)
     assert (folder.path / "sensitivity.png").read_bytes()[:4] == b"\x89PNG"
-    assert [result.origin for result in folder.results()] == ["baseline"]
+    assert [result.origin for result in read_results(folder)] == ["baseline"]
 
 
 def test_sensitivity_asked_again_only_shows(analysed):

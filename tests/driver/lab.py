@@ -16,7 +16,9 @@ from spquant_search.driver.storage.journal import Journal
 from spquant_search.driver.storage.protocol import Storage
 from spquant_search.driver.study import Study, study_in
 from spquant_search.runs.events import SearchPlan
-from spquant_search.runs.folder import RunFacts, RunFolder, open_run
+from spquant_search.runs.folder import RunFolder
+from spquant_search.runs.opening import open_run
+from spquant_search.runs.records import RunFacts
 from spquant_search.runs.results import EpochMetrics, Outcome, TrialResult
 from spquant_search.runs.sensitivity import Sensitivity
 from spquant_search.space.configuration import NetworkConfig

@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 from spquant_search.driver.coordinator import Limits
 from spquant_search.driver.seeds import trial_seed
 from spquant_search.driver.study import Study
+from spquant_search.runs.records import read_result, read_results, read_test_accuracies
 from spquant_search.runs.results import Outcome
 from spquant_search.training.tasks import Task
 
@@ -21,7 +22,7 @@ def test_baseline_alone_then_references_then_proposals(new_lab):
     assert [result.number for result in results] == list(range(7))
     assert [result.origin for result in results] == ["baseline", "reference", "reference", *["tpe"] * 4]
     assert all(result.outcome is Outcome.COMPLETE for result in results)
-    assert lab.folder.results() == results
+    assert read_results(lab.folder) == results
     assert lab.watching.begun[0] == lab.watching.ended[0] == 0
     assert sorted(lab.watching.ended) == list(range(7))
     assert lab.most_busy == 2
@@ -67,7 +68,7 @@ def test_after_the_deadline_no_trial_begins_but_the_baseline_does(new_lab):
     lab = new_lab()
     results = lab.run(5, deadline=0.0)
     assert [result.origin for result in results] == ["baseline"]
-    assert lab.folder.test_accuracies() == {0: 0.0}
+    assert read_test_accuracies(lab.folder) == {0: 0.0}
 
 
 def test_trials_in_work_end_after_the_deadline(new_lab, monkeypatch):
@@ -91,7 +92,7 @@ def test_more_trials_may_follow_later(new_lab):
     assert lab.run(4)[:3] == first
     assert lab.trained == [0, 1, 2, 3, 4]
     whole = new_lab(NO_STOPPING, ONE_WORKER, name="whole")
-    assert whole.run(4) == lab.folder.results()
+    assert whole.run(4) == read_results(lab.folder)
 
 
 @pytest.mark.parametrize("number", [0, 1, 2, 4])
@@ -101,7 +102,7 @@ def test_a_killed_search_goes_on_under_the_same_numbers_to_the_same_results(new_
     with pytest.raises(Killed):
         lab.run(5)
     assert all(trainer.closed for trainer in lab.trainers)
-    done = {result.number for result in lab.folder.results()}
+    done = {result.number for result in read_results(lab.folder)}
     assert number not in done
     lab.plays.clear()
     lab.tasks.clear()
@@ -118,7 +119,7 @@ def test_two_trials_in_work_when_killed_both_come_back(new_lab):
     lab.plays[2] = dies_here
     with pytest.raises(Killed):
         lab.run(4)
-    assert [result.number for result in lab.folder.results()] == [0]
+    assert [result.number for result in read_results(lab.folder)] == [0]
     lab.plays.clear()
     lab.tasks.clear()
     lab.run(4)
@@ -138,7 +139,7 @@ def test_killed_between_result_and_study_is_told_and_not_trained_again(new_lab, 
         patch.setattr(Study, "tell", dies_before_telling)
         with pytest.raises(Killed):
             lab.run(3)
-    stored = lab.folder.result(2)
+    stored = read_result(lab.folder, 2)
     assert stored is not None
     assert lab.trials()[2].state is TrialState.RUNNING
     lab.tasks.clear()

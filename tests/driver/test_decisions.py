@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial
 from spquant_search.driver import trial_book
 from spquant_search.driver.storage.journal import Journal
 from spquant_search.driver.study import Study, study_in
+from spquant_search.runs.records import read_result, write_result
 from spquant_search.runs.results import Origin, Outcome, TrialResult
 from spquant_search.training.tasks import Task
 from spquant_search.workers.messages import Epoch
@@ -29,7 +30,7 @@ def test_a_duplicate_is_recorded_and_not_trained_and_does_not_count(new_lab):
     assert results[2].epochs == ()
     assert lab.trained == [0, 1, 3]
     assert lab.states()[2] == "PRUNED"
-    assert lab.folder.result(2) == results[2]
+    assert read_result(lab.folder, 2) == results[2]
 
 
 @pytest.mark.parametrize("count", ["1", "3"])
@@ -134,7 +135,7 @@ def test_a_coordinator_whose_trial_another_has_finished_leaves_it_as_it_is(new_l
         yield next(play)
         lab.folder.weights_file(2).write_bytes(b"another's")
         taken.append(replace(task.result, outcome=Outcome.COMPLETE, reason="complete", epochs=(epoch(1, 0.6, 1e6),)))
-        lab.folder.write_result(taken[0])
+        write_result(lab.folder, taken[0])
         study_in(Journal(lab.folder.study_file)).tell(2, [0.6, 1.0, 1.0])
         yield from play
 
@@ -183,7 +184,7 @@ def test_a_trial_whose_coordinator_died_before_telling_it_counts_as_done(new_lab
 
         def is_abandoned(self, trial: FrozenTrial) -> bool:
             lab.folder.weights_file(asked.number).write_bytes(b"weights")
-            lab.folder.write_result(written)
+            write_result(lab.folder, written)
             return super().is_abandoned(trial)
 
     results = lab.run(2, storage=Writing(lab.folder.study_file))

@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 from driver.lab import NO_STOPPING, ONE_WORKER, SUPERNET, TINY, Killed, Lab, Play, trains
 from examples import epoch, example_run, trial
+from pydantic import TypeAdapter
 
 from spquant_search.driver.finalists import FineTuner, finalize_recipe, front_finalists, search_recipe
 from spquant_search.driver.seeds import final_seed
 from spquant_search.errors import UserError
 from spquant_search.report.front_table import front_table
 from spquant_search.report.run_summary import summarize_run
+from spquant_search.runs.finals import read_latest_results, read_latest_test_accuracies
+from spquant_search.runs.records import read_results, read_test_accuracies
 from spquant_search.runs.results import FineTuning, Outcome, TrialResult
 from spquant_search.runs.selection import front
 from spquant_search.training.prepare import prepare
@@ -56,7 +59,7 @@ class Finalizing(Lab):
         yield from trains(task, [accuracy] * task.schedule.epochs)
 
     def of(self, number: int, results: tuple[TrialResult, ...] | None = None) -> TrialResult:
-        return next(result for result in results or self.folder.results() if result.number == number)
+        return next(result for result in results or read_results(self.folder) if result.number == number)
 
     def searched(self, trials: int = 3) -> list[int]:
         """Search, and from now on fine-tune; the front's numbers."""
@@ -98,7 +101,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 def test_every_member_is_trained_with_every_seed_and_the_best_is_kept(new_lab):
     lab = new_lab(NO_STOPPING, "final.epochs=2", "final.learning_rate=3e-4")
     members = lab.searched()
-    before = lab.folder.results()
+    before = read_results(lab.folder)
     assert lab.finalize() == ()
     assert lab.trained_seeds() == [(number, repeat) for number in sorted(members) for repeat in range(3)]
     for task in lab.tasks:
@@ -107,15 +110,15 @@ def test_every_member_is_trained_with_every_seed_and_the_best_is_kept(new_lab):
         assert task.initial_weights == (lab.folder.weights_file(number),)
         assert task.result.seed == final_seed(0, number, repeat_of(task.weights_file))
         assert task.teacher_weights == (None if number == 0 else lab.folder.weights_file(0))
-    assert lab.folder.results() == before  # what the search left stays as it is
-    latest = lab.folder.latest_results()
+    assert read_results(lab.folder) == before  # what the search left stays as it is
+    latest = read_latest_results(lab.folder)
     for number in members:
         old, new = lab.of(number), lab.of(number, latest)
         assert new.accuracy == pytest.approx(old.accuracy + 0.02)
         assert new.trained_epochs == old.trained_epochs + 6
         assert [metrics.epoch for metrics in new.epochs] == list(range(1, new.trained_epochs + 1))
         assert lab.folder.weights_of(new) == (lab.folder.path / "final" / "6-epochs" / f"{number:04d}-1.safetensors",)
-        assert lab.folder.latest_test_accuracies()[number] == pytest.approx(0.6)
+        assert read_latest_test_accuracies(lab.folder)[number] == pytest.approx(0.6)
         seeds = [old.accuracy + gain for gain in (0.0, 0.02, 0.01)]
         figures = new.final.figures()
         assert figures == pytest.approx(
@@ -158,10 +161,10 @@ def test_killed_it_goes_on_where_it_stopped_to_the_same_result(new_lab, dies_in)
     plays = lab.plays if dies_in == "training" else lab.test_plays
     (usual,) = {plays[last]}
     plays[last] = dies
-    before = lab.folder.latest_results()
+    before = read_latest_results(lab.folder)
     with pytest.raises(Killed):
         lab.finalize()
-    done = lab.folder.latest_results()
+    done = read_latest_results(lab.folder)
     # Members that were finished before are there; the one in work is as it was.
     assert lab.of(last, done) == lab.of(last, before)
     assert all(lab.of(number, done).final for number in members[:-1])
@@ -172,7 +175,7 @@ def test_killed_it_goes_on_where_it_stopped_to_the_same_result(new_lab, dies_in)
         name: content for name, content in files_of(lab.folder.path / "final").items() if name.endswith("safetensors")
     }
     assert relative.keys() == {name for name in files_of(whole.folder.path / "final") if name.endswith("safetensors")}
-    assert lab.folder.latest_results() == whole.folder.latest_results()
+    assert read_latest_results(lab.folder) == read_latest_results(whole.folder)
 
 
 def test_a_member_that_only_gets_worse_keeps_its_weights_and_that_is_said(new_lab):
@@ -181,11 +184,11 @@ def test_a_member_that_only_gets_worse_keeps_its_weights_and_that_is_said(new_la
     lab.gains = (-0.03, -0.01, -0.02)
     lab.finalize()
     for number in members:
-        old, new = lab.of(number), lab.of(number, lab.folder.latest_results())
+        old, new = lab.of(number), lab.of(number, read_latest_results(lab.folder))
         assert replace(new, final=None) == old
         assert new.final.figures()["validation_mean"] == pytest.approx(old.accuracy - 0.02)
         assert lab.folder.weights_of(new) == lab.folder.weights_of(old)
-        assert lab.folder.latest_test_accuracies()[number] == lab.folder.test_accuracies()[number]
+        assert read_latest_test_accuracies(lab.folder)[number] == read_test_accuracies(lab.folder)[number]
     assert not list((lab.folder.path / "final").rglob("*.safetensors"))
     table = front_table(summarize_run(lab.folder)).plain()
     numbers = ", ".join(str(number) for number in members)
@@ -201,7 +204,7 @@ def test_more_seeds_train_the_missing_ones_and_fewer_none(new_lab):
     lab.finalize(seeds=5)
     assert lab.trained_seeds() == [(number, repeat) for number in sorted(members) for repeat in (3, 4)]
     for number in members:
-        new = lab.of(number, lab.folder.latest_results())
+        new = lab.of(number, read_latest_results(lab.folder))
         assert new.final.seeds == 5
         assert new.accuracy == pytest.approx(lab.of(number).accuracy + 0.03)
 
@@ -210,14 +213,14 @@ def test_another_recipe_never_costs_what_an_earlier_one_has_gained(new_lab):
     lab = new_lab(NO_STOPPING)
     members = lab.searched()
     lab.finalize()
-    first = lab.folder.latest_results()
+    first = read_latest_results(lab.folder)
     lab.gains = (0.0, 0.01, 0.005)
     lab.finalize(epochs=9)
-    assert lab.folder.latest_results() == first
+    assert read_latest_results(lab.folder) == first
     lab.gains = (0.0, 0.05, 0.06)
     lab.finalize(epochs=12)
     for number in members:
-        new = lab.of(number, lab.folder.latest_results())
+        new = lab.of(number, read_latest_results(lab.folder))
         assert new.accuracy == pytest.approx(lab.of(number).accuracy + 0.06)
         assert new.final.epochs == 12
 
@@ -250,10 +253,10 @@ def test_seeds_that_diverge_or_fail(new_lab):
     assert lab.watching.warnings[-3:] == [
         f"trial {last} could not be fine-tuned with seed {number}: out of memory" for number in (1, 2, 3)
     ]
-    new = lab.of(first, lab.folder.latest_results())
+    new = lab.of(first, read_latest_results(lab.folder))
     assert new.final.seeds == 2
     assert new.accuracy == pytest.approx(lab.of(first).accuracy + 0.01)
-    assert lab.of(last, lab.folder.latest_results()).final is None
+    assert lab.of(last, read_latest_results(lab.folder)).final is None
     lab.plays[last] = lab.tunes
     assert lab.finalize() == ()
     assert {number for number, _ in lab.trained_seeds()} == {last}
@@ -275,7 +278,7 @@ def test_a_seed_over_budget_is_not_kept_for_a_member_within(new_lab):
 
     lab.plays = dict.fromkeys(lab.plays, sparse_no_more)
     lab.finalize()
-    assert [lab.of(number, lab.folder.latest_results()).accuracy for number in members] == [
+    assert [lab.of(number, read_latest_results(lab.folder)).accuracy for number in members] == [
         lab.of(number).accuracy for number in members
     ]
 
@@ -302,7 +305,7 @@ def test_a_search_fine_tunes_its_finalists_with_final_seeds(new_lab):
         parent = results[lab.of(task.result.number).parent]
         assert task.initial_weights == lab.folder.weights_of(parent)
         assert task.schedule.epochs == 2
-    latest = lab.folder.latest_results()
+    latest = read_latest_results(lab.folder)
     for number in (6, 7):
         old, new = results[number], latest[number]
         assert new.accuracy == pytest.approx(old.accuracy + 0.02)
@@ -360,9 +363,8 @@ def test_fine_tuning_survives_json():
         weights="final/3-epochs/0002-0.safetensors",
     )
     result = replace(trial(2), final=final, epochs=(epoch(1, 0.8, 1e6),))
-    assert TrialResult.from_dict(result.as_dict()) == result
-    older = {name: value for name, value in trial(2).as_dict().items() if name != "final"}
-    assert TrialResult.from_dict(older) == trial(2)
+    document = TypeAdapter(TrialResult)
+    assert document.validate_json(document.dump_json(result), strict=True) == result
 
 
 def test_gates_are_kept_also_where_the_search_has_trained_them():

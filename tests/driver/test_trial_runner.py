@@ -9,6 +9,7 @@ from driver.lab import DIED, NO_STOPPING, ONE_WORKER, FakeTrainer, Play, diverge
 from examples import epoch
 
 from spquant_search.errors import UserError
+from spquant_search.runs.records import read_results, read_test_accuracies
 from spquant_search.runs.results import Outcome
 from spquant_search.training.tasks import Task, TestTask
 from spquant_search.workers.messages import Epoch, Failed, TrainerWarning
@@ -93,7 +94,7 @@ def test_a_search_of_which_everything_fails_ends(new_lab):
         "ends, as this seems to be no fault of the configurations; fix the cause (trials/*.error.txt say where), and "
         "start the same command again."
     )
-    failed = [result.number for result in lab.folder.results() if result.outcome is Outcome.FAILED]
+    failed = [result.number for result in read_results(lab.folder) if result.outcome is Outcome.FAILED]
     assert failed == [1, 2, 4, 5, 6, 7, 8]
     lab.plays = dict.fromkeys((9, 10, 11, 12), fails)
     assert len(lab.run(13)) == 14
@@ -196,4 +197,4 @@ def test_notes_are_shown_once(new_lab):
     lab.test_plays = {0: tests_with_a_note}
     assert [result.outcome for result in lab.run(2)] == [Outcome.COMPLETE] * 3
     assert lab.watching.warnings == ["neurons run uncompiled"]
-    assert 0 in lab.folder.test_accuracies()
+    assert 0 in read_test_accuracies(lab.folder)

@@ -17,6 +17,7 @@ from processes import children_of, is_alive
 from safetensors.numpy import load_file
 
 from spquant_search.runs.folder import RunFolder
+from spquant_search.runs.records import read_results
 from spquant_search.runs.results import Outcome
 
 TINY = Path(__file__).parents[2] / "spaces" / "tiny.yaml"
@@ -115,7 +116,7 @@ def test_a_search_that_is_killed_at_random_moments_loses_nothing(tmp_path: Path)
             while any(map(is_alive, trainers)) and time.monotonic() < deadline:
                 time.sleep(0.05)
             assert not any(map(is_alive, trainers)), "a trainer outlives its coordinator"
-            results = run.results() if run.exists() else ()  # it may not have come as far as its folder
+            results = read_results(run) if run.exists() else ()  # it may not have come as far as its folder
             # As text: the accuracy of a failed trial is NaN, which equals nothing, itself included.
             now = {result.number: (result.outcome, repr(result.accuracy)) for result in results}
             assert done.items() <= now.items(), "what was finished stays as it was"
@@ -130,7 +131,7 @@ def test_a_search_that_is_killed_at_random_moments_loses_nothing(tmp_path: Path)
     reader.join()
     assert not reader.broken
     assert reader.read
-    by_number = {result.number: result for result in run.results()}
+    by_number = {result.number: result for result in read_results(run)}
     assert sorted(by_number) == list(range(TRIALS + 1))
     finished = {number: (result.outcome, repr(result.accuracy)) for number, result in by_number.items()}
     assert done.items() <= finished.items()

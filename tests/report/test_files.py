@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from examples import config, epoch, example_run, trial
+from pydantic import TypeAdapter
 
 from spquant_search.report import dashboard_notes as dashboard
 from spquant_search.report import data_files, run_report
@@ -109,7 +110,7 @@ def test_front_json_by_hand(tmp_path):
     assert members[1]["test_accuracy"] is None
     assert members[0]["accuracy_split"] == "validation"
     assert members[0]["effective_flops"] == 2 * members[0]["effective_macs"] == 25e6
-    assert NetworkConfig.from_dict(members[0]["config"]) == example_run().results[2].config
+    assert TypeAdapter(NetworkConfig).validate_python(members[0]["config"]) == example_run().results[2].config
 
 
 def test_front_json_without_a_baseline_says_null():

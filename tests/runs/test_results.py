@@ -10,6 +10,7 @@ import pytest
 from examples import config, epoch, trial
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from spquant_search.costs.device import Footprint
 from spquant_search.costs.memory import cost_report
@@ -45,7 +46,10 @@ def test_json_round_trip(accuracies, outcome, skip):
     layers = (("conv1", LayerActivity(effective_macs=1.5, synaptic_ops=0.5, density=0.1, open_share=0.75)),)
     epochs = tuple(epoch(index, accuracy, 1e6) for index, accuracy in enumerate(accuracies, 1))
     result = replace(trial(7, outcome=outcome, layers=layers, of=config(skip=skip)), epochs=epochs)
-    assert TrialResult.from_dict(json.loads(json.dumps(result.as_dict()))) == result
+    document = TypeAdapter(TrialResult)
+    stored = json.dumps(document.dump_python(result, mode="json"))
+    assert document.validate_json(stored, strict=True) == result
+    assert json.loads(stored)["outcome"] == outcome.name
 
 
 def test_a_result_without_epochs_is_known_by_its_cost():

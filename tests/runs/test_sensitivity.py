@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from spquant_search.costs.memory import cost_report
 from spquant_search.runs.sensitivity import REFERENCE, Sensitivity, choice_words, lowered_configurations, sensitivity
 from spquant_search.training.prepare import prepare
@@ -49,7 +51,7 @@ def test_losses_and_bytes_are_against_the_reference() -> None:
     assert round(found.loss(second), 6) == 0.05
     memory = {name: cost_report(prepared.shapes, config, time_steps=3).memory_bytes for name, config in configs.items()}
     assert found.bytes_saved(second) == memory[REFERENCE] - memory["conv2.weight_bits=2"] > 0
-    assert Sensitivity.from_dict(json.loads(json.dumps(found.as_dict()))) == found
+    assert TypeAdapter(Sensitivity).validate_json(json.dumps(found.as_dict()), strict=True) == found
 
 
 def test_choices_in_words() -> None:

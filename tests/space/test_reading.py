@@ -635,7 +635,7 @@ def test_config_flat_and_dict_are_inverses(data):
     config = space.config(values)
     assert config.flat() == values
     assert space.config(config.flat()) == config
-    assert NetworkConfig.from_dict(config.as_dict()) == config
+    assert TypeAdapter(NetworkConfig).validate_python(config.as_dict()) == config
     several = {address: value for address, value in values.items() if len(space.choices()[address]) > 1}
     assert space.config(several) == config
 

@@ -11,6 +11,13 @@ from collections.abc import Mapping
 from spquant_search.driver.search import Search
 from spquant_search.driver.search_context import SearchContext
 from spquant_search.runs.budget_ladder import plan_budget_ladder
+from spquant_search.runs.records import (
+    read_facts,
+    read_sensitivity,
+    read_sensitivity_progress,
+    write_sensitivity,
+    write_sensitivity_progress,
+)
 from spquant_search.runs.sensitivity import Sensitivity, by_layer, lowered_configurations, sensitivity
 from spquant_search.space.configuration import NetworkConfig
 from spquant_search.training.tasks import AccuraciesTask
@@ -36,7 +43,7 @@ def measure_sensitivity(search: Search) -> Sensitivity | None:
     """Return the run's sensitivity analysis, after evaluating what it lacks; None where something is still missing."""
     folder = search.context.folder
     with search.decisions.exclusive_stage(STAGE, is_done=folder.sensitivity_file.is_file) as is_to_do:
-        return _Measurement(search.context).run() if is_to_do else folder.sensitivity()
+        return _Measurement(search.context).run() if is_to_do else read_sensitivity(folder)
 
 
 class _Measurement:
@@ -45,7 +52,7 @@ class _Measurement:
     def __init__(self, context: SearchContext) -> None:
         self._context, self._pool = context, context.pool
         self._configs: Mapping[str, NetworkConfig] = lowered_configurations(context.prepared.space)
-        self._known: dict[str, float] = context.folder.readings()
+        self._known: dict[str, float] = read_sensitivity_progress(context.folder)
         self._missing = by_layer(name for name in self._configs if name not in self._known)
         self._given: dict[Trainer, tuple[str, ...]] = {}
 
@@ -70,7 +77,7 @@ class _Measurement:
         if isinstance(message, Accuracies):
             self._pool.mark_done(trainer, message.seconds)
             self._known |= dict(zip(names, message.accuracies, strict=True))
-            self._context.folder.write_readings(self._known)
+            write_sensitivity_progress(self._context.folder, self._known)
         elif isinstance(message, Failed):
             more = f" and {len(names) - 1} more of its layer" if len(names) > 1 else ""
             self._context.watcher.warning(f"{names[0]}{more} could not be evaluated: {message.reason}")
@@ -78,8 +85,8 @@ class _Measurement:
 
     def _analysis(self) -> Sensitivity:
         context, prepared = self._context, self._context.prepared
-        available, wanted = context.folder.facts().validation_samples, context.file.supernet.validation_samples
+        available, wanted = read_facts(context.folder).validation_samples, context.file.supernet.validation_samples
         samples = available if wanted is None else min(available, wanted)
         found = sensitivity(prepared.space, prepared.shapes, self._known, samples=samples)
-        context.folder.write_sensitivity(found)
+        write_sensitivity(context.folder, found)
         return found

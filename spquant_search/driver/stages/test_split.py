@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from spquant_search.driver.search import Search
+from spquant_search.runs.finals import read_latest_results, read_latest_test_accuracies
+from spquant_search.runs.records import read_test_accuracies, write_test_accuracies
 from spquant_search.runs.results import BASELINE, TrialResult
 from spquant_search.runs.selection import Budget, front
 from spquant_search.training.tasks import TestTask
@@ -20,7 +22,7 @@ def evaluate_on_test_split(search: Search) -> None:
 
 def _evaluate(search: Search) -> None:
     context, pool = search.context, search.context.pool
-    known = context.folder.test_accuracies()
+    known = read_test_accuracies(context.folder)
     tasks = [
         TestTask(number=member.number, config=member.config, weights=context.folder.weights_of(member))
         for member in _untested(search, known)
@@ -33,7 +35,7 @@ def _evaluate(search: Search) -> None:
         for trainer, message in pool.messages():
             if isinstance(message, Tested):
                 known[message.number] = message.accuracy
-                context.folder.write_test_accuracies(known)
+                write_test_accuracies(context.folder, known)
                 pool.mark_done(trainer, message.seconds)
             elif isinstance(message, Failed):
                 context.watcher.warning(f"a member of the front could not be tested: {message.reason}")
@@ -43,8 +45,8 @@ def _evaluate(search: Search) -> None:
 
 def _untested(search: Search, known: dict[int, float]) -> list[TrialResult]:
     folder = search.context.folder
-    members = front(folder.latest_results(), Budget.of(search.context.file.constraints))
+    members = front(read_latest_results(folder), Budget.of(search.context.file.constraints))
     # Finalists were tested with every seed.
-    tested = known.keys() | folder.latest_test_accuracies().keys()
+    tested = known.keys() | read_latest_test_accuracies(folder).keys()
     wanted = {member.number: member for member in [search.book[BASELINE], *members] if member.number not in tested}
     return list(wanted.values())

@@ -5,7 +5,6 @@ In :mod:`spquant_search.driver.storage.postgres` it has several.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -14,27 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import BaseJournalBackend, JournalFileOpenLock
+from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import FrozenTrial
 
+from spquant_search.runs.locks import locked
+
 STUDY_NAME = "search"  # of a study in its run's folder
-
-
-class _FileLock(JournalFileOpenLock):
-    """A lock that ends with its process; Optuna's own leave a file behind, which the next process waits 30 s for."""
-
-    def __init__(self, journal: Path) -> None:
-        super().__init__(str(journal))
-        self._path = journal.with_suffix(".lock")
-        self._descriptor = -1
-
-    def acquire(self) -> bool:
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-        return True
-
-    def release(self) -> None:
-        os.close(self._descriptor)
 
 
 class _File(BaseJournalBackend):
@@ -44,7 +28,7 @@ class _File(BaseJournalBackend):
     """
 
     def __init__(self, journal: Path) -> None:
-        self._journal, self._own_lock = journal, _FileLock(journal)
+        self._journal, self._lock_file = journal, journal.with_suffix(".lock")
         journal.touch()
         self._lines, self._bytes = 0, 0  # that were read
         self.gathers = False
@@ -65,12 +49,8 @@ class _File(BaseJournalBackend):
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
-        self._own_lock.acquire()
-        try:
-            with self._journal.open("ab") as file:
-                file.write(lines.encode("utf-8"))
-        finally:
-            self._own_lock.release()
+        with locked(self._lock_file), self._journal.open("ab") as file:
+            file.write(lines.encode("utf-8"))
         if not self.gathers:
             self.sync()
 

@@ -7,6 +7,7 @@ from driver.lab import DIED, Play, diverges
 from examples import epoch
 
 from spquant_search.errors import UserError
+from spquant_search.runs.records import read_results
 from spquant_search.runs.results import Outcome
 from spquant_search.training.tasks import Task
 from spquant_search.workers.messages import Epoch, Failed
@@ -23,7 +24,7 @@ def test_a_baseline_whose_trainer_failed_is_trained_again_by_the_same_command(ne
     lab.plays[0] = dies
     with pytest.raises(UserError, match=r"could not be trained: the trainer process ended .* start the same command"):
         lab.run(2)
-    assert lab.folder.results() == ()
+    assert read_results(lab.folder) == ()
     del lab.plays[0]
     results = lab.run(2)
     assert [result.outcome for result in results] == [Outcome.COMPLETE] * 3

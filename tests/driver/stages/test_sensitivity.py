@@ -8,6 +8,7 @@ from driver.lab import DIED, LADDER, Killed, Play, killed_here, plain
 from spquant_search.driver.study import Study
 from spquant_search.errors import UserError
 from spquant_search.runs.budget_ladder import plan_budget_ladder
+from spquant_search.runs.records import read_results, read_sensitivity, read_sensitivity_progress
 from spquant_search.runs.results import Outcome
 from spquant_search.runs.sensitivity import by_layer, lowered_configurations
 from spquant_search.training.tasks import AccuraciesTask, SubnetTask
@@ -28,7 +29,7 @@ def test_the_ladder_follows_the_references_and_counts_as_trials(new_lab):
         "tpe",
         "tpe",
     ]
-    found = lab.folder.sensitivity()
+    found = read_sensitivity(lab.folder)
     assert found is not None
     assert [result.config for result in results[3:6]] == [point.config for point in plan_budget_ladder(found, 3)]
     assert {result.outcome for result in results[1:8]} == {Outcome.SUBNET}
@@ -38,7 +39,7 @@ def test_the_ladder_follows_the_references_and_counts_as_trials(new_lab):
     assert [len(task.configs) for task in lab.lowered] == [len(names) for names in by_layer(wanted)]
     assert len(lab.subnets) == 7
     assert found.samples == 1000
-    assert not lab.folder.readings_file.exists()
+    assert not lab.folder.sensitivity_progress_file.exists()
     before_the_last = len(wanted) - len(lab.lowered[-1].configs)
     assert (
         "evaluating one lower precision after the other, done:",
@@ -53,13 +54,13 @@ def test_all_trainers_evaluate_lower_precisions(new_lab):
     assert lab.most_busy == 2
     alone = new_lab(*LADDER, name="alone")
     alone.run(5)
-    assert lab.folder.sensitivity() == alone.folder.sensitivity()
+    assert read_sensitivity(lab.folder) == read_sensitivity(alone.folder)
 
 
 def test_samples_are_those_that_judge_a_subnet(new_lab):
     lab = new_lab(*LADDER, "supernet.validation_samples=300")
     lab.run(3)
-    assert lab.folder.sensitivity().samples == 300
+    assert read_sensitivity(lab.folder).samples == 300
 
 
 @pytest.mark.parametrize("overrides", [("search.budget_ladder=0",), ()])
@@ -150,7 +151,7 @@ def test_sensitivity_alone_trains_what_it_needs_and_a_search_goes_on_from_it(new
     lab = new_lab(*overrides)
     found = lab.run_sensitivity()
     assert [len(lab.supernets), lab.trained, lab.subnets] == [1, [0], []]
-    assert [result.number for result in lab.folder.results()] == [0]
+    assert [result.number for result in read_results(lab.folder)] == [0]
     assert all(trainer.closed for trainer in lab.trainers)
     count = len(lab.lowered)
     assert lab.run_sensitivity() == found
@@ -164,7 +165,7 @@ def test_sensitivity_goes_on_where_it_was_killed(new_lab):
     lab.lower_plays[4] = killed_here
     with pytest.raises(Killed):
         lab.run_sensitivity()
-    assert len(lab.folder.readings()) == sum(len(task.configs) for task in lab.lowered[:3])
+    assert len(read_sensitivity_progress(lab.folder)) == sum(len(task.configs) for task in lab.lowered[:3])
     lab.lower_plays.clear()
     found = lab.run_sensitivity()
     assert len(lab.lowered) == len(by_layer(lowered_configurations(lab.prepared.space))) + 1

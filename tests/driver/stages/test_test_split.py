@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from driver.lab import DIED, NO_STOPPING, ONE_WORKER, Killed, Play
 
+from spquant_search.runs.records import read_test_accuracies
 from spquant_search.runs.selection import front
 from spquant_search.training.tasks import TestTask
 from spquant_search.workers.messages import Failed
@@ -15,7 +16,7 @@ def test_the_front_and_the_baseline_are_tested_once(new_lab):
     results = lab.run(6)
     wanted = {0, *(member.number for member in front(results))}
     assert sorted(lab.tested) == sorted(wanted)
-    assert lab.folder.test_accuracies() == {number: 0.01 * number for number in wanted}
+    assert read_test_accuracies(lab.folder) == {number: 0.01 * number for number in wanted}
     assert lab.watching.stages[-1] == ("testing the front on the test split", len(wanted), len(wanted))
     lab.tested.clear()
     lab.run(6)
@@ -34,7 +35,7 @@ def test_a_search_killed_while_it_tests_keeps_what_was_tested(new_lab):
     lab.test_plays[last] = killed
     with pytest.raises(Killed):
         lab.run(6)
-    kept = lab.folder.test_accuracies()
+    kept = read_test_accuracies(lab.folder)
     assert kept
     assert last not in kept
     lab.test_plays.clear()
@@ -55,11 +56,11 @@ def test_a_test_that_fails_is_said_and_done_at_the_next_start(new_lab):
         f"{DIED}; what it was doing begins again",
         f"a member of the front could not be tested: {DIED}",
     ]
-    assert 0 not in lab.folder.test_accuracies()
-    assert len(lab.folder.test_accuracies()) >= 1
+    assert 0 not in read_test_accuracies(lab.folder)
+    assert len(read_test_accuracies(lab.folder)) >= 1
     assert lab.restarts == 2
     lab.test_plays.clear()
     lab.tested.clear()
     lab.run(2)
     assert lab.tested == [0]
-    assert 0 in lab.folder.test_accuracies()
+    assert 0 in read_test_accuracies(lab.folder)

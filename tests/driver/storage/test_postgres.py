@@ -21,6 +21,7 @@ from processes import children_of, is_alive
 
 from spquant_search.errors import UserError
 from spquant_search.runs.folder import RunFolder
+from spquant_search.runs.records import read_results, read_shared_study
 from spquant_search.runs.results import Outcome
 
 pytestmark = pytest.mark.postgres
@@ -140,7 +141,7 @@ def test_a_baseline_whose_coordinator_is_killed_is_trained_on_by_another(server:
     first.send_signal(signal.SIGKILL)
     first.wait()
     assert second.wait(timeout=240) == 0, (tmp_path / "second.txt").read_text()
-    results = run.results()
+    results = read_results(run)
     assert [result.outcome for result in results] == [Outcome.COMPLETE] * 2
     assert len(results[0].epochs) == 30
 
@@ -166,7 +167,7 @@ def test_two_coordinators_outlive_each_other_and_the_server(server: Server, tmp_
     assert not keeper.changed
     assert not any(map(is_alive, trainers))
 
-    results = run.results()
+    results = read_results(run)
     tried = [result for result in results if result.is_candidate and result.outcome is not Outcome.DUPLICATE]
     assert len(tried) == TRIALS
     assert len({result.config for result in tried}) == TRIALS, "no configuration twice"
@@ -179,7 +180,7 @@ def test_two_coordinators_outlive_each_other_and_the_server(server: Server, tmp_
 
     again = search(server, tmp_path, *words, log="again.txt")  # nothing is left to do
     assert again.wait(timeout=120) == 0
-    assert run.results() == results
+    assert read_results(run) == results
     written = [file for file in tmp_path.rglob("*") if file.is_file()]
     assert not [file for file in written if b"a-secret" in file.read_bytes()], "the password is kept nowhere"
 
@@ -189,11 +190,11 @@ def test_coordinators_share_the_work(server: Server, tmp_path: Path) -> None:
     both = [search(server, tmp_path, "--run", "both", log=f"{index}.txt") for index in range(2)]
     assert [one.wait(timeout=240) for one in both] == [0, 0]
     run = RunFolder(path=tmp_path / "runs" / "both")
-    assert len([result for result in run.results() if result.is_candidate]) >= TRIALS
+    assert len([result for result in read_results(run) if result.is_candidate]) >= TRIALS
     from spquant_search.driver.storage.postgres import OWNER, Database, Postgres
     from spquant_search.driver.study import study_in
 
-    name = run.shared_study()
+    name = read_shared_study(run)
     assert name is not None
     storage = Postgres(Database.of(server.url), name)
     owners = {trial.user_attrs[OWNER] for trial in study_in(storage).trials}

@@ -1,0 +1,150 @@
+"""Open a run: make its folder, check that it can be continued, and keep other searches away from it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import yaml
+
+from spquant_search.errors import UserError
+from spquant_search.runs.documents import write_document
+from spquant_search.runs.environment import describe_environment
+from spquant_search.runs.files import write_text
+from spquant_search.runs.folder import RunFolder
+from spquant_search.runs.locks import LockError, locked
+from spquant_search.runs.records import RunFacts, read_shared_study, read_space, write_facts, write_shared_study
+from spquant_search.space.reading import frozen_space
+from spquant_search.space.schema import SpaceFile
+
+# What may differ between two starts of one run: how much is done and by how many, never what is searched.
+MAY_CHANGE = (("search", "trials"), ("search", "workers"), ("search", "minutes_per_trial"))
+SECONDS_TO_WRITE = 24 * 60 * 60  # at most, of a file that another machine may be writing, clocks that differ included
+
+
+def open_run(folder: RunFolder, file: SpaceFile, facts: RunFacts, *, shared: bool = False) -> None:
+    """Make the folder, or take note of what may change in the run that it holds; ``shared``: as :func:`check_run`.
+
+    Raises:
+        UserError: as :func:`check_run`, or another search is working on this run.
+    """
+    check_run(folder, file, shared=shared)
+    if not folder.exists():
+        try:
+            _make(folder, file, facts, shared=shared)
+            return
+        except OSError as error:
+            if not (shared and folder.exists()):  # another coordinator was quicker
+                raise UserError(_cannot_make(folder, error.strerror)) from error
+            check_run(folder, file, shared=shared)
+    with exclusive(folder, shared=shared):
+        # What is half-written was left by a process that was killed; where others may be writing, what is old.
+        for left in folder.path.rglob(".*.tmp"):
+            with suppress(FileNotFoundError):  # another coordinator was quicker
+                if not shared or time.time() - left.stat().st_mtime > SECONDS_TO_WRITE:
+                    left.unlink()
+        write_text(folder.space_file, frozen_space(file))  # more trials or workers than before, perhaps
+
+
+def check_run(folder: RunFolder, file: SpaceFile, *, shared: bool = False) -> None:
+    """Check that this run can be made or continued; writes nothing, so that it can be asked before long work.
+
+    ``shared``: its study is to lie in a database, where several coordinators find it.
+
+    Raises:
+        UserError: the folder cannot be written, holds something else, or holds a run of another space or with its study
+            in another place.
+    """
+    if folder.exists():
+        require_same_space(folder, file)
+        if shared and read_shared_study(folder) is None:
+            raise UserError(
+                f"{folder.path}: the study of this run lies in its folder, where one search at a time works on it; "
+                "omit --storage, or start a run of its own with --run NAME"
+            )
+        if not shared and read_shared_study(folder) is not None:
+            raise UserError(
+                f"{folder.path}: the study of this run lies in a database; give its --storage again, or start a run of "
+                "its own with --run NAME"
+            )
+        if not os.access(folder.path, os.W_OK):
+            raise UserError(f"{folder.path}: this run's folder cannot be written; change its permissions or use --run")
+        return
+    if folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
+        raise UserError(f"{folder.path}: exists and is no run (it holds no space.yaml); choose another name with --run")
+    parents = folder.path.absolute().parents
+    nearest = next(parent for parent in parents if os.path.lexists(parent))
+    if not nearest.is_dir():
+        raise UserError(_cannot_make(folder, f"{nearest} is no folder"))
+    if not os.access(nearest, os.W_OK):
+        raise UserError(_cannot_make(folder, f"{nearest} cannot be written"))
+
+
+def _cannot_make(folder: RunFolder, reason: str | None) -> str:
+    return f"{folder.path}: cannot make this run's folder: {reason}; choose another with --run"
+
+
+def _make(folder: RunFolder, file: SpaceFile, facts: RunFacts, *, shared: bool) -> None:
+    """Make all that a run starts with appear at once, by renaming a folder that is already complete."""
+    folder.path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.path.parent) as temporary:
+        complete = RunFolder(path=Path(temporary) / folder.name)
+        (complete.path / "trials").mkdir(parents=True)
+        write_document(complete.environment_file, describe_environment())
+        write_facts(complete, facts)
+        if shared:
+            # The name alone may be that of another run in the same database.
+            write_shared_study(complete, f"{folder.name}-{uuid4().hex[:12]}")
+        write_text(complete.space_file, frozen_space(file))
+        os.rename(complete.path, folder.path)
+
+
+def require_same_space(folder: RunFolder, file: SpaceFile) -> None:
+    """Check that a run is of this space, trials and workers aside.
+
+    Raises:
+        UserError: it is not; says what differs.
+    """
+    differences = _differences(yaml.safe_load(frozen_space(read_space(folder))), yaml.safe_load(frozen_space(file)))
+    if differences:
+        listed = "\n".join(f"  {path}: {old!r} in the run, {new!r} now" for path, old, new in differences)
+        raise UserError(
+            f"{folder.path}: this run searches another space than the one given:\n{listed}\n"
+            f"Undo the change, or start a run of its own with --run NAME."
+        )
+
+
+def _differences(old: Any, new: Any, path: tuple[str, ...] = ()) -> list[tuple[str, Any, Any]]:
+    if path in MAY_CHANGE or old == new:
+        return []
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = list(old) + [key for key in new if key not in old]
+        return [found for key in keys for found in _differences(old.get(key), new.get(key), (*path, str(key)))]
+    return [(".".join(path), old, new)]
+
+
+@contextmanager
+def exclusive(folder: RunFolder, *, shared: bool = False) -> Iterator[None]:
+    """Let only one search work on a run at a time; ``shared``: others that say so may work on it, too.
+
+    Raises:
+        UserError: another search holds the lock.
+    """
+    file = folder.path / "lock"
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(file, shared=shared, waits=False))
+        except LockError:
+            holder = file.read_text(encoding="utf-8").strip() or "unknown"
+            raise UserError(
+                f"{folder.path}: another search is working on this run (process {holder}); "
+                "wait for it, stop it, or start another run with --run NAME"
+            ) from None
+        file.write_text(f"{os.getpid()}\n", encoding="utf-8")
+        yield
