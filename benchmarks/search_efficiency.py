@@ -56,7 +56,7 @@ from spquant_search.processes import keep_compiled_code
 from spquant_search.runs.files import cache_folder, write_bytes
 from spquant_search.runs.folder import RunFolder
 from spquant_search.runs.opening import open_run
-from spquant_search.runs.records import read_facts, read_results, read_test_accuracies
+from spquant_search.runs.records import read_facts, read_frozen_space, read_results, read_test_accuracies
 from spquant_search.runs.results import BASELINE, TrialResult
 from spquant_search.space.reading import read_space
 from spquant_search.training.data_set import load_data
@@ -114,7 +114,7 @@ def test_accuracies(run: RunFolder, members: Sequence[TrialResult], workers: int
     if not missing:
         return known
     trainer_config = TrainerConfig(
-        space=bind_network(read_space(run), source=str(run.path)).space, device="cpu", cache=cache_folder()
+        space=bind_network(read_frozen_space(run), source=str(run.path)).space, device="cpu", cache=cache_folder()
     )
     pool = TrainerPool(trainer_config, workers, warn=lambda words: print(words, file=sys.stderr))
     try:
@@ -136,8 +136,8 @@ def test_accuracies(run: RunFolder, members: Sequence[TrialResult], workers: int
 
 def curve(strategy: Strategy, run: RunFolder, seed: int, workers: int) -> Curve:
     """A run's, finished or not."""
-    data = load_data(read_space(run), cache=cache_folder())
-    space = bind_network(read_space(run), source=str(run.space_file)).space
+    data = load_data(read_frozen_space(run), cache=cache_folder())
+    space = bind_network(read_frozen_space(run), source=str(run.space_file)).space
     prices = Prices.of(space, strategy, samples=len(data.train.labels), judged=len(data.validation.labels))
     results = read_results(run)
     held = fronts(results, prices)

@@ -27,7 +27,7 @@ from spquant_search.driver.seeds import trial_seed
 from spquant_search.processes import keep_compiled_code
 from spquant_search.runs.files import cache_folder
 from spquant_search.runs.folder import RunFolder
-from spquant_search.runs.records import read_results, read_space
+from spquant_search.runs.records import read_frozen_space, read_results
 from spquant_search.runs.results import BASELINE, Outcome, TrialResult
 from spquant_search.training.prepare import bind_network
 from spquant_search.training.schedule import Schedule
@@ -50,7 +50,7 @@ def train_on(
     run: RunFolder, members: list[TrialResult], folder: Path, workers: int, *, gates: bool
 ) -> dict[int, TrialResult]:
     """Fine-tune each member as the search does, and return the results by number; ``gates``: train their gates too."""
-    file = read_space(run)
+    file = read_frozen_space(run)
     prepared = bind_network(file, source=str(run.space_file))
     trainer_config = TrainerConfig(space=prepared.space, device="cpu", cache=cache_folder())
     pool = TrainerPool(trainer_config, workers, warn=lambda words: print(words, file=sys.stderr))
@@ -68,7 +68,7 @@ def train_on(
 
 
 def _task(run: RunFolder, member: TrialResult, folder: Path, *, gates: bool) -> Task:
-    final, seed = read_space(run).final, read_space(run).search.seed
+    final, seed = read_frozen_space(run).final, read_frozen_space(run).search.seed
     return Task(
         result=replace(member, seed=trial_seed(seed, 10_000 + member.number), final=None),
         schedule=replace(Schedule.of_finalists(final), trains_gates=gates),

@@ -70,11 +70,11 @@ def _pick(folder: RunFolder, out: Path, budget: Budget, *, trial: int | None, kn
     from spquant_search.deploy.artifact import write_artifact
     from spquant_search.deploy.deployable import float_parts
     from spquant_search.runs.finals import read_latest_test_accuracies
-    from spquant_search.runs.records import read_space
+    from spquant_search.runs.records import read_frozen_space
     from spquant_search.runs.selection import pick as choose
     from spquant_search.training.prepare import bind_network
 
-    file = read_space(folder)
+    file = read_frozen_space(folder)
     members = _front_of(folder, file)
     prepared = bind_network(file, source=str(folder.space_file))
     if trial is None:

@@ -58,9 +58,9 @@ def front(run: RunArgument, as_json: JsonOption = False) -> None:
 def shown_front(summary: RunSummary, folder: RunFolder, console: Console) -> TextTable:
     """Return the front's table, with the energy estimate where the terminal has room for it."""
     from spquant_search.report.front_table import front_table
-    from spquant_search.runs.records import read_space
+    from spquant_search.runs.records import read_frozen_space
 
-    return front_table(summary, time_steps=read_space(folder).time_steps if is_wide(console) else None)
+    return front_table(summary, time_steps=read_frozen_space(folder).time_steps if is_wide(console) else None)
 
 
 def report(run: RunArgument) -> None:
@@ -106,10 +106,10 @@ def finalize(
 
     from spquant_search.runs.folder import find_run
     from spquant_search.runs.opening import exclusive
-    from spquant_search.runs.records import read_space
+    from spquant_search.runs.records import read_frozen_space
 
     folder, started, console = find_run(run), time.monotonic(), Console()
-    file = read_space(folder)
+    file = read_frozen_space(folder)
     if workers is not None:
         file = replace(file, search=replace(file.search, workers=workers))
     try:
@@ -248,7 +248,7 @@ def _show_sensitivity(folder: RunFolder, console: Console, *, as_json: bool) -> 
     from spquant_search.report.sensitivity_report import ladder_table, sensitivity_tables
     from spquant_search.report.writing import write_sensitivity_picture
     from spquant_search.runs.budget_ladder import plan_budget_ladder
-    from spquant_search.runs.records import read_space
+    from spquant_search.runs.records import read_frozen_space
     from spquant_search.space.schema import LADDER_POINTS
 
     found = write_sensitivity_picture(folder)
@@ -258,7 +258,7 @@ def _show_sensitivity(folder: RunFolder, console: Console, *, as_json: bool) -> 
         return
     for table in sensitivity_tables(found, run=folder.name):
         show_table(table, console)
-    points = read_space(folder).search.ladder_points or LADDER_POINTS
+    points = read_frozen_space(folder).search.ladder_points or LADDER_POINTS
     show_table(ladder_table(plan_budget_ladder(found, points)), console)
     console.print(f"Written to {folder.path}: sensitivity.json, sensitivity.png")
 

@@ -9,7 +9,7 @@ from spquant_search.errors import UserError
 from spquant_search.runs import pareto, selection
 from spquant_search.runs.finals import read_latest_results, read_latest_test_accuracies
 from spquant_search.runs.folder import RunFolder
-from spquant_search.runs.records import read_environment, read_facts, read_space
+from spquant_search.runs.records import read_environment, read_facts, read_frozen_space
 from spquant_search.runs.results import Origin, Outcome, TrialResult
 
 
@@ -75,7 +75,7 @@ def summarize_run(folder: RunFolder) -> RunSummary:
     results = read_latest_results(folder)
     if not results or not results[0].epochs:
         raise UserError(f"{folder.path}: the baseline of this run is not trained yet; start its search again")
-    facts, space = read_facts(folder), read_space(folder)
+    facts, space = read_facts(folder), read_frozen_space(folder)
     return RunSummary(
         run=folder.name,
         source=facts.source,

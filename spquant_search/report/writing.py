@@ -13,7 +13,7 @@ from spquant_search.report.run_report import write_report
 from spquant_search.report.run_summary import RunSummary
 from spquant_search.report.sensitivity_report import write_sensitivity_figure
 from spquant_search.runs.folder import RunFolder
-from spquant_search.runs.records import read_facts, read_sensitivity, read_space
+from spquant_search.runs.records import read_facts, read_frozen_space, read_sensitivity
 from spquant_search.runs.sensitivity import Sensitivity
 
 
@@ -30,6 +30,6 @@ def write_sensitivity_picture(folder: RunFolder) -> Sensitivity | None:
     """Draw sensitivity.png and return the analysis that it shows; None where the run has none."""
     found = read_sensitivity(folder)
     if found is not None:
-        title = f"{read_space(folder).model.network} on {read_facts(folder).data}"
+        title = f"{read_frozen_space(folder).model.network} on {read_facts(folder).data}"
         write_sensitivity_figure(found, folder.path / "sensitivity.png", title=title)
     return found

@@ -19,7 +19,7 @@ from spquant_search.runs.environment import describe_environment
 from spquant_search.runs.files import write_text
 from spquant_search.runs.folder import RunFolder
 from spquant_search.runs.locks import LockError, locked
-from spquant_search.runs.records import RunFacts, read_shared_study, read_space, write_facts, write_shared_study
+from spquant_search.runs.records import RunFacts, read_frozen_space, read_shared_study, write_facts, write_shared_study
 from spquant_search.space.reading import frozen_space
 from spquant_search.space.schema import SpaceFile
 
@@ -111,7 +111,9 @@ def require_same_space(folder: RunFolder, file: SpaceFile) -> None:
     Raises:
         UserError: it is not; says what differs.
     """
-    differences = _differences(yaml.safe_load(frozen_space(read_space(folder))), yaml.safe_load(frozen_space(file)))
+    differences = _differences(
+        yaml.safe_load(frozen_space(read_frozen_space(folder))), yaml.safe_load(frozen_space(file))
+    )
     if differences:
         listed = "\n".join(f"  {path}: {old!r} in the run, {new!r} now" for path, old, new in differences)
         raise UserError(

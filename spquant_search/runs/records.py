@@ -70,7 +70,7 @@ def write_facts(folder: RunFolder, facts: RunFacts) -> None:
     write_document(folder.facts_file, facts)
 
 
-def read_space(folder: RunFolder) -> SpaceFile:
+def read_frozen_space(folder: RunFolder) -> SpaceFile:
     """Return the frozen space."""
     require_run(folder)
     return parse_space(folder.space_file.read_text(encoding="utf-8"), source=str(folder.space_file))

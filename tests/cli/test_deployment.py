@@ -14,7 +14,7 @@ from spquant_search.deploy.artifact import read_artifact
 from spquant_search.deploy.c_library import compiler
 from spquant_search.deploy.export import sealed
 from spquant_search.errors import UserError
-from spquant_search.runs.records import read_results, read_space, read_test_accuracies
+from spquant_search.runs.records import read_frozen_space, read_results, read_test_accuracies
 from spquant_search.runs.selection import front, knee
 from spquant_search.snn.layers import configure
 from spquant_search.training import data_set
@@ -43,7 +43,7 @@ def test_pick_takes_a_network_that_evaluates_to_its_stored_accuracy(run_folder, 
     artifact = read_artifact(out)
     assert artifact.config == small.config
     assert artifact.test_accuracy == read_test_accuracies(run_folder)[small.number]
-    space = read_space(run_folder)
+    space = read_frozen_space(run_folder)
     data = data_set.load_data(space, cache=Path(os.environ["SPQUANT_CACHE"]))
     network = new_network(space, input_shape(data), seed=123, device=torch.device("cpu"))
     configure(network, artifact.config, artifact.neuron)

@@ -12,7 +12,7 @@ import torch
 from spquant_search.deploy.artifact import read_artifact
 from spquant_search.runs.finals import read_finals, read_latest_test_accuracies
 from spquant_search.runs.folder import RunFolder
-from spquant_search.runs.records import read_result, read_space
+from spquant_search.runs.records import read_frozen_space, read_result
 from spquant_search.snn.layers import configure
 from spquant_search.training import data_set
 from spquant_search.training.data_set import input_shape, split_on_device
@@ -40,7 +40,7 @@ def test_finalize_trains_on_and_pick_takes_what_it_kept(finished, command, tmp_p
     assert shown[number]["accuracy"] == final.accuracy >= read_result(run, number).accuracy
     assert all(member["final"] is None for member in document["members"] if member["number"] != number)
     # What is said of the kept weights is what they evaluate to.
-    space = read_space(run)
+    space = read_frozen_space(run)
     data = data_set.load_data(space, cache=Path(os.environ["SPQUANT_CACHE"]))
     network = new_network(space, input_shape(data), seed=123, device=torch.device("cpu"))
     configure(network, final.config, space.neuron)

@@ -19,7 +19,7 @@ from searches import LIMIT_SECONDS, PROGRAM, SEARCH, SMALLER, TINY, environment,
 from spquant_search.cli.session import count_seconds
 from spquant_search.runs.folder import RunFolder
 from spquant_search.runs.opening import exclusive
-from spquant_search.runs.records import read_facts, read_results
+from spquant_search.runs.records import read_facts, read_frozen_space, read_results
 from spquant_search.runs.selection import front
 from spquant_search.space.presets import Preset
 from spquant_search.space.reading import read_space
@@ -73,7 +73,7 @@ def test_the_run_remembers_what_made_it(run_folder):
     assert "simulated" in facts.data
     assert (facts.classes, facts.validation_samples, facts.test_samples) == (10, 40, 40)
     assert facts.seconds > 0
-    assert read_space(run_folder) == read_space(
+    assert read_frozen_space(run_folder) == read_space(
         TINY,
         [f"{path}={value}" for path, value in SMALLER.items()]
         + [

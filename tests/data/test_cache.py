@@ -222,7 +222,7 @@ def test_without_locks_a_build_that_another_overtakes_gives_the_same(
     def unsupported(descriptor: int, operation: int) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(frames.fcntl, "flock", unsupported)
+    monkeypatch.setattr("fcntl.flock", unsupported)
     path, whole = tmp_path / "a.npy", sample_frames()
     overtaken = []
 

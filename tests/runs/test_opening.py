@@ -21,9 +21,9 @@ from spquant_search.runs.opening import exclusive, open_run
 from spquant_search.runs.records import (
     read_environment,
     read_facts,
+    read_frozen_space,
     read_results,
     read_shared_study,
-    read_space,
     read_test_accuracies,
 )
 
@@ -37,7 +37,7 @@ def test_a_new_run_holds_everything_it_starts_with(folder):
     ]
     assert [path.name for path in folder.path.parent.iterdir()] == ["tiny"]
     assert folder.name == "tiny"
-    assert read_space(folder) == a_space()
+    assert read_frozen_space(folder) == a_space()
     assert read_facts(folder) == FACTS
     assert read_environment(folder) == describe_environment()
     assert read_environment(folder)["optuna"].startswith("5.")
@@ -160,8 +160,8 @@ def test_another_space_is_refused_with_every_difference(folder):
 
 def test_trials_and_workers_may_change_and_are_kept(folder):
     open_run(folder, a_space("search.trials=99", "search.workers=7"), replace(FACTS, command="another"))
-    assert read_space(folder).search.trials == 99
-    assert read_space(folder).search.workers == 7
+    assert read_frozen_space(folder).search.trials == 99
+    assert read_frozen_space(folder).search.workers == 7
     # The facts stay those of the first start.
     assert read_facts(folder) == FACTS
 
@@ -226,7 +226,7 @@ def test_a_run_of_another_layout_is_refused(folder, layout, words):
     if layout is None:
         del facts["layout"]
     folder.facts_file.write_text(json.dumps(facts))
-    for call in (read_space, read_results, read_facts, lambda run: open_run(run, a_space(), FACTS)):
+    for call in (read_frozen_space, read_results, read_facts, lambda run: open_run(run, a_space(), FACTS)):
         with pytest.raises(UserError) as caught:
             call(folder)
         (sentence,) = str(caught.value).splitlines()

@@ -12,9 +12,9 @@ from spquant_search.runs.finals import Repeat, read_finals, write_final, write_r
 from spquant_search.runs.folder import RunFolder
 from spquant_search.runs.records import (
     read_facts,
+    read_frozen_space,
     read_result,
     read_results,
-    read_space,
     read_test_accuracies,
     require_run,
     write_result,
@@ -24,7 +24,7 @@ from spquant_search.runs.results import Outcome
 
 
 def test_what_is_no_run_says_so(tmp_path):
-    for call in (read_space, read_results, read_facts, require_run):
+    for call in (read_frozen_space, read_results, read_facts, require_run):
         with pytest.raises(UserError) as caught:
             call(RunFolder(path=tmp_path / "gone"))
         assert str(caught.value) == (

@@ -1,0 +1,205 @@
+"""The front's members, the one that a budget picks, and the finalists."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import replace
+
+import pytest
+from examples import epoch, trial
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spquant_search.runs import selection
+from spquant_search.runs.pareto import ReferencePoint
+from spquant_search.runs.results import Outcome, TrialResult
+from spquant_search.runs.selection import Budget
+
+# Few values an axis, so that ties and equal points are common.
+POINTS = st.lists(
+    st.tuples(st.integers(0, 5).map(lambda n: n / 5), st.integers(1, 5), st.integers(1, 5)), min_size=1, max_size=12
+)
+
+
+def results_of(points) -> list[TrialResult]:
+    return [trial(number, *point) for number, point in enumerate(points)]
+
+
+@given(points=POINTS, seed=st.integers(0, 100))
+def test_front_does_not_depend_on_the_order(points, seed):
+    results = results_of(points)
+    shuffled = random.Random(seed).sample(results, len(results))
+    assert selection.front(shuffled) == selection.front(results)
+
+
+def test_front_by_hand_smallest_memory_first():
+    results = [
+        trial(1, 0.8, 10, 5),
+        trial(2, 0.9, 20, 5),
+        trial(3, 0.8, 10, 6),  # trial 1, more operations
+        trial(4, 0.7, 10, 4),
+        trial(5, 0.9, 20, 5),  # trial 2 again
+        trial(6, 0.9, 21, 5),
+    ]
+    assert [member.number for member in selection.front(results)] == [4, 1, 2, 5]
+
+
+def test_only_measured_completed_trials_can_be_members():
+    good = trial(1, 0.5, 50, 50)
+    others = [trial(n, 0.9, 1, 1, outcome=outcome) for n, outcome in enumerate(Outcome, 2) if not outcome.has_weights]
+    unmeasured = trial(10, epochs=0)
+    not_a_number = replace(trial(11, 0.9, 1, 1), epochs=(epoch(1, math.nan, 1.0),))
+    no_macs = replace(trial(12, 0.9, 1, 1), epochs=(epoch(1, 0.9, math.nan),))
+    assert selection.front([*others, unmeasured, not_a_number, no_macs, good]) == (good,)
+
+
+MEMBERS = selection.front(
+    [trial(1, 0.6, 10, 10), trial(2, 0.85, 20, 20), trial(3, 0.9, 100, 100), trial(4, 0.7, 90, 9)]
+)
+
+
+def test_knee_is_nearest_to_the_ideal_corner_of_the_members_own_range():
+    # Scaled distances squared: 1: 1; 2: 0.028 + 0.012 + 0.015; 3: 2; 4: 0.444 + 0.790 + 0.
+    assert selection.knee(MEMBERS).number == 2
+    assert selection.knee(MEMBERS[:1]) is MEMBERS[0]
+    assert selection.knee([trial(8, 0.5, 10, 10), trial(9, 0.5, 10, 10)]).number == 8
+
+
+def test_knee_weighs_accuracy_like_bytes():
+    # Scaled: 1: 1; 2: 0.0006 + 0.444 + 0.444; 3: 2.
+    assert selection.knee([trial(1, 0.5, 10, 10), trial(2, 0.9, 70, 70), trial(3, 0.91, 100, 100)]).number == 2
+
+
+def test_knee_ties_go_to_less_memory():
+    members = selection.front([trial(1, 0.9, 20, 10), trial(2, 0.8, 10, 10)])
+    assert selection.knee(members).number == 2
+
+
+@pytest.mark.parametrize(
+    ("budget", "number"),
+    [
+        (Budget(), 3),
+        (Budget(max_memory_bytes=100 * 1024), 3),
+        (Budget(max_memory_bytes=100 * 1024 - 1), 2),
+        (Budget(max_effective_flops=40e6), 2),  # FLOPs are two a MAC
+        (Budget(max_effective_flops=40e6 - 1), 4),
+        (Budget(max_effective_flops=19e6), 4),
+        (Budget(min_accuracy=0.9), 3),
+        (Budget(max_memory_bytes=20 * 1024, min_accuracy=0.8, max_effective_flops=50e6), 2),
+        (Budget(max_memory_bytes=9 * 1024), None),
+        (Budget(min_accuracy=0.91), None),
+        (Budget(min_accuracy=0.9, max_memory_bytes=20 * 1024), None),
+    ],
+)
+def test_pick_takes_the_most_accurate_within_the_budget(budget, number):
+    picked = selection.pick(MEMBERS, budget)
+    assert (picked.number if picked else None) == number
+
+
+def test_pick_at_the_knee_looks_at_fitting_members_only():
+    assert selection.pick(MEMBERS, Budget(), at_knee=True).number == 2
+    assert selection.pick(MEMBERS, Budget(max_effective_flops=20e6), at_knee=True).number in (1, 4)
+    assert selection.pick(MEMBERS, Budget(max_memory_bytes=1), at_knee=True) is None
+
+
+def test_pick_ties_go_to_less_memory_then_fewer_operations():
+    assert selection.pick([trial(1, 0.8, 11, 1), trial(2, 0.8, 10, 9)], Budget()).number == 2
+    assert selection.pick([trial(1, 0.8, 10, 9), trial(2, 0.8, 10, 8)], Budget()).number == 2
+
+
+def test_excess_is_the_share_of_each_bound_that_is_missed():
+    member = trial(1, 0.6, 15, 30)
+    budget = Budget(max_memory_bytes=10 * 1024, min_accuracy=0.8, max_effective_flops=100e6)
+    assert budget.excess(member) == pytest.approx({"memory_bytes": 0.5, "accuracy": 0.25})
+    assert Budget(min_accuracy=1.0).excess(member) == pytest.approx({"accuracy": 0.4})
+    assert Budget(min_accuracy=0.0).excess(member) == {}
+    assert Budget().excess(member) == {}
+
+
+def test_member_as_json():
+    member = selection.member_dict(trial(2, 0.5, 10, 12.5), test_accuracy=0.25)
+    assert member["accuracy"] == 0.5
+    assert member["accuracy_split"] == "validation"
+    assert member["test_accuracy"] == 0.25
+    assert member["effective_flops"] == 2 * member["effective_macs"] == 25e6
+    assert member["memory_bytes"] == member["weight_bytes"] + member["membrane_bytes"] + member["overhead_bytes"]
+    assert set(member["config"]["conv1"]) == {"weight_bits", "membrane_levels", "channel_mass", "skip_below"}
+
+
+def test_a_subnet_stays_where_fine_tuning_cost_accuracy():
+    read = replace(trial(1, 0.8, 10, 10, outcome=Outcome.SUBNET), epochs=(epoch(0, 0.8, 10e6),))
+
+    def tuned(accuracy: float, macs: float):
+        rungs = (*read.epochs, epoch(1, accuracy, macs))
+        return replace(read, number=2, parent=1, outcome=Outcome.COMPLETE, epochs=rungs)
+
+    better, fewer, worse = tuned(0.85, 12e6), tuned(0.7, 5e6), tuned(0.7, 10e6)
+    assert selection.front([read, better]) == (better,)
+    assert selection.front([read, fewer]) == (fewer, read)
+    assert selection.front([read, worse]) == (read,)
+
+
+def test_the_front_within_a_budget_and_without_one_that_fits():
+    whole = selection.front(MEMBERS)
+    budget = Budget(max_memory_bytes=20 * 1024)
+    fitting = selection.front(MEMBERS, budget)
+    assert fitting == tuple(member for member in whole if member.memory_bytes <= 20 * 1024)
+    assert 0 < len(fitting) < len(whole)
+    assert selection.is_met(MEMBERS, budget)
+    assert not selection.is_met(MEMBERS, Budget(min_accuracy=0.99))
+    assert selection.front(MEMBERS, Budget(min_accuracy=0.99)) == whole
+
+
+def test_a_subnet_stays_where_what_was_fine_tuned_of_it_is_over_budget():
+    read = trial(1, 0.8, 10, 10, outcome=Outcome.SUBNET)
+    tuned = replace(trial(2, 0.9, 10, 30), parent=1)
+    tuned = replace(tuned, epochs=(read.epochs[-1], *tuned.epochs))
+    assert selection.front([read, tuned]) == (tuned,)
+    assert selection.front([read, tuned], Budget(max_effective_flops=40e6)) == (read,)
+
+
+def test_violations_are_negative_within_and_positive_beyond():
+    member = trial(1, 0.6, 15, 10)
+    budget = Budget(max_memory_bytes=20 * 1024, min_accuracy=0.8, max_effective_flops=10e6)
+    assert budget.violations(member) == pytest.approx({"memory_bytes": -0.25, "effective_flops": 1.0, "accuracy": 0.25})
+
+
+def test_a_search_counts_dense_operations_as_one_halving_unless_a_budget_bounds_them():
+    corner = ReferencePoint(accuracy=0.1, memory_bytes=1100, effective_macs=110)
+    assert selection.sampler_reference(corner, Budget()) == replace(corner, effective_macs=pytest.approx(200))
+    tight = selection.sampler_reference(
+        corner, Budget(max_memory_bytes=500, max_effective_flops=100), baseline_accuracy=0.9
+    )
+    assert tight == ReferencePoint(accuracy=pytest.approx(0.82), memory_bytes=501, effective_macs=50)
+    floor = selection.sampler_reference(corner, Budget(min_accuracy=0.85), baseline_accuracy=0.9)
+    assert floor.accuracy == 0.85
+
+
+def test_a_reference_is_moved_in_to_the_budget():
+    corner = ReferencePoint(accuracy=0.1, memory_bytes=1100, effective_macs=110)
+    assert selection.clip_to_budget(corner, Budget()) == corner
+    assert selection.clip_to_budget(corner, Budget(max_memory_bytes=2000, max_effective_flops=2000)) == corner
+    inside = selection.clip_to_budget(corner, Budget(max_memory_bytes=500, max_effective_flops=100, min_accuracy=0.7))
+    assert inside == ReferencePoint(accuracy=0.7, memory_bytes=501, effective_macs=50)
+    # The dense MACs are allowed, and must lie below the reference to count.
+    assert selection.clip_to_budget(corner, Budget(max_effective_flops=200)) == corner
+
+
+def test_gains_begin_nine_tenths_of_the_way_from_chance_to_the_baseline():
+    corner = ReferencePoint(accuracy=0.1, memory_bytes=1.1, effective_macs=1.1)
+    assert selection.near_baseline(corner, baseline_accuracy=0.9).accuracy == pytest.approx(0.82)
+    assert selection.near_baseline(corner, baseline_accuracy=0.9).memory_bytes == 1.1
+    assert selection.near_baseline(corner, baseline_accuracy=0.05) == corner  # a baseline below chance moves nothing
+
+
+def test_cheap_networks_of_little_accuracy_are_no_finalists():
+    corner = ReferencePoint(accuracy=0.1, memory_bytes=110.0 * 1024, effective_macs=110e6)
+    accurate, cheap = trial(1, 0.86, 90, 90), trial(2, 0.6, 10, 10)
+    assert selection.greedy_hypervolume_subset([accurate, cheap], corner, limit=1, margin=0.0) == (cheap,)
+    high = selection.near_baseline(corner, baseline_accuracy=0.87)
+    assert selection.greedy_hypervolume_subset([accurate, cheap], high, limit=2, margin=0.0) == (accurate,)
+
+
+def test_an_empty_front():
+    assert selection.front([]) == ()
