@@ -111,14 +111,12 @@ def require_same_space(folder: RunFolder, file: SpaceFile) -> None:
     Raises:
         UserError: it is not; says what differs.
     """
-    differences = _differences(
-        yaml.safe_load(frozen_space(read_frozen_space(folder))), yaml.safe_load(frozen_space(file))
-    )
-    if differences:
+    frozen, given = (yaml.safe_load(frozen_space(space)) for space in (read_frozen_space(folder), file))
+    if differences := _differences(frozen, given):
         listed = "\n".join(f"  {path}: {old!r} in the run, {new!r} now" for path, old, new in differences)
         raise UserError(
             f"{folder.path}: this run searches another space than the one given:\n{listed}\n"
-            f"Undo the change, or start a run of its own with --run NAME."
+            "Undo the change, or start a run of its own with --run NAME."
         )
 
 
