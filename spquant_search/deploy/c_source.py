@@ -233,17 +233,17 @@ def _header(*, time_steps: int, shape: tuple[int, int, int], classes: int) -> st
 #define SPQ_CHANNELS {channels}
 #define SPQ_CLASSES {classes}
 
-/* Empties all membranes and the logits. */
+/* Brings all membranes to rest, and the logits to their offsets. */
 void spq_reset(void);
 
-/* One time step: the counts of a frame, [row][column][channel], SPQ_HEIGHT * SPQ_WIDTH * SPQ_CHANNELS of them. */
+/* Runs one time step with the counts of a frame, [row][column][channel]: SPQ_HEIGHT * SPQ_WIDTH * SPQ_CHANNELS. */
 void spq_step(const uint8_t *counts);
 
-/* After the last time step: a number for each class, and the class with the largest (the first of several). */
+/* After the last time step: a number for each class, and the class with the largest number (the first of several). */
 const int32_t *spq_logits(void);
 int spq_class(void);
 
-/* With SPQ_COUNT defined: the synaptic operations of computed neurons since the program's start. */
+/* With SPQ_COUNT defined: the synaptic operations of computed neurons since the program started. */
 extern uint64_t spq_synaptic_ops;
 
 /* With SPQ_TRACE defined: called with the spikes of each layer, [row][column], channels in whole bytes. */

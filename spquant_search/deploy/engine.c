@@ -1,9 +1,10 @@
 /*@NOTICE@*/
 /* A spiking network in integers: no floating point, no allocation, nothing beyond stdint and string.
  *
- * Work follows spikes. For every position of a layer the non-zero inputs under the kernel add their rows of weights to
- * one sum a channel; then the neurons of the position take their currents. Only potentials are kept from one time step
- * to the next, at the bits that their levels need, and spikes only until the layers that read them have run.
+ * The work depends on the spikes. For every position of a layer, each non-zero input under the kernel adds its row of
+ * weights to one sum for each channel; then the neurons of the position take their currents. Between time steps only
+ * the potentials are kept, packed in the bits that their levels need. Spikes are kept only until the layers that read
+ * them have run.
  *
  * reference.py beside this file explains the arithmetic; every number here equals the one there. */
 
@@ -11,7 +12,8 @@
 
 #include <string.h>
 
-/* Copies of the layers' code with their sizes as constants: about twice as fast and several times as large. */
+/* With SPQ_FAST the compiler copies the code for every layer, with the layer's sizes as constants: about twice as fast
+ * and several times as large. */
 #if defined(SPQ_FAST) && defined(__GNUC__)
 #define SPQ_INLINE inline __attribute__((always_inline))
 #else
@@ -20,18 +22,18 @@
 
 /* How the values of a map lie in memory, [row][column][channel]. */
 enum {
-    SPQ_INPUT,    /* the frame's counts, bytes, read as `largest` at most */
-    SPQ_BITS,     /* spikes, the channels of a pixel in whole bytes, lowest bit first */
+    SPQ_INPUT,    /* the frame's counts in bytes; larger ones are read as `largest` */
+    SPQ_BITS,     /* spikes; the channels of a pixel fill whole bytes, lowest bit first */
     SPQ_BITS_SUM, /* the same, read as sums over 2x2 pixels */
     SPQ_BITS_MAX, /* the same, read as the largest of 2x2 pixels */
-    SPQ_BYTES,    /* numbers of a byte */
+    SPQ_BYTES,    /* numbers of one byte */
     SPQ_WORDS     /* numbers of four bytes */
 };
 
 typedef struct {
     const uint8_t *bytes;
     const uint32_t *words;
-    uint16_t height, width, channels; /* as they are read */
+    uint16_t height, width, channels; /* after any pooling */
     uint16_t stored_width;            /* pixels of a row in memory */
     uint8_t kind, largest;
 } spq_map;
@@ -43,7 +45,7 @@ typedef struct {
     const int32_t *offset;
     uint16_t channels, groups;
     uint8_t kernel, stride, pools, bits;
-    uint8_t up; /* from the layer's fixed point to the potential's */
+    uint8_t up; /* shift from the layer's fixed point to the potential's */
 } spq_sums;
 
 typedef struct {
@@ -58,12 +60,12 @@ typedef struct {
     spq_sums sums;
     spq_neurons neurons;
     uint16_t height, width;
-    const int8_t *gate; /* [input channel][output channel], or none */
-    const uint8_t *gate_at_rest; /* a row of one bit a channel: what is open where no input spikes */
-    const spq_sums *shortcut; /* the residual current: a convolution, */
-    const spq_map *identity;  /* or a map as it is, or none of the two */
+    const int8_t *gate; /* [input channel][output channel], or null */
+    const uint8_t *gate_at_rest; /* one bit for each channel: is it open when no input spikes? */
+    const spq_sums *shortcut; /* the residual current comes from a convolution, */
+    const spq_map *identity;  /* or from the values of a map, or there is none */
     uint8_t identity_up;
-    uint8_t number; /* among the layers with neurons */
+    uint8_t number; /* counts the layers with neurons */
 } spq_layer;
 
 typedef struct {
@@ -93,12 +95,12 @@ uint64_t spq_synaptic_ops;
 void (*spq_trace)(int layer, const uint8_t *spikes, int bytes);
 #endif
 
-/* Shared by all layers, one at a time. */
+/* Working memory of the layers, which run one at a time. */
 static uint16_t event_channel[SPQ_MOST_INPUTS];
 static uint16_t event_value[SPQ_MOST_INPUTS];
 static spq_sum sums[SPQ_MOST_CHANNELS];
-static uint8_t lanes[SPQ_MOST_CHANNELS]; /* sums of few codes, on their way to the sums above */
-static unsigned lanes_left;              /* inputs that still fit them, of value 1 */
+static uint8_t lanes[SPQ_MOST_CHANNELS]; /* sums of few codes in bytes, until they are added to the sums above */
+static unsigned lanes_left;              /* how many more inputs of value 1 fit into the lanes */
 static int16_t codes[SPQ_MOST_CHANNELS];
 static uint8_t is_open[SPQ_MOST_CHANNELS];
 static uint8_t fired[SPQ_MOST_CHANNELS];
@@ -119,7 +121,7 @@ static SPQ_INLINE unsigned lowest_bit(uint32_t set)
 #endif
 }
 
-/* The non-zero values of a pixel: how many, and which in the two arrays above. */
+/* Writes the non-zero values of a pixel into the two arrays above; returns how many there are. */
 static SPQ_INLINE unsigned events_at(const spq_map *map, unsigned row, unsigned column)
 {
     unsigned count = 0, channel, at;
@@ -172,7 +174,7 @@ static SPQ_INLINE unsigned events_at(const spq_map *map, unsigned row, unsigned 
     return count;
 }
 
-/* Adds a pixel's values, each times 2^up, to one potential a channel. */
+/* Adds a pixel's values, each times 2^up, to the potential of their channel. */
 static SPQ_INLINE void add_pixel(spq_potential *to, const spq_map *map, unsigned row, unsigned column, unsigned up)
 {
     const unsigned count = events_at(map, row, column);
@@ -201,7 +203,7 @@ static SPQ_INLINE unsigned code_at(const uint8_t *row, unsigned columns, unsigne
     return field_at(row, columns, bits, column);
 }
 
-/* The largest code of so many bits. */
+/* Returns the largest code of so many bits. */
 static SPQ_INLINE unsigned largest_code(unsigned bits) { return bits == 1 ? 1u : (1u << bits) - 2u; }
 
 static SPQ_INLINE void empty_lanes(unsigned columns, unsigned bits)
@@ -262,7 +264,7 @@ static SPQ_INLINE void add_row(const uint8_t *row, unsigned columns, unsigned bi
     }
     if (value > lanes_left) {
         empty_lanes(columns, bits);
-        if (value > lanes_left) { /* no lane holds it */
+        if (value > lanes_left) { /* it does not fit into an empty lane either */
             for (c = 0; c < columns; ++c)
                 sums[c] = (spq_sum)(sums[c] + (spq_sum)(code_at(row, columns, bits, c) * value));
             return;
@@ -277,12 +279,12 @@ static SPQ_INLINE void add_row(const uint8_t *row, unsigned columns, unsigned bi
     }
 }
 
-/* Codes are weights plus this; of one bit they are the sign. */
+/* Returns what is added to a weight to get its code; a code of one bit is the sign of the weight. */
 static SPQ_INLINE int32_t code_offset(unsigned bits) { return bits <= 2 ? 1 : ((int32_t)1 << (bits - 1u)) - 1; }
 
 /* ---------------------------------------------------------------- sums and currents */
 
-/* Adds the rows of all set bits of up to 32, whose first row is `rows`; how many there were. */
+/* Adds the row of each bit that is set; bit 0 has the first of the `rows`. Returns how many bits were set. */
 static SPQ_INLINE unsigned add_rows(uint32_t set, const uint8_t *rows, unsigned columns, unsigned bits)
 {
     unsigned found = 0;
@@ -291,14 +293,14 @@ static SPQ_INLINE unsigned add_rows(uint32_t set, const uint8_t *rows, unsigned 
     return found;
 }
 
-/* What is gathered at one output position: how many inputs, and the sum of their values. */
+/* The inputs of one output position: how many are not zero, and the sum of their values. */
 typedef struct {
     unsigned found;
     uint32_t total;
 } spq_gathered;
 
-/* Spikes whose channels fill whole bytes: the pixels under one row of the kernel are one string of bits, and the rows
- * of their weights lie one behind the other, too. */
+/* Gathers spikes whose channels fill whole bytes: the pixels under one row of the kernel are one string of bits, and
+ * the rows of their weights follow each other in the same order. */
 static SPQ_INLINE void gather_bits(const spq_sums *s, unsigned row, unsigned first, unsigned pixels,
                                    const uint8_t *rows, spq_gathered *g)
 {
@@ -319,7 +321,7 @@ static SPQ_INLINE void gather_bits(const spq_sums *s, unsigned row, unsigned fir
     }
 }
 
-/* Any other map, or groups: pixel by pixel. */
+/* Gathers the values of any other map, and of layers with groups, pixel by pixel. */
 static SPQ_INLINE void gather_events(const spq_sums *s, unsigned row, unsigned first, unsigned pixels,
                                      const uint8_t *rows, unsigned group, spq_gathered *g)
 {
@@ -344,7 +346,7 @@ static SPQ_INLINE void gather_events(const spq_sums *s, unsigned row, unsigned f
     }
 }
 
-/* The sums of codes over the inputs of one output position, for the outputs of one group. */
+/* Sums codes over the inputs of one output position, for the outputs of one group. */
 static SPQ_INLINE spq_gathered gather(const spq_sums *s, unsigned row, unsigned column, unsigned group)
 {
     const unsigned inputs = s->in.channels / s->groups, size = row_bytes(s->channels, s->bits);
@@ -391,8 +393,8 @@ static SPQ_INLINE unsigned add_current(const spq_sums *s, unsigned row, unsigned
 
 /* ---------------------------------------------------------------- neurons */
 
-/* A position's codes whose bits divide a byte, and which fill bytes, are packed as rows of weights are: byte j of q
- * holds the channels j, j + q, j + 2q and so on. Others are laid end to end. */
+/* Tells how a position's membranes are packed. Codes whose bits divide a byte, and which fill whole bytes, are packed
+ * like rows of weights: byte j of q holds the channels j, j + q, j + 2q and so on. All others are laid end to end. */
 static SPQ_INLINE unsigned fills_bytes(unsigned count, unsigned bits)
 {
     return 8u % bits == 0 && count * bits % 8u == 0;
@@ -447,7 +449,7 @@ static SPQ_INLINE void write_codes(const spq_neurons *n, unsigned first, unsigne
 }
 
 /*@REST@*/
-/* Codes of neurons at rest, whose bits do not repeat every byte. */
+/* Writes the codes of neurons at rest where the bits of a code do not divide a byte. */
 static void rest(uint8_t *membrane, unsigned count, unsigned bits, unsigned code)
 {
     unsigned c, b;
@@ -459,17 +461,17 @@ static void rest(uint8_t *membrane, unsigned count, unsigned bits, unsigned code
             }
 }
 /*@END@*/
-/* floor(value / 2^shift): what >> does with negative numbers is up to the compiler. */
+/* Returns floor(value / 2^shift): the compiler decides what >> does with negative numbers. */
 static SPQ_INLINE spq_potential floor_shift(spq_potential value, unsigned shift)
 {
 #ifdef __GNUC__
-    return value >> shift; /* its compilers keep the sign */
+    return value >> shift; /* these compilers keep the sign */
 #else
     return value >= 0 ? value >> shift : ~(~value >> shift);
 #endif
 }
 
-/* One time step of `count` neurons: their codes and currents in, their codes and spikes out. */
+/* Runs one time step of `count` neurons: it reads their codes and currents and writes their codes and spikes. */
 static SPQ_INLINE void fire(const spq_neurons *n, const spq_potential *currents, unsigned count, uint8_t *spikes)
 {
     const spq_potential one = (spq_potential)1 << n->threshold_up, leaked = (spq_potential)1 << n->leak_up;
@@ -507,7 +509,7 @@ static spq_potential currents[SPQ_MOST_CHANNELS];
 /* ---------------------------------------------------------------- layers */
 
 /*@GATES@*/
-/* Which output channels the gate opens in this time step. */
+/* Decides which output channels the gate opens in this time step. */
 static SPQ_INLINE void predict(const spq_layer *l)
 {
     static uint32_t counts[SPQ_MOST_INPUTS];
@@ -575,7 +577,7 @@ static SPQ_INLINE void convolution(const spq_layer *l)
 }
 
 /*@ATTENTION@*/
-/* (q k^T) v of each head, token by token; sums of spikes are currents. */
+/* Computes (q k^T) v of each head, token by token; the sums are currents. */
 static SPQ_INLINE void attention(const spq_attention *a)
 {
     const unsigned channels = a->q.channels, size = bytes_of(channels), tokens = (unsigned)a->q.height * a->q.width;
@@ -608,7 +610,7 @@ static SPQ_INLINE void attention(const spq_attention *a)
 }
 /*@END@*/
 /*@SUM@*/
-/* The sum of two maps, in bytes. */
+/* Adds two maps; the sums are bytes. */
 static void sum_maps(const spq_map *a, const spq_map *b, uint8_t *to)
 {
     const spq_map *maps[2];
@@ -626,7 +628,7 @@ static void sum_maps(const spq_map *a, const spq_map *b, uint8_t *to)
 }
 /*@END@*/
 /*@AVERAGE@*/
-/* The sums of each channel's pixels. */
+/* Adds the pixels of each channel. */
 static void average(const spq_map *in, uint32_t *to)
 {
     unsigned row, column, e;

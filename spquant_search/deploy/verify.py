@@ -92,19 +92,19 @@ def verify(
         operations = executed = 0
         for begin in range(0, len(frames), BATCH):
             batch = np.asarray(frames[begin : begin + BATCH])
-            outcome = model.run(batch)
-            seen = run_in_pytorch(network, batch, form)
-            predictions = {"numpy": outcome.predictions, "PyTorch": seen.logits.argmax(axis=1)}
-            in_units = np.rint(seen.logits / form["steps"][-1]["unit"]).astype(np.int64)
-            _compare(found, "PyTorch", begin, outcome, seen.spikes, in_units)
+            expected = model.run(batch)
+            in_pytorch = run_in_pytorch(network, batch, form)
+            predictions = {"numpy": expected.predictions, "PyTorch": in_pytorch.logits.argmax(axis=1)}
+            logits = np.rint(in_pytorch.logits / form["steps"][-1]["unit"]).astype(np.int64)
+            _compare(found, "PyTorch", begin, expected, in_pytorch.spikes, logits)
             if library:
                 in_c = library.run(batch)
                 executed += in_c.operations
                 predictions["C"] = in_c.logits.argmax(axis=1)
-                _compare(found, "C", begin, outcome, in_c.spikes, in_c.logits)
-            operations += sum(outcome.operations.values())
+                _compare(found, "C", begin, expected, in_c.spikes, in_c.logits)
+            operations += sum(expected.operations.values())
             found.samples += len(batch)
-            found.spikes += sum(fired.size for fired in outcome.spikes.values())
+            found.spikes += sum(fired.size for fired in expected.spikes.values())
             if found.correct is not None and labels is not None:
                 for name, predicted in predictions.items():
                     found.correct[name] += int((predicted == labels[begin : begin + BATCH]).sum())

@@ -14,21 +14,37 @@ def test_every_prefix_has_the_classes_in_proportion() -> None:
     for length in range(1, 101):
         counts = np.bincount(labels[order[:length]], minlength=3)
         assert (np.abs(counts - length * np.array([0.6, 0.3, 0.1])) <= 1.5).all()
+
+
+def test_equal_classes_come_in_shuffled_rounds() -> None:
     equal = np.tile(np.arange(5), 20)
     rounds = equal[proportional_order(equal, np.arange(100), seed=0)].reshape(20, 5)
     np.testing.assert_array_equal(np.sort(rounds, axis=1), np.broadcast_to(np.arange(5), (20, 5)))
     assert len(np.unique(rounds, axis=0)) > 10
+
+
+def test_a_share_of_each_class_is_held_out() -> None:
+    labels = np.repeat([0, 1, 2], [60, 30, 10])
     kept, held = hold_out(labels, np.arange(100), 0.1, seed=0)
     assert np.bincount(labels[held]).tolist() == [6, 3, 1]
     assert sorted([*kept, *held]) == list(range(100))
-    # More samples of one class leave the others where they are.
+    assert held.tolist() != hold_out(labels, np.arange(100), 0.1, seed=1)[1].tolist()
+
+
+def test_more_samples_of_a_class_leave_the_others_where_they_are() -> None:
+    labels = np.repeat([0, 1, 2], [60, 30, 10])
+    _, held = hold_out(labels, np.arange(100), 0.1, seed=0)
     more = np.repeat([0, 1, 2], [60, 30, 40])
     np.testing.assert_array_equal(held[:9], hold_out(more, np.arange(130), 0.1, seed=0)[1][:9])
-    assert held.tolist() != hold_out(labels, np.arange(100), 0.1, seed=1)[1].tolist()
-    # However large the share, some are left.
+
+
+def test_some_samples_are_kept_however_large_the_share() -> None:
     few = np.repeat([0, 1], [3, 2])
     assert [len(part) for part in hold_out(few, np.arange(5), 0.99, seed=0)] == [2, 3]
     assert [len(part) for part in hold_out(few[:3], np.arange(3), 0.99, seed=0, keep=2)] == [2, 1]
+
+
+def test_no_group_is_in_both_parts() -> None:
     groups = [f"user{number % 5}" for number in range(20)]
     for share, users in ((0.01, 1), (0.4, 2), (0.99, 4)):
         kept, held = hold_out_groups(groups, np.arange(20), share, seed=0)
