@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,17 +17,11 @@ from spquant_search.runs.selection import deployable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
+
 SIZE_INCHES = (7.4, 4.8)
-Box = Sequence[float]  # left, bottom, right, top
-Segment = tuple[Sequence[float], Sequence[float]]
-# Where a label may stand beside its point, in points of 1/72 inch, the best place first.
-_PLACES = tuple(
-    (distance * x, distance * y)
-    for distance in (9, 16, 25, 36, 50, 68, 90)
-    for x, y in ((1, -0.6), (1, 0.6), (-1, 0.6), (-1, -0.6), (0, -1.2), (0, 1.2))
-)
-_NEAR = 20  # points; a label further off needs a leader
+COLOURS = "viridis_r"
 
 
 def write_front_figure(summary: RunSummary, path: Path) -> None:
@@ -39,7 +30,7 @@ def write_front_figure(summary: RunSummary, path: Path) -> None:
 
 
 def draw_front(summary: RunSummary) -> Figure:
-    """Accuracy against memory, coloured by operations: the front, the other trials, references, baseline.
+    """Draw accuracy against memory, coloured by operations: the front, the other trials, references, baseline.
 
     Only what has weights to deploy is drawn: the accuracy of a stopped trial is not that of a last epoch, and a
     subnet that was fine-tuned without loss is shown as it is since.
@@ -58,10 +49,12 @@ def draw_front(summary: RunSummary) -> Figure:
         axes.text(0.5, 0.5, "no trial has completed yet", ha="center", color=SOFT, transform=axes.transAxes)
         return figure
     _limits(axes, complete, front)
-    _colour_bar(figure, axes, _points(axes, complete, front))
+    scale = _colour_scale(complete)
+    _points(axes, complete, front, scale)
     _best_line(axes, front)
+    _references(axes, complete, scale)
+    _colour_bar(figure, axes, scale)
     _legend(figure)
-    _labels(figure, axes, complete)
     return figure
 
 
@@ -90,6 +83,10 @@ def _titles(axes: Axes, summary: RunSummary) -> None:
 
 def _memory_kib(result: TrialResult) -> float:
     return result.memory_bytes / 1024
+
+
+def _megaflops(result: TrialResult) -> float:
+    return result.effective_flops / 1e6
 
 
 def _limits(axes: Axes, complete: Sequence[TrialResult], front: Sequence[TrialResult]) -> None:
@@ -124,33 +121,45 @@ def _log_ticks(axis: Any, spread: float) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
 
 
-def _points(axes: Axes, complete: Sequence[TrialResult], front: Sequence[TrialResult]) -> Any:
-    """The trials; those on the front large and ringed, the others faint. Returns what the colour bar explains."""
+def _colour_scale(complete: Sequence[TrialResult]) -> LogNorm:
+    """Return the scale from MFLOPs to colours, 0 to 1."""
     from matplotlib.colors import LogNorm
 
-    megaflops = [result.effective_flops / 1e6 for result in complete]
+    megaflops = [_megaflops(result) for result in complete]
     low, high = max(min(megaflops), 1e-9), max(megaflops)
-    norm = LogNorm(low, high if high > low else 1.1 * low)
+    return LogNorm(low, high if high > low else 1.1 * low)
+
+
+def _points(axes: Axes, complete: Sequence[TrialResult], front: Sequence[TrialResult], scale: LogNorm) -> None:
+    """Draw what was searched and the baseline: members of the front large and ringed, other trials faint."""
     members = {result.number for result in front}
-
-    def draw(chosen: Sequence[TrialResult], **style: Any) -> Any:
-        x, y = [_memory_kib(result) for result in chosen], [100 * result.accuracy for result in chosen]
-        colour = [result.effective_flops / 1e6 for result in chosen]
-        return axes.scatter(x, y, c=colour, cmap="viridis_r", norm=norm, **style)
-
     searched = [result for result in complete if result.origin not in (Origin.BASELINE, Origin.REFERENCE)]
     others = [result for result in searched if result.number not in members]
     if others:
-        draw(others, s=26, alpha=0.45, linewidths=0, zorder=2, label="other trial")
-    drawn = draw([result for result in searched if result.number in members], **_ringed("o", 58), label="front")
-    for origin, marker, size, label in (
-        (Origin.REFERENCE, "s", 50, "uniform precision"),
-        (Origin.BASELINE, "*", 190, "float baseline"),
-    ):
-        chosen = [result for result in complete if result.origin is origin]
-        if chosen:
-            draw(chosen, **_ringed(marker, size), label=label)
-    return drawn
+        _scatter(axes, others, scale, s=26, alpha=0.45, linewidths=0, zorder=2, label="other trial")
+    drawn = [result for result in searched if result.number in members]
+    _scatter(axes, drawn, scale, **_ringed("o", 58), label="front")
+    baseline = [result for result in complete if result.origin is Origin.BASELINE]
+    if baseline:
+        _scatter(axes, baseline, scale, **_ringed("*", 190), label="float baseline")
+
+
+def _references(axes: Axes, complete: Sequence[TrialResult], scale: LogNorm) -> None:
+    """Draw references of uniform precision as squares that hold their trials' numbers; the legend says the rest."""
+    references = [result for result in complete if result.origin is Origin.REFERENCE]
+    for reference in sorted(references, key=lambda result: result.memory_bytes):
+        label = f"trial {reference.number}: {uniform_label(reference.config)}"
+        _scatter(axes, [reference], scale, **_ringed("s", 100), label=label)
+        place = (_memory_kib(reference), 100 * reference.accuracy)
+        # The colours of many operations are dark.
+        ink = "white" if scale(_megaflops(reference)) > 0.5 else INK
+        axes.text(*place, str(reference.number), color=ink, fontsize=7, ha="center", va="center_baseline", zorder=5)
+
+
+def _scatter(axes: Axes, results: Sequence[TrialResult], scale: LogNorm, **style: Any) -> None:
+    x, y = [_memory_kib(result) for result in results], [100 * result.accuracy for result in results]
+    megaflops = [_megaflops(result) for result in results]
+    axes.scatter(x, y, c=megaflops, cmap=COLOURS, norm=scale, **style)
 
 
 def _ringed(marker: str, size: float) -> dict[str, Any]:
@@ -176,16 +185,19 @@ def _best_line(axes: Axes, front: Sequence[TrialResult]) -> None:
     )
 
 
-def _colour_bar(figure: Figure, axes: Axes, points: Any) -> None:
-    bar = figure.colorbar(points, ax=axes, pad=0.015, aspect=28)
-    _log_ticks(bar.ax.yaxis, points.norm.vmax / points.norm.vmin)
+def _colour_bar(figure: Figure, axes: Axes, scale: LogNorm) -> None:
+    from matplotlib.cm import ScalarMappable
+
+    bar = figure.colorbar(ScalarMappable(norm=scale, cmap=COLOURS), ax=axes, pad=0.015, aspect=28)
+    low, high = bar.ax.get_ylim()
+    _log_ticks(bar.ax.yaxis, high / low)
     bar.ax.tick_params(color=SOFT, labelcolor=INK, labelsize=9)
     bar.outline.set_visible(False)
     bar.set_label("effective MFLOPs a sample (2 per MAC)", color=INK, fontsize=9)
 
 
 def _legend(figure: Figure) -> None:
-    """Below the axes: wherever it stood inside them it would cover a point of some run."""
+    """Explain markers below the axes: wherever the legend stood inside them it would cover a point of some run."""
     from matplotlib.collections import PathCollection
 
     legend = figure.legend(loc="outside lower center", ncols=3, fontsize=8.5, frameon=False)
@@ -196,103 +208,3 @@ def _legend(figure: Figure) -> None:
         if isinstance(handle, PathCollection):
             handle.set_array(None)
             handle.set_facecolor("#c9cdd5")
-
-
-def _labels(figure: Figure, axes: Axes, complete: Sequence[TrialResult]) -> None:
-    """Name the baseline and the references, each label where it covers no point, no line and no other label."""
-    from matplotlib.text import Text
-
-    named = [(result, uniform_label(result.config)) for result in complete if result.origin is Origin.REFERENCE]
-    named += [(result, "float baseline") for result in complete if result.origin is Origin.BASELINE]
-    named.sort(key=lambda one: one[0].memory_bytes)  # from the edge, where the fewest places are inside
-    figure.draw_without_rendering()  # the layout must be settled before anything is measured in pixels
-    pixel, frame = figure.dpi / 72, axes.get_window_extent().extents
-    drawn = _Drawn(covered=_occupied(axes, complete, pixel=pixel))
-    for result, words in named:
-        at = (_memory_kib(result), 100 * result.accuracy)
-        label = axes.annotate(words, at, xytext=(0, 0), textcoords="offset points", fontsize=8.5, color=INK, zorder=5)
-        size = Text.get_window_extent(label).size
-        anchor = tuple(axes.transData.transform(at))
-        box, leader = _free_place(anchor, size, drawn, frame=frame, pixel=pixel)
-        drawn.labels.append(box)
-        label.set_position(_offset(box[:2], anchor, pixel))
-        if leader is not None:
-            drawn.leaders.append((leader, anchor))
-            style = {"arrowstyle": "-", "color": SOFT, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 5}
-            begin = _offset(leader, anchor, pixel)
-            axes.annotate("", at, xytext=begin, textcoords="offset points", arrowprops=style)
-
-
-def _offset(place: Sequence[float], anchor: Sequence[float], pixel: float) -> tuple[float, float]:
-    """From the anchor, in points."""
-    return (place[0] - anchor[0]) / pixel, (place[1] - anchor[1]) / pixel
-
-
-def _occupied(axes: Axes, complete: Sequence[TrialResult], *, pixel: float) -> list[Box]:
-    """What labels must not cover: the points and the step line."""
-    dots = axes.transData.transform([(_memory_kib(result), 100 * result.accuracy) for result in complete])
-    radii = [pixel * (8 if result.origin is Origin.BASELINE else 5) for result in complete]
-    boxes: list[Box] = [(x - r, y - r, x + r, y + r) for (x, y), r in zip(dots, radii, strict=True)]
-    for line in axes.lines:
-        path = line.get_transform().transform_path(line.get_path()).vertices
-        for (x1, y1), (x2, y2) in pairwise(np.asarray(path)):
-            boxes.append((min(x1, x2) - pixel, min(y1, y2) - pixel, max(x1, x2) + pixel, max(y1, y2) + pixel))
-    return boxes
-
-
-def _free_place(
-    anchor: Sequence[float], size: Sequence[float], drawn: _Drawn, *, frame: Box, pixel: float
-) -> tuple[Box, Sequence[float] | None]:
-    """A label's box in pixels, and where its leader begins if it stands so far off that it needs one.
-
-    The first place that covers nothing; where there is none, the one that covers least.
-    """
-    width, height = size
-    least, best = math.inf, None
-    for x, y in _PLACES:
-        left = anchor[0] + x * pixel - (width if x < 0 else width / 2 if x == 0 else 0)
-        bottom = anchor[1] + y * pixel - height / 2
-        box = (left, bottom, left + width, bottom + height)
-        leader = None
-        if math.hypot(x, y) > _NEAR:  # from the nearest point of the label
-            leader = (min(max(anchor[0], box[0]), box[2]), min(max(anchor[1], box[1]), box[3]))
-        inside = box[0] >= frame[0] and box[1] >= frame[1] and box[2] <= frame[2] and box[3] <= frame[3]
-        covers = drawn.hidden_by(box, None if leader is None else (leader, anchor)) if inside else math.inf
-        if best is None or covers < least:
-            least, best = covers, (box, leader)
-        if not covers:
-            break
-    assert best is not None
-    return best
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Drawn:
-    """What is in the picture already, in pixels."""
-
-    covered: Sequence[Box]  # points and lines
-    labels: list[Box] = field(default_factory=list)
-    leaders: list[Segment] = field(default_factory=list)
-
-    def hidden_by(self, box: Box, leader: Segment | None) -> float:
-        """How much a label hides: pixels of points and lines; a label or a leader across weighs more than all these."""
-        area = sum(_overlap(box, other) for other in self.covered)
-        across = sum(_overlap(box, other) > 0 for other in self.labels)
-        across += sum(_crosses(other, box) for other in self.leaders)
-        if leader is not None:
-            across += sum(_crosses(leader, other) for other in self.labels)
-        return area + across * 1e6
-
-
-def _crosses(line: Segment, box: Box) -> bool:
-    from matplotlib.path import Path as Outline
-    from matplotlib.transforms import Bbox
-
-    return bool(Outline(np.array(line)).intersects_bbox(Bbox.from_extents(*box), filled=False))
-
-
-def _overlap(one: Box, other: Box) -> float:
-    """The area that two boxes have in common."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    return max(width, 0.0) * max(height, 0.0)

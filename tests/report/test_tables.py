@@ -1,22 +1,18 @@
-"""What people read: numbers, one-line configurations, tables."""
+"""Tables: their columns, their width, their three forms."""
 
 from __future__ import annotations
 
 import io
-import math
-import subprocess
-import sys
 
 import pytest
 from examples import config, example_run, trial
 from rich.console import Console
 
 from spquant_search.costs.memory import cost_report
-from spquant_search.report import cost_table, forms, layer_table, numbers, text_table
+from spquant_search.report import cost_table, layer_table, text_table
 from spquant_search.report import front_table as tables
 from spquant_search.runs.pareto import ReferencePoint
-from spquant_search.runs.results import LayerActivity, Outcome
-from spquant_search.space.configuration import NetworkConfig
+from spquant_search.runs.results import LayerActivity
 from spquant_search.space.shapes import LayerShape
 
 
@@ -26,109 +22,8 @@ def shown(renderable: object, width: int) -> list[str]:
     return file.getvalue().splitlines()
 
 
-# ---------------------------------------------------------------- numbers
-
-
-@pytest.mark.parametrize(
-    ("function", "value", "text"),
-    [
-        (numbers.percent, 0.864, "86.4"),
-        (numbers.percent, 1.0, "100.0"),
-        (numbers.percent, math.nan, "-"),
-        (numbers.percent, None, "-"),
-        (numbers.kib, 55_501, "54.2"),
-        (numbers.kib, 1024 * 999.96, "1,000"),
-        (numbers.kib, 3_686_400, "3,600"),
-        (numbers.mega, 22_149_000, "22.1"),
-        (numbers.mega, math.nan, "-"),
-        (numbers.quantity, 38_249_000, "38.2 M"),
-        (numbers.quantity, 999_960, "1.00 M"),
-        (numbers.quantity, 812_400, "812 k"),
-        (numbers.quantity, 1_240_000_000, "1.24 G"),
-        (numbers.quantity, 500, "500"),
-        (numbers.flops, 38_249_000, "38.2 MFLOPs"),
-        (numbers.flops, 500, "500 FLOPs"),
-        (numbers.duration, 65.4, "1:05"),
-        (numbers.duration, 7389, "2:03:09"),
-        (numbers.duration, -1, "0:00"),
-    ],
-)
-def test_numbers_as_people_read_them(function, value, text):
-    assert function(value) == text
-
-
-@pytest.mark.parametrize(
-    ("baseline", "value", "text"),
-    [
-        (142.0, 10.0, "1/14.2"),
-        (1000.0, 10.0, "1/100"),
-        (10.0, 10.01, "1"),
-        (10.0, 12.0, "x1.20"),
-        (None, 12.0, "-"),
-        (math.nan, 12.0, "-"),
-        (10.0, math.nan, "-"),
-        (10.0, 0.0, "-"),
-    ],
-)
-def test_reduction_is_the_factor_against_the_baseline(baseline, value, text):
-    assert numbers.reduction(baseline, value) == text
-
-
-def test_standard_error_of_an_accuracy():
-    assert numbers.standard_error(0.9, 2500) == pytest.approx(0.006)
-    assert math.isnan(numbers.standard_error(0.9, 0))
-
-
 def test_one_line_keeps_words_and_drops_what_moves_a_cursor():
     assert text_table.one_line("a\x1b[31m b\r\n\tc\u202ed\x9b") == "a [31m b c d"
-
-
-# ---------------------------------------------------------------- configurations
-
-
-def test_forms_of_a_configuration():
-    precision = config("82401481F".replace("F", "0"), "3 9 10 16 17 256 0 2", mass=0.8, skip=0.0)
-    assert forms.bits_form(precision) == "824F 1481 F"
-    assert forms.levels_form(precision) == "39AA BEF2"
-    assert forms.sparsity_form(precision) == "g7s8"
-    assert forms.short_form(precision) == "824F 1481 F / 39AA BEF2 g7s8"
-    assert forms.short_form(config("844", "3 3")) == "844 / 33"
-
-
-def test_a_layer_stands_in_one_place_in_every_row():
-    deep = [config("4" * 37, " ".join(["3"] * 36)), config("1" * 37, " ".join(["256"] * 36))]
-    assert {len(forms.bits_form(one)) for one in deep} == {37 + 9}
-    assert {len(forms.levels_form(one)) for one in deep} == {36 + 8}
-
-
-def test_a_layer_without_membrane_keeps_its_place():
-    layers = config("444", "3 3").layers
-    assert forms.levels_form(NetworkConfig(layers=(layers[2], layers[0], layers[2]))) == "-3"
-
-
-def test_legend_explains_the_letters_in_use_and_no_others():
-    assert forms.legend([config("844", "3 3")]) == "bits, levels: one character a layer"
-    assert forms.legend([config("044", "16 256")]) == (
-        "bits, levels: one character a layer; F float, A 10..16 levels, E 129..256"
-    )
-
-
-@pytest.mark.parametrize(
-    ("bits", "levels", "label"),
-    [
-        ("4444", "3 3 3", "4 bit / 3 levels"),
-        ("8444", "3 3 3", "mostly 4 bit / 3 levels"),
-        ("4444", "3 3 16", "mostly 4 bit / 3 levels"),
-        ("0000", "0 0 0", "float / float membranes"),
-    ],
-)
-def test_uniform_label(bits, levels, label):
-    assert forms.uniform_label(config(bits, levels)) == label
-    assert forms.uniform_label(config(bits, levels, mass=0.8)) == f"{label}, sparse"
-    assert forms.uniform_label(config(bits, levels, skip=0.0)) == f"{label}, sparse"
-
-
-# ---------------------------------------------------------------- tables
 
 
 def test_front_table_in_plain_text():
@@ -244,32 +139,3 @@ def test_hypervolume_is_never_told_without_its_reference_point():
         "(reference point: accuracy 10.0 %, 100.0 KiB, 100 MFLOPs: chance, 1.1 times the float baseline)"
     )
     assert tables.hypervolume_text(None, None) == "hypervolume: not before the float baseline is trained"
-
-
-# ---------------------------------------------------------------- the run as a value
-
-
-def test_summary_of_a_run_by_hand():
-    run = example_run()
-    assert run.baseline is run.results[0]
-    assert [result.number for result in run.trials] == [1, 2, 3, 4, 5]
-    assert [member.number for member in run.front] == [2, 0]
-    # The baseline is the reference point's own corner; trial 2 spans (0.864 - 0.1) * (1 - 0.1) * (1 - 0.25).
-    assert run.hypervolume == pytest.approx(0.764 * (100 / 110) * (85 / 110) + 0.036 * (10 / 110) ** 2)
-
-
-def test_summary_without_a_trained_baseline():
-    run = example_run(results=(trial(0, origin="baseline", outcome=Outcome.FAILED, epochs=0),))
-    assert (run.baseline, run.reference_point, run.hypervolume, run.front) == (None, None, None, ())
-
-
-def test_reports_import_neither_torch_nor_matplotlib():
-    code = (
-        "import importlib, pkgutil, sys\n"
-        "from spquant_search import report\n"
-        "for module in pkgutil.iter_modules(report.__path__):\n"
-        "    importlib.import_module(f'{report.__name__}.{module.name}')\n"
-        "print([name for name in ('torch', 'matplotlib', 'optuna') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"

@@ -1,4 +1,4 @@
-"""The files of a run and the dashboard's notes: columns, JSON, atomicity, words."""
+"""The data files of a run: columns, JSON, budgets."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from examples import config, epoch, example_run, trial
+from examples import epoch, example_run, trial
 from pydantic import TypeAdapter
 
-from spquant_search.report import dashboard_notes as dashboard
 from spquant_search.report import data_files, run_report
-from spquant_search.report import front_figure as figures
-from spquant_search.report import writing as files
 from spquant_search.runs.results import Outcome
 from spquant_search.runs.selection import Budget
 from spquant_search.space.configuration import NetworkConfig
@@ -37,9 +34,6 @@ def strict_json(text: str):
         raise AssertionError(f"{word} is no JSON")
 
     return json.loads(text, parse_constant=refuse)
-
-
-# ---------------------------------------------------------------- CSV
 
 
 def test_results_csv_has_a_row_a_trial_and_a_column_an_address(tmp_path):
@@ -81,9 +75,6 @@ def test_reasons_of_several_lines_stay_in_one_cell(tmp_path):
     run = example_run(results=(trial(1, outcome=Outcome.FAILED, epochs=0, reason='died:\n "x",\x1b[0m y'),))
     data_files.write_results_csv(run, tmp_path / "results.csv")
     assert rows(tmp_path / "results.csv")[0]["reason"] == 'died: "x", [0m y'
-
-
-# ---------------------------------------------------------------- JSON
 
 
 def test_front_json_by_hand(tmp_path):
@@ -130,133 +121,6 @@ def test_no_number_that_json_lacks_reaches_a_file(tmp_path, bad):
     assert document["members"][0]["synaptic_ops"] is None
     assert document["members"][0]["test_accuracy"] is None
     assert document["seconds"] is None
-
-
-# ---------------------------------------------------------------- atomicity
-
-
-def test_a_figure_that_cannot_be_drawn_leaves_the_old_one(tmp_path, monkeypatch):
-    (tmp_path / "front.png").write_bytes(b"old")
-
-    class Half:
-        def savefig(self, file, **_options):
-            file.write(b"\x89PN")
-            raise ValueError("no such colour")
-
-    monkeypatch.setattr(figures, "draw_front", lambda _summary: Half())
-    with pytest.raises(ValueError, match="no such colour"):
-        files.write_reports(example_run(), tmp_path)
-    assert (tmp_path / "front.png").read_bytes() == b"old"
-    assert not list(tmp_path.glob(".*"))
-
-
-def test_new_files_have_the_users_permissions(tmp_path):
-    (tmp_path / "plain").write_text("")
-    data_files.write_front_json(example_run(), tmp_path / "front.json")
-    assert (tmp_path / "front.json").stat().st_mode == (tmp_path / "plain").stat().st_mode
-
-
-def test_all_files_of_a_run(tmp_path):
-    files.write_reports(example_run(), tmp_path)
-    names = ["front.csv", "front.json", "front.png", "report.md", "results.csv"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == names
-    assert (tmp_path / "front.png").read_bytes()[1:4] == b"PNG"
-
-
-# ---------------------------------------------------------------- report.md
-
-
-def test_report_says_what_was_searched_and_counted():
-    run = example_run(
-        command="spquant-search --space spaces/tiny.yaml --seed 3",
-        environment={"processor": "two|cores", "torch": "2.13.0"},
-    )
-    text = run_report.report_markdown(run)
-    for words in (
-        "as `spaces/tiny.yaml` allows",
-        "fashion-events (simulated)",
-        "2,000 validation samples;\nthe test split was not used.",
-        "![accuracy against memory of every trial that left weights](front.png)",
-        "| 2 | 86.4 | 10.0 | 1/10.0 | 25.0 M | 1/4.00 | 844 | 3A | g1s2 |",
-        "Hypervolume 0.5370 of at most 0.9 (reference point: accuracy 10.0 %, 110.0 KiB, 110 MFLOPs",
-        "| trained to its last epoch | 3 |\n| stopped early | 1 |\n| the loss became infinite or not a number | 1 |",
-        "5 trials besides the float baseline, 7 epochs, 1:05 of wall clock",
-        "FLOPs: 2 per MAC",
-        "The network's dense operations: 100 MFLOPs.",
-        "    spquant-search pick tiny --knee --out picked",
-        "    spquant-search --space spaces/tiny.yaml --seed 3",
-        "| processor | two\\|cores |",
-        "### Trial 2 (tpe): 86.4 %, 10.0 KiB, 25.0 MFLOPs",
-        "| conv2 | 4 | 16 | 0.8 | 0 |",
-    ):
-        assert words in text
-    # sqrt(0.9 * 0.1 / 2000) = 0.67 points
-    assert "0.7 points" in text
-
-
-def test_report_of_a_run_without_results_and_with_a_test_split():
-    assert "No trial has completed yet." in run_report.report_markdown(example_run(results=()))
-    text = run_report.report_markdown(example_run(test_accuracy={2: 0.8}, test_samples=500))
-    assert "the test split (500 samples) was used once, after the search, for the front alone." in text
-
-
-def test_names_with_spaces_are_quoted_in_commands():
-    text = run_report.report_markdown(example_run(run="my run", source="my space.yaml"))
-    assert "spquant-search pick 'my run' --knee" in text
-    assert "spquant-search --space 'my space.yaml' --run 'my run'" in text
-
-
-# ---------------------------------------------------------------- the dashboard
-
-
-def test_attributes_are_flat_readable_and_finite():
-    run = example_run()
-    assert dashboard.trial_attributes(run.results[2], run.baseline) == {
-        "memory_kib": 10.0,
-        "memory_reduction": 10.0,
-        "flops_m": 25.0,
-        "flops_reduction": 4.0,
-        "synaptic_ops_m": 3.125,
-        "spikes_per_neuron_and_step": 0.125,
-        "weight_bits_mean_over_layers": 5.3333,  # (8 + 4 + 4) / 3
-        "membrane_bits_mean_over_layers": 3.0,  # 3 levels in 2 bits, 16 in 4
-        "seconds": 4.5,
-        "epochs": 2,
-        "seed": 102,
-        "origin": "tpe",
-        "outcome": "COMPLETE",
-        "ending": "trained to its last epoch",
-        "reason": "trained to its last epoch",
-        "bits": "844",
-        "levels": "3A",
-        "gates_and_skips": "g1s2",
-    }
-    diverged = dashboard.trial_attributes(run.results[5], None)
-    assert not {"flops_m", "memory_reduction", "flops_reduction"} & set(diverged)
-    json.dumps(diverged, allow_nan=False)
-
-
-def test_long_reasons_stay_below_the_dashboards_limit():
-    attributes = dashboard.trial_attributes(trial(1, reason="x" * 5000, of=config()), None)
-    assert len(json.dumps(attributes["reason"])) <= 1024
-
-
-def test_trial_note_tells_the_reason_and_the_layers():
-    note = dashboard.trial_note(example_run().results[4])
-    assert note.startswith("**stopped early**: trial 2 is better in every objective\n\n| layer | weight bits |")
-    assert "| readout | 4 | - | - | - |" in note
-    assert dashboard.trial_note(example_run().results[1]).startswith("**trained to its last epoch**\n\n|")
-
-
-def test_study_note_holds_the_deployable_set_and_the_commands():
-    note = dashboard.study_note(example_run())
-    assert "| 2 | 86.4 | 10.0 | 1/10.0 | 25.0 M | 1/4.00 | 844 | 3A | g1s2 |" in note
-    assert "    spquant-search --space spaces/tiny.yaml --run tiny\n    spquant-search pick tiny --knee" in note
-    assert "5 trials besides the\nfloat baseline" in note
-    assert "hypervolume 0.5370" in note
-
-
-# ---------------------------------------------------------------- budgets
 
 
 def test_within_constraints_only_members_that_keep_them_are_the_front():

@@ -1,0 +1,188 @@
+"""Every report to the letter, against the files in golden/."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import pytest
+from examples import config, epoch, example_run, trial
+from golden import FOLDER, check_golden
+from rich.console import Console
+from searching import Clock, a_plan, busy_progress
+
+from spquant_search.costs.memory import cost_report
+from spquant_search.data.statistics import DataStatistics, SplitStatistics, Summary
+from spquant_search.report.cost_table import cost_table
+from spquant_search.report.dashboard_notes import study_note, trial_note
+from spquant_search.report.data_report import class_table, split_table
+from spquant_search.report.front_table import front_table
+from spquant_search.report.live import frame
+from spquant_search.report.paper import paper_comparison, paper_table
+from spquant_search.report.plain_log import PlainLog
+from spquant_search.report.profile_table import profile_table
+from spquant_search.report.run_report import report_markdown
+from spquant_search.report.sensitivity_report import ladder_table, sensitivity_tables
+from spquant_search.runs.budget_ladder import BudgetPoint
+from spquant_search.runs.results import LayerActivity
+from spquant_search.runs.selection import Budget
+from spquant_search.runs.sensitivity import Choice, Sensitivity
+from spquant_search.space.presets import Preset
+from spquant_search.space.schema import ModelSpace
+from spquant_search.space.shapes import LayerShape
+
+ACTIVITY = LayerActivity(effective_macs=1.25e6, synaptic_ops=0.8e6, density=0.1234, open_share=0.755)
+SHAPES = (
+    LayerShape(
+        name="conv1",
+        kind="convolution",
+        in_channels=2,
+        out_channels=4,
+        kernel_area=9,
+        positions=16,
+        neurons=64,
+        can_gate=False,
+    ),
+    LayerShape(
+        name="readout",
+        kind="readout",
+        in_channels=256,
+        out_channels=10,
+        kernel_area=1,
+        positions=1,
+        neurons=0,
+        can_gate=False,
+    ),
+)
+
+
+def finished_run(**changes: object):
+    """A run whose front was tested and partly fine-tuned with several seeds, with measured layers."""
+    layers = (("conv1", ACTIVITY), ("conv2", ACTIVITY), ("readout", ACTIVITY))
+    results = list(example_run().results)
+    results[2] = trial(2, 0.864, 10, 12.5, of=results[2].config, layers=layers)
+    values: dict[str, object] = {
+        "results": tuple(results),
+        "test_accuracy": {0: 0.894, 2: 0.851},
+        "test_samples": 10_000,
+        "command": "spquant-search --space spaces/tiny.yaml --seed 3",
+        "environment": {"processor": "two|cores", "torch": "2.13.0"},
+    }
+    return example_run(**(values | changes))
+
+
+def front_text() -> str:
+    return front_table(finished_run(), time_steps=4).plain()
+
+
+def constraints_text() -> str:
+    kept = Budget(max_memory_bytes=20 * 1024, max_effective_flops=50e6)
+    missed = Budget(max_memory_bytes=9 * 1024, min_accuracy=0.88)
+    return "\n".join(front_table(example_run(budget=budget)).plain() for budget in (kept, missed))
+
+
+def cost_text() -> str:
+    report = cost_report(SHAPES, config("80", "3"), time_steps=5)
+    return "\n".join(cost_table(report, energy=energy).plain() for energy in ("columns", "note", None))
+
+
+def paper_text() -> str:
+    report = cost_report(SHAPES, config("00", "0"), time_steps=4)
+    comparison = paper_comparison(report, Preset.SNN_BL, model=ModelSpace(network="vgg9"), height=48, width=48)
+    assert comparison is not None
+    return paper_table(comparison).plain()
+
+
+def sensitivity_text() -> str:
+    lower = [("conv1", "weight_bits", 4, 0.89, 300), ("conv1", "weight_bits", 2, 0.84, 200)]
+    lower += [("conv1", "membrane_levels", 3, 0.885, 350), ("readout", "weight_bits", 4, 0.9005, 380)]
+    names = ("layer", "parameter", "value", "accuracy", "memory_bytes")
+    choices = tuple(Choice(**dict(zip(names, cells, strict=True))) for cells in lower)
+    found = Sensitivity(reference=config("88", "16"), accuracy=0.9, memory_bytes=40_000, samples=2000, choices=choices)
+    point = BudgetPoint(budget_bytes=20_480, memory_bytes=19_900, loss=0.012, config=config("48", "16"))
+    tables = (*sensitivity_tables(found, run="tiny"), ladder_table([point]))
+    return "\n".join(table.plain() for table in tables)
+
+
+def data_text() -> str:
+    events = Summary(mean=1234.5, deviation=321.0, min=90, max=4000)
+    split = SplitStatistics(
+        samples=3,
+        samples_by_class=(2, 1),
+        events=events,
+        pixels=None,
+        density=0.071,
+        clamped=0.0025,
+        file="cache/x.npy",
+        bytes=3 << 20,
+    )
+    facts = DataStatistics(
+        name="event-folder",
+        description="event-camera recordings of the user's, a folder for each class",
+        classes=("ant", "bee"),
+        time_steps=4,
+        channels=2,
+        height=34,
+        width=34,
+        static=False,
+        largest=15,
+        splits=(("train", split), ("validation", split), ("test", split)),
+    )
+    return f"{class_table(facts).plain()}\n{split_table(facts).plain()}"
+
+
+def log_text() -> str:
+    clock, file = Clock(), io.StringIO()
+    log = PlainLog(file, clock=clock)
+    log.plan(a_plan(trials=2))
+    log.stage("recordings ready", 0, 9000)
+    clock.now += 60
+    log.started(trial(0, kib=100, origin="baseline", of=config("000", "0 0")), 3)
+    log.epoch(0, epoch(2, 0.9, 50e6))
+    for number in (0, 2, 4):
+        log.finished(example_run().results[number])
+    log.warning("no compiler found;\nusing the plain step")
+    log.close()
+    return file.getvalue()
+
+
+def live_text() -> str:
+    file = io.StringIO()
+    console = Console(file=file, width=100, height=30, color_system=None)
+    console.print(frame(busy_progress(), width=100, height=30))
+    return file.getvalue()
+
+
+def profile_text() -> str:
+    profile = {
+        "coordinator": {"sampler": 1.0, "waiting": 9.0},
+        "trainer 1": {"training": 6.0, "compilation": 1.0, "other": 1.0},
+        "trainer 2": {"training": 3.0, "waiting": 5.0},
+    }
+    return profile_table(profile).plain()
+
+
+REPORTS: dict[str, Callable[[], str]] = {
+    "report.md": lambda: report_markdown(finished_run()),
+    "report-of-nothing.md": lambda: report_markdown(example_run(results=())),
+    "front.txt": front_text,
+    "front-constraints.txt": constraints_text,
+    "cost.txt": cost_text,
+    "paper.txt": paper_text,
+    "sensitivity.txt": sensitivity_text,
+    "data.txt": data_text,
+    "study-note.md": lambda: study_note(finished_run()),
+    "trial-note.md": lambda: trial_note(example_run().results[4]),
+    "log.txt": log_text,
+    "live.txt": live_text,
+    "profile.txt": profile_text,
+}
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_a_report_is_its_golden_file(name):
+    check_golden(name, REPORTS[name]())
+
+
+def test_every_golden_file_has_a_report():
+    assert {file.name for file in FOLDER.iterdir()} == set(REPORTS)
