@@ -144,7 +144,7 @@ def _nothing_fits(members: Members, budget: Budget) -> str:
 
 
 def _miss_words(share: float) -> str:
-    """Say how far a budget is missed; no number where a run of an earlier version does not say what a device takes."""
+    """Say how far a budget is missed; without a number where the run does not say what a device takes."""
     return "(its run does not say)" if math.isinf(share) else f"by {math.ceil(100 * share)} %"
 
 

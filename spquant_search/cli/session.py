@@ -1,4 +1,4 @@
-"""What every command that trains needs: an open run, its data, its lock, a view of it, its wall-clock time."""
+"""The session of a command that trains: an open run with its data, its lock, a view of it and its time."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from spquant_search.space.configuration import FLOAT_BITS
 def cost_table(
     report: CostReport, *, title: str = "Cost", energy: Literal["columns", "note"] | None = None
 ) -> TextTable:
-    """Bytes and dense operations of every layer, before any training.
+    """Make the table of bytes and dense operations of every layer.
 
     With ``energy`` also the estimate of what a sample takes at most: of every layer, or where there is no room for two
     more columns of the network alone.

@@ -1,4 +1,4 @@
-"""What Optuna Dashboard shows of a search: attributes to sort by and notes to read. Pure functions, without Optuna.
+"""Attributes to sort by and notes to read, for Optuna Dashboard. Pure functions, without Optuna.
 
 The dashboard cuts attributes that are not flat, and lists best trials without regard to constraints; hence numbers one
 by one, and the deployable set as a table of our own.
@@ -21,7 +21,7 @@ TEXT_LIMIT = 1000  # characters; the dashboard cuts an attribute at 1024 once it
 
 
 def trial_attributes(result: TrialResult, baseline: TrialResult | None) -> dict[str, float | int | str]:
-    """Flat attributes of a trial; what is not known is left out. FLOPs are 2 per MAC, a sample over all time steps."""
+    """List a trial's attributes, those that are known. FLOPs are 2 per MAC, a sample over all time steps."""
     weight_bits = [layer.weight_bits for _, layer in result.config.layers]
     levels = [layer.membrane_levels for _, layer in result.config.layers if layer.membrane_levels is not None]
     numbers = {
@@ -53,7 +53,7 @@ def trial_attributes(result: TrialResult, baseline: TrialResult | None) -> dict[
 
 
 def trial_note(result: TrialResult) -> str:
-    """A trial's layers as Markdown, and how it ended."""
+    """Write a trial's layers as Markdown, and how it ended."""
     ending = f"**{result.outcome.value}**"
     if result.reason and result.reason != result.outcome.value:
         ending += f": {one_line(result.reason)}"
@@ -61,7 +61,7 @@ def trial_note(result: TrialResult) -> str:
 
 
 def study_note(summary: RunSummary) -> str:
-    """The search in Markdown: what it is about, the set to deploy from, how to run it again."""
+    """Write the search as Markdown: its subject, the set to deploy from, the command that runs it again."""
     run = shlex.quote(summary.run)
     command = one_line(summary.command) or f"spquant-search --space {shlex.quote(summary.source)} --run {run}"
     return f"""# {one_line(summary.run)}

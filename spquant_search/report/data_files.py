@@ -44,12 +44,12 @@ RESULT_COLUMNS = (
 
 
 def write_results_csv(summary: RunSummary, path: Path) -> None:
-    """One row a trial, the baseline and those that failed included."""
+    """Write one row a trial, the baseline and failed trials included."""
     write_text(path, _csv(RESULT_COLUMNS, [_result_row(result) for result in summary.results], summary.results))
 
 
 def write_front_csv(summary: RunSummary, path: Path) -> None:
-    """The front's rows of results.csv, with the accuracy on the test split where that was measured."""
+    """Write the front's rows of results.csv, with the accuracy on the test split where that was measured."""
     members = summary.front
     rows = [_result_row(member) | {"test_accuracy": summary.test_accuracy.get(member.number)} for member in members]
     write_text(path, _csv((*RESULT_COLUMNS, "test_accuracy"), rows, summary.results))
@@ -62,7 +62,7 @@ def _result_row(result: TrialResult) -> dict[str, Any]:
 
 
 def _csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], results: Sequence[TrialResult]) -> str:
-    """Empty cells stand for what is unknown or what a layer does not have."""
+    """Write rows as CSV; an empty cell is unknown, or the layer has no such value."""
     addresses = dict.fromkeys(str(address) for result in results for address in result.config.flat())
     text = io.StringIO()
     writer = csv.DictWriter(text, [*columns, *addresses], lineterminator="\n")
@@ -72,7 +72,7 @@ def _csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], results: Seq
 
 
 def front_document(summary: RunSummary) -> dict[str, Any]:
-    """What `front --json` prints and front.json holds; accuracies are fractions, null is unknown."""
+    """Make the document of `front --json` and front.json; accuracies are fractions, null is unknown."""
     baseline, point = summary.baseline, summary.reference_point
     document = {
         "run": summary.run,
@@ -94,7 +94,7 @@ def write_front_json(summary: RunSummary, path: Path) -> None:
 
 
 def trial_counts(summary: RunSummary) -> dict[str, int]:
-    """How many trials besides the baseline got how far; ``read_out`` counts those judged without any training."""
+    """Count how far the trials besides the baseline got; ``subnets`` were evaluated without any training."""
     trials = summary.trials
     ends = Counter(trial.outcome for trial in trials)
     return {
@@ -109,9 +109,9 @@ def trial_counts(summary: RunSummary) -> dict[str, int]:
 
 
 def _constraints(summary: RunSummary) -> dict[str, Any] | None:
-    """The space file's budgets and whether the members keep them, None where there are none.
+    """Give the space file's budgets and whether the members keep them, None where there are none.
 
-    ``nearest``: where no trial fits, the one that misses least, and by which part of each bound that it misses.
+    ``nearest``: where no trial fits, the trial that misses least, and by which part of each bound.
     """
     budget = summary.budget
     if not budget:
@@ -129,7 +129,7 @@ def _member(summary: RunSummary, member: TrialResult) -> dict[str, Any]:
 
 
 def _null_for_nan(value: Any) -> Any:
-    """``value`` with None for every number that JSON cannot write."""
+    """Replace every number that JSON cannot write by None."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

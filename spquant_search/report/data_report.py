@@ -26,7 +26,7 @@ _GAP = 0.06  # between cells, of a cell
 
 
 def split_table(facts: DataStatistics) -> TextTable:
-    """A row for every split: samples, events of a sample (of images: mean pixel value), zeros, the file's size."""
+    """Make a row for every split: samples, events of a sample (mean pixel value of an image), zeros, file size."""
     above = () if facts.static else (f"above {facts.largest} %",)
     what = "pixel mean" if facts.static else "events mean"
     return TextTable(
@@ -71,7 +71,7 @@ def _notes(facts: DataStatistics) -> tuple[str, ...]:
 
 
 def class_table(facts: DataStatistics) -> TextTable:
-    """Samples of each class in each split."""
+    """Count the samples of each class in each split."""
     names = tuple(name for name, _ in facts.splits)
     counts = [split.samples_by_class for _, split in facts.splits]
     return TextTable(
@@ -96,7 +96,7 @@ def write_sample_figure(facts: DataStatistics, examples: Examples, path: Path) -
 
 
 def draw_samples(facts: DataStatistics, examples: Examples) -> Figure:
-    """What a network is shown: a row for each class, a column for each time step, or of images for each sample."""
+    """Draw frames as a network sees them: a row a class, a column a time step (for images: a sample)."""
     from matplotlib.figure import Figure
 
     rows, columns, _, height, width = examples.frames.shape
@@ -117,7 +117,7 @@ def draw_samples(facts: DataStatistics, examples: Examples) -> Figure:
 def coloured(
     frames: UInt8[np.ndarray, "row column channel height width"], *, largest: int, static: bool
 ) -> Float[np.ndarray, "row column height width rgb"]:
-    """Red, green and blue from 0 to 1: images as they are, events in two colours on white.
+    """Return red, green and blue from 0 to 1: images as they are, events in two colours on white.
 
     A count's strength is its square root over that of its row's largest: one event can still be seen beside many.
     """
@@ -137,7 +137,7 @@ def coloured(
 
 
 def _draw_grid(axes: Axes, pixels: Float[np.ndarray, "row column height width rgb"], *, black: bool) -> None:
-    """All cells side by side; a unit of the axes is a cell with its gap."""
+    """Draw all cells side by side; a unit of the axes is a cell with its gap."""
     rows, columns, height, width, _ = pixels.shape
     for row in range(rows):
         for column in range(columns):

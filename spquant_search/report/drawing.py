@@ -26,7 +26,7 @@ def write_png(figure: Figure, path: Path) -> None:
 
 
 def plain_text(text: str, *, wrap: int | None = None) -> str:
-    """Text that matplotlib draws as it is, in lines of at most ``wrap`` characters."""
-    # It would set what stands between two dollar signs as a formula.
+    """Escape text so that matplotlib draws it as it is, in lines of at most ``wrap`` characters."""
+    # Matplotlib would set text between two dollar signs as a formula.
     safe = one_line(text).replace("$", r"\$")
     return safe if wrap is None else textwrap.fill(safe, wrap)

@@ -12,8 +12,8 @@ ENERGY_NOTES = (
     "reading and writing every stored membrane once a step (10 pJ for 64 bits of SRAM)",
     "uJ fp32: an operation is an fp32 addition of 0.9 pJ, in the first layer an fp32 MAC of 4.6 pJ; uJ int: a 32-bit "
     "integer addition of 0.1 pJ, in the first layer with an 8-bit product 0.3 pJ; float weights as fp32",
-    "extrapolated: membranes in proportion to their bits, products of weights below 8 bits as of 8; not counted: "
-    "reading weights; a sum of spikes, behind pooling or a residual, counts as one addition",
+    "extrapolated: membranes in proportion to their bits, products of weights below 8 bits at the price of 8; not "
+    "counted: reading weights; a sum of spikes, behind pooling or a residual, counts as one addition",
 )
 
 

@@ -15,29 +15,29 @@ LEVEL_LETTERS = {"A": "10..16 levels", "B": "17..32", "C": "33..64", "D": "65..1
 
 
 def bits_form(config: NetworkConfig) -> str:
-    """``8444 2222 4``: the weight bits of every layer, so that one layer stands in one place in every row."""
+    """Write the weight bits of every layer: ``8444 2222 4``. A layer stands in the same place in every row."""
     return _grouped("F" if layer.weight_bits == FLOAT_BITS else str(layer.weight_bits) for _, layer in config.layers)
 
 
 def levels_form(config: NetworkConfig) -> str:
-    """``3333 3A33``: the membrane levels of every layer, as :func:`legend` explains them, up to the last membrane."""
+    """Write the membrane levels of every layer up to the last membrane: ``3333 3A33``. See :func:`legend`."""
     return _grouped(_levels_letter(layer.membrane_levels) for _, layer in config.layers).rstrip(f"{MISSING} ")
 
 
 def sparsity_form(config: NetworkConfig) -> str:
-    """``g5s3``: how many layers have a channel gate and how many skip neurons; empty where none does."""
+    """Count the layers with a channel gate and those that skip neurons: ``g5s3``; empty where none does."""
     gates = sum(layer.channel_mass < 1 for _, layer in config.layers)
     skips = sum(layer.skip_below is not None for _, layer in config.layers)
     return "".join(f"{letter}{count}" for letter, count in (("g", gates), ("s", skips)) if count)
 
 
 def short_form(config: NetworkConfig) -> str:
-    """``8444 2222 4 / 3333 3A33 g5s3``: a whole configuration in one line."""
+    """Write a whole configuration in one line: ``8444 2222 4 / 3333 3A33 g5s3``."""
     return f"{bits_form(config)} / {levels_form(config)} {sparsity_form(config)}".rstrip()
 
 
 def legend(configs: Iterable[NetworkConfig]) -> str:
-    """How to read the forms of these configurations; what they do not use is left out."""
+    """Explain the letters that these configurations use."""
     configs = tuple(configs)
     letters = {letter for config in configs for letter in bits_form(config) + levels_form(config)}
     words = {"F": "F float", MISSING: f"{MISSING} no membrane"}
@@ -47,9 +47,10 @@ def legend(configs: Iterable[NetworkConfig]) -> str:
 
 
 def uniform_label(config: NetworkConfig) -> str:
-    """``4 bit / 3 levels, sparse``; with "mostly" before it where a layer, such as a fixed first one, differs.
+    """Name a configuration of uniform precision: ``4 bit / 3 levels, sparse``.
 
-    Sparse: some layer has a gate or skips neurons.
+    "mostly" stands before the name where a layer, such as a fixed first one, differs. Sparse: some layer has a gate or
+    skips neurons.
     """
     bits = Counter(layer.weight_bits for _, layer in config.layers)
     levels = Counter(layer.membrane_levels for _, layer in config.layers if layer.membrane_levels is not None)

@@ -1,4 +1,4 @@
-"""The front as a picture: accuracy against memory, coloured by operations."""
+"""The picture of a front: accuracy against memory, coloured by operations."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def write_front_figure(summary: RunSummary, path: Path) -> None:
 def draw_front(summary: RunSummary) -> Figure:
     """Draw accuracy against memory, coloured by operations: the front, the other trials, references, baseline.
 
-    Only what has weights to deploy is drawn: the accuracy of a stopped trial is not that of a last epoch, and a
-    subnet that was fine-tuned without loss is shown as it is since.
+    Only trials that left weights are drawn: the accuracy of a stopped trial is not that of a last epoch, and a subnet
+    that was fine-tuned without loss is replaced by the result.
     """
     # Imported here: half a second that `front` and `--help` need not wait. The Figure object itself draws by Agg,
     # so neither a display nor pyplot's global state is involved.
@@ -90,7 +90,7 @@ def _megaflops(result: TrialResult) -> float:
 
 
 def _limits(axes: Axes, complete: Sequence[TrialResult], front: Sequence[TrialResult]) -> None:
-    """Log memory axis with plain numbers; accuracy from the lowest point that matters, not from a failed outlier."""
+    """Choose a log axis for memory; let accuracy begin at the lowest point that matters, not at a failed outlier."""
     memory = [_memory_kib(result) for result in complete]
     low, high = min(memory), max(memory)
     axes.set_xscale("log")
@@ -100,7 +100,7 @@ def _limits(axes: Axes, complete: Sequence[TrialResult], front: Sequence[TrialRe
     planned = (Origin.BASELINE, Origin.REFERENCE)
     matter = [100 * result.accuracy for result in complete if result.number in members or result.origin in planned]
     top = max(100 * result.accuracy for result in complete)
-    # As far again below what matters as that reaches itself; a chance-level trial further down is only counted.
+    # The axis may reach as far below the points that matter as they reach themselves; trials below it are counted.
     reach = min(matter) - max(top - min(matter), 2.0)
     bottom = min(100 * result.accuracy for result in complete if 100 * result.accuracy >= reach)
     margin = max(0.08 * (top - bottom), 0.5)
@@ -112,7 +112,7 @@ def _limits(axes: Axes, complete: Sequence[TrialResult], front: Sequence[TrialRe
 
 
 def _log_ticks(axis: Any, spread: float) -> None:
-    """Plain numbers on a logarithmic axis, the denser the fewer decades it has; ``spread`` is highest / lowest."""
+    """Put plain numbers on a log axis, the denser the fewer decades it has; ``spread`` is highest / lowest."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     subs = (1.0,) if spread > 1000 else (1.0, 2.0, 5.0) if spread > 5 else tuple(map(float, range(1, 10)))
@@ -167,7 +167,7 @@ def _ringed(marker: str, size: float) -> dict[str, Any]:
 
 
 def _best_line(axes: Axes, front: Sequence[TrialResult]) -> None:
-    """The best accuracy within each memory. A member below it is on the front for its operations."""
+    """Draw the best accuracy within each memory. A member below the line is on the front for its operations."""
     if not front:
         return
     memory = np.array([_memory_kib(member) for member in front])  # the front comes smallest memory first

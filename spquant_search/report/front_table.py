@@ -27,9 +27,9 @@ def _without_empty_columns(header: Sequence[str], rows: Sequence[Sequence[str]])
 
 
 def front_table(summary: RunSummary, *, time_steps: int | None = None) -> TextTable:
-    """The front, smallest memory first, each member with its factors against the float baseline.
+    """Make the table of the front, smallest memory first, with factors against the float baseline.
 
-    With ``time_steps`` (of a sample), also what a sample's energy is estimated at.
+    With ``time_steps`` (of a sample) it has the estimate of a sample's energy, too.
     """
     header = (
         *("trial", "val", "test", "mean val", "mean test", "KiB", "factor", "FLOPs", "factor"),
@@ -48,7 +48,7 @@ def front_table(summary: RunSummary, *, time_steps: int | None = None) -> TextTa
 
 
 def budget_words(summary: RunSummary) -> str:
-    """The space file's constraints, and by how much the nearest trial misses them where none fits; empty without."""
+    """Name the space file's constraints, and by how much the nearest trial misses them; empty without constraints."""
     budget = summary.budget
     if not budget:
         return ""
@@ -98,12 +98,12 @@ def _front_row(summary: RunSummary, member: TrialResult, time_steps: int | None)
 
 
 def _mean_cell(mean: float | None, deviation: float | None) -> str:
-    """``84.2 ±0.3``"""
+    """Write ``84.2 ±0.3``."""
     return percent(mean) if deviation is None else f"{percent(mean)} ±{percent(deviation)}"
 
 
 def _final_notes(members: Sequence[TrialResult]) -> list[str]:
-    """How members were fine-tuned at the end, and which are better off as they were."""
+    """Say how members were fine-tuned at the end, and which kept their earlier weights."""
     tuned = [(member.number, member.final) for member in members if member.final is not None]
     notes = []
     if tuned:
@@ -111,13 +111,11 @@ def _final_notes(members: Sequence[TrialResult]) -> list[str]:
         words = ", ".join(f"{seeds} x {epochs} epochs" for seeds, epochs in sorted(recipes))
         notes.append(
             f"mean val, mean test: over the seeds of the last fine-tuning ({words}), ± one standard deviation; "
-            "val and test are those of the weights that are kept, chosen by val"
+            "val, test: of the weights that were kept, chosen by val"
         )
     kept = [str(number) for number, final in tuned if not final.improved]
     if kept:
-        notes.append(
-            f"no seed was more accurate than before, and the weights of before are kept: trial {', '.join(kept)}"
-        )
+        notes.append(f"no seed improved on the earlier weights, which are kept: trial {', '.join(kept)}")
     return notes
 
 
@@ -126,7 +124,7 @@ def _front_notes(summary: RunSummary, *, has_energy: bool) -> tuple[str, ...]:
     members = summary.front
     notes = [
         f"val: accuracy in % on {summary.validation_samples:,} validation samples{tested}; {summary.data}",
-        "FLOPs: 2 per MAC, effective ones, a sample over all time steps; factor: against the float baseline",
+        "FLOPs: effective, 2 per MAC, a sample over all time steps; factor: against the float baseline",
         *_final_notes(members),
         legend(member.config for member in members),
     ]
@@ -142,14 +140,14 @@ def _front_notes(summary: RunSummary, *, has_energy: bool) -> tuple[str, ...]:
 
 
 def reference_text(point: ReferencePoint) -> str:
-    """The reference point in words: a hypervolume says nothing without it."""
+    """Describe the reference point, without which a hypervolume says nothing."""
     operations = flops(point.effective_macs * FLOPS_PER_MAC)
     corner = f"accuracy {percent(point.accuracy)} %, {kib(point.memory_bytes)} KiB, {operations}"
     return f"{corner}: chance, {REFERENCE_SLACK:g} times the float baseline"
 
 
 def hypervolume_text(hypervolume: float | None, point: ReferencePoint | None) -> str:
-    """``hypervolume 0.412 of at most 0.9 (reference point: ...)``"""
+    """Write ``hypervolume 0.412 of at most 0.9 (reference point: ...)``."""
     if hypervolume is None or point is None:
         return "hypervolume: not before the float baseline is trained"
     limit = 1 - point.accuracy

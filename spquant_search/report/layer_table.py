@@ -18,7 +18,7 @@ def levels_cell(precision: LayerPrecision) -> str:
 
 
 def layer_table(result: TrialResult) -> TextTable:
-    """Every layer of one configuration, with what it did on the validation split where that was measured."""
+    """Make a row for every layer of a trial, with its activity on the validation split where that was measured."""
     header = ("layer", "weight bits", "membrane levels", "channel mass", "skip below")
     measured = ("open channels %", "spikes a neuron and step", "MFLOPs")
     activity = dict(result.layers)
@@ -43,6 +43,6 @@ def layer_table(result: TrialResult) -> TextTable:
         title=f"trial {result.number}",
         header=header + (measured if activity else ()),
         rows=tuple(rows),
-        notes=("MFLOPs: effective ones, 2 per MAC, a sample over all time steps",) if activity else (),
+        notes=("MFLOPs: effective, 2 per MAC, a sample over all time steps",) if activity else (),
         left=frozenset({"layer"}),
     )

@@ -1,4 +1,4 @@
-"""A running search as people watch it on a terminal."""
+"""The live view of a running search, for terminals."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FRAMES_A_SECOND = 2
 
 
 def watcher(console: Console) -> Watcher:
-    """The live view on a terminal; otherwise one plain line an event."""
+    """Choose the live view on a terminal, and otherwise one plain line an event."""
     return LiveView(console) if console.is_terminal and not console.is_dumb_terminal else PlainLog(console.file)
 
 
@@ -87,7 +87,7 @@ class LiveView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Columns:
-    """How wide a frame's columns are; the two tables of a frame share them, so that they line up."""
+    """The widths of a frame's columns, which its two tables share, so that they line up."""
 
     form: int  # of the bits and of the levels
     origin: bool
@@ -95,10 +95,10 @@ class Columns:
 
     @classmethod
     def fitting(cls, width: int, layers: int) -> Columns:
-        """Deep networks' forms share what is left; the origin and long reasons only where there is room for both."""
+        """Fit columns to a terminal: forms of deep networks share the rest; the origin needs 100 columns."""
         whole = layers + (layers - 1) // 4
         origin = width >= 100
-        fixed = 5 + 5 + 5 + 7 + 7 + 7 * 2 + (11 if origin else 0)
+        fixed = 5 + 6 + 5 + 7 + 7 + 7 * 2 + (11 if origin else 0)
         form = max(4, min(whole, (width - fixed - 13) // 2))
         return cls(form=form, origin=origin, last=max(1, width - fixed - 2 * form))
 
@@ -109,7 +109,7 @@ class Columns:
             table.add_column("origin", width=9, no_wrap=True)
         table.add_column("bits", width=self.form, no_wrap=True)
         table.add_column("levels", width=self.form, no_wrap=True)
-        for name, width in (("epoch", 5), ("val %", 5), ("KiB", 7), ("MFLOPs", 7)):
+        for name, width in (("epoch", 6), ("val %", 5), ("KiB", 7), ("MFLOPs", 7)):
             table.add_column(name, width=width, justify="right", no_wrap=True)
         table.add_column(last, width=self.last, no_wrap=True)
         return table
@@ -120,7 +120,7 @@ class Columns:
 
 
 def frame(progress: Progress, *, width: int, height: int) -> RenderableType:
-    """One picture of the search that fills at most ``height`` lines."""
+    """Draw one picture of the search that fills at most ``height`` lines."""
     columns = Columns.fitting(width, next((len(config.layers) for config in _configs(progress)), 9))
     foot = [Text(_front_words(progress), style="bold"), Text(legend(_configs(progress)), style="dim")]
     foot_lines = sum(-(-len(text) // width) + (len(text) > width) for text in foot)
@@ -169,7 +169,7 @@ def _header(progress: Progress, width: int) -> Sequence[RenderableType]:
 
 
 def _trials_table(progress: Progress, columns: Columns, rows: int) -> Table:
-    """The running trials, then the latest finished ones."""
+    """Make the table of running trials, then the latest finished trials."""
     table = columns.table("trial", "outcome")
     for number, trial in sorted(progress.running.items())[:rows]:
         latest = trial.latest
@@ -190,7 +190,7 @@ def _trials_table(progress: Progress, columns: Columns, rows: int) -> Table:
 
 
 def _figures(result: TrialResult) -> tuple[str, str, str, str]:
-    epochs = "read" if result.outcome is Outcome.SUBNET else str(result.trained_epochs)
+    epochs = "subnet" if result.outcome is Outcome.SUBNET else str(result.trained_epochs)
     return epochs, percent(result.accuracy), kib(result.memory_bytes), mega(result.effective_flops)
 
 
@@ -202,7 +202,7 @@ def _outcome_words(result: TrialResult, *, long: bool, on_front: bool) -> str:
 
 
 def _front_table(progress: Progress, columns: Columns, rows: int) -> Table:
-    """The front's knee, then its most accurate members; factors against the float baseline, which is not repeated."""
+    """Make the table of the front: its knee, then its most accurate members, without the float baseline."""
     table = columns.table("front", "factors")
     baseline = progress.baseline
     best = sorted(progress.front, key=lambda member: (-member.accuracy, member.memory_bytes))

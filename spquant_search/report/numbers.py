@@ -8,22 +8,22 @@ MISSING = "-"
 
 
 def percent(fraction: float | None) -> str:
-    """``86.4`` for 0.864; the column or the sentence adds the sign."""
+    """Write ``86.4`` for 0.864; the column or the sentence adds the sign."""
     return MISSING if fraction is None or math.isnan(fraction) else f"{100 * fraction:.1f}"
 
 
 def kib(size_bytes: float) -> str:
-    """KiB without the unit: ``54.2``, or ``1,234`` where the tenth no longer matters."""
+    """Write KiB without the unit: ``54.2``, or ``1,234`` where the tenth no longer matters."""
     return _thousands(size_bytes / 1024)
 
 
 def mega(count: float) -> str:
-    """Millions without the unit."""
+    """Write millions without the unit."""
     return _thousands(count / 1e6)
 
 
 def quantity(count: float) -> str:
-    """``38.2 M``: three digits and a decimal prefix."""
+    """Write three digits and a decimal prefix: ``38.2 M``."""
     if math.isnan(count):
         return MISSING
     for limit, prefix in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
@@ -34,18 +34,18 @@ def quantity(count: float) -> str:
 
 
 def flops(count: float) -> str:
-    """``38.2 MFLOPs``; ``count`` in FLOPs, not MACs."""
+    """Write ``38.2 MFLOPs``; ``count`` in FLOPs, not MACs."""
     return with_unit(count, "FLOPs")
 
 
 def with_unit(count: float, unit: str) -> str:
-    """``38.2 MMAC``, ``812 MAC``"""
+    """Write ``38.2 MMAC`` or ``812 MAC``."""
     number = quantity(count)
     return number + unit if number[-1].isalpha() else f"{number} {unit}"
 
 
 def reduction(baseline: float | None, value: float) -> str:
-    """``1/14.2`` where ``value`` is the 14.2th part of the baseline's, ``x1.20`` where it is 1.2 times as much."""
+    """Write ``1/14.2`` where ``value`` is the 14.2th part of the baseline's, ``x1.20`` where it is 1.2 times it."""
     if baseline is None or math.isnan(value) or math.isnan(baseline) or value <= 0 or baseline <= 0:
         return MISSING
     factor = baseline / value
@@ -55,20 +55,20 @@ def reduction(baseline: float | None, value: float) -> str:
 
 
 def microjoules(picojoules: float) -> str:
-    """Microjoules without the unit, in three digits: ``0.812``, ``12.3`` or ``1,234``."""
+    """Write microjoules without the unit, in three digits: ``0.812``, ``12.3`` or ``1,234``."""
     value = picojoules / 1e6
     return f"{value:.3f}" if value < 0.9995 else _three_digits(value) if value < 999.5 else f"{value:,.0f}"
 
 
 def duration(seconds: float) -> str:
-    """``1:05`` or ``2:03:09``."""
+    """Write ``1:05`` or ``2:03:09``."""
     whole = max(0, round(seconds))
     hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def standard_error(accuracy: float, samples: int) -> float:
-    """sqrt(p (1 - p) / n), a fraction: how far an accuracy would wander with other samples of the same kind."""
+    """Return sqrt(p (1 - p) / n), a fraction: the spread of an accuracy over other samples of the same kind."""
     return math.sqrt(accuracy * (1 - accuracy) / samples) if samples > 0 else math.nan
 
 

@@ -1,4 +1,4 @@
-"""SpQuant-SNN's memory table: its cells, and what a configuration has in their place."""
+"""SpQuant-SNN's memory table: its cells, and the memory of a configuration beside them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from spquant_search.space.shapes import LayerShape
 PAPER = "SpQuant-SNN (Frontiers in Neuroscience 2024, 10.3389/fnins.2024.1440000), table in its code's README"
 PaperUnit = Literal["MB", "MiB"]
 UNIT_BYTES: dict[PaperUnit, int] = {"MB": 10**6, "MiB": 2**20}
-# What the paper says nothing of: the total is W + U + a buffer of one value a neuron (X), 8 bits wide beside quantized
-# and 32 beside float membranes. Inferred from the cells: the reading that fits the totals of VGG-9 and ResNet-19.
+# The paper does not say how its total is made. Inferred from the totals of VGG-9 and ResNet-19: W + U + a buffer of one
+# value a neuron (X), 8 bits wide beside quantized and 32 beside float membranes.
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,7 +54,7 @@ _RESNET19_MEMBRANES = (
 )
 _RESNET19_TOTAL = "7.49 MiB = 6.24 + 0.25 + 4 x 0.25: it follows from the 0.25 MiB cell, which does not follow itself"
 _NCALTECH101 = "the cell repeats that of DVS-CIFAR10 with 48x48 frames and 10 classes; at 48x64 maps are a third larger"
-_SPIKFORMER = "no reading of the cells of this row was found that fits the architecture; its unit is a guess, too"
+_SPIKFORMER = "no way of counting was found that gives the cells of this row; its unit is a guess, too"
 
 _VGG9_FLOAT = PaperRow(
     system="VGG-9 on DVS-CIFAR10",
@@ -122,7 +122,7 @@ PAPER_ROWS = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PaperCell:
-    """One cell, ours beside the paper's; ``paper`` None: the paper's table has no such cell."""
+    """A cell: our value beside the paper's, which is None where the paper has no such cell."""
 
     name: str
     ours: float
@@ -166,7 +166,7 @@ class PaperComparison:
 def paper_comparison(
     report: CostReport, preset: Preset, *, model: ModelSpace, height: int, width: int
 ) -> PaperComparison | None:
-    """``report``, of ``preset``, beside the paper's row for this network and input; None where it has no such row."""
+    """Compare a preset's costs with the paper's row for this network and input; None where there is no such row."""
     row = _paper_row(preset, model, (height, width))
     if row is None:
         return None
@@ -200,7 +200,7 @@ def paper_comparison(
 
 
 def _paper_row(preset: Preset, model: ModelSpace, size: tuple[int, int]) -> PaperRow | None:
-    """Quant-SNN and SpQuant-SNN have the same memory cells; another width, or a user's own, is another network."""
+    """Find the row; Quant-SNN and SpQuant-SNN share one, and a scaled or custom network has none."""
     wanted = (model.network, *size, preset is Preset.SNN_BL)
     rows = [row for row in PAPER_ROWS if (row.network, row.height, row.width, row.is_float) == wanted]
     return rows[0] if rows and model.width == 1.0 and model.build is None else None
@@ -211,7 +211,7 @@ def _is_linear(shape: LayerShape) -> bool:
 
 
 def paper_table(comparison: PaperComparison) -> TextTable:
-    """Memory as SpQuant-SNN counts it, in its units, beside its table's cells."""
+    """Make the table of memory as SpQuant-SNN counts it, in its units, beside its cells."""
     row = comparison.row
     reasons: dict[str, list[str]] = {}  # a reason once, with the cells that it is for
     for cell in comparison.cells:

@@ -1,4 +1,4 @@
-"""A running search as plain lines, for pipes, logs and screen readers."""
+"""The plain log of a running search."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the seconds of a search went, by process."""
+"""The table of a search's seconds, by process and kind of work."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ORDER = ("data", "loading", "compilation", "training", "evaluation", "sampler",
 
 
 def profile_table(profile: Mapping[str, Mapping[str, float]]) -> TextTable:
-    """A row for everything that took time, a column for every process, and its share of the trainers' time.
+    """Make a row for each kind of work, a column for each process, and the share of the trainers' time.
 
     "waiting" of the coordinator is for its trainers, of a trainer for a task; "other" is what nothing else names, such
     as starting Python and building networks.

@@ -1,4 +1,4 @@
-"""The page report.md: what a run searched, its front, its trials and what to do next."""
+"""The page report.md: the subject of a run, its front, its trials and the next commands."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def write_report(summary: RunSummary, path: Path) -> None:
 
 
 def report_markdown(summary: RunSummary) -> str:
-    """The whole run on one page."""
+    """Write the whole run on one page."""
     sections = (_opening, _front_section, _trials_section, _counting_section, _next_section, _layers_section)
     return "\n".join(section(summary) for section in sections)
 
@@ -58,7 +58,7 @@ def _front_section(summary: RunSummary) -> str:
 
 {front_table(summary).markdown()}
 One standard error of the highest accuracy, from the number of validation samples alone: {percent(error)} points.
-The front was chosen on this split, so that its accuracies lean to the high side.
+The front was chosen on this split, so its accuracies are optimistic.
 
 {_sentence(hypervolume_text(summary.hypervolume, summary.reference_point))}. Its axes: accuracy above chance, memory
 and operations as parts of the reference point's.
@@ -71,42 +71,39 @@ def _sentence(text: str) -> str:
 
 def _trials_section(summary: RunSummary) -> str:
     ends = Counter(trial.outcome for trial in summary.trials)
-    rows = "\n".join(f"| {outcome.value} | {ends[outcome]} |" for outcome in Outcome if ends[outcome])
+    rows = [f"| {outcome.value} | {ends[outcome]} |" for outcome in Outcome if ends[outcome]]
+    table = "\n".join(["| how it ended | trials |", "| :-- | --: |", *rows, "", ""]) if rows else ""
     epochs = sum(trial.trained_epochs for trial in summary.trials)
     return f"""## Trials
 
-| how it ended | trials |
-| :-- | --: |
-{rows}
-
-{len(summary.trials)} trials besides the float baseline, {epochs} epochs, {duration(summary.seconds)} of wall clock.
-Every one, with the reason why it ended, is a row of `results.csv`.
+{table}{len(summary.trials)} trials besides the float baseline, {epochs} epochs, {duration(summary.seconds)} of wall clock.
+Each trial is a row of `results.csv`, with the reason why it ended.
 """
 
 
 def _counting_section(summary: RunSummary) -> str:
     baseline = summary.baseline
-    dense = (
-        "" if baseline is None else f" The network's dense operations: {flops(baseline.dense_macs * FLOPS_PER_MAC)}."
-    )
+    dense = ""
+    if baseline is not None:
+        dense = f"\n- Dense operations of the network: {flops(baseline.dense_macs * FLOPS_PER_MAC)}."
     return f"""## What is counted
 
 - Memory: weights packed at their bits, membranes at ceil(log2 levels) bits a neuron (one sample, one time step),
   scales, offsets and gate predictors. Code, input frames and scratch buffers are not in it.
-- FLOPs: 2 per MAC, a sample over all time steps. Effective ones leave out closed channels and skipped neurons, include
-  the gates' predictors, and are measured on the validation split; zeros in the input are counted.{dense}
+- FLOPs: 2 per MAC, a sample over all time steps. Effective FLOPs omit closed channels and skipped neurons, include the
+  gates' predictors, and are measured on the validation split; zeros in the input are counted.{dense}
 """
 
 
 def pick_command(summary: RunSummary) -> str:
-    """The command that picks a member of the front within so much memory as its knee needs."""
+    """Write the command that picks a member of the front within the memory of its knee."""
     kib = math.ceil(selection.knee(summary.front).memory_bytes / 1024)
     return f"spquant-search pick {shlex.quote(summary.run)} --max-memory {kib}KiB --out picked"
 
 
 def _next_section(summary: RunSummary) -> str:
     run = shlex.quote(summary.run)
-    lines = ["## Use it", ""]
+    lines = ["## Next", ""]
     if summary.front:
         member = selection.knee(summary.front)
         lines += [

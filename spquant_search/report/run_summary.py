@@ -20,7 +20,7 @@ class RunSummary:
     run: str
     source: str  # the space file
     network: str
-    data: str  # what the data set says of itself, "simulated" included
+    data: str  # the data set's description, "simulated" included
     classes: int
     results: tuple[TrialResult, ...]
     validation_samples: int
@@ -39,28 +39,28 @@ class RunSummary:
 
     @property
     def trials(self) -> tuple[TrialResult, ...]:
-        """Every trial besides the baseline: candidates, and readouts that were fine-tuned."""
+        """The trials besides the baseline: candidates, and subnets that were fine-tuned."""
         return tuple(result for result in self.results if result.origin is not Origin.BASELINE)
 
     @property
     def front(self) -> tuple[TrialResult, ...]:
-        """Of the trials within the constraints; of all where none keeps them."""
+        """The front of the trials within the constraints, or of all trials where none keeps them."""
         return selection.front(self.results, self.budget)
 
     @property
     def meets_budget(self) -> bool:
-        """Whether the front's members keep the constraints; True where there are none."""
+        """True where the front's members keep the constraints, or there are none."""
         return selection.is_met(self.results, self.budget)
 
     @property
     def reference_point(self) -> pareto.ReferencePoint | None:
-        """Where the hypervolume is measured from; None as long as there is no baseline."""
+        """The point that the hypervolume is measured from; None without a baseline."""
         baseline = self.baseline
         return None if baseline is None else pareto.reference_point(baseline, chance=1.0 / self.classes)
 
     @property
     def hypervolume(self) -> float | None:
-        """Of the members that keep the constraints; None as long as there is no baseline."""
+        """The hypervolume of the members that keep the constraints; None without a baseline."""
         point = self.reference_point
         fitting = selection.within(self.front, self.budget)
         return None if point is None else pareto.hypervolume(pareto.objectives(fitting), point)

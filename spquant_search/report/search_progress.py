@@ -82,11 +82,11 @@ class Progress:
 
     @property
     def trials_done(self) -> int:
-        over = Outcome.OVER_BUDGET  # which the limit on trials does not know
+        over = Outcome.OVER_BUDGET  # the limit on trials does not count these
         return sum(result.is_candidate and result.outcome is not over for result in self.finished)
 
     def seconds_left(self) -> float | None:
-        """An upper estimate: the epochs still to train if none is spared, by the epochs a second measured so far."""
+        """Estimate from above: the epochs still to train if no trial is stopped, by the epochs a second so far."""
         if self.plan is None or self._training_since is None or not self._epochs_done:
             return None
         begun = sum(trial.task.is_candidate for trial in self.running.values())
@@ -122,4 +122,4 @@ def times_text(progress: Progress) -> str:
     left = progress.seconds_left()
     # Stopping early makes it shorter than any estimate from what is left to do.
     estimate = "" if left is None else f", at most {duration(left)} left"
-    return f"{done}, {duration(progress.clock() - progress.begun)} gone{estimate}"
+    return f"{done}, {duration(progress.clock() - progress.begun)} elapsed{estimate}"

@@ -1,4 +1,4 @@
-"""What a lower precision costs, layer by layer: tables and a picture; and the ladder that is made of it."""
+"""The accuracy that lower precision costs, layer by layer, as tables and a picture; and the budget ladder."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 TITLES = {"weight_bits": "weights", "membrane_levels": "membranes"}
 NARROWEST = 5.5  # inches, for the words below the maps
 TITLE_CHARACTERS = 10  # that fit an inch
-LARGEST_SHADE = 0.05  # a loss of so much accuracy, a fraction, has at least the darkest colour's half
+LARGEST_SHADE = 0.05  # the darkest colour is at least this loss of accuracy, a fraction
 
 
 def sensitivity_tables(found: Sensitivity, *, run: str) -> tuple[TextTable, ...]:
-    """One table for weights and one for membranes: layer by choice, points of accuracy lost and KiB saved."""
+    """Make a table for weights and one for membranes: points of accuracy lost and KiB saved, layer by choice."""
     made = [_table(found, parameter, run) for parameter in LOWERED if _columns(found, parameter)]
     error = percent(standard_error(found.accuracy, found.samples))
     notes = (
@@ -61,12 +61,12 @@ def _table(found: Sensitivity, parameter: str, run: str) -> TextTable:
 
 
 def points(loss: float) -> str:
-    """Points of accuracy, ``0.35`` or ``-0.10``; never a zero with a sign."""
+    """Write points of accuracy, ``0.35`` or ``-0.10``; never a zero with a sign."""
     return f"{100 * loss:.2f}".replace("-0.00", "0.00")
 
 
 def _columns(found: Sensitivity, parameter: str) -> list[int]:
-    """The choices that some layer can be lowered to, precise ones first."""
+    """List the choices that some layer can be lowered to, precise choices first."""
     values = {choice.value for choice in found.choices if choice.parameter == parameter}
     return sorted(values, key=lambda value: -precision(parameter, value))
 
@@ -76,9 +76,9 @@ def _cells(found: Sensitivity, parameter: str) -> dict[tuple[str, int], Choice]:
 
 
 def ladder_table(ladder: Sequence[BudgetPoint]) -> TextTable:
-    """The configurations that should lose least at their memory, if losses add up."""
+    """Make the table of the budget ladder: configurations that should lose least within a memory."""
     return TextTable(
-        title="What should lose least within a memory, if losses add up over layers",
+        title="Budget ladder: what should lose least within a memory, if losses add up over layers",
         header=("budget KiB", "KiB", "points lost", "bits", "levels"),
         rows=tuple(
             (
@@ -101,8 +101,7 @@ def write_sensitivity_figure(found: Sensitivity, path: Path, *, title: str) -> N
 
 
 def draw_sensitivity(found: Sensitivity, *, title: str) -> Figure:
-    """Two maps, weights and membranes: a row a layer, a column a choice, coloured by the points of accuracy lost."""
-    # Imported here for the same reasons as in figures.front_drawing.
+    """Draw two maps, weights and membranes: a row a layer, a column a choice, coloured by accuracy lost."""
     from matplotlib.figure import Figure
 
     parameters = [parameter for parameter in LOWERED if _columns(found, parameter)]
@@ -128,12 +127,12 @@ def draw_sensitivity(found: Sensitivity, *, title: str) -> Figure:
 
 
 def _map(axes: Axes, found: Sensitivity, parameter: str, names: Sequence[str], *, limit: float) -> Any:
-    """One panel; the reference's choices and those that a layer does not have stay blank."""
+    """Draw one panel; the reference's choices and those that a layer does not have stay blank."""
     columns, cells = _columns(found, parameter), _cells(found, parameter)
     lost = np.full((len(names), len(columns)), np.nan)
     for (layer, value), choice in cells.items():
         lost[names.index(layer), columns.index(value)] = found.loss(choice)
-    # Gains are noise: they have the colour of no loss, and their figure.
+    # Gains are noise: they have the colour of no loss.
     drawn = axes.imshow(100 * lost, cmap="YlOrRd", vmin=0, vmax=100 * limit, aspect="auto")
     for (layer, value), choice in cells.items():
         x, y, loss = columns.index(value), names.index(layer), found.loss(choice)

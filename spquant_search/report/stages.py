@@ -1,4 +1,4 @@
-"""How far a command is, where it is not a search: a bar on a terminal, plain lines in a pipe."""
+"""The progress of a command other than a search: a bar on a terminal, plain lines in a pipe."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from rich.text import Text
 from spquant_search.report.plain_log import PlainLog
 from spquant_search.report.text_table import one_line
 
-Stage = Callable[[str, int, int], None]  # what is done, how much of it, how much in all
+Stage = Callable[[str, int, int], None]  # the stage's name, how much is done, how much in all
 
 
 @contextmanager
 def stages(console: Console) -> Iterator[Stage]:
-    """Inside, every call shows how far one stage is; the bars go when all is done."""
+    """Give a function that shows how far a stage is; the bars go when all is done."""
     if not console.is_terminal or console.is_dumb_terminal:
         yield PlainLog(console.file).stage
         return

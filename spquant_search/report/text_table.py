@@ -13,7 +13,7 @@ from rich.text import Text
 
 
 def one_line(text: str) -> str:
-    """``text`` without control characters and line breaks: safe in a terminal, a log and a table's cell."""
+    """Remove control characters and line breaks: safe in a terminal, a log and a table's cell."""
     visible = "".join(" " if unicodedata.category(letter).startswith(("C", "Z")) else letter for letter in text)
     return " ".join(visible.split())
 
@@ -30,7 +30,7 @@ class TextTable:
     left: frozenset[str] = frozenset()
 
     def rich(self) -> Table:
-        """For a terminal."""
+        """Make rich's table, for a terminal."""
         table = Table(title=Text(one_line(self.title)), title_justify="left", box=box.SIMPLE_HEAD)
         table.show_edge, table.pad_edge, table.padding = False, False, (0, 1, 0, 0)
         table.show_footer = bool(self.total)
@@ -45,7 +45,7 @@ class TextTable:
         return table
 
     def markdown(self) -> str:
-        """A GitHub table, its total in bold, its notes as a list; without the title."""
+        """Write a GitHub table, its total in bold, its notes as a list; without the title."""
         rule = tuple(":--" if name in self.left else "--:" for name in self.header)
         total = tuple(f"**{cell}**" if cell else "" for cell in self.total)
         rows = [_escaped(self.header), rule, *(_escaped(row) for row in self.rows), *([total] if total else [])]
@@ -54,7 +54,7 @@ class TextTable:
         return "\n".join(lines + notes) + "\n"
 
     def plain(self) -> str:
-        """Aligned columns without any colour, frame or wrapping: for pipes and logs."""
+        """Align columns without any colour, frame or wrapping, for pipes and logs."""
         rows = [self.header, *self.rows, *([self.total] if self.total else [])]
         widths = [max(len(row[column]) for row in rows) for column in range(len(self.header))]
         notes = (one_line(note) for note in self.notes)

@@ -1,4 +1,4 @@
-"""Writes the files that a run leaves for people and scripts.
+"""The files that a run leaves for people and scripts.
 
 Each is written beside its place and then moved there, so that a reader, or a crash, never meets half a file.
 """

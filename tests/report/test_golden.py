@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from examples import config, epoch, example_run, trial
@@ -13,6 +15,9 @@ from searching import Clock, a_plan, busy_progress
 
 from spquant_search.costs.memory import cost_report
 from spquant_search.data.statistics import DataStatistics, SplitStatistics, Summary
+from spquant_search.deploy.c_library import ObjectSize
+from spquant_search.deploy.verification_report import verification_lines
+from spquant_search.deploy.verify import Mismatch, Verification
 from spquant_search.report.cost_table import cost_table
 from spquant_search.report.dashboard_notes import study_note, trial_note
 from spquant_search.report.data_report import class_table, split_table
@@ -24,7 +29,7 @@ from spquant_search.report.profile_table import profile_table
 from spquant_search.report.run_report import report_markdown
 from spquant_search.report.sensitivity_report import ladder_table, sensitivity_tables
 from spquant_search.runs.budget_ladder import BudgetPoint
-from spquant_search.runs.results import LayerActivity
+from spquant_search.runs.results import FineTuning, LayerActivity
 from spquant_search.runs.selection import Budget
 from spquant_search.runs.sensitivity import Choice, Sensitivity
 from spquant_search.space.presets import Preset
@@ -32,6 +37,14 @@ from spquant_search.space.schema import ModelSpace
 from spquant_search.space.shapes import LayerShape
 
 ACTIVITY = LayerActivity(effective_macs=1.25e6, synaptic_ops=0.8e6, density=0.1234, open_share=0.755)
+SEEDS = {
+    "epochs": 9,
+    "seeds": 3,
+    "validation_mean": 0.861,
+    "validation_std": 0.0042,
+    "test_mean": 0.849,
+    "test_std": 0.0031,
+}
 SHAPES = (
     LayerShape(
         name="conv1",
@@ -60,7 +73,9 @@ def finished_run(**changes: object):
     """A run whose front was tested and partly fine-tuned with several seeds, with measured layers."""
     layers = (("conv1", ACTIVITY), ("conv2", ACTIVITY), ("readout", ACTIVITY))
     results = list(example_run().results)
-    results[2] = trial(2, 0.864, 10, 12.5, of=results[2].config, layers=layers)
+    tuned = trial(2, 0.864, 10, 12.5, of=results[2].config, layers=layers)
+    results[0] = replace(results[0], final=FineTuning(**SEEDS, improved=False))
+    results[2] = replace(tuned, final=FineTuning(**SEEDS, improved=True))
     values: dict[str, object] = {
         "results": tuple(results),
         "test_accuracy": {0: 0.894, 2: 0.851},
@@ -94,8 +109,8 @@ def paper_text() -> str:
 
 
 def sensitivity_text() -> str:
-    lower = [("conv1", "weight_bits", 4, 0.89, 300), ("conv1", "weight_bits", 2, 0.84, 200)]
-    lower += [("conv1", "membrane_levels", 3, 0.885, 350), ("readout", "weight_bits", 4, 0.9005, 380)]
+    lower = [("conv1", "weight_bits", 4, 0.89, 30_000), ("conv1", "weight_bits", 2, 0.84, 25_000)]
+    lower += [("conv1", "membrane_levels", 3, 0.885, 35_000), ("readout", "weight_bits", 4, 0.9005, 38_000)]
     names = ("layer", "parameter", "value", "accuracy", "memory_bytes")
     choices = tuple(Choice(**dict(zip(names, cells, strict=True))) for cells in lower)
     found = Sensitivity(reference=config("88", "16"), accuracy=0.9, memory_bytes=40_000, samples=2000, choices=choices)
@@ -162,6 +177,26 @@ def profile_text() -> str:
     return profile_table(profile).plain()
 
 
+def verification_text() -> str:
+    artifact = SimpleNamespace(trial=2, run="tiny", flash_bytes=20_000, ram_bytes=4_000, effective_macs=12.5e6)
+    found = Verification(
+        samples=1000,
+        spikes=31_568_000,
+        mismatches={"PyTorch": 0, "C": 3},
+        first=Mismatch(between="numpy and C", layer="conv1", sample=4, where="time step 2, channel 7, row 3, column 9"),
+        correct={"PyTorch": 851, "numpy": 851, "C": 850},
+        synaptic_ops=731_009,
+        executed_ops=740_000,
+        sizes=[ObjectSize(compiler="cc", text=20_500, data=0, bss=4_100)],
+        notes=["no compiler for a Cortex-M4 was found"],
+    )
+    file = io.StringIO()
+    console = Console(file=file, width=100, color_system=None, soft_wrap=True)
+    for line in verification_lines(found, artifact):
+        console.print(line)
+    return file.getvalue()
+
+
 REPORTS: dict[str, Callable[[], str]] = {
     "report.md": lambda: report_markdown(finished_run()),
     "report-of-nothing.md": lambda: report_markdown(example_run(results=())),
@@ -176,6 +211,7 @@ REPORTS: dict[str, Callable[[], str]] = {
     "log.txt": log_text,
     "live.txt": live_text,
     "profile.txt": profile_text,
+    "verification.txt": verification_text,
 }
 
 
