@@ -73,10 +73,10 @@ def _trials_section(summary: RunSummary) -> str:
     ends = Counter(trial.outcome for trial in summary.trials)
     rows = [f"| {outcome.value} | {ends[outcome]} |" for outcome in Outcome if ends[outcome]]
     table = "\n".join(["| how it ended | trials |", "| :-- | --: |", *rows, "", ""]) if rows else ""
-    epochs = sum(trial.trained_epochs for trial in summary.trials)
+    trials, epochs = len(summary.trials), sum(trial.trained_epochs for trial in summary.trials)
     return f"""## Trials
 
-{table}{len(summary.trials)} trials besides the float baseline, {epochs} epochs, {duration(summary.seconds)} of wall clock.
+{table}{trials} trials besides the float baseline, {epochs} epochs, {duration(summary.seconds)} of wall clock.
 Each trial is a row of `results.csv`, with the reason why it ended.
 """
 
