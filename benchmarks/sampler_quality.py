@@ -29,16 +29,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, create_trial
 
+from spquant_search.driver.grey_box.bounds import KnownCosts, rows_without_gates_and_masks
 from spquant_search.driver.grey_box.candidates import Grid
-from spquant_search.driver.grey_box.sampler import (
-    MIN_SKILL,
-    PROPOSED_BY,
-    SKILL,
-    GreyBoxSampler,
-    KnownCosts,
-    rows_without_gates_and_masks,
-    without_gates_and_masks,
-)
+from spquant_search.driver.grey_box.sampler import MIN_SKILL, PROPOSED_BY, SKILL, GreyBoxSampler
 from spquant_search.runs.pareto import ReferencePoint, hypervolume, log_hypervolume
 from spquant_search.runs.results import Origin
 from spquant_search.runs.selection import DENSE_SLACK
@@ -136,13 +129,7 @@ class Problem:
 
 
 def grey_box(seed: int) -> GreyBoxSampler:
-    costs = KnownCosts(
-        memory_bytes=memory_bytes,
-        dense_macs=DENSE,
-        is_dense=without_gates_and_masks,
-        memory_of_rows=memory_of_rows,
-        dense_of_rows=rows_without_gates_and_masks,
-    )
+    costs = KnownCosts(memory_bytes=memory_of_rows, dense_macs=DENSE, are_dense=rows_without_gates_and_masks)
     return GreyBoxSampler(costs, SEARCHED, seed=seed, space=SPACE)
 
 

@@ -22,12 +22,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from spquant_search.costs.memory import cost_report
-from spquant_search.driver.grey_box.sampler import (
-    PROPOSED_BY,
-    GreyBoxSampler,
-    Observation,
-    observations_of,
-)
+from spquant_search.driver.grey_box.observations import Observation, observations_of
+from spquant_search.driver.grey_box.sampler import PROPOSED_BY, GreyBoxSampler
 from spquant_search.driver.known_costs import known_costs
 from spquant_search.driver.optuna_samplers import distributions, new_sampler, quiet_optuna
 from spquant_search.driver.storage.protocol import Storage
@@ -190,7 +186,7 @@ class Study:
                 seed=self._search.seed,
                 space=self._distributions,
                 startup_trials=self._search.startup_trials,
-                readings=_readings,
+                observations=_observations_of,
                 on_fallback=self._note_once,
             )
         self._grey_box.reference = self._reference_now()
@@ -298,7 +294,7 @@ def _interned(values: Mapping[str, Any]) -> dict[str, Any]:
     return {sys.intern(name): sys.intern(value) if isinstance(value, str) else value for name, value in values.items()}
 
 
-def _readings(trial: FrozenTrial) -> tuple[Observation, ...]:
+def _observations_of(trial: FrozenTrial) -> tuple[Observation, ...]:
     """As Optuna's fields say, but what was evaluated as a subnet is worth what other trials show before their first
     epoch."""
     if trial.state is TrialState.COMPLETE and trial.user_attrs.get(OUTCOME) == Outcome.SUBNET.name:

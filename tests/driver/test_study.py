@@ -19,16 +19,18 @@ from optuna.trial import TrialState
 
 from spquant_search.costs.memory import cost_report
 from spquant_search.driver.grey_box.candidates import Grid
-from spquant_search.driver.grey_box.sampler import FULL, Observation, _axis
+from spquant_search.driver.grey_box.distribution_axes import axis_of
+from spquant_search.driver.grey_box.observations import FULL, Observation
 from spquant_search.driver.known_costs import known_costs
 from spquant_search.driver.optuna_samplers import distributions
 from spquant_search.driver.seeds import trial_seed
 from spquant_search.driver.storage.journal import Journal
-from spquant_search.driver.study import PendingTrial, Study, _readings, study_in, trial_in
+from spquant_search.driver.study import PendingTrial, Study, _observations_of, study_in, trial_in
 from spquant_search.runs.pareto import OBJECTIVES
 from spquant_search.runs.results import Outcome, TrialResult
 from spquant_search.space.address import Address
 from spquant_search.space.binding import bind
+from spquant_search.space.configuration import NetworkConfig
 from spquant_search.space.reading import parse_space
 from spquant_search.space.search_space import SearchSpace
 from spquant_search.space.shapes import LayerShape
@@ -444,34 +446,42 @@ def test_stepped_values_come_back_as_the_space_writes_them(tmp_path):
 # ---------------------------------------------------------------- the grey-box sampler
 
 
-def test_the_memory_that_the_sampler_knows_is_the_memory_of_the_configuration():
-    space = a_space("layers.conv1={weight_bits: 8}", "layers.conv2={channel_mass: [0.7, 1]}", "search.references=[]")
+def rows_of(space: SearchSpace, count: int) -> tuple[Grid, Any, list[NetworkConfig]]:
+    """Draw random rows of a space's grid; return the grid, the rows and their configurations."""
+    grid = Grid(axes=tuple(axis_of(name, one) for name, one in sorted(distributions(space).items())))
+    rows = grid.uniform(np.random.default_rng(0), count)
+    fixed = {address: options[0] for address, options in space.choices().items() if len(options) == 1}
+    values = [{Address.parse(name): value for name, value in one.items()} for one in grid.parameters(rows)]
+    return grid, rows, [space.config({**fixed, **one}) for one in values]
+
+
+@pytest.mark.parametrize("mask", ["[none, 0]", "none", "0"])
+def test_the_costs_that_the_sampler_knows_are_those_of_the_configuration(mask):
+    """Ranges and fixed parameters are included."""
+    space = a_space(
+        "layers.all.weight_bits=[1, 2, 4, 8]",
+        "layers.all.membrane_levels=[3, 16, 256]",
+        "layers.all.channel_mass=1",
+        "layers.conv1.weight_bits=8",
+        "layers.conv2.channel_mass={from: 0.5, to: 1.0, step: 0.05}",
+        "layers.all.skip_below=none",
+        f"layers.conv2.skip_below={mask}",
+        "search.references=[]",
+    )
     costs = known_costs(space, SHAPES)
-    generator = np.random.default_rng(0)
-    choices = {address: options for address, options in space.choices().items() if len(options) > 1}
-    drawn = [
-        {address: options[generator.integers(len(options))] for address, options in choices.items()} for _ in range(50)
-    ]
-    expected = [cost_report(SHAPES, space.config(values), time_steps=3) for values in drawn]
-    sampled = [{str(address): value for address, value in values.items()} for values in drawn]
-    assert costs.memory_bytes(sampled) == [report.memory_bytes for report in expected]
+    grid, rows, configs = rows_of(space, 300)
+    expected = [cost_report(SHAPES, config, time_steps=3) for config in configs]
+    assert costs.memory_bytes(grid)(rows).tolist() == [report.memory_bytes for report in expected]
     assert costs.dense_macs == expected[0].dense_macs_all_steps
-    dense = [space.config(values) for values, names in zip(drawn, sampled, strict=True) if costs.is_dense(names)]
-    assert dense
-    assert all(layer.channel_mass == 1 and layer.skip_below is None for config in dense for _, layer in config.layers)
-
-
-def test_a_stepped_range_is_known_to_the_last_digit():
-    costs = known_costs(a_space(), SHAPES)
-    values = {"conv2.channel_mass": 0.6500000000000001, "conv1.weight_bits": 2, "conv2.weight_bits": 2}
-    assert costs.memory_bytes([values]) == costs.memory_bytes([{**values, "conv2.channel_mass": 0.65}])
+    dense = [all(one.channel_mass == 1 and one.skip_below is None for _, one in config.layers) for config in configs]
+    assert costs.are_dense(grid)(rows).tolist() == dense
+    assert any(dense) == (mask != "0")
 
 
 def test_a_layer_whose_gate_is_fixed_has_no_dense_macs():
-    costs = known_costs(
-        a_space("layers.conv2={channel_mass: 0.8}", "layers.all.skip_below=none", "search.references=[]"), SHAPES
-    )
-    assert not costs.is_dense({"conv1.weight_bits": 2})
+    space = a_space("layers.conv2={channel_mass: 0.8}", "layers.all.skip_below=none", "search.references=[]")
+    grid, rows, _ = rows_of(space, 20)
+    assert not known_costs(space, SHAPES).are_dense(grid)(rows).any()
 
 
 def test_read_outs_and_what_was_fine_tuned_are_readings_at_two_fidelities(tmp_path):
@@ -490,8 +500,8 @@ def test_read_outs_and_what_was_fine_tuned_are_readings_at_two_fidelities(tmp_pa
     study.tell(asked[0], trial(asked[0].number, 0.7, of=read.config), {})
     trials = study.optuna_study.trials
     assert baseline.number == 0
-    assert _readings(trials[read.number]) == (Observation(fidelity=0, accuracy=first.accuracy),)
-    assert [(one.fidelity, one.accuracy) for one in _readings(trials[asked[0].number])] == [
+    assert _observations_of(trials[read.number]) == (Observation(fidelity=0, accuracy=first.accuracy),)
+    assert [(one.fidelity, one.accuracy) for one in _observations_of(trials[asked[0].number])] == [
         (0, 0.4),
         (1, 0.6),
         (FULL, 0.7),
@@ -512,30 +522,6 @@ def test_who_proposed_is_the_origin_and_a_sampler_without_skill_says_so_once(tmp
     assert {"random", "tpe"} <= set(origins[3:])
     assert len(said) == 1
     assert said[0].startswith("the grey-box sampler cannot rank the trials so far")
-
-
-@pytest.mark.parametrize("mask", ["[none, 0]", "none", "0"])
-def test_what_is_known_of_rows_is_what_is_known_of_their_values(mask):
-    """The sampler's fast way to bytes and MACs says the same as the slow one, ranges and fixed parameters included."""
-    space = a_space(
-        "layers.all.weight_bits=[1, 2, 4, 8]",
-        "layers.all.membrane_levels=[3, 16, 256]",
-        "layers.all.channel_mass=1",
-        "layers.conv2.channel_mass={from: 0.5, to: 1.0, step: 0.1}",
-        "layers.all.skip_below=none",
-        f"layers.conv2.skip_below={mask}",
-        "search.references=[]",
-    )
-    costs = known_costs(space, SHAPES)
-    axes = tuple(_axis(name, one) for name, one in sorted(distributions(space).items()))
-    grid = Grid(axes=axes)
-    rows = grid.uniform(np.random.default_rng(0), 300)
-    assert costs.memory_of_rows is not None
-    assert costs.memory_of_rows(grid)(rows).tolist() == list(costs.memory_bytes(grid.parameters(rows)))
-    assert costs.dense_of_rows is not None
-    dense = [costs.is_dense(one) for one in grid.parameters(rows)]
-    assert costs.dense_of_rows(grid)(rows).tolist() == dense
-    assert any(dense) == (mask != "0")
 
 
 def test_a_decision_is_on_disk_once_it_is_made(tmp_path, monkeypatch):

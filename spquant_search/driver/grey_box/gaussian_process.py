@@ -1,13 +1,13 @@
-"""A Gaussian process over configurations, from readings at several fidelities. Pure functions of arrays.
+"""A Gaussian process over configurations, from observations at several fidelities. Pure functions of arrays.
 
-The model of a reading z at fidelity f of the configuration with features x:
+The model of an observation z at fidelity f of the configuration with features x:
 
     z = t(x) + d_f(x) + noise_f,    d_f = 0 at the highest fidelity
 
 t has the prior covariance c + linear + Matern-5/2, with one weight and one length scale for each kind of feature (all
 layers' weight bits share theirs). Every lower fidelity has a discrepancy d_f of its own, with the covariance of t times
 a learnt factor, and more noise: an additive model in the sense of Kennedy and O'Hagan (Biometrika 87, 2000), whose
-scale and offset between fidelities are taken from configurations that were read at both (:func:`calibrated`).
+scale and offset between fidelities are taken from configurations that were observed at both (:func:`calibrated`).
 Hyper-parameters are those of largest posterior density (Rasmussen and Williams 2006, eq. 5.8, with log-normal priors).
 """
 
@@ -23,12 +23,13 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.linalg.lapack import dpotri
 from scipy.optimize import minimize
+from scipy.stats import rankdata
 
 FOLDS = 5
-FIT_OBSERVATIONS = 120  # hyper-parameters are fitted to so many readings at most; predictions use all
+FIT_OBSERVATIONS = 120  # the most observations to which hyper-parameters are fitted; predictions use all
 FIT_STEPS = 15  # of L-BFGS; 40 rank no better
-MIN_PAIRS = 5  # of readings at two fidelities, before the spread of the lower is scaled to that of the higher
-_CONSTANT = 1.0  # prior variance of the mean, in units of the readings' variance
+MIN_PAIRS = 5  # pairs of observations before the spread of a lower fidelity is scaled to that of the highest
+_CONSTANT = 1.0  # prior variance of the mean, in units of the observations' variance
 _JITTER = 1e-8
 _BOUND = 7.0  # of a log hyper-parameter, on both sides of its prior's centre
 
@@ -39,10 +40,10 @@ Array = NDArray[np.float64]
 class Observations:
     """Measured values of configurations; a configuration may have one at each fidelity."""
 
-    features: Float[np.ndarray, "reading feature"]
-    values: Float[np.ndarray, " reading"]
-    lower: Int[np.ndarray, " reading"]  # 0 at the fidelity that is predicted, 1, 2, ... at each lower one
-    configuration: Int[np.ndarray, " reading"]  # which readings belong together
+    features: Float[np.ndarray, "observation feature"]
+    values: Float[np.ndarray, " observation"]
+    lower: Int[np.ndarray, " observation"]  # 0 at the fidelity that is predicted, 1, 2, ... at each lower one
+    configuration: Int[np.ndarray, " observation"]  # observations of one configuration have the same number
 
     def __len__(self) -> int:
         return len(self.values)
@@ -56,57 +57,56 @@ class Observations:
         )
 
     def in_canonical_order(self) -> Observations:
-        """Sorted by their contents, so that nothing depends on the order in which they were made."""
+        """Sort by contents, so that nothing depends on the order in which observations were made."""
         keys = (*self.features.T, self.lower, self.values)
         return self.chosen(np.lexsort(keys))
 
 
-def calibrated(readings: Observations) -> Observations:
-    """``readings`` with those of lower fidelities moved and scaled to the highest, as far as pairs tell.
+def calibrated(observations: Observations) -> Observations:
+    """Move and scale observations of lower fidelities to the highest, as far as pairs tell.
 
     A value v at fidelity f becomes m + s / s_f * (v - m_f) with means and standard deviations over the configurations
-    read at both f and the highest fidelity: the reduced major axis of the pairs. With one to four pairs only the means
-    are moved; with none the value stays.
+    observed at both f and the highest fidelity: the reduced major axis of the pairs. With one to four pairs only the
+    means are moved; without a pair the value stays.
     """
-    values = readings.values.astype(float)
-    top = {readings.configuration[i]: readings.values[i] for i in np.flatnonzero(readings.lower == 0)}
-    for fidelity in np.unique(readings.lower[readings.lower > 0]):
-        here = np.flatnonzero(readings.lower == fidelity)
-        pairs = np.array(
-            [(readings.values[i], top[readings.configuration[i]]) for i in here if readings.configuration[i] in top]
-        )
+    values = observations.values.astype(float)
+    top = {observations.configuration[i]: observations.values[i] for i in np.flatnonzero(observations.lower == 0)}
+    for fidelity in np.unique(observations.lower[observations.lower > 0]):
+        here = np.flatnonzero(observations.lower == fidelity)
+        both = [i for i in here if observations.configuration[i] in top]
+        pairs = np.array([(observations.values[i], top[observations.configuration[i]]) for i in both])
         if not len(pairs):
             continue
         spread_low, spread_top = pairs.std(axis=0)
         slope = spread_top / spread_low if len(pairs) >= MIN_PAIRS and min(spread_low, spread_top) > 0 else 1.0
         mean_low, mean_top = pairs.mean(axis=0)
-        values[here] = mean_top + slope * (readings.values[here] - mean_low)
-    return replace(readings, values=values)
+        values[here] = mean_top + slope * (observations.values[here] - mean_low)
+    return replace(observations, values=values)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hyperparameters:
-    """Of the covariance of standardised readings."""
+    """The hyper-parameters of the covariance of standardised observations."""
 
     linear: Float[np.ndarray, " kind"]  # weight of a kind's features in the linear part
     length: Float[np.ndarray, " kind"]  # length scale, in root mean square differences of a kind's features
     matern: float
     noise: float
-    lower_noise: float  # what lower fidelities have besides
-    discrepancy: float  # variance of a lower fidelity's discrepancy, as a share of that of the function itself
+    lower_noise: float  # added at lower fidelities
+    discrepancy: float  # variance of a lower fidelity's discrepancy, as a share of the variance of the function itself
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Shape:
-    """What the covariance matrix of readings is made of, before any hyper-parameter."""
+    """The parts of the covariance matrix of observations that depend on no hyper-parameter."""
 
-    products: Float[np.ndarray, "kind reading reading"]  # mean product of two configurations' features of one kind
-    distances: Float[np.ndarray, "kind reading reading"]  # mean squared difference
+    products: Float[np.ndarray, "kind observation observation"]  # mean product of features of one kind
+    distances: Float[np.ndarray, "kind observation observation"]  # mean squared difference
 
     def covariance(self, h: Hyperparameters) -> tuple[Array, Array, Array]:
-        """Covariances of the function; its Matern part for a variance of 1, and that one's change with the distance.
+        """Return the covariances of the function, their Matern part for a variance of 1, and the change of that part.
 
-        The change is that of the Matern part with half the logarithm of a length scale, for a squared distance of 1 in
+        The change is with half the logarithm of a length scale, for a squared distance of 1 in
         its unit: 5/3 (1 + r) exp(-r) with r = sqrt(5) times the distance.
         """
         r = np.sqrt(5 * np.tensordot(h.length**-2.0, self.distances, axes=1))
@@ -120,8 +120,8 @@ class _Shape:
 def _shape(features: Array, kinds: NDArray[np.int_]) -> _Shape:
     products, distances = [], []
     for kind in range(kinds.max() + 1):
-        own = features[:, kinds == kind]
-        product = own @ own.T / own.shape[1]
+        of_kind = features[:, kinds == kind]
+        product = of_kind @ of_kind.T / of_kind.shape[1]
         squares = product.diagonal()
         products.append(product)
         distances.append(np.maximum(squares[:, None] + squares[None, :] - 2 * product, 0.0))
@@ -134,7 +134,7 @@ def _covariance(
     h: Hyperparameters,
     kinds: Int[np.ndarray, " feature"],
 ) -> Float[np.ndarray, "row column"]:
-    """The same as :meth:`_Shape.covariance`, without the parts that only a fit needs."""
+    """Return what :meth:`_Shape.covariance` returns, without the parts that only a fit needs."""
     a, b = (_weighted(features, h.length**-2.0, kinds) for features in (rows, columns))
     squares: Array = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None, :] - 2 * a @ b.T
     r = np.sqrt(5 * np.maximum(squares, 0.0, out=squares), out=squares)
@@ -148,14 +148,14 @@ def _covariance(
 
 
 def _weighted(features: Array, weights: Array, kinds: NDArray[np.int_]) -> Array:
-    """Features whose plain products are the kinds' mean products times ``weights``."""
+    """Weight features so that their plain products are the kinds' mean products times ``weights``."""
     weighted: Array = features * np.sqrt(weights / np.bincount(kinds))[kinds]
     return weighted
 
 
-def _same_lower(lower: NDArray[np.int_]) -> Bool[np.ndarray, "reading reading"]:
-    """Which pairs of readings share a discrepancy."""
-    same: Bool[np.ndarray, "reading reading"] = (lower[:, None] == lower[None, :]) & (lower > 0)[:, None]
+def _same_lower(lower: NDArray[np.int_]) -> Bool[np.ndarray, "observation observation"]:
+    """Return which pairs of observations share a discrepancy."""
+    same: Bool[np.ndarray, "observation observation"] = (lower[:, None] == lower[None, :]) & (lower > 0)[:, None]
     return same
 
 
@@ -172,7 +172,7 @@ def _unpacked(theta: Array, kinds: int) -> Hyperparameters:
 
 
 def _prior(kinds: int) -> tuple[Array, Array]:
-    """Centres and widths of the log hyper-parameters, in the order of :func:`_unpacked`."""
+    """Return the centres and widths of the log hyper-parameters, in the order of :func:`_unpacked`."""
     centre = [*[np.log(1.0)] * kinds, *[np.log(1.0)] * kinds, *np.log([0.3, 0.02, 0.05, 0.1])]
     width = [*[1.5] * kinds, *[1.0] * kinds, 1.5, 2.0, 1.5, 1.5]
     return np.array(centre), np.array(width)
@@ -183,8 +183,8 @@ class _Evidence:
     """The negative log posterior of log hyper-parameters and its gradient."""
 
     shape: _Shape
-    values: Float[np.ndarray, " reading"]
-    lower: Int[np.ndarray, " reading"]
+    values: Float[np.ndarray, " observation"]
+    lower: Int[np.ndarray, " observation"]
 
     def __call__(self, theta: Array) -> tuple[float, Array]:
         kinds = len(self.shape.products)
@@ -214,7 +214,7 @@ class _Evidence:
 
 
 def _inverse(factor: Array) -> Array:
-    """The inverse of the matrix whose lower Cholesky factor this is."""
+    """Invert the matrix with this lower Cholesky factor."""
     half, _ = dpotri(factor, lower=True)
     inverse: Array = np.tril(half) + np.tril(half, -1).T
     return inverse
@@ -224,10 +224,10 @@ def _noise(h: Hyperparameters, lower: NDArray[np.int_]) -> Array:
     return np.where(lower > 0, h.noise + h.lower_noise, h.noise) + _JITTER
 
 
-def fitted_hyperparameters(readings: Observations, values: Array, kinds: NDArray[np.int_]) -> Hyperparameters:
-    """The most probable hyper-parameters of standardised ``values``, fitted to at most FIT_OBSERVATIONS of them."""
-    index = _spread_out(readings, FIT_OBSERVATIONS)
-    part = readings.chosen(index)
+def fitted_hyperparameters(observations: Observations, values: Array, kinds: NDArray[np.int_]) -> Hyperparameters:
+    """Return the most probable hyper-parameters of standardised ``values``, fitted to at most FIT_OBSERVATIONS."""
+    index = _spread_out(observations, FIT_OBSERVATIONS)
+    part = observations.chosen(index)
     evidence = _Evidence(shape=_shape(part.features, kinds), values=values[index], lower=part.lower)
     centre, _ = _prior(kinds.max() + 1)
     bounds = [(value - _BOUND, value + _BOUND) for value in centre]
@@ -235,77 +235,76 @@ def fitted_hyperparameters(readings: Observations, values: Array, kinds: NDArray
     return _unpacked(found.x, kinds.max() + 1)
 
 
-def _spread_out(readings: Observations, most: int) -> NDArray[np.int_]:
-    """Observations of at most ``most``: whole configurations, evenly from the worst to the best."""
-    if len(readings) <= most:
-        return np.arange(len(readings))
-    order = _by_value(readings)
-    count = max(2, int(most * len(order) / len(readings)))
+def _spread_out(observations: Observations, most: int) -> NDArray[np.int_]:
+    """Return the places of at most ``most`` observations: of configurations evenly from the worst to the best."""
+    if len(observations) <= most:
+        return np.arange(len(observations))
+    order = _by_value(observations)
+    count = max(2, int(most * len(order) / len(observations)))
     taken = np.unique(np.linspace(0, len(order) - 1, count).astype(int))
-    return np.flatnonzero(np.isin(readings.configuration, order[taken]))
+    return np.flatnonzero(np.isin(observations.configuration, order[taken]))
 
 
-def _by_value(readings: Observations) -> Int[np.ndarray, " configuration"]:
-    """The configurations from the lowest to the highest value, the mean of their readings; ties in the given order."""
+def _by_value(observations: Observations) -> Int[np.ndarray, " configuration"]:
+    """Order configurations by the mean of their observations, from the lowest; ties stay in the given order."""
     names, first, inverse, sizes = np.unique(
-        readings.configuration, return_index=True, return_inverse=True, return_counts=True
+        observations.configuration, return_index=True, return_inverse=True, return_counts=True
     )
-    means = np.bincount(inverse, weights=readings.values) / sizes
+    means = np.bincount(inverse, weights=observations.values) / sizes
     ordered: Int[np.ndarray, " configuration"] = names[np.lexsort((first, means))]
     return ordered
 
 
 class GaussianProcess:
-    """The posterior of the function at the highest fidelity, given readings."""
+    """The posterior of the function at the highest fidelity, given observations."""
 
-    def __init__(self, readings: Observations, kinds: Sequence[int] | NDArray[np.int_]) -> None:
-        """Raises ValueError where there is no reading at the highest fidelity."""
+    def __init__(self, observations: Observations, kinds: Sequence[int] | NDArray[np.int_]) -> None:
+        """Fit the hyper-parameters.
+
+        Raises:
+            ValueError: there is no observation at the highest fidelity.
+        """
         self._kinds = np.asarray(kinds)
-        self._readings = calibrated(readings.in_canonical_order())
-        top = self._readings.values[self._readings.lower == 0]
+        self._observations = calibrated(observations.in_canonical_order())
+        top = self._observations.values[self._observations.lower == 0]
         if not len(top):
-            raise ValueError("a Gaussian process needs a reading at the fidelity that it predicts")
-        scaled_by = top if len(top) >= MIN_PAIRS else self._readings.values
+            raise ValueError("a Gaussian process needs an observation at the fidelity that it predicts")
+        scaled_by = top if len(top) >= MIN_PAIRS else self._observations.values
         self._mean, self._scale = float(scaled_by.mean()), float(scaled_by.std()) or 1.0
-        self._values = (self._readings.values - self._mean) / self._scale
-        self.hyperparameters = fitted_hyperparameters(self._readings, self._values, self._kinds)
+        self._values = (self._observations.values - self._mean) / self._scale
+        self.hyperparameters = fitted_hyperparameters(self._observations, self._values, self._kinds)
         self._condition()
 
     def _condition(self) -> None:
-        h, lower, features = self.hyperparameters, self._readings.lower, self._readings.features
+        h, lower, features = self.hyperparameters, self._observations.lower, self._observations.features
         function = _covariance(features, features, h, self._kinds)
         covariance = function * (1 + h.discrepancy * _same_lower(lower)) + np.diag(_noise(h, lower))
         self._factor = cholesky(covariance, lower=True, check_finite=False)
         self._weights = cho_solve((self._factor, True), self._values, check_finite=False)
 
-    def condition_on_predictions(self, features: Float[np.ndarray, "believed feature"]) -> GaussianProcess:
-        """The posterior if these configurations were read as they are predicted: equal means, smaller deviations."""
+    def condition_on_predictions(self, features: Float[np.ndarray, "candidate feature"]) -> GaussianProcess:
+        """Return the posterior if these configurations were observed as predicted: equal means, smaller deviations."""
         if not len(features):
             return self
         means, _ = self.predict(features)
-        believed = copy(self)
+        conditioned = copy(self)
         count = len(features)
-        believed._readings = Observations(
-            features=np.concatenate([self._readings.features, features]),
-            values=np.concatenate([self._readings.values, means]),
-            lower=np.concatenate([self._readings.lower, np.zeros(count, int)]),
-            configuration=np.concatenate([self._readings.configuration, -1 - np.arange(count)]),
+        conditioned._observations = Observations(
+            features=np.concatenate([self._observations.features, features]),
+            values=np.concatenate([self._observations.values, means]),
+            lower=np.concatenate([self._observations.lower, np.zeros(count, int)]),
+            configuration=np.concatenate([self._observations.configuration, -1 - np.arange(count)]),
         )
-        believed._values = (believed._readings.values - self._mean) / self._scale
-        believed._condition()
-        return believed
-
-    @property
-    def noise_deviation(self) -> float:
-        """Standard deviation of a reading at the highest fidelity around the function, in the readings' unit."""
-        return self._scale * float(np.sqrt(self.hyperparameters.noise))
+        conditioned._values = (conditioned._observations.values - self._mean) / self._scale
+        conditioned._condition()
+        return conditioned
 
     def predict(
         self, features: Float[np.ndarray, "candidate feature"]
     ) -> tuple[Float[np.ndarray, " candidate"], Float[np.ndarray, " candidate"]]:
-        """Mean and standard deviation of the function (without a reading's noise)."""
+        """Return mean and standard deviation of the function (without the noise of an observation)."""
         h = self.hyperparameters
-        cross = _covariance(features, self._readings.features, h, self._kinds)
+        cross = _covariance(features, self._observations.features, h, self._kinds)
         means = self._mean + self._scale * (cross @ self._weights)
         explained = solve_triangular(self._factor, cross.T, lower=True, check_finite=False)
         linear = _weighted(features, h.linear, self._kinds)
@@ -313,17 +312,17 @@ class GaussianProcess:
         variances = np.maximum(prior - (explained**2).sum(axis=0), _JITTER)
         return means, self._scale * np.sqrt(variances)
 
-    def left_out(self) -> Float[np.ndarray, " reading"]:
-        """Every reading as predicted without the fifth of all configurations to which its own belongs.
+    def left_out(self) -> Float[np.ndarray, " observation"]:
+        """Predict every observation without the fifth of all configurations to which its configuration belongs.
 
         From the inverse of the covariance of all (Rasmussen and Williams section 5.4.2, for groups): the error in a
-        fold F is inverse[F, F]^-1 (inverse values)[F]. Hyper-parameters and scales stay those of all readings.
+        fold F is inverse[F, F]^-1 (inverse values)[F]. Hyper-parameters and scales stay those of all observations.
         """
         inverse = _inverse(self._factor)
-        order = _by_value(self._readings)
+        order = _by_value(self._observations)
         rank = {name: position for position, name in enumerate(order)}
         # Every fifth from the worst to the best: all folds have nearly the same mean.
-        fold = np.array([rank[name] % FOLDS for name in self._readings.configuration])
+        fold = np.array([rank[name] % FOLDS for name in self._observations.configuration])
         errors = np.zeros(len(self._values))
         for part in range(FOLDS):
             here = np.flatnonzero(fold == part)
@@ -332,25 +331,21 @@ class GaussianProcess:
         return self._mean + self._scale * (self._values - errors)
 
     def skill(self, *, at_least: int) -> float | None:
-        """The rank correlation of the readings with their predictions in 5-fold cross-validation (:meth:`left_out`).
+        """Return the rank correlation of observations with their predictions in 5-fold cross-validation.
 
-        At the highest fidelity that ``at_least`` configurations were read at; None where there is none.
+        It is that of :meth:`left_out` at the highest fidelity at which ``at_least`` configurations were observed; None
+        where there is no such fidelity.
         """
-        for fidelity in range(int(self._readings.lower.max()) + 1):
-            here = self._readings.lower == fidelity
+        for fidelity in range(int(self._observations.lower.max()) + 1):
+            here = self._observations.lower == fidelity
             if here.sum() >= at_least:
-                return rank_correlation(self.left_out()[here], self._readings.values[here])
+                return rank_correlation(self.left_out()[here], self._observations.values[here])
         return None
 
 
 def rank_correlation(a: Float[np.ndarray, " item"], b: Float[np.ndarray, " item"]) -> float:
-    """Spearman's: the correlation of the ranks, equal values sharing their mean rank; 0 where one side is constant."""
-    x, y = _ranks(a), _ranks(b)
+    """Return Spearman's rank correlation, equal values sharing their mean rank; 0 where one side is constant."""
+    x, y = rankdata(a), rankdata(b)
     if x.std() == 0 or y.std() == 0:
         return 0.0
     return float(np.corrcoef(x, y)[0, 1])
-
-
-def _ranks(values: Array) -> Array:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]

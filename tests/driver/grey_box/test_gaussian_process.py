@@ -43,7 +43,7 @@ def sample(count, *, seed=0, noise=0.002):
 
 def by_the_book(process, at):
     """Posterior of Rasmussen and Williams (2.25) and (2.26), entry by entry, from the model as the module states it."""
-    h, told = process.hyperparameters, process._readings
+    h, told = process.hyperparameters, process._observations
 
     def function_covariance(x, y):
         total, squares = 1.0, 0.0
@@ -108,7 +108,7 @@ def test_a_smooth_function_is_learned_and_its_uncertainty_is_honest():
     assert np.sqrt(np.mean((means - function(at)) ** 2)) < 0.25 * function(at).std()
     scaled = (means - function(at)) / deviations
     assert 0.8 < np.mean(np.abs(scaled) < 2) <= 1
-    assert process.noise_deviation < 0.02
+    assert process._scale * process.hyperparameters.noise**0.5 < 0.02
 
 
 def test_far_from_all_readings_the_uncertainty_grows():
@@ -131,7 +131,7 @@ def test_the_order_of_readings_does_not_matter(order):
 
 def test_nothing_at_the_predicted_fidelity_is_refused():
     told = two_fidelities()
-    with pytest.raises(ValueError, match="a Gaussian process needs a reading at the fidelity that it predicts"):
+    with pytest.raises(ValueError, match="a Gaussian process needs an observation at the fidelity that it predicts"):
         GaussianProcess(told.chosen(told.lower > 0), KINDS)
 
 
@@ -230,7 +230,7 @@ def test_believed_readings_change_no_mean_and_remove_doubt():
 def test_left_out_predictions_are_those_of_a_model_that_was_not_shown_them():
     """Against conditioning again without each fold, both readings of a configuration left out together."""
     process = GaussianProcess(two_fidelities(), KINDS)
-    told = process._readings
+    told = process._observations
     found = process.left_out()
     order = sorted(
         set(told.configuration.tolist()),
@@ -243,7 +243,7 @@ def test_left_out_predictions_are_those_of_a_model_that_was_not_shown_them():
         held = np.isin(told.configuration, order[fold::5])
         rest = GaussianProcess.__new__(GaussianProcess)
         rest.__dict__.update(process.__dict__)
-        rest._readings, rest._values = told.chosen(~held), process._values[~held]
+        rest._observations, rest._values = told.chosen(~held), process._values[~held]
         rest._condition()
         top = held & (told.lower == 0)
         assert found[top] == pytest.approx(rest.predict(told.features[top])[0], rel=1e-6)
@@ -262,7 +262,7 @@ def test_skill_is_high_on_a_function_and_low_on_noise():
 
 def test_skill_is_that_at_the_highest_fidelity_with_enough_readings():
     process = GaussianProcess(two_fidelities(tops=12, lows=30), KINDS)
-    told, left_out = process._readings, process.left_out()
+    told, left_out = process._observations, process.left_out()
     for at_least, fidelity in ((12, 0), (13, 1), (30, 1)):
         here = told.lower == fidelity
         expected = spearmanr(left_out[here], told.values[here]).statistic

@@ -7,28 +7,28 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.samplers import RandomSampler, TPESampler
 from optuna.trial import TrialState, create_trial
 
-from spquant_search.driver.grey_box.candidates import Grid
-from spquant_search.driver.grey_box.gaussian_process import GaussianProcess, Observations
-from spquant_search.driver.grey_box.sampler import (
-    FULL,
-    LEARNED,
-    MACS_OBSERVATIONS,
-    PAIRED,
-    PROPOSED_BY,
-    SKILL,
-    GreyBoxSampler,
+from spquant_search.driver.grey_box.bounds import (
+    Bounds,
     KnownCosts,
-    Observation,
-    _axis,
-    _below_best,
-    _Bounds,
-    _floored,
-    _gathered,
-    _history,
-    _macs_process,
-    observations_of,
+    rows_without_gates_and_masks,
     without_gates_and_masks,
 )
+from spquant_search.driver.grey_box.candidates import Grid
+from spquant_search.driver.grey_box.distribution_axes import axis_of
+from spquant_search.driver.grey_box.gaussian_process import GaussianProcess, Observations
+from spquant_search.driver.grey_box.history import history_of
+from spquant_search.driver.grey_box.observations import (
+    FULL,
+    LEARNED,
+    PAIRED,
+    Observation,
+    below_best,
+    gather_observations,
+    observations_of,
+    raise_outliers,
+)
+from spquant_search.driver.grey_box.proposals import MACS_OBSERVATIONS, improvement_function, macs_process, predictions
+from spquant_search.driver.grey_box.sampler import PROPOSED_BY, SKILL, GreyBoxSampler
 from spquant_search.runs.pareto import ReferencePoint, hypervolume
 
 LAYERS = range(1, 7)
@@ -77,7 +77,16 @@ def objectives(parameters, *, noise=0.0, seed=0):
     return [accuracy(parameters) + deviation, float(memory_bytes([parameters])[0]), effective_macs(parameters)]
 
 
-COSTS = KnownCosts(memory_bytes=memory_bytes, dense_macs=DENSE, is_dense=without_gates_and_masks)
+def of_rows(cost):
+    """Make of a cost of configurations, given by their values, a cost of rows of a grid."""
+    return lambda grid: lambda rows: cost(grid.parameters(rows))
+
+
+def never_dense(many):
+    return [False for _ in many]
+
+
+COSTS = KnownCosts(memory_bytes=of_rows(memory_bytes), dense_macs=DENSE, are_dense=rows_without_gates_and_masks)
 
 
 def grey_box(seed=0, **options):
@@ -104,7 +113,7 @@ def parameters(study):
 
 
 def grid(space=SPACE):
-    return Grid(axes=tuple(_axis(name, space[name]) for name in sorted(space)))
+    return Grid(axes=tuple(axis_of(name, space[name]) for name in sorted(space)))
 
 
 def finished(values=None, *, state=TrialState.COMPLETE, of=None, curve=None, constraint=None, number=0):
@@ -122,7 +131,7 @@ def finished(values=None, *, state=TrialState.COMPLETE, of=None, curve=None, con
     )
 
 
-BOUNDS = _Bounds(grid=grid(), costs=COSTS, at=CORNER)
+BOUNDS = Bounds(grid(), COSTS, CORNER)
 
 
 def a_study_of(trials, **options):
@@ -259,9 +268,9 @@ def tiny(of, *, seed, luck=False):
 def test_a_small_space_is_exhausted_before_anything_is_repeated(luck):
     """24 configurations; whoever proposes. Afterwards configurations come again rather than an error."""
     costs = KnownCosts(
-        memory_bytes=lambda many: [one["conv1.weight_bits"] for one in many],
+        memory_bytes=of_rows(lambda many: [one["conv1.weight_bits"] for one in many]),
         dense_macs=DENSE,
-        is_dense=lambda one: False,
+        are_dense=of_rows(never_dense),
     )
     sampler = GreyBoxSampler(costs, CORNER, seed=0, space=TINY)
     study = proceed(a_study(sampler), 26, space=TINY, values=tiny, luck=luck)
@@ -277,9 +286,9 @@ def test_a_small_space_is_exhausted_before_anything_is_repeated(luck):
 def test_works_with_optimize_and_a_space_that_it_is_not_told():
     """All kinds of distributions, one of a single value; the space is what the trials have in common."""
     costs = KnownCosts(
-        memory_bytes=lambda many: [one["bits"] * one["width"] for one in many],
+        memory_bytes=of_rows(lambda many: [one["bits"] * one["width"] for one in many]),
         dense_macs=100.0,
-        is_dense=lambda one: False,
+        are_dense=of_rows(never_dense),
     )
     corner = ReferencePoint(accuracy=0.0, memory_bytes=400.0, effective_macs=101.0)
     study = a_study(GreyBoxSampler(costs, corner, seed=0))
@@ -330,7 +339,7 @@ def test_an_enqueued_trial_is_taken_as_it_is_and_its_configuration_not_proposed(
     assert again.ask(SPACE).params != first.params
     waiting = a_study_of(twenty_five)
     waiting.enqueue_trial(first.params)
-    history = _history(grid(), waiting.trials, observations_of, BOUNDS)
+    history = history_of(grid(), waiting.trials, observations_of, BOUNDS)
     assert grid().rows([first.params])[0].astype(np.int32).tobytes() in history.taken
 
 
@@ -346,7 +355,7 @@ def test_an_enqueued_trial_without_all_parameters_gets_the_others_proposed(twent
 def test_trials_outside_the_space_are_no_obstacle(twenty_five):
     """A float baseline samples nothing; its objectives are part of the front all the same."""
     baseline = create_trial(state=TrialState.COMPLETE, values=[0.95, CORNER.memory_bytes / 2, DENSE])
-    history = _history(grid(), [baseline, *twenty_five], observations_of, BOUNDS)
+    history = history_of(grid(), [baseline, *twenty_five], observations_of, BOUNDS)
     assert [0.95, CORNER.memory_bytes / 2, DENSE] in history.points.tolist()
     assert len(history.complete) == 25
     assert next_proposer(a_study_of([baseline, *twenty_five])) == "grey-box"
@@ -378,7 +387,7 @@ def test_failed_trials_are_ignored(twenty_five):
         for number, curve in ((50, None), (51, {1: 0.1}))
     ]
     assert proposals[0] == proposals[1]
-    history = _history(grid(), [finished(state=TrialState.FAIL, number=50)], observations_of, BOUNDS)
+    history = history_of(grid(), [finished(state=TrialState.FAIL, number=50)], observations_of, BOUNDS)
     assert history.taken == frozenset()
 
 
@@ -387,15 +396,15 @@ def test_a_stopped_trial_is_partial_information(twenty_five):
     curves = [finished(trial.values, of=trial.params, curve={1: trial.values[0] - 0.2, 2: trial.values[0]}) for trial in
               twenty_five]  # fmt: skip
     stopped = finished(state=TrialState.PRUNED, curve={1: 0.35}, constraint=1.0, number=77)
-    history = _history(grid(), [*curves, stopped], observations_of, BOUNDS)
-    readings = history.readings
+    history = history_of(grid(), [*curves, stopped], observations_of, BOUNDS)
+    readings = history.observations
     assert readings.lower.tolist().count(0) == 25
     assert readings.lower.tolist().count(1) == 26
     assert readings.values[readings.configuration == 25].tolist() == [0.35]
     assert len(history.complete) == 25
     model = GaussianProcess(readings, grid().kinds)
     at = grid().features(grid().rows([stopped.params]))
-    without = GaussianProcess(_history(grid(), curves, observations_of, BOUNDS).readings, grid().kinds)
+    without = GaussianProcess(history_of(grid(), curves, observations_of, BOUNDS).observations, grid().kinds)
     (mean,), (deviation,) = model.predict(at)
     (_,), (doubt,) = without.predict(at)
     assert mean == pytest.approx(0.55, abs=0.06)  # 0.35 and the 0.2 that the pairs gained
@@ -405,13 +414,13 @@ def test_a_stopped_trial_is_partial_information(twenty_five):
 def test_a_violated_constraint_keeps_a_trial_off_the_front_and_from_coming_again(twenty_five):
     best = [0.99, 10.0, 10.0]
     over_budget = finished(best, constraint=0.5, number=60)
-    history = _history(grid(), [*twenty_five, over_budget], observations_of, BOUNDS)
+    history = history_of(grid(), [*twenty_five, over_budget], observations_of, BOUNDS)
     assert best not in history.points.tolist()
     untrained = finished(state=TrialState.PRUNED, constraint=0.5, number=61)
-    history = _history(grid(), [*twenty_five, untrained], observations_of, BOUNDS)
+    history = history_of(grid(), [*twenty_five, untrained], observations_of, BOUNDS)
     rows = grid().rows([untrained.params])
     assert history.unseen(np.concatenate([rows, rows + 0]), np.random.default_rng(0)).tolist() != rows.tolist()
-    assert len(history.readings) == 25
+    assert len(history.observations) == 25
 
 
 def test_running_trials_count_as_predicted(twenty_five, monkeypatch):
@@ -419,12 +428,12 @@ def test_running_trials_count_as_predicted(twenty_five, monkeypatch):
     study = a_study_of(twenty_five)
     asked = grid().rows([study.ask(SPACE).params])
     near = grid().offspring(np.random.default_rng(0), asked, 200)
-    before, after = (_history(grid(), trials, observations_of, BOUNDS) for trials in (twenty_five, study.trials))
+    before, after = (history_of(grid(), trials, observations_of, BOUNDS) for trials in (twenty_five, study.trials))
     assert after.running.tolist() == asked.tolist()
 
     def gain(history):
-        model = GaussianProcess(history.readings, grid().kinds)
-        return grey_box()._improvement(history, model)(near).mean()
+        model = GaussianProcess(history.observations, grid().kinds)
+        return improvement_function(history, model)(near).mean()
 
     alone, beside = gain(before), gain(after)
     monkeypatch.setattr(GaussianProcess, "condition_on_predictions", lambda self, features: self)
@@ -462,17 +471,17 @@ def test_the_caller_says_what_a_fidelity_is():
         reached = trial.values[0]
         trial.set_user_attr("rungs", {"0": reached - 0.03} | ({"1": reached} if number % 3 == 0 else {}))
         trials.append(trial)
-    history = _history(grid(), trials, rungs, BOUNDS)
-    assert history.readings.lower.tolist().count(0) == 10
-    assert history.readings.lower.tolist().count(1) == 30
-    assert next_proposer(a_study_of(trials, readings=rungs)) == "grey-box"
+    history = history_of(grid(), trials, rungs, BOUNDS)
+    assert history.observations.lower.tolist().count(0) == 10
+    assert history.observations.lower.tolist().count(1) == 30
+    assert next_proposer(a_study_of(trials, observations=rungs)) == "grey-box"
 
 
 def test_at_most_so_many_pairs_a_fidelity_are_kept():
     rng = np.random.default_rng(0)
     found = [(Observation(fidelity=1, accuracy=a - 0.1), Observation(fidelity=2, accuracy=a)) for a in rng.random(300)]
     found += [(Observation(fidelity=1, accuracy=0.2),), (), (Observation(fidelity=2, accuracy=math.nan),)]
-    readings = _gathered(rng.random((303, 4)), found)
+    readings = gather_observations(rng.random((303, 4)), found)
     assert len(readings) == 300 + PAIRED + 1
     assert set(readings.configuration.tolist()) == set(range(301))
     worst, best = (int(pick([one[1].accuracy for one in found[:300]])) for pick in (np.argmin, np.argmax))
@@ -490,14 +499,14 @@ def test_diverged_networks_do_not_bend_the_model():
     def error(readings):
         return np.sqrt(np.mean((GaussianProcess(readings, grid().kinds).predict(at)[0] - actual) ** 2))
 
-    history = _history(grid(), bad, observations_of, BOUNDS)
+    history = history_of(grid(), bad, observations_of, BOUNDS)
     raw = Observations(
-        features=history.readings.features,
+        features=history.observations.features,
         values=np.array([trial.values[0] for trial in bad]),
-        lower=history.readings.lower,
-        configuration=history.readings.configuration,
+        lower=history.observations.lower,
+        configuration=history.observations.configuration,
     )
-    assert error(history.readings) < 0.6 * error(raw)
+    assert error(history.observations) < 0.6 * error(raw)
 
 
 def test_only_what_lies_far_below_the_others_of_its_fidelity_is_raised():
@@ -505,11 +514,11 @@ def test_only_what_lies_far_below_the_others_of_its_fidelity_is_raised():
     values = np.array([0.4, 0.5, 0.5, 0.55, 0.6, 0.6, 0.95])
     both = np.concatenate([values, values - 0.2, [0.0]])
     lower = np.array([0] * 7 + [1] * 8)
-    assert _floored(values, np.zeros(7, int)) == pytest.approx(values)
+    assert raise_outliers(values, np.zeros(7, int)) == pytest.approx(values)
     low = values - 0.2
     median, quartiles = np.median([*low, 0.0]), np.quantile([*low, 0.0], [0.25, 0.75])
     floor = median - 2 * (quartiles[1] - quartiles[0])
-    assert _floored(both, lower) == pytest.approx([*values, *np.maximum(low, floor), floor])
+    assert raise_outliers(both, lower) == pytest.approx([*values, *np.maximum(low, floor), floor])
     assert floor > 0
 
 
@@ -517,12 +526,12 @@ def test_only_what_lies_far_below_the_others_of_its_fidelity_is_raised():
 
 
 def test_memory_is_exact_and_so_are_the_macs_without_gates_and_masks(twenty_five):
-    history = _history(grid(), twenty_five, observations_of, BOUNDS)
+    history = history_of(grid(), twenty_five, observations_of, BOUNDS)
     dense = {**twenty_five[0].params, **{name: None for name in SPACE if name.endswith("skip_below")},
              **{name: 1.0 for name in SPACE if name.endswith("channel_mass")}}  # fmt: skip
     gated = {**dense, "conv2.channel_mass": 0.5}
-    accuracy = GaussianProcess(history.readings, grid().kinds)
-    found = grey_box()._predictions(history, grid().rows([dense, gated]), accuracy, _macs_process(history, DENSE))
+    accuracy = GaussianProcess(history.observations, grid().kinds)
+    found = predictions(history, grid().rows([dense, gated]), accuracy, macs_process(history))
     assert found.memory_bytes.tolist() == memory_bytes([dense, gated]).tolist()
     assert np.exp(found.log_macs[0]) == pytest.approx(DENSE)
     assert found.log_macs_deviation[0] == 0
@@ -532,12 +541,12 @@ def test_memory_is_exact_and_so_are_the_macs_without_gates_and_masks(twenty_five
 
 def test_macs_are_learned():
     trials = [finished(number=number) for number in range(MACS_OBSERVATIONS + 50)]
-    process = _macs_process(_history(grid(), trials, observations_of, BOUNDS), DENSE)
+    process = macs_process(history_of(grid(), trials, observations_of, BOUNDS))
     unseen = [finished(number=number).params for number in range(1000, 1100)]
     means, _ = process.predict(grid().features(grid().rows(unseen)))
     actual = np.log([effective_macs(one) / DENSE for one in unseen])
     assert np.sqrt(np.mean((means - actual) ** 2)) < 0.1 * actual.std()
-    assert len(process._readings) == MACS_OBSERVATIONS
+    assert len(process._observations) == MACS_OBSERVATIONS
 
 
 def test_no_more_macs_than_the_dense_ones_are_predicted(twenty_five):
@@ -545,17 +554,17 @@ def test_no_more_macs_than_the_dense_ones_are_predicted(twenty_five):
         def predict(self, features):
             return np.full(len(features), 0.3), np.full(len(features), 0.1)
 
-    history = _history(grid(), twenty_five, observations_of, BOUNDS)
-    accuracy = GaussianProcess(history.readings, grid().kinds)
-    found = grey_box()._predictions(history, history.complete, accuracy, TooMany())
+    history = history_of(grid(), twenty_five, observations_of, BOUNDS)
+    accuracy = GaussianProcess(history.observations, grid().kinds)
+    found = predictions(history, history.complete, accuracy, TooMany())
     assert np.exp(found.log_macs) == pytest.approx(np.full(25, DENSE))
 
 
 def test_before_any_trial_showed_fewer_macs_they_are_taken_as_dense():
     of = {name: 1.0 if "mass" in name else None if "skip" in name else 3 for name in SPACE}
     trials = [finished([0.5, 1.0, DENSE], of=of)]
-    assert _macs_process(_history(grid(), trials, observations_of, BOUNDS), DENSE) is None
-    assert _macs_process(_history(grid(), [], observations_of, BOUNDS), DENSE) is None
+    assert macs_process(history_of(grid(), trials, observations_of, BOUNDS)) is None
+    assert macs_process(history_of(grid(), [], observations_of, BOUNDS)) is None
 
 
 def test_gates_and_masks_are_told_by_their_names():
@@ -569,7 +578,7 @@ def test_gates_and_masks_are_told_by_their_names():
 
 
 def smallest_memory():
-    return float(memory_bytes([{name: _axis(name, SPACE[name]).choices[0] for name in SPACE}])[0])
+    return float(memory_bytes([{name: axis_of(name, SPACE[name]).choices[0] for name in SPACE}])[0])
 
 
 @pytest.mark.parametrize("slack", [1.0, 1.3])
@@ -590,9 +599,7 @@ def test_a_row_over_budget_keeps_what_costs_no_memory_and_as_much_else_as_fits()
     rng = np.random.default_rng(1)
     rows = grid().uniform(rng, 200)
     limit = float(np.median(BOUNDS.memory(rows)))
-    bounds = _Bounds(
-        grid=grid(), costs=COSTS, at=ReferencePoint(accuracy=0.1, memory_bytes=limit, effective_macs=2 * DENSE)
-    )
+    bounds = Bounds(grid(), COSTS, ReferencePoint(accuracy=0.1, memory_bytes=limit, effective_macs=2 * DENSE))
     shrink_to_budget = bounds.shrink_to_budget(rows, rng)
     fitted = ~bounds._too_large(rows)
     assert (shrink_to_budget[fitted] == rows[fitted]).all()
@@ -606,9 +613,9 @@ def test_a_row_over_budget_keeps_what_costs_no_memory_and_as_much_else_as_fits()
 def test_configurations_known_to_have_too_many_macs_are_not_proposed():
     space = {name: SPACE[name] for name in ("conv1.weight_bits", "conv1.skip_below")}
     costs = KnownCosts(
-        memory_bytes=lambda many: [one["conv1.weight_bits"] for one in many],
+        memory_bytes=of_rows(lambda many: [one["conv1.weight_bits"] for one in many]),
         dense_macs=DENSE,
-        is_dense=without_gates_and_masks,
+        are_dense=rows_without_gates_and_masks,
     )
     corner = ReferencePoint(accuracy=0.1, memory_bytes=100, effective_macs=0.9 * DENSE)
     study = a_study(GreyBoxSampler(costs, corner, seed=0, space=space))
@@ -622,18 +629,18 @@ def test_of_very_many_trials_the_model_learns_from_those_near_the_front_and_othe
         finished([rng.uniform(0.2, 0.9), rng.uniform(100, 900), rng.uniform(0.3, 0.9) * DENSE], number=number)
         for number in range(LEARNED + 300)
     ]
-    history = _history(grid(), many, observations_of, BOUNDS)
-    assert len(np.unique(history.readings.configuration)) == LEARNED
+    history = history_of(grid(), many, observations_of, BOUNDS)
+    assert len(np.unique(history.observations.configuration)) == LEARNED
     values = np.array([one.values for one in many])
-    nearest = values[np.minimum(_below_best(values[:, 0], values[:, 1]), _below_best(values[:, 0], values[:, 2])) == 0]
-    assert set(nearest[:, 0]) <= set(history.readings.values), "the best at their cost are always among them"
-    assert history.readings.values.min() < np.quantile(values[:, 0], 0.05), "and so are some of the worst"
+    nearest = values[np.minimum(below_best(values[:, 0], values[:, 1]), below_best(values[:, 0], values[:, 2])) == 0]
+    assert set(nearest[:, 0]) <= set(history.observations.values), "the best at their cost are always among them"
+    assert history.observations.values.min() < np.quantile(values[:, 0], 0.05), "and so are some of the worst"
     assert len(history.taken) == len({tuple(sorted(one.params.items(), key=str)) for one in many}), "all are known"
 
 
 def test_below_best():
     accuracy, cost = np.array([0.5, 0.7, 0.6, 0.8]), np.array([1.0, 2.0, 2.0, 3.0])
-    assert _below_best(accuracy, cost) == pytest.approx([0, 0, 0.1, 0])
+    assert below_best(accuracy, cost) == pytest.approx([0, 0, 0.1, 0])
 
 
 def test_rows_that_are_kept_between_two_proposals_are_those_of_their_study():
