@@ -58,8 +58,8 @@ def _bound_note(bound: Energy, time_steps: int) -> str:
     fp32, integer = energy_cells(bound)
     return (
         f"a sample takes at most {fp32} uJ fp32 or {integer} uJ int: an upper bound, at full density, with every input "
-        f"non-zero in all {time_steps} steps; sparse spikes stay far below, and a trained network's is made from its "
-        "measured operations"
+        f"non-zero in all {time_steps} steps; sparse spikes stay far below, and a trained network's estimate is made "
+        "from its measured operations"
     )
 
 

@@ -1,7 +1,7 @@
 """Attributes to sort by and notes to read, for Optuna Dashboard. Pure functions, without Optuna.
 
-The dashboard cuts attributes that are not flat, and lists best trials without regard to constraints; hence numbers one
-by one, and the deployable set as a table of our own.
+The dashboard cuts attributes that are not flat, so every number is an attribute. It lists best trials without regard to
+constraints, so the deployable set is a table of our own.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from spquant_search.costs.memory import FLOPS_PER_MAC
-from spquant_search.report.forms import bits_form, legend, levels_form
+from spquant_search.report.forms import GROUP, bits_form, legend, levels_form
 from spquant_search.report.front_table import hypervolume_text
 from spquant_search.report.numbers import kib, mega, percent, reduction
 from spquant_search.report.plain_log import PlainLog
@@ -96,10 +96,10 @@ class Columns:
     @classmethod
     def fitting(cls, width: int, layers: int) -> Columns:
         """Fit columns to a terminal: forms of deep networks share the rest; the origin needs 100 columns."""
-        whole = layers + (layers - 1) // 4
+        uncut = layers + (layers - 1) // GROUP  # with the spaces between groups
         origin = width >= 100
         fixed = 5 + 6 + 5 + 7 + 7 + 7 * 2 + (11 if origin else 0)
-        form = max(4, min(whole, (width - fixed - 13) // 2))
+        form = max(4, min(uncut, (width - fixed - 13) // 2))
         return cls(form=form, origin=origin, last=max(1, width - fixed - 2 * form))
 
     def table(self, first: str, last: str) -> Table:

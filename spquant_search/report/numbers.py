@@ -62,8 +62,8 @@ def microjoules(picojoules: float) -> str:
 
 def duration(seconds: float) -> str:
     """Write ``1:05`` or ``2:03:09``."""
-    whole = max(0, round(seconds))
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    total = max(0, round(seconds))
+    hours, minutes, rest = total // 3600, total // 60 % 60, total % 60
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 

@@ -23,7 +23,7 @@ UNIT_BYTES: dict[PaperUnit, int] = {"MB": 10**6, "MiB": 2**20}
 class PaperRow:
     """A system of SpQuant-SNN's memory table: its cells in ``unit``, for inputs of one size.
 
-    The reasons say why a cell does not follow from the architecture; an empty one: it does.
+    A reason says why a cell does not follow from the architecture; it is empty where the cell does.
     """
 
     system: str

@@ -76,8 +76,8 @@ class PlainLog:
 
     def _line(self, text: str) -> None:
         encoding = getattr(self._file, "encoding", None) or "utf-8"
-        # Control characters out, double spaces between the fields kept.
+        # one_line() would shrink the double spaces between fields.
         clean = "  ".join(one_line(part) for part in text.split("  "))
-        with suppress(OSError, ValueError):  # whoever read it may have gone; the search goes on
+        with suppress(OSError, ValueError):  # the reader may be gone; the search goes on
             self._file.write(clean.encode(encoding, "replace").decode(encoding) + "\n")
             self._file.flush()

@@ -18,6 +18,8 @@ Clock = Callable[[], float]
 
 @dataclass(kw_only=True, slots=True)
 class RunningTrial:
+    """A trial in training."""
+
     task: TrialResult  # as far as known: configuration and memory
     epochs: int
     latest: EpochMetrics | None = None
@@ -106,11 +108,12 @@ class Progress:
 
 
 def closing_text(progress: Progress) -> str:
+    """Write the last line of a search: the trials, the time, the hypervolume."""
     done = f"{progress.trials_done} trials" if progress.plan is None else trial_count_text(progress)
-    gone = duration(progress.clock() - progress.begun)
+    elapsed = duration(progress.clock() - progress.begun)
     if progress.plan is not None and progress.plan.trials == 0:  # an analysis, which tries no candidates
-        return f"done in {gone}"
-    return f"{done} in {gone}; {hypervolume_text(progress.hypervolume, progress.reference)}"
+        return f"done in {elapsed}"
+    return f"{done} in {elapsed}; {hypervolume_text(progress.hypervolume, progress.reference)}"
 
 
 def trial_count_text(progress: Progress) -> str:
@@ -118,8 +121,9 @@ def trial_count_text(progress: Progress) -> str:
 
 
 def times_text(progress: Progress) -> str:
+    """Write how many trials are done, the time so far and the time left."""
     done = trial_count_text(progress) if progress.plan else "preparing"
     left = progress.seconds_left()
-    # Stopping early makes it shorter than any estimate from what is left to do.
+    # Trials that are stopped early make the search shorter than estimated.
     estimate = "" if left is None else f", at most {duration(left)} left"
     return f"{done}, {duration(progress.clock() - progress.begun)} elapsed{estimate}"

@@ -1,8 +1,7 @@
-"""The command `data`: tables, figures, a picture; and bad input, which ends it and a search before any training."""
+"""The command `data`; and bad input, which ends it and a search before any training."""
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -14,20 +13,16 @@ import numpy as np
 import pytest
 import yaml
 from conftest import Command
-from data.event_writers import USER_DTYPE, write_bin
+from data.described import write_known
+from data.event_writers import write_bin
 from data.image_files import write_cifar_bin, write_idx_set, write_image_folder
 from data.published import CIFAR10_DVS, DVS_GESTURE, N_CALTECH101, NMNIST, RecordedSet, write_set
 from data.server import Server, publish_nmnist
 from PIL import Image
-from rich.console import Console
-
-from spquant_search.data import loading
-from spquant_search.data.statistics import DataStatistics, dataset_statistics, examples
-from spquant_search.report.data_report import OFF, ON, class_table, coloured, draw_samples, split_table
-from spquant_search.report.stages import stages
-from spquant_search.space.schema import DataSpace
 
 TINY = Path(__file__).parents[2] / "spaces" / "tiny.yaml"
+
+
 FEW = [
     word
     for split, count in {"train": 30, "validation": 10, "test": 20}.items()
@@ -45,139 +40,6 @@ def space_file(folder: Path, *, time_steps: int = 2, **values: Any) -> Path:
     }
     path.write_text(yaml.safe_dump(document), encoding="utf-8")
     return path
-
-
-# Figures
-
-
-def facts_of(name: str, cache: Path, **values: Any) -> tuple[DataStatistics, loading.DataSet]:
-    loaded = loading.load(name, time_steps=3, options=DataSpace(name=name, **values), cache_dir=cache)
-    return dataset_statistics(loaded), loaded
-
-
-def write_known(root: Path, *counts: int) -> None:
-    """Class a with three recordings of so many events each, ON and at the same pixel; class b of one OFF event each."""
-    for number, events in enumerate(counts):
-        for class_name, polarity, many in (("a", 1, events), ("b", 0, 1)):
-            table = np.zeros(many, USER_DTYPE)
-            table["t"], table["x"], table["y"], table["p"] = np.arange(many), 1, 2, polarity
-            (root / class_name).mkdir(parents=True, exist_ok=True)
-            np.save(root / class_name / f"{number}.npy", table)
-
-
-def test_figures_that_can_be_counted_by_hand(tmp_path: Path) -> None:
-    write_known(tmp_path / "files", 90, 90, 90)
-    facts, loaded = facts_of("event-folder", tmp_path / "cache", root=str(tmp_path / "files"), sensor=(4, 5))
-    for name, split in facts.splits:
-        assert (split.samples, split.samples_by_class) == (2, (1, 1))
-        assert split.events is not None
-        # 90 events and 1 event; over 3 time steps of 2 x 4 x 5 values: 3 values of 30 events, and 1 value of 1 event.
-        assert (split.events.mean, split.events.deviation) == (45.5, 44.5)
-        assert (split.events.min, split.events.max) == (1.0, 90.0)
-        assert split.density == 4 / (2 * 3 * 2 * 4 * 5)
-        assert split.clamped == 3 / (2 * 3 * 2 * 4 * 5)  # 30 is above 15
-        assert split.pixels is None
-        assert Path(split.file).parent == tmp_path / "cache"
-        assert Path(split.file).name.startswith(f"event-folder-{name}-")
-        assert split.bytes == Path(split.file).stat().st_size == 128 + 240 + 12
-    assert (facts.time_steps, facts.channels, facts.height, facts.width) == (3, 2, 4, 5)
-    assert facts.cache_bytes == 3 * 380
-    with_sum, _ = facts_of(
-        "event-folder", tmp_path / "c", root=str(tmp_path / "files"), sensor=(4, 5), polarity="both-and-sum"
-    )
-    assert [split.events for _, split in with_sum.splits] == [split.events for _, split in facts.splits]
-    shown = examples(loaded)
-    assert (shown.classes, shown.columns) == (("a", "b"), (1, 2, 3))
-    assert np.argwhere(shown.frames).tolist() == [[0, 0, 1, 2, 1], [0, 1, 1, 2, 1], [0, 2, 1, 2, 1], [1, 0, 0, 2, 1]]
-
-
-def test_tables_of_recordings(tmp_path: Path) -> None:
-    write_known(tmp_path / "files", 90, 90, 90)
-    facts, _ = facts_of("event-folder", tmp_path / "cache", root=str(tmp_path / "files"), sensor=(4, 5))
-    assert class_table(facts).plain().splitlines() == [
-        "Samples of 2 classes",
-        "class  train  validation  test  all",
-        "a          1           1     1    3",
-        "b          1           1     1    3",
-        "all        2           2     2    6",
-    ]
-    lines = split_table(facts).plain().splitlines()
-    assert lines[0] == "event-folder: event-camera recordings of the user's, a folder for each class"
-    assert " ".join(lines[1].split()) == "split samples events mean spread min..max non-zero % above 15 % MiB"
-    assert lines[2].split() == ["train", "2", "46", "44", "1..90", "1.7", "1.25", "0.0"]
-    assert lines[5] == "frames: 3 x 2 x 4 x 5 (time steps, channels, height, width)"
-    assert lines[-1] == f"cache: 0.0 MiB in {tmp_path / 'cache'}; it can be deleted at any time"
-
-
-def test_tables_of_images(tmp_path: Path) -> None:
-    for class_name, value in (("a", 10), ("b", 30)):
-        (tmp_path / "files" / class_name).mkdir(parents=True)
-        for number in range(3):
-            grey = Image.new("RGB", (4, 4), (value, 0, value))
-            grey.save(tmp_path / "files" / class_name / f"{number}.png")
-    facts, loaded = facts_of("image-folder", tmp_path / "cache", root=str(tmp_path / "files"), size=(4, 4))
-    train = facts.splits[0][1]
-    assert train.pixels is not None
-    assert (train.pixels.mean, train.pixels.min, train.pixels.max) == pytest.approx((40 / 3, 20 / 3, 20.0))
-    assert (train.events, train.density, train.clamped) == (None, 2 / 3, 0)
-    lines = split_table(facts).plain().splitlines()
-    assert " ".join(lines[1].split()) == "split samples pixel mean spread min..max non-zero % MiB"
-    assert lines[2].split()[:6] == ["train", "2", "13.3", "6.7", "6.7..20.0", "66.7"]
-    assert lines[5] == "frames: 3 x 4 x 4 (channels, height, width), the same in each of 3 time steps"
-    shown = examples(loaded)
-    assert shown.frames.shape == (2, 1, 3, 4, 4)  # a sample of each class in train
-
-
-# The picture
-
-
-def test_colours_of_events() -> None:
-    frames = np.zeros((2, 1, 3, 1, 4), np.uint8)
-    frames[0, 0, :, 0] = [[4, 0, 1, 0], [0, 4, 0, 0], [4, 4, 1, 0]]  # OFF, ON and their sum
-    shown = coloured(frames, largest=15, static=False)
-    assert shown.shape == (2, 1, 1, 4, 3)
-    off, on = (np.array([int(ink[at : at + 2], 16) / 255 for at in (1, 3, 5)]) for ink in (OFF, ON))
-    np.testing.assert_allclose(shown[0, 0, 0], [off, on, (1 + off) / 2, [1, 1, 1]])  # 1 of 4 at half strength
-    assert (shown[1] == 1).all()  # a row without an event
-    both = coloured(np.full((1, 1, 2, 1, 1), 200, np.uint8), largest=15, static=False)
-    np.testing.assert_allclose(both[0, 0, 0, 0], np.clip(off + on - 1, 0, 1))
-
-
-def test_images_are_shown_as_they_are() -> None:
-    frames = np.arange(24, dtype=np.uint8).reshape(2, 1, 3, 2, 2) * 10
-    shown = coloured(frames, largest=255, static=True)
-    np.testing.assert_allclose(shown[1, 0, :, :, 2], frames[1, 0, 2] / 255)
-    grey = coloured(frames[:, :, :1], largest=255, static=True)
-    np.testing.assert_allclose(grey, np.repeat(frames[:, :, 0][..., None], 3, axis=-1) / 255)
-
-
-def test_what_the_picture_says(tmp_path: Path) -> None:
-    write_known(tmp_path / "files", 90, 90, 90)
-    facts, loaded = facts_of("event-folder", tmp_path / "cache", root=str(tmp_path / "files"), sensor=(4, 5))
-    figure = draw_samples(facts, examples(loaded))
-    (axes,) = figure.axes
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "2", "3"]
-    assert axes.get_xlabel() == "time step"
-    assert len(axes.images) == 6
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["ON events", "OFF events", "both"]
-    (title,) = [text.get_text() for text in figure.texts]
-    assert " ".join(title.split()) == f"event-folder: {facts.description}"
-
-
-def test_many_classes_and_steps_are_shown_evenly(tmp_path: Path) -> None:
-    loaded = loading.load(
-        "fashion-events", time_steps=21, cache_dir=tmp_path, limit={"train": 40, "validation": 1, "test": 1}
-    )
-    shown = examples(loaded)
-    assert shown.columns == (1, 3, 5, 8, 10, 12, 14, 17, 19, 21)
-    assert shown.frames.shape == (8, 10, 2, 34, 34)
-    assert (shown.classes[0], shown.classes[-1]) == (loaded.classes[0], loaded.classes[-1])
-    first = int(np.flatnonzero(loaded.train.labels == 0)[0])
-    np.testing.assert_array_equal(shown.frames[0], loaded.train.frames[first][[c - 1 for c in shown.columns]])
-
-
-# The command
 
 
 def test_the_default_data_as_tables_and_picture(command: Command, tmp_path: Path) -> None:
@@ -245,21 +107,6 @@ def test_a_download_is_prepared_and_described(
     assert answer.code == 0, answer.err
     assert "downloading train.zip" in answer.err
     assert [split["samples"] for split in json.loads(answer.out)["splits"].values()] == [10, 10, 20]
-
-
-def test_a_terminal_gets_bars_that_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TERM", "xterm")
-    console = Console(force_terminal=True, width=80, file=io.StringIO())
-    with stages(console) as stage:
-        stage("downloading [a].zip", 1, 4)
-        stage("downloading [a].zip", 4, 4)
-    shown = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "downloading [a].zip" in shown
-    assert "100 %" in shown
-    assert shown.rstrip().endswith("\x1b[2K")  # the line is cleared
-
-
-# Bad input: exit code 2 and one message, of `data` and of a search that stops before training
 
 
 class Harm(NamedTuple):
