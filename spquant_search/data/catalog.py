@@ -2,42 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from spquant_search.data.simulation.saccades import POLARITIES, Camera
-from spquant_search.errors import OptionError, Problem
-from spquant_search.space.messages import suggestion
-from spquant_search.space.schema import DataSpace
 
-LARGEST_COUNT = 15  # event counts are clamped to four bits before a network sees them
-LARGEST_PIXEL = 255
-POLARITY_CHANNELS = {"both": 2, "sum": 1, "both-and-sum": 3}
-# Pixels around an image, for saccades of 7 pixels: N-MNIST has as many around a 28 x 28 digit on its 34 x 34 sensor.
-SACCADE_MARGIN = 6
 TRAIN_FOLDER = "train"
 IMAGE_FOLDER = "image-folder"
 EVENT_FOLDER = "event-folder"
 CLASS_FOLDER_SETS = (IMAGE_FOLDER, EVENT_FOLDER)  # of the user, with a folder for each class
 
 Kind = Literal["package", "events", "images"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DataInfo:
-    """A data set before it is loaded: sizes in pixels, the same for every number of time steps."""
-
-    name: str
-    description: str
-    classes: tuple[str, ...]
-    channels: int
-    height: int
-    width: int
-    largest: int = LARGEST_COUNT  # value that a network is shown; larger values are to be clamped to it
-    static: bool = False  # one frame a sample, the same in every time step
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -293,125 +269,3 @@ SETS: Mapping[str, PublishedSet] = {
     ),
 }
 NAMES: tuple[str, ...] = tuple(SETS)
-
-
-def describe(name: str, options: DataSpace | None = None) -> DataInfo:
-    """Return the classes and the frame size of a data set, without its files.
-
-    Only ``image-folder`` and ``event-folder`` may need the files: their classes are their folders, unless
-    ``options.classes`` says how many there are.
-
-    Raises:
-        OptionError: options are wrong; it holds a problem for each of them.
-    """
-    options = options or DataSpace(name=name)
-    if name not in SETS:
-        known = f"Known: {', '.join(NAMES)}"
-        raise OptionError([Problem("name", f"unknown data set {name!r}{suggestion(name, NAMES)} {known}")])
-    published = SETS[name]
-    if problems := _wrong_options(name, published, options):
-        raise OptionError(problems)
-    classes = _folder_classes(name, options) if name in CLASS_FOLDER_SETS else published.classes
-    height, width = options.size or options.crop or recorded_size(name, options)
-    channels, static = published.channels, published.kind == "images" and not options.as_events
-    description = published.description
-    if published.kind == "events":
-        channels = POLARITY_CHANNELS[options.polarity]
-    if options.as_events:
-        height, width, channels = height + SACCADE_MARGIN, width + SACCADE_MARGIN, POLARITIES
-        description = f"simulated event-camera recordings of {description}, moved in three micro-saccades"
-    return DataInfo(
-        name=name,
-        description=description,
-        classes=classes,
-        channels=channels,
-        height=height,
-        width=width,
-        largest=LARGEST_PIXEL if static else LARGEST_COUNT,
-        static=static,
-    )
-
-
-def recorded_size(name: str, options: DataSpace) -> tuple[int, int]:
-    """Return the (height, width) in pixels of the sensor or the images; (0, 0) where images differ in size."""
-    return options.sensor or (SETS[name].height, SETS[name].width)
-
-
-def folder_of(name: str, options: DataSpace) -> Path:
-    """Return the folder with the files of a set that does not come with the package."""
-    published = SETS[name]
-    source = f"Published at {published.source}"
-    if options.root is None:
-        sentence = f"{name} does not come with the package; name the folder that holds {published.layout}. {source}"
-        raise OptionError([Problem("root", sentence)])
-    folder = Path(options.root).expanduser()
-    if not folder.is_dir():
-        sentence = f"{folder} is no folder; {name} needs one that holds {published.layout}. {source}"
-        raise OptionError([Problem("root", sentence)])
-    return folder
-
-
-def class_folders(folder: Path) -> tuple[str, ...]:
-    """Return the classes of a folder of images or recordings, in the order of their labels."""
-    base = folder / TRAIN_FOLDER if (folder / TRAIN_FOLDER).is_dir() else folder
-    return tuple(sorted(entry.name for entry in os.scandir(base) if entry.is_dir() and not entry.name.startswith(".")))
-
-
-def _wrong_options(name: str, published: PublishedSet, options: DataSpace) -> list[Problem]:
-    """Find the options that this data set does not have, needs, or cannot fulfil."""
-    recorded, fixed = published.kind == "events", published.kind == "package"
-    meaningless = {
-        "root": fixed and options.root is not None,
-        "size": fixed and options.size is not None,
-        "crop": not recorded and options.crop is not None,
-        "polarity": not recorded and options.polarity != "both",
-        "denoise_us": not recorded and options.denoise_us is not None,
-        "sort_events": not recorded and options.sort_events,
-        "as_events": published.kind != "images" and options.as_events,
-        "partial": (fixed or name in CLASS_FOLDER_SETS) and options.partial,
-        "classes": name not in CLASS_FOLDER_SETS and options.classes is not None,
-        "sensor": name != EVENT_FOLDER and options.sensor is not None,
-        "time_unit": name != EVENT_FOLDER and options.time_unit != "us",
-        "columns": name != EVENT_FOLDER and options.columns is not None,
-    }
-    problems = [
-        Problem(option, f"{name} has no such option; remove the key")
-        for option, is_given in meaningless.items()
-        if is_given
-    ]
-    if name == EVENT_FOLDER and options.sensor is None:
-        sentence = f"{name} needs the [height, width] in pixels of the camera that recorded it"
-        problems.append(Problem("sensor", sentence))
-    elif recorded:
-        problems += _too_large(recorded_size(name, options), options)
-    if name == IMAGE_FOLDER and options.size is None:
-        sentence = f"{name} needs the [height, width] in pixels to which its images are scaled"
-        problems.append(Problem("size", sentence))
-    return problems
-
-
-def _too_large(sensor: tuple[int, int], options: DataSpace) -> list[Problem]:
-    """Find the sizes that are too large: events can be merged into fewer pixels, not spread over more."""
-    problems = []
-    for option, value, most in (
-        ("crop", options.crop, sensor),
-        ("size", options.size, options.crop or sensor),
-    ):
-        if value is not None and (value[0] > most[0] or value[1] > most[1]):
-            sentence = f"must be at most {list(most)} pixels [height, width], not {list(value)}"
-            problems.append(Problem(option, sentence))
-    return problems
-
-
-def _folder_classes(name: str, options: DataSpace) -> tuple[str, ...]:
-    if options.root is not None and Path(options.root).expanduser().is_dir():
-        found = class_folders(Path(options.root).expanduser())
-        if options.classes not in (None, len(found)):
-            sentence = f"{options.root} holds {len(found)} class folders, not {options.classes}"
-            raise OptionError([Problem("classes", sentence)])
-        if found:
-            return found
-    if options.classes is None:
-        sentence = f"say how many {name} has, or name by root a folder that holds class folders"
-        raise OptionError([Problem("classes", sentence)])
-    return tuple(f"class {number}" for number in range(options.classes))

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from spquant_search.data.catalog import CLASS_FOLDER_SETS, EVENT_FOLDER, SETS, TRAIN_FOLDER, class_folders, folder_of
+from spquant_search.data.catalog import CLASS_FOLDER_SETS, EVENT_FOLDER, SETS, TRAIN_FOLDER
+from spquant_search.data.description import class_folders, folder_of
 from spquant_search.data.events.event_files import EVENT_SUFFIXES
 from spquant_search.data.file_listing import File, files_in, folders_in
 from spquant_search.data.images.formats import read_cifar_bin, read_cifar_pickle, read_idx

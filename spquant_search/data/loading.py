@@ -18,14 +18,8 @@ from jaxtyping import Int64, UInt8
 
 from spquant_search.data.building import FrameSource, frame_blocks
 from spquant_search.data.cache import Frames, cache_path, read_or_build
-from spquant_search.data.catalog import (
-    EVENT_FOLDER,
-    LARGEST_COUNT,
-    SETS,
-    DataInfo,
-    describe,
-    recorded_size,
-)
+from spquant_search.data.catalog import EVENT_FOLDER, SETS
+from spquant_search.data.description import LARGEST_COUNT, DataInfo, describe, recorded_size
 from spquant_search.data.events import tonic_readers
 from spquant_search.data.events.binning import Binning, Reader, RecordedFrames
 from spquant_search.data.events.event_files import read_event_file

@@ -9,7 +9,8 @@ from typing import Literal
 
 import torch
 
-from spquant_search.data import catalog, loading
+from spquant_search.data import loading
+from spquant_search.data.description import DataInfo, describe
 from spquant_search.data.loading import DataSet, Split
 from spquant_search.errors import OptionError, Problem, SpaceError
 from spquant_search.space.schema import SpaceFile
@@ -17,19 +18,19 @@ from spquant_search.space.shapes import InputShape
 from spquant_search.training.loader import LoadedSplit, to_device
 
 
-def describe_data(file: SpaceFile, *, source: str) -> catalog.DataInfo:
+def describe_data(file: SpaceFile, *, source: str) -> DataInfo:
     """Describe a space's data set without loading it.
 
     Raises:
         SpaceError: an option of the space does not fit the data set.
     """
     try:
-        return catalog.describe(file.data.name, file.data)
+        return describe(file.data.name, file.data)
     except OptionError as error:
         raise SpaceError(source, [problem.below("data") for problem in error.problems]) from None
 
 
-def input_shape(data: DataSet | catalog.DataInfo) -> InputShape:
+def input_shape(data: DataSet | DataInfo) -> InputShape:
     """Return the shape that a network for this data set takes in."""
     return InputShape(
         channels=data.channels,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from spquant_search.costs.memory import FLOPS_PER_MAC, cost_report, min_memory_bytes
-from spquant_search.data import catalog
+from spquant_search.data.description import DataInfo
 from spquant_search.errors import Problem, SpaceError
 from spquant_search.snn.architecture import describe_architecture
 from spquant_search.snn.layer_shapes import layer_shapes
@@ -72,7 +72,7 @@ def _unreachable_budgets(space: SearchSpace, shapes: Sequence[LayerShape]) -> li
     return problems
 
 
-def _unfit_augmentation(augment: Augmentation, info: catalog.DataInfo) -> list[Problem]:
+def _unfit_augmentation(augment: Augmentation, info: DataInfo) -> list[Problem]:
     """Find the augmentations that do not fit the data set's samples."""
     problems: dict[str, str] = {}
     if augment.flip and info.name in SIDED:

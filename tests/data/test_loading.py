@@ -11,7 +11,7 @@ import pytest
 from data.tiny_events import TINY, cached_files, load_tiny
 from numpy.typing import NDArray
 
-from spquant_search.data import catalog, loading
+from spquant_search.data import description, loading
 from spquant_search.data.simulation import simulated
 from spquant_search.data.simulation.saccades import simulate_events
 from spquant_search.errors import UserError
@@ -59,7 +59,7 @@ def test_the_license_is_shipped_beside_the_images() -> None:
 
 
 def test_describe_agrees_with_what_is_loaded(tmp_path: Path) -> None:
-    info, loaded = catalog.describe("fashion-events"), load_tiny(tmp_path)
+    info, loaded = description.describe("fashion-events"), load_tiny(tmp_path)
     assert "simulated" in info.description
     assert (info.name, info.description, info.classes) == (loaded.name, loaded.description, loaded.classes)
     assert (info.channels, info.height, info.width) == (loaded.channels, loaded.height, loaded.width) == (2, 34, 34)
@@ -138,7 +138,7 @@ def test_unknown_name_gets_a_suggestion() -> None:
         UserError,
         match=r"^name: unknown data set 'fashion-event'; did you mean 'fashion-events'\? Known: fashion-events, ",
     ):
-        catalog.describe("fashion-event")
+        description.describe("fashion-event")
     with pytest.raises(UserError, match=r"unknown data set 'xyz'\. Known: "):
         loading.load("xyz", time_steps=6)
 

@@ -12,7 +12,7 @@ import pytest
 from data.event_writers import frames_by_loop, made_up_events, write_bin
 from data.published import N_CALTECH101, NMNIST, RECORDED_SETS, RecordedSet, load_recorded, options_of, write_set
 
-from spquant_search.data import catalog, loading
+from spquant_search.data import description, loading
 from spquant_search.data.events import binning as recordings
 from spquant_search.data.events.binning import Events
 from spquant_search.errors import UserError
@@ -32,7 +32,7 @@ def test_every_event_of_every_file_arrives_in_one_split(tmp_path: Path, publishe
         for file, (_, _, rows) in written.items()
     }
     loaded = load_recorded(published, root, tmp_path / "cache")
-    info = catalog.describe(published.name, options_of(published, root))
+    info = description.describe(published.name, options_of(published, root))
     assert (info.height, info.width, info.channels) == (loaded.height, loaded.width, loaded.channels)
     assert (info.largest, info.static, loaded.largest, loaded.static) == (15, False, 15, False)
     assert loaded.classes == info.classes
@@ -73,7 +73,7 @@ def test_merged_pixels_and_channels(tmp_path: Path) -> None:
         expected = frames_by_loop(by_frames[big.tobytes()], 3, 48, 64, (180, 240))
         np.testing.assert_array_equal(merged[:, :2], expected)
         np.testing.assert_array_equal(merged[:, 2], expected.sum(1))
-    described = catalog.describe("n-caltech101", DataSpace(name="n-caltech101", size=(48, 64), polarity="sum"))
+    described = description.describe("n-caltech101", DataSpace(name="n-caltech101", size=(48, 64), polarity="sum"))
     assert (described.channels, described.height, described.width) == (1, 48, 64)
 
 

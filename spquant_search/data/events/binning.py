@@ -12,12 +12,12 @@ from jaxtyping import Bool, UInt8
 from numpy.typing import NDArray
 
 from spquant_search.data.cache import Frames, Shape
-from spquant_search.data.catalog import POLARITY_CHANNELS
 from spquant_search.data.file_listing import File, fingerprint
 from spquant_search.errors import UserError
 
 # Raise this with every change that alters a frame: cached frames of the old code are then no longer used.
 BINNING_VERSION = 1
+POLARITY_CHANNELS = {"both": 2, "sum": 1, "both-and-sum": 3}  # channels of a frame
 
 _BLOCK_BYTES = 8 << 20  # of the frames that are made before they are written
 

@@ -39,6 +39,8 @@ SIMULATION_VERSION = 1
 SACCADE_US = 105_000
 MOVES = ((3.5, 7.0), (3.5, -7.0), (-7.0, 0.0))  # pixels right, pixels down
 DURATION_US = SACCADE_US * len(MOVES)
+# Pixels around an image, for saccades of 7 pixels: N-MNIST has as many around a 28 x 28 digit on its 34 x 34 sensor.
+SACCADE_MARGIN = 6
 POLARITIES = 2  # 0 = OFF (darker), 1 = ON (brighter)
 EVENT = np.dtype([("x", np.int16), ("y", np.int16), ("t", np.int64), ("p", np.int8)])
 

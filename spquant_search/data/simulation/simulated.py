@@ -11,9 +11,15 @@ from jaxtyping import UInt8
 from numpy.typing import NDArray
 
 from spquant_search.data.cache import Frames, Shape
-from spquant_search.data.catalog import SACCADE_MARGIN
 from spquant_search.data.images.stills import Images
-from spquant_search.data.simulation.saccades import DURATION_US, POLARITIES, SIMULATION_VERSION, Camera, simulate_frames
+from spquant_search.data.simulation.saccades import (
+    DURATION_US,
+    POLARITIES,
+    SACCADE_MARGIN,
+    SIMULATION_VERSION,
+    Camera,
+    simulate_frames,
+)
 
 MOST_TIME_STEPS = DURATION_US // Camera().step_us  # a frame shorter than a simulation's step shows nothing more
 

@@ -15,7 +15,7 @@ import pytest
 from conftest import Command
 from data.event_writers import HEIGHT, WIDTH, frames_by_loop, made_up_events, write_group, write_structured
 
-from spquant_search.data import catalog, loading
+from spquant_search.data import description, loading
 from spquant_search.data.events import event_files
 from spquant_search.errors import SpaceError, UserError
 from spquant_search.space.reading import parse_space, read_space
@@ -55,7 +55,7 @@ def test_a_folder_for_each_class(tmp_path: Path) -> None:
     written = write_event_folder(tmp_path / "files", "wave", "clap", count=10)
     (tmp_path / "files" / "wave" / "notes.txt").write_text("no recording")
     loaded = load(tmp_path / "files", tmp_path / "cache")
-    info = catalog.describe("event-folder", options(tmp_path / "files"))
+    info = description.describe("event-folder", options(tmp_path / "files"))
     assert (info.classes, info.channels, info.height, info.width) == (("clap", "wave"), 2, HEIGHT, WIDTH)
     assert (info.static, info.largest, loaded.static, loaded.largest) == (False, 15, False, 15)
     found = {split: labelled(loaded, split) for split in loading.SPLITS}

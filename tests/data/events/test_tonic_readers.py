@@ -105,10 +105,12 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_describing_and_finding_recordings_needs_no_tonic(tmp_path: Path) -> None:
     program = (
-        "import sys; from spquant_search.data import catalog; from spquant_search.space.schema import DataSpace\n"
-        "own = {'image-folder': {}, 'event-folder': {'sensor': (8, 8)}}\n"
-        "for name in catalog.NAMES: catalog.describe(name, DataSpace(name=name, size=(8, 8), classes=2, **own[name]) "
-        "if name in own else None)\n"
+        "import sys; from spquant_search.data import catalog, description\n"
+        "from spquant_search.space.schema import DataSpace\n"
+        "users = {'image-folder': {}, 'event-folder': {'sensor': (8, 8)}}\n"
+        "for name in catalog.NAMES:\n"
+        "    options = DataSpace(name=name, size=(8, 8), classes=2, **users[name]) if name in users else None\n"
+        "    description.describe(name, options)\n"
         "sys.exit('tonic' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

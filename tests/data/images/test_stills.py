@@ -9,7 +9,7 @@ import pytest
 from data.image_files import load_images, made_up_pixels, write_cifar_bin, write_idx_set, write_image_folder
 from PIL import Image
 
-from spquant_search.data import catalog, loading
+from spquant_search.data import description, loading
 from spquant_search.data.images import stills
 from spquant_search.data.simulation.saccades import Camera, simulate_frames
 from spquant_search.errors import UserError
@@ -32,7 +32,7 @@ def test_a_resized_image_and_its_cache(tmp_path: Path) -> None:
 def test_images_as_events(tmp_path: Path) -> None:
     written = write_idx_set(tmp_path / "files")
     loaded = load_images("mnist", tmp_path / "files", tmp_path / "cache", as_events=True)
-    info = catalog.describe("mnist", DataSpace(name="mnist", as_events=True))
+    info = description.describe("mnist", DataSpace(name="mnist", as_events=True))
     assert (info.channels, info.height, info.width) == (loaded.channels, loaded.height, loaded.width) == (2, 34, 34)
     assert (info.static, info.largest, loaded.static, loaded.largest) == (False, 15, False, 15)
     assert info.description.startswith("simulated event-camera recordings of MNIST")

@@ -1,4 +1,4 @@
-"""Classes, sizes and options of the data sets, without their files."""
+"""Classes, sizes and options of data sets that are described without their files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from data.image_files import write_image_folder
 
-from spquant_search.data import catalog
+from spquant_search.data import description
 from spquant_search.errors import UserError
 from spquant_search.space.schema import DataSpace
 
@@ -27,19 +27,19 @@ from spquant_search.space.schema import DataSpace
 )
 def test_options_that_a_set_does_not_have(name: str, more: dict[str, Any], problems: list[str]) -> None:
     with pytest.raises(UserError) as caught:
-        catalog.describe(name, DataSpace(name=name, **more))
+        description.describe(name, DataSpace(name=name, **more))
     expected = [f"{option}: {name} has no such option; remove the key" for option in problems]
     assert str(caught.value).splitlines() == expected
 
 
 def test_frames_are_no_larger_than_what_was_recorded() -> None:
     with pytest.raises(UserError, match=r"^size: must be at most \[34, 34\] pixels \[height, width\], not \[34, 35\]$"):
-        catalog.describe("nmnist", DataSpace(name="nmnist", size=(34, 35)))
+        description.describe("nmnist", DataSpace(name="nmnist", size=(34, 35)))
     with pytest.raises(UserError, match=r"^size: must be at most \[20, 30\] pixels \[height, width\], not \[21, 1\]$"):
-        catalog.describe("nmnist", DataSpace(name="nmnist", crop=(20, 30), size=(21, 1)))
+        description.describe("nmnist", DataSpace(name="nmnist", crop=(20, 30), size=(21, 1)))
     with pytest.raises(UserError, match=r"^crop: must be at most \[180, 240\] pixels"):
-        catalog.describe("n-caltech101", DataSpace(name="n-caltech101", crop=(181, 240)))
-    info = catalog.describe("nmnist", DataSpace(name="nmnist", crop=(20, 30)))
+        description.describe("n-caltech101", DataSpace(name="n-caltech101", crop=(181, 240)))
+    info = description.describe("nmnist", DataSpace(name="nmnist", crop=(20, 30)))
     assert (info.height, info.width) == (20, 30)
 
 
@@ -56,7 +56,7 @@ def test_frames_are_no_larger_than_what_was_recorded() -> None:
     ],
 )
 def test_what_is_known_without_files(name: str, shape: tuple[int, ...]) -> None:
-    info = catalog.describe(name)
+    info = description.describe(name)
     assert (info.channels, info.height, info.width, len(info.classes)) == shape
     assert (info.largest, info.static) == (
         (255, True) if name in ("mnist", "fashion-mnist", "cifar10") else (15, False)
@@ -65,13 +65,13 @@ def test_what_is_known_without_files(name: str, shape: tuple[int, ...]) -> None:
 
 def test_an_image_folder_can_be_described_before_it_is_there(tmp_path: Path) -> None:
     absent = str(tmp_path / "absent")
-    info = catalog.describe("image-folder", DataSpace(name="image-folder", root=absent, classes=7, size=(32, 48)))
+    info = description.describe("image-folder", DataSpace(name="image-folder", root=absent, classes=7, size=(32, 48)))
     assert (len(info.classes), info.channels, info.height, info.width) == (7, 3, 32, 48)
     assert (info.static, info.largest) == (True, 255)
     write_image_folder(tmp_path / "files", "ant", "cat")
     with pytest.raises(UserError, match=r"^classes: .*files holds 2 class folders, not 7$"):
-        catalog.describe(
+        description.describe(
             "image-folder", DataSpace(name="image-folder", root=str(tmp_path / "files"), classes=7, size=(32, 48))
         )
     with pytest.raises(UserError, match=r"^size: image-folder needs the \[height, width\] in pixels"):
-        catalog.describe("image-folder", DataSpace(name="image-folder", classes=2))
+        description.describe("image-folder", DataSpace(name="image-folder", classes=2))
