@@ -341,7 +341,7 @@ def of_every_configuration(name: str) -> list[dict[str, Any]]:
         found = [table.ways[config, way] for config in configs]
         tuned = [table.ways[config, TUNED].epochs[-1].accuracy for config in configs]
         results = [
-            _recorded_result(prepared, number, way, config, one)
+            _recorded_result(prepared, number, Origin.RANDOM, config, one)
             for number, (config, one) in enumerate(zip(configs, found, strict=True), start=1)
         ]
         members = front(results)

@@ -1,6 +1,6 @@
 """Time and memory of one training step: ours, SpikingJelly, snnTorch, plain torch, and the floor without neurons.
 
-    .venv/bin/pip install --constraint constraints.txt --editable '.[bench]'
+    make bench
     .venv/bin/python benchmarks/train_step.py                  # a table; --json for its figures
     .venv/bin/python benchmarks/train_step.py --device cuda    # where there is a GPU
 
