@@ -1,4 +1,4 @@
-"""How long recordings take to become frames, the first time and from then on.
+"""Time and memory that recordings take to become frames, the first time and from then on.
 
     .venv/bin/python benchmarks/data.py               # a table; --json for its figures; --samples for fewer
 

@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def measure(folder: RunFolder) -> dict[str, Any]:
-    """The document that every benchmark prints."""
+    """Return the document that every benchmark prints."""
     results, facts = read_results(folder), read_facts(folder)
     baseline, members = results[0], front(results)
     figures = {
@@ -76,7 +76,7 @@ def measure(folder: RunFolder) -> dict[str, Any]:
 
 
 def _points_lost(baseline: TrialResult, members: list[TrialResult]) -> float:
-    """What the most accurate of these members lacks of the baseline's accuracy; below 0 where it has more."""
+    """Return by how many points the best of these members is less accurate than the baseline; below 0: more."""
     best = max((member.accuracy for member in members), default=0.0)
     return 100 * (baseline.accuracy - best)
 

@@ -1,4 +1,4 @@
-"""Strategies of searching, and what each of them holds after how much work."""
+"""Strategies of searching, and the front that each of them holds after a given amount of work."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WORTHWHILE, FROM_CHANCE = "near_baseline", "chance"  # corners that the volume i
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Strategy:
-    """A search: what it sets in the space.
+    """A search, as the values that it sets in the space.
 
     ``counts_baseline``: it needs a float network. ``is_optional``: searched live only where it is asked for by name.
     """
@@ -36,7 +36,7 @@ class Strategy:
 
 
 def strategies(file: SpaceFile, trials: Mapping[str, int]) -> list[Strategy]:
-    """Ours; ours with one part replaced or switched off; what one would write with Optuna."""
+    """List our search, our search with one part replaced or switched off, and searches as written with Optuna alone."""
     plain = ("search.references=[]", "search.budget_ladder=0", "search.stopping.enabled=false")
     warm = ("search.strategy=warm-start", f"search.trials={trials[WARM_TPE]}")
     scratch = (
@@ -76,7 +76,7 @@ def strategies(file: SpaceFile, trials: Mapping[str, int]) -> list[Strategy]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prices:
-    """Sample passes."""
+    """The work of a strategy's parts, in passes of a sample."""
 
     epoch: int  # of training, with the evaluation after it
     subnet: int  # its batch norm's statistics, and its evaluation
@@ -110,7 +110,7 @@ class Held:
 
 
 def fronts(results: Sequence[TrialResult], prices: Prices) -> list[Held]:
-    """Every front that the search has held, candidates alone, and the last one again with all of its work."""
+    """Collect every front of candidates that the search has held, and the last one again with all of its work."""
     candidates = [result for result in results if result.number != BASELINE]
     work, found = prices.before, [Held(work=0, members=())]
     for count, result in enumerate(candidates, start=1):
@@ -122,14 +122,14 @@ def fronts(results: Sequence[TrialResult], prices: Prices) -> list[Held]:
 
 
 def corners(baseline: TrialResult, test_accuracy: float) -> dict[str, ReferencePoint]:
-    """What volume is counted from; ``test_accuracy``: the baseline's."""
+    """Return the points that volumes are counted from; ``test_accuracy`` is the baseline's."""
     point = reference_point(baseline, chance=CHANCE)
     return {WORTHWHILE: near_baseline(point, baseline_accuracy=test_accuracy), FROM_CHANCE: point}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Curve:
-    """Hypervolume by work; it changes where a trial changes the front."""
+    """The hypervolume by work; it changes where a trial changes the front."""
 
     strategy: str
     seed: int
@@ -138,11 +138,11 @@ class Curve:
     volumes: Mapping[str, tuple[float, ...]]  # by corner
 
     def at(self, work: float, corner: str) -> float:
-        """What is held after so much work."""
+        """Return the volume that is held after so much work."""
         return self.volumes[corner][int(np.searchsorted(self.work, work, side="right")) - 1]
 
     def work_for(self, volume: float, corner: str) -> int | None:
-        """The work after which it holds so much for the first time; None: never."""
+        """Return the work after which this volume is held for the first time; None: never."""
         reached = (work for work, held in zip(self.work, self.volumes[corner], strict=True) if held >= volume)
         return next(reached, None)
 
@@ -154,7 +154,7 @@ def curve_of(
     held: Sequence[Held],
     tested: Mapping[int, float],
 ) -> Curve:
-    """Of all results, the baseline's first, and the fronts among them; ``tested``: accuracies on the test split."""
+    """Make the curve of all results, the baseline's first, from the fronts that were held and the test accuracies."""
     judged = [
         np.array([[tested[one.number], one.memory_bytes, one.effective_macs] for one in each.members]).reshape(-1, 3)
         for each in held

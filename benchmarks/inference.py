@@ -39,7 +39,7 @@ SAMPLES, WARM_UP = 100, 5
 
 
 def median_ms(run: Callable[[int], object], samples: int) -> float:
-    """Milliseconds of a call, one sample each."""
+    """Return the median milliseconds of a call, one sample each."""
     for index in range(WARM_UP):
         run(index % samples)
     taken = []
@@ -51,7 +51,7 @@ def median_ms(run: Callable[[int], object], samples: int) -> float:
 
 
 def in_floats(config: NetworkConfig) -> NetworkConfig:
-    """The same network with nothing quantized and nothing left out."""
+    """Return the same network's configuration with nothing quantized and nothing omitted."""
     return NetworkConfig(
         layers=tuple(
             (
@@ -67,7 +67,7 @@ def in_floats(config: NetworkConfig) -> NetworkConfig:
 
 
 def pytorch(artifact: Artifact, folder: Path, shape: InputShape, frames: NDArray[np.uint8]) -> Callable[[int], object]:
-    """The float network in fp32 at batch 1, its neurons compiled."""
+    """Return a function that runs the float network in fp32 at batch 1, its neurons compiled."""
     network = artifact.network(folder / FLOAT_WEIGHTS_FILE, shape)
     configure(network, in_floats(artifact.config), artifact.neuron)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -84,7 +84,7 @@ def pytorch(artifact: Artifact, folder: Path, shape: InputShape, frames: NDArray
 def unrounded_accuracy(
     artifact: Artifact, folder: Path, shape: InputShape, frames: NDArray[np.uint8], labels: NDArray[Any]
 ) -> float:
-    """The share of correct answers with a and d as they were before they were rounded."""
+    """Return the share of correct classes with a and d as they were before they were rounded."""
     network = artifact.network(folder / FLOAT_WEIGHTS_FILE, shape)
     for layer in searchable_layers(network).values():
         if isinstance(layer, SpikingConv2d | Shortcut):

@@ -80,7 +80,7 @@ def _tests(task: TestTask) -> Play:
 
 
 class _Trainer:
-    """In place of a process: answers at once, from the curve."""
+    """A trainer in place of a process; it answers at once, from the curve."""
 
     def __init__(self, _setup: TrainerConfig) -> None:
         self.task: Any = None
@@ -110,7 +110,7 @@ class _Trainer:
 
 
 class _Trainers:
-    """The source of such trainers; a random one of them speaks next."""
+    """The source of such trainers; a random trainer speaks next."""
 
     def __init__(self) -> None:
         self._chance = random.Random(0)
@@ -123,7 +123,7 @@ class _Trainers:
 
 
 class _Watching:
-    """Notes how large the coordinator is, and how far it has come."""
+    """A watcher that notes how large the coordinator is, and how far it has come."""
 
     def __init__(self, seconds: dict[str, list[float]]) -> None:
         self.ended, self.rows, self._seconds = 0, list[dict[str, float]](), seconds
@@ -171,7 +171,7 @@ def _timed(plain: Callable[..., Any], taken: list[float]) -> Callable[..., Any]:
 
 
 def measure(trials: int, sampled: int, folder: Path) -> dict[str, Any]:
-    """The last ``sampled`` proposals are the grey-box sampler's, those before them random."""
+    """Run the search; its last ``sampled`` proposals are the grey-box sampler's, those before them random."""
     overrides = [
         *("search.strategy=warm-start", "search.budget_ladder=0", "search.references=[]"),
         *(f"search.trials={trials}", f"search.workers={WORKERS}"),

@@ -1,4 +1,4 @@
-"""What every benchmark prints: a document for ``--json``, otherwise Markdown tables and figures."""
+"""The output of every benchmark: a document for ``--json``, otherwise Markdown tables and figures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from spquant_search.runs.environment import describe_environment
 
 
 def as_document(rows: list[Any], figures: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """Rows and figures with the machine and the versions that they were measured with."""
+    """Return rows and figures with the machine and the versions that they were measured with."""
     versions = describe_environment()
     machine = {name: versions[name] for name in ("processor", "cores", "system")}
     return {"machine": machine, "versions": versions, **more, "rows": rows, "figures": figures}

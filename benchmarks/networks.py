@@ -46,7 +46,7 @@ COMPARED_BITS = (2, 4)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class System:
-    """What is trained from the float network's weights."""
+    """A precision that is trained from the float network's weights."""
 
     name: str
     preset: Preset
@@ -71,7 +71,7 @@ PRESETS = tuple(System(name=preset.value, preset=preset) for preset in Preset)
 
 
 def compared(quantizers: list[str]) -> tuple[System, ...]:
-    """The float system, and every quantizer at those of the compared bits that it has."""
+    """List the float system, and every quantizer at those of the compared bits that it has."""
     quantized = [
         System(name=f"{bits} bits, {name}", preset=Preset.QUANT_SNN, weight_bits=bits, quantizer=name)
         for bits in COMPARED_BITS
@@ -82,7 +82,7 @@ def compared(quantizers: list[str]) -> tuple[System, ...]:
 
 
 def gated(masses: list[float]) -> tuple[System, ...]:
-    """The float system, and `spquant-snn` with other shares of the activity in its open channels."""
+    """List the float system, and `spquant-snn` with other shares of the activity in its open channels."""
     sparse = [System(name=f"mass {mass:g}", preset=Preset.SPQUANT_SNN, channel_mass=mass) for mass in masses]
     return (System(name="float", preset=Preset.SNN_BL), *sparse)
 
@@ -173,7 +173,7 @@ def train_one(
 
 
 def overrides(network: str, system: System, options: argparse.Namespace) -> list[str]:
-    """The default space's data and recipe with another network; its choices and references are not needed here."""
+    """Take the default space's data and recipe with another network; choices and references are not needed here."""
     return [
         f"model.network={network}",
         f"model.width={NETWORKS[network]}",
@@ -231,7 +231,7 @@ def summary(runs: list[dict[str, Any]], systems: tuple[System, ...], options: ar
 
 
 def row(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """One system of one network over its seeds; ``spread`` is the largest accuracy less the smallest, in points."""
+    """Summarize one system of one network over its seeds; ``spread`` is largest less smallest accuracy, in points."""
     accuracies = [100 * run["accuracy"] for run in runs]
     return {
         "network": runs[0]["network"],
@@ -245,7 +245,7 @@ def row(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def figures(rows: list[dict[str, Any]], systems: tuple[System, ...]) -> dict[str, float]:
-    """Every system's mean accuracy less the float one's, in points, and the gates' factor of fewer MACs."""
+    """Compute every system's mean accuracy less the float system's, in points, and the gates' factor of fewer MACs."""
     found: dict[str, float] = {}
     for start in range(0, len(rows), len(systems)):
         float_row, *others = rows[start : start + len(systems)]

@@ -1,4 +1,4 @@
-"""What training in bf16 costs in accuracy: pairs of trainings that differ in nothing else.
+"""The accuracy that training in bf16 costs: pairs of trainings that differ in nothing else.
 
     .venv/bin/python benchmarks/precision.py --space spaces/vgg9.yaml        # a table; --json for its figures
 

@@ -98,7 +98,7 @@ class Recording:
         return TestTask(number=self.number, config=self._known.config, weights=self._weights(self.way))
 
     def line(self, result: TrialResult, test_accuracy: float) -> dict[str, Any]:
-        """As a line of the table; ``layers`` are the activity of every layer after the last epoch."""
+        """Return the line of the table; ``layers`` are the activity of every layer after the last epoch."""
         return {
             "number": self.number,
             "way": self.way,
@@ -109,7 +109,7 @@ class Recording:
         }
 
     def remove_weights(self) -> None:
-        """Those that nothing begins with."""
+        """Remove the weights that nothing begins with."""
         if self.way == TUNED:
             self._weights(SUBNET)[-1].unlink(missing_ok=True)
         if self.way != SUBNET:
@@ -121,14 +121,14 @@ class Recording:
 
 
 def train_what_all_share(space: Path, run: str, workers: int) -> None:
-    """The float baseline, the supernet, and its sensitivity analysis."""
+    """Train the float baseline and the supernet, with its sensitivity analysis."""
     words = ["sensitivity", "--space", str(space), "--run", run, "--workers", str(workers)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-m", "spquant_search.cli", *words], env=environment, check=True)
 
 
 def record(missing: Sequence[Recording], trainer_config: TrainerConfig, workers: int) -> Iterator[dict[str, Any]]:
-    """The line of each, as soon as it is complete."""
+    """Yield the line of each recording, as soon as it is complete."""
     pool = TrainerPool(trainer_config, workers, warn=lambda words: print(words, file=sys.stderr))
     waiting = list(missing)
     given: dict[Trainer, Recording] = {}
@@ -158,7 +158,7 @@ def record(missing: Sequence[Recording], trainer_config: TrainerConfig, workers:
 
 
 def recorded(lines: Path) -> list[dict[str, Any]]:
-    """What is known so far; a line that was being written as it was stopped is dropped."""
+    """Read the lines so far; a line that was being written at an interruption is dropped."""
     if not lines.is_file():
         return []
     whole = [line for line in lines.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
@@ -167,7 +167,7 @@ def recorded(lines: Path) -> list[dict[str, Any]]:
 
 
 def pack(run: RunFolder, table: Sequence[dict[str, Any]], prepared: Prepared, file: Path) -> None:
-    """The table: a first line of the float baseline and the machine, then one of each configuration in each way."""
+    """Write the table: a first line of float baseline and machine, then a line of each configuration in each way."""
     baseline = read_result(run, BASELINE)
     if baseline is None:
         raise SystemExit(f"{run.path}: its float baseline is missing")

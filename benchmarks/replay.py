@@ -63,18 +63,18 @@ LONG, TIMES_AS_LONG = "scratch-long", 3
 
 
 def every_configuration(space: SearchSpace) -> list[NetworkConfig]:
-    """All of a space, in the order of its choices; a configuration's place in it is its number in the table."""
+    """List a space's configurations in the order of its choices; the place of each is its number in the table."""
     choices = space.choices()
     return [space.config(dict(zip(choices, values, strict=True))) for values in product(*choices.values())]
 
 
 def trained_long(name: str, configurations: int) -> list[int]:
-    """The numbers of those that are, a random part of all configurations of the space of this name."""
+    """Return the numbers of the configurations that were trained for longer, a random part of the space's."""
     return sorted(random.Random(0).sample(range(configurations), SPACES[name]))
 
 
 def samples(space: SearchSpace) -> tuple[int, int]:
-    """Of the training and the validation split; the space says how many."""
+    """Return the sizes of the training and the validation split, which the space must name."""
     trained, judged = space.file.data.train_samples, space.file.data.validation_samples
     if trained is None or judged is None:
         raise SystemExit(f"{space.source}: data.train_samples and data.validation_samples are needed")
@@ -82,7 +82,7 @@ def samples(space: SearchSpace) -> tuple[int, int]:
 
 
 def prepared_space(name: str, overrides: tuple[str, ...] = ()) -> Prepared:
-    """One of the recorded spaces."""
+    """Prepare one of the recorded spaces."""
     if str(CURVES) not in sys.path:  # its network's module is looked for there
         sys.path.insert(0, str(CURVES))
     return prepare(CURVES / f"{name}.yaml", overrides)
@@ -90,7 +90,7 @@ def prepared_space(name: str, overrides: tuple[str, ...] = ()) -> Prepared:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recorded:
-    """What became of one configuration in one way."""
+    """The record of one configuration in one way."""
 
     outcome: Outcome
     epochs: tuple[EpochMetrics, ...]
@@ -109,13 +109,13 @@ class Recorded:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Table:
-    """Every configuration in every way, and the float baseline."""
+    """The records of every configuration in every way, and of the float baseline."""
 
     ways: Mapping[tuple[NetworkConfig, str], Recorded]
     baseline: Recorded
 
     def way(self, result: TrialResult, strategy: str) -> Recorded:
-        """What was recorded of that which a trial of a search with this strategy did."""
+        """Return the record of a trial of a search with this strategy."""
         if result.number == BASELINE:
             return self.baseline
         if result.parent is not None:
@@ -125,7 +125,7 @@ class Table:
 
 @cache  # once a process
 def read_table(name: str) -> Table:
-    """Of one of the recorded spaces."""
+    """Read the table of one of the recorded spaces."""
     with gzip.open(CURVES / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
         head = json.loads(next(lines))
         configs = every_configuration(prepared_space(name).space)
@@ -134,7 +134,7 @@ def read_table(name: str) -> Table:
 
 
 class ReplayedTrainer(TrainerProcess):
-    """Answers every task from a table, within this process."""
+    """A trainer that answers every task from a table, within this process."""
 
     def __init__(self, trainer_config: TrainerConfig, table: Table) -> None:
         self._table, self._strategy = table, trainer_config.space.file.search.strategy
@@ -173,7 +173,7 @@ class ReplayedTrainer(TrainerProcess):
             self._say(Epoch(metrics=self._of(task).epochs[0]))
 
     def _go_on(self, stop_because: str | None) -> None:
-        """After an epoch was answered."""
+        """Answer with the next epoch, or with the result."""
         task: Task = self.task
         found = self._of(task)
         self._told += 1
@@ -216,14 +216,14 @@ class ReplayedTrainers(TrainerProcesses):
 
 
 class _Silent:
-    """Watches nothing."""
+    """A watcher that takes no notice."""
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *_words, **_more: None
 
 
 def replayed(name: str, strategy: Strategy, seed: int) -> Curve:
-    """What a strategy holds after how much work in the recorded space of this name."""
+    """Return the curve of a strategy in the recorded space of this name."""
     try_out = {UNIFORM: tried_uniform, LONGER: tried_long}.get(strategy.name, searched)
     return curve(name, strategy, seed, try_out(name, strategy, seed))
 
@@ -238,7 +238,7 @@ def curve(name: str, strategy: Strategy, seed: int, results: Sequence[TrialResul
 
 
 def searched(name: str, strategy: Strategy, seed: int) -> tuple[TrialResult, ...]:
-    """All results of a search that differs from a live one in its trainers alone, which answer from the table."""
+    """Search with trainers that answer from the table, the only difference from a live search; return all results."""
     prepared = prepared_space(name, (*strategy.settings, f"search.seed={seed}", "search.workers=1"))
     _, judged = samples(prepared.space)
     with tempfile.TemporaryDirectory() as folder:
@@ -263,7 +263,7 @@ def searched(name: str, strategy: Strategy, seed: int) -> tuple[TrialResult, ...
 
 
 def tried_uniform(name: str, strategy: Strategy, seed: int) -> tuple[TrialResult, ...]:
-    """One value a parameter for all layers that can choose (the nearest where a layer lacks it), in random order."""
+    """Try one value a parameter for all layers that can choose (the nearest where one lacks it), in random order."""
     prepared = prepared_space(name, strategy.settings)
     space, way = prepared.space, prepared.space.file.search.strategy
     values: dict[str, set[Any]] = {}
@@ -287,7 +287,7 @@ def tried_uniform(name: str, strategy: Strategy, seed: int) -> tuple[TrialResult
 
 
 def tried_long(name: str, strategy: Strategy, seed: int) -> tuple[TrialResult, ...]:
-    """Those that were trained for longer, in random order: a random search for as long as there are any."""
+    """Try the configurations that were trained for longer, in random order, for as long as there are any."""
     prepared = prepared_space(name, strategy.settings)
     table = read_table(name)
     configs = [config for config, way in table.ways if way == LONG]
@@ -298,7 +298,7 @@ def tried_long(name: str, strategy: Strategy, seed: int) -> tuple[TrialResult, .
 def _tried(
     prepared: Prepared, table: Table, origin: Origin, configs: Iterable[NetworkConfig], way: str
 ) -> tuple[TrialResult, ...]:
-    """The baseline and these configurations one after the other, as they were recorded."""
+    """Return the results of the baseline and of these configurations in turn, as they were recorded."""
     tried = [(config, origin, table.ways[config, way]) for config in configs]
     everything = [(prepared.space.baseline(), Origin.BASELINE, table.baseline), *tried]
     return tuple(
@@ -325,7 +325,7 @@ def _recorded_result(
 
 
 def of_every_configuration(name: str) -> list[dict[str, Any]]:
-    """By way, what trying all configurations that were recorded comes to: no search can hold more, but by luck.
+    """Summarize by way the trials of all recorded configurations: no search can hold more, but by luck.
 
     ``hypervolume`` is of the front's test accuracies, ``hypervolume_explained`` that of all test accuracies and
     operations as `explained` predicts them, without the scatter of single trainings; ``unexplained`` the standard
@@ -369,7 +369,7 @@ def of_every_configuration(name: str) -> list[dict[str, Any]]:
 def explained(
     configs: Sequence[NetworkConfig], figures: Float[np.ndarray, "configs figures"]
 ) -> Float[np.ndarray, "configs figures"]:
-    """The figures that choices and pairs of choices predict, by least squares."""
+    """Predict figures from choices and pairs of choices, by least squares."""
     chosen = [
         {(name, *choice) for name, layer in config.layers for choice in asdict(layer).items()} for config in configs
     ]

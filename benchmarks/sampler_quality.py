@@ -1,4 +1,4 @@
-"""What the grey-box sampler finds, against TPE and random proposals, on functions that are known.
+"""The fronts that the grey-box sampler finds, against TPE and random proposals, on functions that are known.
 
     .venv/bin/python benchmarks/sampler_quality.py            # tables; --json, --trials 60, --seeds 3
 
@@ -53,7 +53,7 @@ Parameters = Mapping[str, Any]
 
 
 def columns(parameters: Parameters) -> Iterator[np.ndarray]:
-    """Weight bits, membrane levels, channel masses and whether neurons are skipped, by layer."""
+    """Yield weight bits, membrane levels, channel masses and whether neurons are skipped, by layer."""
     yield np.array([parameters[f"conv{i}.weight_bits"] for i in range(LAYERS)], float)
     yield np.array([parameters[f"conv{i}.membrane_levels"] for i in range(LAYERS)], float)
     yield np.array([parameters.get(f"conv{i}.channel_mass", 1.0) for i in range(LAYERS)], float)
@@ -67,7 +67,7 @@ def memory_bytes(many: Sequence[Parameters]) -> np.ndarray:
 
 
 def memory_of_rows(grid: Grid) -> Callable[[np.ndarray], np.ndarray]:
-    """The same of rows of choices, from a table for every parameter, as a search has it."""
+    """Return a function that computes the memory of rows of choices, from a table for every parameter."""
     smallest = {axis.name: axis.choices[0] for axis in grid.axes}
     of_smallest = memory_bytes([smallest])[0]
     more = [memory_bytes([{**smallest, axis.name: one} for one in axis.choices]) - of_smallest for axis in grid.axes]
@@ -153,7 +153,7 @@ def search(problem: Problem, sampler: BaseSampler, trials: int, *, seed: int) ->
 
 
 def random_trials(problem: Problem, count: int, *, seed: int) -> list[FrozenTrial]:
-    """Finished trials of random configurations."""
+    """Make finished trials of random configurations."""
     rng = np.random.default_rng(seed)
     asked = [study_with(RandomSampler(seed=seed + i)).ask(SPACE).params for i in range(count)]
     return [create_trial(params=one, distributions=SPACE, values=problem.told(one, rng)) for one in asked]
@@ -183,7 +183,7 @@ def searches(trials: int, seeds: int) -> Iterator[dict[str, Any]]:
 
 
 def asked(trials: Sequence[FrozenTrial], sampler: BaseSampler) -> FrozenTrial:
-    """The next trial after these."""
+    """Ask for the next trial after these."""
     study = study_with(sampler)
     study.add_trials(trials)
     study.ask(SPACE)
@@ -191,7 +191,7 @@ def asked(trials: Sequence[FrozenTrial], sampler: BaseSampler) -> FrozenTrial:
 
 
 def gates(sets: int) -> Iterator[dict[str, Any]]:
-    """In which share of sets of random trials the skill test lets the surrogate propose."""
+    """Yield the share of sets of random trials after which the skill test lets the surrogate propose."""
     for problem in map(Problem, ("smooth", "rugged", "noise")):
         for count in (10, 20, 40):
             skills = [
@@ -207,7 +207,7 @@ def gates(sets: int) -> Iterator[dict[str, Any]]:
 
 
 def seconds_of_a_proposal(trials: Sequence[FrozenTrial], repeats: int = 7) -> dict[str, float]:
-    """Of each sampler, the median of proposals one after the other, as a search makes them; processor seconds."""
+    """Measure each sampler's median processor seconds of proposals one after the other, as a search makes them."""
     found = {}
     for name, sampler in SAMPLERS.items():
         study = study_with(sampler(0))
@@ -223,7 +223,7 @@ def seconds_of_a_proposal(trials: Sequence[FrozenTrial], repeats: int = 7) -> di
 
 
 def scikit_learn_seconds(trials: Sequence[FrozenTrial]) -> float:
-    """One fit of hyper-parameters by scikit-learn: one length scale for all features, no restarts."""
+    """Time one fit of hyper-parameters by scikit-learn: one length scale for all features, no restarts."""
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, Matern, WhiteKernel
 
@@ -239,7 +239,7 @@ def scikit_learn_seconds(trials: Sequence[FrozenTrial]) -> float:
 
 
 def measure(trials: int, seeds: int, sets: int) -> dict[str, Any]:
-    """The document that every benchmark prints."""
+    """Return the document that every benchmark prints."""
     rows = [*searches(trials, seeds)]
     last = {(row["problem"], row["sampler"]): row for row in rows if row["trials"] == trials}
     opened = [*gates(sets)]

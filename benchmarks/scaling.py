@@ -1,4 +1,4 @@
-"""How a training step grows with the network: its time against its multiply-accumulates.
+"""The growth of a training step with the network: its time against its multiply-accumulates.
 
     .venv/bin/python benchmarks/scaling.py            # a table; --json for its figures
 

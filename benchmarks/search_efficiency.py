@@ -1,4 +1,4 @@
-"""How much training finds how good a front: the default search against what one would write with Optuna.
+"""Fronts by the training that found them: the default search against searches as written with Optuna alone.
 
     .venv/bin/python benchmarks/search_efficiency.py              # hours; goes on where it was stopped
     .venv/bin/python benchmarks/search_efficiency.py --report     # of what there is so far; --json, --picture FILE
@@ -80,7 +80,7 @@ def run_of(strategy: Strategy, folder: Path, seed: int) -> RunFolder:
 
 
 def search(strategy: Strategy, folder: Path, seed: int, workers: int) -> None:
-    """A whole search, or the rest of one."""
+    """Run a whole search, or the rest of one."""
     overrides = [*strategy.settings, f"search.seed={seed}"]
     run = run_of(strategy, folder, seed)
     if strategy.name != OURS:
@@ -95,7 +95,7 @@ def search(strategy: Strategy, folder: Path, seed: int, workers: int) -> None:
 
 
 def _begin_as_ours(run: RunFolder, ours: RunFolder, overrides: Sequence[str]) -> None:
-    """A new run with the baseline and the supernet of ours."""
+    """Begin a new run with the baseline and the supernet of ours."""
     if not run.exists():
         open_run(run, read_space(SPACE, overrides), read_facts(ours))
     for kept in (ours.supernet_file, ours.sensitivity_file, ours.weights_file(BASELINE), ours.result_file(BASELINE)):
@@ -105,7 +105,7 @@ def _begin_as_ours(run: RunFolder, ours: RunFolder, overrides: Sequence[str]) ->
 
 
 def test_accuracies(run: RunFolder, members: Sequence[TrialResult], workers: int) -> dict[int, float]:
-    """Of all these; those that are not known yet are measured, and kept beside the run."""
+    """Return the members' test accuracies; those that are not known yet are measured, and kept beside the run."""
     kept = run.path / "tests-of-earlier-fronts.json"
     known = read_test_accuracies(run)
     if kept.is_file():
@@ -135,7 +135,7 @@ def test_accuracies(run: RunFolder, members: Sequence[TrialResult], workers: int
 
 
 def curve(strategy: Strategy, run: RunFolder, seed: int, workers: int) -> Curve:
-    """A run's, finished or not."""
+    """Return the curve of a run, finished or not."""
     data = load_data(read_frozen_space(run), cache=cache_folder())
     space = bind_network(read_frozen_space(run), source=str(run.space_file)).space
     prices = Prices.of(space, strategy, samples=len(data.train.labels), judged=len(data.validation.labels))
@@ -151,7 +151,7 @@ Curves = Mapping[str, Sequence[Curve]]
 
 
 def interval(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean, and half the width of its 95 % interval (Student's t over the seeds); None for a single seed."""
+    """Return the mean and half of its 95 % interval (Student's t over the seeds), None for a single seed."""
     if len(values) < 2:
         return statistics.mean(values), None
     quantile = float(stats.t.ppf(0.975, len(values) - 1))
@@ -159,7 +159,7 @@ def interval(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def rows(curves: Curves, corner: str) -> list[dict[str, Any]]:
-    """Of every strategy: what it holds after as much work as ours takes, and at its end; the work for what ours has."""
+    """Return for every strategy its volume after as much work as ours, and at its end, and its work for our volume."""
     budget = {one.seed: one.work[-1] for one in curves[OURS]}
     goal = {one.seed: one.volumes[corner][-1] for one in curves[OURS]}
     found = []
@@ -188,7 +188,7 @@ def rows(curves: Curves, corner: str) -> list[dict[str, Any]]:
 
 
 def gain(curves: Curves, other: str, corner: str) -> tuple[float, float | None]:
-    """What ours has more than a strategy after equal work, seed by seed."""
+    """Return the lead of ours over a strategy after equal work, seed by seed."""
     ours = {one.seed: one for one in curves[OURS]}
     return interval(
         [ours[one.seed].volumes[corner][-1] - one.at(ours[one.seed].work[-1], corner) for one in curves[other]]
@@ -255,7 +255,7 @@ def _with_interval(row: Mapping[str, Any], what: str, digits: int) -> str:
 
 
 def draw(curves: Curves, file: Path) -> None:
-    """Mean hypervolume by work; a colour for where training begins, a line style for who proposes."""
+    """Draw the mean hypervolume by work: a colour for where training begins, a line style for who proposes."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullLocator
 

@@ -1,4 +1,4 @@
-"""How well the evaluation as a subnet ranks configurations, against training each on at its own precision.
+"""The ranking of configurations by their evaluation as subnets, against training each on at its own precision.
 
     .venv/bin/python benchmarks/subnet_evaluation.py runs/vgg9
 

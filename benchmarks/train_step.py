@@ -60,7 +60,7 @@ Step = Callable[[], Tensor]  # one training step; returns its loss
 
 
 def recordings(device: torch.device) -> tuple[Tensor, Tensor]:
-    """Binary events [time, batch, 2, 34, 34], a tenth of them set, and labels."""
+    """Draw binary events [time, batch, 2, 34, 34], a tenth of them set, and labels."""
     generator = torch.Generator().manual_seed(0)
     events = (torch.rand(TIME_STEPS, BATCH, CHANNELS[0], SIZE, SIZE, generator=generator) < 0.1).float()
     labels = torch.randint(CLASSES, (BATCH,), generator=generator)
@@ -68,7 +68,7 @@ def recordings(device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def stepper(network: nn.Module, logits: Callable[[], Tensor], labels: Tensor) -> Step:
-    """Forward, cross-entropy of the logits' mean over time, backward, Adam."""
+    """Return a training step: forward, cross-entropy of the logits' mean over time, backward, Adam."""
     optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
 
     def step() -> Tensor:
@@ -136,7 +136,7 @@ def _with_gate_loss(network: nn.Module, logits: Callable[[], Tensor], labels: Te
 
 
 def floor(device: torch.device, *, pool: str) -> Step:
-    """Our layers' convolutions, norm and pooling as they are trained, and nothing where the neuron is."""
+    """Make our layers' convolutions, norm and pooling as they are trained, and nothing where the neuron is."""
     dtype = training_dtype(Training(), device)
     network = Ours(pool, LayerPrecision()).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for layer in network.children():
@@ -296,7 +296,7 @@ def snntorch_neuron(current: Tensor) -> Tensor:
 
 
 def check_equality() -> dict[str, float]:
-    """Our float neuron against the peers' on equal currents: spikes equal, gradients equal with an equal surrogate.
+    """Check our float neuron against the peers' on equal currents: equal spikes, and equal gradients by one surrogate.
 
     Returns how many spikes were compared and the largest difference of a gradient.
     """
@@ -335,7 +335,7 @@ def check_equality() -> dict[str, float]:
 
 
 def measure(name: str, pool: str, device: torch.device) -> dict[str, Any]:
-    """In a process of its own: milliseconds of each step, and the process's peak memory in MiB."""
+    """Measure the milliseconds of each step and the peak MiB of this process, which does nothing else."""
     if name.startswith(TUNED):
         tune_allocator()
         keep_compiled_code(cache_folder())
@@ -362,7 +362,7 @@ def _synchronize(device: torch.device) -> None:
 
 
 def in_rounds(names: list[str], pool: str, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """All variants taking turns, each in a new process every time."""
+    """Measure all variants in turns, each in a new process every time."""
     seen: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     environment = os.environ | {"OMP_NUM_THREADS": str(options.threads)}
     for _ in range(options.rounds):
@@ -388,7 +388,7 @@ def _row(name: str, pool: str, threads: int, runs: list[dict[str, Any]]) -> dict
 
 
 def figures(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Ratios of the network with pooling after the neuron."""
+    """Compute the ratios of the network with pooling after the neuron."""
     ms = {row["variant"]: row["ms"] for row in rows if row["pool"] == "after"}
     peak = {row["variant"]: row["peak_mib"] for row in rows if row["pool"] == "after"}
     mine = "ours, 4 bit / 3 levels"

@@ -1,4 +1,4 @@
-"""What a second worker gains: the trial stage of one and the same search with one trainer and with two.
+"""The gain of a second worker: the trial stage of one and the same search with one trainer and with two.
 
 The default space with fewer samples and trials, from the same float baseline's recipe; neurons are compiled and
 recordings made beforehand. The trial stage reaches from the start of the first candidate to the end of the last.
@@ -33,7 +33,7 @@ TRIALS = 12
 
 
 def search(folder: Path, name: str, workers: int, trials: int) -> RunFolder:
-    """A whole search by the command line, as users run it."""
+    """Run a whole search by the command line, as users do."""
     words = ["--space", str(SPACE), "--run", name, "--trials", str(trials), "--workers", str(workers)]
     words += [word for setting in SETTING for word in ("--set", setting)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -43,7 +43,7 @@ def search(folder: Path, name: str, workers: int, trials: int) -> RunFolder:
 
 
 def trial_stage(run: RunFolder) -> float:
-    """Seconds from the start of the first candidate to the end of the last."""
+    """Return the seconds from the start of the first candidate to the end of the last."""
     prepared = prepare(run.space_file)
     trials = Study(Journal(run.study_file), prepared.space, prepared.shapes, chance=0.1).optuna_study.trials[1:]
     begun = [trial.datetime_start for trial in trials if trial.datetime_start is not None]

@@ -1,4 +1,4 @@
-"""What the benchmark of a training step measures of ours still runs, peers aside."""
+"""Our variants of the benchmark of a training step still run, peers aside."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ SUBNET = STATISTICS + VALIDATION
 
 @pytest.fixture(scope="module", autouse=True)
 def _beside_the_benchmarks():
-    """Benchmarks are scripts that import each other."""
+    """Let benchmarks, which are scripts, import each other."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "path", [str(BENCHMARKS), str(BENCHMARKS / "curves"), *sys.path])
         yield
@@ -30,7 +30,7 @@ def table(_beside_the_benchmarks):
 
 
 def run(settings, *, name="ours", seed=0, counts_baseline=True):
-    """Results, and what is held after how much work."""
+    """Return the results of a search, and its curve."""
     import efficiency
     import replay
 
