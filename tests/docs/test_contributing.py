@@ -25,6 +25,9 @@ CHANGES = (
     "a chart of the report's page",
 )
 
+NOT_THERE_YET = {"flash_bytes", "ram_bytes"}  # what the change itself adds
+KEYS = {"model.build"}
+
 
 def words_in_code(text: str) -> list[str]:
     """Return what stands between backticks, outside blocks of code."""
@@ -65,10 +68,10 @@ def test_every_name_that_is_to_be_touched_is_defined_where_the_page_says() -> No
     modules = "\n".join(
         (ROOT / word).read_text(encoding="utf-8") for word in words_in_code(section) if word.endswith(".py")
     )
+    defined = set(re.findall(r"^ *(?:def |class )?(\w+)(?:\(|:| = )", modules, flags=re.MULTILINE))
     names = [word for word in words_in_code(section) if re.fullmatch(r"_?[A-Za-z]\w*(\.\w+)?", word)]
-    commands = {"pick"}
-    missing = [name for name in names if not re.search(rf"\b{re.escape(name.rpartition('.')[2])}\b", modules)]
-    assert set(missing) <= commands
+    missing = {name for name in names if not set(name.split(".")) <= defined}
+    assert missing <= NOT_THERE_YET | KEYS
     assert len(names) > 30
 
 
