@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,13 +36,7 @@ def sensitivity_tables(found: Sensitivity, *, run: str) -> tuple[TextTable, ...]
         f"one standard error of an accuracy on {found.samples:,} samples is {error} points; differences between two "
         "are less uncertain, as both are measured on the same samples",
     )
-    last = len(made) - 1
-    return tuple(
-        TextTable(
-            title=table.title, header=table.header, rows=table.rows, notes=notes if i == last else (), left=table.left
-        )
-        for i, table in enumerate(made)
-    )
+    return (*made[:-1], *(replace(table, notes=notes) for table in made[-1:]))
 
 
 def _table(found: Sensitivity, parameter: str, run: str) -> TextTable:
