@@ -46,7 +46,7 @@ def cost(
         return
     console = Console()
     title = f"Cost of {file.model.network} as {preset}"
-    show_table(cost_table(report, title=title, energy="columns" if is_wide(console) else "note"), console)
+    show_table(cost_table(report, title=title, energy_columns=is_wide(console)), console)
     if paper is not None:
         show_table(paper_table(paper), console)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from spquant_search.costs.memory import FLOPS_PER_MAC, CostReport
 from spquant_search.report.energy_columns import ENERGY_COLUMNS, ENERGY_NOTES, energy_cells
 from spquant_search.report.layer_table import levels_cell
@@ -13,13 +11,10 @@ from spquant_search.runs.energy import Energy, total_energy, upper_bounds
 from spquant_search.space.configuration import FLOAT_BITS
 
 
-def cost_table(
-    report: CostReport, *, title: str = "Cost", energy: Literal["columns", "note"] | None = None
-) -> TextTable:
+def cost_table(report: CostReport, *, title: str, energy_columns: bool) -> TextTable:
     """Make the table of bytes and dense operations of every layer.
 
-    With ``energy`` also the estimate of what a sample takes at most: of every layer, or where there is no room for two
-    more columns of the network alone.
+    A note estimates the most energy that a sample takes; with ``energy_columns`` two columns estimate every layer's.
     """
     header = ("layer", "weights", "neurons", "bits", "levels", "W KiB", "U KiB", "other", "MACs", "FLOPs")
     rows: list[tuple[str, ...]] = [
@@ -37,19 +32,16 @@ def cost_table(
         )
         for layer in report.layers
     ]
-    totals, notes = _cost_totals(report), _cost_notes(report)
-    bounds = upper_bounds(report)
-    if energy == "columns":
+    totals, bounds = _cost_totals(report), upper_bounds(report)
+    if energy_columns:
         rows = [(*row, *energy_cells(bound)) for row, bound in zip(rows, bounds, strict=True)]
         totals += energy_cells(total_energy(bounds))
-    if energy is not None:
-        notes += (_bound_note(total_energy(bounds), report.time_steps), *ENERGY_NOTES)
     return TextTable(
         title=title,
-        header=header + (ENERGY_COLUMNS if energy == "columns" else ()),
+        header=header + (ENERGY_COLUMNS if energy_columns else ()),
         rows=tuple(rows),
         total=totals,
-        notes=notes,
+        notes=(*_cost_notes(report), _bound_note(total_energy(bounds), report.time_steps), *ENERGY_NOTES),
         left=frozenset({"layer"}),
     )
 

@@ -98,7 +98,8 @@ def constraints_text() -> str:
 
 def cost_text() -> str:
     report = cost_report(SHAPES, config("80", "3"), time_steps=5)
-    return "\n".join(cost_table(report, energy=energy).plain() for energy in ("columns", "note", None))
+    tables = (cost_table(report, title="Cost of vgg9", energy_columns=columns) for columns in (True, False))
+    return "\n".join(table.plain() for table in tables)
 
 
 def paper_text() -> str:

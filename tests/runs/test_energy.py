@@ -10,8 +10,9 @@ from examples import config, example_run, trial
 from rich.console import Console
 
 from spquant_search.costs.memory import cost_report
-from spquant_search.report import cost_table, numbers
 from spquant_search.report import front_table as tables
+from spquant_search.report import numbers
+from spquant_search.report.cost_table import cost_table
 from spquant_search.runs import energy
 from spquant_search.runs.energy import Energy, measured_energy, total_energy, upper_bounds
 from spquant_search.runs.results import LayerActivity
@@ -167,7 +168,7 @@ def test_microjoules_as_people_read_them(picojoules: float, text: str) -> None:
 
 def test_cost_table_says_that_it_is_an_upper_bound() -> None:
     report = cost_report((FIRST, SECOND, READOUT), config("442", "3 16"), time_steps=STEPS)
-    table = cost_table.cost_table(report, energy="columns")
+    table = cost_table(report, title="Cost", energy_columns=True)
     assert table.header[-2:] == ("uJ fp32", "uJ int")
     # 26,496 pJ of operations and 200 pJ of membranes; 1,728 and 200.
     assert table.rows[0][-2:] == ("0.027", "0.002")
@@ -175,10 +176,9 @@ def test_cost_table_says_that_it_is_an_upper_bound() -> None:
     notes = "\n".join(table.notes)
     for words in ("upper bound", "all 5 steps", "no measurement", "Horowitz", "extrapolated"):
         assert words in notes
-    narrow = cost_table.cost_table(report, energy="note")
+    narrow = cost_table(report, title="Cost", energy_columns=False)
     assert "uJ fp32" not in narrow.header
     assert "at most 0.049 uJ fp32 or 0.005 uJ int" in "\n".join(narrow.notes)
-    assert not any("uJ" in note for note in cost_table.cost_table(report).notes)
 
 
 def test_tables_of_nine_layers_with_energy_fit_100_columns() -> None:
@@ -193,7 +193,7 @@ def test_tables_of_nine_layers_with_energy_fit_100_columns() -> None:
     wide = replace(SECOND, in_channels=512, out_channels=512, positions=2304, neurons=294_912)
     shapes = tuple(replace(wide, name=name) for name, _ in nine.layers)
     cost = cost_report(shapes, nine, time_steps=10)
-    for table in (tables.front_table(run, time_steps=10), cost_table.cost_table(cost, energy="columns")):
+    for table in (tables.front_table(run, time_steps=10), cost_table(cost, title="Cost", energy_columns=True)):
         file = io.StringIO()
         Console(file=file, width=100, color_system=None).print(table.rich())
         lines = file.getvalue().splitlines()
