@@ -28,7 +28,7 @@ from measurement import as_document
 from spquant_search.driver.coordinator import run_search
 from spquant_search.driver.limits import Limits
 from spquant_search.driver.storage.journal import Journal
-from spquant_search.driver.study import Study
+from spquant_search.driver.study import Study, study_in
 from spquant_search.runs.events import SearchPlan
 from spquant_search.runs.folder import RunFolder
 from spquant_search.runs.opening import open_run
@@ -196,7 +196,7 @@ def measure(trials: int, sampled: int, folder: Path) -> dict[str, Any]:
             trainer_source=trainers,
         )
 
-    study = Study(Journal(run.study_file), grey_box.space, grey_box.shapes, chance=0.1).optuna_study
+    study = study_in(Journal(run.study_file))
     states = [trial.state.name for trial in study.trials]
     numbers = [result.number for result in read_results(run)]
     last, first = watching.rows[-1], watching.rows[0]

@@ -19,10 +19,9 @@ from typing import Any
 from measurement import as_document
 
 from spquant_search.driver.storage.journal import Journal
-from spquant_search.driver.study import Study
+from spquant_search.driver.study import study_in
 from spquant_search.runs.folder import RunFolder
 from spquant_search.runs.records import read_facts, read_profile
-from spquant_search.training.prepare import prepare
 
 SPACE = Path(__file__).parent.parent / "spaces" / "vgg9.yaml"
 SETTING = (
@@ -44,8 +43,7 @@ def search(folder: Path, name: str, workers: int, trials: int) -> RunFolder:
 
 def trial_stage(run: RunFolder) -> float:
     """Return the seconds from the start of the first candidate to the end of the last."""
-    prepared = prepare(run.space_file)
-    trials = Study(Journal(run.study_file), prepared.space, prepared.shapes, chance=0.1).optuna_study.trials[1:]
+    trials = study_in(Journal(run.study_file)).trials[1:]
     begun = [trial.datetime_start for trial in trials if trial.datetime_start is not None]
     ended = [trial.datetime_complete for trial in trials if trial.datetime_complete is not None]
     return (max(ended) - min(begun)).total_seconds()

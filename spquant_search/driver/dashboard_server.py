@@ -15,6 +15,7 @@ def serve(folder: RunFolder, summary: RunSummary, *, storage: Storage, port: int
     """Write the notes of all finished trials and serve the dashboard until interrupted.
 
     The notes are written here and not during the search: the search then works without the dashboard installed.
+
     Raises:
         UserError: the dashboard is not installed, or the port is taken.
     """

@@ -25,7 +25,7 @@ SMALLEST_SPREAD = 0.005  # of accuracy: the noise of a thousand validation sampl
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LearningCurve:
-    """One trial as the rule sees it: its memory, and accuracy and effective MACs after each finished epoch."""
+    """A trial as the rule sees it: its memory, and accuracy and effective MACs at each rung."""
 
     number: int
     memory_bytes: float
@@ -35,14 +35,14 @@ class LearningCurve:
     first_epoch: int = 1  # of the first figures; 0 where the trial was evaluated as a subnet before it was trained
 
     def epoch_at(self, rung: int) -> int:
-        """The epoch of the ``rung``-th figures, counted from 1."""
+        """Return the epoch of the ``rung``-th figures, counted from 1."""
         return self.first_epoch + rung - 1
 
 
 def stopping_reason(
     candidate: LearningCurve, peers: Sequence[LearningCurve], *, margin: float, min_peers: int, optimism: float
 ) -> str | None:
-    """Why the candidate should stop after its latest epoch, naming the trial that beats it; None: let it go on.
+    """Return why the candidate should stop after its latest epoch, with the trial that beats it; None: it goes on.
 
     Args:
         margin: accuracy by which a peer must lead at the rung; about the noise of the validation split.

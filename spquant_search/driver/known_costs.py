@@ -1,4 +1,4 @@
-"""What is known of a configuration's costs before any training, for the sampler."""
+"""The costs that the sampler knows of a configuration before any training, from tables of a space's layers."""
 
 from __future__ import annotations
 

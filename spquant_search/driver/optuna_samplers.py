@@ -18,12 +18,12 @@ from spquant_search.space.search_space import SearchSpace
 
 
 def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
-    """What Optuna samples: every address with more than one choice."""
+    """Return the distribution of every address with more than one choice."""
     return {str(address): _distribution(options) for address, options in space.choices().items() if len(options) > 1}
 
 
 def _distribution(options: Sequence[Any]) -> BaseDistribution:
-    """Evenly spaced fractions are a stepped range, so that samplers know their order; all else is categorical."""
+    """Make evenly spaced fractions a stepped range, so that samplers know their order; all else is categorical."""
     if len(options) > 2 and all(isinstance(option, float) for option in options):
         low, second, *_ = ordered = sorted(options)
         step = round(second - low, 10)
@@ -46,7 +46,7 @@ class _FixedSpaceTpe(TPESampler):
 
 
 class _FixedSpaceNsga2(NSGAIISampler):
-    """NSGA-II over the known space; the baseline samples nothing, so it has nothing to hand on to children."""
+    """NSGA-II over the known space; the baseline samples nothing, so it can have no children."""
 
     def __init__(self, space: dict[str, BaseDistribution], *, seed: int) -> None:
         super().__init__(seed=seed)
@@ -61,7 +61,7 @@ class _FixedSpaceNsga2(NSGAIISampler):
 
 
 def new_sampler(search: Search, space: dict[str, BaseDistribution], *, number: int) -> BaseSampler:
-    """The sampler that proposes trial ``number``."""
+    """Return the sampler that proposes trial ``number``."""
     seed = trial_seed(search.seed, number)
     if search.sampler == "random":
         return RandomSampler(seed=seed)
@@ -73,7 +73,7 @@ def new_sampler(search: Search, space: dict[str, BaseDistribution], *, number: i
 
 @contextmanager
 def quiet_optuna() -> Iterator[None]:
-    """Without Optuna's log lines and its notes on experimental features."""
+    """Silence Optuna's log lines and its warnings of experimental features."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

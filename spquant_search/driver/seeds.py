@@ -1,4 +1,4 @@
-"""The seed of every trial, from the search's."""
+"""The seeds of trials and of fine-tuned finalists, made from the seed of the search."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import numpy as np
 
 
 def trial_seed(seed: int, number: int) -> int:
-    """The seed of everything random in one trial, independent of the order in which trials run."""
+    """Return the seed of everything random in a trial, independent of the order in which trials run."""
     return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 
 
 def final_seed(seed: int, number: int, repeat: int) -> int:
-    """The seed of everything random in one repeat of one member, whatever else is fine-tuned."""
+    """Return the seed of everything random in one repeat of a member, whatever else is fine-tuned."""
     return int(np.random.SeedSequence([seed, number, repeat]).generate_state(1)[0])

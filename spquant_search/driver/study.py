@@ -40,13 +40,13 @@ ORIGIN, PARENT, OUTCOME = "origin", "parent", "outcome"  # a trial's user attrib
 
 
 def study_in(storage: Storage) -> optuna.Study:
-    """The study that a run's storage holds."""
+    """Load the study that a run's storage holds."""
     with quiet_optuna():
         return optuna.load_study(study_name=storage.study_name, storage=storage.optuna)
 
 
 def trial_in(study: optuna.Study, number: int) -> optuna.trial.Trial:
-    """A trial of any state, as an object that notes can be attached to."""
+    """Return a trial of any state as an object to which notes can be attached."""
     frozen = study.get_trials(deepcopy=False)[number]
     return optuna.trial.Trial(study, frozen._trial_id)
 
@@ -63,7 +63,7 @@ class PendingTrial:
 
 
 class Study:
-    """A search's trials in Optuna, in our terms."""
+    """A search's trials in Optuna, in the terms of this package."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Study:
         chance: float,
         note: Callable[[str], None] = lambda _words: None,
     ) -> None:
-        """The study in ``storage``; ``note`` is told, once, where the sampler cannot do what it is for."""
+        """Open the study in ``storage``, or begin it; ``note`` is called once where TPE stands in for the sampler."""
         self._space = space
         baseline = cost_report(shapes, space.baseline(), time_steps=space.file.time_steps)
         self._costs = known_costs(space, shapes)
@@ -99,12 +99,8 @@ class Study:
         for trial in self._study.get_trials(deepcopy=False):
             self._keep_once(trial)
 
-    @property
-    def optuna_study(self) -> optuna.Study:
-        return self._study
-
     def enqueue_finalists(self, parents: Sequence[TrialResult]) -> None:
-        """Queue the fine-tuning of what these trials were as subnets, but for those that are queued or done already."""
+        """Queue the fine-tuning of these trials' subnets, except of those that are queued or fine-tuned already."""
         known = {trial.user_attrs.get(PARENT) for trial in self._study.get_trials(deepcopy=False)}
         for parent in parents:
             if parent.number not in known:
@@ -112,9 +108,9 @@ class Study:
                 self._enqueue(parent.config, {ORIGIN: Origin.FINE_TUNED.value, PARENT: parent.number})
 
     def _queue_planned(self) -> None:
-        """Queue the next of what comes before any sampling: the baseline, the references, the ladder.
+        """Queue the next trial that precedes all sampling: the baseline, a reference, a step of the budget ladder.
 
-        One at a time, as those for which the limit on trials leaves no room must not stay in the queue.
+        They are queued one at a time: a trial for which the limit leaves no room must not stay in the queue.
         """
         origins = Counter(trial.user_attrs.get(ORIGIN) for trial in self._study.get_trials(deepcopy=False))
         if not origins[Origin.BASELINE]:
@@ -132,40 +128,40 @@ class Study:
         self._study.enqueue_trial(sampled, user_attrs=dict(attributes))
 
     def has_queued(self) -> bool:
-        """Whether the next trial is one that was queued."""
+        """Return whether the next trial is a queued one."""
         return bool(self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
     def take_over(self) -> PendingTrial | None:
-        """A trial that was begun and that nobody works on any more: it goes on under its own number."""
+        """Return a trial that was begun and is abandoned; it goes on under its own number. None where there is none."""
         running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         for trial in running:
             if self._storage.is_abandoned(trial):
-                self._study.sampler = self._sampler(trial.number)  # its coordinator may have died while it was sampled
+                self._study.sampler = self._sampler(trial.number)  # its coordinator may have died while sampling
                 return self._taken(optuna.trial.Trial(self._study, trial._trial_id))
         return None
 
     def running_elsewhere(self) -> tuple[tuple[PendingTrial, ...], int]:
-        """The trials that other coordinators work on, and how many more were begun by one that died asking for them."""
+        """Return the trials of other coordinators, and how many more a coordinator began that died asking for them."""
         running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        found = [self._as_asked(trial) for trial in running if not self._storage.is_mine(trial)]
-        asked = tuple(one for one in found if one is not None)
-        return asked, len(found) - len(asked)
+        found = [self._pending(trial) for trial in running if not self._storage.is_mine(trial)]
+        pending = tuple(trial for trial in found if trial is not None)
+        return pending, len(found) - len(pending)
 
-    def still_owned(self, asked: PendingTrial) -> bool:
-        """Whether what came of a trial is to be told: not where another coordinator has taken it over meanwhile."""
-        trial = self._study.get_trials(deepcopy=False)[asked.number]
-        return self._storage.is_mine(trial) and not trial.state.is_finished()
+    def still_owned(self, trial: PendingTrial) -> bool:
+        """Return whether the study is to be told of a trial: not where another coordinator has taken it over."""
+        stored = self._study.get_trials(deepcopy=False)[trial.number]
+        return self._storage.is_mine(stored) and not stored.state.is_finished()
 
     def finished(self) -> tuple[int, ...]:
-        """The numbers of all trials that have ended, whoever worked on them."""
+        """Return the numbers of all trials that have ended, whoever worked on them."""
         trials = self._study.get_trials(deepcopy=False)
         return tuple(trial.number for trial in trials if trial.state.is_finished())
 
     def ask(self) -> PendingTrial:
-        """The next trial: one that is queued, or planned before any sampling; otherwise what the sampler proposes.
+        """Return the next trial: one that is queued, or planned before any sampling, or else the sampler's proposal.
 
-        The sampler is made anew from (seed, number), so that what it proposes depends on the finished trials alone and
-        not on how often the search was interrupted.
+        The sampler is made anew from (seed, number), so that its proposal depends on the finished trials alone and not
+        on how often the search was interrupted.
         """
         if not self.has_queued():
             self._queue_planned()
@@ -176,7 +172,7 @@ class Study:
             return self._taken(self._study.ask())
 
     def _sampler(self, number: int) -> BaseSampler:
-        """The sampler that proposes trial ``number``."""
+        """Return the sampler that proposes trial ``number``."""
         if Origin(self._search.sampler) is not Origin.GREY_BOX:
             return new_sampler(self._search, self._distributions, number=number)
         if self._grey_box is None:
@@ -193,7 +189,7 @@ class Study:
         return self._grey_box
 
     def _reference_now(self) -> ReferencePoint:
-        """Where gains begin: within the budgets, and once the baseline's accuracy is known, not far below it."""
+        """Return where gains begin: within the budgets, and once the baseline's accuracy is known, not far below it."""
         if self._baseline_accuracy is None:
             complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
             if not complete or complete[0].number != BASELINE:
@@ -206,8 +202,8 @@ class Study:
             self._note(words)
             self._note = None
 
-    def _as_asked(self, trial: FrozenTrial) -> PendingTrial | None:
-        """What another coordinator works on; None where it has died before all was sampled."""
+    def _pending(self, trial: FrozenTrial) -> PendingTrial | None:
+        """Return another coordinator's trial; None where that coordinator died before all values were sampled."""
         stored = trial.user_attrs.get(ORIGIN)
         if stored is None:
             return None
@@ -225,6 +221,7 @@ class Study:
         return PendingTrial(number=trial.number, trial_id=trial._trial_id, origin=origin, config=config, parent=parent)
 
     def _taken(self, trial: optuna.trial.Trial) -> PendingTrial:
+        """Claim a trial for this coordinator, and sample the values that it lacks."""
         self._storage.claim(trial._trial_id)
         stored = trial.user_attrs.get(ORIGIN)
         if stored == Origin.BASELINE:
@@ -241,38 +238,38 @@ class Study:
         origin, parent = Origin(stored), trial.user_attrs.get(PARENT)
         return PendingTrial(number=trial.number, trial_id=trial._trial_id, origin=origin, config=config, parent=parent)
 
-    def report(self, asked: PendingTrial, *, epoch: int, accuracy: float) -> None:
+    def report(self, trial: PendingTrial, *, epoch: int, accuracy: float) -> None:
         """Store an epoch's accuracy where Optuna's plots of learning curves look for it."""
-        # Another coordinator may have taken the trial over, and be done: when it is to be told, that is noticed.
+        # Another coordinator may have taken the trial over and ended it; `still_owned` notices that at its end.
         with suppress(optuna.exceptions.UpdateFinishedTrialError):
-            self._study._storage.set_trial_intermediate_value(asked.trial_id, epoch, accuracy)
+            self._study._storage.set_trial_intermediate_value(trial.trial_id, epoch, accuracy)
 
-    def tell(self, asked: PendingTrial, result: TrialResult, attributes: Mapping[str, Any]) -> None:
-        """End a trial. Anything but a completed one within the budgets is no point of the front.
+    def tell(self, trial: PendingTrial, result: TrialResult, attributes: Mapping[str, Any]) -> None:
+        """End a trial. Only completed trials within the budgets are points of the front.
 
-        Every budget is a constraint of a completed trial: its violation, above 0 where the trial is over it, as a part
-        of the budget.
+        Every budget is a constraint of a completed trial. Its violation is the excess as a fraction of the budget,
+        above 0 where the trial is over budget.
         """
-        self._storage.release(asked.trial_id)
+        self._storage.release(trial.trial_id)
         storage = self._study._storage
         for name, value in {**attributes, OUTCOME: result.outcome.name}.items():
-            storage.set_trial_user_attr(asked.trial_id, name, value)
+            storage.set_trial_user_attr(trial.trial_id, name, value)
         if result.outcome.has_weights:
             violations = {name: value for name, value in self._budget.violations(result).items() if isfinite(value)}
             if violations:
-                self._constrain(asked, violations)
-            told = self._study.tell(asked.number, [float(getattr(result, name)) for name in OBJECTIVES])
+                self._constrain(trial, violations)
+            told = self._study.tell(trial.number, [float(getattr(result, name)) for name in OBJECTIVES])
         elif result.outcome is Outcome.FAILED:
-            told = self._study.tell(asked.number, state=TrialState.FAIL)
+            told = self._study.tell(trial.number, state=TrialState.FAIL)
         else:
-            self._constrain(asked, {CONSTRAINT: 1.0})
-            told = self._study.tell(asked.number, state=TrialState.PRUNED)
+            self._constrain(trial, {CONSTRAINT: 1.0})
+            told = self._study.tell(trial.number, state=TrialState.PRUNED)
         self._keep_once(self._study.get_trials(deepcopy=False)[told.number])
 
     def _keep_once(self, trial: FrozenTrial) -> None:
-        """Let a trial that has ended share with all others what is equal in them: of 10,000 that is most of it.
+        """Let trials that have ended share what is equal in them: of 10,000 trials that is most of the memory.
 
-        Every trial as Optuna reads it has names and distributions of its own.
+        As Optuna reads trials, each has its own copies of names and distributions.
         """
         if not trial.state.is_finished():
             return
@@ -281,22 +278,21 @@ class Study:
         trial.params = _interned(trial.params)
         trial.user_attrs = _interned(trial.user_attrs)
 
-    def _constrain(self, asked: PendingTrial, violations: Mapping[str, float]) -> None:
+    def _constrain(self, trial: PendingTrial, violations: Mapping[str, float]) -> None:
         storage = self._study._storage
         for name, value in violations.items():
-            storage.set_trial_system_attr(asked.trial_id, f"constraints:{name}", value)
+            storage.set_trial_system_attr(trial.trial_id, f"constraints:{name}", value)
         # The same in the form of Optuna 4, the only one that the dashboard 0.21 shows.
-        storage.set_trial_system_attr(asked.trial_id, "constraints", list(violations.values()))
+        storage.set_trial_system_attr(trial.trial_id, "constraints", list(violations.values()))
 
 
 def _interned(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The same, every text in it the one text of this process."""
+    """Replace every text by the single copy of it in this process."""
     return {sys.intern(name): sys.intern(value) if isinstance(value, str) else value for name, value in values.items()}
 
 
 def _observations_of(trial: FrozenTrial) -> tuple[Observation, ...]:
-    """As Optuna's fields say, but what was evaluated as a subnet is worth what other trials show before their first
-    epoch."""
+    """Return a trial's observations by Optuna's fields, except that subnets are observed before the first epoch."""
     if trial.state is TrialState.COMPLETE and trial.user_attrs.get(OUTCOME) == Outcome.SUBNET.name:
         return (Observation(fidelity=0, accuracy=trial.values[0]),)
     return observations_of(trial)
@@ -312,5 +308,5 @@ def _suggest(trial: optuna.trial.Trial, name: str, distribution: BaseDistributio
 
 
 def _chosen(value: Any, options: Sequence[Any]) -> Any:
-    """The option that a stored value means: a stepped range gives 0.6500000000000001 for 0.65."""
+    """Return the option that a stored value stands for: a stepped range gives 0.6500000000000001 for 0.65."""
     return value if value in options else min(options, key=lambda option: abs(option - value))

@@ -1,4 +1,4 @@
-"""The device that networks are trained on."""
+"""The choice of the device on which networks are trained."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from spquant_search.errors import UserError
 
 
 def choose_device(name: str) -> str:
-    """The device that ``--device`` means: ``auto`` is CUDA where there is one, otherwise the processor.
+    """Return the device that ``--device`` means: ``auto`` is CUDA where there is a GPU, otherwise the processor.
 
     Raises:
         UserError: CUDA is asked for where there is none, or the name is no device.

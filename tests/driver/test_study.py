@@ -79,6 +79,10 @@ def study_at(journal: Path, space: SearchSpace, **options: Any) -> Study:
     return Study(Journal(journal), space, SHAPES, chance=0.1, **options)
 
 
+def stored_in(journal: Path) -> optuna.Study:
+    return study_in(Journal(journal))
+
+
 def outcome_of(asked: PendingTrial, *, stop_every: int = 0) -> TrialResult:
     """A result made from the configuration alone, so that two searches see the same."""
     bits = [layer.weight_bits for _, layer in asked.config.layers]
@@ -149,7 +153,8 @@ def test_killed_between_queueing_and_asking_a_first_trial_it_is_tried_once(tmp_p
 
 
 def test_directions_and_names(tmp_path):
-    study = study_at(tmp_path / "study.journal", a_space()).optuna_study
+    study_at(tmp_path / "study.journal", a_space())
+    study = study_in(Journal(tmp_path / "study.journal"))
     assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE", "MINIMIZE"]
     assert study.metric_names == list(OBJECTIVES) == ["accuracy", "memory_bytes", "effective_macs"]
 
@@ -160,7 +165,7 @@ def test_a_completed_trial_is_told_with_its_values_curve_and_attributes(tmp_path
     for epoch, accuracy in ((1, 0.5), (2, 0.75)):
         study.report(asked, epoch=epoch, accuracy=accuracy)
     study.tell(asked, trial(0, 0.75, 10, 3), {"memory_kib": 10.0})
-    (stored, *_) = study.optuna_study.trials
+    (stored, *_) = stored_in(tmp_path / "study.journal").trials
     assert stored.state is TrialState.COMPLETE
     assert stored.values == [0.75, 10240.0, 3e6]
     assert stored.intermediate_values == {1: 0.5, 2: 0.75}
@@ -175,22 +180,22 @@ def test_what_did_not_complete_is_pruned_and_infeasible_in_both_formats(tmp_path
     asked = study.ask()
     study.report(asked, epoch=1, accuracy=0.9)
     study.tell(asked, trial(1, 0.9, 1, 1, outcome=outcome, epochs=1), {})
-    stored = study.optuna_study.trials[1]
+    stored = stored_in(tmp_path / "study.journal").trials[1]
     assert stored.state is TrialState.PRUNED
     assert stored.values is None
     assert stored.intermediate_values == {1: 0.9}
     assert stored.constraints["not_completed"] == 1.0
     # Optuna 4's form, which the dashboard reads.
     assert stored.system_attrs["constraints"] == [1.0]
-    assert [best.number for best in study.optuna_study.best_trials] == [0]
+    assert [best.number for best in stored_in(tmp_path / "study.journal").best_trials] == [0]
 
 
 def test_a_failed_trial_is_no_evidence(tmp_path):
     study = study_at(tmp_path / "study.journal", a_space())
     asked = study.ask()
     study.tell(asked, trial(0, outcome=Outcome.FAILED, epochs=0), {})
-    assert study.optuna_study.trials[0].state is TrialState.FAIL
-    assert study.optuna_study.trials[0].constraints == {}
+    assert stored_in(tmp_path / "study.journal").trials[0].state is TrialState.FAIL
+    assert stored_in(tmp_path / "study.journal").trials[0].constraints == {}
 
 
 # ---------------------------------------------------------------- Optuna's traps
@@ -239,7 +244,7 @@ def test_trap_optuna_still_refuses_to_prune_several_objectives():
 def test_our_tpe_goes_on_after_stopped_trials(tmp_path):
     study = study_at(tmp_path / "study.journal", a_space())
     asked = proceed(study, 12, stop_every=2)
-    states = [one.state for one in study.optuna_study.trials]
+    states = [one.state for one in stored_in(tmp_path / "study.journal").trials]
     assert states.count(TrialState.PRUNED) == 4
     assert len({one.config for one in asked}) > 8
 
@@ -279,7 +284,7 @@ def test_nsga2_makes_children_of_the_trials_so_far_however_often_it_is_interrupt
     space = a_space("search.sampler=nsga2")
     whole = proposals(tmp_path / "a.journal", space, 130, stop_every=0)
     assert proposals(tmp_path / "b.journal", space, 40, 50, 40, stop_every=0) == whole
-    trials = study_at(tmp_path / "a.journal", space).optuna_study.trials
+    trials = stored_in(tmp_path / "a.journal").trials
     generations = [value for one in trials for name, value in one.system_attrs.items() if name.endswith(":generation")]
     assert max(generations) == 2
 
@@ -392,15 +397,18 @@ def test_a_journal_is_read_as_optuna_reads_it_and_on_from_where_it_was_read(tmp_
 def test_what_is_equal_in_all_trials_that_have_ended_is_kept_once(tmp_path):
     """A coordinator's memory grows by what differs between trials; and what Optuna says of them stays the same."""
     file = tmp_path / "study.journal"
-    study = study_at(file, a_space())
-    proceed(study, 6)
-    for one in (study, study_at(file, a_space())):
-        ended = [trial for trial in one.optuna_study.get_trials(deepcopy=False) if trial.state.is_finished()]
+    journal = Journal(file)
+    proceed(Study(journal, a_space(), SHAPES, chance=0.1), 6)
+    reopened = Journal(file)
+    Study(reopened, a_space(), SHAPES, chance=0.1)
+    for storage in (journal, reopened):
+        stored = study_in(storage).get_trials(deepcopy=False)
+        ended = [trial for trial in stored if trial.state.is_finished()]
         assert len({id(trial.distributions) for trial in ended[1:]}) == 1
         for name in ended[1].params:
             assert all(any(name is other for other in trial.params) for trial in ended[1:])
     plain = JournalStorage(optuna.storages.journal.JournalFileBackend(str(file)))
-    assert optuna.load_study(study_name="search", storage=plain).trials == study.optuna_study.trials
+    assert optuna.load_study(study_name="search", storage=plain).trials == study_in(journal).trials
 
 
 # ---------------------------------------------------------------- distributions
@@ -498,7 +506,7 @@ def test_read_outs_and_what_was_fine_tuned_are_readings_at_two_fidelities(tmp_pa
     study.report(asked[0], epoch=0, accuracy=0.4)
     study.report(asked[0], epoch=1, accuracy=0.6)
     study.tell(asked[0], trial(asked[0].number, 0.7, of=read.config), {})
-    trials = study.optuna_study.trials
+    trials = stored_in(tmp_path / "study.journal").trials
     assert baseline.number == 0
     assert _observations_of(trials[read.number]) == (Observation(fidelity=0, accuracy=first.accuracy),)
     assert [(one.fidelity, one.accuracy) for one in _observations_of(trials[asked[0].number])] == [

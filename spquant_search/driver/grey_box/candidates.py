@@ -36,7 +36,7 @@ class Axis:
     ordered: bool
 
     def indices(self, values: Sequence[Any]) -> Int[np.ndarray, " value"]:
-        """The choice that each value is, or on a range the one nearest to it."""
+        """Return the index of each value's choice, or of the nearest choice on a range."""
         known = {choice: index for index, choice in enumerate(self.choices)}
         if all(value in known for value in values):
             return np.array([known[value] for value in values], int)
@@ -46,7 +46,7 @@ class Axis:
 
 
 def axis(name: str, choices: Sequence[Any]) -> Axis:
-    """The axis of a parameter with these choices.
+    """Return the axis of a parameter with these choices.
 
     Numbers are ordered and have two features: their place from -1 to 1, by the logarithm where they span a factor of 4
     or more, and a curve that flattens to the larger end, as a quantization error does with every bit. None (no mask)
@@ -100,31 +100,31 @@ class Grid:
         return np.concatenate([axis.codes[rows[:, i]] for i, axis in enumerate(self.axes)], axis=1)
 
     def holds(self, parameters: Mapping[str, Any]) -> bool:
-        """Whether these are values of every parameter, each one of its choices or a number beside some."""
+        """Return whether every parameter has a value, which is a choice or lies beside ordered choices."""
         return all(
             axis.name in parameters and (axis.ordered or parameters[axis.name] in axis.choices) for axis in self.axes
         )
 
     def rows(self, parameters: Sequence[Mapping[str, Any]]) -> Int[np.ndarray, "row axis"]:
-        """The row of each configuration, given by its values."""
-        columns = [axis.indices([one[axis.name] for one in parameters]) for axis in self.axes]
+        """Return the row of each configuration, given by its values."""
+        columns = [axis.indices([values[axis.name] for values in parameters]) for axis in self.axes]
         return np.stack(columns, axis=1)
 
     def parameters(self, rows: Int[np.ndarray, "row axis"]) -> list[dict[str, Any]]:
-        """The values of every row, by name."""
+        """Return the values of every row, by name."""
         names = [axis.name for axis in self.axes]
         columns = [[axis.choices[i] for i in rows[:, column]] for column, axis in enumerate(self.axes)]
         return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
-    def every(self) -> Int[np.ndarray, "row axis"]:
-        """All rows; of small spaces only."""
+    def all_rows(self) -> Int[np.ndarray, "row axis"]:
+        """Return all rows; for small spaces only."""
         return np.stack(np.meshgrid(*map(np.arange, self.sizes), indexing="ij"), axis=-1).reshape(-1, len(self.axes))
 
     def uniform(self, rng: np.random.Generator, count: int) -> Int[np.ndarray, "row axis"]:
         return rng.integers(self.sizes, size=(count, len(self.axes)))
 
     def tilted(self, rng: np.random.Generator, count: int) -> Int[np.ndarray, "row axis"]:
-        """Random rows that lean, each kind as a whole, to small or to large choices.
+        """Draw random rows that lean, each kind as a whole, to small or to large choices.
 
         Independent uniform draws of many parameters all cost nearly the same; these reach the ends of the front.
         """
@@ -138,7 +138,7 @@ class Grid:
     def offspring(
         self, rng: np.random.Generator, parents: Int[np.ndarray, "parent axis"], count: int
     ) -> Int[np.ndarray, "row axis"]:
-        """Rows made of one parent or of two, with a few choices changed."""
+        """Make rows of one parent or of two, with a few choices changed."""
         mothers, fathers = (parents[rng.integers(len(parents), size=count)] for _ in range(2))
         crossed = (rng.random(count) < CROSSED)[:, None] & (rng.random(mothers.shape) < 0.5)
         rate = rng.choice(MUTATIONS, size=(count, 1)) / len(self.axes)

@@ -53,7 +53,7 @@ class History:
         new = self._new(rows)
         if len(new):
             return new
-        rest = self.grid.every() if self.grid.count <= EXHAUSTIBLE else self.grid.uniform(rng, ENUMERATED)
+        rest = self.grid.all_rows() if self.grid.count <= EXHAUSTIBLE else self.grid.uniform(rng, ENUMERATED)
         rest = self._new(self.bounds.shrink_to_budget(rest, rng))
         if len(rest):
             return rng.permutation(rest)

@@ -1,10 +1,10 @@
-"""Expected improvement of a front's halved volume, in closed form. Pure functions of arrays.
+"""The expected improvement of a front's log-hypervolume, in closed form. Pure functions of arrays.
 
-The volume is that of :func:`spquant_search.runs.pareto.log_hypervolume`: memory and MACs on logarithmic axes. Of a
-candidate the memory is known, accuracy and the logarithm of its effective MACs are predicted as normal variables, MACs
-cut off at the dense ones, the two independent. What no member of the front dominates within the reference point is a
-union of boxes; the volume that a candidate adds is its overlap with them, a product of three lengths in each box; and
-with independent variables the expectation of a product is the product of the expectations, all of which are known. So
+The volume is that of :func:`spquant_search.runs.pareto.log_hypervolume`: memory and MACs on logarithmic axes. The
+memory of a candidate is known. Its accuracy and the logarithm of its effective MACs, cut off at the dense MACs, are
+predicted as independent normal variables. The volume within the reference point that no member of the front dominates
+is a union of boxes. A candidate adds its overlap with them, a product of three lengths in each box; with independent
+variables the expectation of a product is the product of the expectations, all of which are known in closed form. So
 nothing is sampled. (Emmerich, Yang, Deutz 2020, "Infill criteria for multiobjective Bayesian optimization"; the boxes
 are those of a sweep from the most accurate member down.)
 """
@@ -25,7 +25,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Predictions:
-    """What is known of candidates before they are trained."""
+    """The objectives of candidates as predicted before they are trained."""
 
     accuracy: Float[np.ndarray, " candidate"]
     accuracy_deviation: Float[np.ndarray, " candidate"]
@@ -36,7 +36,7 @@ class Predictions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Boxes:
-    """What no member dominates. In MACs every box begins at 0; in accuracy the topmost ones are open."""
+    """The volume that no member dominates. In MACs every box begins at 0; in accuracy the topmost boxes are open."""
 
     accuracy_from: Float[np.ndarray, " box"]
     accuracy_to: Float[np.ndarray, " box"]
@@ -56,10 +56,12 @@ class _Strip:
 
 
 def open_boxes(front: Float[np.ndarray, "member 3"], reference: ReferencePoint) -> Boxes:
-    """The part of the volume within ``reference`` that no member dominates, as boxes that do not overlap.
+    """Return the volume within ``reference`` that no member dominates, as boxes that do not overlap.
 
-    ``front`` has a row of accuracy, memory bytes and effective MACs for each member; dominated rows do no harm. At most
-    three boxes a member and one more.
+    There are at most three boxes a member and another box.
+
+    Args:
+        front: accuracy, memory bytes and effective MACs of each member; dominated rows do no harm.
     """
     strips = [
         _Strip(
@@ -102,9 +104,10 @@ def _box(strip: _Strip, accuracy_from: float) -> tuple[float, ...]:
 def expected_improvement(
     predictions: Predictions, boxes: Boxes, *, dense_macs: float
 ) -> Float[np.ndarray, " candidate"]:
-    """The halved volume that each candidate is expected to add, in the unit of that function.
+    """Return the log-hypervolume that each candidate is expected to add.
 
-    ``dense_macs``: no configuration has more.
+    Args:
+        dense_macs: the most MACs of any configuration.
     """
     above = _above(boxes.accuracy_from, predictions) - _above(boxes.accuracy_to, predictions)
     memory_from = np.maximum(log2(boxes.memory_from), log2(predictions.memory_bytes)[:, None])
@@ -115,7 +118,7 @@ def expected_improvement(
 
 
 def _above(levels: Float[np.ndarray, " box"], predictions: Predictions) -> Float[np.ndarray, "candidate box"]:
-    """E[max(accuracy - level, 0)]; 0 for a level at infinity."""
+    """Return E[max(accuracy - level, 0)], which is 0 for a level at infinity."""
     unique, back = np.unique(levels, return_inverse=True)
     finite = np.isfinite(unique)
     lead = predictions.accuracy[:, None] - np.where(finite, unique, 0.0)
@@ -124,9 +127,9 @@ def _above(levels: Float[np.ndarray, " box"], predictions: Predictions) -> Float
 
 
 def _below(levels: Float[np.ndarray, " box"], predictions: Predictions, dense_macs: float) -> Array:
-    """E[max(log2(level) - log2(min(MACs, dense)), 0)], the halvings expected of a box below its ``macs_to``.
+    """Return E[max(log2(level) - log2(min(MACs, dense)), 0)], the halvings expected of a box below its ``macs_to``.
 
-    A level above the dense MACs adds what it is above them.
+    A level above the dense MACs adds its distance from them.
     """
     unique, back = np.unique(levels, return_inverse=True)
     level = log2(unique)
@@ -139,7 +142,7 @@ def _below(levels: Float[np.ndarray, " box"], predictions: Predictions, dense_ma
 def _positive_part(
     mean: Float[np.ndarray, "candidate level"], deviation: Float[np.ndarray, " candidate"]
 ) -> Float[np.ndarray, "candidate level"]:
-    """E[max(X, 0)] of normal variables: s (z Phi(z) + phi(z)) with z = mean / s."""
+    """Return E[max(X, 0)] of normal variables: s (z Phi(z) + phi(z)) with z = mean / s."""
     spread = np.maximum(deviation, 1e-12)[:, None]
     z = mean / spread
     density = np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)

@@ -76,7 +76,7 @@ def _drawn(grid: Grid, rng: np.random.Generator, count: int) -> Int[np.ndarray, 
 def _first_candidates(history: History, rng: np.random.Generator) -> Int[np.ndarray, "row axis"]:
     """Draw a third at random and the rest as offspring of the front; return all configurations of a small space."""
     if history.grid.count <= ENUMERATED:
-        return history.grid.every()
+        return history.grid.all_rows()
     drawn = _drawn(history.grid, rng, CANDIDATES // 3)
     parents = history.front if len(history.front) else drawn
     return np.concatenate([drawn, history.grid.offspring(rng, parents, CANDIDATES - len(drawn))])

@@ -1,6 +1,6 @@
-"""Where a study lies, and who works on it: here in a run's folder, where it has one coordinator.
+"""A study in a run's folder, on which one coordinator works.
 
-In :mod:`spquant_search.driver.storage.postgres` it has several.
+Several coordinators work on a study in :mod:`spquant_search.driver.storage.postgres`.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ STUDY_NAME = "search"  # of a study in its run's folder
 
 
 class _File(BaseJournalBackend):
-    """A journal as Optuna writes it, on disk at the end of a decision and not after every line: a trial has dozens.
+    """A journal as Optuna writes it, synchronised to disk at the end of a decision: a trial has dozens of lines.
 
-    Of what was read it remembers where it ended, not where every line begins, of which a long search has a million.
+    It remembers where the last read line ended, but not where every line begins: a long search has a million lines.
     """
 
     def __init__(self, journal: Path) -> None:
         self._journal, self._lock_file = journal, journal.with_suffix(".lock")
         journal.touch()
-        self._lines, self._bytes = 0, 0  # that were read
-        self.gathers = False
+        self._lines, self._bytes = 0, 0  # read so far
+        self.gathers = False  # whether lines are synchronised to disk later, all at once
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
-        """The lines from that number on; one that is being written is left for the next time."""
+        """Yield the lines from that number on; a line that is being written is left for the next time."""
         if log_number_from < self._lines:
             self._lines, self._bytes = 0, 0
         with self._journal.open("rb") as file:
@@ -66,7 +66,7 @@ class Journal:
     study_name = STUDY_NAME
 
     def __init__(self, journal: Path) -> None:
-        """A last line that a killed process left half-written is cut off first."""
+        """Open the journal, and cut off a last line that a killed process left half-written."""
         _drop_torn_line(journal)
         self._file = _File(journal)
         self.optuna: BaseStorage = JournalStorage(self._file)
@@ -101,13 +101,13 @@ class Journal:
         return trial._trial_id not in self._mine
 
     def close(self) -> None:
-        """Nothing is open between two calls."""
+        """Do nothing: no file is open between two calls."""
 
 
 def _drop_torn_line(journal: Path) -> None:
     if not journal.is_file():
         return
     content = journal.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        os.truncate(journal, whole)
+    complete = content.rfind(b"\n") + 1
+    if complete < len(content):
+        os.truncate(journal, complete)

@@ -1,8 +1,8 @@
 """A study in PostgreSQL, for coordinators on several machines that work on one run.
 
-Optuna brings the tables, and one of heartbeats. Here is what several coordinators need beside them: every call waits
-out a server that restarts; one coordinator at a time decides what is tried next; and a trial whose coordinator is gone
-is found, so that another goes on with it under its own number.
+Optuna brings the tables, among them a table of heartbeats. This module adds what several coordinators need: every call
+waits for a server that restarts; one coordinator at a time decides what is tried next; and a trial of a coordinator
+that is gone is found, so that another coordinator continues it under its own number.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from spquant_search.errors import UserError
 
 DRIVER = "postgresql+psycopg"
 BEAT_SECONDS = 15
-GRACE_SECONDS = 90  # after which a coordinator that does not beat is taken for dead
+GRACE_SECONDS = 90  # after which a coordinator without a heartbeat is taken for dead
 OUTAGE_SECONDS = 15 * 60  # for which a server may be away before the search gives up
 GRACE_VARIABLE = "SPQUANT_GRACE_SECONDS"
 
-# A lock ends with its connection. Of a machine that is without power or network the server hears nothing: it is to ask
-# after half a minute of silence, not after the system's two hours.
+# A lock ends with its connection. A machine that loses power or network does not close its connections: the server is
+# to ask after half a minute of silence, not after the system's two hours.
 _NOTICES_DEATH = text(
     "SELECT set_config('tcp_keepalives_idle', '30', false), set_config('tcp_keepalives_interval', '10', false), "
     "set_config('tcp_keepalives_count', '3', false)"
@@ -50,7 +50,7 @@ class Database:
 
     @classmethod
     def of(cls, url: str) -> Database:
-        """What `--storage` names.
+        """Return the database that `--storage` names.
 
         Raises:
             UserError: it is no PostgreSQL URL.
@@ -72,7 +72,11 @@ class Database:
         return cls(parsed.set(drivername=DRIVER).render_as_string(hide_password=False))
 
     def require_connection(self) -> None:
-        """Raises UserError where there is none, or the driver is not installed."""
+        """Check that there is a connection.
+
+        Raises:
+            UserError: there is none, or the driver is not installed.
+        """
         engine = _engine(self)
         try:
             with engine.connect() as connection:
@@ -94,14 +98,14 @@ class Database:
 
 
 class _Outages:
-    """Repeats what fails because the server is away, and remembers when that was."""
+    """The times when the server was away; calls that fail because of it are repeated."""
 
     def __init__(self, note: Callable[[str], None]) -> None:
         self.latest = float("-inf")  # of time.monotonic()
         self._note = note
 
     def patiently(self, call: Callable[[], Result]) -> Result:
-        """The result of ``call``, begun again as long as there is no connection.
+        """Return the result of ``call``, which is repeated as long as there is no connection.
 
         Raises:
             UserError: there was none for a quarter of an hour.
@@ -128,7 +132,7 @@ class _Outages:
 
 
 def _connection_fault(error: BaseException) -> str | None:
-    """What is wrong with the connection, in a line; None where something else is wrong."""
+    """Return what is wrong with the connection, in a line; None where something else is wrong."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, DBAPIError):
         cause = cause.__cause__ or cause.__context__
@@ -148,10 +152,10 @@ _CALLS = (
 
 
 class _PatientStorage(RDBStorage):
-    """Optuna's storage, every call of which waits out a server that restarts.
+    """Optuna's storage, with calls that wait for a server that restarts.
 
-    A call whose answer was lost is made again. Where that makes a trial twice, nobody beats for the first of them, and
-    it is taken up as any other that was abandoned.
+    A call whose answer was lost is repeated. Where that makes a trial twice, the first of the two gets no heartbeat,
+    and a coordinator takes it over as it does any abandoned trial.
     """
 
     outages: _Outages
@@ -185,7 +189,11 @@ class Postgres:
     def __init__(
         self, database: Database, study_name: str, *, note: Callable[[str], None] = lambda _words: None
     ) -> None:
-        """Raises UserError where the driver is not installed, or there is no connection for long."""
+        """Open the study, and begin to send heartbeats.
+
+        Raises:
+            UserError: the driver is not installed, or there is no connection for long.
+        """
         self.study_name = study_name
         self._outages = _Outages(note)
         self._engine = _engine(database)
@@ -264,7 +272,7 @@ class Postgres:
                 text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))"), self._lock_name(what)
             )
             if answer.scalar():
-                connection.commit()  # the lock is the connection's; an open transaction would be in the way of others
+                connection.commit()  # the connection keeps the lock; an open transaction would block others
                 return connection
         except BaseException:
             _end(connection)
@@ -291,11 +299,11 @@ class Postgres:
         now, number = time.monotonic(), trial._trial_id
         if number in self._mine:
             return False
-        # While the server was away nobody could beat: whoever lives has as long as ever to do so. Nor does this process
-        # know what was before it began.
+        # While the server was away no coordinator could send a heartbeat, and all have the grace time to do so again.
+        # This process does not know either which heartbeats there were before it began.
         if now - self._outages.latest < self._grace or now - self._began < 2 * self._beat:
             return False
-        if OWNER not in trial.user_attrs:  # its coordinator died before it could say that it is its own
+        if OWNER not in trial.user_attrs:  # its coordinator died before it claimed the trial
             return now - self._first_seen.setdefault(number, now) > self._grace
         taken, stale = self._stale
         if now - taken > 1.0:
@@ -311,7 +319,7 @@ class Postgres:
     def _beating(self) -> None:
         while not self._ended.wait(self._beat):
             for trial_id in tuple(self._mine):
-                with suppress(Exception):  # the search itself waits for the server, and says so
+                with suppress(Exception):  # the search itself waits for the server, and reports that
                     RDBStorage.record_heartbeat(self._storage, trial_id)
 
     def close(self) -> None:
@@ -330,7 +338,7 @@ def _engine(database: Database) -> Engine:
 
 
 def _end(connection: Connection) -> None:
-    """Close for good: a connection that goes back to its pool would keep its locks."""
+    """Close a connection for good: back in its pool it would keep its locks."""
     with suppress(DBAPIError):
         connection.invalidate()
         connection.close()

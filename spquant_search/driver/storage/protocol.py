@@ -1,4 +1,4 @@
-"""Where a study lies, and who works on it."""
+"""The storage of a study, and the coordinators that work on the study."""
 
 from __future__ import annotations
 
@@ -17,23 +17,25 @@ class Storage(Protocol):
     is_shared: bool
 
     def decision_lock(self) -> Any:
-        """A context in which no other coordinator decides anything; may be entered within itself."""
+        """Enter a context in which no other coordinator decides anything; it may be entered within itself."""
 
     def exclusive_stage(self, what: str, *, is_done: Callable[[], bool], waiting: Callable[[], None]) -> Any:
-        """A context in which no other coordinator does ``what``; gives whether it is still to be done.
+        """Enter a context in which no other coordinator does ``what``; yield whether it is still to be done.
 
         While another does it, ``waiting`` is called every second.
         """
 
     def claim(self, trial_id: int) -> None:
-        """This coordinator works on a trial from now on."""
+        """Record that this coordinator works on a trial from now on."""
 
     def is_mine(self, trial: FrozenTrial) -> bool:
-        """Whether this coordinator is the one that works on a trial, or was the last to."""
+        """Return whether this coordinator works on a trial, or was the last to work on it."""
 
-    def release(self, trial_id: int) -> None: ...
+    def release(self, trial_id: int) -> None:
+        """Record that this coordinator no longer works on a trial."""
 
     def is_abandoned(self, trial: FrozenTrial) -> bool:
-        """Whether nobody works any more on a trial that is running."""
+        """Return whether no coordinator works any more on a trial that is running."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close all connections."""

@@ -56,7 +56,7 @@ def test_layers_share_a_kind_and_words_have_their_own():
 
 
 def test_rows_and_values_are_two_forms_of_a_configuration():
-    every = GRID.every()
+    every = GRID.all_rows()
     assert len(every) == GRID.count == 5 * 4 * 3 * 3 * 3
     assert len(np.unique(every, axis=0)) == GRID.count
     values = GRID.parameters(every)
@@ -77,7 +77,7 @@ def test_a_number_beside_the_choices_is_the_nearest_one():
 
 
 def test_a_grid_holds_whole_configurations_only():
-    values = GRID.parameters(GRID.every()[:1])[0]
+    values = GRID.parameters(GRID.all_rows()[:1])[0]
     assert GRID.holds(values)
     assert not GRID.holds({**values, "rule": "down"})
     assert not GRID.holds({"rule": "up"})
