@@ -141,12 +141,7 @@ def _unbinned_splits(info: DataInfo, options: DataSpace, time_steps: int) -> dic
     """Find the samples of each split of a data set."""
     if SETS[info.name].kind == "package":
         return {
-            split: _UnbinnedSplit(
-                labels=labels.astype(np.int64),
-                source=lambda count, first, images=images: SimulatedFrames(  # type: ignore[misc]
-                    images=images[:count], first_number=first, time_steps=time_steps
-                ),
-            )
+            split: _UnbinnedSplit(labels=labels.astype(np.int64), source=_simulated_source_of(images, time_steps))
             for split, (images, labels) in fashion_mnist().items()
         }
     found = find_samples(info.name, options)
@@ -154,6 +149,15 @@ def _unbinned_splits(info: DataInfo, options: DataSpace, time_steps: int) -> dic
         split: _UnbinnedSplit(labels=found.labels[order], source=_source_of(info, options, found, order, time_steps))
         for split, order in found.splits.items()
     }
+
+
+def _simulated_source_of(
+    images: UInt8[np.ndarray, "sample rows columns"], time_steps: int
+) -> Callable[[int, int], FrameSource]:
+    def source(count: int, first_number: int) -> FrameSource:
+        return SimulatedFrames(images=images[:count], first_number=first_number, time_steps=time_steps)
+
+    return source
 
 
 def _source_of(

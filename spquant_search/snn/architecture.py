@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -97,4 +98,9 @@ def trace_network(network: nn.Module, shape: InputShape, *, time_steps: int) -> 
             handle.remove()
     if last.name not in layers or not isinstance(layers[last.name], Readout):
         raise tracing.Untraceable(f"{last.name}: the network must end with its Readout")
+    # A layer may have the name of an operation, such as input; no layer's name ends with a dot.
+    trace.steps = [
+        replace(step, name=f"{step.name}.") if step.operation != "layer" and step.name in layers else step
+        for step in trace.steps
+    ]
     return trace

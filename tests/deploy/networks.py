@@ -121,20 +121,20 @@ class Mixed(nn.Module):
     def __init__(self, *, doubled: bool = False, twice: bool = False) -> None:
         super().__init__()
         self.doubled, self.twice = doubled, twice
-        self.first = SpikingConv2d(2, 8, pool="after", can_gate=False)
+        self.input = SpikingConv2d(2, 8, pool="after", can_gate=False)  # called like the first step of every network
         self.grouped = SpikingConv2d(8, 8, groups=2)
         self.shortcut = Shortcut(8, 8)
         self.pooled = SpikingConv2d(8, 8, groups=4, pool="before", kernel_size=5)
-        self.last = SpikingConv2d(8, 6, pool="max", norm=False, kernel_size=1)
+        self.maps = SpikingConv2d(8, 6, pool="max", norm=False, kernel_size=1)  # called like an array of the engine
         self.readout = Readout(6, 1, 3)
 
     def forward(self, spikes: Spikes) -> Tensor:
-        first = self.first(spikes)
+        first = self.input(spikes)
         grouped = self.grouped(first, first.current())
         third = self.grouped(grouped, self.shortcut(first)) if self.twice else self.pooled(grouped)
         if self.doubled:
             third = Spikes(values=third.values * 2, time_steps=third.time_steps, largest=2, divisor=2)
-        logits: Tensor = self.readout(global_average(self.last(third)))
+        logits: Tensor = self.readout(global_average(self.maps(third)))
         return logits
 
 

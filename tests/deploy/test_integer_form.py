@@ -13,7 +13,7 @@ from spquant_search.space.schema import NeuronSpace
 
 def test_what_has_no_integer_form_is_refused_with_its_reason(plain_neurons: None) -> None:
     for options, words in (
-        ({"doubled": True}, "what last reads was made by something other than layers"),
+        ({"doubled": True}, "what maps reads was made by something other than layers"),
         ({"twice": True}, "grouped: runs more than once a time step"),
     ):
         network, shape, _ = mixed(0, **options)

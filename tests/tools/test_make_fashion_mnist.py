@@ -9,16 +9,16 @@ from pathlib import Path
 import make_fashion_mnist
 import numpy as np
 import pytest
+from data.image_files import idx_bytes
 from numpy.typing import NDArray
 
 
 def write_idx(path: Path, array: NDArray[np.uint8]) -> None:
-    sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
-    path.write_bytes(gzip.compress(bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes()))
+    path.write_bytes(gzip.compress(idx_bytes(array)))
 
 
 def write_source(folder: Path, train: int, test: int) -> None:
-    """Files as the Debian package's, three classes; an image's pixels tell file, class and place."""
+    """Write files like the Debian package's, of three classes; an image's pixels tell file, class and place."""
     for name, marker, size in (("train", 1, train), ("t10k", 2, test)):
         labels = np.repeat(np.arange(3, dtype=np.uint8), size)
         pixels = np.stack([np.array([[marker, label], [0, k]]) for k, label in enumerate(labels)]).astype(np.uint8)
