@@ -1,4 +1,4 @@
-"""What the C library takes of a device, known before any training: bytes of flash and of RAM.
+"""Bytes of flash and RAM that the C library takes of a device, known before any training.
 
 The network's own numbers are in :mod:`spquant_search.costs.memory`. On top come, in RAM, the spikes between layers,
 whose maps share memory where they are not needed at the same time, and what the layers work in, one at a time; in
@@ -27,7 +27,7 @@ LAYER_BYTES, SUM_BYTES = 115, 50
 
 
 def kept_in_floats(precision: LayerPrecision, *, has_weights: bool) -> str | None:
-    """What of a layer in this precision is floating point, so that it has no integer form."""
+    """Return what a layer in this precision keeps in floating point, so that it has no integer form."""
     if has_weights and precision.weight_bits == FLOAT_BITS:
         return "float weights"
     return "a float membrane" if precision.membrane_levels == FLOAT_MEMBRANE else None
@@ -35,7 +35,7 @@ def kept_in_floats(precision: LayerPrecision, *, has_weights: bool) -> str | Non
 
 @dataclass(frozen=True, slots=True)
 class KeptMap:
-    """What a step passes on: its bytes, 0 for a current, which whoever adds it reads from what it was made of."""
+    """A map that a step passes on, in bytes; 0 for a current, whose reader reads the map that it was made of."""
 
     name: str
     inputs: tuple[str, ...]
@@ -44,7 +44,7 @@ class KeptMap:
 
 
 def place_maps(steps: Sequence[KeptMap]) -> tuple[dict[str, int], int]:
-    """Where each map begins in the memory that they share, and how large that is: first fit, in order."""
+    """Return where each map begins in the memory that they share, and its size in bytes: first fit, in order."""
     made = {step.name: index for index, step in enumerate(steps)}
     last = dict(made)
     for index, step in enumerate(steps):
@@ -56,12 +56,12 @@ def place_maps(steps: Sequence[KeptMap]) -> tuple[dict[str, int], int]:
             last[source] = max(last[source], last[step.name])
     taken: list[tuple[int, int, int]] = []  # begin, end, last reader
     places: dict[str, int] = {}
-    whole = 0
+    size = 0
     for step in steps:
         if not step.bytes:
             continue
         now = made[step.name]
-        taken = [one for one in taken if one[2] >= now]
+        taken = [(start, end, reader) for start, end, reader in taken if reader >= now]
         begin = 0
         for start, end, _ in sorted(taken):
             if start - begin >= step.bytes:
@@ -69,37 +69,37 @@ def place_maps(steps: Sequence[KeptMap]) -> tuple[dict[str, int], int]:
             begin = max(begin, end)
         places[step.name] = begin
         taken.append((begin, begin + step.bytes, last[step.name]))
-        whole = max(whole, begin + step.bytes)
-    return places, whole
+        size = max(size, begin + step.bytes)
+    return places, size
 
 
 def spike_map_bytes(neurons: int, channels: int) -> int:
-    """Of a layer's spikes: the channels of a position in whole bytes."""
+    """Return the bytes of a layer's spikes: the channels of a position take whole bytes."""
     return -(-channels // 8) * (neurons // channels)
 
 
 def scratch_bytes(
     *, inputs: int, channels: int, classes: int, heads: int, sum_bits: int, potential_bits: int, gated: bool
 ) -> int:
-    """What the layers of a network work in, one at a time; ``inputs`` and ``channels`` are the most of any layer."""
+    """Return the bytes that layers work in, one at a time; ``inputs`` and ``channels`` are the most of any layer."""
     by_channel = sum_bits // 8 + potential_bits // 8 + 2 + 3  # sums, currents, codes; lanes, gates, spikes
     gates = 4 * (inputs + channels) if gated else 0
     return 4 * inputs + by_channel * channels + gates + 4 * heads + 4 * classes
 
 
 def sum_bits(largest: int) -> int:
-    """Of the integer type that sums of codes up to ``largest`` take."""
+    """Return the bits of the integer type that sums of codes up to ``largest`` take."""
     return 16 if largest < 2**16 else 32
 
 
 def largest_code(weight_bits: int) -> int:
-    """The largest code of a weight: weights are stored with the largest of them added, so none is negative."""
+    """Return the largest code of a weight: weights are stored with the largest of them added, so none is negative."""
     return 1 if weight_bits == 1 else 2**weight_bits - 2
 
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """What the footprint needs of a network besides its layers' shapes."""
+    """Facts of a network that the footprint needs besides its layers' shapes."""
 
     map_bytes: int  # of all spikes between layers, sharing memory
     average_bytes: int  # of averages over all positions
@@ -121,14 +121,14 @@ class Footprint:
 
 
 def footprint(architecture: Architecture, cost: CostReport) -> Footprint | None:
-    """Of a configuration; None where a layer keeps floating-point numbers."""
+    """Return the footprint of a configuration; None where a layer keeps floating-point numbers."""
     for layer in cost.layers:
         if kept_in_floats(layer.precision, has_weights=layer.shape.has_weights) is not None:
             return None
     code = _code_bytes(architecture, cost.layers)
     ram = architecture.map_bytes + architecture.average_bytes + _scratch_bytes(architecture, cost.layers)
-    own = cost.weight_bytes + cost.overhead_bytes
-    return Footprint(flash=own + code, ram=cost.membrane_bytes + ram, engine_flash=code, engine_ram=ram)
+    numbers = cost.weight_bytes + cost.overhead_bytes
+    return Footprint(flash=numbers + code, ram=cost.membrane_bytes + ram, engine_flash=code, engine_ram=ram)
 
 
 def _scratch_bytes(architecture: Architecture, layers: Sequence[LayerCost]) -> int:
@@ -146,7 +146,7 @@ def _scratch_bytes(architecture: Architecture, layers: Sequence[LayerCost]) -> i
 
 
 def _largest_sum(layer: LayerCost, largest: int) -> int:
-    """Of codes at one position; where the layer pools first, of four positions."""
+    """Return the largest sum of codes at one position, or at four where the layer pools first."""
     shape = layer.shape
     pools_before = shape.has_membrane and shape.neurons < shape.positions * shape.out_channels
     products = shape.in_channels // shape.groups * shape.kernel_area * (4 if pools_before else 1)

@@ -1,4 +1,4 @@
-"""What a configuration costs: bytes and dense operations, exact before any training.
+"""Costs of a configuration: bytes and dense operations, exact before any training.
 
 1 MAC is one multiply-accumulate; FLOPs are 2 per MAC. Dense MACs count every output of a convolution at every position
 with its whole kernel, padding included, as `torch.utils.flop_counter` does. Bytes are those of one sample at one time
@@ -24,14 +24,14 @@ FLOAT_BYTES = 4
 
 
 def membrane_bits(levels: int | None) -> int:
-    """Bits that store one membrane potential: ceil(log2 levels), so 3 levels (1.58 bits) take 2; 32 for a float."""
+    """Return the bits of a stored membrane potential: ceil(log2 levels), so 3 levels (1.58 bits) take 2; a float 32."""
     if levels is None:
         return 0
     return FLOAT_BITS if levels == FLOAT_MEMBRANE else (levels - 1).bit_length()
 
 
 def packed_bytes(values: int, bits: int) -> int:
-    """Bytes of ``values`` values of ``bits`` bits laid end to end."""
+    """Return the bytes of ``values`` values of ``bits`` bits laid end to end."""
     return -(-values * bits // 8)
 
 
@@ -139,7 +139,7 @@ class CostReport:
 
     @property
     def dense_macs(self) -> int:
-        """Of one time step."""
+        """MACs of one time step."""
         return sum(layer.shape.dense_macs for layer in self.layers)
 
     @property
@@ -157,13 +157,13 @@ class CostReport:
 
 
 def cost_report(shapes: Sequence[LayerShape], config: NetworkConfig, *, time_steps: int) -> CostReport:
-    """The cost of ``config`` on a network whose layers are ``shapes``."""
+    """Return the cost of ``config`` on a network whose layers are ``shapes``."""
     layers = tuple(LayerCost(shape=shape, precision=config[shape.name]) for shape in shapes)
     return CostReport(layers=layers, time_steps=time_steps)
 
 
 def bytes_by_choice(layer: LayerSpace, shape: LayerShape) -> dict[tuple[int, int | None, float], int]:
-    """A layer's bytes by (weight_bits, membrane_levels, channel_mass); cuts of the skip mask cost none."""
+    """Return a layer's bytes by (weight_bits, membrane_levels, channel_mass); cuts of the skip mask cost none."""
     return {
         choice: LayerCost(
             shape=shape,
@@ -174,14 +174,14 @@ def bytes_by_choice(layer: LayerSpace, shape: LayerShape) -> dict[tuple[int, int
 
 
 def min_memory_bytes(layer: LayerSpace, shape: LayerShape) -> int:
-    """What the layer takes at least, whatever is chosen for it."""
+    """Return the bytes that a layer takes at least, whatever is chosen for it."""
     return min(bytes_by_choice(layer, shape).values())
 
 
 def known_effective_macs(shapes: Sequence[LayerShape], config: NetworkConfig, *, time_steps: int) -> int | None:
-    """Effective MACs of a configuration before any training: the dense ones; None where a gate or a mask may save some.
+    """Return a configuration's effective MACs before any training; None where a gate or a mask may save some.
 
-    How many those save only shows in training: nothing is claimed of them.
+    Without gates and masks these are the dense MACs. What gates and masks save only shows in training.
     """
     saves = any(getattr(layer, kind) != value for _, layer in config.layers for kind, value in OFF.items())
     return None if saves else cost_report(shapes, config, time_steps=time_steps).dense_macs_all_steps

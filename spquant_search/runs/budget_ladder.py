@@ -1,9 +1,9 @@
-"""A plan_budget_ladder of configurations: those that should lose least accuracy at each of several memory budgets.
+"""The budget ladder: the configurations that should lose least accuracy at each of several memory budgets.
 
 It is a multiple-choice knapsack. Every layer's weights and every layer's membrane are a group, one option of each group
 is taken, and both bytes and losses add up. Bytes do so exactly: a layer's weights and scales depend on its
-``weight_bits`` alone, its membrane on its ``membrane_levels`` alone. That losses add up is an assumption, to propose
-configurations by, which are then measured.
+``weight_bits`` alone, its membrane on its ``membrane_levels`` alone. That losses add up is an assumption: it only
+proposes configurations, which are then measured.
 
 The solution is exact, without a resolution in bytes, because losses are whole numbers: validation samples that are no
 longer classified correctly. Groups are merged one after the other, and of all partial choices only those stay that no
@@ -53,7 +53,7 @@ class BudgetPoint:
 
 
 def frontier(groups: Sequence[Sequence[Option]]) -> Frontier:
-    """The best selections of one option a group; of a group's equal options the first."""
+    """Return the best selections of one option a group; of a group's equal options they have the first."""
     found = Frontier(bytes=np.zeros(1, np.int64), lost=np.zeros(1, np.int64), options=np.zeros((1, 0), np.int16))
     for group in groups:
         sizes, losses = (np.array([getattr(option, name) for option in group], np.int64) for name in ("bytes", "lost"))
@@ -71,10 +71,11 @@ def frontier(groups: Sequence[Sequence[Option]]) -> Frontier:
 
 
 def plan_budget_ladder(found: Sensitivity, points: int) -> tuple[BudgetPoint, ...]:
-    """At most ``points`` configurations, smallest memory first, each larger than the one before and losing less.
+    """Return at most ``points`` configurations, smallest memory first, each larger and losing less than the last.
 
     Budgets are spread geometrically from the smallest configuration's memory to that of the one that loses least: more
-    memory would buy nothing. One rung alone is the latter. Two budgets with the same solution give one rung.
+    memory would buy nothing. A single point is the configuration that loses least. Two budgets with the same solution
+    give one point.
     """
     if points < 1:
         return ()
@@ -86,21 +87,21 @@ def plan_budget_ladder(found: Sensitivity, points: int) -> tuple[BudgetPoint, ..
     for budget in budgets:
         place = int(np.searchsorted(memory, budget, side="right")) - 1
         taken = zip(groups.items(), best.options[place], strict=True)
-        rung = BudgetPoint(
+        point = BudgetPoint(
             budget_bytes=int(budget),
             memory_bytes=int(memory[place]),
             loss=int(best.lost[place]) / found.samples,
             config=with_values(found.reference, {address: group[option][0] for (address, group), option in taken}),
         )
-        made.setdefault(place, rung)
+        made.setdefault(place, point)
     return tuple(made.values())
 
 
 def _groups(found: Sensitivity) -> dict[Address, list[tuple[int, Option]]]:
-    """By address every choice as an option, the reference's first and with 0 bytes, those below it with less.
+    """Return all choices as options by address, the reference's first and with 0 bytes, those below it with less.
 
     A choice that measured better than a more precise one is taken to lose as much as that one: the difference is noise,
-    and the sums would be made of the luckiest readings otherwise.
+    and the sums would be made of the luckiest observations otherwise.
     """
     groups: dict[Address, list[tuple[int, Option]]] = {}
     for choice in found.choices:

@@ -60,7 +60,7 @@ class Energy:
 
 
 def total_energy(energies: Iterable[Energy]) -> Energy:
-    """The sum over layers."""
+    """Return the sum over layers."""
     energies = tuple(energies)
     return Energy(
         fp32_operations=sum(energy.fp32_operations for energy in energies),
@@ -70,7 +70,7 @@ def total_energy(energies: Iterable[Energy]) -> Energy:
 
 
 def upper_bounds(report: CostReport) -> tuple[Energy, ...]:
-    """Every layer's energy if all of its inputs were non-zero and no channel or neuron left out."""
+    """Return every layer's energy if all of its inputs were non-zero and no channel or neuron left out."""
     return tuple(
         _energy(
             (layer.shape.dense_macs + layer.predictor_macs) * report.time_steps,
@@ -83,7 +83,7 @@ def upper_bounds(report: CostReport) -> tuple[Energy, ...]:
 
 
 def measured_energy(result: TrialResult, *, time_steps: int) -> Energy | None:
-    """From the synaptic operations of a trial's last epoch on the validation split; None before its first epoch.
+    """Estimate from the synaptic operations of a trial's last epoch on validation; None before its first epoch.
 
     A result does not say which layers are attention, so the few products of spikes there take the fp32 price.
     """
@@ -117,6 +117,6 @@ def _membrane_traffic(size_bytes: float) -> Energy:
 
 
 def _has_float_weights(layer: LayerCost) -> bool:
-    """Attention has no weights: its products of spikes are integers as soon as its membrane is."""
+    """Return whether a layer computes in floats; attention has no weights, so its membrane decides."""
     precision: LayerPrecision = layer.precision
     return precision.weight_bits == FLOAT_BITS if layer.shape.has_weights else precision.is_float

@@ -13,7 +13,7 @@ PACKAGES = ("torch", "optuna", "numpy", "safetensors")
 
 
 def describe_environment() -> dict[str, str]:
-    """The machine and the versions that a run's figures come from."""
+    """Return the machine and the versions that a run's figures come from."""
     versions = {}
     for package in PACKAGES:
         try:

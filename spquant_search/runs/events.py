@@ -1,4 +1,4 @@
-"""What a running search tells whoever watches it."""
+"""Events of a running search, told to a watcher."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from spquant_search.runs.selection import Budget
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchPlan:
-    """What the search is about to do; told once, before everything else."""
+    """The work ahead of a search; told once, before everything else."""
 
     run: str  # the run's name
     source: str  # the space file
@@ -32,10 +32,10 @@ class Watcher(Protocol):
     def plan(self, plan: SearchPlan) -> None: ...
 
     def stage(self, text: str, done: int = 0, total: int = 0) -> None:
-        """A step outside the trials (getting recordings ready, compiling, testing the front); ``total`` 0: unknown."""
+        """Show a step outside the trials (making recordings, compiling, testing the front); ``total`` 0: unknown."""
 
     def started(self, task: TrialResult, epochs: int) -> None:
-        """A trial begins; ``task`` is its result as far as it is known: configuration, memory, no epochs."""
+        """Show that a trial begins; ``task`` is its result as far as it is known: configuration, memory, no epochs."""
 
     def epoch(self, number: int, metrics: EpochMetrics) -> None: ...
 

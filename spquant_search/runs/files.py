@@ -13,7 +13,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _place(temporary: Path, path: Path) -> None:
-    """Make a finished file ``path``, unless there is one."""
+    """Move a finished file to ``path``, unless a file is there."""
     try:
         os.link(temporary, path)
     except FileExistsError:
@@ -24,7 +24,7 @@ def _place(temporary: Path, path: Path) -> None:
 
 
 def temporary_beside(path: Path) -> Path:
-    """A name that no other process takes for what is to become ``path``.
+    """Return a name that no other process takes for what is to become ``path``.
 
     In the same folder, because a move between file systems is a copy and can be cut off. Not by tempfile, whose files
     nobody else may read.
@@ -53,7 +53,7 @@ def write_bytes(path: Path, content: bytes, *, replaces: bool = True) -> None:
 
 
 def cache_folder() -> Path:
-    """The folder of recordings and compiled code: ``$SPQUANT_CACHE``, or one in the user's cache folder (XDG)."""
+    """Return the folder of recordings and compiled code: ``$SPQUANT_CACHE``, or one in the user's (XDG) cache."""
     if chosen := os.environ.get("SPQUANT_CACHE"):
         return Path(chosen).expanduser()
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))

@@ -1,4 +1,4 @@
-"""What fine-tuning made of a run's trials: the results of every seed, and the better weights of each trial."""
+"""Fine-tuned trials of a run: the results of every seed, and the better weights of each trial."""
 
 from __future__ import annotations
 

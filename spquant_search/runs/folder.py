@@ -13,7 +13,7 @@ LAYOUT = 1  # of the files in a run's folder; another number for every change th
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FinalFolder:
-    """What one recipe of fine-tuning made of the front's members: a file for each, and one for each of its seeds."""
+    """The files of one recipe of fine-tuning: one for each member of the front, and one for each of its seeds."""
 
     path: Path
 
@@ -81,7 +81,7 @@ class RunFolder:
 
     @property
     def sensitivity_progress_file(self) -> Path:
-        """What a sensitivity analysis in work has measured so far."""
+        """Accuracies that an unfinished sensitivity analysis has measured."""
         return self.path / "sensitivity.progress.json"
 
     @property

@@ -1,4 +1,4 @@
-"""Dominance, the front, its hypervolume, and the choice of one of its members. Pure functions of arrays."""
+"""Dominance, hypervolumes and their reference point. Pure functions of arrays."""
 
 from __future__ import annotations
 
@@ -34,28 +34,28 @@ class ReferencePoint:
 
 
 def objectives(results: Sequence[TrialResult]) -> Float[np.ndarray, "trial 3"]:
-    """Accuracy, memory in bytes and effective MACs of every trial."""
+    """Return accuracy, memory in bytes and effective MACs of every trial."""
     return np.array([[getattr(result, name) for name in OBJECTIVES] for result in results], float).reshape(-1, 3)
 
 
 def losses(points: Float[np.ndarray, "point 3"]) -> Float[np.ndarray, "point 3"]:
-    """All three as quantities to make small."""
+    """Return all three as quantities to make small."""
     signed: NDArray[np.float64] = points * np.array([-1.0, 1.0, 1.0])
     return signed
 
 
 def non_dominated(points: Float[np.ndarray, "point 3"]) -> Bool[np.ndarray, " point"]:
-    """Which points no other point equals or beats in every objective while beating it in one; equal points all stay.
+    """Mark the points that no other point equals or beats in all objectives and beats in one; equal points all stay.
 
-    In as many passes as points stay, each of which drops what one of them dominates.
+    Takes a pass for each point that stays, which drops what that point dominates.
     """
     loss = losses(points)
     left = np.argsort(loss.sum(axis=1), kind="stable")  # good ones first: they drop many
     place = 0
     while place < len(left):
-        one = loss[left[place]]
+        point = loss[left[place]]
         others = loss[left]
-        dominated = (others >= one).all(axis=1) & (others > one).any(axis=1)
+        dominated = (others >= point).all(axis=1) & (others > point).any(axis=1)
         place += 1 - int(dominated[:place].sum())
         left = left[~dominated]
     keep = np.zeros(len(loss), bool)
@@ -64,7 +64,7 @@ def non_dominated(points: Float[np.ndarray, "point 3"]) -> Bool[np.ndarray, " po
 
 
 def hypervolume(points: Float[np.ndarray, "point 3"], reference: ReferencePoint) -> float:
-    """The volume dominated by ``points`` within the reference point.
+    """Return the volume dominated by ``points`` within the reference point.
 
     Its axes: accuracy above chance (a fraction), memory and MACs as fractions of the reference point's. The largest
     possible value is 1 - chance.
@@ -74,22 +74,22 @@ def hypervolume(points: Float[np.ndarray, "point 3"], reference: ReferencePoint)
 
 
 def log_hypervolume(points: Float[np.ndarray, "point 3"], reference: ReferencePoint) -> float:
-    """As :func:`hypervolume`, with halvings for axes: how often memory and MACs are halved from the reference point's.
+    """Return the dominated volume with memory and MACs in halvings from the reference point's.
 
-    What a search looks for. From 100 KiB to 50 is as much as from 50 to 25, where of the other volume nearly all lies
-    near the float network's memory, so that a network that is small already has next to nothing to gain.
+    A search maximises it: 50 instead of 100 KiB counts as much as 25 instead of 50. Nearly all of :func:`hypervolume`
+    lies near the float network's memory, so that a network that is small already has next to nothing to gain there.
     """
     corner = np.array([reference.memory_bytes, reference.effective_macs])
     return _volume(points[:, 0] - reference.accuracy, log2(corner) - log2(points[:, 1:]))
 
 
 def log2(costs: ArrayLike) -> NDArray[np.float64]:
-    """The logarithm to base 2 of bytes or MACs, those below ``SMALLEST_COST`` as that."""
+    """Return the logarithm to base 2 of bytes or MACs, of ``SMALLEST_COST`` for those below it."""
     return np.asarray(np.log2(np.maximum(costs, SMALLEST_COST)), float)
 
 
 def _volume(accuracy: Float[np.ndarray, " point"], saved: Float[np.ndarray, "point 2"]) -> float:
-    """The volume of the union of boxes from 0 to each point; a point that is not above 0 in every axis has none.
+    """Return the volume of the union of boxes from 0 to each point; a point that is not above 0 in every axis has none.
 
     Computed by sweeping the accuracy from the best point down: between two neighbouring accuracies the volume is their
     difference times the area that the points above cover in the plane of the other two.
@@ -106,7 +106,7 @@ def _volume(accuracy: Float[np.ndarray, " point"], saved: Float[np.ndarray, "poi
 
 
 def _covered_area(saved: Float[np.ndarray, "point 2"]) -> float:
-    """The area of the union of rectangles from 0 to each point."""
+    """Return the area of the union of rectangles from 0 to each point."""
     area, height = 0.0, 0.0
     for width, top in saved[np.lexsort((-saved[:, 1], -saved[:, 0]))]:
         if top > height:
@@ -116,12 +116,12 @@ def _covered_area(saved: Float[np.ndarray, "point 2"]) -> float:
 
 
 def reference_point(baseline: TrialResult, *, chance: float) -> ReferencePoint:
-    """Chance accuracy, and somewhat more than the float baseline costs."""
+    """Return chance accuracy, and somewhat more than the float baseline costs."""
     return _reference(baseline.memory_bytes, baseline.effective_macs, chance)
 
 
 def reference_at(baseline: CostReport, *, chance: float) -> ReferencePoint:
-    """As :func:`reference_point`, before the baseline is trained: all its MACs are effective."""
+    """Return the reference point before the baseline is trained: all its MACs are effective."""
     return _reference(baseline.memory_bytes, baseline.dense_macs_all_steps, chance)
 
 

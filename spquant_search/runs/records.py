@@ -1,4 +1,4 @@
-"""What a run's folder keeps of its search, read and written: facts, space, trials, tests, sensitivity."""
+"""The documents in a run's folder, read and written: facts, space, trials, tests, sensitivity."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from spquant_search.space.schema import SpaceFile
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunFacts:
-    """What a report says of a run beside its trials, so that no command needs the data set again."""
+    """Facts of a run beside its trials, so that no command needs the data set again."""
 
     source: str  # the space file as it was named
     command: str  # the command line

@@ -1,4 +1,4 @@
-"""What a trial leaves behind: its learning curve, its outcome, its figures. Plain values, without torch or Optuna."""
+"""A trial's result: its learning curve, its outcome, its figures. Plain values, without torch or Optuna."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Origin(StrEnum):
 
 
 class Outcome(Enum):
-    """How a trial ended, as a sentence for people; files and the study hold the member's name."""
+    """The ways in which a trial ends, as sentences for people; files and the study hold the member's name."""
 
     COMPLETE = "trained to its last epoch"
     SUBNET = "evaluated as a subnet of the supernet"
@@ -43,7 +43,7 @@ class Outcome(Enum):
 
     @property
     def has_weights(self) -> bool:
-        """Whether the trial left a network that can be deployed: only such trials are points of a front."""
+        """True where the trial left a network that can be deployed: only such trials are points of a front."""
         return self in (Outcome.COMPLETE, Outcome.SUBNET)
 
     @classmethod
@@ -58,7 +58,7 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LayerActivity:
-    """What one layer did on the evaluation split, per sample and over all time steps."""
+    """One layer's activity on the evaluation split, per sample and over all time steps."""
 
     effective_macs: float
     synaptic_ops: float
@@ -84,7 +84,7 @@ class EpochMetrics:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FineTuning:
-    """How a front's member was fine-tuned at the end, with several seeds from the same weights.
+    """The fine-tuning of a front's member at the end, with several seeds from the same weights.
 
     Accuracies are fractions; mean and standard deviation (n - 1) are over the seeds, None where too few have finished.
     """
@@ -100,7 +100,7 @@ class FineTuning:
     test_accuracy: float | None = None  # of those weights; None: among the run's others, if at all
 
     def figures(self) -> dict[str, float | None]:
-        """As front.json gives them."""
+        """Return the figures that front.json has."""
         names = ("epochs", "seeds", "validation_mean", "validation_std", "test_mean", "test_std")
         return {name: getattr(self, name) for name in names}
 
@@ -135,13 +135,12 @@ class TrialResult:
     engine_ram_bytes: int | None = None
     layers: Annotated[tuple[tuple[str, LayerActivity], ...], GetPydanticSchema(_activity_by_layer)] = ()
     seconds: float = 0.0
-    parent: int | None = None  # the trial that read this configuration out, of one that fine-tunes it
+    parent: int | None = None  # the trial that evaluated this configuration as a subnet, where this trial fine-tunes it
     final: FineTuning | None = None  # once it was fine-tuned with several seeds
 
     @property
     def is_candidate(self) -> bool:
-        """Whether it tries a configuration: no baseline, and no second trial of what was evaluated as a subnet
-        before."""
+        """True where it tries a new configuration: it is no baseline, and fine-tunes no earlier trial."""
         return self.origin is not Origin.BASELINE and self.parent is None
 
     @property
@@ -155,7 +154,7 @@ class TrialResult:
 
     @property
     def is_measured(self) -> bool:
-        """Whether accuracy and effective MACs are numbers."""
+        """True where accuracy and effective MACs are numbers."""
         return math.isfinite(self.accuracy) and math.isfinite(self.effective_macs)
 
     @property
@@ -169,14 +168,14 @@ class TrialResult:
 
     @property
     def flash_bytes(self) -> int | None:
-        """What a device keeps read-only: everything but the membranes, and the engine's code."""
+        """Bytes that a device keeps read-only: everything but the membranes, and the engine's code."""
         if self.engine_flash_bytes is None:
             return None
         return self.weight_bytes + self.overhead_bytes + self.engine_flash_bytes
 
     @property
     def ram_bytes(self) -> int | None:
-        """What a device's memory holds: membranes, the spikes between layers, and what layers work in."""
+        """Bytes of a device's memory: membranes, the spikes between layers, and what layers work in."""
         return None if self.engine_ram_bytes is None else self.membrane_bytes + self.engine_ram_bytes
 
     @property
@@ -203,7 +202,7 @@ def unmeasured(  # noqa: PLR0913 - one parameter a field
     outcome: Outcome,
     reason: str,
 ) -> TrialResult:
-    """The result of a trial before (or without) any epoch: only what is known beforehand."""
+    """Return the result of a trial before (or without) any epoch: only what is known beforehand."""
     return TrialResult(
         number=number,
         origin=origin,

@@ -1,4 +1,4 @@
-"""Which trials are members of the front, which one a budget picks, and which are worth fine-tuning."""
+"""The choice of trials: the front's members, the one that a budget picks, and those to fine-tune."""
 
 from __future__ import annotations
 
@@ -30,11 +30,10 @@ DENSE_SLACK = 2.0
 
 
 def front(results: Sequence[TrialResult], budget: Budget | None = None) -> tuple[TrialResult, ...]:
-    """The trials with a network of their own that none of the others dominates, smallest memory first.
+    """Return the trials with a network that no other trial dominates, smallest memory first.
 
     A configuration that was evaluated as a subnet and then fine-tuned counts once, as it was fine-tuned, if that cost
-    no accuracy. Where any trial keeps ``budget`` only such trials are members; where none does, the budget is left out
-    of account.
+    no accuracy. Where any trial keeps ``budget`` only such trials are members; where none does, the budget is ignored.
     """
     measured = (deployable(within(results, budget)) if budget else []) or deployable(results)
     keep = non_dominated(objectives(measured))
@@ -43,17 +42,17 @@ def front(results: Sequence[TrialResult], budget: Budget | None = None) -> tuple
 
 
 def within(results: Sequence[TrialResult], budget: Budget) -> list[TrialResult]:
-    """The trials that keep a budget; what is not measured breaks no bound."""
+    """Return the trials that keep a budget; what is not measured breaks no bound."""
     return [result for result in results if not budget.excess(result)]
 
 
 def is_met(results: Sequence[TrialResult], budget: Budget) -> bool:
-    """Whether some trial that left a network keeps the budget."""
+    """Return whether some trial that left a network keeps the budget."""
     return bool(deployable(within(results, budget)))
 
 
 def deployable(results: Sequence[TrialResult]) -> list[TrialResult]:
-    """The trials that left a network and figures, less the subnets that fine-tuning has made no less accurate."""
+    """Return the trials with a network and figures, without the subnets that fine-tuning made no less accurate."""
     tuned = [result for result in results if result.outcome is Outcome.COMPLETE and result.parent is not None]
     read = {result.number: result.accuracy for result in results}  # finalized since, perhaps
     replaced = {
@@ -70,9 +69,9 @@ def deployable(results: Sequence[TrialResult]) -> list[TrialResult]:
 
 
 def clip_to_budget(reference: ReferencePoint, budget: Budget) -> ReferencePoint:
-    """``reference`` moved in to the budget, so that nothing over it adds any volume.
+    """Return ``reference`` moved in to the budget, so that nothing over the budget adds any volume.
 
-    What has exactly as many bytes as it may have lies within. Where the budget allows the MACs of the float baseline it
+    A network with exactly as many bytes as it may have lies within. A budget that allows the float baseline's MACs
     bounds none, and the reference keeps its distance from them.
     """
     memory, macs = budget.max_memory_bytes, budget.max_effective_macs
@@ -86,7 +85,7 @@ def clip_to_budget(reference: ReferencePoint, budget: Budget) -> ReferencePoint:
 
 
 def near_baseline(reference: ReferencePoint, *, baseline_accuracy: float) -> ReferencePoint:
-    """``reference``, from chance, moved up to the accuracy from which on a search looks for gains.
+    """Return ``reference`` moved up from chance to the accuracy above which a search looks for gains.
 
     That is nine tenths of the way from chance to the float baseline's accuracy.
     """
@@ -97,7 +96,7 @@ def near_baseline(reference: ReferencePoint, *, baseline_accuracy: float) -> Ref
 def sampler_reference(
     reference: ReferencePoint, budget: Budget, *, baseline_accuracy: float | None = None
 ) -> ReferencePoint:
-    """From where a search looks for gains: within the budget, and not far below the float baseline's accuracy.
+    """Return the point from which a search looks for gains: within the budget, near the float baseline's accuracy.
 
     ``reference``: of :func:`reference_at` or :func:`reference_point`; without ``baseline_accuracy``, from its accuracy.
     """
@@ -113,9 +112,9 @@ def sampler_reference(
 def greedy_hypervolume_subset(
     results: Sequence[TrialResult], reference: ReferencePoint, *, limit: int, margin: float
 ) -> tuple[TrialResult, ...]:
-    """Up to ``limit`` trials that are on the front or may reach it, those that add most to its halved volume first.
+    """Return up to ``limit`` trials on the front or near it, those that add most to its log-hypervolume first.
 
-    One by one the trial is taken that adds most to the volume of those taken before. Once nothing adds any, those
+    Every step takes the trial that adds most to the volume of those taken before. Once nothing adds any, the trials
     follow that would add most if they were ``margin`` more accurate.
     """
     points = objectives(results)
@@ -147,8 +146,8 @@ def select_finalists(
     limit: int,
     margin: float,
 ) -> tuple[TrialResult, ...]:
-    """The greedy_hypervolume_subset within the budget that are :func:`near_baseline`; those from chance where no trial
-    is."""
+    """Return the trials to fine-tune: :func:`greedy_hypervolume_subset` from near the baseline's accuracy within the
+    budget, or from chance where no trial is that accurate."""
     high = sampler_reference(reference, budget, baseline_accuracy=baseline_accuracy)
     return greedy_hypervolume_subset(results, high, limit=limit, margin=margin) or greedy_hypervolume_subset(
         results, sampler_reference(reference, budget), limit=limit, margin=margin
@@ -157,7 +156,7 @@ def select_finalists(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Budget:
-    """What a member must keep to; None where it does not matter."""
+    """Bounds that a member must keep; None where it does not matter."""
 
     max_memory_bytes: float | None = None
     min_accuracy: float | None = None
@@ -167,7 +166,7 @@ class Budget:
 
     @classmethod
     def of(cls, constraints: Constraints) -> Budget:
-        """What a space file demands."""
+        """Return the bounds of a space file."""
         return cls(
             max_memory_bytes=constraints.memory_bytes,
             min_accuracy=constraints.accuracy,
@@ -175,7 +174,7 @@ class Budget:
         )
 
     def __bool__(self) -> bool:
-        """Whether anything is clip_to_budget at all."""
+        """Return whether there is any bound."""
         return bool(self.as_dict())
 
     @property
@@ -183,7 +182,7 @@ class Budget:
         return None if self.max_effective_flops is None else self.max_effective_flops / FLOPS_PER_MAC
 
     def as_dict(self) -> dict[str, float]:
-        """The bounds that there are, by what they bound."""
+        """Return the bounds that there are, by what they bound."""
         bounds = {
             "memory_bytes": self.max_memory_bytes,
             "effective_flops": self.max_effective_flops,
@@ -194,9 +193,9 @@ class Budget:
         return {name: bound for name, bound in bounds.items() if bound is not None}
 
     def violations(self, member: TrialResult) -> dict[str, float]:
-        """How far the member is beyond each bound, as a part of the bound; at most 0 where it keeps it.
+        """Return how far the member is beyond each bound, as a share of the bound; at most 0 where it keeps the bound.
 
-        Not a number where the member is not measured.
+        The share is not a number where the member is not measured.
         """
         found = {}
         for name, bound in self.as_dict().items():
@@ -206,17 +205,17 @@ class Budget:
         return found
 
     def excess(self, member: TrialResult) -> dict[str, float]:
-        """Those of :meth:`violations` that are above 0; empty where the member fits."""
+        """Return the :meth:`violations` above 0; empty where the member fits."""
         return {name: share for name, share in self.violations(member).items() if share > 0}
 
 
 def nearest(members: Sequence[TrialResult], budget: Budget) -> TrialResult:
-    """Of members none of which keeps the budget, the one that misses least of its bounds, all added up."""
+    """Return the member that misses least of a budget's bounds, added up, where none keeps them all."""
     return min(members, key=lambda member: sum(budget.excess(member).values()))
 
 
 def knee(members: Sequence[TrialResult]) -> TrialResult:
-    """The member nearest to the ideal corner, each objective scaled to the members' own range; ties: less memory."""
+    """Return the member nearest to the ideal corner, each objective scaled to the members' range; ties: less memory."""
     loss = losses(objectives(members))
     low, high = loss.min(axis=0), loss.max(axis=0)
     spread = np.where(high > low, high - low, 1.0)
@@ -225,7 +224,7 @@ def knee(members: Sequence[TrialResult]) -> TrialResult:
 
 
 def pick(members: Sequence[TrialResult], budget: Budget, *, at_knee: bool = False) -> TrialResult | None:
-    """The member to deploy: of those within the budget the most accurate one (or the knee), None where none fits."""
+    """Return the most accurate member (or the knee) within the budget; None where none fits."""
     fitting = [member for member in members if not budget.excess(member)]
     if not fitting:
         return None
@@ -235,7 +234,7 @@ def pick(members: Sequence[TrialResult], budget: Budget, *, at_knee: bool = Fals
 
 
 def member_dict(member: TrialResult, *, test_accuracy: float | None) -> dict[str, Any]:
-    """A front member as `front --json` and front.json give it; accuracies are fractions."""
+    """Return a front member as `front --json` and front.json give it; accuracies are fractions."""
     return {
         "number": member.number,
         "origin": member.origin,

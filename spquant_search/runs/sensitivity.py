@@ -1,4 +1,4 @@
-"""What a lower precision costs in accuracy: one layer at a time, weights and membranes apart.
+"""The cost of a lower precision in accuracy: one layer at a time, weights and membranes apart.
 
 The reference has every layer at the most precise choice of the space (most bits, most levels, no gate, no mask). Every
 other choice of ``weight_bits`` and ``membrane_levels`` is measured alone, with all else as in the reference, by the
@@ -19,7 +19,7 @@ from spquant_search.space.configuration import FLOAT_BITS, FLOAT_MEMBRANE, Netwo
 from spquant_search.space.search_space import LayerSpace, SearchSpace
 from spquant_search.space.shapes import LayerShape
 
-LOWERED = ("weight_bits", "membrane_levels")  # the parameters that are lower_choices, one at a time
+LOWERED = ("weight_bits", "membrane_levels")  # the parameters that are lowered, one at a time
 REFERENCE = "reference"
 
 
@@ -49,7 +49,7 @@ class Sensitivity:
     choices: tuple[Choice, ...]
 
     def loss(self, choice: Choice) -> float:
-        """Accuracy lost against the reference, a fraction; below 0 where the choice measured better."""
+        """Return the accuracy lost against the reference, a fraction; below 0 where the choice measured better."""
         return self.accuracy - choice.accuracy
 
     def bytes_saved(self, choice: Choice) -> int:
@@ -72,7 +72,7 @@ class Sensitivity:
 
 
 def precision(parameter: str, value: float | None) -> float:
-    """Larger for a more precise choice: most bits and levels, where 0 levels are a float; no gate, no mask."""
+    """Return a number that grows with precision: bits and levels, where 0 levels are a float; no gate, no mask."""
     if parameter == "skip_below":
         return float("inf") if value is None else -value
     if value is None:
@@ -81,7 +81,7 @@ def precision(parameter: str, value: float | None) -> float:
 
 
 def reference_configuration(space: SearchSpace) -> NetworkConfig:
-    """Every layer at its most precise choice."""
+    """Return the configuration of every layer's most precise choice."""
     return space.config(
         {
             address: max(options, key=lambda option: precision(address.parameter, option))
@@ -99,13 +99,13 @@ def with_values(config: NetworkConfig, values: Mapping[Address, Any]) -> Network
 
 
 def lower_choices(layer: LayerSpace, parameter: str) -> tuple[int, ...]:
-    """A layer's choices below its most precise one, precise ones first."""
+    """Return a layer's choices below its most precise one, precise ones first."""
     options = sorted(getattr(layer, parameter), key=lambda option: -precision(parameter, option))
     return tuple(options[1:])
 
 
 def lowered_configurations(space: SearchSpace) -> dict[str, NetworkConfig]:
-    """What has to be measured, by name: the reference, then ``conv3.weight_bits=2`` and so on."""
+    """Return the configurations to measure, by name: the reference, then ``conv3.weight_bits=2`` and so on."""
     reference = reference_configuration(space)
     found = {REFERENCE: reference}
     for layer in space.layers:
@@ -125,8 +125,7 @@ def _named_choice(name: str) -> tuple[Address, int]:
 
 
 def by_layer(names: Iterable[str]) -> list[tuple[str, ...]]:
-    """Names of :func:`lowered_configurations`, those that lower the same layer together: what comes before it they
-    share."""
+    """Group names of :func:`lowered_configurations` by the layer that they lower: they share all layers before it."""
     groups: dict[str, list[str]] = {}
     for name in names:
         layer = "" if name == REFERENCE else _named_choice(name)[0].layer
@@ -137,7 +136,7 @@ def by_layer(names: Iterable[str]) -> list[tuple[str, ...]]:
 def sensitivity(
     space: SearchSpace, shapes: Sequence[LayerShape], accuracies: Mapping[str, float], *, samples: int
 ) -> Sensitivity:
-    """The analysis from the accuracies of everything that :func:`lowered_configurations` names."""
+    """Return the analysis from the accuracies of everything that :func:`lowered_configurations` names."""
     configs = lowered_configurations(space)
 
     def memory(name: str) -> int:
@@ -165,7 +164,7 @@ def sensitivity(
 
 
 def choice_words(parameter: str, value: int) -> str:
-    """``4 bits``, ``3 levels``, ``float``"""
+    """Return a choice in words, such as ``4 bits``, ``3 levels`` or ``float``."""
     if value == (FLOAT_BITS if parameter == "weight_bits" else FLOAT_MEMBRANE):
         return "float"
     unit = "bit" if parameter == "weight_bits" else "level"

@@ -21,12 +21,12 @@ def bind(file: SpaceFile, shapes: Sequence[LayerShape], *, source: str) -> Searc
         SpaceError: a layer that the network does not have, or a parameter that the layer does not have.
     """
     problems = _unknown_layers(file, shapes)
-    every = file.layers.get("all", LayerChoices())
+    for_all = file.layers.get("all", LayerChoices())
     layers = []
     for shape in shapes:
-        own = file.layers.get(shape.name, LayerChoices())
-        problems += _unfit_parameters(own, shape)
-        layers.append(_layer_space(shape, own, every))
+        choices = file.layers.get(shape.name, LayerChoices())
+        problems += _unfit_parameters(choices, shape)
+        layers.append(_layer_space(shape, choices, for_all))
     space = SearchSpace(source=source, file=file, layers=tuple(layers), references=())
     references, more = reference_configurations(space, shapes)
     if problems + more:
@@ -46,31 +46,30 @@ def _unknown_layers(file: SpaceFile, shapes: Sequence[LayerShape]) -> list[Probl
     return problems
 
 
-def _unfit_parameters(own: LayerChoices, shape: LayerShape) -> list[Problem]:
+def _unfit_parameters(choices: LayerChoices, shape: LayerShape) -> list[Problem]:
     problems = []
-    if own.channel_mass not in (None, (1.0,)) and not shape.can_gate:
+    if choices.channel_mass not in (None, (1.0,)) and not shape.can_gate:
         sentence = "this layer has no channel gate (the first and the readout never do)"
         problems.append(Problem(f"layers.{shape.name}.channel_mass", sentence))
-    if own.weight_bits is not None and not shape.has_weights:
+    if choices.weight_bits is not None and not shape.has_weights:
         problems.append(Problem(f"layers.{shape.name}.weight_bits", "this layer has no weights; remove the key"))
     if not shape.has_membrane:
         for parameter in ("membrane_levels", "skip_below"):
-            if getattr(own, parameter) is not None:
+            if getattr(choices, parameter) is not None:
                 address = Address(shape.name, parameter)
                 problems.append(Problem(f"layers.{address}", "this layer has no membrane; remove the key"))
-    elif own.skip_below not in (None, (None,)) and not shape.can_skip:
+    elif choices.skip_below not in (None, (None,)) and not shape.can_skip:
         sentence = "this layer's potentials are never negative, so that no neuron could be skipped; remove the key"
         problems.append(Problem(f"layers.{shape.name}.skip_below", sentence))
     return problems
 
 
-def _layer_space(shape: LayerShape, own: LayerChoices, every: LayerChoices) -> LayerSpace:
+def _layer_space(shape: LayerShape, choices: LayerChoices, for_all: LayerChoices) -> LayerSpace:
+    gated, skipped = shape.can_gate, shape.has_membrane and shape.can_skip
     return LayerSpace(
         name=shape.name,
-        weight_bits=(own.weight_bits or every.weight_bits or (FLOAT_BITS,)) if shape.has_weights else (FLOAT_BITS,),
-        membrane_levels=(own.membrane_levels or every.membrane_levels or (0,)) if shape.has_membrane else (None,),
-        channel_mass=(own.channel_mass or every.channel_mass or (1.0,)) if shape.can_gate else (1.0,),
-        skip_below=(own.skip_below or every.skip_below or (None,))
-        if shape.has_membrane and shape.can_skip
-        else (None,),
+        weight_bits=(shape.has_weights and (choices.weight_bits or for_all.weight_bits)) or (FLOAT_BITS,),
+        membrane_levels=(choices.membrane_levels or for_all.membrane_levels or (0,)) if shape.has_membrane else (None,),
+        channel_mass=(gated and (choices.channel_mass or for_all.channel_mass)) or (1.0,),
+        skip_below=(skipped and (choices.skip_below or for_all.skip_below)) or (None,),
     )

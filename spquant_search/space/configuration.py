@@ -18,7 +18,7 @@ OFF: dict[str, float | None] = {"channel_mass": 1.0, "skip_below": None}  # valu
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LayerPrecision:
-    """One layer's choice. ``membrane_levels`` None: the layer has no membrane (a readout)."""
+    """One layer's precision; ``membrane_levels`` is None where the layer has no membrane (a readout)."""
 
     weight_bits: int = FLOAT_BITS
     membrane_levels: int | None = FLOAT_MEMBRANE
@@ -43,7 +43,7 @@ class NetworkConfig:
         raise KeyError(name)
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
-        """``{layer: {weight_bits, membrane_levels, channel_mass, skip_below}}``, ready for JSON."""
+        """Return ``{layer: {weight_bits, membrane_levels, channel_mass, skip_below}}``, ready for JSON."""
         return {name: asdict(precision) for name, precision in self.layers}
 
     @classmethod

@@ -35,7 +35,7 @@ def _none_word(value: object) -> object:
 
 
 def _quantity(value: object) -> object:
-    """The number that ``64KiB`` or ``60M`` means; a plain number as it is."""
+    """Return the number that ``64KiB`` or ``60M`` means, and a plain number as it is."""
     return quantity(value) if isinstance(value, str) and value != "none" else _none_word(value)
 
 
@@ -108,7 +108,7 @@ def _square(value: object) -> object:
 
 
 def _for_all_bits(value: object) -> object:
-    """``sawb`` is short for ``{1: sawb, 2: sawb, ...}``; bits that are not searched do not matter."""
+    """Expand ``sawb`` to ``{1: sawb, 2: sawb, ...}``; bits that are not searched do not matter."""
     return dict.fromkeys(QUANTIZED_BITS, value) if isinstance(value, str) else value
 
 

@@ -24,7 +24,7 @@ class MembraneGrid:
 
 
 def membrane_grid(levels: int, lowest: float | None = None) -> MembraneGrid:
-    """The dyadic grid of ``levels`` values: from ``lowest`` in the largest power-of-two step that stays at or below 1.
+    """Return ``levels`` values from ``lowest`` in the largest power-of-two step whose last value is at most 1.
 
     Without ``lowest``: 3 levels {-1, 0, 1}, 4 {-2 .. 1}, 5 {-3 .. 1} (the released SpQuant-SNN code's grid), 2 {0, 1};
     all others start at -1, so 16 levels are -1 .. 7/8 by 1/8 and 256 are -1 .. 127/128 by 1/128.

@@ -28,7 +28,7 @@ from spquant_search.space.schema import (
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown word: ``"; did you mean 'conv8'?"`` where a known one is near."""
+    """Return the end of a sentence about an unknown word: ``"; did you mean 'conv8'?"`` where a known one is near."""
     near = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else "."
 
@@ -57,7 +57,7 @@ def validation_problems(error: ValidationError, document: object) -> list[Proble
 
 
 def _file_path(location: tuple[int | str, ...], document: object) -> tuple[int | str, ...]:
-    """Pydantic's location without the parts that name types rather than places in the file."""
+    """Return pydantic's location without the parts that name types rather than places in the file."""
     path: list[int | str] = []
     node: Any = document
     for position, part in enumerate(location):

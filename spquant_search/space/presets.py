@@ -21,7 +21,7 @@ class Preset(StrEnum):
 # SpQuant-SNN's results table (README of the authors' code): 2 bits on VGG-9, 4 on ResNet-19, 8 on Spikformer-4-256.
 # The paper's memory is not known for MobileNet and ResNet-34; they take the bits of the nearest network of the table.
 WEIGHT_BITS = {"vgg9": 2, "mobilenet": 2, "resnet19": 4, "resnet34": 4, "spikformer4-256": 8}
-OTHER_NETWORKS = "vgg9"  # whose bits a network that is not in the table, such as a user's own, takes
+OTHER_NETWORKS = "vgg9"  # a network that is not in the table takes its bits
 MEMBRANE_LEVELS = 3
 CHANNEL_MASS = 0.85
 SKIP_BELOW = 0.0
@@ -29,7 +29,7 @@ FLOAT = {"weight_bits": 32, "membrane_levels": 0}
 
 
 def preset_values(preset: Preset, network: str, *, weight_bits: int | None = None) -> dict[str, float]:
-    """A value a parameter; a parameter that is absent is off. ``weight_bits`` replaces the table's."""
+    """Return a value for each parameter; a parameter that is absent is off. ``weight_bits`` replaces the table's."""
     if preset is Preset.SNN_BL:
         return dict(FLOAT)
     bits = WEIGHT_BITS.get(network, WEIGHT_BITS[OTHER_NETWORKS]) if weight_bits is None else weight_bits

@@ -16,7 +16,7 @@ from spquant_search.space.schema import SpaceFile
 
 
 def read_space(path: Path, overrides: Sequence[str] = ()) -> SpaceFile:
-    """The space file at ``path``, with ``overrides`` such as ``train.epochs=3`` put over it.
+    """Read the space file at ``path``, with ``overrides`` such as ``train.epochs=3`` put over it.
 
     Raises:
         SpaceError: the file breaks a rule; all problems at once.
@@ -31,7 +31,7 @@ def read_space(path: Path, overrides: Sequence[str] = ()) -> SpaceFile:
 
 
 def parse_space(text: str, *, source: str, overrides: Sequence[str] = ()) -> SpaceFile:
-    """As :func:`read_space`, from the text of a file; ``source`` names it in messages."""
+    """Read a space from text, like :func:`read_space`; ``source`` names the text in messages."""
     document = _load_yaml(text, source)
     lines, repeated = places_in_text(text)
     if repeated:
@@ -64,7 +64,7 @@ def _load_yaml(text: str, source: str) -> dict[str, Any]:
 
 
 def _apply_override(document: dict[str, Any], override: str) -> str:
-    """Put the value of ``PATH=VALUE`` into the document; its path."""
+    """Put the value of ``PATH=VALUE`` into the document, and return its path."""
     path, equals, text = override.partition("=")
     if not equals or not path:
         raise UserError(f"--set {override}: must be PATH=VALUE, for example --set train.epochs=3")
@@ -83,5 +83,5 @@ def _apply_override(document: dict[str, Any], override: str) -> str:
 
 
 def frozen_space(file: SpaceFile) -> str:
-    """The whole space, defaults written out, as YAML: what a run folder keeps and a resumed run is compared with."""
+    """Return the whole space as YAML, defaults written out: a run keeps it, and is compared with it when resumed."""
     return yaml.safe_dump(TypeAdapter(SpaceFile).dump_python(file, mode="json"), sort_keys=False)

@@ -17,16 +17,16 @@ from spquant_search.space.shapes import LayerShape
 def preset_config(
     preset: Preset, *, network: str, shapes: Sequence[LayerShape], weight_bits: int | None = None
 ) -> NetworkConfig:
-    """The configuration of a preset on a network with these shapes, whatever a space file's choices are.
+    """Return the configuration of a preset on a network with these shapes, whatever a space file's choices are.
 
-    ``weight_bits`` replaces those that the preset has for ``network``; a network that SpQuant-SNN does not have, such
-    as a user's own, otherwise takes the bits of vgg9.
+    ``weight_bits`` replaces those that the preset has for ``network``; otherwise a network that SpQuant-SNN does not
+    have takes the bits of vgg9.
     """
     return _uniform(preset_values(preset, network, weight_bits=weight_bits), shapes)
 
 
 def _uniform(values: Mapping[str, Any], shapes: Sequence[LayerShape]) -> NetworkConfig:
-    """One value a parameter for all layers; a shape without such a parameter has what means "none"."""
+    """Return the configuration of one value a parameter; a layer without a parameter has the value for "none"."""
     return NetworkConfig(
         layers=tuple(
             (
@@ -46,7 +46,7 @@ def _uniform(values: Mapping[str, Any], shapes: Sequence[LayerShape]) -> Network
 def reference_configurations(
     space: SearchSpace, shapes: Sequence[LayerShape]
 ) -> tuple[tuple[NetworkConfig, ...], list[Problem]]:
-    """The reference configurations, each of which the space must contain, and what is wrong with them."""
+    """Return the reference configurations, each of which the space must contain, and what is wrong with them."""
     configs, problems = [], []
     for index, reference in enumerate(space.file.search.references):
         path = f"search.references.{index}"
@@ -66,12 +66,12 @@ def reference_configurations(
 def _preset_reference(
     space: SearchSpace, shapes: Sequence[LayerShape], reference: Mapping[str, Any]
 ) -> tuple[dict[Address, Any], dict[str, str]]:
-    """As :func:`_reference_values`, of a preset; a layer that is fixed to another value is a mismatch too."""
+    """Return a preset's value at every address, and its mismatches; a layer fixed to another value is one, too."""
     name = reference["preset"]
     known = [str(preset) for preset in Preset]
     if name not in known:
         return {}, {"preset": f"unknown preset {name!r}{suggestion(str(name), known)} Known: {', '.join(known)}"}
-    # Keys beside the preset replace its values: a network of one's own may need other bits than vgg9's.
+    # Keys beside the preset replace its values: a custom network may need other bits than vgg9's.
     replaced = {key: None if value == "none" else value for key, value in reference.items() if key in PARAMETERS}
     wanted = _uniform(preset_values(Preset(name), space.file.model.network) | replaced, shapes).flat()
     values: dict[Address, Any] = {}
@@ -95,7 +95,7 @@ def _listed_choices(options: Iterable[float | None]) -> str:
 
 
 def _reference_values(space: SearchSpace, reference: Mapping[str, Any]) -> tuple[dict[Address, Any], dict[str, str]]:
-    """A reference's value at every address, and by parameter what does not fit; gates and masks not named are off."""
+    """Return a reference's value at every address, and its mismatches; gates and masks not named are off."""
     values: dict[Address, Any] = {}
     mismatches: dict[str, str] = {}
     for address, options in space.choices().items():

@@ -39,7 +39,7 @@ _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataSpace:
-    """Which recordings or images, how they become frames, and how many of each split (None: all of them).
+    """The recordings or images, their way to frames, and the number of samples of each split (None: all of them).
 
     docs/data.md says which data set has which option.
     """
@@ -69,7 +69,7 @@ class DataSpace:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelSpace:
-    """Which network, and what of its shape is the user's choice."""
+    """The network and the user's choices of its shape."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     network: str = "own"
@@ -110,7 +110,7 @@ class LayerChoices:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Augmentation:
-    """How training samples are varied at random, each in its own way; see
+    """Random changes of training samples; see
     :mod:`spquant_search.training.augmentation`."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -129,7 +129,7 @@ class Augmentation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Training:
-    """How networks are trained: the float baseline first, then every candidate from the baseline's weights."""
+    """The training of networks: the float baseline first, then every candidate from the baseline's weights."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     epochs: Positive = 3
@@ -157,7 +157,7 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Supernet:
-    """How the one network is trained that all configurations are evaluated as subnets of: see
+    """The training of the one network whose subnets are all configurations: see
     :mod:`spquant_search.training.supernet`."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -169,7 +169,7 @@ class Supernet:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Final:
-    """How the front's members are fine-tuned at the end, from what was evaluated as a subnet."""
+    """The fine-tuning of the front's members at the end, from their weights as subnets."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     members: Positive = 16  # at most, and besides those of the front such as may yet reach it
@@ -191,7 +191,7 @@ class Constraints:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stopping:
-    """When a candidate is given up: see :mod:`spquant_search.driver.early_stopping`."""
+    """The rule by which a candidate is given up: see :mod:`spquant_search.driver.early_stopping`."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     enabled: bool = True
@@ -202,7 +202,7 @@ class Stopping:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Search:
-    """How much is searched, by whom, and from which reference configurations on."""
+    """The size of the search, its sampler and workers, and the configurations that it tries first."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     # warm-start: every candidate is trained, from the float baseline's weights; scratch: from random ones. supernet:

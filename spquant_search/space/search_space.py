@@ -14,7 +14,7 @@ from spquant_search.space.schema import SpaceFile
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LayerSpace:
-    """The choices of one shape. A parameter that the shape lacks has the single choice that means "none"."""
+    """One layer's choices; a parameter that the layer lacks has the single choice that means "none"."""
 
     name: str
     weight_bits: tuple[int, ...]
@@ -41,7 +41,7 @@ class SearchSpace:
         return {address: values for layer in self.layers for address, values in layer.choices().items()}
 
     def baseline(self) -> NetworkConfig:
-        """The float network without gates and masks."""
+        """Return the float network without gates and masks."""
         return NetworkConfig(
             layers=tuple(
                 (layer.name, LayerPrecision(membrane_levels=None if layer.membrane_levels == (None,) else 0))
@@ -67,10 +67,10 @@ class SearchSpace:
         )
 
     def __contains__(self, config: NetworkConfig) -> bool:
-        """Whether a configuration of this space's network is one that a search may visit."""
+        """Return whether a search of this space may visit a configuration of its network."""
         values = config.flat()
         return all(values[address] in options for address, options in self.choices().items())
 
     def size(self) -> float:
-        """How many configurations there are."""
+        """Return the number of configurations."""
         return math.prod(float(len(options)) for options in self.choices().values())

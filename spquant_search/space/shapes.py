@@ -1,4 +1,4 @@
-"""What a network takes in and what its layers are, as the network itself reports both."""
+"""Shapes of a network's input and layers, as the network itself reports them."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ class LayerShape:
 
     @property
     def dense_macs(self) -> int:
-        """Of one time step."""
+        """MACs of one time step."""
         return self.weights * self.positions + self.weightless_macs
 
     @property
     def can_skip(self) -> bool:
-        """Whether a mask may skip neurons: attention adds products of spikes, so no potential lies below a cut."""
+        """True where a mask may skip neurons: attention adds products of spikes, so no potential lies below a cut."""
         return self.kind == "convolution"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InputShape:
-    """What a network is fed with: frames of whole numbers up to ``largest``, and how many classes it tells apart."""
+    """The frames that a network takes in, whole numbers up to ``largest``, and the number of its classes."""
 
     channels: int
     height: int

@@ -8,7 +8,7 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "
 
 
 def quantity(text: str) -> float:
-    """``64KiB``, ``60M``, ``1.5MB`` or a plain number: K, M, G are thousands, Ki, Mi, Gi are 1024s.
+    """Return the number that ``64KiB``, ``60M`` or ``1.5MB`` means: K, M, G are thousands, Ki, Mi, Gi are 1024s.
 
     Raises ValueError, whose message is the rule alone, for anything else.
     """

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from shapes import convolution, readout
 from torch.utils.flop_counter import FlopCounterMode
 
 from spquant_search.costs.memory import CostReport, LayerCost, cost_report, membrane_bits, packed_bytes
@@ -18,26 +19,8 @@ from spquant_search.space.schema import ModelSpace
 from spquant_search.space.shapes import InputShape, LayerShape
 from spquant_search.training.prepare import prepare
 
-CONVOLUTION = LayerShape(
-    name="conv2",
-    kind="convolution",
-    in_channels=3,
-    out_channels=5,
-    kernel_area=9,
-    positions=7 * 6,
-    neurons=5 * 3 * 3,
-    can_gate=True,
-)
-READOUT = LayerShape(
-    name="readout",
-    kind="readout",
-    in_channels=45,
-    out_channels=10,
-    kernel_area=1,
-    positions=1,
-    neurons=0,
-    can_gate=False,
-)
+CONVOLUTION = convolution("conv2", 3, 5, 7 * 6, neurons=5 * 3 * 3)
+READOUT = readout(45, 10)
 PAPER = InputShape(channels=3, height=48, width=48, classes=10)
 
 

@@ -16,6 +16,7 @@ from examples import trial
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.storages import JournalStorage
 from optuna.trial import TrialState
+from shapes import convolution, readout
 
 from spquant_search.costs.memory import cost_report
 from spquant_search.driver.grey_box.candidates import Grid
@@ -33,7 +34,6 @@ from spquant_search.space.binding import bind
 from spquant_search.space.configuration import NetworkConfig
 from spquant_search.space.reading import parse_space
 from spquant_search.space.search_space import SearchSpace
-from spquant_search.space.shapes import LayerShape
 
 SPACE = """\
 data: {name: fashion-events}
@@ -52,23 +52,7 @@ search:
     - {weight_bits: 4, membrane_levels: 3}
     - {weight_bits: 2, membrane_levels: 3, channel_mass: 0.65, skip_below: 0}
 """
-SHAPES = tuple(
-    LayerShape(
-        name=name,
-        kind="convolution" if positions > 1 else "readout",
-        in_channels=inputs,
-        out_channels=outputs,
-        kernel_area=area,
-        positions=positions,
-        neurons=outputs * positions if positions > 1 else 0,
-        can_gate=name == "conv2",
-    )
-    for name, inputs, outputs, area, positions in (
-        ("conv1", 2, 8, 9, 64),
-        ("conv2", 8, 16, 9, 64),
-        ("readout", 256, 10, 1, 1),
-    )
-)
+SHAPES = (convolution("conv1", 2, 8, 64, gate=False), convolution("conv2", 8, 16, 64), readout(256, 10))
 
 
 def a_space(*overrides: str) -> SearchSpace:

@@ -7,6 +7,7 @@ import io
 import pytest
 from examples import config, example_run, trial
 from rich.console import Console
+from shapes import convolution, readout
 
 from spquant_search.costs.memory import cost_report
 from spquant_search.report.cost_table import cost_table
@@ -15,7 +16,6 @@ from spquant_search.report.layer_table import layer_table
 from spquant_search.report.text_table import TextTable, one_line
 from spquant_search.runs.pareto import ReferencePoint
 from spquant_search.runs.results import LayerActivity
-from spquant_search.space.shapes import LayerShape
 
 
 def shown(renderable: object, width: int) -> list[str]:
@@ -81,26 +81,8 @@ def test_markdown_has_equal_columns_and_escapes_bars():
 def test_cost_table_by_hand():
     shapes = (
         # 2 * 4 * 9 = 72 weights, 16 positions: 1,152 MACs; 64 neurons
-        LayerShape(
-            name="conv1",
-            kind="convolution",
-            in_channels=2,
-            out_channels=4,
-            kernel_area=9,
-            positions=16,
-            neurons=64,
-            can_gate=False,
-        ),
-        LayerShape(
-            name="readout",
-            kind="readout",
-            in_channels=256,
-            out_channels=10,
-            kernel_area=1,
-            positions=1,
-            neurons=0,
-            can_gate=False,
-        ),
+        convolution("conv1", 2, 4, 16, gate=False),
+        readout(256, 10),
     )
     table = cost_table(cost_report(shapes, config("80", "3"), time_steps=5), title="Cost", energy_columns=False)
     assert table.header == ("layer", "weights", "neurons", "bits", "levels", "W KiB", "U KiB", "other", "MACs", "FLOPs")

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from examples import config, example_run, trial
 from rich.console import Console
+from shapes import attention, convolution, readout
 
 from spquant_search.costs.memory import cost_report
 from spquant_search.report import front_table as tables
@@ -17,49 +18,11 @@ from spquant_search.runs import energy
 from spquant_search.runs.energy import Energy, measured_energy, total_energy, upper_bounds
 from spquant_search.runs.results import LayerActivity
 from spquant_search.space.configuration import LayerPrecision, NetworkConfig
-from spquant_search.space.shapes import LayerShape
 
-FIRST = LayerShape(
-    name="conv1",
-    kind="convolution",
-    in_channels=2,
-    out_channels=4,
-    kernel_area=9,
-    positions=16,
-    neurons=64,
-    can_gate=False,
-)
-SECOND = LayerShape(
-    name="conv2",
-    kind="convolution",
-    in_channels=4,
-    out_channels=8,
-    kernel_area=9,
-    positions=16,
-    neurons=32,
-    can_gate=True,
-)
-READOUT = LayerShape(
-    name="readout",
-    kind="readout",
-    in_channels=32,
-    out_channels=10,
-    kernel_area=1,
-    positions=1,
-    neurons=0,
-    can_gate=False,
-)
-ATTENTION = LayerShape(
-    name="attention",
-    kind="attention",
-    in_channels=4,
-    out_channels=4,
-    kernel_area=1,
-    positions=16,
-    neurons=64,
-    can_gate=False,
-    weightless_macs=1000,
-)
+FIRST = convolution("conv1", 2, 4, 16, gate=False)
+SECOND = convolution("conv2", 4, 8, 16, neurons=32)
+READOUT = readout(32, 10)
+ATTENTION = attention("attention", 4, 16, macs=1000)
 STEPS = 5
 WORD = 10 / 64  # pJ a bit of an 8 KiB SRAM
 

@@ -11,11 +11,11 @@ from examples import config, epoch, trial
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
+from shapes import readout
 
 from spquant_search.costs.device import Footprint
 from spquant_search.costs.memory import cost_report
 from spquant_search.runs.results import LayerActivity, Origin, Outcome, TrialResult, unmeasured
-from spquant_search.space.shapes import LayerShape
 
 
 def test_the_last_epoch_is_what_counts():
@@ -53,16 +53,7 @@ def test_json_round_trip(accuracies, outcome, skip):
 
 
 def test_a_result_without_epochs_is_known_by_its_cost():
-    shape = LayerShape(
-        name="readout",
-        kind="readout",
-        in_channels=8,
-        out_channels=10,
-        kernel_area=4,
-        positions=1,
-        neurons=0,
-        can_gate=False,
-    )
+    shape = readout(8, 10, area=4)
     of = replace(config(), layers=config("4", "").layers)
     cost = cost_report((shape,), of, time_steps=3)
     result = unmeasured(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from shapes import layer
+from shapes import convolution, layer, readout, shortcut
 
 from spquant_search.costs.memory import CostReport, cost_report
 from spquant_search.errors import SpaceError
@@ -20,7 +20,7 @@ from spquant_search.space.reading import frozen_space, parse_space
 from spquant_search.space.references import preset_config
 from spquant_search.space.schema import ModelSpace
 from spquant_search.space.search_space import SearchSpace
-from spquant_search.space.shapes import InputShape, LayerShape
+from spquant_search.space.shapes import InputShape
 from spquant_search.training.prepare import prepare
 
 SHAPES = (
@@ -179,57 +179,18 @@ def vgg9(
     return paper_comparison(report, preset, model=model, height=size[0], width=size[1])
 
 
-def convolution(name: str, into: int, out: int, side: int, *, gate: bool = True) -> LayerShape:
-    return LayerShape(
-        name=name,
-        kind="convolution",
-        in_channels=into,
-        out_channels=out,
-        kernel_area=9,
-        positions=side**2,
-        neurons=out * side**2,
-        can_gate=gate,
-    )
-
-
-def linear(name: str, into: int, out: int, *, kind: str, neurons: int) -> LayerShape:
-    return LayerShape(
-        name=name,
-        kind=kind,  # type: ignore[arg-type]
-        in_channels=into,
-        out_channels=out,
-        kernel_area=1,
-        positions=1,
-        neurons=neurons,
-        can_gate=False,
-    )
-
-
-def shortcut(name: str, into: int, out: int, side: int) -> LayerShape:
-    return LayerShape(
-        name=name,
-        kind="shortcut",
-        in_channels=into,
-        out_channels=out,
-        kernel_area=1,
-        positions=side**2,
-        neurons=0,
-        can_gate=False,
-    )
-
-
 # ResNet-19 for 32x32 images: a stem, 3 + 3 + 2 blocks of 2 convolutions, 512 -> 256 -> 10.
 RESNET19 = (
-    convolution("stem", 3, 128, 32, gate=False),
-    *(convolution(f"s1c{index}", 128, 128, 32) for index in range(6)),
-    shortcut("s2shortcut", 128, 256, 16),
-    convolution("s2c0", 128, 256, 16),
-    *(convolution(f"s2c{index}", 256, 256, 16) for index in range(1, 6)),
-    shortcut("s3shortcut", 256, 512, 8),
-    convolution("s3c0", 256, 512, 8),
-    *(convolution(f"s3c{index}", 512, 512, 8) for index in range(1, 4)),
-    linear("fc", 512, 256, kind="convolution", neurons=256),
-    linear("readout", 256, 10, kind="readout", neurons=0),
+    convolution("stem", 3, 128, 32**2, gate=False),
+    *(convolution(f"s1c{index}", 128, 128, 32**2) for index in range(6)),
+    shortcut("s2shortcut", 128, 256, 16**2),
+    convolution("s2c0", 128, 256, 16**2),
+    *(convolution(f"s2c{index}", 256, 256, 16**2) for index in range(1, 6)),
+    shortcut("s3shortcut", 256, 512, 8**2),
+    convolution("s3c0", 256, 512, 8**2),
+    *(convolution(f"s3c{index}", 512, 512, 8**2) for index in range(1, 4)),
+    convolution("fc", 512, 256, 1, area=1, gate=False),
+    readout(256, 10),
 )
 
 
