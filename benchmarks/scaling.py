@@ -29,7 +29,7 @@ from spquant_search.space.configuration import LayerPrecision, NetworkConfig
 from spquant_search.space.schema import ModelSpace, NeuronSpace, Training
 from spquant_search.space.shapes import InputShape
 from spquant_search.training.loader import DeviceSplit
-from spquant_search.training.loop import _train_step
+from spquant_search.training.loop import train_step
 from spquant_search.training.optimizer import new_optimizer
 from spquant_search.training.schedule import Schedule
 
@@ -65,7 +65,7 @@ def measure(width: float, time_steps: int, batch: int) -> dict[str, float]:
     milliseconds = []
     for _ in range(WARM_UP + STEPS):
         started = time.perf_counter()
-        _train_step(network, batch_of, recipe, optimizer)
+        train_step(network, batch_of, recipe, optimizer)
         milliseconds.append(1000 * (time.perf_counter() - started))
     macs = cost_report(shapes, config, time_steps=time_steps).dense_macs_all_steps * batch
     return {"ms": statistics.median(milliseconds[WARM_UP:]), "forward_mmacs": macs / 1e6}

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from spquant_search.data.cache import Frames, Shape
 from spquant_search.errors import UserError
@@ -19,6 +19,7 @@ FEWEST_BLOCKS = 12  # with fewer, starting processes takes longer than they save
 _BLOCKS_AHEAD = 2  # of each process: blocks that may wait to be written
 
 
+@runtime_checkable
 class FrameSource(Protocol):
     """The samples of a split and the way in which they become frames."""
 

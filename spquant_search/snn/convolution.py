@@ -93,8 +93,8 @@ class Convolution(SearchableLayer):
         self.norm = BatchNorm2d(out_channels) if norm else None
         self.bias = None if norm else nn.Parameter(torch.zeros(out_channels))
 
-    def _current(self, spikes: Spikes) -> Float[Tensor, "time_batch out height width"]:
-        return spikes.over_time(self._training_current(spikes) if self.training else self._evaluation_current(spikes))
+    def current(self, spikes: Spikes) -> Float[Tensor, "time_batch out height width"]:
+        return spikes.over_time(self.training_current(spikes) if self.training else self.evaluation_current(spikes))
 
     def _convolve(self, values: Tensor, weight: Tensor, by: Callable[..., Tensor] | None = None) -> Tensor:
         """Convolve, and sum-pool by 2x2 in the same step where the pooling comes before the neuron."""
@@ -118,7 +118,7 @@ class Convolution(SearchableLayer):
         height, width = spikes.values.shape[2:]
         return -(-height // self.stride), -(-width // self.stride)
 
-    def _training_current(self, spikes: Spikes) -> Tensor:
+    def training_current(self, spikes: Spikes) -> Tensor:
         weight = fake_quantize(self.weight, self.precision.weight_bits, quantizer=self.quantizer)
         weight = weight / (spikes.divisor * self._pooled_positions)
         current: Tensor = self._convolve(spikes.values, weight)
@@ -128,7 +128,7 @@ class Convolution(SearchableLayer):
             current = current + self.bias[:, None, None].to(current.dtype)
         return current
 
-    def _evaluation_current(self, spikes: Spikes) -> Tensor:
+    def evaluation_current(self, spikes: Spikes) -> Tensor:
         sums, slope, offset, are_whole = self._evaluation_sums(spikes)
         sums = sums.double().round_() if are_whole else sums.to(slope.dtype)
         return sums.mul_(slope[:, None, None]).add_(offset[:, None, None])  # in place: no further memory to fetch
@@ -264,7 +264,7 @@ class Shortcut(Convolution):
         )
 
     def forward(self, spikes: Spikes) -> Float[Tensor, "time_batch out height width"]:
-        current = self._current(spikes)
+        current = self.current(spikes)
         if self.activity is not None:
             self._measure(self.activity, spikes, current)
         return current

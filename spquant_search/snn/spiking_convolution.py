@@ -77,7 +77,7 @@ class SpikingConv2d(Convolution):
         """
         if not self.training:
             return self._evaluate(spikes, residual)
-        current = self._current(spikes)
+        current = self.current(spikes)
         opened = self._open(spikes, current)
         if opened is not None:
             current = current * opened[:, :, None, None].to(current.dtype)

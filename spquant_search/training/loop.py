@@ -138,7 +138,7 @@ def _train_epoch(
         varied = replace(batch, frames=augmented(batch.frames, recipe.augment, seed=(run.seed, epoch, index)))
         chosen = order[index * recipe.batch_size : index * recipe.batch_size + len(batch)]
         teacher_logits = None if run.step_hook is None else run.step_hook(varied, chosen)
-        total += _train_step(run.network, varied, recipe, optimizer, scaler, teacher_logits=teacher_logits)
+        total += train_step(run.network, varied, recipe, optimizer, scaler, teacher_logits=teacher_logits)
     return float(total) / batches
 
 
@@ -176,7 +176,7 @@ def epoch_metrics(epoch: int, loss: float | None, evaluation: Evaluation, second
     )
 
 
-def _train_step(
+def train_step(
     network: nn.Module,
     batch: DeviceSplit,
     recipe: Training,

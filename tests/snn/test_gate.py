@@ -244,7 +244,7 @@ def test_the_gate_is_taught_the_mean_positive_current_before_it_closes_any(plain
     layer, spikes = gated_layer(0.7), some_spikes()
     assert layer.gate is not None
     with torch.no_grad():
-        current = layer._training_current(spikes)
+        current = layer.training_current(spikes)
         expected = layer.gate.loss(spikes.values.sum(dim=(2, 3)), current.clamp(min=0).mean(dim=(2, 3)), 0.7)
     layer(spikes)
     torch.testing.assert_close(layer.gate_loss, expected)

@@ -27,7 +27,7 @@ from spquant_search.space.shapes import InputShape
 from spquant_search.training.augmentation import Moves, augmented, draw_moves, moved
 from spquant_search.training.evaluation import evaluate
 from spquant_search.training.loader import DeviceSplit, HostSplit
-from spquant_search.training.loop import TrainingRun, _train_step, train
+from spquant_search.training.loop import TrainingRun, train, train_step
 from spquant_search.training.optimizer import new_optimizer
 from spquant_search.training.schedule import Schedule
 
@@ -76,7 +76,7 @@ def test_a_training_step_leaves_nothing_on_another_device(monkeypatch: pytest.Mo
     batch = DeviceSplit(frames=frames, labels=labels, time_steps=3, largest=15)
     optimizer = new_optimizer(network, RECIPE, Schedule(epochs=1, learning_rate=1e-3))
     with Devices() as devices:
-        loss = _train_step(network, batch, RECIPE, optimizer)
+        loss = train_step(network, batch, RECIPE, optimizer)
     assert devices.seen == {"meta"}
     assert loss.is_meta
     tensors = [*network.parameters(), *network.buffers(), *(parameter.grad for parameter in network.parameters())]

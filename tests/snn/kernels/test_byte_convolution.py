@@ -95,6 +95,6 @@ def test_a_layer_evaluates_the_same_by_bytes_and_in_fp32(
     layer = SpikingConv2d(5, 7, pool=pool, can_gate=False).eval()  # type: ignore[arg-type]
     layer.set_precision(LayerPrecision(weight_bits=bits, membrane_levels=16), NeuronSpace())
     spikes = Spikes(values=drawn(8, 5, 9, 9, lowest=0, highest=15, seed=1), time_steps=4, largest=15)
-    by_bytes = layer._evaluation_current(spikes)
+    by_bytes = layer.evaluation_current(spikes)
     monkeypatch.setattr(byte_convolution, "convolves", lambda *_values, **_bounds: False)
-    assert torch.equal(by_bytes, layer._evaluation_current(spikes))
+    assert torch.equal(by_bytes, layer.evaluation_current(spikes))

@@ -13,7 +13,7 @@ import torch
 from spquant_search.errors import UserError
 from spquant_search.snn.networks.catalog import build
 from spquant_search.training.loader import DeviceSplit
-from spquant_search.training.loop import _train_step
+from spquant_search.training.loop import train_step
 from spquant_search.training.optimizer import new_optimizer
 from spquant_search.training.prepare import prepare
 from spquant_search.training.schedule import Schedule
@@ -65,7 +65,7 @@ def test_the_documented_network_learns(folder: Path, plain_neurons: None) -> Non
     frames = torch.randint(0, 3, (8, 4, 2, 34, 34), dtype=torch.uint8)
     labels = torch.arange(8) % 4
     batch = DeviceSplit(frames=frames, labels=labels, time_steps=4, largest=15)
-    losses = [float(_train_step(network, batch, file.train, optimizer)) for _ in range(8)]
+    losses = [float(train_step(network, batch, file.train, optimizer)) for _ in range(8)]
     assert losses[-1] < 0.7 * losses[0]
 
 
