@@ -30,10 +30,10 @@ class History:
     grid: Grid
     observations: Observations
     points: Float[np.ndarray, "member 3"]  # the front of all completed trials that keep their constraints
-    front: Int[np.ndarray, "member axis"]  # the front's members that lie in the space
+    front: Int[np.ndarray, "inside axis"]  # the front's members that lie in the space
     complete: Int[np.ndarray, "trial axis"]
     effective_macs: Float[np.ndarray, " trial"]  # of `complete`
-    running: Int[np.ndarray, "trial axis"]
+    running: Int[np.ndarray, "pending axis"]
     taken: frozenset[bytes]  # rows that are not to be proposed again
     fits_tpe: bool  # whether TPE can be asked, which fails on some pruned trials
     bounds: Bounds
@@ -43,7 +43,7 @@ class History:
         """How many configurations have an observation."""
         return len(np.unique(self.observations.configuration))
 
-    def unseen(self, rows: Int[np.ndarray, "row axis"], rng: np.random.Generator) -> Int[np.ndarray, "row axis"]:
+    def unseen(self, rows: Int[np.ndarray, "row axis"], rng: np.random.Generator) -> Int[np.ndarray, "new axis"]:
         """Bring ``rows`` within the bounds, and return those that no trial has had, each once.
 
         Where there are none, return all others that are left in the space. Once the space is exhausted, return those
@@ -60,7 +60,7 @@ class History:
         feasible = rows[self.bounds.feasible(rows)]
         return feasible if len(feasible) else rows
 
-    def _new(self, rows: Int[np.ndarray, "row axis"]) -> Int[np.ndarray, "row axis"]:
+    def _new(self, rows: Int[np.ndarray, "row axis"]) -> Int[np.ndarray, "new axis"]:
         found = {row_key(row): row for row in rows[self.bounds.feasible(rows)]}
         new = [row for key, row in found.items() if key not in self.taken]
         return np.array(new, int).reshape(-1, rows.shape[1])

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
+from gradients import assert_every_parameter_has_a_gradient, backward_of_a_step
 from spikingjelly.activation_based import layer as jelly_layer
 from spikingjelly.activation_based import neuron
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from spquant_search.snn.layers import measured, searchable_layers
@@ -161,17 +160,8 @@ def test_a_training_step_reaches_every_parameter(
 ) -> None:
     network = configured(small(), bits, levels, mass=mass, skip=skip).train()
     logits = network(some_input())
-    gates: list[Any] = [layer.gate_loss for layer in searchable_layers(network).values() if layer.gate_loss is not None]
-    assert len(gates) == (0 if mass == 1.0 else 7)
-    loss = nn.functional.cross_entropy(logits.flatten(0, 1), torch.arange(6) % 5)
-    (loss + sum(gates)).backward()
-    for name, parameter in network.named_parameters():
-        if mass == 1.0 and ".gate." in name:
-            assert parameter.grad is None
-            continue
-        assert parameter.grad is not None, name
-        assert parameter.grad.isfinite().all(), name
-        assert parameter.grad.any(), name
+    assert backward_of_a_step(network, logits) == (0 if mass == 1.0 else 7)
+    assert_every_parameter_has_a_gradient(network, gates=mass < 1.0)
     torch.optim.SGD(network.parameters(), lr=0.1).step()
     with torch.no_grad():
         assert network.eval()(some_input()).isfinite().all()

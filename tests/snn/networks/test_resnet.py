@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from gradients import assert_every_parameter_has_a_gradient, backward_of_a_step
 from spikingjelly.activation_based import layer as jelly_layer
 from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
@@ -247,18 +248,9 @@ def test_a_training_step_reaches_every_parameter(
     configured(network, bits, levels, mass=mass, skip=skip).train()
     values = torch.rand(4, 2, 32, 32).mul(4).floor()
     logits = network(Spikes(values=values, time_steps=2, largest=3))
-    layers = searchable_layers(network).values()
-    gates = [layer.gate_loss for layer in layers if layer.gate_loss is not None]
-    assert len(gates) == (0 if mass == 1.0 else sum("conv" in name for name in searchable_layers(network)))
-    loss = nn.functional.cross_entropy(logits.flatten(0, 1), torch.arange(4) % 5)
-    (loss + sum(gates)).backward()
-    for name, parameter in network.named_parameters():
-        if mass == 1.0 and ".gate." in name:
-            assert parameter.grad is None
-            continue
-        assert parameter.grad is not None, name
-        assert parameter.grad.isfinite().all(), name
-        assert parameter.grad.any(), name
+    gated = 0 if mass == 1.0 else sum("conv" in name for name in searchable_layers(network))
+    assert backward_of_a_step(network, logits) == gated
+    assert_every_parameter_has_a_gradient(network, gates=mass < 1.0)
     torch.optim.SGD(network.parameters(), lr=0.1).step()
     with measured(network.eval()) as activities, torch.no_grad():
         assert network(Spikes(values=values, time_steps=2, largest=3)).isfinite().all()
