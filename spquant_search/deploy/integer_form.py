@@ -194,11 +194,11 @@ class _FormBuilder:
                 "fraction": fraction,
                 "residual_shift": residual.shift if residual else None,
             }
-            | self._neuron_fields(name, layer.neuron, neuron, fraction, low, high)
+            | self._neuron_fields(name, neuron, fraction, low, high)
         )
 
     def _neuron_fields(
-        self, name: str, module: Neuron, neuron: dict[str, Any], fraction: int, low: NDArray[Any], high: NDArray[Any]
+        self, name: str, neuron: dict[str, Any], fraction: int, low: NDArray[Any], high: NDArray[Any]
     ) -> dict[str, Any]:
         """Describe the neuron of a layer and how many bits its potentials take.
 
@@ -239,6 +239,7 @@ class _FormBuilder:
             sorted((int(a) * low + int(d), int(a) * high + int(d)))
             for a, d, low, high in zip(slopes[0], offsets[0], lowest, highest, strict=True)
         ]
+        # Exact numbers of any size, as a product may leave 64 bits.
         low, high = (np.array([end[side] for end in ends], dtype=object) for side in (0, 1))
         _, height, width = signal.shape
         rows_out, columns_out = -(-height // layer.stride), -(-width // layer.stride)
@@ -274,7 +275,7 @@ class _FormBuilder:
             "shift": ATTENTION_SHIFT,
             "accumulator_bits": largest.bit_length() + 1,
             "fraction": fraction,
-        } | self._neuron_fields(name, layer.neuron, neuron, fraction, 0 * high, high)
+        } | self._neuron_fields(name, neuron, fraction, 0 * high, high)
 
     def _readout(self, name: str, layer: Readout, signal: _Signal) -> dict[str, Any]:
         bits = layer.precision.weight_bits
