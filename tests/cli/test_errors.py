@@ -26,7 +26,7 @@ from spquant_search.training import prepare
         ),
         (
             ["--set", "data.name=fashion-event"],
-            "not 'fashion-event'; did you mean 'fashion-events'?",
+            "'fashion-event'; did you mean 'fashion-events'?",
         ),
         (["--set", "model.network=vgg8"], ": model.network: unknown network 'vgg8'; did you mean 'vgg9'?"),
         (["--set", "data.train_samples=999999"], "error: data.train_samples: must be 1 to "),

@@ -82,14 +82,18 @@ def test_help_lists_every_command_and_option(command):
 # ---------------------------------------------------------------- completion by a shell
 
 
-def completed(place: Path, *words: str) -> list[str]:
-    """Ask for what may stand in place of the last word, as bash does."""
-    asking = {"_SPQUANT_SEARCH_COMPLETE": "complete_bash", "COMP_CWORD": str(len(words))}
+def ask(place: Path, instruction: str, *words: str) -> str:
+    """Ask the program for completion, as bash does; the last word may be incomplete."""
+    asking = {"_SPQUANT_SEARCH_COMPLETE": instruction, "COMP_CWORD": str(len(words))}
     asking["COMP_WORDS"] = " ".join(["spquant-search", *words])
     done = subprocess.run(
         PROGRAM, cwd=place, env=os.environ | asking, capture_output=True, text=True, timeout=60, check=False
     )
-    return done.stdout.split()
+    return done.stdout
+
+
+def completed(place: Path, *words: str) -> list[str]:
+    return ask(place, "complete_bash", *words).split()
 
 
 def test_a_shell_completes_commands_runs_and_space_files(tmp_path):
@@ -111,8 +115,8 @@ def test_a_shell_completes_commands_runs_and_space_files(tmp_path):
     assert completed(tmp_path, "cost", "--space", "spaces/t") == ["spaces/tiny.yaml"]
 
 
-def test_completion_can_be_installed(command):
-    shown = command("--show-completion", "bash")
-    assert shown.code == 0
-    assert "_SPQUANT_SEARCH_COMPLETE=complete_bash" in shown.out
-    assert "--install-completion" in command("--help").out
+def test_completion_can_be_installed(command, tmp_path):
+    assert "_SPQUANT_SEARCH_COMPLETE=complete_bash" in ask(tmp_path, "source_bash")
+    text = command("--help").out
+    assert "--install-completion" in text
+    assert "--show-completion" in text
