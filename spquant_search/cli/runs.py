@@ -239,7 +239,7 @@ def _analysis_work(space: SearchSpace) -> str:
 
     file, count = space.file, len(lowered_configurations(space))
     return (
-        f"{count} configurations of subnets of a supernet of {file.supernet.epochs} epochs after a float "
+        f"{count} configurations, as subnets of a supernet of {file.supernet.epochs} epochs after a float "
         f"baseline of {file.train.baseline_epochs} epochs"
     )
 

@@ -173,6 +173,6 @@ def _work(file: SpaceFile, trials: int) -> str:
     points = file.search.ladder_points
     ladder = f", up to {points} of them on the budget ladder" if points else ""
     return (
-        f"{trials} trials{ladder} of subnets of a supernet of {file.supernet.epochs} epochs after {baseline}; "
+        f"{trials} trials{ladder}, as subnets of a supernet of {file.supernet.epochs} epochs after {baseline}; "
         f"then up to {final.members} of them fine-tuned for {final.epochs}"
     )
