@@ -2,99 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import os
 import warnings
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import optuna
 import pytest
+from driver.study_examples import SHAPES, a_space, outcome_of, proceed, proposals, stored_in, study_at
 from examples import trial
-from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.distributions import CategoricalDistribution
 from optuna.storages import JournalStorage
 from optuna.trial import TrialState
-from shapes import convolution, readout
 
-from spquant_search.costs.memory import cost_report
-from spquant_search.driver.grey_box.candidates import Grid
-from spquant_search.driver.grey_box.distribution_axes import axis_of
 from spquant_search.driver.grey_box.observations import FULL, Observation
-from spquant_search.driver.known_costs import known_costs
-from spquant_search.driver.optuna_samplers import distributions
 from spquant_search.driver.seeds import trial_seed
 from spquant_search.driver.storage.journal import Journal
-from spquant_search.driver.study import PendingTrial, Study, _observations_of, study_in, trial_in
+from spquant_search.driver.study import Study, _observations_of, study_in, trial_in
 from spquant_search.runs.pareto import OBJECTIVES
-from spquant_search.runs.results import Outcome, TrialResult
-from spquant_search.space.address import Address
-from spquant_search.space.binding import bind
-from spquant_search.space.configuration import NetworkConfig
-from spquant_search.space.reading import parse_space
-from spquant_search.space.search_space import SearchSpace
-
-SPACE = """\
-data: {name: fashion-events}
-time_steps: 3
-model: {network: vgg9}
-layers:
-  all:
-    weight_bits: [1, 2, 4, 8]
-    membrane_levels: [3, 4, 16]
-    channel_mass: {from: 0.5, to: 1, step: 0.05}
-    skip_below: [none, 0]
-search:
-  sampler: tpe
-  startup_trials: 4
-  references:
-    - {weight_bits: 4, membrane_levels: 3}
-    - {weight_bits: 2, membrane_levels: 3, channel_mass: 0.65, skip_below: 0}
-"""
-SHAPES = (convolution("conv1", 2, 8, 64, gate=False), convolution("conv2", 8, 16, 64), readout(256, 10))
-
-
-def a_space(*overrides: str) -> SearchSpace:
-    return bind(parse_space(SPACE, source="s.yaml", overrides=overrides), SHAPES, source="s.yaml")
-
-
-def study_at(journal: Path, space: SearchSpace, **options: Any) -> Study:
-    return Study(Journal(journal), space, SHAPES, chance=0.1, **options)
-
-
-def stored_in(journal: Path) -> optuna.Study:
-    return study_in(Journal(journal))
-
-
-def outcome_of(asked: PendingTrial, *, stop_every: int = 0) -> TrialResult:
-    """A result made from the configuration alone, so that two searches see the same."""
-    bits = [layer.weight_bits for _, layer in asked.config.layers]
-    levels = [layer.membrane_levels or 0 for _, layer in asked.config.layers]
-    stops = stop_every and asked.number > 2 and asked.number % stop_every == 0
-    accuracy = 0.5 + 0.05 * float(np.log2(bits).mean()) + 0.001 * float(np.mean(levels))
-    return trial(
-        asked.number,
-        accuracy,
-        kib=float(np.sum(bits)),
-        mega_macs=10 * asked.config["conv2"].channel_mass,
-        outcome=Outcome.STOPPED if stops else Outcome.COMPLETE,
-        of=asked.config,
-    )
-
-
-def proceed(study: Study, count: int, *, stop_every: int = 3) -> list[PendingTrial]:
-    asked = []
-    for _ in range(count):
-        asked.append(study.ask())
-        result = outcome_of(asked[-1], stop_every=stop_every)
-        for epoch in result.epochs:
-            study.report(asked[-1], epoch=epoch.epoch, accuracy=epoch.accuracy)
-        study.tell(asked[-1], result, {})
-    return asked
-
-
-# ---------------------------------------------------------------- what is asked first
+from spquant_search.runs.results import Outcome
 
 
 def test_baseline_then_references_then_the_sampler(tmp_path):
@@ -131,9 +56,6 @@ def test_killed_between_queueing_and_asking_a_first_trial_it_is_tried_once(tmp_p
         assert study_at(journal, a_space()).has_queued()
         proceed(study_at(journal, a_space()), 1)
     assert [one.origin for one in proceed(study_at(journal, a_space()), 2)] == ["reference", "tpe"]
-
-
-# ---------------------------------------------------------------- what Optuna is told
 
 
 def test_directions_and_names(tmp_path):
@@ -182,9 +104,6 @@ def test_a_failed_trial_is_no_evidence(tmp_path):
     assert stored_in(tmp_path / "study.journal").trials[0].constraints == {}
 
 
-# ---------------------------------------------------------------- Optuna's traps
-
-
 def stopped_trials(*, constrained: bool) -> optuna.Study:
     """A study of three objectives as it would be without us: every second trial stopped after its first epoch."""
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -231,15 +150,6 @@ def test_our_tpe_goes_on_after_stopped_trials(tmp_path):
     states = [one.state for one in stored_in(tmp_path / "study.journal").trials]
     assert states.count(TrialState.PRUNED) == 4
     assert len({one.config for one in asked}) > 8
-
-
-# ---------------------------------------------------------------- equal seeds, equal proposals
-
-
-def proposals(journal: Path, space: SearchSpace, *starts: int, stop_every: int = 3) -> list[dict[str, object]]:
-    return [
-        one.config.flat() for count in starts for one in proceed(study_at(journal, space), count, stop_every=stop_every)
-    ]
 
 
 @pytest.mark.parametrize("sampler", ["grey-box", "tpe", "nsga2", "random"])
@@ -322,39 +232,6 @@ def test_a_seed_for_every_trial():
     assert trial_seed(0, 1) == trial_seed(0, 1)
 
 
-# ---------------------------------------------------------------- the journal
-
-
-def test_a_torn_last_line_is_dropped(tmp_path):
-    journal = tmp_path / "study.journal"
-    whole = proposals(tmp_path / "whole.journal", a_space(), 8)
-    done = proposals(journal, a_space(), 5)
-    content = journal.read_bytes()
-    journal.write_bytes(content + b'{"op_code": 8, "worker_id": "x", "trial_id')
-    Journal(journal)
-    assert journal.read_bytes() == content
-    assert done + proposals(journal, a_space(), 3) == whole
-
-
-def test_an_untorn_journal_is_left_alone(tmp_path):
-    journal = tmp_path / "study.journal"
-    proposals(journal, a_space(), 2)
-    content = journal.read_bytes()
-    Journal(journal)
-    assert journal.read_bytes() == content
-    Journal(tmp_path / "none.journal")
-    for line in content.splitlines():
-        json.loads(line)
-
-
-def test_a_lock_left_by_a_killed_process_delays_nothing(tmp_path):
-    """Optuna's own file lock would wait 30 s for a file that a dead process left."""
-    journal = tmp_path / "study.journal"
-    proposals(journal, a_space(), 1)
-    assert journal.with_suffix(".lock").exists()
-    proposals(journal, a_space(), 1)
-
-
 def test_study_and_trials_are_found_for_notes(tmp_path):
     study = study_at(tmp_path / "study.journal", a_space())
     proceed(study, 2)
@@ -362,20 +239,6 @@ def test_study_and_trials_are_found_for_notes(tmp_path):
     assert len(found.trials) == 2
     assert trial_in(found, 1).number == 1
     assert trial_in(found, 1).user_attrs["origin"] == "reference"
-
-
-def test_a_journal_is_read_as_optuna_reads_it_and_on_from_where_it_was_read(tmp_path):
-    file = tmp_path / "study.journal"
-    proposals(file, a_space(), 3)
-    own, optunas = Journal(file), optuna.storages.journal.JournalFileBackend(str(file))
-    read = list(own.optuna._backend.read_logs(0))
-    assert read == list(optunas.read_logs(0))
-    content = file.read_bytes()
-    file.write_bytes(content + b'{"op_code": 8, "wor')  # another process is in the middle of a line
-    assert list(own.optuna._backend.read_logs(len(read))) == []
-    file.write_bytes(content + b'{"op_code": 8, "worker_id": "x"}\n')
-    assert list(own.optuna._backend.read_logs(len(read))) == [{"op_code": 8, "worker_id": "x"}]
-    assert list(own.optuna._backend.read_logs(2)) == [*read[2:], {"op_code": 8, "worker_id": "x"}]
 
 
 def test_what_is_equal_in_all_trials_that_have_ended_is_kept_once(tmp_path):
@@ -395,88 +258,7 @@ def test_what_is_equal_in_all_trials_that_have_ended_is_kept_once(tmp_path):
     assert optuna.load_study(study_name="search", storage=plain).trials == study_in(journal).trials
 
 
-# ---------------------------------------------------------------- distributions
-
-
-def test_only_what_has_a_choice_is_sampled():
-    found = distributions(a_space())
-    assert "conv1.channel_mass" not in found
-    assert "readout.membrane_levels" not in found
-    assert found["conv1.weight_bits"] == CategoricalDistribution((1, 2, 4, 8))
-    assert found["conv2.skip_below"] == CategoricalDistribution((None, 0.0))
-    assert found["conv2.channel_mass"] == FloatDistribution(0.5, 1.0, step=0.05)
-
-
-@pytest.mark.parametrize(
-    ("choices", "stepped"),
-    [
-        ("[0.8, 0.9, 1.0]", True),
-        ("[1.0, 0.8, 0.9]", True),
-        ("[0.8, 1.0]", False),  # two values have no order to learn
-        ("[0.5, 0.9, 1.0]", False),
-        ("[0.333333, 0.666667, 1.0]", False),  # Optuna would cut off 1.0
-        ("[0.123456789012, 0.223456789012, 0.323456789012]", False),
-    ],
-)
-def test_evenly_spaced_fractions_are_a_range_that_holds_every_choice(tmp_path, choices, stepped):
-    space = a_space(f"layers.all.channel_mass={choices}", "search.references=[]", "search.sampler=random")
-    found = distributions(space)["conv2.channel_mass"]
-    assert isinstance(found, FloatDistribution) is stepped
-    if isinstance(found, FloatDistribution):
-        assert all(found._contains(option) for option in space.choices()[Address("conv2", "channel_mass")])
-
-
-def test_stepped_values_come_back_as_the_space_writes_them(tmp_path):
-    """Optuna gives 0.65 as 0.6500000000000001."""
-    space = a_space("search.sampler=random")
-    study = study_at(tmp_path / "study.journal", space)
-    masses = {one.config["conv2"].channel_mass for one in proceed(study, 40)}
-    assert masses <= set(space.choices()[Address("conv2", "channel_mass")])
-    assert len(masses) > 5
-
-
-# ---------------------------------------------------------------- the grey-box sampler
-
-
-def rows_of(space: SearchSpace, count: int) -> tuple[Grid, Any, list[NetworkConfig]]:
-    """Draw random rows of a space's grid; return the grid, the rows and their configurations."""
-    grid = Grid(axes=tuple(axis_of(name, one) for name, one in sorted(distributions(space).items())))
-    rows = grid.uniform(np.random.default_rng(0), count)
-    fixed = {address: options[0] for address, options in space.choices().items() if len(options) == 1}
-    values = [{Address.parse(name): value for name, value in one.items()} for one in grid.parameters(rows)]
-    return grid, rows, [space.config({**fixed, **one}) for one in values]
-
-
-@pytest.mark.parametrize("mask", ["[none, 0]", "none", "0"])
-def test_the_costs_that_the_sampler_knows_are_those_of_the_configuration(mask):
-    """Ranges and fixed parameters are included."""
-    space = a_space(
-        "layers.all.weight_bits=[1, 2, 4, 8]",
-        "layers.all.membrane_levels=[3, 16, 256]",
-        "layers.all.channel_mass=1",
-        "layers.conv1.weight_bits=8",
-        "layers.conv2.channel_mass={from: 0.5, to: 1.0, step: 0.05}",
-        "layers.all.skip_below=none",
-        f"layers.conv2.skip_below={mask}",
-        "search.references=[]",
-    )
-    costs = known_costs(space, SHAPES)
-    grid, rows, configs = rows_of(space, 300)
-    expected = [cost_report(SHAPES, config, time_steps=3) for config in configs]
-    assert costs.memory_bytes(grid)(rows).tolist() == [report.memory_bytes for report in expected]
-    assert costs.dense_macs == expected[0].dense_macs_all_steps
-    dense = [all(one.channel_mass == 1 and one.skip_below is None for _, one in config.layers) for config in configs]
-    assert costs.are_dense(grid)(rows).tolist() == dense
-    assert any(dense) == (mask != "0")
-
-
-def test_a_layer_whose_gate_is_fixed_has_no_dense_macs():
-    space = a_space("layers.conv2={channel_mass: 0.8}", "layers.all.skip_below=none", "search.references=[]")
-    grid, rows, _ = rows_of(space, 20)
-    assert not known_costs(space, SHAPES).are_dense(grid)(rows).any()
-
-
-def test_read_outs_and_what_was_fine_tuned_are_readings_at_two_fidelities(tmp_path):
+def test_subnets_and_what_was_fine_tuned_are_observations_at_two_fidelities(tmp_path):
     study = study_at(tmp_path / "study.journal", a_space("search.sampler=grey-box"))
     (baseline,) = proceed(study, 1)
     read = study.ask()
@@ -514,20 +296,3 @@ def test_who_proposed_is_the_origin_and_a_sampler_without_skill_says_so_once(tmp
     assert {"random", "tpe"} <= set(origins[3:])
     assert len(said) == 1
     assert said[0].startswith("the grey-box sampler cannot rank the trials so far")
-
-
-def test_a_decision_is_on_disk_once_it_is_made(tmp_path, monkeypatch):
-    """Not after every line of it; and whoever reads the journal meanwhile sees whole lines."""
-    synced = []
-    monkeypatch.setattr(os, "fsync", synced.append)
-    storage = Journal(tmp_path / "study.journal")
-    study = Study(storage, a_space(), SHAPES, chance=0.1)
-    synced.clear()
-    with storage.decision_lock(), storage.decision_lock():
-        study.ask()
-        assert synced == []
-    assert len(synced) == 1
-    study.report(study.ask(), epoch=1, accuracy=0.5)
-    assert len(synced) > 1, "outside of decisions every line is on disk at once"
-    for line in (tmp_path / "study.journal").read_text().splitlines():
-        json.loads(line)

@@ -21,7 +21,7 @@ from spquant_search.driver.grey_box.gaussian_process import (
 KINDS = np.array([0, 0, 1, 1, 1])
 
 
-def readings(features, values, lower=None, configuration=None):
+def observations(features, values, lower=None, configuration=None):
     count = len(values)
     return Observations(
         features=np.asarray(features, float),
@@ -72,7 +72,7 @@ def by_the_book(process, at):
 def two_fidelities(tops=12, lows=30, seed=0):
     features, values = sample(lows, seed=seed)
     low = 0.3 + 0.5 * values + 0.01 * features[:, 4]
-    return readings(
+    return observations(
         np.concatenate([features[:tops], features]),
         np.concatenate([values[:tops], low]),
         lower=[0] * tops + [1] * lows,
@@ -102,7 +102,7 @@ def test_the_gradient_of_the_evidence_is_that_of_its_value():
 
 
 def test_a_smooth_function_is_learned_and_its_uncertainty_is_honest():
-    process = GaussianProcess(readings(*sample(60)), KINDS)
+    process = GaussianProcess(observations(*sample(60)), KINDS)
     at, _ = sample(300, seed=1)
     means, deviations = process.predict(at)
     assert np.sqrt(np.mean((means - function(at)) ** 2)) < 0.25 * function(at).std()
@@ -111,15 +111,15 @@ def test_a_smooth_function_is_learned_and_its_uncertainty_is_honest():
     assert process._scale * process.hyperparameters.noise**0.5 < 0.02
 
 
-def test_far_from_all_readings_the_uncertainty_grows():
-    process = GaussianProcess(readings(*sample(40)), KINDS)
+def test_far_from_all_observations_the_uncertainty_grows():
+    process = GaussianProcess(observations(*sample(40)), KINDS)
     _, (inside, outside) = process.predict(np.array([np.zeros(5), np.full(5, 3.0)]))
     assert outside > 2 * inside
 
 
 @settings(max_examples=10, deadline=None)
 @given(st.permutations(range(42)))
-def test_the_order_of_readings_does_not_matter(order):
+def test_the_order_of_observations_does_not_matter(order):
     told = two_fidelities()
     shuffled = told.chosen(np.array(order))
     at, _ = sample(5, seed=3)
@@ -137,7 +137,7 @@ def test_nothing_at_the_predicted_fidelity_is_refused():
 
 def test_equal_values_are_no_division_by_zero():
     features, _ = sample(12)
-    process = GaussianProcess(readings(features, np.full(12, 0.5)), KINDS)
+    process = GaussianProcess(observations(features, np.full(12, 0.5)), KINDS)
     means, _ = process.predict(features)
     assert means == pytest.approx(np.full(12, 0.5))
     assert process.skill(at_least=10) == 0.0
@@ -146,10 +146,10 @@ def test_equal_values_are_no_division_by_zero():
 # ---------------------------------------------------------------- fidelities
 
 
-def test_lower_readings_are_moved_and_scaled_by_their_pairs():
+def test_lower_observations_are_moved_and_scaled_by_their_pairs():
     """Five pairs with top = 2 low + 0.1, and one configuration that was read at the lower fidelity only."""
     low = np.array([0.1, 0.2, 0.25, 0.3, 0.4, 0.35])
-    told = readings(
+    told = observations(
         np.zeros((11, 1)),
         [*(2 * low[:5] + 0.1), *low],
         lower=[0] * 5 + [1] * 6,
@@ -158,14 +158,14 @@ def test_lower_readings_are_moved_and_scaled_by_their_pairs():
     assert calibrated(told).values == pytest.approx([*(2 * low[:5] + 0.1), *(2 * low + 0.1)])
 
 
-def test_with_few_pairs_lower_readings_are_only_moved_and_with_none_they_stay():
-    few = readings(np.zeros((5, 1)), [0.5, 0.7, 0.4, 0.5, 0.3], [0, 0, 1, 1, 1], [0, 1, 0, 1, 2])
+def test_with_few_pairs_lower_observations_are_only_moved_and_with_none_they_stay():
+    few = observations(np.zeros((5, 1)), [0.5, 0.7, 0.4, 0.5, 0.3], [0, 0, 1, 1, 1], [0, 1, 0, 1, 2])
     assert calibrated(few).values == pytest.approx([0.5, 0.7, 0.55, 0.65, 0.45])
-    none = readings(np.zeros((2, 1)), [0.5, 0.4], [0, 1], [0, 1])
+    none = observations(np.zeros((2, 1)), [0.5, 0.4], [0, 1], [0, 1])
     assert calibrated(none).values.tolist() == [0.5, 0.4]
 
 
-def test_many_cheap_readings_help_where_few_are_full_ones():
+def test_many_cheap_observations_help_where_few_are_full_ones():
     """100 configurations at a lower fidelity that has an offset, a scale and a bias; 12 of them at the full one."""
     at, _ = sample(300, seed=5)
     errors = {"full alone": [], "both": []}
@@ -184,7 +184,7 @@ def test_what_the_lower_fidelity_always_underrates_is_learned_from_pairs():
     features, values = sample(80, seed=2)
     low = values - 0.06 * (features[:, 0] < -0.3)
     tops = 30
-    told = readings(
+    told = observations(
         np.concatenate([features[:tops], features]),
         np.concatenate([values[:tops], low]),
         [0] * tops + [1] * 80,
@@ -202,7 +202,7 @@ def test_what_the_lower_fidelity_always_underrates_is_learned_from_pairs():
 def test_a_noisy_lower_fidelity_counts_for_less():
     features, values = sample(40)
     rng = np.random.default_rng(1)
-    noisy = readings(
+    noisy = observations(
         np.concatenate([features, features]),
         np.concatenate([values, values + rng.normal(0, 0.05, 40)]),
         [0] * 40 + [1] * 40,
@@ -212,11 +212,11 @@ def test_a_noisy_lower_fidelity_counts_for_less():
     assert h.lower_noise > 10 * h.noise
 
 
-# ---------------------------------------------------------------- believed readings, cross-validation
+# ---------------------------------------------------------------- believed observations, cross-validation
 
 
-def test_believed_readings_change_no_mean_and_remove_doubt():
-    process = GaussianProcess(readings(*sample(30)), KINDS)
+def test_believed_observations_change_no_mean_and_remove_doubt():
+    process = GaussianProcess(observations(*sample(30)), KINDS)
     far = np.full((1, 5), 1.5)
     at = np.concatenate([far, far * 0.95, sample(5, seed=4)[0]])
     means, deviations = process.predict(at)
@@ -228,7 +228,7 @@ def test_believed_readings_change_no_mean_and_remove_doubt():
 
 
 def test_left_out_predictions_are_those_of_a_model_that_was_not_shown_them():
-    """Against conditioning again without each fold, both readings of a configuration left out together."""
+    """Against conditioning again without each fold, both observations of a configuration left out together."""
     process = GaussianProcess(two_fidelities(), KINDS)
     told = process._observations
     found = process.left_out()
@@ -250,17 +250,17 @@ def test_left_out_predictions_are_those_of_a_model_that_was_not_shown_them():
 
 
 def test_skill_is_high_on_a_function_and_low_on_noise():
-    assert GaussianProcess(readings(*sample(40)), KINDS).skill(at_least=10) > 0.9
+    assert GaussianProcess(observations(*sample(40)), KINDS).skill(at_least=10) > 0.9
     rng = np.random.default_rng(0)
     skills = [
-        GaussianProcess(readings(rng.uniform(-1, 1, (40, 5)), rng.normal(size=40)), KINDS).skill(at_least=10)
+        GaussianProcess(observations(rng.uniform(-1, 1, (40, 5)), rng.normal(size=40)), KINDS).skill(at_least=10)
         for _ in range(10)
     ]
     assert np.mean(skills) < 0.25
     assert max(skills) < 0.5
 
 
-def test_skill_is_that_at_the_highest_fidelity_with_enough_readings():
+def test_skill_is_that_at_the_highest_fidelity_with_enough_observations():
     process = GaussianProcess(two_fidelities(tops=12, lows=30), KINDS)
     told, left_out = process._observations, process.left_out()
     for at_least, fidelity in ((12, 0), (13, 1), (30, 1)):
@@ -292,7 +292,7 @@ def test_rank_correlation_is_spearmans(pairs):
 
 
 def test_hyperparameters_are_plain_values():
-    found = GaussianProcess(readings(*sample(20)), KINDS).hyperparameters
+    found = GaussianProcess(observations(*sample(20)), KINDS).hyperparameters
     assert isinstance(found, Hyperparameters)
     assert found.linear.shape == found.length.shape == (2,)
     assert min(found.matern, found.noise, found.lower_noise, found.discrepancy) > 0
