@@ -94,6 +94,7 @@ def write_profile(folder: RunFolder, profile: Mapping[str, Mapping[str, float]])
 
 def read_shared_study(folder: RunFolder) -> str | None:
     """Return the name of the run's study in a database; None where the study lies in the folder."""
+    require_run(folder)
     file = folder.shared_study_file
     return read_document(file, _SharedStudy).study if file.is_file() else None
 
@@ -143,6 +144,7 @@ def write_sensitivity_progress(folder: RunFolder, accuracies: Mapping[str, float
 
 def read_sensitivity(folder: RunFolder) -> Sensitivity | None:
     """Return the sensitivity analysis; None where it is not complete."""
+    require_run(folder)
     return read_document(folder.sensitivity_file, Sensitivity) if folder.sensitivity_file.is_file() else None
 
 

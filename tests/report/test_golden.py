@@ -12,6 +12,7 @@ from examples import config, epoch, example_run, trial
 from golden import FOLDER, check_golden
 from rich.console import Console
 from searching import Clock, a_plan, busy_progress
+from shapes import convolution, readout
 
 from spquant_search.costs.memory import cost_report
 from spquant_search.data.statistics import DataStatistics, SplitStatistics, Summary
@@ -34,7 +35,6 @@ from spquant_search.runs.selection import Budget
 from spquant_search.runs.sensitivity import Choice, Sensitivity
 from spquant_search.space.presets import Preset
 from spquant_search.space.schema import ModelSpace
-from spquant_search.space.shapes import LayerShape
 
 ACTIVITY = LayerActivity(effective_macs=1.25e6, synaptic_ops=0.8e6, density=0.1234, open_share=0.755)
 SEEDS = {
@@ -46,26 +46,8 @@ SEEDS = {
     "test_std": 0.0031,
 }
 SHAPES = (
-    LayerShape(
-        name="conv1",
-        kind="convolution",
-        in_channels=2,
-        out_channels=4,
-        kernel_area=9,
-        positions=16,
-        neurons=64,
-        can_gate=False,
-    ),
-    LayerShape(
-        name="readout",
-        kind="readout",
-        in_channels=256,
-        out_channels=10,
-        kernel_area=1,
-        positions=1,
-        neurons=0,
-        can_gate=False,
-    ),
+    convolution("conv1", 2, 4, 16, gate=False),
+    readout(256, 10),
 )
 
 

@@ -23,6 +23,7 @@ from spquant_search.runs.records import (
     read_facts,
     read_frozen_space,
     read_results,
+    read_sensitivity,
     read_shared_study,
     read_test_accuracies,
 )
@@ -219,6 +220,9 @@ def test_what_others_may_be_writing_is_left_for_a_day(tmp_path):
     assert (fresh.exists(), old.exists()) == (True, False)
 
 
+READERS = (read_frozen_space, read_results, read_facts, read_sensitivity, read_shared_study)
+
+
 @pytest.mark.parametrize(("layout", "words"), [(LAYOUT + 1, f"the layout version {LAYOUT + 1}"), (None, "no layout")])
 def test_a_run_of_another_layout_is_refused(folder, layout, words):
     facts = json.loads(folder.facts_file.read_text())
@@ -226,7 +230,7 @@ def test_a_run_of_another_layout_is_refused(folder, layout, words):
     if layout is None:
         del facts["layout"]
     folder.facts_file.write_text(json.dumps(facts))
-    for call in (read_frozen_space, read_results, read_facts, lambda run: open_run(run, a_space(), FACTS)):
+    for call in (*READERS, lambda run: open_run(run, a_space(), FACTS)):
         with pytest.raises(UserError) as caught:
             call(folder)
         (sentence,) = str(caught.value).splitlines()
