@@ -42,7 +42,7 @@ _LOCK = ".lock-"
 _ABANDONED_S = 24 * 3600.0
 _TRAILER = struct.Struct("<Iq")  # CRC-32; seconds since 1970
 _TICK_S = 2  # the coarsest time of change that a file system keeps
-_BLOCK = 1 << 20
+_BLOCK_BYTES = 1 << 20  # read together to compute a CRC
 _REMEDY = "choose another folder by the environment variable SPQUANT_CACHE"
 
 
@@ -109,9 +109,9 @@ def _is_whole(path: Path, start: int, size: int, *, checked: bool) -> bool:
 
 def _crc(file: RawIOBase, size: int) -> int:
     # Not through the memory map: everything read there counts as this process's memory.
-    block = memoryview(bytearray(_BLOCK))
+    block = memoryview(bytearray(_BLOCK_BYTES))
     crc, left = 0, size
-    while left and (got := file.readinto(block[: min(left, _BLOCK)])):
+    while left and (got := file.readinto(block[: min(left, _BLOCK_BYTES)])):
         crc = zlib.crc32(block[:got], crc)
         left -= got
     return crc
@@ -150,7 +150,7 @@ def _header(shape: Shape) -> bytes:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Delete what killed processes have left; a day is longer than any build."""
+    """Delete the files and folders that killed processes have left; a day is longer than any build."""
     for left in (*folder.glob(f"{_UNFINISHED}*"), *folder.glob(f"{_LOCK}*")):
         with suppress(OSError):
             if time.time() - left.stat().st_mtime > _ABANDONED_S:
