@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
+from shape_checking import check_shapes
+
+check_shapes()
 
 if TYPE_CHECKING:
     from data.server import Server
