@@ -204,7 +204,7 @@ def sensitivity(
         with open_session(space, prepared, folder, device=device, console=console, started=started) as session:
             work = _analysis_work(prepared.space)
             session.watcher.plan(search_plan(prepared.space, folder, session.facts, trials=0, work=work))
-            run_sensitivity(prepared, folder, trainer_config=session.trainers, watcher=session.watcher)
+            run_sensitivity(prepared, folder, trainer_config=session.trainer_config, watcher=session.watcher)
     _show_sensitivity(folder, console, as_json=as_json)
 
 

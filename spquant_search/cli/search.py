@@ -159,7 +159,9 @@ def _run(asked: _Search) -> None:
         watcher, work = session.watcher, _work(prepared.space.file, trials)
         watcher.plan(search_plan(prepared.space, folder, session.facts, trials=trials, work=work))
         study = None if database is None else shared_study(database, folder, watcher.warning)
-        run_search(prepared, folder, trainer_config=session.trainers, limits=limits, watcher=watcher, storage=study)
+        run_search(
+            prepared, folder, trainer_config=session.trainer_config, limits=limits, watcher=watcher, storage=study
+        )
     show_reports(folder, console)
     if asked.profile:
         show_table(profile_table(read_profile(folder)), console)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 class Session:
     """An open run: what its trainers need, who watches it, what is known of it."""
 
-    trainers: TrainerConfig
+    trainer_config: TrainerConfig
     watcher: Watcher
     facts: RunFacts
 
@@ -59,7 +59,7 @@ def open_session(
     from spquant_search.runs.opening import check_run, exclusive, open_run
 
     file = prepared.space.file
-    trainers = _trainer_config(prepared, device)
+    trainer_config = _trainer_config(prepared, device)
     check_run(folder, file, shared=shared)
     watcher = watcher_for(console)
     try:
@@ -68,7 +68,7 @@ def open_session(
         facts = _run_facts(space, recordings)
         open_run(folder, file, facts, shared=shared)
         with exclusive(folder, shared=shared), count_seconds(folder, started):
-            yield Session(trainers=trainers, watcher=watcher, facts=facts)
+            yield Session(trainer_config=trainer_config, watcher=watcher, facts=facts)
     except KeyboardInterrupt:
         watcher.close()
         console.print(f"Interrupted. Nothing finished is lost: the same command goes on with run {folder.name}.")

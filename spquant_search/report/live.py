@@ -29,6 +29,7 @@ from spquant_search.runs.results import EpochMetrics, Origin, Outcome, TrialResu
 from spquant_search.space.configuration import NetworkConfig
 
 FRAMES_A_SECOND = 2
+ORIGIN_WIDTH = max(map(len, Origin))
 
 
 def watcher(console: Console) -> Watcher:
@@ -98,7 +99,7 @@ class Columns:
         """Fit columns to a terminal: forms of deep networks share the rest; the origin needs 100 columns."""
         uncut = layers + (layers - 1) // GROUP  # with the spaces between groups
         origin = width >= 100
-        fixed = 5 + 6 + 5 + 7 + 7 + 7 * 2 + (11 if origin else 0)
+        fixed = 5 + 6 + 5 + 7 + 7 + 7 * 2 + (ORIGIN_WIDTH + 2 if origin else 0)
         form = max(4, min(uncut, (width - fixed - 13) // 2))
         return cls(form=form, origin=origin, last=max(1, width - fixed - 2 * form))
 
@@ -106,7 +107,7 @@ class Columns:
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
         table.add_column(first, width=5, justify="right", no_wrap=True)
         if self.origin:
-            table.add_column("origin", width=9, no_wrap=True)
+            table.add_column("origin", width=ORIGIN_WIDTH, no_wrap=True)
         table.add_column("bits", width=self.form, no_wrap=True)
         table.add_column("levels", width=self.form, no_wrap=True)
         for name, width in (("epoch", 6), ("val %", 5), ("KiB", 7), ("MFLOPs", 7)):

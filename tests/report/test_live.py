@@ -13,6 +13,7 @@ from searching import a_plan, busy_progress, feed
 from spquant_search.report.live import LiveView, frame, watcher
 from spquant_search.report.plain_log import PlainLog
 from spquant_search.report.search_progress import Progress
+from spquant_search.runs.results import Origin
 
 
 def lines_of(progress: Progress, width: int, height: int) -> list[str]:
@@ -62,7 +63,7 @@ def test_deep_networks_are_cut_in_narrow_terminals():
     progress.take_result(trial(1, of=config("4" * 37, " ".join(["3"] * 36))))
     assert max(map(len, lines_of(progress, 80, 24))) <= 80
     assert re.search(r"4444 4444 …  3333 3333 …", "\n".join(lines_of(progress, 80, 24)))
-    assert "4444 4444 4444 4444 4444 4444 4444 4444 4444 4" in "\n".join(lines_of(progress, 160, 24))
+    assert "4444 4444 4444 4444 4444 4444 4444 4444 4444 4" in "\n".join(lines_of(progress, 170, 24))
 
 
 def test_names_are_no_markup_and_carry_no_escapes():
@@ -98,3 +99,11 @@ def test_watcher_is_plain_in_a_pipe_and_on_a_dumb_terminal():
     assert isinstance(watcher(Console(file=io.StringIO())), PlainLog)
     dumb = Console(file=io.StringIO(), force_terminal=True, _environ={"TERM": "dumb"})
     assert isinstance(watcher(dumb), PlainLog)
+
+
+def test_no_origin_is_cut_in_a_wide_terminal():
+    progress = Progress()
+    for number, origin in enumerate(Origin):
+        progress.take_result(trial(number, origin=origin))
+    text = "\n".join(lines_of(progress, 100, 40))
+    assert all(f" {origin} " in text for origin in Origin)
