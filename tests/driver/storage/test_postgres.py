@@ -146,7 +146,7 @@ def test_a_baseline_whose_coordinator_is_killed_is_trained_on_by_another(server:
     assert len(results[0].epochs) == 30
 
 
-@pytest.mark.parametrize("strategy", ["warm-start", "shared"])
+@pytest.mark.parametrize("strategy", ["warm-start", "supernet"])
 def test_two_coordinators_outlive_each_other_and_the_server(server: Server, tmp_path: Path, strategy: str) -> None:
     run = RunFolder(path=tmp_path / "runs" / "shared")
     keeper = Keeper(run)
