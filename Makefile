@@ -2,7 +2,7 @@
 # make test     install, then ruff, mypy, the import contract and all tests
 # make stress   searches that are killed 200 times at random moments
 # make test-postgres   searches that share a PostgreSQL server, which is installed where it is missing (Debian)
-# make lint     only the checks that run nothing
+# make lint     only the checks that run nothing: style, types, imports, lengths
 # make setup    only .venv
 # make setup-dev   .venv with what tests and checks need
 # make bench    .venv with what the benchmarks compare with
@@ -37,6 +37,7 @@ lint: setup-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/measure_house.py --check
 
 # Two processes at a time, each with one thread: neither a test's searches nor its networks gain from more.
 test: lint
