@@ -41,7 +41,7 @@ lint: setup-dev
 
 # Two processes at a time, each with one thread: neither a test's searches nor its networks gain from more.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Searches that are killed at random moments, about 10 seconds each time.
 stress: setup-dev
