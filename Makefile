@@ -2,6 +2,7 @@
 # make test     install, then ruff, mypy, the import contract and all tests
 # make stress   searches that are killed 200 times at random moments
 # make test-postgres   searches that share a PostgreSQL server, which is installed where it is missing (Debian)
+# make test-slow   the tests that take minutes: stress, with 20 kills, and PostgreSQL among them
 # make lint     only the checks that run nothing: style, types, imports, lengths
 # make setup    only .venv
 # make setup-dev   .venv with what tests and checks need
@@ -12,7 +13,7 @@ BIN := .venv/bin
 KILLS := 200
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup setup-dev search test test-postgres lint bench stress
+.PHONY: setup setup-dev search test test-slow test-postgres postgres lint bench stress
 
 setup: .venv/installed
 setup-dev: .venv/installed-dev
@@ -48,7 +49,13 @@ stress: setup-dev
 	SPQUANT_KILLS=$(KILLS) $(BIN)/python -m pytest -m slow tests/end_to_end/test_stress.py
 
 # Two coordinators on one server, which is restarted under them, and one of which is killed.
-test-postgres: setup-dev
+test-postgres: setup-dev postgres
+	$(BIN)/python -m pytest -m postgres
+
+# Both kinds of long test mostly wait, for moments to kill at and for locks to run out: two at a time.
+test-slow: setup-dev postgres
+	SPQUANT_KILLS=20 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m 'slow or postgres'
+
+postgres:
 	command -v pg_ctl >/dev/null || ls /usr/lib/postgresql/*/bin/pg_ctl >/dev/null 2>&1 || \
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y postgresql >/dev/null; }
-	$(BIN)/python -m pytest -m postgres tests/driver/storage/test_postgres.py
