@@ -11,7 +11,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 KILLS := 200
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# Bytecode of a module is written at its first import: compiling all of torch takes as long as the rest.
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: setup setup-dev search test test-slow test-postgres postgres lint bench stress
 
