@@ -112,6 +112,8 @@ def _wrong_options(name: str, published: PublishedSet, options: DataSpace) -> li
         "denoise_us": not recorded and options.denoise_us is not None,
         "sort_events": not recorded and options.sort_events,
         "as_events": published.kind != "images" and options.as_events,
+        "white": name != IMAGE_FOLDER and options.white is not None,
+        "background": name != IMAGE_FOLDER and options.background is not None,
         "partial": (fixed or name in CLASS_FOLDER_SETS) and options.partial,
         "classes": name not in CLASS_FOLDER_SETS and options.classes is not None,
         "sensor": name != EVENT_FOLDER and options.sensor is not None,

@@ -23,6 +23,7 @@ from spquant_search.data.description import LARGEST_COUNT, DataInfo, describe, r
 from spquant_search.data.events import tonic_readers
 from spquant_search.data.events.binning import Binning, Reader, RecordedFrames
 from spquant_search.data.events.event_files import read_event_file
+from spquant_search.data.images.pixels import PixelRule
 from spquant_search.data.images.stills import ImageFiles, Images, StillFrames, StoredImages
 from spquant_search.data.layouts import SampleIndex, find_samples
 from spquant_search.data.simulation.simulated import MOST_TIME_STEPS, SimulatedFrames, camera_for, fashion_mnist
@@ -206,7 +207,8 @@ def _images(info: DataInfo, options: DataSpace, found: SampleIndex, chosen: Int6
     if found.pixels is not None:
         return StoredImages(pixels=found.pixels[chosen], size=size, grey=options.as_events)
     files = tuple(found.files[index] for index in chosen)
-    return ImageFiles(base=found.base, files=files, size=size, grey=options.as_events)
+    rule = PixelRule(white=options.white, background=options.background)
+    return ImageFiles(base=found.base, files=files, size=size, grey=options.as_events, rule=rule)
 
 
 class _Counter:

@@ -59,6 +59,9 @@ class DataSpace:
     polarity: Literal["both", "sum", "both-and-sum"] = "both"
     denoise_us: Positive | None = None  # drop events that no neighbour backs within this time
     sort_events: bool = False  # instead of refusing recordings in which time runs backwards
+    # image-folder: the value of 16-bit pixels that is shown as white; None: 65535
+    white: Annotated[int, BeforeValidator(refuse_bool), Field(ge=1, le=65535)] | None = None
+    background: Literal["black", "white"] | None = None  # image-folder: behind transparent pixels; None: refuse them
     as_events: bool = False  # images: recorded by a simulated event camera
     classes: Positive | None = None  # of an image or event folder that is not there yet
     validation_share: ProperShare = 0.1  # of train

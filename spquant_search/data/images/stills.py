@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -14,11 +14,12 @@ from PIL import Image, ImageOps
 
 from spquant_search.data.cache import Frames, Shape
 from spquant_search.data.file_listing import File, fingerprint
+from spquant_search.data.images.pixels import PixelRule, eight_bit_picture
 from spquant_search.errors import UserError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 # Raise this with every change that alters a pixel: cached frames of the old code are then no longer used.
-STILL_VERSION = 1
+STILL_VERSION = 2
 
 _BLOCK_BYTES = 8 << 20  # of the images that are read before they are written
 
@@ -71,17 +72,20 @@ class ImageFiles:
     files: tuple[File, ...]
     size: tuple[int, int]  # height, width
     grey: bool = False
+    rule: PixelRule = field(default_factory=PixelRule)  # of pictures that 8 bits cannot hold as they are
 
     @property
     def shape(self) -> tuple[int, ...]:
         return (len(self.files), *(() if self.grey else (3,)), *self.size)
 
     def __getitem__(self, chosen: slice) -> NDArray[np.uint8]:
-        pictures = [read_image(self.base / file.name, self.size, grey=self.grey) for file in self.files[chosen]]
+        paths = [self.base / file.name for file in self.files[chosen]]
+        pictures = [read_image(path, self.size, grey=self.grey, rule=self.rule) for path in paths]
         return np.stack(pictures) if pictures else np.empty((0, *self.shape[1:]), np.uint8)
 
     def recipe(self) -> dict[str, object]:
-        return {"files": fingerprint(self.base, self.files), "size": self.size, "grey": self.grey}
+        files = fingerprint(self.base, self.files)
+        return {"files": files, "size": self.size, "grey": self.grey, "rule": asdict(self.rule)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,15 +124,20 @@ def luma(pixels: UInt8[np.ndarray, "sample channel rows columns"]) -> UInt8[np.n
     return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).astype(np.uint8)
 
 
-def read_image(path: Path, size: tuple[int, int], *, grey: bool) -> NDArray[np.uint8]:
+def read_image(path: Path, size: tuple[int, int], *, grey: bool, rule: PixelRule) -> NDArray[np.uint8]:
     """Read an image file as red, green and blue [channel, height, width], or as grey [height, width].
 
     It is scaled until it covers ``size`` (height, width), and its middle is taken: nothing is distorted.
+
+    Raises:
+        UserError: the file is damaged, or its pixels fit into 8 bits by no ``rule``.
     """
     try:
         with Image.open(path) as file:
-            upright = ImageOps.exif_transpose(file)
-            picture = ImageOps.fit(upright.convert("L" if grey else "RGB"), size[::-1], Image.Resampling.BILINEAR)
+            plain = eight_bit_picture(file, rule)
+            picture = ImageOps.fit(plain.convert("L" if grey else "RGB"), size[::-1], Image.Resampling.BILINEAR)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: is no image that can be read ({error}); replace it, or remove it") from error
     pixels = np.asarray(picture)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from spquant_search.data import description, loading
 from spquant_search.data.images import stills
+from spquant_search.data.images.pixels import PixelRule
 from spquant_search.data.simulation.saccades import Camera, simulate_frames
 from spquant_search.errors import UserError
 from spquant_search.space.schema import DataSpace
@@ -70,7 +71,7 @@ def test_images_are_covered_not_distorted(tmp_path: Path) -> None:
     wide = np.zeros((10, 30, 3), np.uint8)
     wide[:, 10:20] = (200, 100, 50)
     Image.fromarray(wide).save(tmp_path / "wide.png")
-    pixels = stills.read_image(tmp_path / "wide.png", (10, 10), grey=False)
+    pixels = stills.read_image(tmp_path / "wide.png", (10, 10), grey=False, rule=PixelRule())
     assert pixels.shape == (3, 10, 10)
     assert pixels[:, 5, 5].tolist() == [200, 100, 50]
     assert (pixels == np.array([200, 100, 50])[:, None, None]).all()
@@ -80,7 +81,7 @@ def test_images_are_covered_not_distorted(tmp_path: Path) -> None:
     tall = np.zeros((20, 20, 3), np.uint8)
     tall[:10] = 255
     Image.fromarray(tall).save(tmp_path / "turned.png", exif=exif)
-    turned = stills.read_image(tmp_path / "turned.png", (20, 20), grey=True)
+    turned = stills.read_image(tmp_path / "turned.png", (20, 20), grey=True, rule=PixelRule())
     assert turned.shape == (20, 20)
     assert (turned[:, 10:] == 255).all()
     assert (turned[:, :10] == 0).all()
