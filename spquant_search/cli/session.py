@@ -65,6 +65,8 @@ def open_session(
     try:
         with PROCESS.on("data"):
             recordings = load_shown(file, watcher.stage)
+        for note in recordings.notes:
+            watcher.warning(note)
         facts = _run_facts(space, recordings)
         open_run(folder, file, facts, shared=shared)
         with exclusive(folder, shared=shared), count_seconds(folder, started):

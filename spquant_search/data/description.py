@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +11,9 @@ from spquant_search.data.catalog import (
     IMAGE_FOLDER,
     NAMES,
     SETS,
-    TRAIN_FOLDER,
     PublishedSet,
 )
+from spquant_search.data.class_folders import class_names
 from spquant_search.data.events.binning import POLARITY_CHANNELS
 from spquant_search.data.simulation.saccades import POLARITIES, SACCADE_MARGIN
 from spquant_search.errors import OptionError, Problem
@@ -95,12 +94,6 @@ def folder_of(name: str, options: DataSpace) -> Path:
     return folder
 
 
-def class_folders(folder: Path) -> tuple[str, ...]:
-    """Return the classes of a folder of images or recordings, in the order of their labels."""
-    base = folder / TRAIN_FOLDER if (folder / TRAIN_FOLDER).is_dir() else folder
-    return tuple(sorted(entry.name for entry in os.scandir(base) if entry.is_dir() and not entry.name.startswith(".")))
-
-
 def _wrong_options(name: str, published: PublishedSet, options: DataSpace) -> list[Problem]:
     """Find the options that this data set does not have, needs, or cannot fulfil."""
     recorded, fixed = published.kind == "events", published.kind == "package"
@@ -116,6 +109,7 @@ def _wrong_options(name: str, published: PublishedSet, options: DataSpace) -> li
         "background": name != IMAGE_FOLDER and options.background is not None,
         "partial": (fixed or name in CLASS_FOLDER_SETS) and options.partial,
         "classes": name not in CLASS_FOLDER_SETS and options.classes is not None,
+        "group": name not in CLASS_FOLDER_SETS and options.group is not None,
         "sensor": name != EVENT_FOLDER and options.sensor is not None,
         "time_unit": name != EVENT_FOLDER and options.time_unit != "us",
         "columns": name != EVENT_FOLDER and options.columns is not None,
@@ -151,7 +145,7 @@ def _too_large(sensor: tuple[int, int], options: DataSpace) -> list[Problem]:
 
 def _folder_classes(name: str, options: DataSpace) -> tuple[str, ...]:
     if options.root is not None and Path(options.root).expanduser().is_dir():
-        found = class_folders(Path(options.root).expanduser())
+        found = class_names(Path(options.root).expanduser())
         if options.classes not in (None, len(found)):
             sentence = f"{options.root} holds {len(found)} class folders, not {options.classes}"
             raise OptionError([Problem("classes", sentence)])

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,21 @@ class File(NamedTuple):
     name: str  # the path from that folder, with /
     size: int  # bytes
     changed_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledFiles:
+    """The files of one part of a data set, such as its published test split."""
+
+    files: list[File] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)  # of samples that must stay in one split; "": of none
+
+    def add(self, files: Sequence[File], label: int, groups: Sequence[str] | None = None) -> None:
+        """Add files of one class."""
+        self.files.extend(files)
+        self.labels.extend([label] * len(files))
+        self.groups.extend(groups or [""] * len(files))
 
 
 def files_in(base: Path, folder: str, suffixes: Collection[str]) -> list[File]:

@@ -7,17 +7,25 @@ Validation is taken from train. DVS128 Gesture is divided by people, like its pu
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spquant_search.data.catalog import CLASS_FOLDER_SETS, EVENT_FOLDER, SETS, TRAIN_FOLDER
-from spquant_search.data.description import class_folders, folder_of
+from spquant_search.data.class_folders import (
+    class_names,
+    labelled_files,
+    shared_prefix_note,
+    split_folders,
+    unknown_classes,
+    unused_note,
+)
+from spquant_search.data.description import folder_of
 from spquant_search.data.events.event_files import EVENT_SUFFIXES
-from spquant_search.data.file_listing import File, files_in, folders_in
+from spquant_search.data.file_listing import File, LabelledFiles, files_in, folders_in
 from spquant_search.data.images.formats import read_cifar_bin, read_cifar_pickle, read_idx
 from spquant_search.data.images.stills import IMAGE_SUFFIXES
 from spquant_search.data.splits import hold_out, hold_out_groups, proportional_order
@@ -36,20 +44,7 @@ class SampleIndex:
     base: Path
     files: tuple[File, ...] = ()  # of sets with one file a sample
     pixels: NDArray[np.uint8] | None = None  # of other sets: [sample, channel, rows, columns]
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """The samples of one part of a data set, such as its published test split."""
-
-    files: list[File] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
-    groups: list[str] = field(default_factory=list)
-
-    def add(self, files: Sequence[File], label: int, group: str = "") -> None:
-        self.files.extend(files)
-        self.labels.extend([label] * len(files))
-        self.groups.extend([group] * len(files))
+    notes: tuple[str, ...] = ()  # what a user should know of the splits
 
 
 def find_samples(name: str, options: DataSpace) -> SampleIndex:
@@ -70,7 +65,7 @@ def find_samples(name: str, options: DataSpace) -> SampleIndex:
         base = _inner_folder(name, folder, ("DVSGesture",), ("ibmGestureTrain", "ibmGestureTest"))
         parts = [_gestures(name, base, part, options) for part in ("ibmGestureTrain", "ibmGestureTest")]
     elif name in CLASS_FOLDER_SETS:
-        base, parts = folder, _class_folder_parts(name, folder)
+        return _index_of_class_folders(name, folder, options)
     else:
         inner = {"cifar10-dvs": ("CIFAR10DVS",), "n-caltech101": ("Caltech101", "NCALTECH101/Caltech101")}[name]
         base = _inner_folder(name, folder, inner, SETS[name].classes)
@@ -79,7 +74,7 @@ def find_samples(name: str, options: DataSpace) -> SampleIndex:
     return _divided(parts, base, options)
 
 
-def _divided(parts: Sequence[_Part], base: Path, options: DataSpace) -> SampleIndex:
+def _divided(parts: Sequence[LabelledFiles], base: Path, options: DataSpace) -> SampleIndex:
     """Divide parts into splits: one part holds all samples, two are train and test, three have validation between."""
     files = tuple(file for part in parts for file in part.files)
     labels = np.array([label for part in parts for label in part.labels], np.int64)
@@ -91,17 +86,21 @@ def _divided(parts: Sequence[_Part], base: Path, options: DataSpace) -> SampleIn
 
 def _splits(labels: Indices, parts: Sequence[Indices], groups: Sequence[str], options: DataSpace) -> dict[str, Indices]:
     seed = options.split_seed
+
+    def without(indices: Indices, share: float, *, keep: int) -> tuple[Indices, Indices]:
+        if any(groups):
+            return hold_out_groups(groups, indices, share, seed, keep=keep)
+        return hold_out(labels, indices, share, seed, keep=keep)
+
     train = parts[0]
     if len(parts) == 1:
-        train, test = hold_out(labels, train, options.test_share, seed, keep=2)
+        train, test = without(train, options.test_share, keep=2)
     else:
         test = parts[-1]
     if len(parts) == 3:
         validation = parts[1]
-    elif any(groups):
-        train, validation = hold_out_groups(groups, train, options.validation_share, seed)
     else:
-        train, validation = hold_out(labels, train, options.validation_share, seed)
+        train, validation = without(train, options.validation_share, keep=1)
     chosen = {"train": train, "validation": validation, "test": test}
     return {split: proportional_order(labels, indices, seed) for split, indices in chosen.items()}
 
@@ -114,9 +113,9 @@ def _inner_folder(name: str, folder: Path, inner: Sequence[str], marks: Sequence
     raise _unlike_published(name, folder, f"it holds none of {marks[0]} .. {marks[-1]}")
 
 
-def _classes(name: str, base: Path, folder: str, suffixes: Sequence[str], options: DataSpace) -> _Part:
+def _classes(name: str, base: Path, folder: str, suffixes: Sequence[str], options: DataSpace) -> LabelledFiles:
     """List the samples of a part that has a folder for each class; a class needs a sample for each split."""
-    part, problems, least = _Part(), [], 3 if not folder else 2 if folder == "Train" else 1
+    part, problems, least = LabelledFiles(), [], 3 if not folder else 2 if folder == "Train" else 1
     for label, class_name in enumerate(SETS[name].classes):
         below = f"{folder}/{class_name}" if folder else class_name
         files = files_in(base, below, suffixes)
@@ -126,14 +125,14 @@ def _classes(name: str, base: Path, folder: str, suffixes: Sequence[str], option
     return _checked_part(name, base, folder, part, problems, options)
 
 
-def _gestures(name: str, base: Path, folder: str, options: DataSpace) -> _Part:
+def _gestures(name: str, base: Path, folder: str, options: DataSpace) -> LabelledFiles:
     """List the samples of a part that has folders userNN_LIGHT with files LABEL.npy; a sample's group is its user."""
-    part, problems = _Part(), []
+    part, problems = LabelledFiles(), []
     for session in folders_in(base / folder):
         for file in files_in(base, f"{folder}/{session}", (".npy",)):
             stem = Path(file.name).stem
             if stem.isdecimal() and int(stem) < len(SETS[name].classes):
-                part.add([file], int(stem), session.split("_")[0])
+                part.add([file], int(stem), [session.split("_")[0]])
             else:
                 problems.append(f"{file.name} is not called after a gesture, 0.npy .. 10.npy")
     if not part.files:
@@ -143,7 +142,9 @@ def _gestures(name: str, base: Path, folder: str, options: DataSpace) -> _Part:
     return _checked_part(name, base, folder, part, problems, options)
 
 
-def _checked_part(name: str, base: Path, folder: str, part: _Part, problems: list[str], options: DataSpace) -> _Part:
+def _checked_part(
+    name: str, base: Path, folder: str, part: LabelledFiles, problems: list[str], options: DataSpace
+) -> LabelledFiles:
     published = SETS[name].counts[folder]
     if not problems and not options.partial and len(part.files) < published:
         problems = [_too_few(len(part.files), published, folder)]
@@ -166,38 +167,78 @@ def _unlike_published(name: str, folder: Path, problem: str) -> UserError:
     )
 
 
-def _class_folder_parts(name: str, folder: Path) -> list[_Part]:
-    """List the samples of a user's folder: one part, or train and test (or val), or train, validation and test."""
-    names = [""]
-    if (folder / TRAIN_FOLDER).is_dir():
-        held = [part for part in ("validation", "val", "test") if (folder / part).is_dir()]
-        if not held:
-            raise UserError(f"{folder}: has a folder train but neither test nor val beside it; add one of them")
-        names = [TRAIN_FOLDER, held[0], "test"] if "test" in held and len(held) > 1 else [TRAIN_FOLDER, held[0]]
-    classes = class_folders(folder)
+def _index_of_class_folders(name: str, folder: Path, options: DataSpace) -> SampleIndex:
+    """List a user's samples: one part, or train and test (or validation), or train, validation and test."""
+    found = split_folders(folder)
+    classes = class_names(folder)
     if not classes:
         raise UserError(f"{folder}: holds no class folders; expected there: {SETS[name].layout}")
-    return [_class_folder_part(name, folder, part, classes, names) for part in names]
+    names = tuple(found.by_split.values()) or ("",)
+    suffixes, kind = (EVENT_SUFFIXES, "recording") if name == EVENT_FOLDER else (IMAGE_SUFFIXES, "image")
+    parts = [labelled_files(folder, below, classes, suffixes, group=options.group) for below in names]
+    by_folder = dict(zip(names, parts, strict=True))
+    _require_class_samples(folder, by_folder, classes, kind, grouped=bool(options.group))
+    if options.group is not None:
+        _require_groups(folder, by_folder)
+    index = _divided(parts, folder, options)
+    splits = {
+        split: [(index.files[at].name, int(index.labels[at])) for at in order.tolist()]
+        for split, order in index.splits.items()
+    }
+    notes = [*unused_note(folder, found), *_absent_class_notes(index, classes)]
+    if options.group is None:
+        notes += shared_prefix_note(splits)
+    return replace(index, notes=tuple(notes))
 
 
-def _class_folder_part(data: str, folder: Path, name: str, classes: Sequence[str], parts: Sequence[str]) -> _Part:
-    part, problems = _Part(), []
-    suffixes, kind = (EVENT_SUFFIXES, "recording") if data == EVENT_FOLDER else (IMAGE_SUFFIXES, "image")
-    splits = {1: 3, 2: 2, 3: 1}[len(parts)] if name == parts[0] else 1  # taken from this part
-    for label, class_name in enumerate(classes):
-        below = f"{name}/{class_name}" if name else class_name
-        files = files_in(folder, below, suffixes)
-        if len(files) < splits:
-            problems.append(
-                f"{below} holds {_counted(len(files), kind)}, where {splits} or more are needed, one for each split"
-            )
-        part.add(files, label)
-    unknown = sorted(set(folders_in(folder / name)) - set(classes)) if name else []
-    problems += [f"{name}/{class_name} is no class of {parts[0]}" for class_name in unknown]
+def _require_class_samples(
+    folder: Path, parts: Mapping[str, LabelledFiles], classes: Sequence[str], kind: str, *, grouped: bool
+) -> None:
+    """Refuse parts in which a class has too few samples, one for each split, or that have other classes than train."""
+    problems, first = [], next(iter(parts))
+    for name, part in parts.items():
+        # Splits that are taken from this part; whole groups may leave a class out of one, which a note then says.
+        least = {1: 3, 2: 2, 3: 1}[len(parts)] if name == first and not grouped else 1
+        counts = np.bincount(part.labels, minlength=len(classes))
+        problems += [
+            f"{name}{'/' if name else ''}{class_name} holds {_counted(count, kind)}, where {least} or more are needed, "
+            "one for each split"
+            for class_name, count in zip(classes, counts.tolist(), strict=True)
+            if count < least
+        ]
+        problems += [f"{name}/{other} is no class of {first}" for other in unknown_classes(folder, name, classes)]
     if problems:
         more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
         raise UserError(f"{folder}: {'; '.join(problems[:3])}{more}. Add {kind}s, or remove the folder of the class")
-    return part
+
+
+def _require_groups(folder: Path, parts: Mapping[str, LabelledFiles]) -> None:
+    """Refuse groups that are in two folders of splits, and too few groups to divide train by them."""
+    first = next(iter(parts))
+    least = {1: 3, 2: 2, 3: 1}[len(parts)]
+    if (count := len(set(parts[first].groups))) < least:
+        raise UserError(
+            f"{folder}: data.group finds {count} group{'' if count == 1 else 's'} in {first or 'it'}, where {least} or "
+            "more are needed, one for each split; change the pattern"
+        )
+    for one, other in combinations(parts, 2):
+        if both := sorted(set(parts[one].groups) & set(parts[other].groups)):
+            raise UserError(
+                f"{folder}: {', '.join(both[:3])}{' and others' if len(both) > 3 else ''} of data.group are in {one} "
+                f"and in {other}; move their files into one of these folders"
+            )
+
+
+def _absent_class_notes(index: SampleIndex, classes: Sequence[str]) -> list[str]:
+    notes = []
+    for split, order in index.splits.items():
+        absent = sorted(set(range(len(classes))) - set(index.labels[order].tolist()))
+        if absent:
+            names = ", ".join(classes[label] for label in absent[:3]) + (" and others" if len(absent) > 3 else "")
+            notes.append(
+                f"{split} has no sample of {names}: their groups are in other splits; data.split_seed draws again"
+            )
+    return notes
 
 
 def _counted(count: int, kind: str) -> str:

@@ -67,6 +67,7 @@ class DataSet:
     test: Split
     largest: int = LARGEST_COUNT  # value that a network is shown; larger values are to be clamped to it
     static: bool = False
+    notes: tuple[str, ...] = ()  # what a user should know of its files and splits
 
     @property
     def channels(self) -> int:
@@ -114,7 +115,7 @@ def load(
     """
     options = options or DataSpace(name=name)
     info = describe(name, options)
-    unbinned = _unbinned_splits(info, options, time_steps)
+    unbinned, notes = _unbinned_splits(info, options, time_steps)
     most_time_steps = MOST_TIME_STEPS if name == "fashion-events" or options.as_events else None
     available = {split: len(part.labels) for split, part in unbinned.items()}
     counts = _sample_counts(time_steps, most_time_steps, limit or {}, available)
@@ -134,22 +135,25 @@ def load(
         time_steps=time_steps,
         largest=info.largest,
         static=info.static,
+        notes=notes,
         **splits,
     )
 
 
-def _unbinned_splits(info: DataInfo, options: DataSpace, time_steps: int) -> dict[str, _UnbinnedSplit]:
-    """Find the samples of each split of a data set."""
+def _unbinned_splits(
+    info: DataInfo, options: DataSpace, time_steps: int
+) -> tuple[dict[str, _UnbinnedSplit], tuple[str, ...]]:
+    """Find the samples of each split of a data set, and what a user should know of them."""
     if SETS[info.name].kind == "package":
         return {
             split: _UnbinnedSplit(labels=labels.astype(np.int64), source=_simulated_source_of(images, time_steps))
             for split, (images, labels) in fashion_mnist().items()
-        }
+        }, ()
     found = find_samples(info.name, options)
     return {
         split: _UnbinnedSplit(labels=found.labels[order], source=_source_of(info, options, found, order, time_steps))
         for split, order in found.splits.items()
-    }
+    }, found.notes
 
 
 def _simulated_source_of(

@@ -47,14 +47,14 @@ def hold_out(
 
 
 def hold_out_groups(
-    groups: Sequence[str], indices: Int[np.ndarray, " chosen"], share: float, seed: int
+    groups: Sequence[str], indices: Int[np.ndarray, " chosen"], share: float, seed: int, *, keep: int = 1
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Divide ``indices`` into two parts (kept, held out) by whole groups, such as the people who were recorded.
 
-    At least two groups are needed.
+    At least ``keep`` groups are kept; ``keep`` + 1 groups or more are needed.
     """
     names = sorted({groups[index] for index in indices})
-    count = min(max(1, round(share * len(names))), len(names) - 1)
+    count = min(max(1, round(share * len(names))), len(names) - keep)
     chosen = np.random.default_rng((seed, _GROUP_SHARE)).permutation(len(names))[:count]
     held = {names[number] for number in chosen}
     return _divided(indices, np.array([groups[index] in held for index in indices]))

@@ -60,6 +60,7 @@ class DataStatistics:
     static: bool
     largest: int
     splits: tuple[tuple[str, SplitStatistics], ...]
+    notes: tuple[str, ...] = ()  # what a user should know of its files and splits
 
     @property
     def cache_bytes(self) -> int:
@@ -105,6 +106,7 @@ def dataset_statistics(loaded: DataSet) -> DataStatistics:
         static=loaded.static,
         largest=loaded.largest,
         splits=tuple((name, _split_statistics(loaded, split)) for name, split in splits.items()),
+        notes=loaded.notes,
     )
 
 

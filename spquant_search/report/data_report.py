@@ -67,7 +67,7 @@ def _notes(facts: DataStatistics) -> tuple[str, ...]:
     shown = f"above {facts.largest}: share of the values that a network is shown as {facts.largest}"
     folders = sorted({str(Path(split.file).parent) for _, split in facts.splits})
     cached = f"cache: {facts.cache_bytes / 2**20:,.1f} MiB in {', '.join(folders)}; it can be deleted at any time"
-    return (frames, counted, *(() if facts.static else (shown,)), cached)
+    return (frames, counted, *(() if facts.static else (shown,)), cached, *(f"note: {note}" for note in facts.notes))
 
 
 def class_table(facts: DataStatistics) -> TextTable:

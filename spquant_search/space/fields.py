@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -121,6 +122,14 @@ QuantizerByBits = Annotated[
 def check_columns(value: str) -> str:
     if sorted(value) != sorted("xytp"):
         raise ValueError("must name the four columns x, y, t (time) and p (polarity) in their order, such as xytp")
+    return value
+
+
+def check_pattern(value: str) -> str:
+    try:
+        re.compile(value)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"must be a regular expression, such as ^(user[0-9]+); {error}") from None
     return value
 
 

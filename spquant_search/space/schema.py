@@ -25,6 +25,7 @@ from spquant_search.space.fields import (
     SkipBelow,
     WeightBits,
     check_columns,
+    check_pattern,
     expand_range,
     one_of,
     refuse_bool,
@@ -64,6 +65,8 @@ class DataSpace:
     background: Literal["black", "white"] | None = None  # image-folder: behind transparent pixels; None: refuse them
     as_events: bool = False  # images: recorded by a simulated event camera
     classes: Positive | None = None  # of an image or event folder that is not there yet
+    # image-folder, event-folder: finds in a file's name the person or session that must stay in one split
+    group: Annotated[str, AfterValidator(check_pattern)] | None = None
     validation_share: ProperShare = 0.1  # of train
     test_share: ProperShare = 0.1  # of each class, where the publisher has made no test split
     split_seed: Annotated[int, BeforeValidator(refuse_bool), Field(ge=0)] = 0

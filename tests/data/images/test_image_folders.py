@@ -98,7 +98,7 @@ def test_what_is_wrong_with_an_image_folder(tmp_path: Path) -> None:
 def test_what_is_wrong_with_the_parts_of_an_image_folder(tmp_path: Path) -> None:
     write_image_folder(tmp_path / "train", "ant", "cat", count=2)
     assert image_failure("image-folder", tmp_path, size=(8, 8)) == (
-        f"{tmp_path}: has a folder train but neither test nor val beside it; add one of them"
+        f"{tmp_path}: has a folder train but neither test nor val with classes beside it; add one of them"
     )
     write_image_folder(tmp_path / "test", "ant", "dog", count=1)
     assert image_failure("image-folder", tmp_path, size=(8, 8)) == (
