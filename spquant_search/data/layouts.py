@@ -33,6 +33,7 @@ from spquant_search.errors import UserError
 from spquant_search.space.schema import DataSpace
 
 Indices = NDArray[np.int64]
+_NUMBERS = {"train": 0, "validation": 1, "test": 2}  # of the splits, for their random numbers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,22 +88,25 @@ def _divided(parts: Sequence[LabelledFiles], base: Path, options: DataSpace) -> 
 def _splits(labels: Indices, parts: Sequence[Indices], groups: Sequence[str], options: DataSpace) -> dict[str, Indices]:
     seed = options.split_seed
 
-    def without(indices: Indices, share: float, *, keep: int) -> tuple[Indices, Indices]:
+    def without(split: str, indices: Indices, share: float, *, keep: int) -> tuple[Indices, Indices]:
+        number = _NUMBERS[split]
         if any(groups):
-            return hold_out_groups(groups, indices, share, seed, keep=keep)
-        return hold_out(labels, indices, share, seed, keep=keep)
+            return hold_out_groups(groups, indices, share, seed, keep=keep, number=number)
+        return hold_out(labels, indices, share, seed, keep=keep, number=number)
 
     train = parts[0]
     if len(parts) == 1:
-        train, test = without(train, options.test_share, keep=2)
+        train, test = without("test", train, options.test_share, keep=2)
     else:
         test = parts[-1]
     if len(parts) == 3:
         validation = parts[1]
     else:
-        train, validation = without(train, options.validation_share, keep=1)
+        train, validation = without("validation", train, options.validation_share, keep=1)
     chosen = {"train": train, "validation": validation, "test": test}
-    return {split: proportional_order(labels, indices, seed) for split, indices in chosen.items()}
+    return {
+        split: proportional_order(labels, indices, seed, number=_NUMBERS[split]) for split, indices in chosen.items()
+    }
 
 
 def _inner_folder(name: str, folder: Path, inner: Sequence[str], marks: Sequence[str]) -> Path:

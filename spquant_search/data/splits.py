@@ -8,17 +8,18 @@ import numpy as np
 from jaxtyping import Bool, Int
 from numpy.typing import NDArray
 
-_ORDER, _CLASS_SHARE, _GROUP_SHARE = range(3)  # purposes of random numbers: no two of them share any
+from spquant_search.runs.random_streams import Purpose, random_generator
 
 
 def proportional_order(
-    labels: Int[np.ndarray, " sample"], indices: Int[np.ndarray, " chosen"], seed: int
+    labels: Int[np.ndarray, " sample"], indices: Int[np.ndarray, " chosen"], seed: int, *, number: int = 0
 ) -> Int[np.ndarray, " chosen"]:
     """Put ``indices`` in a random order whose prefixes hold the classes in proportion, to within one sample each.
 
-    The k-th sample of a class of n stands at (k + 1/2) / n; classes at the same place come in random order.
+    The k-th sample of a class of n stands at (k + 1/2) / n; classes at the same place come in random order. ``number``:
+    of the split that is ordered, so that no two splits of one seed share random numbers.
     """
-    generator = np.random.default_rng((seed, _ORDER))
+    generator = random_generator(seed, Purpose.SAMPLE_ORDER, number)
     shuffled = generator.permutation(indices)
     place = np.empty(len(shuffled))
     for label in np.unique(labels[shuffled]):
@@ -29,33 +30,46 @@ def proportional_order(
 
 
 def hold_out(
-    labels: Int[np.ndarray, " sample"], indices: Int[np.ndarray, " chosen"], share: float, seed: int, *, keep: int = 1
+    labels: Int[np.ndarray, " sample"],
+    indices: Int[np.ndarray, " chosen"],
+    share: float,
+    seed: int,
+    *,
+    keep: int = 1,
+    number: int = 0,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Divide ``indices`` into two parts (kept, held out).
 
     ``share`` of each class is held out: at least one sample, and so many that at least ``keep`` are kept. Each class
     needs ``keep`` + 1 samples. Every class has random numbers of its own: more samples of one class move no sample of
-    another.
+    another. ``number``: of the split that is held out.
     """
     held: list[NDArray[np.int64]] = []
     for label in np.unique(labels[indices]):
         members = indices[labels[indices] == label]
-        generator = np.random.default_rng((seed, _CLASS_SHARE, int(label)))
+        generator = random_generator(seed, Purpose.CLASS_SHARE, number, int(label))
         count = min(max(1, round(share * len(members))), len(members) - keep)
         held.append(generator.permutation(members)[:count])
     return _divided(indices, np.isin(indices, np.concatenate(held)))
 
 
 def hold_out_groups(
-    groups: Sequence[str], indices: Int[np.ndarray, " chosen"], share: float, seed: int, *, keep: int = 1
+    groups: Sequence[str],
+    indices: Int[np.ndarray, " chosen"],
+    share: float,
+    seed: int,
+    *,
+    keep: int = 1,
+    number: int = 0,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Divide ``indices`` into two parts (kept, held out) by whole groups, such as the people who were recorded.
 
-    At least ``keep`` groups are kept; ``keep`` + 1 groups or more are needed.
+    At least ``keep`` groups are kept; ``keep`` + 1 groups or more are needed. ``number``: of the split that is held
+    out.
     """
     names = sorted({groups[index] for index in indices})
     count = min(max(1, round(share * len(names))), len(names) - keep)
-    chosen = np.random.default_rng((seed, _GROUP_SHARE)).permutation(len(names))[:count]
+    chosen = random_generator(seed, Purpose.GROUP_SHARE, number).permutation(len(names))[:count]
     held = {names[number] for number in chosen}
     return _divided(indices, np.array([groups[index] in held for index in indices]))
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from spquant_search.data.loading import DataSet
 from spquant_search.deploy.reference import ModelOutputs
+from spquant_search.runs.random_streams import Purpose, random_generator
 from spquant_search.space.shapes import InputShape
 
 VECTOR_SAMPLES = 8
@@ -23,7 +24,7 @@ def first_test_frames(data: DataSet) -> NDArray[np.uint8]:
 def made_up_frames(shape: InputShape, *, time_steps: int) -> NDArray[np.uint8]:
     """Draw random counts [sample, time, channel, row, column], which are always the same."""
     size = (VECTOR_SAMPLES, time_steps, shape.channels, shape.height, shape.width)
-    return np.random.default_rng(0).poisson(_MEAN_COUNT, size).clip(max=shape.largest).astype(np.uint8)
+    return random_generator(0, Purpose.TEST_VECTORS).poisson(_MEAN_COUNT, size).clip(max=shape.largest).astype(np.uint8)
 
 
 def vectors_file(frames: NDArray[np.uint8], outputs: ModelOutputs) -> bytes:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from spquant_search.driver.seeds import final_seed
+from spquant_search.driver.seeds import finalize_seed, fine_tuning_seed
 from spquant_search.errors import UserError
 from spquant_search.runs.finals import (
     SEARCHED,
@@ -192,7 +192,7 @@ class FineTuner:
 
     def _training(self, job: _Job) -> Task:
         member = job.finalist.member
-        seed = final_seed(self._file.search.seed, member.number, job.repeat)
+        seed = self._seed(job)
         has_no_teacher = member.number == BASELINE or self._file.search.strategy == "scratch"
         imitates = not has_no_teacher and self._file.train.distillation > 0
         return Task(
@@ -202,6 +202,12 @@ class FineTuner:
             weights_file=self._folder.final_folder(self._recipe.name).repeat_weights(member.number, job.repeat),
             teacher_weights=self._folder.weights_file(BASELINE) if imitates else None,
         )
+
+    def _seed(self, job: _Job) -> int:
+        seed, number = self._file.search.seed, job.number
+        if self._recipe.name == SEARCHED:
+            return fine_tuning_seed(seed, number, job.repeat)
+        return finalize_seed(seed, number, job.repeat, epochs=self._recipe.schedule.epochs)
 
     def _test(self, job: _Job) -> TestTask:
         return TestTask(number=job.number, config=job.finalist.member.config, weights=(self._weights(job),))

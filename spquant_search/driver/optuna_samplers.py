@@ -12,7 +12,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial
 
-from spquant_search.driver.seeds import trial_seed
+from spquant_search.runs.random_streams import Purpose, derived_seed_of_32_bits
 from spquant_search.space.schema import Search
 from spquant_search.space.search_space import SearchSpace
 
@@ -62,7 +62,7 @@ class _FixedSpaceNsga2(NSGAIISampler):
 
 def new_sampler(search: Search, space: dict[str, BaseDistribution], *, number: int) -> BaseSampler:
     """Return the sampler that proposes trial ``number``."""
-    seed = trial_seed(search.seed, number)
+    seed = derived_seed_of_32_bits(search.seed, Purpose.OPTUNA_SAMPLER, number)
     if search.sampler == "random":
         return RandomSampler(seed=seed)
     if search.sampler == "nsga2":

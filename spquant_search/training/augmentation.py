@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
@@ -35,16 +34,16 @@ class Drops(NamedTuple):
     share: Float[Tensor, " sample"]  # each event with this probability
 
 
-def augmented(frames: Frames, options: Augmentation, *, seed: tuple[int, int, int]) -> Frames:
+def augmented(frames: Frames, options: Augmentation, *, seed: int) -> Frames:
     """Return the batch with ``options`` applied; the batch itself if all are off.
 
-    Equal ``seed`` (seed of the training, epoch, batch in the epoch) gives an equal outcome on one kind of device.
+    An equal ``seed`` gives an equal outcome on one kind of device.
     """
     moves = bool(options.flip or options.roll or options.crop)
     if not moves and not options.event_drop:
         return frames
     generator = torch.Generator(frames.device)
-    generator.manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]))
+    generator.manual_seed(seed)
     if moves:
         frames = moved(frames, draw_moves(len(frames), options, generator))
     if options.event_drop:

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 from spquant_search.profile import PROCESS
+from spquant_search.runs.random_streams import Purpose, derived_seed, random_generator
 from spquant_search.runs.results import EpochMetrics
 from spquant_search.snn.gate import ChannelGate
 from spquant_search.snn.layers import searchable_layers
@@ -94,13 +94,10 @@ def epoch_losses(run: TrainingRun) -> Iterator[float]:
         if isinstance(module, ChannelGate):
             module.requires_grad_(run.schedule.trains_gates)
     optimizer, scaler = _resumed_optimizer(run)
-    generator = torch.Generator().manual_seed(run.seed)
-    for _ in range(run.progress.epochs):
-        torch.randperm(len(run.training), generator=generator)  # the orders of the epochs that are done
     for epoch in range(run.progress.epochs, run.schedule.epochs):
-        order = torch.randperm(len(run.training), generator=generator)
-        with PROCESS.on("training"), _seeded((run.seed, epoch), run.training.device):
-            loss = _train_epoch(run, epoch, order, optimizer, scaler)
+        order = random_generator(run.seed, Purpose.BATCH_ORDER, epoch).permutation(len(run.training))
+        with PROCESS.on("training"), _seeded(derived_seed(run.seed, Purpose.LAYERS, epoch), run.training.device):
+            loss = _train_epoch(run, epoch, torch.from_numpy(order), optimizer, scaler)
         _raise_if_diverged(run.network, epoch + 1, loss, scaler)
         run.progress.epochs, run.progress.optimizer = epoch + 1, optimizer.state_dict()
         run.progress.scaler = None if scaler is None else scaler.state_dict()
@@ -135,7 +132,8 @@ def _train_epoch(
         step, steps = epoch * batches + index, run.schedule.epochs * batches
         share = rate_at(step, steps=steps, warm_up=recipe.warm_up, schedule=recipe.schedule)
         set_rate(optimizer, run.schedule.learning_rate * share)
-        varied = replace(batch, frames=augmented(batch.frames, recipe.augment, seed=(run.seed, epoch, index)))
+        seed = derived_seed(run.seed, Purpose.AUGMENTATION, epoch, index)
+        varied = replace(batch, frames=augmented(batch.frames, recipe.augment, seed=seed))
         chosen = order[index * recipe.batch_size : index * recipe.batch_size + len(batch)]
         teacher_logits = None if run.step_hook is None else run.step_hook(varied, chosen)
         total += train_step(run.network, varied, recipe, optimizer, scaler, teacher_logits=teacher_logits)
@@ -143,10 +141,10 @@ def _train_epoch(
 
 
 @contextmanager
-def _seeded(seeds: tuple[int, ...], device: torch.device) -> Iterator[None]:
-    """Let modules of a user's network that draw at random, as dropout does, draw from these seeds in this context."""
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Let modules of a user's network that draw at random, as dropout does, draw from this seed in this context."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(int(np.random.SeedSequence(seeds).generate_state(1)[0]))
+        torch.manual_seed(seed)
         yield
 
 

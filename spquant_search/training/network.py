@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from spquant_search.runs.files import write_bytes
+from spquant_search.runs.random_streams import Purpose, derived_seed
 from spquant_search.snn.layers import configure, searchable_layers
 from spquant_search.snn.networks.catalog import build
 from spquant_search.space.configuration import NetworkConfig
@@ -21,7 +22,7 @@ def new_network(space: SpaceFile, shape: InputShape, *, seed: int, device: torch
     """Build a space's network with weights drawn from ``seed``, in the memory order in which convolutions are
     fastest."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(derived_seed(seed, Purpose.INITIAL_WEIGHTS))
         network = build(space.model, shape, source="space")
     # Thresholds that are learned are among the weights: they must be there before any are loaded or trained.
     for layer in searchable_layers(network).values():

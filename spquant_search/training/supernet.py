@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from spquant_search.runs.random_streams import Purpose, derived_seed
 from spquant_search.snn.layers import configure
 from spquant_search.space.configuration import OFF, PARAMETERS, NetworkConfig
 from spquant_search.space.schema import NeuronSpace
@@ -66,7 +67,7 @@ class RandomSubnets:
 
     def __init__(self, network: nn.Module, space: SearchSpace, *, seed: int, teacher: StepHook | None) -> None:
         self._network, self._space, self._teacher = network, space, teacher
-        self._generator = random.Random(seed)
+        self._generator = random.Random(derived_seed(seed, Purpose.SUBNETS))
 
     def __call__(self, batch: DeviceSplit, chosen: Int[Tensor, " batch"]) -> Float[Tensor, "batch classes"] | None:
         configure(self._network, random_configuration(self._space, self._generator), self._space.file.neuron)

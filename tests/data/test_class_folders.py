@@ -170,7 +170,7 @@ def test_a_class_that_groups_keep_out_of_a_split_is_named(tmp_path: Path) -> Non
 def test_people_in_two_splits_are_told(tmp_path: Path) -> None:
     write_files(tmp_path, *USERS)
     (note,) = load_images("image-folder", tmp_path, tmp_path.parent / "cache", size=(8, 8)).notes
-    assert note.startswith("files whose names begin with user00, user01, user02 and ")
+    assert note.startswith("files whose names begin with user0")
     assert "data.group: '^([^-_. ]+)'" in note
     assert not load_images("image-folder", tmp_path, tmp_path.parent / "cache", size=(8, 8), group=r"^([^-_. ]+)").notes
 

@@ -50,3 +50,16 @@ def test_no_group_is_in_both_parts() -> None:
         kept, held = hold_out_groups(groups, np.arange(20), share, seed=0)
         assert len(held) == 4 * users
         assert not {groups[i] for i in held} & {groups[i] for i in kept}
+
+
+def test_splits_of_one_seed_share_no_random_numbers() -> None:
+    labels, indices = np.zeros(60, np.int64), np.arange(60)
+    groups = [f"g{index:02}" for index in range(60)]
+    for first, second in ((1, 2), (0, 1)):
+        orders = [proportional_order(labels, indices, 0, number=number).tolist() for number in (first, second)]
+        assert orders[0] != orders[1]
+        for held_out in (
+            [hold_out(labels, indices, 0.3, 0, number=number)[1].tolist() for number in (first, second)],
+            [hold_out_groups(groups, indices, 0.3, 0, number=number)[1].tolist() for number in (first, second)],
+        ):
+            assert held_out[0] != held_out[1]

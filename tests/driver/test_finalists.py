@@ -13,7 +13,7 @@ from examples import epoch, example_run, trial
 from pydantic import TypeAdapter
 
 from spquant_search.driver.finalists import FineTuner, finalize_recipe, front_finalists, search_recipe
-from spquant_search.driver.seeds import final_seed
+from spquant_search.driver.seeds import finalize_seed, fine_tuning_seed
 from spquant_search.errors import UserError
 from spquant_search.report.front_table import front_table
 from spquant_search.report.run_summary import summarize_run
@@ -109,7 +109,7 @@ def test_every_member_is_trained_with_every_seed_and_the_best_is_kept(new_lab):
         number = task.result.number
         assert (task.schedule.epochs, task.schedule.learning_rate) == (6, 3e-4)  # three times as long
         assert task.initial_weights == (lab.folder.weights_file(number),)
-        assert task.result.seed == final_seed(0, number, repeat_of(task.weights_file))
+        assert task.result.seed == finalize_seed(0, number, repeat_of(task.weights_file), epochs=6)
         assert task.teacher_weights == (None if number == 0 else lab.folder.weights_file(0))
     assert read_results(lab.folder) == before  # what the search left stays as it is
     latest = read_latest_results(lab.folder)
@@ -293,7 +293,7 @@ def test_a_run_without_a_front(new_lab):
 # ---------------------------------------------------------------- a search's own last stage
 
 
-def test_a_search_fine_tunes_its_finalists_with_final_seeds(new_lab):
+def test_a_search_fine_tunes_its_finalists_with_several_seeds(new_lab):
     lab = new_lab(*SUPERNET, "final.seeds=3")
     lab.gains = (0.0, 0.02, 0.01)
     lab.plays = {6: tunes_of_search(lab), 7: tunes_of_search(lab)}
@@ -303,6 +303,7 @@ def test_a_search_fine_tunes_its_finalists_with_final_seeds(new_lab):
     again = lab.tasks[3:]
     assert [repeat_of(task.weights_file) for task in again] == [1, 2, 1, 2]
     for task in again:
+        assert task.result.seed == fine_tuning_seed(0, task.result.number, repeat_of(task.weights_file))
         parent = results[lab.of(task.result.number).parent]
         assert task.initial_weights == lab.folder.weights_of(parent)
         assert task.schedule.epochs == 2

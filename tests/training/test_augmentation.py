@@ -27,7 +27,7 @@ from spquant_search.training.augmentation import (
 from spquant_search.training.prepare import bind_network
 
 EVERYTHING = Augmentation(flip=True, roll=2, crop=3, event_drop=0.75)
-SEED = (0, 1, 2)
+SEED = 5
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -214,17 +214,17 @@ def test_augmentation_makes_no_event_and_leaves_the_batch_alone(seed: int, chann
     frames = counts(8, channels=channels)
     before = frames.clone()
     options = Augmentation(flip=True, roll=3, crop=2, event_drop=share)
-    out = augmented(frames, options, seed=(seed, 0, 0))
+    out = augmented(frames, options, seed=seed)
     assert torch.equal(frames, before)
     assert (out.shape, out.dtype) == (frames.shape, torch.uint8)
     assert (out.sum(dim=(1, 3, 4)) <= frames.sum(dim=(1, 3, 4))).all()
 
 
-def test_equal_seeds_give_equal_batches_and_every_epoch_and_batch_another() -> None:
+def test_equal_seeds_give_equal_batches_and_other_seeds_others() -> None:
     frames = counts(30)
-    first = augmented(frames, EVERYTHING, seed=(7, 3, 4))
-    assert torch.equal(augmented(frames, EVERYTHING, seed=(7, 3, 4)), first)
-    for seed in ((8, 3, 4), (7, 4, 4), (7, 3, 5), (7, 4, 3)):
+    first = augmented(frames, EVERYTHING, seed=7)
+    assert torch.equal(augmented(frames, EVERYTHING, seed=7), first)
+    for seed in (8, 9, 2**31, 0):
         assert not torch.equal(augmented(frames, EVERYTHING, seed=seed), first)
 
 

@@ -132,7 +132,7 @@ def test_augmentation_on_a_gpu_waits_for_nothing_and_repeats() -> None:
     found = []
     torch.cuda.set_sync_debug_mode("error")
     try:
-        found = [augmented(frames, options, seed=(0, 1, 2)) for _ in range(2)]
+        found = [augmented(frames, options, seed=5) for _ in range(2)]
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert torch.equal(found[0], found[1])

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from spquant_search.runs.random_streams import Purpose, derived_seed
 from spquant_search.snn.layers import configure, searchable_layers
 from spquant_search.snn.networks.catalog import build
 from spquant_search.space.configuration import OFF, NetworkConfig
@@ -112,7 +113,7 @@ def test_the_float_network_is_asked_about_the_very_samples_of_the_batch(network:
             parameter.mul_(0.5)
     torch.testing.assert_close(step_hook(batch, chosen), expected)
     drawn = {name: layer.precision for name, layer in searchable_layers(network).items()}
-    assert drawn == dict(random_configuration(space, random.Random(0)).layers)
+    assert drawn == dict(random_configuration(space, random.Random(derived_seed(0, Purpose.SUBNETS))).layers)
 
 
 class Silent(nn.Module):

@@ -33,6 +33,8 @@ import numpy as np
 from jaxtyping import Float32, Int, Int8, UInt8
 from numpy.typing import NDArray
 
+from spquant_search.runs.random_streams import Purpose, random_generator
+
 # Raise this with every change that alters a single event: cached frames of the old code are then no longer used.
 SIMULATION_VERSION = 1
 
@@ -125,7 +127,7 @@ def displacement(time_us: int) -> tuple[float, float]:
 
 def thresholds(camera: Camera) -> Float32[np.ndarray, "polarity height width"]:
     """Return the log-intensity thresholds of every pixel's OFF and ON events: a fixed pattern, all positive."""
-    generator = np.random.default_rng(np.random.SeedSequence(camera.seed, spawn_key=(0,)))
+    generator = random_generator(camera.seed, Purpose.CAMERA_THRESHOLDS)
     pattern = generator.standard_normal((POLARITIES, camera.height, camera.width))
     # A threshold near zero would fire for ever; a third of the nominal one is 22 standard deviations away.
     relative = np.maximum(1.0 + camera.threshold_mismatch * pattern, 1.0 / 3.0)
@@ -134,7 +136,7 @@ def thresholds(camera: Camera) -> Float32[np.ndarray, "polarity height width"]:
 
 def noise_events(sample_number: int, camera: Camera) -> tuple[Int[np.ndarray, "3 event"], Int8[np.ndarray, " event"]]:
     """Draw one sample's background activity: (y, x, t in us) and the polarity of each event, in no order."""
-    generator = np.random.default_rng(np.random.SeedSequence(camera.seed, spawn_key=(1, sample_number)))
+    generator = random_generator(camera.seed, Purpose.CAMERA_NOISE, sample_number)
     mean = camera.noise_hz * camera.height * camera.width * DURATION_US * 1e-6
     count = int(generator.poisson(mean))
     limits = np.array([[camera.height], [camera.width], [DURATION_US]])

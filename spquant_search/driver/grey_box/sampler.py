@@ -12,13 +12,11 @@ uninterrupted one would. Where the surrogate of the accuracy cannot rank the tri
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
@@ -35,6 +33,7 @@ from spquant_search.driver.grey_box.observations import Observation, observation
 from spquant_search.driver.grey_box.proposals import most_promising, proposal_by_tpe, random_candidate
 from spquant_search.driver.grey_box.trial_summaries import TrialSummary
 from spquant_search.runs.pareto import ReferencePoint
+from spquant_search.runs.random_streams import Purpose, derived_seed_of_32_bits, random_generator
 from spquant_search.runs.results import Origin
 
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE, StudyDirection.MINIMIZE)
@@ -122,11 +121,8 @@ class GreyBoxSampler(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """Draw a random value, for parameters outside the space."""
-        seed = self._generator(trial, zlib.crc32(param_name.encode())).integers(2**32)
-        return RandomSampler(seed=int(seed)).sample_independent(study, trial, param_name, param_distribution)
-
-    def _generator(self, trial: FrozenTrial, *key: int) -> np.random.Generator:
-        return np.random.default_rng([self._seed, trial.number, *key])
+        seed = derived_seed_of_32_bits(self._seed, Purpose.PARAMETER, trial.number, *param_name.encode())
+        return RandomSampler(seed=seed).sample_independent(study, trial, param_name, param_distribution)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -156,7 +152,7 @@ class GreyBoxSampler(BaseSampler):
     def _proposal(
         self, study: optuna.Study, trial: FrozenTrial, space: dict[str, BaseDistribution], history: History
     ) -> _Proposal:
-        rng = self._generator(trial)
+        rng = random_generator(self._seed, Purpose.GREY_BOX, trial.number)
         skill = None
         if history.observed_configurations >= self._startup_trials:
             accuracy = GaussianProcess(history.observations, history.grid.kinds)

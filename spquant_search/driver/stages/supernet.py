@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spquant_search.driver.search import Search
 from spquant_search.driver.search_context import SearchContext
-from spquant_search.driver.seeds import trial_seed
+from spquant_search.driver.seeds import supernet_seed
 from spquant_search.errors import UserError
 from spquant_search.runs.results import BASELINE
 from spquant_search.training.schedule import Schedule
@@ -47,7 +47,7 @@ def _task(context: SearchContext) -> SupernetTask:
     recipe = context.file.supernet
     return SupernetTask(
         schedule=Schedule(epochs=recipe.epochs, learning_rate=recipe.learning_rate),
-        seed=trial_seed(context.file.search.seed, BASELINE),
+        seed=supernet_seed(context.file.search.seed),
         initial_weights=context.folder.weights_file(BASELINE),
         weights_file=context.folder.supernet_file,
         threads=context.all_threads,
