@@ -93,3 +93,8 @@ class ChannelGate(nn.Module):
         shares = counts / total.clamp(min=1.0)
         logits = torch.where(total > 0, shares @ self._quantized(mass)[1].T, self.bias_at(mass))
         return F.binary_cross_entropy_with_logits(logits, channel_target(activity, mass).to(logits.dtype))
+
+
+def channel_gates(network: nn.Module) -> list[ChannelGate]:
+    """Find the gates of a network's layers: by their class, as a layer of a user's may be called gate."""
+    return [module for module in network.modules() if isinstance(module, ChannelGate)]

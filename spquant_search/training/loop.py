@@ -17,7 +17,7 @@ from torch.amp.grad_scaler import GradScaler
 from spquant_search.profile import PROCESS
 from spquant_search.runs.random_streams import Purpose, derived_seed, random_generator
 from spquant_search.runs.results import EpochMetrics
-from spquant_search.snn.gate import ChannelGate
+from spquant_search.snn.gate import channel_gates
 from spquant_search.snn.layers import searchable_layers
 from spquant_search.space.schema import Training
 from spquant_search.training.augmentation import augmented
@@ -90,9 +90,8 @@ def train(run: TrainingRun, validation: LoadedSplit) -> Iterator[tuple[EpochMetr
 
 def epoch_losses(run: TrainingRun) -> Iterator[float]:
     """Train as :func:`train` does, without any evaluation, and yield the mean loss of each epoch."""
-    for module in run.network.modules():
-        if isinstance(module, ChannelGate):
-            module.requires_grad_(run.schedule.trains_gates)
+    for gate in channel_gates(run.network):
+        gate.requires_grad_(run.schedule.trains_gates)
     optimizer, scaler = _resumed_optimizer(run)
     for epoch in range(run.progress.epochs, run.schedule.epochs):
         order = random_generator(run.seed, Purpose.BATCH_ORDER, epoch).permutation(len(run.training))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from spquant_search.snn.gate import channel_gates
 from spquant_search.space.schema import Training
 from spquant_search.training.schedule import Schedule
 
-GATE = ".gate."  # in the names of a gate's parameters
 # Gates begin open, and a candidate has few epochs: at the network's own rate Adam, which moves a parameter by about the
 # rate at each step, could not close a channel within them.
 GATE_RATE = 3.0
@@ -16,11 +16,11 @@ GATE_RATE = 3.0
 
 def new_optimizer(network: nn.Module, recipe: Training, schedule: Schedule) -> torch.optim.Optimizer:
     """Make the recipe's optimizer. Only matrices and kernels decay: scales, offsets and gates need not stay small."""
-    decayed = [parameter for name, parameter in network.named_parameters() if _decays(name, parameter)]
-    kept = [
-        parameter for name, parameter in network.named_parameters() if not _decays(name, parameter) and GATE not in name
-    ]
-    gates = [parameter for name, parameter in network.named_parameters() if GATE in name]
+    gates = [parameter for gate in channel_gates(network) for parameter in gate.parameters()]
+    numbers = set(map(id, gates))
+    others = [parameter for parameter in network.parameters() if id(parameter) not in numbers]
+    decayed = [parameter for parameter in others if parameter.dim() > 1]
+    kept = [parameter for parameter in others if parameter.dim() <= 1]
     groups = [
         {"params": decayed, "weight_decay": recipe.weight_decay, "rate": 1.0},
         {"params": kept, "weight_decay": 0.0, "rate": 1.0},
@@ -33,10 +33,6 @@ def new_optimizer(network: nn.Module, recipe: Training, schedule: Schedule) -> t
         return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=nesterov, fused=fused)
     kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
     return kind(groups, lr=schedule.learning_rate, fused=fused)
-
-
-def _decays(name: str, parameter: Tensor) -> bool:
-    return parameter.dim() > 1 and GATE not in name
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -38,7 +38,8 @@ def rate_at(
 
     ``cosine`` and ``constant``: linear from 0 (exclusive) over the warm-up, of one step at least, then a half cosine
     that reaches 0 at ``steps``, or 1 to the end. ``one-cycle`` (Smith and Topin, 2018; the values of torch's
-    OneCycleLR): a half cosine from 1/25 up to 1 over the warm-up, and one down to 1/250000 at the last step.
+    OneCycleLR): a half cosine from 1/25 up to 1 over the warm-up, and one down to 1/250000 at the last step; a single
+    step takes the full rate.
     """
     if schedule == "one-cycle":
         return _one_cycle(step, steps=steps, warm_up=warm_up)
@@ -52,6 +53,8 @@ def rate_at(
 
 def _one_cycle(step: int, *, steps: int, warm_up: float) -> float:
     top, last = steps * warm_up - 1.0, steps - 1.0
+    if steps == 1:
+        return 1.0
     if step <= top:
         return _half_cosine(ONE_CYCLE_START, 1.0, step / top if top > 0.0 else 1.0)
     return _half_cosine(1.0, ONE_CYCLE_END, (step - top) / (last - top))

@@ -11,7 +11,10 @@ from small_training import RECIPE, SCHEDULE, network, recordings, trained
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
+from spquant_search.snn.readout import Readout
+from spquant_search.snn.spiking_convolution import SpikingConv2d
 from spquant_search.training import loop
+from spquant_search.training.loop import TrainingRun
 from spquant_search.training.optimizer import GATE_RATE, new_optimizer, set_rate
 from spquant_search.training.schedule import Schedule
 
@@ -107,6 +110,40 @@ def test_only_kernels_and_matrices_decay(plain_neurons: None) -> None:
     gated = {name for name in names.values() if ".gate." in name}
     assert {names[parameter] for parameter in gates["params"]} == gated
     assert {names[parameter] for parameter in kept["params"]} == set(names.values()) - expected - gated
+
+
+class Gated(nn.Module):
+    """A user's network with layers called gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = nn.ModuleDict({"conv": SpikingConv2d(2, 4), "gate": nn.Linear(3, 2)})
+        self.readout = Readout(4, 4, 2)
+
+
+def test_a_layer_called_gate_is_none() -> None:
+    subject = Gated()
+    names = {parameter: name for name, parameter in subject.named_parameters()}
+    decayed, kept, gates = new_optimizer(subject, RECIPE, SCHEDULE).param_groups
+    predictor = subject.gate["conv"].gate
+    assert {names[parameter] for parameter in gates["params"]} == {
+        f"gate.conv.gate.{name}" for name, _ in predictor.named_parameters()
+    }
+    assert {"gate.conv.weight", "gate.gate.weight"} <= {names[parameter] for parameter in decayed["params"]}
+    assert "gate.gate.bias" in {names[parameter] for parameter in kept["params"]}
+    epochs = loop.epoch_losses(
+        TrainingRun(
+            network=subject,
+            training=recordings(8),
+            recipe=RECIPE,
+            schedule=replace(SCHEDULE, trains_gates=False),
+            seed=0,
+        )
+    )
+    with pytest.raises(NotImplementedError):  # it has no forward; what is trained is chosen before
+        next(epochs)
+    trained = {name for name, parameter in subject.named_parameters() if parameter.requires_grad}
+    assert trained == {name for name in names.values() if not name.startswith("gate.conv.gate.")}
 
 
 def test_gates_learn_at_a_rate_of_their_own() -> None:

@@ -55,6 +55,13 @@ def test_one_cycle_by_hand() -> None:
     assert rates == pytest.approx(hand_worked_cycle(), rel=1e-12)
 
 
+@pytest.mark.parametrize("schedule", ["one-cycle", "constant", "cosine"])
+@pytest.mark.parametrize("warm_up", [0.0, 0.1, 0.9, 1.0])
+def test_a_single_step_learns(schedule: str, warm_up: float) -> None:
+    rate = rate_at(0, steps=1, warm_up=warm_up, schedule=schedule)
+    assert rate == (1.0 if schedule == "one-cycle" else 0.5)  # half-way up the warm-up of one step
+
+
 @pytest.mark.parametrize("warm_up", [0.1, 0.3, 0.45, 1.0])
 @pytest.mark.parametrize("steps", [7, 30, 101])
 def test_one_cycle_is_torchs(steps: int, warm_up: float) -> None:
