@@ -19,6 +19,7 @@ from spquant_search.errors import UserError
 BINNING_VERSION = 1
 POLARITY_CHANNELS = {"both": 2, "sum": 1, "both-and-sum": 3}  # channels of a frame
 
+LONGEST_SPAN_US = 100 * 365 * 24 * 3600 * 10**6
 _BLOCK_BYTES = 8 << 20  # of the frames that are made before they are written
 
 
@@ -105,14 +106,19 @@ def frame_counts(events: Events, binning: Binning, *, source: Path) -> UInt8[np.
     Channels are OFF and ON (``both``), their sum (``sum``), or OFF, ON and their sum (``both-and-sum``).
     """
     events = _checked(events, binning, source)
-    begin, span = int(events.t[0]), int(events.t[-1] - events.t[0]) + 1
+    begin, span = int(events.t[0]), int(events.t[-1]) - int(events.t[0]) + 1
+    if span > LONGEST_SPAN_US:
+        words = f"the first event is at {begin} us and the last at {events.t[-1]} us, a century later or more"
+        raise UserError(f"{source}: {words}; correct the times, or remove the file")
     if binning.denoise_us is not None:
         events = events.chosen(backed_by_neighbours(events, binning.sensor[1], binning.denoise_us))
     events = _cropped(events, binning)
     if not len(events.t):
         raise UserError(f"{source}: no event is left by crop and denoise_us; choose a larger crop or a longer time")
     (crop_height, crop_width), (height, width) = binning.crop, binning.size
-    step = (events.t - begin) * binning.time_steps // span
+    # Where each part begins: products of times with the number of parts may be too large for 64 bits.
+    starts = [-(-number * span // binning.time_steps) for number in range(1, binning.time_steps)]
+    step = np.searchsorted(np.array(starts, np.int64), events.t - begin, side="right")
     row, column = events.y * height // crop_height, events.x * width // crop_width
     cells = ((step * 2 + events.p) * height + row) * width + column
     shape = (binning.time_steps, 2, height, width)
@@ -131,15 +137,15 @@ def backed_by_neighbours(events: Events, width: int, window_us: int) -> Bool[np.
     """
     row = width + 2  # a rim of pixels without events: the neighbours of an edge are not those of the next row
     pixel = (events.y + 1) * row + events.x + 1
-    time = events.t - events.t.min()
-    span = int(time.max()) + 1
-    moments = np.sort(pixel * span + time)
-    backed = np.zeros(len(time), np.bool_)
+    # Times by their rank, which with the pixel makes a number of 64 bits, however long a recording is.
+    times, rank = np.unique(events.t, return_inverse=True)
+    first = np.searchsorted(times, events.t - (window_us - 1))
+    moments = np.sort(pixel * len(times) + rank)
+    backed = np.zeros(len(rank), np.bool_)
     for neighbour in (-row, -1, 1, row):
-        start = (pixel + neighbour) * span
-        latest = np.searchsorted(moments, start + time, side="right") - 1
-        earliest = start + np.maximum(time - window_us + 1, 0)
-        backed |= (latest >= 0) & (moments[latest] >= earliest)
+        start = (pixel + neighbour) * len(times)
+        latest = np.searchsorted(moments, start + rank, side="right") - 1
+        backed |= (latest >= 0) & (moments[latest] >= start + first)
     return backed
 
 

@@ -80,6 +80,44 @@ def test_denoising_agrees_with_a_loop() -> None:
     assert 0.1 < np.mean(kept) < 0.9
 
 
+@pytest.mark.parametrize("stretch", [1, 10**11, 10**17])
+@pytest.mark.parametrize("window", [1500, 10**12])
+def test_denoising_agrees_with_a_loop_however_long_a_recording_is(stretch: int, window: int) -> None:
+    rows = made_up_events(6, 8, 6, 300, 100)
+    late = rows[:, 2] > np.median(rows[:, 2])
+    rows[late, 2] += stretch  # the second half is 28 hours later, or 3,000 years
+    kept = [
+        any(abs(x - a) + abs(y - b) == 1 and 0 <= t - s < window for a, b, s, _ in rows.tolist())
+        for x, y, t, _ in rows.tolist()
+    ]
+    assert backed_by_neighbours(Events(*rows.T), 8, window).tolist() == kept
+    assert any(kept)
+
+
+def test_frames_of_a_recording_whose_times_begin_at_0_and_go_on_at_the_epoch() -> None:
+    now = 1_800_000_000_000_000  # microseconds since 1970, in 2027
+    of = events((0, 0, 0, 0), (1, 0, now // 2, 1), (2, 0, now, 0), (7, 5, now + 9, 1))
+    frames = frame_counts(of, binning(denoise_us=None, time_steps=9000), source=SOURCE)
+    expected = [t * 9000 // (now + 10) for t in (0, now // 2, now, now + 9)]
+    assert np.argwhere(frames)[:, 0].tolist() == expected
+    century = 100 * 365 * 24 * 3600 * 10**6
+    for last in (century + 1, 2**62):
+        with pytest.raises(UserError, match=r"^a\.bin: the first event is at -1 us and the last at \d+ us, a century"):
+            frame_counts(events((0, 0, -1, 0), (0, 0, last, 0)), binning(), source=SOURCE)
+
+
+def test_frames_agree_with_a_loop() -> None:
+    rows = made_up_events(7, 8, 6, 400, 100)
+    rows[:, 2].sort()
+    for steps in (1, 2, 3, 7, 100):
+        frames = frame_counts(Events(*rows.T), binning(time_steps=steps), source=SOURCE)
+        expected = np.zeros_like(frames)
+        begin, span = int(rows[0, 2]), int(rows[-1, 2] - rows[0, 2]) + 1
+        for x, y, t, p in rows.tolist():
+            expected[(t - begin) * steps // span, p, y, x] += 1
+        assert (frames == expected).all()
+
+
 def test_what_filters_leave_nothing_of_is_named() -> None:
     with pytest.raises(UserError, match=r"^a\.bin: no event is left by crop and denoise_us; choose"):
         frame_counts(events((3, 3, 0, 0)), binning(denoise_us=5), source=SOURCE)
