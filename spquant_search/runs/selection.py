@@ -121,19 +121,21 @@ def greedy_hypervolume_subset(
     chosen: list[int] = []
     for lead in (0.0, margin):
         raised = points + np.array([lead, 0.0, 0.0])
-        gain = True
-        while gain and len(chosen) < limit:
-            held = log_hypervolume(points[chosen], reference)
-            gains = [
-                -1.0
-                if index in chosen
-                else log_hypervolume(np.vstack([points[chosen], raised[index]]), reference) - held
-                for index in range(len(results))
-            ]
-            best = int(np.argmax(gains)) if gains else 0
-            gain = bool(gains) and gains[best] > 0.0
-            if gain:
+        # What a trial adds only becomes less as more are chosen, so that an earlier figure bounds it: the trial whose
+        # bound is highest is measured again, until the highest has been measured in this very step.
+        bounds = np.full(len(results), np.inf)
+        bounds[chosen] = -np.inf
+        measured, held = np.full(len(results), -1), log_hypervolume(points[chosen], reference)
+        while len(chosen) < min(limit, len(results)):
+            best = int(np.argmax(bounds))
+            if measured[best] < len(chosen):
+                bounds[best] = log_hypervolume(np.vstack([points[chosen], raised[best]]), reference) - held
+                measured[best] = len(chosen)
+            elif bounds[best] > 0.0:
                 chosen.append(best)
+                bounds[best], held = -np.inf, log_hypervolume(points[chosen], reference)
+            else:
+                break
     return tuple(results[index] for index in chosen)
 
 

@@ -6,13 +6,14 @@ import math
 import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from examples import epoch, trial
 from hypothesis import given
 from hypothesis import strategies as st
 
 from spquant_search.runs import selection
-from spquant_search.runs.pareto import ReferencePoint
+from spquant_search.runs.pareto import ReferencePoint, log_hypervolume, objectives
 from spquant_search.runs.results import Outcome, TrialResult
 from spquant_search.runs.selection import Budget
 
@@ -203,3 +204,50 @@ def test_cheap_networks_of_little_accuracy_are_no_finalists():
 
 def test_an_empty_front():
     assert selection.front([]) == ()
+
+
+def greedy_by_measuring_all(results, reference, limit, margin):
+    """The definition: at every step all trials are measured, and the best is taken."""
+    points = objectives(results)
+    chosen = []
+    for lead in (0.0, margin):
+        while len(chosen) < limit:
+            held = log_hypervolume(points[chosen], reference)
+            gains = {
+                index: log_hypervolume(np.vstack([points[chosen], points[index] + [lead, 0, 0]]), reference) - held
+                for index in range(len(results))
+                if index not in chosen
+            }
+            best = max(gains, key=lambda index: gains[index], default=None)
+            if best is None or gains[best] <= 1e-12:
+                break
+            chosen.append(best)
+    return chosen
+
+
+@given(
+    points=st.lists(st.tuples(st.floats(0, 1), st.floats(1, 8), st.floats(1, 8)), min_size=1, max_size=12),
+    limit=st.integers(1, 6),
+    margin=st.sampled_from([0.0, 0.01, 0.3]),
+)
+def test_finalists_are_those_of_the_definition(points, limit, margin):
+    results = results_of(points)
+    reference = ReferencePoint(accuracy=0.1, memory_bytes=6 * 1024, effective_macs=6e6)
+    found = [
+        result.number for result in selection.greedy_hypervolume_subset(results, reference, limit=limit, margin=margin)
+    ]
+    expected = greedy_by_measuring_all(results, reference, limit, margin)
+    assert len(found) == len(expected)
+    for count in range(len(found) + 1):  # of equally good ones either may be taken
+        volumes = [log_hypervolume(objectives(results)[chosen[:count]], reference) for chosen in (found, expected)]
+        assert volumes[0] == pytest.approx(volumes[1])
+
+
+def test_finalists_of_many_trials_are_measured_a_few_times_each(monkeypatch):
+    chance = random.Random(0)
+    results = results_of([(chance.random(), chance.uniform(1, 50), chance.uniform(1, 50)) for _ in range(2000)])
+    asked = []
+    monkeypatch.setattr(selection, "log_hypervolume", lambda *words: asked.append(1) or log_hypervolume(*words))
+    reference = ReferencePoint(accuracy=0.1, memory_bytes=60 * 1024, effective_macs=60e6)
+    assert len(selection.greedy_hypervolume_subset(results, reference, limit=16, margin=0.01)) == 16
+    assert len(asked) < 3 * len(results)
