@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+
+MOST_SHOWN = 20  # problems of one file
 
 
 class UserError(Exception):
@@ -12,6 +15,11 @@ class UserError(Exception):
     The message says where, which rule, which value and what to do instead. The command line prints it without a
     traceback and exits with code 2.
     """
+
+
+def nearest(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """Return the known word that is most like ``word``; None where none is near."""
+    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +45,7 @@ class OptionError(UserError):
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
-        super().__init__("\n".join(str(problem) for problem in self.problems))
+        super().__init__("\n".join(_listed(self.problems)))
 
 
 class SpaceError(UserError):
@@ -46,4 +54,11 @@ class SpaceError(UserError):
     def __init__(self, source: str, problems: Sequence[Problem]) -> None:
         self.source = source
         self.problems = tuple(problems)
-        super().__init__("\n".join(f"{source}: {problem}" for problem in self.problems))
+        super().__init__("\n".join(f"{source}: {words}" for words in _listed(self.problems)))
+
+
+def _listed(problems: Sequence[Problem]) -> list[str]:
+    """Return the problems as people read them: the first of many, as they often have one cause."""
+    more = len(problems) - MOST_SHOWN
+    words = [str(problem) for problem in problems[:MOST_SHOWN]]
+    return [*words, f"and {more} more problems"] if more > 0 else words

@@ -14,6 +14,7 @@ from spquant_search.cli.describe import cost, data
 from spquant_search.cli.exit_codes import EXIT_INTERRUPTED, EXIT_USER
 from spquant_search.cli.runs import dashboard, finalize, front, report, sensitivity
 from spquant_search.cli.search import search
+from spquant_search.cli.usage import explain
 from spquant_search.errors import UserError
 
 app = typer.Typer(
@@ -26,12 +27,25 @@ for command in (cost, sensitivity, data, front, finalize, pick, verify, report, 
     app.command()(command)
 
 
+# What the parser raises for words that it does not understand; typer itself exports one kind of it alone.
+_UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+
+
 def main() -> None:
     """Run the command that the arguments name, and exit with its code."""
     try:
-        app(prog_name="spquant-search")
+        code = _run()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(EXIT_USER)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         sys.exit(EXIT_INTERRUPTED)
+    sys.exit(code)
+
+
+def _run() -> int:
+    try:
+        code = app(prog_name="spquant-search", standalone_mode=False)
+    except _UsageError as error:
+        raise explain(error, sys.argv[1:], typer.main.get_command(app)) from None
+    return code if isinstance(code, int) else 0

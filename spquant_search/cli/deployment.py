@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spquant_search.cli.exit_codes import EXIT_MISMATCH
+from spquant_search.cli.expected import require_picked
 from spquant_search.cli.options import BUDGET_OPTIONS, JsonOption, RunArgument, parse_bound
 from spquant_search.cli.terminal import load_shown
 from spquant_search.errors import UserError
@@ -213,6 +214,7 @@ def verify(
     from spquant_search.deploy.verify import verify as compare
     from spquant_search.space.shapes import InputShape
 
+    require_picked(folder)
     try:
         manifest = read_manifest(folder)
     except DamagedArtifact as error:

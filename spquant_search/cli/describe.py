@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from spquant_search.cli.expected import require_space_file
 from spquant_search.cli.options import JsonOption, SetOption, SpaceOption
 from spquant_search.cli.terminal import is_wide, load_shown, show_table
 from spquant_search.space.presets import Preset
@@ -33,6 +34,7 @@ def cost(
     from spquant_search.space.references import preset_config
     from spquant_search.training.prepare import prepare
 
+    require_space_file(space)
     prepared = prepare(space, overrides or [])
     file = prepared.space.file
     config = preset_config(preset, network=file.model.network, shapes=prepared.shapes)
@@ -66,6 +68,7 @@ def data(
     from spquant_search.space.reading import read_space
     from spquant_search.training.data_set import describe_data
 
+    require_space_file(space)
     file = read_space(space, overrides or [])
     describe_data(file, source=str(space))
     with stages(Console(stderr=True)) as stage:

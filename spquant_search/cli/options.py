@@ -9,7 +9,7 @@ import typer
 
 from spquant_search.cli.completion import complete_run, complete_space
 from spquant_search.errors import UserError
-from spquant_search.space.units import quantity
+from spquant_search.space.units import byte_count, flop_count
 
 # Options of `pick` by the figure of a member that they bound.
 BUDGET_OPTIONS = {
@@ -51,13 +51,13 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 
 
 def parse_quantity(text: str, option: str) -> float:
-    """Read a size or a count such as ``64KiB`` or ``60M``.
+    """Read the bytes, such as ``64KiB``, or for --max-flops the FLOPs, such as ``60M``, that an option is given.
 
     Raises:
-        UserError: ``text`` is neither; the message names ``option``.
+        UserError: ``text`` is none; the message names ``option``.
     """
     try:
-        return quantity(text)
+        return flop_count(text) if option == BUDGET_OPTIONS["effective_flops"] else byte_count(text)
     except ValueError as error:
         raise UserError(f"{option} {text}: {error}") from None
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +15,12 @@ import typer
 from spquant_search import __version__
 from spquant_search.cli.completion import complete_run, complete_space
 from spquant_search.cli.exit_codes import EXIT_USER
+from spquant_search.cli.expected import require_space_file
 from spquant_search.cli.options import DeviceOption, SetOption, StorageOption, WorkersOption, as_overrides
 from spquant_search.cli.runs import show_reports
 from spquant_search.cli.session import find_database, open_session, search_plan, shared_study
 from spquant_search.cli.terminal import show_table
+from spquant_search.cli.usage import misplaced_options, missing_space
 from spquant_search.errors import UserError
 from spquant_search.space.presets import Preset, preset_values
 
@@ -82,11 +86,19 @@ def search(  # noqa: PLR0913 - one parameter an option
     """
     del version
     if context.invoked_subcommand is not None:
-        _refuse_misplaced(context.invoked_subcommand, space, preset)
+        if sys.argv[1:] and sys.argv[1].startswith("-"):
+            raise misplaced_options(sys.argv[1:], context.command)
         return
+    if space is None and len(sys.argv) > 1:
+        raise missing_space(sys.argv[1:])
     if space is None:
         typer.echo(context.get_help())
         raise typer.Exit(EXIT_USER)
+    require_space_file(space)
+    if minutes is not None and not math.isfinite(minutes):
+        raise UserError(
+            f"--minutes {minutes}: must be a finite number, such as --minutes 30; without it there is no limit"
+        )
     if preset is not None and trials is not None:
         raise UserError(f"--trials {trials}: --preset {preset} trains one configuration; give one of the two")
     given = overrides or []
@@ -103,14 +115,6 @@ def search(  # noqa: PLR0913 - one parameter an option
             baseline_only=preset is Preset.SNN_BL,
         )
     )
-
-
-def _refuse_misplaced(command: str, space: Path | None, preset: Preset | None) -> None:
-    """Raise UserError where an option of a command was given before its name."""
-    if space is not None:
-        raise UserError(f"--space belongs behind the command: spquant-search {command} --space FILE")
-    if preset is not None:
-        raise UserError(f"--preset belongs behind the command, and only `cost` takes it: got {preset}")
 
 
 def _preset_alone(preset: Preset, space: Path, overrides: list[str]) -> list[str]:

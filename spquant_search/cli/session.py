@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from spquant_search.cli.exit_codes import EXIT_INTERRUPTED
+from spquant_search.cli.secrets import without_password
 from spquant_search.cli.terminal import load_shown
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def open_session(
     from spquant_search.profile import PROCESS
     from spquant_search.report.live import watcher as watcher_for
     from spquant_search.runs.opening import check_run, exclusive, open_run
+    from spquant_search.training.demand import require_memory
 
     file = prepared.space.file
     trainer_config = _trainer_config(prepared, device)
@@ -67,6 +68,7 @@ def open_session(
             recordings = load_shown(file, watcher.stage)
         for note in recordings.notes:
             watcher.warning(note)
+        require_memory(prepared, samples=len(recordings.train.labels))
         facts = _run_facts(space, recordings)
         open_run(folder, file, facts, shared=shared)
         with exclusive(folder, shared=shared), count_seconds(folder, started):
@@ -98,18 +100,12 @@ def _run_facts(space: Path, recordings: DataSet) -> RunFacts:
 
     return RunFacts(
         source=str(space),
-        command=" ".join(["spquant-search", *map(_without_password, sys.argv[1:])]),
+        command=" ".join(["spquant-search", *map(without_password, sys.argv[1:])]),
         data=recordings.description,
         classes=len(recordings.classes),
         validation_samples=len(recordings.validation.labels),
         test_samples=len(recordings.test.labels),
     )
-
-
-def _without_password(argument: str) -> str:
-    """Hide a password in an argument of the command line, so that it may be kept."""
-    argument = re.sub(r"(://[^:/@\s]*):[^/\s]*@", r"\1:***@", argument)
-    return re.sub(r"(password=)[^&\s]*", r"\1***", argument)
 
 
 def search_plan(space: SearchSpace, folder: RunFolder, facts: RunFacts, *, trials: int, work: str) -> SearchPlan:

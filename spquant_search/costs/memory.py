@@ -164,13 +164,15 @@ def cost_report(shapes: Sequence[LayerShape], config: NetworkConfig, *, time_ste
 
 def bytes_by_choice(layer: LayerSpace, shape: LayerShape) -> dict[tuple[int, int | None, float], int]:
     """Return a layer's bytes by (weight_bits, membrane_levels, channel_mass); cuts of the skip mask cost none."""
-    return {
-        choice: LayerCost(
-            shape=shape,
-            precision=LayerPrecision(weight_bits=choice[0], membrane_levels=choice[1], channel_mass=choice[2]),
+    gates = {mass < 1.0: mass for mass in layer.channel_mass}  # with one, its threshold does not matter
+    found = {
+        (bits, levels, is_gated): LayerCost(
+            shape=shape, precision=LayerPrecision(weight_bits=bits, membrane_levels=levels, channel_mass=mass)
         ).memory_bytes
-        for choice in itertools.product(layer.weight_bits, layer.membrane_levels, layer.channel_mass)
+        for bits, levels, (is_gated, mass) in itertools.product(layer.weight_bits, layer.membrane_levels, gates.items())
     }
+    choices = itertools.product(layer.weight_bits, layer.membrane_levels, layer.channel_mass)
+    return {(bits, levels, mass): found[bits, levels, mass < 1.0] for bits, levels, mass in choices}
 
 
 def min_memory_bytes(layer: LayerSpace, shape: LayerShape) -> int:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import struct
@@ -62,6 +63,7 @@ def read_or_build(path: Path, shape: Shape, build: Callable[[], Iterable[Frames]
         with _exclusive(path):
             frames = _read(path, shape)  # another process may have built it in the meantime
             if frames is None:
+                _require_space(path.parent, shape)
                 _write(path, shape, build)
                 frames = _read(path, shape, checked=True)
     if frames is None:
@@ -135,6 +137,18 @@ def _write(path: Path, shape: Shape, build: Callable[[], Iterable[Frames]]) -> N
         with _as_user_error(folder):
             _append(draft, _TRAILER.pack(crc, int(time.time()) // _TICK_S * _TICK_S))
             os.replace(draft, path)
+
+
+def _require_space(folder: Path, shape: Shape) -> None:
+    """Raise UserError where the disk cannot hold the frames, before the hours that making them may take."""
+    needed, free = math.prod(shape), shutil.disk_usage(folder).free
+    if needed > free:
+        samples, steps, channels, height, width = shape
+        raise UserError(
+            f"{folder}: {samples:,} samples of {steps} frames of {channels}x{height}x{width} take "
+            f"{needed / 2**30:,.1f} GiB, and {free / 2**30:,.1f} GiB are free; take fewer time_steps, a smaller "
+            f"data.size or fewer samples, or {_REMEDY}"
+        )
 
 
 def _append(path: Path, content: bytes | memoryview) -> None:

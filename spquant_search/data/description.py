@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from spquant_search.data.class_folders import class_names
 from spquant_search.data.events.binning import POLARITY_CHANNELS
 from spquant_search.data.simulation.saccades import POLARITIES, SACCADE_MARGIN
 from spquant_search.errors import OptionError, Problem
-from spquant_search.space.messages import suggestion
+from spquant_search.space.messages import LONGEST_VALUE, shown, suggestion
 from spquant_search.space.schema import DataSpace
 
 LARGEST_COUNT = 15  # event counts are clamped to four bits before a network sees them
@@ -50,7 +52,7 @@ def describe(name: str, options: DataSpace | None = None) -> DataInfo:
     options = options or DataSpace(name=name)
     if name not in SETS:
         known = f"Known: {', '.join(NAMES)}"
-        raise OptionError([Problem("name", f"unknown data set {name!r}{suggestion(name, NAMES)} {known}")])
+        raise OptionError([Problem("name", f"unknown data set {shown(name)}{suggestion(name, NAMES)} {known}")])
     published = SETS[name]
     if problems := _wrong_options(name, published, options):
         raise OptionError(problems)
@@ -87,11 +89,21 @@ def folder_of(name: str, options: DataSpace) -> Path:
     if options.root is None:
         sentence = f"{name} does not come with the package; name the folder that holds {published.layout}. {source}"
         raise OptionError([Problem("root", sentence)])
-    folder = Path(options.root).expanduser()
-    if not folder.is_dir():
-        sentence = f"{folder} is no folder; {name} needs one that holds {published.layout}. {source}"
+    folder = folder_at(options.root)
+    if folder is None:
+        place = options.root[:LONGEST_VALUE]
+        sentence = f"{place} is no folder; {name} needs one that holds {published.layout}. {source}"
         raise OptionError([Problem("root", sentence)])
     return folder
+
+
+def folder_at(root: str) -> Path | None:
+    """Return the folder that ``data.root`` names; None where there is none that can be read."""
+    try:
+        folder = Path(root).expanduser()
+        return folder if folder.is_dir() and os.access(folder, os.R_OK | os.X_OK) else None
+    except (OSError, RuntimeError, ValueError):  # a name that is too long, or ~ of an unknown user
+        return None
 
 
 def _wrong_options(name: str, published: PublishedSet, options: DataSpace) -> list[Problem]:
@@ -144,14 +156,30 @@ def _too_large(sensor: tuple[int, int], options: DataSpace) -> list[Problem]:
 
 
 def _folder_classes(name: str, options: DataSpace) -> tuple[str, ...]:
-    if options.root is not None and Path(options.root).expanduser().is_dir():
-        found = class_names(Path(options.root).expanduser())
-        if options.classes not in (None, len(found)):
-            sentence = f"{options.root} holds {len(found)} class folders, not {options.classes}"
-            raise OptionError([Problem("classes", sentence)])
-        if found:
-            return found
-    if options.classes is None:
+    folder = None if options.root is None else folder_at(options.root)
+    found = () if folder is None else class_names(folder)
+    if folder is not None and not found:
+        raise OptionError([Problem("root", _without_classes(name, folder))])
+    if found and options.classes not in (None, len(found)):
+        sentence = (
+            f"{folder} holds {len(found)} class folders ({_some(found)}), not {options.classes}; "
+            f"write {len(found)}, or remove the key"
+        )
+        if len(found) == 1 and (inner := class_names(folder / found[0])):
+            sentence += f". In {folder / found[0]} lie {len(inner)} folders: is that the root?"
+        raise OptionError([Problem("classes", sentence)])
+    if not found and options.classes is None:
         sentence = f"say how many {name} has, or name by root a folder that holds class folders"
         raise OptionError([Problem("classes", sentence)])
-    return tuple(f"class {number}" for number in range(options.classes))
+    return found or tuple(f"class {number}" for number in range(options.classes or 0))
+
+
+def _without_classes(name: str, folder: Path) -> str:
+    """Say what a folder holds instead of class folders, and where they may be."""
+    names = sorted(entry.name for entry in os.scandir(folder) if not entry.name.startswith("."))
+    only = f", only {len(names)} files ({_some(names)})" if names else "; it is empty"
+    return f"{folder} holds no class folders{only}. Expected in {folder}: {SETS[name].layout}"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

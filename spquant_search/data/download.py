@@ -53,7 +53,10 @@ def _target(options: DataSpace) -> Path:
         )
     if options.root is None:
         raise UserError("data.root: say into which folder to download, for example --set data.root=~/data")
-    return Path(options.root).expanduser()
+    try:
+        return Path(options.root).expanduser()
+    except RuntimeError as error:  # ~ of a user who is not known
+        raise UserError(f"data.root: {options.root}: {error}; name a folder by its whole path") from None
 
 
 def _is_complete(options: DataSpace) -> bool:

@@ -22,7 +22,7 @@ from torch import nn
 from spquant_search.deploy.c_tables import TooLarge
 from spquant_search.deploy.export import PAGE_FILE, export, page, sealed
 from spquant_search.deploy.integer_form import NoIntegerForm
-from spquant_search.errors import UserError
+from spquant_search.errors import SpaceError, UserError
 from spquant_search.runs.files import write_bytes
 from spquant_search.runs.folder import RunFolder
 from spquant_search.runs.results import TrialResult
@@ -31,6 +31,7 @@ from spquant_search.snn.networks.catalog import build
 from spquant_search.space.configuration import LayerPrecision, NetworkConfig
 from spquant_search.space.schema import DataSpace, ModelSpace, NeuronSpace, SpaceFile
 from spquant_search.space.shapes import InputShape
+from spquant_search.space.yaml_text import read_yaml
 from spquant_search.training.network import load_weights
 
 CONFIG_FILE, FLOAT_WEIGHTS_FILE = "config.yaml", "weights.safetensors"
@@ -196,8 +197,9 @@ def read_artifact(path: Path) -> Artifact:
         if not file.is_file():
             raise UserError(f"{file}: is missing; write the folder again with spquant-search pick")
     try:
-        artifact = TypeAdapter(Artifact).validate_python(yaml.safe_load(config.read_text(encoding="utf-8")))
-    except (ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
+        content = read_yaml(config.read_text(encoding="utf-8"), source=str(config)).value
+        artifact = TypeAdapter(Artifact).validate_python(content)
+    except (ValidationError, SpaceError, UnicodeDecodeError) as error:
         first = str(error).splitlines()[0]
         raise UserError(f"{config}: is not what pick writes ({first}); write the folder again") from None
     if _sha256(weights.read_bytes()) != artifact.weights_sha256:

@@ -6,6 +6,8 @@ import os
 import platform
 from pathlib import Path
 
+from spquant_search.errors import UserError
+
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
@@ -55,7 +57,10 @@ def write_bytes(path: Path, content: bytes, *, replaces: bool = True) -> None:
 def cache_folder() -> Path:
     """Return the folder of recordings and compiled code: ``$SPQUANT_CACHE``, or one in the user's (XDG) cache."""
     if chosen := os.environ.get("SPQUANT_CACHE"):
-        return Path(chosen).expanduser()
+        try:
+            return Path(chosen).expanduser()
+        except RuntimeError as error:  # ~ of a user who is not known
+            raise UserError(f"SPQUANT_CACHE={chosen}: {error}; name a folder by its whole path") from None
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
     # The XDG Base Directory Specification: a relative path is invalid and to be ignored.
     return (base if base.is_absolute() else Path.home() / ".cache") / "spquant-search"

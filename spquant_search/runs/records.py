@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from spquant_search.errors import UserError
+from spquant_search.runs.absent import absent_run
 from spquant_search.runs.documents import read_document, write_document
 from spquant_search.runs.folder import LAYOUT, RunFolder
 from spquant_search.runs.results import TrialResult
 from spquant_search.runs.sensitivity import Sensitivity
-from spquant_search.space.reading import parse_space
+from spquant_search.space.reading import read_space
 from spquant_search.space.schema import SpaceFile
 
 
@@ -47,10 +48,7 @@ def require_run(folder: RunFolder) -> None:
         UserError: it is not.
     """
     if not folder.exists():
-        raise UserError(
-            f"{folder.path}: is no run (it holds no space.yaml). "
-            "Give the name of a folder below runs/, or the path of one."
-        )
+        raise UserError(absent_run(folder))
     facts = folder.facts_file
     found = read_document(facts, _Layout).layout if facts.is_file() else None
     if found != LAYOUT:
@@ -73,7 +71,7 @@ def write_facts(folder: RunFolder, facts: RunFacts) -> None:
 def read_frozen_space(folder: RunFolder) -> SpaceFile:
     """Return the frozen space."""
     require_run(folder)
-    return parse_space(folder.space_file.read_text(encoding="utf-8"), source=str(folder.space_file))
+    return read_space(folder.space_file)
 
 
 def read_environment(folder: RunFolder) -> dict[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from spquant_search.errors import Problem, SpaceError
 from spquant_search.space.address import Address
 from spquant_search.space.configuration import FLOAT_BITS
-from spquant_search.space.messages import suggestion
+from spquant_search.space.messages import MOST_SUGGESTIONS, path_below, suggestion
 from spquant_search.space.references import reference_configurations
 from spquant_search.space.schema import LayerChoices, SpaceFile
 from spquant_search.space.search_space import LayerSpace, SearchSpace
@@ -36,13 +36,13 @@ def bind(file: SpaceFile, shapes: Sequence[LayerShape], *, source: str) -> Searc
 
 def _unknown_layers(file: SpaceFile, shapes: Sequence[LayerShape]) -> list[Problem]:
     names = [shape.name for shape in shapes]
-    problems = []
+    problems: list[Problem] = []
     for name in file.layers:
         if name != "all" and name not in names:
             words = f"{names[0]} .. {names[-1]}: {', '.join(names)}"
-            near = suggestion(name, names)
+            near = suggestion(name, names) if len(problems) < MOST_SUGGESTIONS else "."
             sentence = f"unknown layer{near} {file.model.network} has {words}, and `all`"
-            problems.append(Problem(f"layers.{name}", sentence))
+            problems.append(Problem(path_below("layers", name), sentence))
     return problems
 
 

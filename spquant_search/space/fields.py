@@ -1,19 +1,26 @@
-"""Types of a space file's fields, each with the rule that its value must follow."""
+"""Types of a space file's fields, each with the rule that its value must follow.
+
+Every number has a largest value, far above what is of use, so that none is taken in that nothing can be made of.
+"""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from spquant_search.space.configuration import FLOAT_BITS, FLOAT_MEMBRANE
-from spquant_search.space.units import quantity
+from spquant_search.space.units import byte_count, flop_count
 
 QUANTIZED_BITS = (1, 2, 3, 4, 8)
 WEIGHT_BITS = (*QUANTIZED_BITS, FLOAT_BITS)
+LARGEST_LEVELS = 256
+LOWEST_LEVEL = -128.0  # of a membrane, in thresholds
+MOST_REFERENCES = 1000
+MOST_CHOICES = 101  # of one parameter of a layer: all hundredths from 0 to 1
 # How weights become integers (spquant_search.snn.quantize), and the bits that each way is defined for.
 Quantizer = Literal["statistics", "sawb", "mean", "ternary-mean"]
 QUANTIZER_BITS: dict[Quantizer, tuple[int, ...]] = {
@@ -22,6 +29,7 @@ QUANTIZER_BITS: dict[Quantizer, tuple[int, ...]] = {
     "mean": (3, 4, 8),
     "ternary-mean": (2,),
 }
+RANGE_RULE = "a range is written {from: 0.5, to: 1, step: 0.05}"
 
 
 def refuse_bool(value: object) -> object:
@@ -31,13 +39,23 @@ def refuse_bool(value: object) -> object:
     return value
 
 
+def refuse_many(value: object) -> object:
+    if isinstance(value, list | tuple) and len(value) > MOST_REFERENCES:
+        raise ValueError(f"may have at most {MOST_REFERENCES} entries, not {len(value)}")
+    return value
+
+
 def _none_word(value: object) -> object:
     return None if value == "none" else refuse_bool(value)
 
 
-def _quantity(value: object) -> object:
+def _counted(count: Callable[[str], float]) -> BeforeValidator:
     """Return the number that ``64KiB`` or ``60M`` means, and a plain number as it is."""
-    return quantity(value) if isinstance(value, str) and value != "none" else _none_word(value)
+
+    def check(value: object) -> object:
+        return count(value) if isinstance(value, str) and value != "none" else _none_word(value)
+
+    return BeforeValidator(check)
 
 
 def _whole(value: float | None) -> int | None:
@@ -56,8 +74,8 @@ def one_of(allowed: Sequence[float]) -> AfterValidator:
 
 
 def _levels(value: int) -> int:
-    if value != FLOAT_MEMBRANE and not 2 <= value <= 256:
-        raise ValueError("must be 0 (float) or from 2 to 256 levels")
+    if value != FLOAT_MEMBRANE and not 2 <= value <= LARGEST_LEVELS:
+        raise ValueError(f"must be 0 (float) or from 2 to {LARGEST_LEVELS} levels")
     return value
 
 
@@ -65,13 +83,26 @@ def expand_range(value: object) -> object:
     """Expand ``{from: 0.5, to: 1, step: 0.05}`` to the list of its values."""
     if not isinstance(value, Mapping):
         return value
-    if set(value) != {"from", "to", "step"} or not all(isinstance(number, int | float) for number in value.values()):
-        raise ValueError("a range is written {from: 0.5, to: 1, step: 0.05}")
-    low, high, step = float(value["from"]), float(value["to"]), float(value["step"])
+    if set(value) != {"from", "to", "step"}:
+        raise ValueError(RANGE_RULE)
+    low, high, step = (_range_number(value[key]) for key in ("from", "to", "step"))
     if step <= 0 or high < low:
         raise ValueError("a range needs from <= to and a step above 0")
-    count = math.floor((high - low) / step + 1e-9)
-    return [round(low + i * step, 10) for i in range(count + 1)]
+    steps = (high - low) / step + 1e-9
+    if steps >= MOST_CHOICES:  # infinite, perhaps
+        raise ValueError(f"a range may have at most {MOST_CHOICES} values; take a larger step")
+    return [round(low + i * step, 10) for i in range(math.floor(steps) + 1)]
+
+
+def _range_number(value: object) -> float:
+    refuse_bool(value)
+    try:
+        number = float(value)  # type: ignore[arg-type] # 5e-2 is text to YAML
+    except (TypeError, ValueError):
+        raise ValueError(RANGE_RULE) from None
+    if not math.isfinite(number):
+        raise ValueError("a range needs finite numbers")
+    return number
 
 
 def _distinct(value: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -84,21 +115,38 @@ def _distinct(value: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _listed(value: object) -> object:
     # A single value is a choice of one: `weight_bits: 8` fixes the layer.
+    if isinstance(value, list | tuple) and len(value) > MOST_CHOICES:
+        raise ValueError(f"may have at most {MOST_CHOICES} choices, not {len(value)}")
     return value if isinstance(value, list | tuple | Mapping) or value is None else [value]
 
 
-Integer = Annotated[int, BeforeValidator(refuse_bool)]
-Positive = Annotated[int, BeforeValidator(refuse_bool), Field(ge=1)]
+Positive = Annotated[int, BeforeValidator(refuse_bool), Field(ge=1, le=10**6)]
+Samples = Annotated[int, BeforeValidator(refuse_bool), Field(ge=1, le=10**9)]
+Pixels = Annotated[int, BeforeValidator(refuse_bool), Field(ge=1, le=2**14)]
+Classes = Annotated[int, BeforeValidator(refuse_bool), Field(ge=1, le=2**16 - 1)]
+TimeSteps = Annotated[int, BeforeValidator(refuse_bool), Field(ge=1, le=10_000)]
+Microseconds = Annotated[int, BeforeValidator(refuse_bool), Field(ge=1, le=10**12)]
+Minutes = Annotated[float, BeforeValidator(refuse_bool), Field(gt=0, le=10**6)]
+Workers = Annotated[int, BeforeValidator(refuse_bool), Field(ge=1, le=1024)]
+LadderPoints = Annotated[int, BeforeValidator(refuse_bool), Field(ge=0, le=1000)]
+Margin = Annotated[int, BeforeValidator(refuse_bool), Field(ge=0, le=2**14)]  # in pixels
+Seed = Annotated[int, BeforeValidator(refuse_bool), Field(ge=0, le=2**63 - 1)]
 Number = Annotated[float, BeforeValidator(refuse_bool)]
 Rate = Annotated[float, BeforeValidator(refuse_bool), Field(gt=0)]
+Width = Annotated[float, BeforeValidator(refuse_bool), Field(gt=0, le=64)]
+NotNegative = Annotated[float, BeforeValidator(refuse_bool), Field(ge=0)]
 Share = Annotated[float, BeforeValidator(refuse_bool), Field(ge=0, le=1)]
+ProperShare = Annotated[float, BeforeValidator(refuse_bool), Field(gt=0, lt=1)]
+ShareBelowOne = Annotated[float, BeforeValidator(refuse_bool), Field(ge=0, lt=1)]
 WeightBits = Annotated[int, BeforeValidator(refuse_bool), one_of(WEIGHT_BITS)]
 MembraneLevels = Annotated[int, BeforeValidator(refuse_bool), AfterValidator(_levels)]
+GridLevels = Annotated[int, Field(ge=2, le=LARGEST_LEVELS)]
+LowestLevel = Annotated[float, BeforeValidator(refuse_bool), Field(ge=LOWEST_LEVEL)]
 ChannelMass = Annotated[float, BeforeValidator(refuse_bool), Field(gt=0, le=1)]
 SkipBelow = Annotated[Annotated[float, Field(le=0)] | None, BeforeValidator(_none_word)]
 # Bytes are whole, so that a bound between two numbers of them is the lower one.
-MaxBytes = Annotated[Annotated[float, Field(ge=1)] | None, BeforeValidator(_quantity), AfterValidator(_whole)]
-MaxFlops = Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_quantity)]
+MaxBytes = Annotated[Annotated[float, Field(ge=1)] | None, _counted(byte_count), AfterValidator(_whole)]
+MaxFlops = Annotated[Annotated[float, Field(gt=0)] | None, _counted(flop_count)]
 MinAccuracy = Annotated[Annotated[float, Field(ge=0, le=1)] | None, BeforeValidator(_none_word)]
 MaxNorm = Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_none_word)]
 CHOICES = (BeforeValidator(_listed), AfterValidator(_distinct))
@@ -133,5 +181,4 @@ def check_pattern(value: str) -> str:
     return value
 
 
-Size = Annotated[tuple[Positive, Positive] | None, BeforeValidator(_square)]
-ProperShare = Annotated[float, BeforeValidator(refuse_bool), Field(gt=0, lt=1)]
+Size = Annotated[tuple[Pixels, Pixels] | None, BeforeValidator(_square)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,7 +23,12 @@ class MembraneGrid:
     def values(self) -> tuple[float, ...]:
         return tuple(self.lowest + i * self.step for i in range(self.levels))
 
+    def __contains__(self, value: float) -> bool:
+        place = (value - self.lowest) / self.step
+        return place.is_integer() and 0 <= place < self.levels and self.lowest + place * self.step == value
 
+
+@lru_cache(maxsize=4096)
 def membrane_grid(levels: int, lowest: float | None = None) -> MembraneGrid:
     """Return ``levels`` values from ``lowest`` in the largest power-of-two step whose last value is at most 1.
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
+from functools import reduce
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
-from spquant_search.errors import Problem
+from spquant_search.errors import Problem, nearest
 from spquant_search.space.schema import (
     Augmentation,
     Constraints,
@@ -26,11 +25,30 @@ from spquant_search.space.schema import (
     Training,
 )
 
+LONGEST_KEY, LONGEST_VALUE = 60, 200  # characters of a file that a message repeats
+MOST_SUGGESTIONS = 20  # in one list of problems: each takes a look at every known word
+
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """Return the end of a sentence about an unknown word: ``"; did you mean 'conv8'?"`` where a known one is near."""
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else "."
+    near = nearest(word[:LONGEST_KEY], known)
+    return f"; did you mean {near!r}?" if near else "."
+
+
+def path_below(path: str, key: object) -> str:
+    """Return the path of a key below another path, in signs that can be printed."""
+    text = str(key)
+    if not text or not text.isprintable():
+        text = ascii(text)
+    if len(text) > LONGEST_KEY:
+        text = f"{text[:LONGEST_KEY]}..."
+    return f"{path}.{text}" if path else text
+
+
+def shown(value: object) -> str:
+    """Return a value of a space file as a message shows it, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
 
 
 def validation_problems(error: ValidationError, document: object) -> list[Problem]:
@@ -38,20 +56,20 @@ def validation_problems(error: ValidationError, document: object) -> list[Proble
     problems: dict[Problem, None] = {}
     for found in error.errors():
         location = _file_path(found["loc"], document)
-        path = ".".join(str(part) for part in location)
+        path = reduce(path_below, location, "")
         kind, value = found["type"], found["input"]
         if kind == "unexpected_keyword_argument":
             known = _known_keys(location[:-1])
-            word = str(location[-1])
-            sentence = f"unknown key{suggestion(word, known)} Known here: {', '.join(known)}"
+            near = suggestion(str(location[-1]), known) if len(problems) < MOST_SUGGESTIONS else "."
+            sentence = f"unknown key{near} Known here: {', '.join(known)}"
         elif kind in ("missing", "missing_argument"):
             sentence = "is missing; add it (spaces/vgg9.yaml shows every key)"
         elif kind in ("dataclass_type", "dataclass_exact_type"):
-            sentence = f"must be a mapping of keys and values; got {value!r}"
+            sentence = f"must be a mapping of keys and values; got {shown(value)}"
         else:
             message = found["msg"].removeprefix("Value error, ").replace("Input should", "must")
             message = message.replace("a valid tuple", "a list").replace("a valid dictionary", "a mapping")
-            sentence = f"{message}; got {value!r}"
+            sentence = f"{message}; got {shown(value)}"
         problems[Problem(path, sentence)] = None
     return list(problems)
 
@@ -90,30 +108,6 @@ _SECTIONS: dict[tuple[str, ...], type] = {
 def _known_keys(parents: tuple[int | str, ...]) -> tuple[str, ...]:
     section = LayerChoices if parents[:1] == ("layers",) else _SECTIONS[tuple(str(part) for part in parents)]
     return tuple(entry.name for entry in fields(section))
-
-
-def places_in_text(text: str) -> tuple[dict[str, int], list[Problem]]:
-    """Return the line of every path in the file, and the repeated keys, of which YAML would drop all but the last."""
-    lines: dict[str, int] = {}
-    repeated: list[Problem] = []
-
-    def visit(node: yaml.Node, path: str) -> None:
-        if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                below = f"{path}.{key.value}" if path else str(key.value)
-                if below in lines:
-                    repeated.append(Problem(below, f"is in line {lines[below]} already; keep one of the two"))
-                lines[below] = key.start_mark.line + 1
-                visit(value, below)
-        elif isinstance(node, yaml.SequenceNode):
-            for index, value in enumerate(node.value):
-                lines[f"{path}.{index}"] = value.start_mark.line + 1
-                visit(value, f"{path}.{index}")
-
-    root = yaml.compose(text, Loader=yaml.SafeLoader)
-    if root is not None:
-        visit(root, "")
-    return lines, repeated
 
 
 def sorted_by_line(problems: Sequence[Problem], lines: Mapping[str, int]) -> list[Problem]:

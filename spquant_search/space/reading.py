@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,15 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from spquant_search.errors import Problem, SpaceError, UserError
-from spquant_search.space.messages import places_in_text, sorted_by_line, validation_problems
-from spquant_search.space.rules import rules_between_fields, rules_of_the_ladder, rules_of_the_optimizer
+from spquant_search.space.messages import sorted_by_line, validation_problems
+from spquant_search.space.rules import (
+    rules_between_fields,
+    rules_of_size,
+    rules_of_the_ladder,
+    rules_of_the_optimizer,
+)
 from spquant_search.space.schema import SpaceFile
+from spquant_search.space.yaml_text import MOST_BYTES, read_yaml, too_large
 
 
 def read_space(path: Path, overrides: Sequence[str] = ()) -> SpaceFile:
@@ -23,44 +30,47 @@ def read_space(path: Path, overrides: Sequence[str] = ()) -> SpaceFile:
         UserError: the file cannot be read.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)  # no more, whatever is there
+    except OSError as error:
+        reason = error.strerror or str(error)
         raise UserError(f"{path}: cannot read this space file: {reason}. Give the path of a YAML file.") from error
-    return parse_space(text, source=str(path), overrides=overrides)
+    return parse_space(_decoded(content, path), source=str(path), overrides=overrides)
+
+
+def _decoded(content: bytes, path: Path) -> str:
+    if len(content) > MOST_BYTES:
+        raise UserError(f"{path}: {too_large()}")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        kind = "UTF-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else f"no UTF-8 from line {line} on"
+        raise UserError(f"{path}: is {kind}; save it as a text file in UTF-8, or give another YAML file") from None
 
 
 def parse_space(text: str, *, source: str, overrides: Sequence[str] = ()) -> SpaceFile:
     """Read a space from text, like :func:`read_space`; ``source`` names the text in messages."""
-    document = _load_yaml(text, source)
-    lines, repeated = places_in_text(text)
-    if repeated:
-        raise SpaceError(source, sorted_by_line(repeated, lines))
+    read = read_yaml(text, source=source)
+    document, lines = read.value, read.lines
+    if not isinstance(document, dict):
+        raise SpaceError(source, [Problem("", "must hold a mapping with the keys data, time_steps, model and layers")])
     for override in overrides:
         place = _apply_override(document, override)
         lines = {path: line for path, line in lines.items() if not f"{path}.".startswith(f"{place}.")}
     try:
-        parsed = TypeAdapter(SpaceFile).validate_python(document)
+        parsed = _adapter().validate_python(document)
     except ValidationError as error:
         raise SpaceError(source, sorted_by_line(validation_problems(error, document), lines)) from None
     problems = [
         *rules_between_fields(parsed),
         *rules_of_the_optimizer(parsed.train),
         *rules_of_the_ladder(parsed.search),
+        *rules_of_size(parsed.layers),
     ]
     if problems:
         raise SpaceError(source, sorted_by_line(problems, lines))
     return parsed
-
-
-def _load_yaml(text: str, source: str) -> dict[str, Any]:
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SpaceError(source, [Problem("", f"is not valid YAML: {' '.join(str(error).split())}")]) from None
-    if not isinstance(document, dict):
-        raise SpaceError(source, [Problem("", "must hold a mapping with the keys data, time_steps, model and layers")])
-    return document
 
 
 def _apply_override(document: dict[str, Any], override: str) -> str:
@@ -75,13 +85,15 @@ def _apply_override(document: dict[str, Any], override: str) -> str:
         if not isinstance(child, dict):
             raise UserError(f"--set {override}: {key!r} holds {child!r}, which has nothing below it")
         node = child
-    try:
-        node[last] = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UserError(f"--set {override}: the value {text!r} is not valid YAML") from None
+    node[last] = read_yaml(text, source=f"--set {override}").value
     return path
 
 
 def frozen_space(file: SpaceFile) -> str:
     """Return the whole space as YAML, defaults written out: a run keeps it, and is compared with it when resumed."""
-    return yaml.safe_dump(TypeAdapter(SpaceFile).dump_python(file, mode="json"), sort_keys=False)
+    return yaml.safe_dump(_adapter().dump_python(file, mode="json"), sort_keys=False)
+
+
+@cache
+def _adapter() -> TypeAdapter[SpaceFile]:
+    return TypeAdapter(SpaceFile)

@@ -8,7 +8,7 @@ from typing import Any
 from spquant_search.errors import Problem
 from spquant_search.space.address import Address
 from spquant_search.space.configuration import FLOAT_BITS, OFF, PARAMETERS, LayerPrecision, NetworkConfig
-from spquant_search.space.messages import suggestion
+from spquant_search.space.messages import path_below, shown, suggestion
 from spquant_search.space.presets import Preset, preset_values
 from spquant_search.space.search_space import SearchSpace
 from spquant_search.space.shapes import LayerShape
@@ -53,7 +53,9 @@ def reference_configurations(
         for key in reference:
             if key not in (*PARAMETERS, "preset"):
                 near = suggestion(key, (*PARAMETERS, "preset"))
-                problems.append(Problem(f"{path}.{key}", f"unknown key{near} Known here: {', '.join(PARAMETERS)}"))
+                problems.append(
+                    Problem(path_below(path, key), f"unknown key{near} Known here: {', '.join(PARAMETERS)}")
+                )
         if "preset" in reference:
             values, mismatches = _preset_reference(space, shapes, reference)
         else:
@@ -70,7 +72,7 @@ def _preset_reference(
     name = reference["preset"]
     known = [str(preset) for preset in Preset]
     if name not in known:
-        return {}, {"preset": f"unknown preset {name!r}{suggestion(str(name), known)} Known: {', '.join(known)}"}
+        return {}, {"preset": f"unknown preset {shown(name)}{suggestion(str(name), known)} Known: {', '.join(known)}"}
     # Keys beside the preset replace its values: a custom network may need other bits than vgg9's.
     replaced = {key: None if value == "none" else value for key, value in reference.items() if key in PARAMETERS}
     wanted = _uniform(preset_values(Preset(name), space.file.model.network) | replaced, shapes).flat()
@@ -82,9 +84,9 @@ def _preset_reference(
         if value in options and not isinstance(value, bool):
             values[address] = options[options.index(value)]
         elif key not in mismatches:
-            shown = "none" if value is None else value
+            words = "none" if value is None else shown(value)
             mismatches[key] = (
-                f"{name} has {parameter} {shown}, which is no choice of {address}: {_listed_choices(options)}; "
+                f"{name} has {parameter} {words}, which is no choice of {address}: {_listed_choices(options)}; "
                 f"add it to layers.{address} or layers.all.{parameter}, or remove this reference"
             )
     return values, mismatches
@@ -109,6 +111,6 @@ def _reference_values(space: SearchSpace, reference: Mapping[str, Any]) -> tuple
         elif parameter not in mismatches:
             mismatches[parameter] = (
                 f"must be a choice of {address}: {_listed_choices(options)}; "
-                f"got {'nothing' if value is None else value}"
+                f"got {'nothing' if value is None else shown(value)}"
             )
     return values, mismatches

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from spquant_search.errors import Problem
 from spquant_search.space.address import Address
-from spquant_search.space.configuration import FLOAT_BITS, FLOAT_MEMBRANE
+from spquant_search.space.configuration import FLOAT_BITS, FLOAT_MEMBRANE, PARAMETERS
 from spquant_search.space.fields import QUANTIZER_BITS
 from spquant_search.space.schema import DEFAULT_MOMENTUM, LayerChoices, ModelSpace, Search, SpaceFile, Training
+from spquant_search.space.yaml_text import MOST_VALUES
+
+MOST_PROBLEMS = 100  # of one kind: each takes time to tell
 
 
 def rules_between_fields(file: SpaceFile) -> list[Problem]:
@@ -30,7 +33,22 @@ def rules_between_fields(file: SpaceFile) -> list[Problem]:
         cuts = [cut for cut in layer.skip_below or for_all.skip_below or () if cut is not None]
         for levels in layer.membrane_levels or for_all.membrane_levels or ():
             problems += [Problem(key, sentence) for sentence in _cuts_off_the_grid(cuts, levels, file)]
+        if len(problems) > MOST_PROBLEMS:
+            break
     return problems
+
+
+def rules_of_size(layers: Mapping[str, LayerChoices]) -> list[Problem]:
+    """Return why layers have more choices than can be written down: a run keeps its space with every one of them."""
+    parameters = len(PARAMETERS) + 1
+    values = sum(
+        parameters + sum(len(getattr(choices, parameter) or ()) for parameter in PARAMETERS)
+        for choices in layers.values()
+    )
+    if values <= MOST_VALUES // 2:
+        return []
+    sentence = f"name {values:,} choices, where {MOST_VALUES // 2:,} are possible; let `all` hold what layers share"
+    return [Problem("layers", sentence)]
 
 
 def rules_of_the_optimizer(recipe: Training) -> list[Problem]:
@@ -80,5 +98,5 @@ def _cuts_off_the_grid(cuts: Sequence[float], levels: int, file: SpaceFile) -> l
         f"skip_below {cut:g} is no level of the {levels}-level membrane, which has {grid.lowest:g} to {grid.highest:g} "
         f"in steps of {grid.step:g}"
         for cut in cuts
-        if cut not in grid.values
+        if cut not in grid
     ]

@@ -10,25 +10,40 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from spquant_search.space.fields import (
     CHOICES,
     ChannelMass,
+    Classes,
+    GridLevels,
+    LadderPoints,
+    LowestLevel,
+    Margin,
     MaxBytes,
     MaxFlops,
     MaxNorm,
     MembraneLevels,
+    Microseconds,
     MinAccuracy,
+    Minutes,
+    NotNegative,
     Number,
     Positive,
     ProperShare,
     QuantizerByBits,
     Rate,
+    Samples,
+    Seed,
     Share,
+    ShareBelowOne,
     Size,
     SkipBelow,
+    TimeSteps,
     WeightBits,
+    Width,
+    Workers,
     check_columns,
     check_pattern,
     expand_range,
     one_of,
     refuse_bool,
+    refuse_many,
 )
 from spquant_search.space.grid import MembraneGrid, membrane_grid
 
@@ -48,9 +63,9 @@ class DataSpace:
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     name: str
     root: str | None = None  # the folder with the files, of sets that do not come with the package
-    train_samples: Positive | None = None
-    validation_samples: Positive | None = None
-    test_samples: Positive | None = None
+    train_samples: Samples | None = None
+    validation_samples: Samples | None = None
+    test_samples: Samples | None = None
     size: Size = None  # of a frame, [height, width] in pixels; None: as recorded
     sensor: Size = None  # event-folder: of the camera, [height, width] in pixels
     time_unit: Literal["s", "ms", "us", "ns"] = "us"  # event-folder: of the times in .npy and .h5 files
@@ -58,18 +73,18 @@ class DataSpace:
     columns: Annotated[str, AfterValidator(check_columns)] | None = None
     crop: Size = None  # the middle of the sensor, [height, width] in pixels; None: all of it
     polarity: Literal["both", "sum", "both-and-sum"] = "both"
-    denoise_us: Positive | None = None  # drop events that no neighbour backs within this time
+    denoise_us: Microseconds | None = None  # drop events that no neighbour backs within this time
     sort_events: bool = False  # instead of refusing recordings in which time runs backwards
     # image-folder: the value of 16-bit pixels that is shown as white; None: 65535
     white: Annotated[int, BeforeValidator(refuse_bool), Field(ge=1, le=65535)] | None = None
     background: Literal["black", "white"] | None = None  # image-folder: behind transparent pixels; None: refuse them
     as_events: bool = False  # images: recorded by a simulated event camera
-    classes: Positive | None = None  # of an image or event folder that is not there yet
+    classes: Classes | None = None  # of an image or event folder that is not there yet
     # image-folder, event-folder: finds in a file's name the person or session that must stay in one split
     group: Annotated[str, AfterValidator(check_pattern)] | None = None
     validation_share: ProperShare = 0.1  # of train
     test_share: ProperShare = 0.1  # of each class, where the publisher has made no test split
-    split_seed: Annotated[int, BeforeValidator(refuse_bool), Field(ge=0)] = 0
+    split_seed: Seed = 0
     partial: bool = False  # take a set of which only some samples are there
 
 
@@ -81,7 +96,7 @@ class ModelSpace:
     network: str = "own"
     # "package.module:function" that makes a network from an InputShape; then `network` is only what it is called.
     build: str | None = None
-    width: Rate = 1.0
+    width: Width = 1.0
     pool: Literal["before", "after"] = "before"
     # How weights are quantized, by their bits; bits that are not named take "statistics".
     quantizer: QuantizerByBits = field(default_factory=dict)
@@ -95,7 +110,7 @@ class NeuronSpace:
     # A shift on the device: other leaks have no integer form.
     leak: Annotated[float, BeforeValidator(refuse_bool), one_of((0.5, 0.25, 0.125))] = 0.5
     # Where a grid starts, by its number of levels, for those that shall not start where membrane_grid puts them.
-    lowest_level: dict[int, Number] = field(default_factory=dict)
+    lowest_level: dict[GridLevels, LowestLevel] = field(default_factory=dict)
     # Every layer with neurons learns its threshold, the unit of its grid then; otherwise the threshold is 1.
     learn_threshold: bool = False
 
@@ -123,9 +138,9 @@ class Augmentation:
     flip: bool = False  # left and right, every other sample
     # Shifted by up to so many pixels in both directions: what leaves on one side enters on the other, as is usual for
     # recordings (NDA, Li et al., ECCV 2022, up to 5 pixels).
-    roll: Annotated[int, BeforeValidator(refuse_bool), Field(ge=0)] = 0
+    roll: Margin = 0
     # Padded with so many zeros on all sides, and a window of the frame's size cut (He et al., CVPR 2016).
-    crop: Annotated[int, BeforeValidator(refuse_bool), Field(ge=0)] = 0
+    crop: Margin = 0
     event_drop: Share = 0.0  # the share of recordings that lose events (EventDrop, whose authors take 0.75)
 
     @property
@@ -144,19 +159,19 @@ class Training:
     baseline_learning_rate: Rate = 4e-3
     batch_size: Positive = 64
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
-    momentum: Annotated[float, BeforeValidator(refuse_bool), Field(ge=0, lt=1)] = DEFAULT_MOMENTUM  # of sgd alone
+    momentum: ShareBelowOne = DEFAULT_MOMENTUM  # of sgd alone
     nesterov: bool = False  # of sgd alone
-    weight_decay: Annotated[float, BeforeValidator(refuse_bool), Field(ge=0)] = 0.01
+    weight_decay: NotNegative = 0.01
     schedule: Literal["cosine", "one-cycle", "constant"] = "cosine"
     warm_up: Share = 0.1
     max_grad_norm: MaxNorm = None  # a step's gradients are scaled down to it where their norm is larger
-    label_smoothing: Annotated[float, BeforeValidator(refuse_bool), Field(ge=0, lt=1)] = 0.0
+    label_smoothing: ShareBelowOne = 0.0
     # TET: (1 - tet_lambda) * mean over time of the cross-entropy + tet_lambda * mean squared distance to tet_mean.
     tet_lambda: Share = 0.0
     tet_mean: Number = 1.0
     # Of a quantized network's loss, the share of its distance to what the float baseline says of the same samples.
     distillation: Share = 0.5
-    gate_loss_weight: Annotated[float, BeforeValidator(refuse_bool), Field(ge=0)] = 0.5
+    gate_loss_weight: NotNegative = 0.5
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     augment: Augmentation = field(default_factory=Augmentation)
 
@@ -169,8 +184,8 @@ class Supernet:
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     epochs: Positive = 6  # from the float baseline's weights
     learning_rate: Rate = 2e-3
-    statistics_samples: Positive = 384  # of train, for the batch norm of a configuration
-    validation_samples: Positive | None = None  # the first so many judge a subnet; None: all of validation
+    statistics_samples: Samples = 384  # of train, for the batch norm of a configuration
+    validation_samples: Samples | None = None  # the first so many judge a subnet; None: all of validation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -203,7 +218,7 @@ class Stopping:
     enabled: bool = True
     margin: Share = 0.01
     min_peers: Positive = 5
-    optimism: Annotated[float, BeforeValidator(refuse_bool), Field(ge=0)] = 1.0
+    optimism: NotNegative = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -215,21 +230,21 @@ class Search:
     # candidates are evaluated as subnets of one supernet, and the front's members fine-tuned.
     strategy: Literal["supernet", "warm-start", "scratch"] = "warm-start"
     trials: Positive = 24
-    workers: Positive = 2
+    workers: Workers = 2
     # After which a trial is given up as failed (its trainer hangs, or shares its core with too much); None: never. The
     # baseline and the supernet, without which there is no search, have no limit.
-    minutes_per_trial: Annotated[float, BeforeValidator(refuse_bool), Field(gt=0)] | None = None
-    seed: Annotated[int, BeforeValidator(refuse_bool), Field(ge=0)] = 0
+    minutes_per_trial: Minutes | None = None
+    seed: Seed = 0
     sampler: Literal["grey-box", "tpe", "nsga2", "random"] = "grey-box"
     startup_trials: Positive = 10
     stopping: Stopping = field(default_factory=Stopping)
     # Tried first, one value a parameter for all layers (a layer without such a parameter ignores it); or a preset, such
     # as {preset: quant-snn}, beside which {preset: quant-snn, weight_bits: 4} replaces one of its values.
-    references: tuple[dict[str, Any], ...] = ()
+    references: Annotated[tuple[dict[str, Any], ...], BeforeValidator(refuse_many)] = ()
     # Only where candidates are evaluated as subnets: configurations that should lose least at so many memory budgets,
     # tried after the references (spquant_search.runs.budget_ladder); 0: none. None: LADDER_POINTS where the strategy is
     # supernet, otherwise 0.
-    budget_ladder: Annotated[int, BeforeValidator(refuse_bool), Field(ge=0)] | None = None
+    budget_ladder: LadderPoints | None = None
 
     @property
     def ladder_points(self) -> int:
@@ -245,7 +260,7 @@ class SpaceFile:
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     data: DataSpace
-    time_steps: Positive
+    time_steps: TimeSteps
     model: ModelSpace
     layers: dict[str, LayerChoices]
     neuron: NeuronSpace = field(default_factory=NeuronSpace)

@@ -1,18 +1,31 @@
-"""Sizes and counts as people write them."""
+"""Sizes and counts as people write them, each with the units of its own kind."""
 
 from __future__ import annotations
 
 import re
 
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
+_THOUSANDS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
+_POWERS_OF_TWO = {"KI": 2**10, "MI": 2**20, "GI": 2**30}
 
 
-def quantity(text: str) -> float:
-    """Return the number that ``64KiB``, ``60M`` or ``1.5MB`` means: K, M, G are thousands, Ki, Mi, Gi are 1024s.
+def byte_count(text: str) -> float:
+    """Return the bytes that ``64KiB``, ``1.5MB`` or ``1000`` means: K, M, G are thousands, Ki, Mi, Gi are 1024s.
 
     Raises ValueError, whose message is the rule alone, for anything else.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]i?|)(?:B|FLOPs)?", text.strip(), flags=re.IGNORECASE)
-    if match is None:
-        raise ValueError("must be a number with a unit such as 64KiB, 60M or 1.5MB")
-    return float(match[1]) * _UNITS[match[2].upper()]
+    return _count(text, r"B?", _THOUSANDS | _POWERS_OF_TWO, "must be bytes, such as 64KiB, 1.5MB or 1000")
+
+
+def flop_count(text: str) -> float:
+    """Return the FLOPs that ``60M``, ``1.5GFLOPs`` or ``60000000`` means; raise ValueError as :func:`byte_count`."""
+    return _count(text, r"(?:FLOPs?)?", _THOUSANDS, "must be FLOPs, such as 60M, 1.5GFLOPs or 60000000")
+
+
+def _count(text: str, unit: str, prefixes: dict[str, int], rule: str) -> float:
+    match = re.fullmatch(
+        rf"([0-9]{{1,15}}(?:\.[0-9]{{1,15}})?)\s*([KMG]i?|)\s*{unit}", text.strip(), flags=re.IGNORECASE
+    )
+    factor = None if match is None else prefixes.get(match[2].upper())
+    if match is None or factor is None:
+        raise ValueError(rule)
+    return float(match[1]) * factor

@@ -17,9 +17,11 @@ def choose_device(name: str) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cpu":
         return name
-    kind, _, index = name.partition(":")
-    if kind != "cuda" or (index and not index.isdigit()):
-        raise UserError(f"--device {name}: must be auto, cpu, cuda or cuda:K with K a device number")
+    kind, colon, index = name.partition(":")
+    if kind != "cuda" or (colon and not (index.isascii() and index.isdigit())):
+        raise UserError(
+            f"--device {name}: must be auto, cpu, cuda or cuda:K with K a device number, such as --device cuda:0"
+        )
     if not torch.cuda.is_available():
         raise UserError(f"--device {name}: this machine has no CUDA device that torch can use; take --device cpu")
     if index and int(index) >= torch.cuda.device_count():

@@ -69,7 +69,8 @@ def test_options_out_of_range(command, tmp_path, monkeypatch, words):
     monkeypatch.chdir(tmp_path)
     answer = command(*SEARCH, *words)
     assert answer.code == 2
-    assert answer.err.startswith("Usage: spquant-search")
+    assert answer.err.startswith("error: ")
+    assert "\n  spquant-search " in answer.err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -91,7 +92,7 @@ def test_without_a_space_there_is_help_and_exit_code_2(command):
 def test_a_space_before_a_command(command):
     answer = command("--space", TINY, "cost")
     assert answer.code == 2
-    assert "spquant-search cost --space FILE" in answer.err
+    assert f"spquant-search cost --space {TINY}" in answer.err
 
 
 @pytest.mark.parametrize("words", [["front"], ["report"], ["pick", "--out", "picked"], ["finalize"]])
@@ -140,5 +141,5 @@ def test_a_preset_that_does_not_go_with_other_options(command, tmp_path, monkeyp
     assert answer.err.startswith("error: --trials 4: --preset quant-snn ")
     answer = command("--preset", "quant-snn", "front", "tiny")
     assert answer.code == 2
-    assert "`cost`" in answer.err
+    assert answer.err.startswith("error: --preset: front has no such option; omit it:")
     assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,7 @@ import pytest
 from searches import PROGRAM
 
 from spquant_search import __version__
-from spquant_search.cli.options import parse_quantity
+from spquant_search.cli.options import BUDGET_OPTIONS, parse_quantity
 from spquant_search.errors import UserError
 
 
@@ -26,20 +26,40 @@ from spquant_search.errors import UserError
         ("64KB", 64000),
         ("1.5MB", 1.5e6),
         ("60M", 60e6),
-        ("60MFLOPs", 60e6),
         ("2GiB", 2**31),
         ("1000", 1000),
         ("10B", 10),
         (" 7 ", 7),
     ],
 )
-def test_quantities(text, value):
-    assert parse_quantity(text, "--max-memory") == value
+@pytest.mark.parametrize("option", ["--max-memory", "--max-flash", "--max-ram"])
+def test_bytes(text, value, option):
+    assert parse_quantity(text, option) == value
 
 
-@pytest.mark.parametrize("text", ["", "KiB", "-1K", "1,5M", "64 apples", "1e6", "64KiKi", "nan"])
-def test_words_that_are_no_quantity(text):
-    with pytest.raises(UserError, match=r"^--max-flops .*: .*64KiB"):
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("60M", 60e6), ("60MFLOPs", 60e6), ("1.5 GFLOPs", 1.5e9), ("1k", 1000), ("7 flops", 7), ("60000000", 60e6)],
+)
+def test_flops(text, value):
+    assert parse_quantity(text, "--max-flops") == value
+
+
+NO_QUANTITIES = ["", "KiB", "-1K", "1,5M", "64 apples", "1e6", "64KiKi", "nan", "inf", "M", "1.M", "9" * 400, "\u0663K"]
+
+
+@pytest.mark.parametrize("text", [*NO_QUANTITIES, "64FLOPs", "64MFLOPs", "64KFLOP"])
+@pytest.mark.parametrize("option", [option for option in BUDGET_OPTIONS.values() if option.startswith("--max-")])
+def test_words_that_are_no_bytes(text, option):
+    if option == "--max-flops" and text not in NO_QUANTITIES:
+        pytest.skip("these are FLOPs")
+    with pytest.raises(UserError, match=rf"^{option} .*: must be (bytes, such as 64KiB|FLOPs, such as 60M)"):
+        parse_quantity(text, option)
+
+
+@pytest.mark.parametrize("text", ["64KiB", "64B", "1.5MB", "64Ki", "2GiFLOPs"])
+def test_words_that_are_no_flops(text):
+    with pytest.raises(UserError, match=r"^--max-flops .*: must be FLOPs, such as 60M"):
         parse_quantity(text, "--max-flops")
 
 

@@ -263,6 +263,16 @@ def test_an_unwritable_folder_is_named_with_the_remedy(tmp_path: Path) -> None:
     )
 
 
+def test_frames_that_no_disk_holds_are_not_begun(tmp_path: Path) -> None:
+    def build() -> Iterator[NDArray[np.uint8]]:
+        raise AssertionError("hours of work for nothing")
+
+    shape = (60_000, 10_000, 2, 16_384, 16_384)
+    with pytest.raises(UserError, match=r": 60,000 samples of 10000 frames of 2x16384x16384 take [\d,.]+ GiB, and"):
+        frames.read_or_build(tmp_path / "cache" / "a.npy", shape, build)
+    assert not list(tmp_path.rglob("*.npy"))
+
+
 def test_a_full_disk_is_the_users_to_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(path: Path, content: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

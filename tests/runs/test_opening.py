@@ -173,7 +173,7 @@ def test_a_comment_or_a_written_out_default_is_no_change(folder):
 
 def test_a_damaged_frozen_space_is_no_bug(folder):
     folder.space_file.write_text("data: [")
-    with pytest.raises(SpaceError, match=r"space\.yaml: is not valid YAML"):
+    with pytest.raises(SpaceError, match=r"space\.yaml: line 1, column 8: is not valid YAML"):
         open_run(folder, a_space(), FACTS)
 
 

@@ -28,8 +28,8 @@ def test_what_is_no_run_says_so(tmp_path):
         with pytest.raises(UserError) as caught:
             call(RunFolder(path=tmp_path / "gone"))
         assert str(caught.value) == (
-            f"{tmp_path / 'gone'}: is no run (it holds no space.yaml). "
-            "Give the name of a folder below runs/, or the path of one."
+            f"{tmp_path / 'gone'}: is no run (it holds no space.yaml). There are no runs in {tmp_path}: "
+            "go to the folder that holds runs/, or give a run's path"
         )
 
 

@@ -119,6 +119,34 @@ RANGE_ORDER = "a range needs from <= to and a step above 0"
             "channel_mass: {from: 0.5, to: 1, step: 0}",
             f"channel_mass (line 8): {RANGE_ORDER}; got {{'from': 0.5, 'to': 1, 'step': 0}}",
         ),
+        (
+            "channel_mass: {from: 0.5, to: 1, step: 1.0e-12}",
+            "channel_mass (line 8): a range may have at most 101 values; take a larger step; "
+            "got {'from': 0.5, 'to': 1, 'step': 1e-12}",
+        ),
+        (
+            "channel_mass: {from: -1.0e+308, to: 1.0e+308, step: 1}",
+            "channel_mass (line 8): a range may have at most 101 values; take a larger step; "
+            "got {'from': -1e+308, 'to': 1e+308, 'step': 1}",
+        ),
+        (
+            "channel_mass: {from: 0.5, to: .inf, step: 1}",
+            "channel_mass (line 8): a range needs finite numbers; got {'from': 0.5, 'to': inf, 'step': 1}",
+        ),
+        (
+            "channel_mass: {from: .nan, to: 1, step: 1}",
+            "channel_mass (line 8): a range needs finite numbers; got {'from': nan, 'to': 1, 'step': 1}",
+        ),
+        (
+            "channel_mass: {from: no, to: yes, step: 1}",
+            f"channel_mass (line 8): {YES_NO}; got {{'from': False, 'to': True, 'step': 1}}",
+        ),
+        (
+            f"membrane_levels: [{', '.join(map(str, range(2, 104)))}]",
+            "membrane_levels (line 8): may have at most 101 choices, not 102; got "
+            + repr(list(range(2, 104)))[:200]
+            + "...",
+        ),
         ("skip_below: [none, 0.5]", "skip_below.1 (line 8): must be less than or equal to 0; got 0.5"),
         ("skip_below: no", f"skip_below (line 8): {YES_NO}; got False"),
         ("skip_below: [none, null]", "skip_below (line 8): names a choice twice; got ['none', None]"),
@@ -278,16 +306,125 @@ def test_a_file_without_a_mapping(text):
     assert problems_of(text) == ("must hold a mapping with the keys data, time_steps, model and layers",)
 
 
-def test_invalid_yaml_says_where():
-    (problem,) = problems_of("data:\n  name: [1\n")
-    assert problem.startswith("is not valid YAML: while parsing a flow sequence")
-    assert "line 2, column 9" in problem
-    assert "\n" not in problem
+@pytest.mark.parametrize(
+    ("text", "place", "remedy", "excerpt", "under"),
+    [
+        (
+            "data: {name: nmnist size: 34}\n",
+            "line 1, column 25",
+            "put a comma",
+            "data: {name: nmnist size: 34}",
+            ": 34}",
+        ),
+        ("a: {\n  b: 1\n  c: 2}\n", "line 3, column 4", "that begins in line 1); put a comma", "  c: 2}", ": 2}"),
+        ("data:\n  name: [1\n", "line 3, column 1", "put a comma between two values, or close", "", ""),
+        ("a: 1\n\tb: 2\n", "line 2, column 1", "indent by spaces, not by tabs", " b: 2", " b: 2"),
+        ("a: b: c\n", "line 1, column 5", "a new line for each key", "a: b: c", ": c"),
+        ("a:\n  b: 1\n c: 2\n", "line 3, column 2", "by the same number of spaces", " c: 2", "c: 2"),
+        ("a: 'it\n", "line 2, column 1", "close the quotation mark", "", ""),
+        ("a: 1\nbcd\n", "line 3, column 1", "write KEY: VALUE", "", ""),
+        ("a: *b\n", "line 1, column 4", "define it before as &NAME", "a: *b", "*b"),
+        ("a: @b\n", "line 1, column 4", "into quotes", "a: @b", "@b"),
+        ("a: 1\n---\nb: 1\n", "line 2, column 1", "remove the line ---", "---", "---"),
+        ("a: 1\r\n\r\nb: \x07\r\n", "line 3, column 4", "remove it, or save", "b:  ", " "),
+        (f"# {'x' * 500}\na: {'y' * 300}, b: c\n", "line 2, column 307", "a new line for each key", ", b: c", ": c"),
+        (f"a: {{b: {'y' * 300} c: {'z' * 300}}}\n", "line 1, column 310", "put a comma", "y" * 50 + " c: zzz", ": zzz"),
+        ('a: "\\UFFFFFFFF"\n', "line 1, column 7", "mend this place", 'a: "\\UFFFFFFFF"', "FFFFFFFF"),
+    ],
+)
+def test_invalid_yaml_says_where_and_what_to_do(text, place, remedy, excerpt, under):
+    (problem,) = problems_of(text)
+    words, line, caret = problem.split("\n")
+    assert words.startswith(f"{place}: ")
+    assert remedy in words
+    number, _, shown = line.partition(" | ")
+    assert number.strip() == place.split(",")[0].split()[1]
+    assert excerpt in shown
+    assert line[caret.index("^") :].startswith(under)
+    assert len(line) <= 120
 
 
 def test_a_tag_is_refused_and_runs_nothing():
-    (problem,) = problems_of("data: !!python/object/apply:os.system ['exit 1']\n")
-    assert "could not determine a constructor" in problem
+    assert problems_of("data: !!python/object/apply:os.system ['exit 1']\n") == (
+        "data (line 1): has the tag !!python/object/apply:os.system, which a space file cannot hold; "
+        "write the value without it",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("a: !!binary aGk=\n", "a (line 1): has the tag !!binary, which a space file cannot hold"),
+        ("a: {b: !!set {c}}\n", "a.b (line 1): has the tag !!set, which"),
+        ("a: [1, !x 2]\n", "a.1 (line 1): has the tag !x, which"),
+        ("a: !!int x\n", "a (line 1): is written as !!int, which 'x' is not"),
+        ("a: !!bool maybe\n", "a (line 1): is written as !!bool, which 'maybe' is not"),
+        (f"a: {'9' * 5000}\n", "a (line 1): is a whole number above 9,223,372,036,854,775,807, the largest there is"),
+        (f"a: -0x{'f' * 16}\n", "a (line 1): is a whole number above"),
+        ('a: "x\\0"\n', "a (line 1): holds the sign U+0000 (control character), which cannot be seen; remove it"),
+        ("a: |\n  /data\n", "a (line 1): holds the sign U+000A (line break), which cannot be seen"),
+        ('a: "\\u202e"\n', "a (line 1): holds the sign U+202E (right-to-left override), which"),
+        ('a: "\\ud800"\n', "a (line 1): holds the sign U+D800"),
+        ("a: {? [b, c] : 1}\n", "a (line 1): has a key in line 1 that is no plain word"),
+        ("a: {<<: 3}\n", "a.<< (line 1): merges mappings; name one"),
+        ("a: 1\nb: {c: 1, c: 2}\n", "b.c (line 2): is in line 2 already; keep one of the two"),
+        ("a: {'': 1, '': 2}\n", "a.'' (line 1): is in line 1 already"),
+        ('a: {"\\e[31m": !x 1}\n', "a.'\\x1b[31m' (line 1): has the tag"),
+    ],
+)
+def test_what_yaml_can_write_and_a_space_cannot_hold(text, problem):
+    assert problems_of(text)[0].startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: " + "[" * 17 + "]" * 17, "more than 16 levels lie in one another"),
+        ("a: &x [*x]", "more than 16 levels lie in one another"),
+        ("a: &x {<<: *x}", "more than 16 levels lie in one another"),
+        ("a: [" + "1, " * 20_000 + "]", "more than 20,000 values and keys"),
+        ("a: &a [" + "1, " * 200 + "]\nb: [" + "*a, " * 200 + "]", "more than 20,000 values and keys"),
+        ("# " + "x" * 256 * 1024, "has more than 256 KiB"),
+    ],
+)
+def test_what_would_take_long_to_read(text, words):
+    (problem,) = problems_of(text)
+    assert words in problem
+
+
+def test_keys_are_words_as_they_are_written():
+    layers = "layers:\n  0: {weight_bits: 8}\n  no: {weight_bits: 4}\n  1_0: {}\n  features.3: {}\ntrain:"
+    file = parse(BASE.replace("layers:\n  all:\n    weight_bits: [2, 4]\ntrain:", layers))
+    assert list(file.layers) == ["0", "no", "1_0", "features.3"]
+    assert parse(frozen_space(file)) == file
+    assert parse(BASE + "neuron: {lowest_level: {3: -2, '24': -2}}\n").neuron.lowest_level == {3: -2, 24: -2}
+
+
+def test_aliases_and_merges_are_copies():
+    shared = BASE.replace(
+        "  all:", "  conv1: &one {weight_bits: 8}\n  conv2: *one\n  conv3: {<<: *one, weight_bits: 4}\n  all:"
+    )
+    file = parse(shared, "layers.conv1.weight_bits=2")
+    bits = {name: choices.weight_bits for name, choices in file.layers.items()}
+    assert bits == {"conv1": (2,), "conv2": (8,), "conv3": (4,), "all": (2, 4)}
+
+
+def test_a_date_is_the_text_that_it_is_written_as():
+    assert parse(BASE.replace("fashion-events", "image-folder\n  root: 2024-05-01")).data.root == "2024-05-01"
+    assert parse(BASE.replace("fashion-events", "image-folder\n  root: 2024-13-45")).data.root == "2024-13-45"
+
+
+def test_of_many_problems_the_first_are_told():
+    text = BASE + "  augment: {" + ", ".join(f"key{number}: 1" for number in range(3000)) + "}\n"
+    with pytest.raises(SpaceError) as caught:
+        parse(text)
+    assert len(caught.value.problems) == 3000
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 21
+    assert lines[0].startswith("s.yaml: train.augment.key0 (line 11): unknown key")
+    assert lines[-1] == "s.yaml: and 2980 more problems"
+    (problem,) = problems_of(BASE.replace("fashion-events", f"[{'x' * 5000}]"))
+    assert len(problem) < 300
 
 
 def test_files_that_cannot_be_read(tmp_path):
@@ -300,8 +437,15 @@ def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(UserError, match=r"cannot read this space file: Is a directory\. Give"):
         read_space(tmp_path)
     (tmp_path / "latin.yaml").write_bytes(b"# \xe9\n")
-    with pytest.raises(UserError, match="cannot read this space file: 'utf-8' codec can't decode byte 0xe9"):
+    with pytest.raises(UserError, match=r"latin\.yaml: is no UTF-8 from line 1 on; save it as a text file in UTF-8"):
         read_space(tmp_path / "latin.yaml")
+    (tmp_path / "wide.yaml").write_bytes(BASE.encode("utf-16"))
+    with pytest.raises(UserError, match=r"wide\.yaml: is UTF-16; save it as a text file in UTF-8"):
+        read_space(tmp_path / "wide.yaml")
+    (tmp_path / "marked.yaml").write_bytes(BASE.replace("\n", "\r\n").encode("utf-8-sig"))
+    assert read_space(tmp_path / "marked.yaml") == parse(BASE)
+    with pytest.raises(UserError, match=r"/dev/zero: is no space file: it has more than 256 KiB"):
+        read_space(Path("/dev/zero"))
 
 
 # ---------------------------------------------------------------- what is read as what
@@ -361,7 +505,7 @@ def test_what_is_wrong_with_quantizers():
     assert problems_of(BASE, "model.quantizer=best") == (f"model.quantizer: must be {names}; got 'best'",)
     assert problems_of(BASE, "model.quantizer={2: best}") == (f"model.quantizer.2: must be {names}; got 'best'",)
     assert problems_of(BASE, "model.quantizer={32: mean}") == (
-        "model.quantizer.32: must be one of 1, 2, 3, 4, 8; got 32",
+        "model.quantizer.32: must be one of 1, 2, 3, 4, 8; got '32'",
     )
     text = BASE.replace("weight_bits: [2, 4]", "weight_bits: [1, 2, 4]") + "neuron: {leak: 0.25}\n"
     assert problems_of(text.replace("network: vgg9", "network: vgg9\n  quantizer: sawb")) == (
@@ -421,13 +565,18 @@ def test_overrides_replace_add_and_reach_lists():
         ("train.epochs", "--set train.epochs: must be PATH=VALUE, for example --set train.epochs=3"),
         ("=3", "--set =3: must be PATH=VALUE, for example --set train.epochs=3"),
         ("time_steps.x=3", "--set time_steps.x=3: 'time_steps' holds 3, which has nothing below it"),
-        ("train.epochs=[1", "--set train.epochs=[1: the value '[1' is not valid YAML"),
     ],
 )
 def test_malformed_overrides(override, message):
     with pytest.raises(UserError) as caught:
         parse(BASE, override)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("value", ["[1", "!x 1", "&a [*a]", "9" * 5000, '"\\UFFFFFFFF"', "2024-13-45", "{from: 1"])
+def test_an_override_that_no_space_file_could_hold(value):
+    with pytest.raises(UserError, match=r"^(--set train\.epochs=|s\.yaml: train\.epochs: )"):
+        parse(BASE, f"train.epochs={value}")
 
 
 def test_a_problem_of_an_override_names_no_line_of_the_file():
@@ -745,7 +894,10 @@ def test_constraints_are_read_with_units_and_written_as_numbers():
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        ("memory_bytes: 64 apples", "must be a number with a unit such as 64KiB, 60M or 1.5MB; got '64 apples'"),
+        ("memory_bytes: 64 apples", "must be bytes, such as 64KiB, 1.5MB or 1000; got '64 apples'"),
+        ("memory_bytes: 64MFLOPs", "must be bytes, such as 64KiB, 1.5MB or 1000; got '64MFLOPs'"),
+        ("effective_flops: 64KiB", "must be FLOPs, such as 60M, 1.5GFLOPs or 60000000; got '64KiB'"),
+        ("effective_flops: 64B", "must be FLOPs, such as 60M, 1.5GFLOPs or 60000000; got '64B'"),
         ("memory_bytes: 0", "must be greater than or equal to 1; got 0"),
         ("memory_bytes: yes", f"{YES_NO}; got True"),
         ("effective_flops: 0", "must be greater than 0; got 0"),

@@ -72,12 +72,27 @@ def test_caltech101_as_it_is_published(tmp_path: Path) -> None:
             assert abs(int(frames[0, 0, 10, 15]) - classes.index(loaded.classes[label])) <= 1  # JPEG is not exact
 
 
+def test_a_root_without_class_folders(tmp_path: Path) -> None:
+    files = tmp_path / "files"
+    files.mkdir()
+    for options in ({}, {"classes": 10}):
+        assert image_failure("image-folder", files, size=(8, 8), **options) == (
+            f"root: {files} holds no class folders; it is empty. Expected in {files}: CLASS/IMAGE.png (or .jpg, ...), "
+            "or train/CLASS/IMAGE.png beside test/CLASS/IMAGE.png (or val/)"
+        )
+    for name in "dcba":
+        (files / f"{name}.png").touch()
+    words = image_failure("image-folder", files, size=(8, 8), classes=10)
+    assert f"root: {files} holds no class folders, only 4 files (a.png, b.png, c.png, ...). Expected" in words
+    for name in "abc":
+        (files / "mine" / name).mkdir(parents=True)
+    words = image_failure("image-folder", files, size=(8, 8), classes=3)
+    assert words.endswith(f"or remove the key. In {files}/mine lie 3 folders: is that the root?")
+
+
 def test_what_is_wrong_with_an_image_folder(tmp_path: Path) -> None:
     files = tmp_path / "files"
     files.mkdir()
-    assert image_failure("image-folder", files, size=(8, 8)).startswith(
-        "classes: say how many image-folder has, or name by "
-    )
     write_image_folder(files, "ant", "cat", count=3)
     (files / "cat" / "1.png").write_bytes((files / "cat" / "1.png").read_bytes()[:50])
     message = image_failure("image-folder", files, size=(8, 8))

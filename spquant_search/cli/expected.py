@@ -1,0 +1,60 @@
+"""Check that a path on the command line is what its command takes: a space file, or a folder that `pick` wrote."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from spquant_search.cli import places
+from spquant_search.cli.faults import PROGRAM, UsageFault, space_files_here
+from spquant_search.errors import UserError, nearest
+
+
+def require_space_file(path: Path) -> None:
+    """Raise UserError where --space is given something else that is there, or where another file must be meant."""
+    kind, word = places.kind_of(path), str(path)
+    if kind == "run":
+        raise _instead_of_space(word, "is a run; its space file lies in it", f"{path}/space.yaml")
+    if kind == "picked":
+        raise UserError(f"{path}: is what pick wrote, and no space file; give the path of a YAML file")
+    if kind == "folder":
+        files = places.space_files(path)
+        if not files:
+            raise UserError(f"{path}: is a folder without YAML files; give the path of a space file")
+        raise _instead_of_space(word, f"is a folder; space files in it: {places.some(files)}", files[0])
+    if kind == "nothing":
+        raise _absent_space(path)
+
+
+def _instead_of_space(word: str, why: str, instead: str) -> UserError:
+    words = [instead if other == word else other for other in sys.argv[1:]]
+    words = [f"--space={instead}" if other == f"--space={word}" else other for other in words]
+    return UsageFault(f"{word}: {why}. For example:", *words)
+
+
+def _absent_space(path: Path) -> UserError:
+    known = places.space_files()
+    names = {name: file for file in known for name in (file, Path(file).name, Path(file).stem)}
+    near = nearest(str(path), names)
+    if near is None and places.is_run(str(path)):
+        return _instead_of_space(str(path), "is a run; its space file lies in it", f"{places.RUNS / path}/space.yaml")
+    listed = space_files_here() or f" No YAML file lies in {Path.cwd()}, or in a folder spaces/ there."
+    if near is None:
+        return UserError(f"{path}: there is no such file.{listed}")
+    return _instead_of_space(str(path), f"there is no such file.{listed}", names[near])
+
+
+def require_picked(path: Path) -> None:
+    """Raise UserError where `verify` is given a folder that `pick` did not write."""
+    kind = places.kind_of(path)
+    if kind == "picked":
+        return
+    if kind == "run" or places.is_run(str(path)):
+        run = UsageFault(
+            f"{path}: is a run; verify compares what pick wrote of it:", "pick", str(path), "--out", "picked"
+        )
+        raise UserError(f"{run}\n  {PROGRAM} verify picked")
+    what = {"nothing": "there is no such folder", "folder": "holds no manifest.json, which pick writes"}
+    folders = places.picked_folders()
+    here = f"Written by pick, here: {places.some(folders)}" if folders else f"Write one: {PROGRAM} pick RUN --out DIR"
+    raise UserError(f"{path}: {what.get(kind, 'is a file, and no folder that pick wrote')}. {here}")
