@@ -89,16 +89,8 @@ def search(  # noqa: PLR0913 - one parameter an option
         if sys.argv[1:] and sys.argv[1].startswith("-"):
             raise misplaced_options(sys.argv[1:], context.command)
         return
-    if space is None and len(sys.argv) > 1:
-        raise missing_space(sys.argv[1:])
-    if space is None:
-        typer.echo(context.get_help())
-        raise typer.Exit(EXIT_USER)
-    require_space_file(space)
-    if minutes is not None and not math.isfinite(minutes):
-        raise UserError(
-            f"--minutes {minutes}: must be a finite number, such as --minutes 30; without it there is no limit"
-        )
+    space = _required_space(space, context)
+    _check_minutes(minutes)
     if preset is not None and trials is not None:
         raise UserError(f"--trials {trials}: --preset {preset} trains one configuration; give one of the two")
     given = overrides or []
@@ -115,6 +107,24 @@ def search(  # noqa: PLR0913 - one parameter an option
             baseline_only=preset is Preset.SNN_BL,
         )
     )
+
+
+def _required_space(space: Path | None, context: typer.Context) -> Path:
+    """Return the space file; without any word there is help, and with some UserError."""
+    if space is not None:
+        require_space_file(space)
+        return space
+    if len(sys.argv) > 1:
+        raise missing_space(sys.argv[1:])
+    typer.echo(context.get_help())
+    raise typer.Exit(EXIT_USER)
+
+
+def _check_minutes(minutes: float | None) -> None:
+    if minutes is not None and not math.isfinite(minutes):
+        raise UserError(
+            f"--minutes {minutes}: must be a finite number, such as --minutes 30; without it there is no limit"
+        )
 
 
 def _preset_alone(preset: Preset, space: Path, overrides: list[str]) -> list[str]:

@@ -157,10 +157,19 @@ def _too_large(sensor: tuple[int, int], options: DataSpace) -> list[Problem]:
 
 def _folder_classes(name: str, options: DataSpace) -> tuple[str, ...]:
     folder = None if options.root is None else folder_at(options.root)
-    found = () if folder is None else class_names(folder)
-    if folder is not None and not found:
+    if folder is not None:
+        return _classes_in(name, folder, options)
+    if options.classes is None:
+        sentence = f"say how many {name} has, or name by root a folder that holds class folders"
+        raise OptionError([Problem("classes", sentence)])
+    return tuple(f"class {number}" for number in range(options.classes))
+
+
+def _classes_in(name: str, folder: Path, options: DataSpace) -> tuple[str, ...]:
+    found = class_names(folder)
+    if not found:
         raise OptionError([Problem("root", _without_classes(name, folder))])
-    if found and options.classes not in (None, len(found)):
+    if options.classes not in (None, len(found)):
         sentence = (
             f"{folder} holds {len(found)} class folders ({_some(found)}), not {options.classes}; "
             f"write {len(found)}, or remove the key"
@@ -168,10 +177,7 @@ def _folder_classes(name: str, options: DataSpace) -> tuple[str, ...]:
         if len(found) == 1 and (inner := class_names(folder / found[0])):
             sentence += f". In {folder / found[0]} lie {len(inner)} folders: is that the root?"
         raise OptionError([Problem("classes", sentence)])
-    if not found and options.classes is None:
-        sentence = f"say how many {name} has, or name by root a folder that holds class folders"
-        raise OptionError([Problem("classes", sentence)])
-    return found or tuple(f"class {number}" for number in range(options.classes or 0))
+    return found
 
 
 def _without_classes(name: str, folder: Path) -> str:
