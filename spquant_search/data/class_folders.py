@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from spquant_search.data.events.event_files import TEXT_SUFFIXES
 from spquant_search.data.file_listing import LabelledFiles, files_in, folders_in
 from spquant_search.errors import UserError
 
@@ -81,12 +82,15 @@ def labelled_files(
 ) -> LabelledFiles:
     """List the files of each class in ``folder``/``below``, each with the group that a pattern finds in its name.
 
+    Text beside recordings in other formats is notes, and not listed.
+
     Raises:
         UserError: the pattern finds nothing in the name of a file.
     """
     part = LabelledFiles()
     for label, class_name in enumerate(classes):
         files = files_in(folder, f"{below}/{class_name}" if below else class_name, suffixes)
+        files = [file for file in files if Path(file.name).suffix.lower() not in TEXT_SUFFIXES] or files
         groups = None if group is None else [_group_of(folder / file.name, group) for file in files]
         part.add(files, label, groups)
     return part

@@ -124,6 +124,7 @@ def _wrong_options(name: str, published: PublishedSet, options: DataSpace) -> li
         "group": name not in CLASS_FOLDER_SETS and options.group is not None,
         "sensor": name != EVENT_FOLDER and options.sensor is not None,
         "time_unit": name != EVENT_FOLDER and options.time_unit != "us",
+        "stream": name != EVENT_FOLDER and options.stream is not None,
         "columns": name != EVENT_FOLDER and options.columns is not None,
     }
     problems = [

@@ -190,7 +190,9 @@ def _source_of(
 
 
 def _read_options(name: str, options: DataSpace) -> dict[str, str | None]:
-    return {"time_unit": options.time_unit, "columns": options.columns} if name == EVENT_FOLDER else {}
+    if name != EVENT_FOLDER:
+        return {}
+    return {"time_unit": options.time_unit, "columns": options.columns, "stream": options.stream}
 
 
 def _binning(info: DataInfo, options: DataSpace, time_steps: int) -> Binning:

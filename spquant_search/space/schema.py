@@ -68,9 +68,10 @@ class DataSpace:
     test_samples: Samples | None = None
     size: Size = None  # of a frame, [height, width] in pixels; None: as recorded
     sensor: Size = None  # event-folder: of the camera, [height, width] in pixels
-    time_unit: Literal["s", "ms", "us", "ns"] = "us"  # event-folder: of the times in .npy and .h5 files
+    time_unit: Literal["s", "ms", "us", "ns"] = "us"  # event-folder: of the times in files that do not say it
     # event-folder: which column of a table without names is which
     columns: Annotated[str, AfterValidator(check_columns)] | None = None
+    stream: str | None = None  # event-folder: the group or table with events of HDF5 files that have several
     crop: Size = None  # the middle of the sensor, [height, width] in pixels; None: all of it
     polarity: Literal["both", "sum", "both-and-sum"] = "both"
     denoise_us: Microseconds | None = None  # drop events that no neighbour backs within this time

@@ -176,7 +176,9 @@ def test_an_h5_file_with_no_events_or_several(tmp_path: Path) -> None:
     with h5py.File(path, "w") as file:
         for name in ("left", "right"):
             file[name] = structured(made_up_events(1, WIDTH, HEIGHT))
-    assert "four columns; left, right all hold events. Write the file again" in failure(path)
+    assert failure(path) == (
+        f"{path}: left, right all hold events; say which of them to read by data.stream, for example stream: left"
+    )
     with h5py.File(path, "w") as file:  # what has the names, but is something else
         for name in "xyt":
             file[name] = np.zeros(3)

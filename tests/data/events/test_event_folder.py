@@ -16,7 +16,7 @@ from conftest import Command
 from data.event_writers import HEIGHT, WIDTH, frames_by_loop, made_up_events, write_group, write_structured
 
 from spquant_search.data import description, loading
-from spquant_search.data.events import event_files
+from spquant_search.data.events import event_columns
 from spquant_search.errors import SpaceError, UserError
 from spquant_search.space.reading import parse_space, read_space
 from spquant_search.space.schema import DataSpace
@@ -154,7 +154,7 @@ def test_costs_need_no_files() -> None:
 
 
 def test_the_units_are_those_of_the_space_file() -> None:
-    assert set(event_files._US) == {"s", "ms", "us", "ns"}
+    assert set(event_columns.TIME_UNITS) == {"s", "ms", "us", "ns"}
 
 
 def test_the_example_of_the_page_on_data_works(

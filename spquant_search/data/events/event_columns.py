@@ -1,0 +1,95 @@
+"""Turn the columns of a recording, however they are called, into events in microseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spquant_search.data.events.binning import Events
+from spquant_search.errors import UserError
+
+TIME_UNITS = {"s": (1_000_000, 1), "ms": (1000, 1), "us": (1, 1), "ns": (1, 1000)}  # microseconds: times, divided by
+_NAMES = {
+    "x": ("x", "xs"),
+    "y": ("y", "ys"),
+    "t": ("t", "ts", "time", "times", "timestamp", "timestamps"),
+    "p": ("p", "ps", "pol", "polarity", "polarities", "on"),
+}
+_HIGHEST_US = 2**62  # beyond, differences of times would overflow
+
+Columns = Mapping[str, NDArray[Any]]  # x, y, t and p with the values of the file
+
+
+def names_of_axes(names: Iterable[object]) -> dict[str, str]:
+    """Find the name of each of x, y, t, p among ``names``; return nothing unless all four are there."""
+    lower = {str(name).lower(): str(name) for name in names}
+    found = {axis: lower[known] for axis, aliases in _NAMES.items() for known in reversed(aliases) if known in lower}
+    return found if len(found) == len(_NAMES) else {}
+
+
+def columns_of_table(path: Path, table: NDArray[Any], columns: str | None) -> Columns:
+    """Find the columns of a table: by the names of its fields, or in the order that ``columns``, such as xytp, says."""
+    if named := names_of_axes(table.dtype.names or ()):
+        return {axis: table[name] for axis, name in named.items()}
+    if table.dtype.names or table.ndim != 2 or table.shape[1] != 4:
+        fields = f"the fields {', '.join(table.dtype.names)}" if table.dtype.names else f"the shape {list(table.shape)}"
+        raise unfit(
+            path, f"it must be an array with the fields x, y, t, p, or a table with four columns; it has {fields}"
+        )
+    if columns is None:
+        raise nameless(path)
+    return {axis: table[:, column] for column, axis in enumerate(columns)}
+
+
+def nameless(path: Path) -> UserError:
+    """Return the error about a table whose columns nobody has named."""
+    return UserError(
+        f"{path}: has four columns without names; say which is which by data.columns, for example columns: xytp"
+    )
+
+
+def events_of_columns(path: Path, columns: Columns, time_unit: str) -> Events:
+    """Check the columns and convert them to events, with times from ``time_unit`` (s, ms, us, ns) to microseconds."""
+    problems = []
+    lengths = {axis: values.shape for axis, values in columns.items()}
+    if len(set(lengths.values())) > 1 or len(lengths["t"]) != 1:
+        shown = ", ".join(f"{axis} {list(shape)}" for axis, shape in sorted(lengths.items()))
+        raise unfit(path, f"x, y, t and p must be of one length; they have the shapes {shown}")
+    for axis, values in columns.items():
+        if values.dtype.kind not in "iufb":
+            problems.append(f"{axis} holds no numbers but {values.dtype}")
+        elif values.dtype.kind == "f" and not np.isfinite(values).all():
+            problems.append(f"{axis} holds values that are no finite numbers")
+        elif values.dtype.kind == "f" and axis != "t" and (values != np.floor(values)).any():
+            problems.append(f"{axis} holds values that are no whole numbers; columns in another order?")
+    if problems:
+        raise unfit(path, "; ".join(problems))
+    with np.errstate(invalid="ignore"):  # numbers beyond 64 bits become others outside the sensor, and are refused
+        x, y, p = (columns[axis].astype(np.int64) for axis in "xyp")
+    return Events(x=x, y=y, t=_microseconds(path, columns["t"], time_unit), p=_off_and_on(p))
+
+
+def _microseconds(path: Path, times: NDArray[Any], unit: str) -> NDArray[np.int64]:
+    """Convert times to microseconds: whole numbers exactly, others to the nearest microsecond."""
+    factor, divisor = TIME_UNITS[unit]
+    # In floating point: the product may be larger than any whole number of 64 bits.
+    inexact = times.astype(np.float64) * factor / divisor
+    if len(times) and np.abs(inexact).max() > _HIGHEST_US:
+        raise unfit(path, f"it has times beyond {_HIGHEST_US} us; is data.time_unit, now {unit}, that of the file?")
+    if times.dtype.kind == "f":
+        return np.rint(inexact).astype(np.int64)
+    return (times // divisor).astype(np.int64) * factor
+
+
+def _off_and_on(polarity: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Convert polarities -1 and 1 to 0 and 1; all others stay as they are, and wrong ones are refused later."""
+    return (polarity + 1) // 2 if np.isin(polarity, (-1, 1)).all() and (polarity == -1).any() else polarity
+
+
+def unfit(path: Path, why: str) -> UserError:
+    """Return the error about a file that can be read but holds no events."""
+    return UserError(f"{path}: {why}. Write the file again, or remove it")
