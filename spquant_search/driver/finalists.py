@@ -130,7 +130,9 @@ class FineTuner:
         self._stage, self._warn, self._finalists = stage, warn, tuple(finalists)
         self._waiting: list[_Job] = []
         self._given: dict[Trainer, _Job] = {}
-        self._epochs_done = self._epochs_to_do = 0
+        # By seed: a trainer that begins a task again tells its epochs again.
+        self._epochs_done: dict[tuple[int, int], int] = {}
+        self._epochs_to_do = 0
 
     def run(self, is_late: Callable[[], bool] = lambda: False) -> tuple[int, ...]:
         """Fine-tune, and return the numbers of members that could not be finished. No seed begins once ``is_late``."""
@@ -166,13 +168,15 @@ class FineTuner:
             if not self._pool.busy():
                 return
             if self._epochs_to_do:
-                self._stage("fine-tuning the front, epochs done:", self._epochs_done, self._epochs_to_do)
+                done = sum(self._epochs_done.values())
+                self._stage("fine-tuning the front, epochs done:", done, self._epochs_to_do)
             for trainer, message in self._pool.messages():
                 self._listen(trainer, message, self._given[trainer])
 
     def _listen(self, trainer: Trainer, message: Message, job: _Job) -> None:
         if isinstance(message, Epoch):
-            self._epochs_done += 1
+            told = self._epochs_done.get((job.number, job.repeat), 0)
+            self._epochs_done[job.number, job.repeat] = max(told, message.metrics.epoch)
             trainer.answer(None)
         elif isinstance(message, Trained):
             self._pool.mark_done(trainer, message.seconds)

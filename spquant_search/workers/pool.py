@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from spquant_search.profile import PROCESS
 from spquant_search.workers.messages import Failed, Message, TrainerConfig, TrainerWarning
 from spquant_search.workers.process import TrainerProcesses
 from spquant_search.workers.trainer import Trainer, TrainerSource
+
+LOST = "lost"  # the seconds of a process that died, or was ended, before it could say what they went into
 
 
 class TrainerPool:
@@ -26,7 +28,9 @@ class TrainerPool:
         self._warn = warn
         self._source: TrainerSource = source or TrainerProcesses()
         self._trainers = [self._source.make_trainer(config) for _ in range(count)]
-        self._seconds: dict[Trainer, dict[str, float]] = {}
+        self._seconds: dict[Trainer, dict[str, float]] = {}  # of the present process, until its latest message
+        self._seconds_before: dict[Trainer, dict[str, float]] = {}  # of the processes that it replaced
+        self._told_at = dict.fromkeys(self._trainers, time.monotonic())
         self._warnings: set[str] = set()
         self._time_limits: dict[Trainer, tuple[float, float]] = {}  # when its task is given up, after how many seconds
 
@@ -34,8 +38,13 @@ class TrainerPool:
         return len(self._trainers)
 
     def seconds(self) -> dict[str, dict[str, float]]:
-        """Return where the seconds of every trainer went, by trainer and activity."""
-        return {f"trainer {i}": seconds for i, seconds in enumerate(self._seconds.values(), start=1)}
+        """Return where the seconds of every trainer went, by trainer and activity, processes it replaced included."""
+        spent = {trainer: self._spent(trainer) for trainer in self._trainers}
+        return {f"trainer {i}": seconds for i, seconds in enumerate(filter(None, spent.values()), start=1)}
+
+    def _spent(self, trainer: Trainer) -> dict[str, float]:
+        """Add up the seconds of a trainer's processes, those of the present one until its latest message."""
+        return _sum(self._seconds_before.get(trainer, {}), self._seconds.get(trainer, {}))
 
     def close(self) -> None:
         """End all trainers."""
@@ -65,6 +74,7 @@ class TrainerPool:
                 self._pass_on(message)
             elif isinstance(message, Failed) and message.died and not trainer.begun_again:
                 self._warn(f"{message.reason}; what it was doing begins again")
+                self._count_lost(trainer)
                 trainer.begin_again()
             else:
                 yield trainer, message
@@ -91,16 +101,29 @@ class TrainerPool:
         """Note that a task is done; ``seconds``: where all of the trainer's went until now."""
         trainer.task = None
         self._time_limits.pop(trainer, None)
-        self._seconds[trainer] = seconds
+        self._seconds[trainer], self._told_at[trainer] = seconds, time.monotonic()
 
     def mark_failed(self, trainer: Trainer, message: Failed) -> None:
         """Note that a task failed, and start a new process where one died or met a bug."""
         self._time_limits.pop(trainer, None)
         if message.died or message.detail:  # after some errors of a GPU everything in that process fails
+            self._count_lost(trainer)
             trainer.restart()
         trainer.task = None
+
+    def _count_lost(self, trainer: Trainer) -> None:
+        """Keep the seconds of a process that is replaced; what it did since its latest message it can no longer say."""
+        now = time.monotonic()
+        lost = now - self._told_at[trainer]
+        self._seconds_before[trainer] = _sum(self._spent(trainer), {LOST: lost})
+        self._seconds.pop(trainer, None)
+        self._told_at[trainer] = now
 
     def _pass_on(self, warning: TrainerWarning) -> None:
         if warning.text not in self._warnings:
             self._warnings.add(warning.text)
             self._warn(warning.text)
+
+
+def _sum(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
+    return {what: one.get(what, 0.0) + other.get(what, 0.0) for what in {**one, **other}}
