@@ -49,10 +49,12 @@ def trial(  # noqa: PLR0913 - a result has that many sides, and tests name those
 ) -> TrialResult:
     """A result whose last epoch has these figures; its bytes are 7 parts weights, 2 membranes, 1 overhead."""
     tenth = round(kib * 1024) // 10
+    made_of = of or config()
+    keeps_floats = any(layer.weight_bits == 32 or layer.membrane_levels == 0 for _, layer in made_of.layers)
     return TrialResult(
         number=number,
         origin=Origin(origin),
-        config=of or config(),
+        config=made_of,
         seed=number + 100,
         outcome=outcome,
         reason=reason or outcome.value,
@@ -62,6 +64,8 @@ def trial(  # noqa: PLR0913 - a result has that many sides, and tests name those
         overhead_bytes=round(kib * 1024) - 9 * tenth,
         paper_total_bytes=12 * tenth,
         dense_macs=50_000_000,
+        engine_flash_bytes=None if keeps_floats else 3_000,
+        engine_ram_bytes=None if keeps_floats else 500,
         layers=layers,
         seconds=4.5,
     )
@@ -76,6 +80,7 @@ def example_run(**changes: object) -> RunSummary:
         "data": "fashion-events (simulated)",
         "classes": 10,
         "validation_samples": 2000,
+        "searched": ("weight bits", "membrane levels", "channel gates", "skip masks"),
         "seconds": 65.0,
         "results": (
             trial(0, 0.9, 100, 50, origin="baseline", of=config("000", "0 0"), epochs=3),

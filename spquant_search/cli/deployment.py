@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ import typer
 
 from spquant_search.cli.exit_codes import EXIT_MISMATCH
 from spquant_search.cli.expected import require_picked
-from spquant_search.cli.options import BUDGET_OPTIONS, JsonOption, RunArgument, parse_bound
+from spquant_search.cli.options import BUDGET_OPTIONS, JsonOption, RunArgument, parse_bound, parse_share
 from spquant_search.cli.terminal import load_shown
 from spquant_search.errors import UserError
 
@@ -24,10 +23,11 @@ if TYPE_CHECKING:
 
     from spquant_search.data.loading import DataSet
     from spquant_search.deploy.artifact import Artifact
+    from spquant_search.report.pick_reasons import Wish
+    from spquant_search.report.run_summary import RunSummary
     from spquant_search.report.stages import Stage
     from spquant_search.runs.folder import RunFolder
     from spquant_search.runs.results import TrialResult
-    from spquant_search.runs.selection import Budget
     from spquant_search.space.schema import SpaceFile
     from spquant_search.training.prepared import Prepared
 
@@ -41,7 +41,7 @@ def pick(  # noqa: PLR0913 - one parameter an option
     max_memory: Annotated[str | None, typer.Option(help="For example 64KiB.")] = None,
     max_flash: Annotated[str | None, typer.Option(help="Weights, overhead and the engine's code.")] = None,
     max_ram: Annotated[str | None, typer.Option(help="Membranes, spikes between layers and sums.")] = None,
-    min_accuracy: Annotated[float | None, typer.Option(min=0, max=1, help="Validation accuracy, a fraction.")] = None,
+    min_accuracy: Annotated[str | None, typer.Option(help="Validation accuracy, such as 0.95 or 95%.")] = None,
     max_flops: Annotated[
         str | None, typer.Option(help="Effective FLOPs (2 per MAC) a sample, for example 60M.")
     ] = None,
@@ -51,6 +51,7 @@ def pick(  # noqa: PLR0913 - one parameter an option
 
     The folder also holds what numpy and PyTorch need to check it.
     """
+    from spquant_search.report.pick_reasons import Wish
     from spquant_search.runs.folder import find_run
     from spquant_search.runs.selection import Budget
 
@@ -59,110 +60,92 @@ def pick(  # noqa: PLR0913 - one parameter an option
         max_memory_bytes=parse_bound(max_memory, "--max-memory"),
         max_flash_bytes=parse_bound(max_flash, "--max-flash"),
         max_ram_bytes=parse_bound(max_ram, "--max-ram"),
-        min_accuracy=min_accuracy,
+        min_accuracy=parse_share(min_accuracy, "--min-accuracy"),
         max_effective_flops=parse_bound(max_flops, "--max-flops"),
     )
     if trial is not None and (budget or knee):
         raise UserError("--trial names the member to take; omit the budgets and --knee")
-    _pick(folder, out, budget, trial=trial, knee=knee)
+    given = {
+        "memory_bytes": max_memory,
+        "flash_bytes": max_flash,
+        "ram_bytes": max_ram,
+        "effective_flops": max_flops,
+        "accuracy": min_accuracy,
+    }
+    wish = Wish(budget=budget, options={name: f"{BUDGET_OPTIONS[name]} {text}" for name, text in given.items()})
+    _pick(folder, out, wish, trial=trial, knee=knee)
 
 
-def _pick(folder: RunFolder, out: Path, budget: Budget, *, trial: int | None, knee: bool) -> None:
+def _pick(folder: RunFolder, out: Path, wish: Wish, *, trial: int | None, knee: bool) -> None:
     from spquant_search.deploy.artifact import write_artifact
-    from spquant_search.deploy.deployable import float_parts
-    from spquant_search.runs.finals import read_latest_test_accuracies
+    from spquant_search.report.pick_reasons import member_figures
+    from spquant_search.report.picked import picked_lines
+    from spquant_search.report.run_summary import summarize_run
     from spquant_search.runs.records import read_frozen_space
     from spquant_search.runs.selection import pick as choose
+    from spquant_search.runs.selection import pickable
     from spquant_search.training.prepare import bind_network
 
-    file = read_frozen_space(folder)
-    members = _front_of(folder, file)
-    prepared = bind_network(file, source=str(folder.space_file))
-    if trial is None:
-        fitting, deployable = members, tuple(member for member in members if not float_parts(prepared, member))
-    else:
-        fitting = deployable = _named_member(trial, members, folder)
-    wanted, member = choose(fitting, budget, at_knee=knee), choose(deployable, budget, at_knee=knee)
-    if member is None:
-        raise UserError(_nothing_to_write(prepared, deployable, budget, wanted))
-    frames = _vector_frames(prepared)
-    tested = read_latest_test_accuracies(folder).get(member.number)
-    write_artifact(folder, file, member, out, test_accuracy=tested, shape=prepared.input, frames=frames)
-    _explain(member, members, out)
-    if wanted is not None and wanted is not member:
-        floats = _floats_words(float_parts(prepared, wanted))
-        typer.echo(f"  not taken: trial {wanted.number} ({_figures(wanted)}), which keeps {floats}")
-
-
-def _front_of(folder: RunFolder, file: SpaceFile) -> Members:
-    from spquant_search.runs.finals import read_latest_results
-    from spquant_search.runs.selection import Budget, front
-
-    members = front(read_latest_results(folder), Budget.of(file.constraints))
-    if not members:
+    file, summary = read_frozen_space(folder), summarize_run(folder)
+    if not summary.front:
         raise UserError(f"{folder.path}: no trial of this run is complete yet; start its search again")
-    return members
+    members = summary.front if trial is None else _named_member(trial, summary, folder)
+    prepared = bind_network(file, source=str(folder.space_file))
+    wanted, member = (choose(some, wish.budget, at_knee=knee) for some in (members, pickable(members)))
+    if member is None:
+        raise UserError(_nothing_to_write(prepared, summary, members, wish))
+    frames = _vector_frames(prepared)
+    tested = summary.test_accuracy.get(member.number)
+    write_artifact(folder, file, member, out, test_accuracy=tested, shape=prepared.input, frames=frames)
+    for line in picked_lines(summary, member, str(out)):
+        typer.echo(line)
+    if wanted is not None and not wanted.has_integer_form:
+        floats = _floats_words(prepared, wanted)
+        typer.echo(f"  not taken: trial {wanted.number} ({member_figures(wanted)}), which keeps {floats}")
 
 
-def _named_member(number: int, members: Members, folder: RunFolder) -> Members:
-    named = tuple(member for member in members if member.number == number)
+def _named_member(number: int, summary: RunSummary, folder: RunFolder) -> Members:
+    from spquant_search.report.pick_reasons import why_not_on_the_front
+
+    named = tuple(member for member in summary.front if member.number == number)
     if not named:
-        numbers = ", ".join(str(member.number) for member in members)
-        raise UserError(f"--trial: {number} is not on the front of {folder.path}; its members are {numbers}")
+        numbers = ", ".join(str(member.number) for member in summary.front)
+        raise UserError(
+            f"--trial {number}: is not on the front of {folder.path}: {why_not_on_the_front(summary, number)}; "
+            f"the members of the front are {numbers}"
+        )
     return named
 
 
-def _nothing_to_write(prepared: Prepared, deployable: Members, budget: Budget, wanted: TrialResult | None) -> str:
-    """Explain why no member is written; ``wanted`` fits the budget and keeps floats."""
+def _nothing_to_write(prepared: Prepared, summary: RunSummary, members: Members, wish: Wish) -> str:
+    """Explain why none of these members is written."""
+    from spquant_search.deploy.deployable import smallest_figures
+    from spquant_search.report.pick_advice import why_nothing_is_pickable
+    from spquant_search.report.pick_reasons import member_figures, why_nothing_fits
+    from spquant_search.runs.selection import pickable, within
+
+    deployable = pickable(members)
+    if not deployable and len(members) < len(summary.front) and not summary.no_integer_form:
+        return (
+            f"trial {members[0].number} cannot be written in integers: it keeps {_floats_words(prepared, members[0])}"
+        )
+    if not deployable:
+        return f"nothing on the front can be picked: {why_nothing_is_pickable(summary)}"
+    words = why_nothing_fits(summary, deployable, wish, smallest=smallest_figures(prepared))
+    for kept in within(members, wish.budget):
+        words += f"\nTrial {kept.number} ({member_figures(kept)}) fits, but keeps {_floats_words(prepared, kept)}"
+    return words
+
+
+def _floats_words(prepared: Prepared, member: TrialResult) -> str:
+    """Say what a member keeps in floating point, and where first."""
     from spquant_search.deploy.deployable import float_parts
 
-    if not deployable:
-        return (
-            "no member of the front has a form in integers: all keep float weights or membranes; "
-            "search with fewer bits and levels"
-        )
-    words = _nothing_fits(deployable, budget)
-    if wanted is None:
-        return words
-    return f"{words}. Trial {wanted.number} fits, but keeps {_floats_words(float_parts(prepared, wanted))}"
-
-
-def _floats_words(floats: dict[str, str]) -> str:
-    first = next(iter(floats))
-    others = f" and {len(floats) - 1} more" if len(floats) > 1 else ""
-    return f"{floats[first]} in {first}{others}"
-
-
-def _nothing_fits(members: Members, budget: Budget) -> str:
-    from spquant_search.runs.selection import nearest
-
-    near = nearest(members, budget)
-    missed = ", ".join(f"{BUDGET_OPTIONS[name]} {_miss_words(share)}" for name, share in budget.excess(near).items())
-    return (
-        f"no member of the front fits. Nearest is trial {near.number} ({_figures(near)}), which misses {missed}; "
-        "relax that, or search longer"
-    )
-
-
-def _miss_words(share: float) -> str:
-    """Say how far a budget is missed; without a number where the run does not say what a device takes."""
-    return "(its run does not say)" if math.isinf(share) else f"by {math.ceil(100 * share)} %"
-
-
-def _figures(member: TrialResult) -> str:
-    flops = member.effective_flops / 1e6
-    return f"{100 * member.accuracy:.1f} %, {member.memory_bytes / 1024:.1f} KiB, {flops:.1f} MFLOPs"
-
-
-def _explain(member: TrialResult, members: Members, out: Path) -> None:
-    """Print the member that was taken and its neighbours on the front, which is sorted by memory."""
-    typer.echo(f"trial {member.number} of {len(members)} members of the front: {_figures(member)} -> {out}")
-    place = members.index(member)
-    smaller, larger = members[max(0, place - 1) : place], members[place + 1 : place + 2]
-    for word, neighbours in (("smaller", smaller), ("larger", larger)):
-        for neighbour in neighbours:
-            points = 100 * (neighbour.accuracy - member.accuracy)
-            typer.echo(f"  next {word}: trial {neighbour.number} ({_figures(neighbour)}), {points:+.1f} points")
+    floats = float_parts(prepared, member)
+    if not floats:
+        return "floats"
+    first, *others = floats
+    return f"{floats[first]} in {first}" + (f" and {len(others)} more" if others else "")
 
 
 def _vector_frames(prepared: Prepared) -> NDArray[np.uint8]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -70,3 +71,21 @@ def parse_bound(text: str | None, option: str) -> float | None:
 def as_overrides(**values: int | None) -> list[str]:
     """Write options as overrides of the section ``search`` of a space file, those that are given."""
     return [f"search.{name}={value}" for name, value in values.items() if value is not None]
+
+
+def parse_share(text: str | None, option: str) -> float | None:
+    """Read a fraction such as ``0.95``, also written as ``95%``; None where the option is not given.
+
+    Raises:
+        UserError: ``text`` is neither, or no share; the message names ``option``.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]*)?|\.[0-9]+)\s*(%?)", text.strip())
+    value = float(match[1]) / (100 if match[2] else 1) if match else None
+    if value is not None and value <= 1:
+        return value
+    rule = "must be a fraction from 0 to 1 such as 0.95, or a percentage such as 95%"
+    is_percent = match is not None and not match[2] and value is not None and value <= 100
+    meant = f"; did you mean {text.strip()}%?" if is_percent else ""
+    raise UserError(f"{option} {text}: {rule}{meant}")

@@ -24,22 +24,27 @@ from spquant_search.cli.options import (
     WorkersOption,
     as_overrides,
 )
+from spquant_search.cli.reports import report_interrupted, show_reports, show_who_left, shown_front
 from spquant_search.cli.session import count_seconds, find_database, open_session, search_plan, shared_study
-from spquant_search.cli.terminal import is_wide, load_shown, show_table
+from spquant_search.cli.terminal import load_shown, show_table
 from spquant_search.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from spquant_search.report.run_summary import RunSummary
-    from spquant_search.report.text_table import TextTable
     from spquant_search.runs.folder import RunFolder
     from spquant_search.space.schema import SpaceFile
     from spquant_search.space.search_space import SearchSpace
     from spquant_search.training.prepared import Prepared
 
 
-def front(run: RunArgument, as_json: JsonOption = False) -> None:
+def front(
+    run: RunArgument,
+    trained: Annotated[
+        bool, typer.Option("--trained", help="Only members that were trained at their own configuration.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Show the Pareto front of a run, finished or not."""
     from rich.console import Console
 
@@ -50,18 +55,10 @@ def front(run: RunArgument, as_json: JsonOption = False) -> None:
     folder = find_run(run)
     summary = summarize_run(folder)
     if as_json:
-        typer.echo(json.dumps(front_document(summary), indent=1))
+        typer.echo(json.dumps(front_document(summary, trained_only=trained), indent=1))
     else:
         console = Console()
-        show_table(shown_front(summary, folder, console), console)
-
-
-def shown_front(summary: RunSummary, folder: RunFolder, console: Console) -> TextTable:
-    """Return the front's table, with the energy estimate where the terminal has room for it."""
-    from spquant_search.report.front_table import front_table
-    from spquant_search.runs.records import read_frozen_space
-
-    return front_table(summary, time_steps=read_frozen_space(folder).time_steps if is_wide(console) else None)
+        show_table(shown_front(summary, folder, console, trained_only=trained), console)
 
 
 def report(run: RunArgument) -> None:
@@ -71,20 +68,6 @@ def report(run: RunArgument) -> None:
     from spquant_search.runs.folder import find_run
 
     show_reports(find_run(run), Console())
-
-
-def show_reports(folder: RunFolder, console: Console) -> None:
-    """Write the files that people and scripts read, and show the front."""
-    from spquant_search.report.run_report import pick_command
-    from spquant_search.report.run_summary import summarize_run
-    from spquant_search.report.writing import write_reports, write_sensitivity_picture
-
-    summary = summarize_run(folder)
-    write_reports(summary, folder.path)
-    write_sensitivity_picture(folder)
-    show_table(shown_front(summary, folder, console), console)
-    console.print(f"Written to {folder.path}: front.png, front.csv, front.json, results.csv, report.md")
-    console.print(f"Pick from it: {pick_command(summary)}")
 
 
 def finalize(
@@ -105,6 +88,7 @@ def finalize(
     """
     from rich.console import Console
 
+    from spquant_search.report.run_summary import summarize_run
     from spquant_search.runs.folder import find_run
     from spquant_search.runs.opening import exclusive
     from spquant_search.runs.records import read_frozen_space
@@ -115,11 +99,14 @@ def finalize(
         file = replace(file, search=replace(file.search, workers=workers))
     try:
         with exclusive(folder), count_seconds(folder, started):
+            before = summarize_run(folder).front
             failed = _fine_tune(folder, file, epochs=epochs, seeds=seeds, members=members, device=device)
     except KeyboardInterrupt:
         console.print("Interrupted. Nothing finished is lost: the same command goes on where it stopped.")
+        report_interrupted(folder, console)
         raise typer.Exit(EXIT_INTERRUPTED) from None
     show_reports(folder, console)
+    show_who_left(before, folder, console)
     if failed:
         numbers = ", ".join(map(str, failed))
         raise UserError(f"{folder.path}: could not be fine-tuned: trial {numbers}; the same command tries again")

@@ -17,7 +17,7 @@ from spquant_search.cli.completion import complete_run, complete_space
 from spquant_search.cli.exit_codes import EXIT_USER
 from spquant_search.cli.expected import require_space_file
 from spquant_search.cli.options import DeviceOption, SetOption, StorageOption, WorkersOption, as_overrides
-from spquant_search.cli.runs import show_reports
+from spquant_search.cli.reports import show_reports
 from spquant_search.cli.session import find_database, open_session, search_plan, shared_study
 from spquant_search.cli.terminal import show_table
 from spquant_search.cli.usage import misplaced_options, missing_space

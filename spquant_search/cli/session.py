@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from spquant_search.cli.exit_codes import EXIT_INTERRUPTED
+from spquant_search.cli.reports import report_interrupted
 from spquant_search.cli.secrets import without_password
 from spquant_search.cli.terminal import load_shown
 
@@ -76,6 +77,7 @@ def open_session(
     except KeyboardInterrupt:
         watcher.close()
         console.print(f"Interrupted. Nothing finished is lost: the same command goes on with run {folder.name}.")
+        report_interrupted(folder, console)
         raise typer.Exit(EXIT_INTERRUPTED) from None
     finally:
         watcher.close()
@@ -111,6 +113,7 @@ def _run_facts(space: Path, recordings: DataSet) -> RunFacts:
 def search_plan(space: SearchSpace, folder: RunFolder, facts: RunFacts, *, trials: int, work: str) -> SearchPlan:
     """Say what a search or an analysis is about to do; ``work`` says it in words."""
     from spquant_search.runs.events import SearchPlan
+    from spquant_search.runs.pareto import fixed_objectives
     from spquant_search.runs.records import read_results
     from spquant_search.runs.selection import Budget
 
@@ -127,6 +130,7 @@ def search_plan(space: SearchSpace, folder: RunFolder, facts: RunFacts, *, trial
         chance=1.0 / facts.classes,
         finished=read_results(folder),
         budget=Budget.of(file.constraints),
+        fixed=fixed_objectives(file),
     )
 
 

@@ -22,6 +22,14 @@ def is_wide(console: Console) -> bool:
     return not console.is_terminal or console.width >= WIDE
 
 
+def fits(table: TextTable, console: Console) -> bool:
+    """Return whether a table is no wider than the terminal; a pipe has no width."""
+    from rich.measure import Measurement
+
+    unbounded = console.options.update(width=10_000)
+    return not console.is_terminal or Measurement.get(console, unbounded, table.rich()).maximum <= console.width
+
+
 def show_table(table: TextTable, console: Console) -> None:
     """Print a table; for a pipe as plain text, which no width wraps."""
     if console.is_terminal:

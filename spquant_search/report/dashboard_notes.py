@@ -11,8 +11,9 @@ import shlex
 
 from spquant_search.costs.memory import membrane_bits
 from spquant_search.report.forms import bits_form, levels_form, sparsity_form
-from spquant_search.report.front_table import front_table, hypervolume_text
+from spquant_search.report.front_table import front_table, run_hypervolume_text
 from spquant_search.report.layer_table import layer_table
+from spquant_search.report.pick_advice import pick_advice, run_words, why_nothing_is_pickable
 from spquant_search.report.run_summary import RunSummary
 from spquant_search.report.text_table import one_line
 from spquant_search.runs.results import TrialResult
@@ -38,6 +39,7 @@ def trial_attributes(result: TrialResult, baseline: TrialResult | None) -> dict[
     words = {
         "origin": result.origin.value,
         "outcome": result.outcome.name,
+        "trained": "yes" if result.is_trained else "no",
         "ending": result.outcome.value,
         "reason": one_line(result.reason)[:TEXT_LIMIT],
         "bits": bits_form(result.config),
@@ -61,26 +63,29 @@ def trial_note(result: TrialResult) -> str:
 
 
 def study_note(summary: RunSummary) -> str:
-    """Write the search as Markdown: its subject, the set to deploy from, the command that runs it again."""
-    run = shlex.quote(summary.run)
-    command = one_line(summary.command) or f"spquant-search --space {shlex.quote(summary.source)} --run {run}"
+    """Write the search as Markdown: its subject, the set to deploy from, the commands that go on from it."""
+    command = one_line(summary.command) or (
+        f"spquant-search --space {shlex.quote(summary.source)} --run {run_words(summary)}"
+    )
+    advice = pick_advice(summary)
+    pick = f"Nothing can be picked: {why_nothing_is_pickable(summary)}." if advice is None else f"    {advice.at_knee}"
     return f"""# {one_line(summary.run)}
 
 {summary.network} on {one_line(summary.data)}, space `{summary.source}`, {len(summary.trials)} trials besides the
-float baseline.
+float baseline. Written when the dashboard was started; what has ended since is not in it.
 
-## The deployable set
+## The front
 
-Pick from this table: the front of the trials that were evaluated as subnets, or trained to their last epoch. The
-dashboard's own list of best trials may differ from it.
+The trials that left a network and that no other one beats. The dashboard's own list of best trials may differ from it.
 
 {front_table(summary).markdown()}
-{hypervolume_text(summary.hypervolume, summary.reference_point)}
+{run_hypervolume_text(summary)}
 
 ## Commands
 
     {command}
-    spquant-search pick {run} --knee --out picked
+
+{pick}
 """
 
 

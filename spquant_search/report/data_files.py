@@ -12,19 +12,25 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from spquant_search.report.front_table import shown_members
 from spquant_search.report.run_summary import RunSummary
 from spquant_search.report.text_table import one_line
 from spquant_search.runs import pareto, selection
 from spquant_search.runs.files import write_text
+from spquant_search.runs.intervals import CONFIDENCE, wilson_interval
 from spquant_search.runs.results import Outcome, TrialResult
 from spquant_search.space.schema import Constraints
 
+INTERVAL_COLUMNS = ("accuracy_samples", "accuracy_low", "accuracy_high")
+TEST_COLUMNS = ("test_accuracy", "test_accuracy_low", "test_accuracy_high")
 RESULT_COLUMNS = (
     "number",
     "origin",
     "outcome",
     "reason",
+    "trained",
     "accuracy",
+    *INTERVAL_COLUMNS,
     "memory_bytes",
     "weight_bytes",
     "membrane_bytes",
@@ -45,20 +51,35 @@ RESULT_COLUMNS = (
 
 def write_results_csv(summary: RunSummary, path: Path) -> None:
     """Write one row a trial, the baseline and failed trials included."""
-    write_text(path, _csv(RESULT_COLUMNS, [_result_row(result) for result in summary.results], summary.results))
+    rows = [_result_row(summary, result) for result in summary.results]
+    write_text(path, _csv(RESULT_COLUMNS, rows, summary.results))
 
 
 def write_front_csv(summary: RunSummary, path: Path) -> None:
-    """Write the front's rows of results.csv, with the accuracy on the test split where that was measured."""
-    members = summary.front
-    rows = [_result_row(member) | {"test_accuracy": summary.test_accuracy.get(member.number)} for member in members]
-    write_text(path, _csv((*RESULT_COLUMNS, "test_accuracy"), rows, summary.results))
+    """Write the front's rows of results.csv, with accuracy and interval on the test split where that was measured."""
+    rows = [_result_row(summary, member) | _test_cells(summary, member) for member in summary.front]
+    write_text(path, _csv((*RESULT_COLUMNS, *TEST_COLUMNS), rows, summary.results))
 
 
-def _result_row(result: TrialResult) -> dict[str, Any]:
-    row = {name: getattr(result, name) for name in RESULT_COLUMNS}
+def _result_row(summary: RunSummary, result: TrialResult) -> dict[str, Any]:
+    computed = {"outcome", "reason", "trained", "epochs", *INTERVAL_COLUMNS}
+    row = {name: getattr(result, name) for name in RESULT_COLUMNS if name not in computed}
     row |= {"outcome": result.outcome.name, "reason": one_line(result.reason), "epochs": result.trained_epochs}
+    row["trained"] = "true" if result.is_trained else "false"
+    row |= dict(zip(INTERVAL_COLUMNS, _interval_cells(result.accuracy, summary.samples_of(result)), strict=True))
     return row | {str(address): value for address, value in result.config.flat().items()}
+
+
+def _test_cells(summary: RunSummary, member: TrialResult) -> dict[str, float | int | None]:
+    tested = summary.test_accuracy.get(member.number)
+    cells = (None, None, None) if tested is None else (tested, *_interval_cells(tested, summary.test_samples)[1:])
+    return dict(zip(TEST_COLUMNS, cells, strict=True))
+
+
+def _interval_cells(accuracy: float, samples: int) -> tuple[int | None, float | None, float | None]:
+    """Return the samples that an accuracy was measured on and the bounds of its interval; None without an accuracy."""
+    found = wilson_interval(accuracy, samples)
+    return (None, None, None) if found is None else (samples, found.low, found.high)
 
 
 def _csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], results: Sequence[TrialResult]) -> str:
@@ -71,19 +92,21 @@ def _csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], results: Seq
     return text.getvalue()
 
 
-def front_document(summary: RunSummary) -> dict[str, Any]:
+def front_document(summary: RunSummary, *, trained_only: bool = False) -> dict[str, Any]:
     """Make the document of `front --json` and front.json; accuracies are fractions, null is unknown."""
     baseline, point = summary.baseline, summary.reference_point
     document = {
         "run": summary.run,
         "objectives": list(pareto.OBJECTIVES),
+        "constant_objectives": list(summary.constant_objectives),
         "reference_point": None if point is None else point.as_dict(),
         "hypervolume": summary.hypervolume,
         "seconds": summary.seconds,
+        "interval": {"method": "wilson", "confidence": CONFIDENCE},
         "constraints": _constraints(summary),
         "trials": trial_counts(summary),
         "baseline": None if baseline is None else _member(summary, baseline),
-        "members": [_member(summary, member) for member in summary.front],
+        "members": [_member(summary, member) for member in shown_members(summary, trained_only=trained_only)],
     }
     clean: dict[str, Any] = _null_for_nan(document)
     return clean
@@ -125,7 +148,12 @@ def _constraints(summary: RunSummary) -> dict[str, Any] | None:
 
 
 def _member(summary: RunSummary, member: TrialResult) -> dict[str, Any]:
-    return selection.member_dict(member, test_accuracy=summary.test_accuracy.get(member.number))
+    return selection.member_dict(
+        member,
+        samples=summary.samples_of(member),
+        test_accuracy=summary.test_accuracy.get(member.number),
+        test_samples=summary.test_samples,
+    )
 
 
 def _null_for_nan(value: Any) -> Any:

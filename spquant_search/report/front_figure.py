@@ -1,17 +1,24 @@
-"""The picture of a front: accuracy against memory, coloured by operations."""
+"""The picture of a front: accuracy against memory, coloured by operations.
+
+Where all trials have the same number of operations there is no colour, and where all have the same memory the axis is
+that of operations.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spquant_search.report.accuracy_words import validation_words
 from spquant_search.report.drawing import INK, SOFT, plain_text, write_png
 from spquant_search.report.forms import uniform_label
 from spquant_search.report.run_summary import RunSummary
+from spquant_search.runs.intervals import CONFIDENCE, Interval, wilson_interval
 from spquant_search.runs.results import Origin, Outcome, TrialResult
 from spquant_search.runs.selection import deployable
 
@@ -22,6 +29,26 @@ if TYPE_CHECKING:
 
 SIZE_INCHES = (7.4, 4.8)
 COLOURS = "viridis_r"
+PLAIN = "#8fb3d9"  # of all points, where colour would mean nothing
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Picture:
+    """What is drawn, and by which figures: ``scale`` None where the colour means nothing."""
+
+    axes: Axes
+    summary: RunSummary
+    trials: Sequence[TrialResult]
+    scale: LogNorm | None
+    by_operations: bool  # along the axis, in place of memory
+
+    def cost(self, result: TrialResult) -> float:
+        return _megaflops(result) if self.by_operations else _memory_kib(result)
+
+    def interval(self, result: TrialResult) -> Interval:
+        """Return the interval of an accuracy; of an unknown number of samples that accuracy alone."""
+        found = wilson_interval(result.accuracy, self.summary.samples_of(result))
+        return found or Interval(low=result.accuracy, high=result.accuracy)
 
 
 def write_front_figure(summary: RunSummary, path: Path) -> None:
@@ -41,19 +68,23 @@ def draw_front(summary: RunSummary) -> Figure:
 
     figure = Figure(figsize=SIZE_INCHES, layout="constrained")
     axes = figure.add_subplot()
-    complete = deployable(summary.results)
-    front = summary.front
+    trials = deployable(summary.results)
     _style(axes)
-    _titles(axes, summary)
-    if not complete:
+    _titles(axes, summary, trials)
+    if not trials:
         axes.text(0.5, 0.5, "no trial has completed yet", ha="center", color=SOFT, transform=axes.transAxes)
         return figure
-    _limits(axes, complete, front)
-    scale = _colour_scale(complete)
-    _points(axes, complete, front, scale)
-    _best_line(axes, front)
-    _references(axes, complete, scale)
-    _colour_bar(figure, axes, scale)
+    by_operations = "memory_bytes" in summary.hidden_costs
+    has_colour = not by_operations and "effective_macs" not in summary.hidden_costs
+    scale = _colour_scale(trials) if has_colour else None
+    picture = _Picture(axes=axes, summary=summary, trials=trials, scale=scale, by_operations=by_operations)
+    _limits(picture)
+    _points(picture)
+    _best_line(picture)
+    _error_bars(picture)
+    _references(picture)
+    if scale is not None:
+        _colour_bar(figure, axes, scale)
     _legend(figure)
     return figure
 
@@ -64,19 +95,18 @@ def _style(axes: Axes) -> None:
     axes.grid(True, which="major", color="#e6e8ec", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(which="both", color=SOFT, labelcolor=INK, labelsize=9)
-    axes.set_xlabel("memory: weights, membranes, scales (KiB, log scale)", color=INK)
     axes.set_ylabel("validation accuracy (%)", color=INK)
 
 
-def _titles(axes: Axes, summary: RunSummary) -> None:
+def _titles(axes: Axes, summary: RunSummary, trials: Sequence[TrialResult]) -> None:
     # Wrapped, not cut: that the data are simulated may stand at the end.
     title = plain_text(f"{summary.network} on {summary.data}", wrap=78)
     axes.set_title(title, loc="left", color=INK, fontsize=11, pad=22)
-    ends = Counter(result.outcome for result in summary.results)
-    trials = f"{ends[Outcome.COMPLETE]} of {len(summary.results)} trials trained to the end"
+    ends = Counter(result.outcome for result in summary.trials)
+    words = f"{ends[Outcome.COMPLETE]} of {len(summary.trials)} trials trained to the end"
     if ends[Outcome.SUBNET]:
-        trials += f", {ends[Outcome.SUBNET]} subnets"
-    text = f"run {summary.run}: {trials}; accuracy on n = {summary.validation_samples:,} validation samples"
+        words += f", {ends[Outcome.SUBNET]} subnets"
+    text = f"run {summary.run}: {words}; accuracy on {validation_words(summary, tuple(trials))}"
     line = axes.text(0, 1.025, plain_text(text), transform=axes.transAxes, color=SOFT, fontsize=8.5)
     line.set_in_layout(False)  # a run's long name may leave the figure, and must not squeeze the axes
 
@@ -89,23 +119,29 @@ def _megaflops(result: TrialResult) -> float:
     return result.effective_flops / 1e6
 
 
-def _limits(axes: Axes, complete: Sequence[TrialResult], front: Sequence[TrialResult]) -> None:
-    """Choose a log axis for memory; let accuracy begin at the lowest point that matters, not at a failed outlier."""
-    memory = [_memory_kib(result) for result in complete]
-    low, high = min(memory), max(memory)
+def _limits(picture: _Picture) -> None:
+    """Choose a log axis for the cost; let accuracy begin at the lowest point that matters, not at a failed outlier."""
+    axes, trials, front = picture.axes, picture.trials, picture.summary.front
+    costs = [max(picture.cost(result), 1e-9) for result in trials]
+    low, high = min(costs), max(costs)
     axes.set_xscale("log")
     axes.set_xlim(low / (high / low) ** 0.06 / 1.04, high * (high / low) ** 0.06 * 1.04)
     _log_ticks(axes.xaxis, high / low)
+    memory = "memory: weights, membranes, scales (KiB, log scale)"
+    operations = "effective MFLOPs a sample (2 per MAC, log scale)"
+    axes.set_xlabel(operations if picture.by_operations else memory, color=INK)
     members = {result.number for result in front}
     planned = (Origin.BASELINE, Origin.REFERENCE)
-    matter = [100 * result.accuracy for result in complete if result.number in members or result.origin in planned]
-    top = max(100 * result.accuracy for result in complete)
+    matter = [100 * result.accuracy for result in trials if result.number in members or result.origin in planned]
+    top = max(100 * result.accuracy for result in trials)
     # The axis may reach as far below the points that matter as they reach themselves; trials below it are counted.
     reach = min(matter) - max(top - min(matter), 2.0)
-    bottom = min(100 * result.accuracy for result in complete if 100 * result.accuracy >= reach)
+    bars = [picture.interval(result) for result in front]
+    bottom = min(100 * result.accuracy for result in trials if 100 * result.accuracy >= reach)
+    bottom, top = min([bottom, *(100 * bar.low for bar in bars)]), max([top, *(100 * bar.high for bar in bars)])
     margin = max(0.08 * (top - bottom), 0.5)
     axes.set_ylim(bottom - margin, min(top + margin, 101))
-    below = sum(100 * result.accuracy < bottom - margin for result in complete)
+    below = sum(100 * result.accuracy < bottom - margin for result in trials)
     if below:
         text = f"{below} {'trial' if below == 1 else 'trials'} below the axis"
         axes.text(0.01, 0.012, text, transform=axes.transAxes, color=SOFT, fontsize=8)
@@ -121,67 +157,103 @@ def _log_ticks(axis: Any, spread: float) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
 
 
-def _colour_scale(complete: Sequence[TrialResult]) -> LogNorm:
+def _colour_scale(trials: Sequence[TrialResult]) -> LogNorm:
     """Return the scale from MFLOPs to colours, 0 to 1."""
     from matplotlib.colors import LogNorm
 
-    megaflops = [_megaflops(result) for result in complete]
+    megaflops = [_megaflops(result) for result in trials]
     low, high = max(min(megaflops), 1e-9), max(megaflops)
     return LogNorm(low, high if high > low else 1.1 * low)
 
 
-def _points(axes: Axes, complete: Sequence[TrialResult], front: Sequence[TrialResult], scale: LogNorm) -> None:
+def _points(picture: _Picture) -> None:
     """Draw what was searched and the baseline: members of the front large and ringed, other trials faint."""
-    members = {result.number for result in front}
-    searched = [result for result in complete if result.origin not in (Origin.BASELINE, Origin.REFERENCE)]
+    members = {result.number for result in picture.summary.front}
+    searched = [result for result in picture.trials if result.origin not in (Origin.BASELINE, Origin.REFERENCE)]
     others = [result for result in searched if result.number not in members]
     if others:
-        _scatter(axes, others, scale, s=26, alpha=0.45, linewidths=0, zorder=2, label="other trial")
+        _scatter(picture, others, s=26, alpha=0.45, linewidths=0, zorder=2, label="other trial")
     drawn = [result for result in searched if result.number in members]
-    _scatter(axes, drawn, scale, **_ringed("o", 58), label="front")
-    baseline = [result for result in complete if result.origin is Origin.BASELINE]
+    for trained, marker, size, words in (
+        (True, "o", 58, "front, trained"),
+        (False, "D", 40, "front, not fine-tuned (subnet)"),
+    ):
+        if found := [result for result in drawn if result.is_trained is trained]:
+            _scatter(picture, found, **_ringed(marker, size), label=words)
+    baseline = [result for result in picture.trials if result.origin is Origin.BASELINE]
     if baseline:
-        _scatter(axes, baseline, scale, **_ringed("*", 190), label="float baseline")
+        _scatter(picture, baseline, **_ringed("*", 190), label="float baseline")
 
 
-def _references(axes: Axes, complete: Sequence[TrialResult], scale: LogNorm) -> None:
+def _references(picture: _Picture) -> None:
     """Draw references of uniform precision as squares that hold their trials' numbers; the legend says the rest."""
-    references = [result for result in complete if result.origin is Origin.REFERENCE]
-    for reference in sorted(references, key=lambda result: result.memory_bytes):
+    references = [result for result in picture.trials if result.origin is Origin.REFERENCE]
+    for reference in sorted(references, key=picture.cost):
         label = f"trial {reference.number}: {uniform_label(reference.config)}"
-        _scatter(axes, [reference], scale, **_ringed("s", 100), label=label)
-        place = (_memory_kib(reference), 100 * reference.accuracy)
+        if not reference.is_trained:
+            label += " (subnet)"
+        _scatter(picture, [reference], **_ringed("s", 100), label=label)
+        place = (picture.cost(reference), 100 * reference.accuracy)
         # The colours of many operations are dark.
-        ink = "white" if scale(_megaflops(reference)) > 0.5 else INK
-        axes.text(*place, str(reference.number), color=ink, fontsize=7, ha="center", va="center_baseline", zorder=5)
+        is_dark = picture.scale is not None and picture.scale(_megaflops(reference)) > 0.5
+        ink = "white" if is_dark else INK
+        picture.axes.text(
+            *place, str(reference.number), color=ink, fontsize=7, ha="center", va="center_baseline", zorder=5
+        )
 
 
-def _scatter(axes: Axes, results: Sequence[TrialResult], scale: LogNorm, **style: Any) -> None:
-    x, y = [_memory_kib(result) for result in results], [100 * result.accuracy for result in results]
+def _scatter(picture: _Picture, results: Sequence[TrialResult], **style: Any) -> None:
+    x, y = [picture.cost(result) for result in results], [100 * result.accuracy for result in results]
+    if picture.scale is None:
+        picture.axes.scatter(x, y, color=PLAIN, **style)
+        return
     megaflops = [_megaflops(result) for result in results]
-    axes.scatter(x, y, c=megaflops, cmap=COLOURS, norm=scale, **style)
+    picture.axes.scatter(x, y, c=megaflops, cmap=COLOURS, norm=picture.scale, **style)
 
 
 def _ringed(marker: str, size: float) -> dict[str, Any]:
     return {"marker": marker, "s": size, "edgecolors": INK, "linewidths": 0.9, "zorder": 4}
 
 
-def _best_line(axes: Axes, front: Sequence[TrialResult]) -> None:
-    """Draw the best accuracy within each memory. A member below the line is on the front for its operations."""
+def _error_bars(picture: _Picture) -> None:
+    """Draw the interval of the accuracy of every member of the front."""
+    front = picture.summary.front
     if not front:
         return
-    memory = np.array([_memory_kib(member) for member in front])  # the front comes smallest memory first
+    bars = [picture.interval(member) for member in front]
+    below = [100 * (member.accuracy - bar.low) for member, bar in zip(front, bars, strict=True)]
+    above = [100 * (bar.high - member.accuracy) for member, bar in zip(front, bars, strict=True)]
+    picture.axes.errorbar(
+        [picture.cost(member) for member in front],
+        [100 * member.accuracy for member in front],
+        yerr=(below, above),
+        fmt="none",
+        ecolor=SOFT,
+        elinewidth=0.8,
+        capsize=1.5,
+        alpha=0.6,
+        zorder=2.5,
+        label=f"{100 * CONFIDENCE:g} % interval (Wilson)",
+    )
+
+
+def _best_line(picture: _Picture) -> None:
+    """Draw the best accuracy within each cost. A member below the line is on the front for its operations."""
+    front = sorted(picture.summary.front, key=picture.cost)
+    if not front:
+        return
+    costs = np.array([picture.cost(member) for member in front])
     best = np.maximum.accumulate([100 * member.accuracy for member in front])
-    edge = axes.get_xlim()[1]
-    axes.step(
-        np.append(memory, edge),
+    edge = picture.axes.get_xlim()[1]
+    picture.axes.step(
+        np.append(costs, edge),
         np.append(best, best[-1]),
         where="post",
         color=INK,
         linewidth=1.1,
         alpha=0.7,
         zorder=3,
-        label="best accuracy within a memory",
+        label=f"best accuracy within {'so many operations' if picture.by_operations else 'a memory'}",
     )
 
 

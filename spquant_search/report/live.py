@@ -18,10 +18,16 @@ from rich.text import Text
 
 from spquant_search.costs.memory import FLOPS_PER_MAC
 from spquant_search.report.forms import GROUP, bits_form, legend, levels_form
-from spquant_search.report.front_table import hypervolume_text
 from spquant_search.report.numbers import kib, mega, percent, reduction
 from spquant_search.report.plain_log import PlainLog
-from spquant_search.report.search_progress import Clock, Progress, RunningTrial, closing_text, times_text
+from spquant_search.report.search_progress import (
+    Clock,
+    Progress,
+    RunningTrial,
+    closing_text,
+    progress_hypervolume_text,
+    times_text,
+)
 from spquant_search.report.text_table import one_line
 from spquant_search.runs import selection
 from spquant_search.runs.events import SearchPlan, Watcher
@@ -45,6 +51,7 @@ class LiveView:
         self._console = console
         # Events come from the search, frames from rich's thread.
         self._lock = threading.RLock()
+        self._closed = False
         # The alternate screen, because a resized terminal re-wraps what stands on the normal one and no program can
         # then tell how many lines to overwrite.
         self._live = Live(self, console=console, screen=True, refresh_per_second=FRAMES_A_SECOND, transient=True)
@@ -72,7 +79,10 @@ class LiveView:
         self._take(lambda: self.progress.warnings.append(one_line(text)))
 
     def close(self) -> None:
-        """Give the terminal back, and leave the warnings and one line of summary on it."""
+        """Give the terminal back, and leave the warnings and one line of summary on it; once."""
+        if self._closed:
+            return
+        self._closed = True
         with suppress(OSError):  # the terminal may be gone; the search's files are not
             self._live.stop()
             for text in self.progress.warnings:
@@ -145,7 +155,7 @@ def _configs(progress: Progress) -> list[NetworkConfig]:
 
 
 def _front_words(progress: Progress) -> str:
-    words = hypervolume_text(progress.hypervolume, progress.reference)
+    words = progress_hypervolume_text(progress)
     if not progress.front:
         return words
     return f"{len(progress.front)} on the front, trial {selection.knee(progress.front).number} at its knee; {words}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from spquant_search.runs.intervals import Interval
+
 MISSING = "-"
 
 
@@ -67,9 +69,12 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def standard_error(accuracy: float, samples: int) -> float:
-    """Return sqrt(p (1 - p) / n), a fraction: the spread of an accuracy over other samples of the same kind."""
-    return math.sqrt(accuracy * (1 - accuracy) / samples) if samples > 0 else math.nan
+def interval_text(interval: Interval | None, between: str = "..") -> str:
+    """Write ``84.8..87.9`` in percent, rounded outwards, so that no interval looks empty."""
+    if interval is None:
+        return MISSING
+    low, high = math.floor(1000 * interval.low + 1e-9), math.ceil(1000 * interval.high - 1e-9)
+    return f"{low / 10:.1f}{between}{high / 10:.1f}"
 
 
 def _thousands(value: float) -> str:

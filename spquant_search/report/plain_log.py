@@ -16,6 +16,10 @@ from spquant_search.runs.events import SearchPlan
 from spquant_search.runs.results import EpochMetrics, TrialResult
 
 STAGE_LINE_SECONDS = 15.0
+FIXED_OPERATIONS = (
+    "no layer has a channel gate or skips neurons, so the number of operations is the same in all trials: accuracy and "
+    "memory are what they differ in"
+)
 
 
 class PlainLog:
@@ -25,12 +29,16 @@ class PlainLog:
         self.progress = Progress(clock=clock)
         self._file = file
         self._stage: tuple[str, float] = ("", -math.inf)
+        self._closed = False
 
     def plan(self, plan: SearchPlan) -> None:
         self.progress.take_plan(plan)
-        resumed = f", {self.progress.trials_done} of them done before" if self.progress.trials_done else ""
+        done = self.progress.trials_done
+        resumed = f", {done}{' of them' if done <= plan.trials else ''} done before" if done and plan.trials else ""
         self._line(f"run {plan.run}: {plan.source}, {plan.network} on {plan.data}")
         self._line(f"{plan.work}, {plan.workers} at a time{resumed}")
+        if plan.fixed and plan.trials:
+            self._line(FIXED_OPERATIONS)
 
     def stage(self, text: str, done: int = 0, total: int = 0) -> None:
         previous, since = self._stage
@@ -72,7 +80,9 @@ class PlainLog:
         self._line(f"warning: {text}")
 
     def close(self) -> None:
-        self._line(closing_text(self.progress))
+        if not self._closed:
+            self._closed = True
+            self._line(closing_text(self.progress))
 
     def _line(self, text: str) -> None:
         encoding = getattr(self._file, "encoding", None) or "utf-8"

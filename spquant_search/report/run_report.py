@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections import Counter
 from pathlib import Path
 
 from spquant_search.costs.memory import FLOPS_PER_MAC
+from spquant_search.report.accuracy_words import best_interval, validation_words
 from spquant_search.report.forms import short_form
-from spquant_search.report.front_table import front_table, hypervolume_text
+from spquant_search.report.front_table import front_table, run_hypervolume_text
 from spquant_search.report.layer_table import layer_table
-from spquant_search.report.numbers import duration, flops, kib, percent, standard_error
+from spquant_search.report.numbers import duration, flops, kib, percent
+from spquant_search.report.pick_advice import pick_advice, run_words, why_nothing_is_pickable
 from spquant_search.report.run_summary import RunSummary
 from spquant_search.report.text_table import one_line
-from spquant_search.runs import selection
 from spquant_search.runs.files import write_text
 from spquant_search.runs.results import Outcome
 
@@ -32,37 +32,83 @@ def report_markdown(summary: RunSummary) -> str:
 def _opening(summary: RunSummary) -> str:
     return f"""# {one_line(summary.run)}: how few bits and operations
 
-Searched: weight bits, membrane levels and sparsity of every layer of {summary.network}, as `{summary.source}` allows.
+{_searched_sentence(summary)}
 Data: {one_line(summary.data)}.
 
-Accuracy is that of the last epoch, or of a subnet, on {summary.validation_samples:,} validation samples;
+{_accuracy_sentence(summary)}
 {_test_sentence(summary)}
 
-![accuracy against memory of every trial that left weights](front.png)
+![the front of accuracy and memory, among the trials that left a network](front.png)
 """
+
+
+def _searched_sentence(summary: RunSummary) -> str:
+    if not summary.searched:
+        return f"Nothing was searched: `{summary.source}` gives every layer of {summary.network} one choice."
+    *others, last = summary.searched
+    words = f"{', '.join(others)} and {last}" if others else last
+    return f"Searched: {words}, layer by layer, of {summary.network}, as `{summary.source}` allows."
+
+
+def _accuracy_sentence(summary: RunSummary) -> str:
+    kinds = {trial.outcome for trial in summary.results if trial.outcome.has_weights}
+    words = {
+        Outcome.COMPLETE: "of the last epoch of the network that was kept",
+        Outcome.SUBNET: "of the subnet as the supernet left it",
+    }
+    measured = tuple(trial for trial in summary.results if trial.outcome.has_weights)
+    said = [text for kind, text in words.items() if kind in kinds]
+    what = f"Accuracy is that {', or '.join(said)}," if said else "Accuracy is measured"
+    return f"{what} on {validation_words(summary, measured)}."
 
 
 def _test_sentence(summary: RunSummary) -> str:
-    if not summary.test_accuracy:
-        return "the test split was not used."
-    return f"the test split ({summary.test_samples:,} samples) was used once, after the search, for the front alone."
+    use = summary.test_use
+    if not use.total:
+        return "The test split was not used."
+    networks = [
+        *(["the float baseline"] if use.baseline else []),
+        *([f"{use.members} that {'was' if use.members == 1 else 'were'} on the front then"] if use.members else []),
+        *([f"{use.seeds} of the fine-tuning with several seeds"] if use.seeds else []),
+    ]
+    times = "once" if use.total == 1 else f"{use.total} times"
+    return (
+        f"The test split ({summary.test_samples:,} samples) was used {times}, each time for a network that was trained "
+        f"already ({', '.join(networks)}); nothing was chosen by it."
+    )
 
 
 def _front_section(summary: RunSummary) -> str:
-    members = summary.front
-    if not members:
-        return "## The front\n\nNo trial has completed yet.\n"
-    best = max(member.accuracy for member in members)
-    error = standard_error(best, summary.validation_samples)
+    if not summary.front:
+        return "## The front\n\nNo trial has left a network yet.\n"
+    interval = best_interval(summary)
+    notes = [f"{interval}." if interval else "", _choice_sentence(summary)]
     return f"""## The front
 
 {front_table(summary).markdown()}
-One standard error of the highest accuracy, from the number of validation samples alone: {percent(error)} points.
-The front was chosen on this split, so its accuracies are optimistic.
+{" ".join(note for note in notes if note)}
 
-{_sentence(hypervolume_text(summary.hypervolume, summary.reference_point))}. Its axes: accuracy above chance, memory
-and operations as parts of the reference point's.
+{_hypervolume_sentences(summary)}
 """
+
+
+def _choice_sentence(summary: RunSummary) -> str:
+    """Say which way accuracies lean, where there was a choice."""
+    if len([trial for trial in summary.results if trial.outcome.has_weights]) < 3:  # the baseline and one other
+        return ""
+    return "The front was chosen by these accuracies, which therefore lean to the high side."
+
+
+def _hypervolume_sentences(summary: RunSummary) -> str:
+    text = _sentence(run_hypervolume_text(summary))
+    if summary.reference_point is None:
+        return f"{text}."
+    costs = {"memory_bytes": "memory", "effective_macs": "operations"}
+    axes = [word for name, word in costs.items() if name not in summary.hidden_costs]
+    words = f"Its axes: accuracy above chance, and {' and '.join(axes)} as parts of the reference point's."
+    if summary.budget:
+        words += " Only members within the constraints count."
+    return f"{text}. {words if axes else ''}".rstrip()
 
 
 def _sentence(text: str) -> str:
@@ -73,12 +119,29 @@ def _trials_section(summary: RunSummary) -> str:
     ends = Counter(trial.outcome for trial in summary.trials)
     rows = [f"| {outcome.value} | {ends[outcome]} |" for outcome in Outcome if ends[outcome]]
     table = "\n".join(["| how it ended | trials |", "| :-- | --: |", *rows, "", ""]) if rows else ""
-    trials, epochs = len(summary.trials), sum(trial.trained_epochs for trial in summary.trials)
     return f"""## Trials
 
-{table}{trials} trials besides the float baseline, {epochs} epochs, {duration(summary.seconds)} of wall clock.
+{table}{_count_sentence(summary)} {_epochs_sentence(summary)}
+{duration(summary.seconds)} of wall clock, over all starts that were not killed.
 Each trial is a row of `results.csv`, with the reason why it ended.
 """
+
+
+def _epochs_sentence(summary: RunSummary) -> str:
+    epochs = sum(trial.trained_epochs for trial in summary.trials)
+    return (
+        f"At their own configuration they were trained for {epochs} {'epoch' if epochs == 1 else 'epochs'}; those of "
+        "the float baseline, of a supernet, and of seeds that were not kept come on top."
+    )
+
+
+def _count_sentence(summary: RunSummary) -> str:
+    """Say how many trials there are, and how many were asked for where those are not all."""
+    total, tried = len(summary.trials), summary.candidates_tried
+    words = f"{total} {'trial' if total == 1 else 'trials'} besides the float baseline"
+    if summary.searched and summary.trials_wanted not in (None, tried):
+        words += f", {tried} of them candidates, of which {summary.trials_wanted} were asked for"
+    return f"{words}."
 
 
 def _counting_section(summary: RunSummary) -> str:
@@ -91,35 +154,54 @@ def _counting_section(summary: RunSummary) -> str:
 - Memory: weights packed at their bits, membranes at ceil(log2 levels) bits a neuron (one sample, one time step),
   scales, offsets and gate predictors. Code, input frames and scratch buffers are not in it.
 - FLOPs: 2 per MAC, a sample over all time steps. Effective FLOPs omit closed channels and skipped neurons, include the
-  gates' predictors, and are measured on the validation split; zeros in the input are counted.{dense}
+  gates' predictors, and are measured with the accuracy; zeros in the input are counted.{dense}
 """
 
 
-def pick_command(summary: RunSummary) -> str:
-    """Write the command that picks a member of the front within the memory of its knee."""
-    kib = math.ceil(selection.knee(summary.front).memory_bytes / 1024)
-    return f"spquant-search pick {shlex.quote(summary.run)} --max-memory {kib}KiB --out picked"
-
-
 def _next_section(summary: RunSummary) -> str:
-    run = shlex.quote(summary.run)
-    lines = ["## Next", ""]
-    if summary.front:
-        member = selection.knee(summary.front)
-        lines += [
-            "To deploy the member nearest to the ideal corner (the knee: here trial "
-            f"{member.number}, `{short_form(member.config)}`), or the most accurate one within a memory:",
-            "",
-            f"    spquant-search pick {run} --knee --out picked",
-            f"    {pick_command(summary)}",
-            "",
-        ]
+    run = run_words(summary)
+    lines = ["## Next", "", *_pick_lines(summary)]
     command = one_line(summary.command) or f"spquant-search --space {shlex.quote(summary.source)} --run {run}"
-    lines += ["The same search again; equal seeds give equal results apart from times:", "", f"    {command}", ""]
+    lines += ["The command that began this run, and goes on with it:", "", f"    {command}", ""]
+    lines += [*_again_lines(summary), ""]
     if summary.environment:
         rows = [f"| {_cell(name)} | {_cell(value)} |" for name, value in summary.environment.items()]
-        lines += ["| made with | |", "| :-- | :-- |", *rows, ""]
+        lines += ["| begun with | |", "| :-- | :-- |", *rows, ""]
     return "\n".join(lines)
+
+
+def _pick_lines(summary: RunSummary) -> list[str]:
+    advice = pick_advice(summary)
+    if advice is None:
+        return [f"Nothing can be picked: {why_nothing_is_pickable(summary)}.", ""]
+    return [
+        "To deploy the member nearest to the ideal corner of those that have a form in integers (the knee: here trial "
+        f"{advice.member.number}, `{short_form(advice.member.config)}`), or the most accurate one within a memory:",
+        "",
+        f"    {advice.at_knee}",
+        f"    {advice.within_memory}",
+        "",
+    ]
+
+
+def _again_lines(summary: RunSummary) -> list[str]:
+    """Say exactly when the same search gives the same results."""
+    if summary.is_shared:
+        why = "coordinators that share a run end their trials in another order each time"
+    elif summary.workers > 1:
+        why = f"{summary.workers} trainers end their trials in another order each time"
+    else:
+        why = ""
+    rule = "with one worker (`--workers 1`) on the same processor, without a GPU, with the same versions"
+    limits = "unless a limit of minutes ended something"
+    if why:
+        return [
+            f"With another `--run` it searches anew, and may come out differently: {why}. Equal seeds give equal "
+            f"results, apart from times, only {rule}, and {limits}."
+        ]
+    return [
+        f"With another `--run` it searches anew. Equal seeds give equal results, apart from times, {rule}, {limits}."
+    ]
 
 
 def _cell(text: str) -> str:
@@ -127,6 +209,8 @@ def _cell(text: str) -> str:
 
 
 def _layers_section(summary: RunSummary) -> str:
+    if not summary.front:
+        return ""
     parts = ["## Layers of the front's members\n"]
     for member in summary.front:
         figures = f"{percent(member.accuracy)} %, {kib(member.memory_bytes)} KiB, {flops(member.effective_flops)}"

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from spquant_search.errors import UserError
 from spquant_search.runs import pareto, selection
-from spquant_search.runs.finals import read_latest_results, read_latest_test_accuracies
-from spquant_search.runs.folder import RunFolder
-from spquant_search.runs.records import read_environment, read_facts, read_frozen_space
+from spquant_search.runs.finals import TestUse, count_tests, read_latest_results, read_latest_test_accuracies
+from spquant_search.runs.folder import RunFolder, find_run
+from spquant_search.runs.records import read_environment, read_facts, read_frozen_space, read_shared_study
 from spquant_search.runs.results import Origin, Outcome, TrialResult
+from spquant_search.space.schema import SpaceFile
+
+PARAMETER_WORDS = {
+    "weight_bits": "weight bits",
+    "membrane_levels": "membrane levels",
+    "channel_mass": "channel gates",
+    "skip_below": "skip masks",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,7 +33,16 @@ class RunSummary:
     classes: int
     results: tuple[TrialResult, ...]
     validation_samples: int
+    subnet_samples: int | None = None  # of validation, the first so many judge a subnet; None: all of them
     test_samples: int = 0
+    test_use: TestUse = field(default_factory=TestUse)
+    no_integer_form: str = ""  # why no member can be picked, where the network itself is the reason
+    argument: str = ""  # the word that means this run on the command line, where that is not its name
+    searched: tuple[str, ...] = ()  # in words, what has several choices in some layer
+    fixed: tuple[str, ...] = ()  # the objectives that no choice of the space changes
+    trials_wanted: int | None = None  # candidates that the search was to try; None: unknown
+    workers: int = 1  # trainers, of the latest start
+    is_shared: bool = False  # the study lies in a database, where several coordinators may work on it
     seconds: float = 0.0  # wall clock, over all starts of the run
     command: str = ""  # the command line that made the run, for reproducing it
     environment: Mapping[str, str] = field(default_factory=dict)  # machine and versions
@@ -41,6 +59,11 @@ class RunSummary:
     def trials(self) -> tuple[TrialResult, ...]:
         """The trials besides the baseline: candidates, and subnets that were fine-tuned."""
         return tuple(result for result in self.results if result.origin is not Origin.BASELINE)
+
+    @property
+    def candidates_tried(self) -> int:
+        """The candidates that were trained or evaluated: a search's limit on trials counts these."""
+        return sum(result.is_candidate and result.outcome.is_tried for result in self.results)
 
     @property
     def front(self) -> tuple[TrialResult, ...]:
@@ -61,9 +84,32 @@ class RunSummary:
     @property
     def hypervolume(self) -> float | None:
         """The hypervolume of the members that keep the constraints; None without a baseline."""
+        return self.hypervolume_without(())
+
+    def hypervolume_without(self, costs: tuple[str, ...]) -> float | None:
+        """Return the hypervolume of the other objectives alone."""
         point = self.reference_point
         fitting = selection.within(self.front, self.budget)
-        return None if point is None else pareto.hypervolume(pareto.objectives(fitting), point)
+        return None if point is None else pareto.hypervolume(pareto.objectives(fitting), point, without=costs)
+
+    @property
+    def constant_objectives(self) -> tuple[str, ...]:
+        """The objectives in which all trials are equal, the baseline left aside."""
+        tried = [result for result in selection.deployable(self.results) if result.origin is not Origin.BASELINE]
+        return pareto.constant_objectives(tried, fixed=self.fixed)
+
+    @property
+    def hidden_costs(self) -> tuple[str, ...]:
+        """The costs that tables and pictures leave out: the baseline has no other value either."""
+        shown = selection.deployable(self.results)
+        equal = pareto.constant_objectives(shown, fixed=self.fixed)
+        return tuple(name for name in pareto.COSTS if name in self.constant_objectives and name in equal)
+
+    def samples_of(self, result: TrialResult) -> int:
+        """Return the number of validation samples that a trial's accuracy was measured on."""
+        if result.trained_epochs == 0 and self.subnet_samples is not None:
+            return min(self.subnet_samples, self.validation_samples)
+        return self.validation_samples
 
 
 def summarize_run(folder: RunFolder) -> RunSummary:
@@ -78,16 +124,42 @@ def summarize_run(folder: RunFolder) -> RunSummary:
     facts, space = read_facts(folder), read_frozen_space(folder)
     return RunSummary(
         run=folder.name,
+        argument=_argument(folder),
         source=facts.source,
         network=space.model.network,
         data=facts.data,
         classes=facts.classes,
         results=results,
         validation_samples=facts.validation_samples,
+        subnet_samples=space.supernet.validation_samples,
         test_samples=facts.test_samples,
+        test_use=count_tests(folder),
+        searched=_searched(space),
+        fixed=pareto.fixed_objectives(space),
+        trials_wanted=space.search.trials,
+        workers=space.search.workers,
+        is_shared=read_shared_study(folder) is not None,
         seconds=facts.seconds,
         command=facts.command,
         environment=read_environment(folder),
         test_accuracy=read_latest_test_accuracies(folder),
         budget=selection.Budget.of(space.constraints),
+    )
+
+
+def _argument(folder: RunFolder) -> str:
+    """Return the word that means this run on the command line in the present folder."""
+    is_named = folder.path == Path("runs") / folder.name and find_run(folder.name) == folder
+    return folder.name if is_named else str(folder.path)
+
+
+def _searched(space: SpaceFile) -> tuple[str, ...]:
+    """Name what has several choices in some layer."""
+    layers = space.layers.values()
+    return tuple(
+        words
+        for parameter, words in PARAMETER_WORDS.items()
+        if any(len(getattr(layer, parameter) or ()) > 1 for layer in layers)
+        # At one time step no membrane is stored.
+        and (space.time_steps > 1 or parameter not in ("membrane_levels", "skip_below"))
     )

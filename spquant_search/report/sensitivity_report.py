@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spquant_search.report.accuracy_words import one_sample_note
 from spquant_search.report.drawing import INK, SOFT, plain_text, write_png
 from spquant_search.report.forms import bits_form, legend, levels_form
-from spquant_search.report.numbers import kib, percent, standard_error
+from spquant_search.report.numbers import interval_text, kib, percent
 from spquant_search.report.text_table import TextTable
 from spquant_search.runs.budget_ladder import BudgetPoint
+from spquant_search.runs.intervals import CONFIDENCE, wilson_interval
 from spquant_search.runs.sensitivity import LOWERED, Choice, Sensitivity, choice_words, precision
 
 if TYPE_CHECKING:
@@ -29,12 +31,13 @@ LARGEST_SHADE = 0.05  # the darkest colour is at least this loss of accuracy, a 
 def sensitivity_tables(found: Sensitivity, *, run: str) -> tuple[TextTable, ...]:
     """Make a table for weights and one for membranes: points of accuracy lost and KiB saved, layer by choice."""
     made = [_table(found, parameter, run) for parameter in LOWERED if _columns(found, parameter)]
-    error = percent(standard_error(found.accuracy, found.samples))
+    interval = interval_text(wilson_interval(found.accuracy, found.samples), " to ")
     notes = (
         f"points of validation accuracy lost, and KiB saved, against {percent(found.accuracy)} % and "
         f"{kib(found.memory_bytes)} KiB with every layer at its most precise choice; one layer lowered at a time",
-        f"one standard error of an accuracy on {found.samples:,} samples is {error} points; differences between two "
-        "are less uncertain, as both are measured on the same samples",
+        f"{100 * CONFIDENCE:g} % interval (Wilson) of that accuracy on {found.samples:,} samples: {interval}; "
+        "differences between two accuracies are less uncertain, as both are measured on the same samples",
+        *filter(None, [one_sample_note(found.samples)]),
     )
     return (*made[:-1], *(replace(table, notes=notes) for table in made[-1:]))
 

@@ -24,6 +24,7 @@ class SearchPlan:
     chance: float  # accuracy of a guess
     finished: tuple[TrialResult, ...]  # of an earlier start of the same run
     budget: Budget = field(default_factory=Budget)  # what members of the front must keep
+    fixed: tuple[str, ...] = ()  # the objectives that no choice of the space changes
 
 
 class Watcher(Protocol):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from spquant_search.runs.documents import read_document, write_document
 from spquant_search.runs.folder import RunFolder
 from spquant_search.runs.records import read_results, read_test_accuracies
-from spquant_search.runs.results import TrialResult
+from spquant_search.runs.results import BASELINE, TrialResult
 
 SEARCHED = "search"  # the recipe of a search's own last stage, which fine-tunes with several seeds
 
@@ -77,3 +77,30 @@ def read_latest_test_accuracies(folder: RunFolder) -> dict[int, float]:
 def _rank(result: TrialResult) -> tuple[float, int]:
     """Return what orders results: the accuracy, then how long it was fine-tuned."""
     return result.accuracy, 0 if result.final is None else result.final.epochs
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TestUse:
+    """How often the test split was used, and for what: every time one trained network was measured on it."""
+
+    __test__ = False  # not a test case, whatever pytest makes of the name
+    baseline: int = 0
+    members: int = 0  # that were on the front when they were tested
+    seeds: int = 0  # of the fine-tuning with several seeds
+
+    @property
+    def total(self) -> int:
+        return self.baseline + self.members + self.seeds
+
+
+def count_tests(folder: RunFolder) -> TestUse:
+    """Count the networks of a run that were measured on the test split."""
+    numbers = read_test_accuracies(folder)
+    finals = [folder.final_folder(recipe) for recipe in folder.final_recipes()]
+    repeats = [read_document(file, Repeat) for final in finals for file in final.repeat_files()]
+    baseline = int(BASELINE in numbers)
+    return TestUse(
+        baseline=baseline,
+        members=len(numbers) - baseline,
+        seeds=sum(repeat.test_accuracy is not None for repeat in repeats),
+    )

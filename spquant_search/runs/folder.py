@@ -29,6 +29,10 @@ class FinalFolder:
         """Return the file of a member as fine-tuned with its ``repeat``-th seed, from 0."""
         return self.path / f"{number:04d}-{repeat}.json"
 
+    def repeat_files(self) -> tuple[Path, ...]:
+        """Return the files of all seeds that were trained."""
+        return tuple(sorted(file for file in self.path.glob("*-*.json") if not file.name.startswith(".")))
+
     def repeat_weights(self, number: int, repeat: int) -> Path:
         """Return the weights that the ``repeat``-th seed made of a member."""
         return self.repeat_file(number, repeat).with_suffix(".safetensors")

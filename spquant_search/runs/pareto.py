@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from spquant_search.costs.memory import CostReport
 from spquant_search.runs.results import TrialResult
+from spquant_search.space.schema import SpaceFile
 
-OBJECTIVES = ("accuracy", "memory_bytes", "effective_macs")
+COSTS = ("memory_bytes", "effective_macs")
+OBJECTIVES = ("accuracy", *COSTS)
 
 
 # Without gates and masks a configuration has exactly the baseline's MACs; measured from there it would add no volume,
@@ -44,6 +46,29 @@ def losses(points: Float[np.ndarray, "point 3"]) -> Float[np.ndarray, "point 3"]
     return signed
 
 
+def fixed_objectives(space: SpaceFile) -> tuple[str, ...]:
+    """Name the objectives that no choice of a space can change: the operations, where nothing gates or skips."""
+    can_gate = any(mass < 1 for layer in space.layers.values() for mass in layer.channel_mass or ())
+    # Before the second time step no membrane is below any cut.
+    cuts = [cut for layer in space.layers.values() for cut in layer.skip_below or () if cut is not None]
+    can_skip = bool(cuts) and space.time_steps > 1
+    references = {key for reference in space.search.references for key in reference}
+    if can_gate or can_skip or references & {"channel_mass", "skip_below", "preset"}:
+        return ()
+    return ("effective_macs",)
+
+
+def constant_objectives(results: Sequence[TrialResult], *, fixed: Collection[str] = ()) -> tuple[str, ...]:
+    """Name the objectives in which all of these trials are equal.
+
+    A single trial is equal to itself, which says nothing: then only ``fixed`` objectives count.
+    """
+    points = objectives(results)
+    names = OBJECTIVES if len(results) > 1 else [name for name in OBJECTIVES if name in fixed]
+    equal = {name: len(np.unique(points[:, OBJECTIVES.index(name)])) <= 1 for name in names}
+    return tuple(name for name in names if equal[name])
+
+
 def non_dominated(points: Float[np.ndarray, "point 3"]) -> Bool[np.ndarray, " point"]:
     """Mark the points that no other point equals or beats in all objectives and beats in one; equal points all stay.
 
@@ -63,14 +88,18 @@ def non_dominated(points: Float[np.ndarray, "point 3"]) -> Bool[np.ndarray, " po
     return keep
 
 
-def hypervolume(points: Float[np.ndarray, "point 3"], reference: ReferencePoint) -> float:
+def hypervolume(
+    points: Float[np.ndarray, "point 3"], reference: ReferencePoint, *, without: Collection[str] = ()
+) -> float:
     """Return the volume dominated by ``points`` within the reference point.
 
     Its axes: accuracy above chance (a fraction), memory and MACs as fractions of the reference point's. The largest
-    possible value is 1 - chance.
+    possible value is 1 - chance. ``without``: the costs that do not count, as they are the same for all points.
     """
     corner = np.array([reference.memory_bytes, reference.effective_macs])
-    return _volume(points[:, 0] - reference.accuracy, 1.0 - points[:, 1:] / corner)
+    saved = 1.0 - points[:, 1:] / corner
+    saved[:, [name in without for name in COSTS]] = 1.0
+    return _volume(points[:, 0] - reference.accuracy, saved)
 
 
 def log_hypervolume(points: Float[np.ndarray, "point 3"], reference: ReferencePoint) -> float:

@@ -38,13 +38,18 @@ class Outcome(Enum):
     STOPPED = "stopped early"
     DUPLICATE = "same configuration as an earlier trial"
     DIVERGED = "the loss became infinite or not a number"
-    FAILED = "its trainer died or raised an error"
+    FAILED = "its trainer died, raised an error or took too long"
     OVER_BUDGET = "over budget, known before any training"
 
     @property
     def has_weights(self) -> bool:
         """True where the trial left a network that can be deployed: only such trials are points of a front."""
         return self in (Outcome.COMPLETE, Outcome.SUBNET)
+
+    @property
+    def is_tried(self) -> bool:
+        """True where something was trained or evaluated: a search's limit on trials counts such trials alone."""
+        return self not in (Outcome.DUPLICATE, Outcome.OVER_BUDGET)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -142,6 +147,16 @@ class TrialResult:
     def is_candidate(self) -> bool:
         """True where it tries a new configuration: it is no baseline, and fine-tunes no earlier trial."""
         return self.origin is not Origin.BASELINE and self.parent is None
+
+    @property
+    def is_trained(self) -> bool:
+        """True where its network was trained at its own configuration; a subnet is used as the supernet left it."""
+        return self.outcome is Outcome.COMPLETE
+
+    @property
+    def has_integer_form(self) -> bool:
+        """True where a device can run it: it keeps no floating point, and its network has a form in integers."""
+        return self.engine_flash_bytes is not None
 
     @property
     def trained_epochs(self) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from spquant_search.costs.memory import FLOPS_PER_MAC
+from spquant_search.runs.intervals import wilson_interval
 from spquant_search.runs.pareto import (
     REFERENCE_SLACK,
     ReferencePoint,
@@ -225,6 +226,11 @@ def knee(members: Sequence[TrialResult]) -> TrialResult:
     return members[int(np.argmin(distance))]
 
 
+def pickable(members: Sequence[TrialResult]) -> tuple[TrialResult, ...]:
+    """Return the members that `pick` can write: those with an integer form."""
+    return tuple(member for member in members if member.has_integer_form)
+
+
 def pick(members: Sequence[TrialResult], budget: Budget, *, at_knee: bool = False) -> TrialResult | None:
     """Return the most accurate member (or the knee) within the budget; None where none fits."""
     fitting = [member for member in members if not budget.excess(member)]
@@ -235,14 +241,24 @@ def pick(members: Sequence[TrialResult], budget: Budget, *, at_knee: bool = Fals
     return max(fitting, key=lambda member: (member.accuracy, -member.memory_bytes, -member.effective_macs))
 
 
-def member_dict(member: TrialResult, *, test_accuracy: float | None) -> dict[str, Any]:
-    """Return a front member as `front --json` and front.json give it; accuracies are fractions."""
+def member_dict(
+    member: TrialResult, *, samples: int, test_accuracy: float | None, test_samples: int | None
+) -> dict[str, Any]:
+    """Return a front member as `front --json` and front.json give it; accuracies are fractions.
+
+    ``samples``, ``test_samples``: on which the accuracies were measured, for their intervals [low, high].
+    """
     return {
         "number": member.number,
         "origin": member.origin,
+        "trained": member.is_trained,
         "accuracy": member.accuracy,
         "accuracy_split": "validation",
+        "accuracy_samples": samples,
+        "accuracy_interval": _interval(member.accuracy, samples),
         "test_accuracy": test_accuracy,
+        "test_samples": None if test_accuracy is None else test_samples,
+        "test_accuracy_interval": _interval(test_accuracy, test_samples),
         "memory_bytes": member.memory_bytes,
         "weight_bytes": member.weight_bytes,
         "membrane_bytes": member.membrane_bytes,
@@ -256,3 +272,8 @@ def member_dict(member: TrialResult, *, test_accuracy: float | None) -> dict[str
         "final": None if member.final is None else member.final.figures(),
         "config": member.config.as_dict(),
     }
+
+
+def _interval(accuracy: float | None, samples: int | None) -> list[float] | None:
+    found = None if accuracy is None or samples is None else wilson_interval(accuracy, samples)
+    return None if found is None else [found.low, found.high]

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from spquant_search.costs.memory import cost_report
+from spquant_search.runs.intervals import wilson_interval
 from spquant_search.space.address import Address
 from spquant_search.space.configuration import FLOAT_BITS, FLOAT_MEMBRANE, NetworkConfig
 from spquant_search.space.search_space import LayerSpace, SearchSpace
@@ -56,7 +57,8 @@ class Sensitivity:
         return self.memory_bytes - choice.memory_bytes
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the analysis ready for JSON, with what people read beside it: ``loss`` and ``bytes_saved``."""
+        """Return the analysis ready for JSON, with what people read beside it: interval, ``loss``, ``bytes_saved``."""
+        interval = wilson_interval(self.accuracy, self.samples)
         choices = [
             {**asdict(choice), "loss": round(self.loss(choice), 10), "bytes_saved": self.bytes_saved(choice)}
             for choice in self.choices
@@ -64,6 +66,7 @@ class Sensitivity:
         return {
             "accuracy": self.accuracy,
             "accuracy_split": "validation",
+            "accuracy_interval": None if interval is None else [interval.low, interval.high],
             "samples": self.samples,
             "memory_bytes": self.memory_bytes,
             "reference": self.reference.as_dict(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -15,7 +16,7 @@ from spquant_search.deploy.c_library import compiler
 from spquant_search.deploy.export import sealed
 from spquant_search.errors import UserError
 from spquant_search.runs.records import read_frozen_space, read_results, read_test_accuracies
-from spquant_search.runs.selection import front, knee
+from spquant_search.runs.selection import front, knee, pickable
 from spquant_search.snn.layers import configure
 from spquant_search.training import data_set
 from spquant_search.training.data_set import input_shape, split_on_device
@@ -26,10 +27,11 @@ from spquant_search.training.network import load_weights, new_network
 def test_what_the_search_proposes_to_pick_can_be_picked(finished, run_folder, command, tmp_path):
     _, done = finished
     (words,) = re.findall(r"Pick from it: spquant-search (pick tiny --max-memory \d+KiB) --out picked", done.stdout)
+    members = pickable(front(read_results(run_folder)))
     answer = command(*words.split(), "--out", str(tmp_path / "picked"))
     assert (answer.code, answer.err) == (0, "")
     within = 1024 * int(words.split()[-1].removesuffix("KiB"))
-    assert knee(front(read_results(run_folder))).memory_bytes in range(within - 1023, within + 1)
+    assert knee(members).memory_bytes in range(within - 1023, within + 1)
 
 
 def test_pick_takes_a_network_that_evaluates_to_its_stored_accuracy(run_folder, command, tmp_path, plain_neurons):
@@ -73,7 +75,8 @@ def test_pick_explains_what_is_next_to_its_choice_and_why_nothing_fits(run_folde
     nothing = command("pick", "tiny", "--max-memory", "1KiB", "--out", tmp_path / "none")
     assert nothing.code == 2
     assert re.search(r"trial \d+ \([\d.]+ %, [\d.]+ KiB, [\d.]+ MFLOPs\)", nothing.err)
-    assert re.search(r"misses --max-memory by \d+ %", nothing.err)
+    assert re.search(r"--max-memory 1KiB: it has [\d,]+ bytes, [\d,]+ bytes more than 1,024 bytes", nothing.err)
+    assert re.search(r"no search of this space can do it: its smallest configuration takes [\d,]+ bytes", nothing.err)
     assert not (tmp_path / "none").exists()
     wrong = command("pick", "tiny", "--max-memory", "64 apples", "--out", tmp_path / "none")
     assert wrong.code == 2
@@ -89,7 +92,7 @@ def test_pick_by_number(run_folder, command, tmp_path):
     assert answer.out.startswith(f"trial {named.number} of {len(members)} members of the front: ")
     assert read_artifact(tmp_path / "named").config == named.config
     absent = command("pick", "tiny", "--trial", 999, "--out", tmp_path / "none")
-    assert absent.err.startswith("error: --trial: 999 ")
+    assert absent.err.startswith("error: --trial 999: is not on the front of runs/tiny: there is no trial 999")
     assert absent.err.rstrip().endswith(", ".join(str(member.number) for member in members))
     both = command("pick", "tiny", "--trial", named.number, "--knee", "--out", tmp_path / "none")
     assert both.code == 2
@@ -97,7 +100,7 @@ def test_pick_by_number(run_folder, command, tmp_path):
     if members[-1].number == 0:
         baseline = command("pick", "tiny", "--trial", 0, "--out", tmp_path / "none")
         assert baseline.code == 2
-        assert "conv1: keeps float weights" in baseline.err
+        assert "trial 0 cannot be written in integers: it keeps float weights in conv1 and 8 more" in baseline.err
 
 
 def test_pick_by_flash_and_ram(run_folder, command, tmp_path):
@@ -109,26 +112,43 @@ def test_pick_by_flash_and_ram(run_folder, command, tmp_path):
     assert written.config == small.config
     assert (written.flash_bytes, written.ram_bytes) == (small.flash_bytes, small.ram_bytes)
     few = command("pick", "tiny", "--max-flash", "1KiB", "--out", tmp_path / "none")
-    assert re.search(r"misses --max-flash by \d+ %", few.err)
+    assert re.search(r"--max-flash 1KiB: it has [\d,]+ bytes, ", few.err)
     tight = command("pick", "tiny", "--max-ram", "1KiB", "--out", tmp_path / "none")
-    assert re.search(r"misses --max-ram by \d+ %", tight.err)
+    assert re.search(r"--max-ram 1KiB: it has [\d,]+ bytes, ", tight.err)
     modest = min(members, key=lambda member: member.ram_bytes)
     assert command("pick", "tiny", "--max-ram", f"{modest.ram_bytes}", "--out", tmp_path / "ram").code == 0
     assert read_artifact(tmp_path / "ram").config == modest.config
 
 
-def test_pick_by_flash_from_a_run_that_does_not_say_it(run_folder, command, tmp_path):
-    """A run of an earlier version has no flash and RAM of its members."""
-    old = tmp_path / "old"
-    shutil.copytree(run_folder.path, old)
-    for file in (old / "trials").glob("*.json"):
-        values = json.loads(file.read_text())
-        del values["engine_flash_bytes"], values["engine_ram_bytes"]
-        file.write_text(json.dumps(values))
-    answer = command("pick", old, "--max-flash", "64KiB", "--out", tmp_path / "none")
+def test_a_number_without_a_unit_is_read_as_bytes_and_asked_about(run_folder, command, tmp_path):
+    members = pickable(front(read_results(run_folder)))
+    kib = math.ceil(max(member.flash_bytes for member in members) / 1024)
+    answer = command("pick", "tiny", "--max-flash", kib, "--out", tmp_path / "none")
     assert answer.code == 2
-    assert "--max-flash (its run does not say)" in answer.err
-    assert command("pick", old, "--max-memory", "1MiB", "--out", tmp_path / "picked").code == 0
+    assert f"more than {kib} bytes; did you mean {kib}KiB?" in answer.err
+    assert "no search" not in answer.err
+    assert command("pick", "tiny", "--max-flash", f"{kib}KiB", "--out", tmp_path / "some").code == 0
+    millions = math.ceil(max(member.effective_flops for member in members) / 1e6)
+    few = command("pick", "tiny", "--max-flops", millions, "--out", tmp_path / "none")
+    assert f"did you mean {millions}M?" in few.err
+
+
+def test_a_network_without_an_integer_form_is_named_and_no_budget_blamed(run_folder, command, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(run_folder.path, other)
+    for file in (other / "trials").glob("*.json"):
+        values = json.loads(file.read_text())
+        values["engine_flash_bytes"] = values["engine_ram_bytes"] = None
+        file.write_text(json.dumps(values))
+    for words in ((), ("--max-flash", "64KiB")):
+        answer = command("pick", other, *words, "--out", tmp_path / "none")
+        assert answer.code == 2
+        assert answer.err.startswith("error: nothing on the front can be picked: ")
+        assert "longer" not in answer.err
+    shown = command("report", other)
+    assert shown.code == 0
+    assert "Nothing can be picked: " in shown.out
+    assert "Pick from it" not in shown.out
 
 
 def reseal(folder: Path) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 from pathlib import Path
 
 import torch
+from examples import trial
+from rich.console import Console
 
+from spquant_search.cli.reports import show_who_left
 from spquant_search.deploy.artifact import read_artifact
 from spquant_search.runs.finals import read_finals, read_latest_test_accuracies
 from spquant_search.runs.folder import RunFolder
-from spquant_search.runs.records import read_frozen_space, read_result
+from spquant_search.runs.records import read_frozen_space, read_result, read_results
+from spquant_search.runs.selection import front
 from spquant_search.snn.layers import configure
 from spquant_search.training import data_set
 from spquant_search.training.data_set import input_shape, split_on_device
@@ -57,3 +62,12 @@ def test_finalize_trains_on_and_pick_takes_what_it_kept(finished, command, tmp_p
     before = {path: path.stat().st_mtime_ns for path in (run.path / "final").rglob("*")}
     assert command(*words).code == 0
     assert {path: path.stat().st_mtime_ns for path in (run.path / "final").rglob("*")} == before
+
+
+def test_members_that_left_the_front_are_named(run_folder):
+    file = io.StringIO()
+    members = front(read_results(run_folder))
+    show_who_left(members, run_folder, Console(file=file))
+    assert file.getvalue() == ""
+    show_who_left((*members, trial(98), trial(99)), run_folder, Console(file=file, width=200))
+    assert file.getvalue() == "No longer on the front, as other members beat them now: trial 98, 99\n"

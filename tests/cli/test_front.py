@@ -9,13 +9,15 @@ from examples import trial
 from rich.console import Console
 from searches import unfinished_run
 
-from spquant_search.cli.runs import shown_front
+from spquant_search.cli.reports import shown_front
 from spquant_search.report.run_summary import summarize_run
 from spquant_search.runs.records import read_results
+from spquant_search.runs.results import Outcome
 from spquant_search.runs.selection import front
 
 MEMBER_KEYS = [
-    *("number", "origin", "accuracy", "accuracy_split", "test_accuracy", "memory_bytes", "weight_bytes"),
+    *("number", "origin", "trained", "accuracy", "accuracy_split", "accuracy_samples", "accuracy_interval"),
+    *("test_accuracy", "test_samples", "test_accuracy_interval", "memory_bytes", "weight_bytes"),
     *("membrane_bytes", "overhead_bytes", "flash_bytes", "ram_bytes", "dense_macs", "effective_macs"),
     *("effective_flops", "synaptic_ops", "final", "config"),
 ]
@@ -27,7 +29,8 @@ def test_front_json_keeps_its_contract(run_folder, command):
     document = json.loads(answer.out)
     assert document == json.loads((run_folder.path / "front.json").read_text())
     assert list(document) == [
-        *("run", "objectives", "reference_point", "hypervolume", "seconds", "constraints", "trials", "baseline"),
+        *("run", "objectives", "constant_objectives", "reference_point", "hypervolume", "seconds", "interval"),
+        *("constraints", "trials", "baseline"),
         "members",
     ]
     assert document["run"] == "tiny"
@@ -49,6 +52,9 @@ def test_front_json_keeps_its_contract(run_folder, command):
         assert member["accuracy_split"] == "validation"
         assert 0 <= member["accuracy"] <= 1
         assert 0 <= member["test_accuracy"] <= 1
+        low, high = member["accuracy_interval"]
+        assert low <= member["accuracy"] <= high
+        assert (member["accuracy_samples"], member["test_samples"]) == (40, 40)
         assert member["memory_bytes"] == sum(member[f"{part}_bytes"] for part in ("weight", "membrane", "overhead"))
         assert member["effective_flops"] == 2 * member["effective_macs"]
         assert list(member["config"]) == [*(f"conv{n}" for n in range(1, 9)), "readout"]
@@ -62,14 +68,18 @@ def test_front_is_a_table_for_people_by_name_and_by_path(run_folder, command):
     assert by_name == by_path
     assert by_name.code == 0
     numbers = [str(member.number) for member in front(read_results(run_folder))]
-    assert [line.split()[0] for line in by_name.out.splitlines()[2 : 2 + len(numbers)]] == numbers
+    rows = by_name.out.splitlines()[2 : 2 + len(numbers)]
+    assert [row.split()[0].rstrip("*") for row in rows] == numbers
 
 
-@pytest.mark.parametrize(("width", "shown"), [(99, False), (100, True)])
-def test_energy_is_in_the_front_where_there_is_room(run_folder, width, shown):
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [(80, ()), (95, ("val 95 %",)), (110, ("val 95 %", "test 95 %")), (130, ("val 95 %", "test 95 %", "uJ int"))],
+)
+def test_intervals_and_energy_are_in_the_front_where_there_is_room(run_folder, width, shown):
     console = Console(width=width, force_terminal=True)
     table = shown_front(summarize_run(run_folder), run_folder, console)
-    assert ("uJ int" in table.header) is shown
+    assert tuple(name for name in ("val 95 %", "test 95 %", "uJ int") if name in table.header) == shown
 
 
 def test_report_writes_the_files_again(run_folder, command):
@@ -87,3 +97,15 @@ def test_the_front_of_an_unfinished_run(command, tmp_path, monkeypatch):
     assert [member["number"] for member in document["members"]] == [0]
     assert document["members"][0]["test_accuracy"] is None
     assert document["trials"]["total"] == 0
+
+
+def test_the_trained_members_alone(run_folder, command):
+    results = {result.number: result for result in read_results(run_folder)}
+    trained = [member.number for member in front(tuple(results.values())) if member.outcome is Outcome.COMPLETE]
+    answer = command("front", "tiny", "--trained")
+    assert answer.code == 0
+    rows = [line.split()[0] for line in answer.out.splitlines()[2 : 2 + len(trained)]]
+    assert rows == [f"{number}*" for number in trained]
+    document = json.loads(command("front", "tiny", "--trained", "--json").out)
+    assert [member["number"] for member in document["members"]] == trained
+    assert all(member["trained"] for member in document["members"])

@@ -12,7 +12,7 @@ import pytest
 from searches import PROGRAM
 
 from spquant_search import __version__
-from spquant_search.cli.options import BUDGET_OPTIONS, parse_quantity
+from spquant_search.cli.options import BUDGET_OPTIONS, parse_quantity, parse_share
 from spquant_search.errors import UserError
 
 
@@ -61,6 +61,35 @@ def test_words_that_are_no_bytes(text, option):
 def test_words_that_are_no_flops(text):
     with pytest.raises(UserError, match=r"^--max-flops .*: must be FLOPs, such as 60M"):
         parse_quantity(text, "--max-flops")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("0.95", 0.95),
+        (".95", 0.95),
+        ("95%", 0.95),
+        ("95 %", 0.95),
+        ("1", 1.0),
+        ("100%", 1.0),
+        ("0", 0.0),
+        (" 1% ", 0.01),
+    ],
+)
+def test_shares(text, value):
+    assert parse_share(text, "--min-accuracy") == pytest.approx(value)
+
+
+@pytest.mark.parametrize("text", ["95", "1.5", "101", "101%", "-1", "-1%", "x", "", "%", "nan", "inf", "0,95", "1e-1"])
+def test_words_that_are_no_share(text):
+    with pytest.raises(UserError) as caught:
+        parse_share(text, "--min-accuracy")
+    assert str(caught.value).startswith(f"--min-accuracy {text}: must be a fraction from 0 to 1 such as 0.95")
+    assert ("did you mean" in str(caught.value)) == (text in ("95", "1.5"))
+
+
+def test_an_option_that_is_not_given_bounds_nothing():
+    assert parse_share(None, "--min-accuracy") is None
 
 
 def test_version(command):

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -17,6 +18,7 @@ from processes import children_of, is_alive
 from searches import LIMIT_SECONDS, PROGRAM, SEARCH, SMALLER, TINY, environment, program, unfinished_run
 
 from spquant_search.cli.session import count_seconds
+from spquant_search.driver import coordinator
 from spquant_search.runs.folder import RunFolder
 from spquant_search.runs.opening import exclusive
 from spquant_search.runs.records import read_facts, read_frozen_space, read_results
@@ -261,3 +263,34 @@ def test_the_float_preset_is_the_baseline(tmp_path):
     assert done.returncode == 0, done.stderr
     (only,) = read_results(RunFolder(path=tmp_path / "runs" / "floats"))
     assert only.origin == "baseline"
+
+
+REPORTS = ("front.png", "front.csv", "front.json", "results.csv", "report.md")
+
+
+def test_ctrl_c_writes_the_reports_of_what_there_is(finished, command, tmp_path, monkeypatch):
+    shutil.copytree(finished[0] / "runs", tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "runs" / "tiny"
+    for name in REPORTS:
+        (run / name).unlink()
+
+    def interrupts(*_given: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(coordinator, "run_search", interrupts)
+    answer = command(*SEARCH)
+    assert answer.code == 130
+    assert all((run / name).is_file() for name in REPORTS)
+    said = answer.out.partition("Interrupted.")[2]
+    assert "`spquant-search front tiny` and `spquant-search pick tiny --out DIR` work on it now" in said
+    assert answer.out.count("hypervolume") == 1
+    # Without a front there is nothing to write, and nothing to say.
+    shutil.rmtree(run / "trials")
+    for name in REPORTS:
+        (run / name).unlink()
+    (run / "trials").mkdir()
+    answer = command(*SEARCH)
+    assert answer.code == 130
+    assert answer.out.endswith("the same command goes on with run tiny.\n")
+    assert not any((run / name).exists() for name in REPORTS)

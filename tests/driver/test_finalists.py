@@ -17,7 +17,7 @@ from spquant_search.driver.seeds import finalize_seed, fine_tuning_seed
 from spquant_search.errors import UserError
 from spquant_search.report.front_table import front_table
 from spquant_search.report.run_summary import summarize_run
-from spquant_search.runs.finals import read_latest_results, read_latest_test_accuracies
+from spquant_search.runs.finals import TestUse, count_tests, read_latest_results, read_latest_test_accuracies
 from spquant_search.runs.records import read_results, read_test_accuracies
 from spquant_search.runs.results import FineTuning, Outcome, TrialResult
 from spquant_search.runs.selection import front
@@ -25,7 +25,7 @@ from spquant_search.training.prepare import prepare
 from spquant_search.training.schedule import Schedule
 from spquant_search.training.tasks import Task, TestTask
 from spquant_search.workers import messages
-from spquant_search.workers.messages import Failed, Trained
+from spquant_search.workers.messages import Epoch, Failed, Trained
 from spquant_search.workers.pool import TrainerPool
 
 
@@ -193,7 +193,7 @@ def test_a_member_that_only_gets_worse_keeps_its_weights_and_that_is_said(new_la
     assert not list((lab.folder.path / "final").rglob("*.safetensors"))
     table = front_table(summarize_run(lab.folder)).plain()
     numbers = ", ".join(str(number) for number in members)
-    assert re.search(rf"^no seed improved .*: trial {numbers}$", table, re.M)
+    assert re.search(rf"^no seed gave a network to keep .*: trial {numbers}$", table, re.M)
 
 
 def test_more_seeds_train_the_missing_ones_and_fewer_none(new_lab):
@@ -339,6 +339,39 @@ def any_test(task: TestTask) -> Play:
     yield messages.Tested(number=task.number, accuracy=0.5, seconds={})
 
 
+def test_epochs_that_a_new_process_tells_again_count_once(new_lab):
+    lab = new_lab(NO_STOPPING, ONE_WORKER)
+    members = lab.searched()
+    died: list[Task] = []
+
+    def dies_once(task: Task) -> Play:
+        if not died:
+            died.append(task)
+            yield Epoch(metrics=epoch(1, 0.5, 1e6))
+            yield Failed(reason="the trainer process ended with exit code -9", died=True)
+        yield from lab.tunes(task)
+
+    lab.plays[members[-1]] = dies_once
+    lab.watching.stages.clear()
+    assert lab.finalize() == ()
+    assert died
+    counts = [(done, total) for text, done, total in lab.watching.stages if text.startswith("fine-tuning")]
+    assert {total for _, total in counts} == {3 * 3 * len(members)}  # seeds times epochs
+    assert max(done for done, _ in counts) == 3 * 3 * len(members)
+    assert [done for done, _ in counts] == sorted(done for done, _ in counts)
+
+
+def test_every_use_of_the_test_split_is_counted(new_lab):
+    lab = new_lab(NO_STOPPING, ONE_WORKER)
+    lab.searched()
+    searched = len(lab.tested)
+    assert count_tests(lab.folder) == TestUse(baseline=1, members=searched - 1)
+    lab.finalize(seeds=2)
+    assert lab.tested
+    assert count_tests(lab.folder) == TestUse(baseline=1, members=searched - 1, seeds=len(lab.tested))
+    assert summarize_run(lab.folder).test_use.total == searched + len(lab.tested)
+
+
 # ---------------------------------------------------------------- shown
 
 
@@ -349,7 +382,10 @@ def test_the_front_shows_means_and_deviations():
     run = example_run(results=(trial(0, 0.9, 100, 50, origin="baseline"), replace(trial(2), final=final)))
     text = front_table(run).plain()
     assert "85.0 ±1.2" in text
-    assert "mean val, mean test: over the seeds of the last fine-tuning (3 x 3 epochs), ± one standard" in text
+    assert (
+        "mean val, mean test: over the seeds of the last fine-tuning (3 x 3 epochs), ± one standard deviation over"
+        in text
+    )
     assert "±" not in front_table(example_run()).plain()
 
 

@@ -82,7 +82,7 @@ def test_the_dashboard_answers(folder: Path) -> None:
         finally:
             server.terminate()
     assert '"accuracy", "memory_bytes", "effective_macs"' in answer
-    assert "The deployable set" in answer
+    assert "## The front" in answer
     assert "memory_kib" in answer
 
 

@@ -25,6 +25,7 @@ def test_attributes_are_flat_readable_and_finite():
         "seed": 102,
         "origin": "tpe",
         "outcome": "COMPLETE",
+        "trained": "yes",
         "ending": "trained to its last epoch",
         "reason": "trained to its last epoch",
         "bits": "844",
@@ -49,6 +50,6 @@ def test_trial_note_tells_the_reason_and_the_layers():
 
 def test_study_note_holds_the_deployable_set_and_the_commands():
     note = dashboard.study_note(example_run())
-    assert "| 2 | 86.4 | 10.0 | 1/10.0 | 25.0 M | 1/4.00 | 844 | 3A | g1s2 |" in note
-    assert "    spquant-search --space spaces/tiny.yaml --run tiny\n    spquant-search pick tiny --knee" in note
+    assert "| 2* | 86.4 | 84.8..87.9 | 10.0 | 1/10.0 | 25.0 M | 1/4.00 | 844 | 3A | g1s2 |" in note
+    assert "    spquant-search --space spaces/tiny.yaml --run tiny\n\n    spquant-search pick tiny --knee" in note
     assert "hypervolume 0.5370" in note

@@ -40,7 +40,8 @@ def test_results_csv_has_a_row_a_trial_and_a_column_an_address(tmp_path):
     data_files.write_results_csv(example_run(), tmp_path / "results.csv")
     found = rows(tmp_path / "results.csv")
     assert list(found[0]) == [
-        *["number", "origin", "outcome", "reason", "accuracy"],
+        *["number", "origin", "outcome", "reason", "trained"],
+        *["accuracy", "accuracy_samples", "accuracy_low", "accuracy_high"],
         *["memory_bytes", "weight_bytes", "membrane_bytes", "overhead_bytes"],
         *["flash_bytes", "ram_bytes", "paper_total_bytes"],
         *["dense_macs", "effective_macs", "effective_flops", "synaptic_ops", "density"],
@@ -49,7 +50,9 @@ def test_results_csv_has_a_row_a_trial_and_a_column_an_address(tmp_path):
     ]
     assert [row["number"] for row in found] == list("012345")
     row = found[2]
-    assert (row["origin"], row["outcome"], row["accuracy"]) == ("tpe", "COMPLETE", "0.864")
+    assert (row["origin"], row["outcome"], row["accuracy"], row["trained"]) == ("tpe", "COMPLETE", "0.864", "true")
+    assert row["accuracy_samples"] == "2000"
+    assert (float(row["accuracy_low"]), float(row["accuracy_high"])) == pytest.approx((0.8483, 0.8783), abs=1e-4)
     assert (row["memory_bytes"], row["effective_macs"], row["effective_flops"]) == ("10240", "12500000.0", "25000000.0")
     assert (row["epochs"], row["seconds"], row["seed"]) == ("2", "4.5", "102")
     assert (row["conv2.weight_bits"], row["conv2.channel_mass"], row["conv2.skip_below"]) == ("4", "0.8", "0.0")
@@ -60,15 +63,19 @@ def test_results_csv_has_a_row_a_trial_and_a_column_an_address(tmp_path):
 def test_what_is_unknown_is_an_empty_cell(tmp_path):
     data_files.write_results_csv(example_run(), tmp_path / "results.csv")
     diverged = rows(tmp_path / "results.csv")[5]
-    assert [diverged[name] for name in ("accuracy", "effective_macs", "effective_flops", "density")] == [""] * 4
+    unknown = ("accuracy", "accuracy_samples", "accuracy_low", "effective_macs", "effective_flops", "density")
+    assert [diverged[name] for name in unknown] == [""] * 6
+    assert diverged["trained"] == "false"
     assert "nan" not in (tmp_path / "results.csv").read_text().lower().replace("not a number", "")
 
 
 def test_front_csv_adds_the_test_accuracy(tmp_path):
-    data_files.write_front_csv(example_run(test_accuracy={2: 0.851}), tmp_path / "front.csv")
+    data_files.write_front_csv(example_run(test_accuracy={2: 0.851}, test_samples=500), tmp_path / "front.csv")
     found = rows(tmp_path / "front.csv")
     assert [(row["number"], row["test_accuracy"]) for row in found] == [("2", "0.851"), ("0", "")]
-    assert list(found[0]) == [*data_files.RESULT_COLUMNS, "test_accuracy", *ADDRESSES]
+    assert list(found[0]) == [*data_files.RESULT_COLUMNS, *data_files.TEST_COLUMNS, *ADDRESSES]
+    assert float(found[0]["test_accuracy_low"]) < 0.851 < float(found[0]["test_accuracy_high"])
+    assert found[1]["test_accuracy_low"] == ""
 
 
 def test_reasons_of_several_lines_stay_in_one_cell(tmp_path):
@@ -88,6 +95,8 @@ def test_front_json_by_hand(tmp_path):
     assert document == {
         "run": "tiny",
         "objectives": ["accuracy", "memory_bytes", "effective_macs"],
+        "constant_objectives": [],
+        "interval": {"method": "wilson", "confidence": 0.95},
         "seconds": 65.0,
         "constraints": None,
         "trials": {
@@ -133,7 +142,9 @@ def test_within_constraints_only_members_that_keep_them_are_the_front():
     }
     # Of the members shown alone: 0.764 is the accuracy above chance of trial 2.
     assert document["hypervolume"] == pytest.approx(0.764 * (100 / 110) * (85 / 110) * 1.1 / 1.1, rel=0.05)
-    note = "constraints: memory_bytes at most 20,480, effective_flops at most 50.0 MFLOPs; the front is that of the"
+    note = (
+        "constraints: memory_bytes at most 20,480 bytes, effective_flops at most 50.0 MFLOPs; the front is that of the"
+    )
     assert note in run_report.report_markdown(example_run(budget=budget))
 
 
@@ -149,6 +160,7 @@ def test_where_nothing_keeps_the_constraints_that_is_said_with_the_nearest():
     assert nearest["number"] == 2
     assert nearest["excess"] == pytest.approx({"memory_bytes": 1 / 9, "accuracy": 0.016 / 0.88})
     assert (
-        "NO TRIAL IS WITHIN THE CONSTRAINTS (memory_bytes at most 9,216, accuracy at least 0.88): the front is that of "
-        "all trials. Nearest is trial 2, which misses accuracy by 1.82 % (0.864) and memory_bytes by 11.1 % (10,240)"
+        "NO TRIAL IS WITHIN THE CONSTRAINTS (memory_bytes at most 9,216 bytes, accuracy at least 88 %): the front is "
+        "that of all trials. Nearest is trial 2, which misses accuracy by 1.6 points (86.4 %) and memory_bytes by "
+        "1,024 bytes (10,240 bytes)"
     ) in run_report.report_markdown(summary)

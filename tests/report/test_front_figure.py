@@ -11,13 +11,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from examples import config, example_run, trial
+from matplotlib.collections import LineCollection, PathCollection
 
 from spquant_search.report.front_figure import draw_front, write_front_figure
+from spquant_search.runs.intervals import wilson_interval
 from spquant_search.runs.results import Outcome
 
 
 def texts(figure) -> list[str]:
     return [found.get_text() for found in figure.axes[0].texts if found.get_text()]
+
+
+def points(figure) -> dict[str, list[list[float]]]:
+    """What is drawn as points, by the words of the legend."""
+    groups = [group for group in figure.axes[0].collections if isinstance(group, PathCollection)]
+    return {group.get_label(): np.asarray(group.get_offsets()).tolist() for group in groups}
 
 
 def test_png_of_the_stated_size_and_equal_for_equal_runs(tmp_path):
@@ -33,23 +41,23 @@ def test_words_around_the_figure():
     figure = draw_front(example_run())
     axes, bar = figure.axes
     assert axes.get_title(loc="left") == "vgg9 on fashion-events (simulated)"
-    assert all(words in texts(figure)[0] for words in ("run tiny", "4 of 6 trials", "n = 2,000"))
+    assert all(words in texts(figure)[0] for words in ("run tiny", "3 of 5 trials", "2,000 validation samples"))
     assert axes.get_xscale() == "log"
     assert "KiB" in axes.get_xlabel()
     assert "%" in axes.get_ylabel()
     assert "MFLOPs" in bar.get_ylabel()
     (legend,) = figure.legends
     words = [text.get_text() for text in legend.get_texts()]
-    assert words[-1] == "trial 1: 4 bit / 3 levels"
-    assert {"front", "other trial", "float baseline"} <= set(words)
+    assert words[-2:] == ["trial 1: 4 bit / 3 levels", "95 % interval (Wilson)"]
+    assert {"front, trained", "other trial", "float baseline", "95 % interval (Wilson)"} <= set(words)
 
 
 def test_what_has_weights_is_drawn_in_kib_and_percent():
     figure = draw_front(example_run())
-    drawn = {group.get_label(): np.asarray(group.get_offsets()).tolist() for group in figure.axes[0].collections}
+    drawn = points(figure)
     assert drawn == {
         "other trial": [[12.0, 80.0]],
-        "front": [[10.0, pytest.approx(86.4)]],
+        "front, trained": [[10.0, pytest.approx(86.4)]],
         "trial 1: 4 bit / 3 levels": [[20.0, 85.0]],
         "float baseline": [[100.0, 90.0]],
     }
@@ -59,14 +67,17 @@ def test_subnets_are_drawn_until_fine_tuning_replaces_them():
     subnets = [trial(number, 0.7 + number / 100, 10 * number, outcome=Outcome.SUBNET) for number in (1, 2)]
     tuned = replace(trial(3, 0.8, 20, origin="fine-tuned"), parent=2)
     figure = draw_front(example_run(results=(trial(0, 0.9, 100, origin="baseline"), *subnets, tuned)))
-    drawn = {group.get_label(): np.asarray(group.get_offsets()).tolist() for group in figure.axes[0].collections}
-    assert sorted(drawn["front"]) == [[10.0, pytest.approx(71)], [20.0, 80.0]]
+    drawn = points(figure)
+    assert (drawn["front, not fine-tuned (subnet)"], drawn["front, trained"]) == (
+        [[10.0, pytest.approx(71)]],
+        [[20.0, 80.0]],
+    )
     assert "2 subnets" in texts(figure)[0]
 
 
 def test_colour_is_flops_not_macs():
     figure = draw_front(example_run())
-    front = next(group for group in figure.axes[0].collections if group.get_label() == "front")
+    front = next(group for group in figure.axes[0].collections if group.get_label() == "front, trained")
     assert np.asarray(front.get_array()).tolist() == [25.0]  # 12.5 million MACs
 
 
@@ -84,7 +95,8 @@ def test_step_line_holds_the_best_accuracy_within_a_memory():
 def test_a_failed_outlier_does_not_squeeze_the_axis_and_is_told():
     run = example_run(results=(*example_run().results, trial(6, 0.1, 50, 40)))
     figure = draw_front(run)
-    assert figure.axes[0].get_ylim()[0] == pytest.approx(79.2)
+    # 8 % of the way from 80 to the upper end of the baseline's interval, 91.2, below the lowest trial that matters.
+    assert figure.axes[0].get_ylim()[0] == pytest.approx(79.1, abs=0.02)
     assert "1 trial below the axis" in texts(figure)
 
 
@@ -129,4 +141,33 @@ def test_references_hold_their_trials_numbers_smallest_memory_first_in_the_legen
     figure = draw_front(example_run(results=(*example_run().results[:1], *references)))
     assert texts(figure)[1:] == list("765432")
     words = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert words[-6:] == [f"trial {number}: 4 bit / {number} levels" for number in range(7, 1, -1)]
+    assert words[-7:-1] == [f"trial {number}: 4 bit / {number} levels" for number in range(7, 1, -1)]
+
+
+def test_error_bars_are_the_intervals_of_the_front():
+    figure = draw_front(example_run(validation_samples=160))
+    (bars,) = [group for group in figure.axes[0].collections if isinstance(group, LineCollection)]
+    drawn = sorted(np.asarray(segment).tolist() for segment in bars.get_segments())
+    assert len(drawn) == 2
+    for (x, low), (_, high) in drawn:
+        accuracy = {10.0: 0.864, 100.0: 0.9}[round(x, 6)]
+        found = wilson_interval(accuracy, 160)
+        assert (low, high) == pytest.approx((100 * found.low, 100 * found.high))
+        assert 100 * accuracy - low > high - 100 * accuracy  # further down than up: nothing is above 100 %
+
+
+def test_where_operations_are_constant_colour_means_nothing():
+    results = (*example_run().results[:2], trial(2, 0.8, 10, 50))
+    figure = draw_front(example_run(results=results))
+    assert len(figure.axes) == 1  # no colour bar
+    assert all(group.get_array() is None for group in figure.axes[0].collections)
+
+
+def test_where_memory_is_constant_the_axis_is_that_of_operations():
+    results = (trial(0, 0.9, 10, 50, origin="baseline"), trial(1, 0.8, 10, 25), trial(2, 0.7, 10, 12.5))
+    figure = draw_front(example_run(results=results))
+    assert "MFLOPs" in figure.axes[0].get_xlabel()
+    assert points(figure)["front, trained"] == [[50.0, 80.0], [25.0, 70.0]]
+    line = figure.axes[0].lines[0]
+    assert np.asarray(line.get_xdata())[:3].tolist() == [25.0, 50.0, 100.0]
+    assert np.asarray(line.get_ydata())[:3] == pytest.approx([70, 80, 90])

@@ -30,6 +30,7 @@ from spquant_search.report.profile_table import profile_table
 from spquant_search.report.run_report import report_markdown
 from spquant_search.report.sensitivity_report import ladder_table, sensitivity_tables
 from spquant_search.runs.budget_ladder import BudgetPoint
+from spquant_search.runs.finals import TestUse
 from spquant_search.runs.results import FineTuning, LayerActivity
 from spquant_search.runs.selection import Budget
 from spquant_search.runs.sensitivity import Choice, Sensitivity
@@ -62,6 +63,7 @@ def finished_run(**changes: object):
         "results": tuple(results),
         "test_accuracy": {0: 0.894, 2: 0.851},
         "test_samples": 10_000,
+        "test_use": TestUse(baseline=1, members=1, seeds=6),
         "command": "spquant-search --space spaces/tiny.yaml --seed 3",
         "environment": {"processor": "two|cores", "torch": "2.13.0"},
     }

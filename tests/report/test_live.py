@@ -86,6 +86,7 @@ def test_live_view_gives_the_terminal_back_and_leaves_warnings_and_a_summary():
     feed(view, example_run().results)
     view.warning("slow\nstep")
     view.close()
+    view.close()
     shown = file.getvalue()
     assert "\x1b[?1049h" in shown
     before, left, after = shown.rpartition("\x1b[?1049l")
@@ -93,6 +94,7 @@ def test_live_view_gives_the_terminal_back_and_leaves_warnings_and_a_summary():
     assert left
     assert "warning: slow step" in after
     assert "5 of 5 trials in 0:00; hypervolume 0.5370" in after
+    assert after.count("5 of 5 trials") == 1
 
 
 def test_watcher_is_plain_in_a_pipe_and_on_a_dumb_terminal():

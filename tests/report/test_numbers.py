@@ -7,6 +7,7 @@ import math
 import pytest
 
 from spquant_search.report import numbers
+from spquant_search.runs.intervals import Interval
 
 
 @pytest.mark.parametrize(
@@ -54,6 +55,18 @@ def test_reduction_is_the_factor_against_the_baseline(baseline, value, text):
     assert numbers.reduction(baseline, value) == text
 
 
-def test_standard_error_of_an_accuracy():
-    assert numbers.standard_error(0.9, 2500) == pytest.approx(0.006)
-    assert math.isnan(numbers.standard_error(0.9, 0))
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [
+        (0.8483, 0.8787, "84.8..87.9"),
+        (0.99962, 1.0, "99.9..100.0"),  # never as if there were no doubt
+        (0.0, 0.00038, "0.0..0.1"),
+        (0.5, 0.5, "50.0..50.0"),
+    ],
+)
+def test_intervals_are_rounded_outwards(low, high, text):
+    assert numbers.interval_text(Interval(low=low, high=high)) == text
+
+
+def test_no_interval_is_a_dash():
+    assert numbers.interval_text(None) == "-"

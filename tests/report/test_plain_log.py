@@ -64,3 +64,24 @@ def test_plain_log_outlives_its_reader_and_a_narrow_encoding():
     ascii_file = io.TextIOWrapper(raw, encoding="ascii")
     PlainLog(ascii_file).warning("naïve µ")
     assert raw.getvalue() == b"warning: na?ve ?\n"
+
+
+def test_a_log_closes_once():
+    file = io.StringIO()
+    log = PlainLog(file)
+    log.plan(a_plan())
+    log.close()
+    log.close()
+    assert file.getvalue().count("hypervolume") == 1
+
+
+def test_a_resumed_run_may_have_more_trials_than_are_asked_for():
+    file = io.StringIO()
+    PlainLog(file).plan(a_plan(trials=2, finished=example_run().results[:4]))
+    assert file.getvalue().splitlines()[1].endswith("2 at a time, 3 done before")
+
+
+def test_a_log_says_once_what_no_choice_changes():
+    file = io.StringIO()
+    PlainLog(file).plan(a_plan(fixed=("effective_macs",)))
+    assert file.getvalue().count("the number of operations is the same in all trials") == 1

@@ -30,26 +30,44 @@ def test_one_line_keeps_words_and_drops_what_moves_a_cursor():
 
 def test_front_table_by_hand():
     table = front_table(example_run(test_accuracy={2: 0.851}, test_samples=10_000))
-    assert table.header == ("trial", "val", "test", "KiB", "factor", "FLOPs", "factor", "bits", "levels", "gate")
+    assert table.header == (
+        *(
+            "trial",
+            "val",
+            "val 95 %",
+            "test",
+            "test 95 %",
+            "KiB",
+            "factor",
+            "FLOPs",
+            "factor",
+            "bits",
+            "levels",
+            "gate",
+        ),
+    )
     assert table.rows == (
-        ("2", "86.4", "85.1", "10.0", "1/10.0", "25.0 M", "1/4.00", "844", "3A", "g1s2"),
-        ("0 base", "90.0", "", "100.0", "1", "100 M", "1", "FFF", "FF", ""),
+        (
+            *("2*", "86.4", "84.8..87.9", "85.1", "84.3..85.8"),
+            *("10.0", "1/10.0", "25.0 M", "1/4.00", "844", "3A", "g1s2"),
+        ),
+        (*("0* base", "90.0", "88.6..91.3", "", ""), *("100.0", "1", "100 M", "1", "FFF", "FF", "")),
     )
 
 
 def test_front_table_leaves_out_what_no_member_has():
     run = example_run(results=(trial(3, of=config("844", "3 3")),))
     table = front_table(run)
-    assert table.header == ("trial", "val", "KiB", "factor", "FLOPs", "factor", "bits", "levels")
-    # No baseline: no factor.
-    assert table.rows == (("3", "80.0", "10.0", "-", "25.0 M", "-", "844", "33"),)
+    assert table.header == ("trial", "val", "val 95 %", "KiB", "FLOPs", "bits", "levels")
+    # No baseline: no factors.
+    assert table.rows == (("3*", "80.0", "78.1..81.7", "10.0", "25.0 M", "844", "33"),)
     assert not any("base" in note.partition(": ")[0] for note in table.notes)
 
 
 def test_front_table_of_nine_layers_fits_80_columns():
     nine = config("844422223", "3 3 3 3 16 256 3 3", mass=0.8, skip=0.0)
     run = example_run(results=(*example_run().results[:1], trial(12, 0.9, 99.9, 49, of=nine)), test_accuracy={12: 0.88})
-    lines = shown(front_table(run).rich(), 80)
+    lines = shown(front_table(run, intervals=()).rich(), 80)
     assert max(map(len, lines)) <= 80
     assert any("8444 2222 3  3333 AE33  g7s8" in line for line in lines)
     assert "…" not in "".join(lines)

@@ -11,6 +11,7 @@ from examples import trial
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna._hypervolume import compute_hypervolume
+from small_run import a_space
 
 from spquant_search.runs import pareto
 from spquant_search.runs.pareto import ReferencePoint
@@ -117,3 +118,47 @@ def test_log_hypervolume_is_optunas_of_logarithms(points):
 
 def test_no_point_has_no_volume():
     assert pareto.hypervolume(pareto.objectives([]), CORNER) == 0.0
+
+
+def test_a_cost_that_does_not_count_leaves_the_area_of_the_others():
+    points = np.array([(0.6, 25.0, 180.0), (0.9, 50.0, 180.0)])
+    # 0.5 x 0.75 and 0.8 x 0.5, of which 0.5 x 0.5 are in both.
+    assert pareto.hypervolume(points, CORNER, without=("effective_macs",)) == pytest.approx(0.375 + 0.4 - 0.25)
+    assert pareto.hypervolume(points, CORNER) == pytest.approx(0.1 * (0.375 + 0.4 - 0.25))
+    assert pareto.hypervolume(points, CORNER, without=("memory_bytes", "effective_macs")) == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize(
+    ("layers", "fixed"),
+    [
+        ("{all: {weight_bits: [2, 4]}}", True),
+        ("{all: {weight_bits: [2, 4], channel_mass: 1, skip_below: none}}", True),
+        ("{all: {channel_mass: {from: 0.8, to: 1, step: 0.1}}}", False),
+        ("{all: {channel_mass: 0.8}}", False),
+        ("{all: {weight_bits: 2}, conv3: {skip_below: [none, 0]}}", False),
+    ],
+)
+def test_operations_are_fixed_where_nothing_gates_or_skips(layers, fixed):
+    assert pareto.fixed_objectives(a_space(f"layers={layers}")) == (("effective_macs",) if fixed else ())
+
+
+def test_at_one_time_step_nothing_skips():
+    masks = "layers={all: {skip_below: [none, 0]}}"
+    assert pareto.fixed_objectives(a_space(masks)) == ()
+    assert pareto.fixed_objectives(a_space(masks, "time_steps=1")) == ("effective_macs",)
+
+
+@pytest.mark.parametrize("reference", ["{skip_below: 0}", "{channel_mass: 0.5}", "{preset: spquant-snn}"])
+def test_references_may_gate_and_skip(reference):
+    assert pareto.fixed_objectives(a_space(f"search.references=[{reference}]")) == ()
+
+
+def test_constant_objectives_by_hand():
+    one, two, three = trial(1, 0.8, 10, 50), trial(2, 0.7, 5, 50), trial(3, 0.7, 5, 40)
+    assert pareto.constant_objectives([one, two]) == ("effective_macs",)
+    assert pareto.constant_objectives([two, three]) == ("accuracy", "memory_bytes")
+    assert pareto.constant_objectives([one, two, three]) == ()
+    # A single trial is equal to itself, which says nothing.
+    assert pareto.constant_objectives([one]) == ()
+    assert pareto.constant_objectives([one], fixed=("effective_macs",)) == ("effective_macs",)
+    assert pareto.constant_objectives([one, three], fixed=("effective_macs",)) == ()

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from examples import epoch, trial
+from examples import config, epoch, trial
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -119,10 +119,16 @@ def test_excess_is_the_share_of_each_bound_that_is_missed():
 
 
 def test_member_as_json():
-    member = selection.member_dict(trial(2, 0.5, 10, 12.5), test_accuracy=0.25)
+    member = selection.member_dict(trial(2, 0.5, 10, 12.5), samples=100, test_accuracy=0.25, test_samples=400)
     assert member["accuracy"] == 0.5
     assert member["accuracy_split"] == "validation"
     assert member["test_accuracy"] == 0.25
+    # (1 / 2 -+ ...): symmetric around one half, and narrower with more samples.
+    low, high = member["accuracy_interval"]
+    assert (low + high, high - low) == pytest.approx((1.0, 0.1923), abs=1e-3)
+    assert (member["accuracy_samples"], member["test_samples"], member["trained"]) == (100, 400, True)
+    untested = selection.member_dict(trial(2, 0.5), samples=100, test_accuracy=None, test_samples=400)
+    assert (untested["test_samples"], untested["test_accuracy_interval"]) == (None, None)
     assert member["effective_flops"] == 2 * member["effective_macs"] == 25e6
     assert member["memory_bytes"] == member["weight_bytes"] + member["membrane_bytes"] + member["overhead_bytes"]
     assert set(member["config"]["conv1"]) == {"weight_bits", "membrane_levels", "channel_mass", "skip_below"}
@@ -251,3 +257,8 @@ def test_finalists_of_many_trials_are_measured_a_few_times_each(monkeypatch):
     reference = ReferencePoint(accuracy=0.1, memory_bytes=60 * 1024, effective_macs=60e6)
     assert len(selection.greedy_hypervolume_subset(results, reference, limit=16, margin=0.01)) == 16
     assert len(asked) < 3 * len(results)
+
+
+def test_what_can_be_picked_has_an_integer_form():
+    floats, integers = trial(0, of=config("000", "0 0")), trial(1)
+    assert selection.pickable([floats, integers, replace(integers, engine_flash_bytes=None)]) == (integers,)

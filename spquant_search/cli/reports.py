@@ -1,0 +1,95 @@
+"""The front and the reports of a run, shown and written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spquant_search.cli.terminal import fits, show_table
+from spquant_search.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from spquant_search.report.run_summary import RunSummary
+    from spquant_search.report.text_table import TextTable
+    from spquant_search.runs.folder import RunFolder
+    from spquant_search.runs.results import TrialResult
+
+
+def shown_front(summary: RunSummary, folder: RunFolder, console: Console, *, trained_only: bool = False) -> TextTable:
+    """Return the front's table, with as many of its further columns as the terminal has room for."""
+    from spquant_search.report.front_table import INTERVAL_COLUMNS, front_table
+    from spquant_search.runs.records import read_frozen_space
+
+    time_steps = read_frozen_space(folder).time_steps
+    further = ((INTERVAL_COLUMNS, time_steps), (INTERVAL_COLUMNS, None), (INTERVAL_COLUMNS[:1], None), ((), None))
+    for intervals, steps in further:
+        table = front_table(summary, intervals=intervals, time_steps=steps, trained_only=trained_only)
+        if fits(table, console):
+            break
+    return table
+
+
+def show_reports(folder: RunFolder, console: Console) -> None:
+    """Write the files that people and scripts read, and show the front."""
+    from spquant_search.report.pick_advice import pick_advice, why_nothing_is_pickable
+    from spquant_search.report.run_summary import summarize_run
+    from spquant_search.report.writing import write_reports, write_sensitivity_picture
+
+    summary = summarize_run(folder)
+    write_reports(summary, folder.path)
+    write_sensitivity_picture(folder)
+    show_table(shown_front(summary, folder, console), console)
+    console.print(f"Written to {folder.path}: front.png, front.csv, front.json, results.csv, report.md", markup=False)
+    advice = pick_advice(summary, out=_free_folder())
+    if advice is None:
+        words = f"Nothing can be picked: {why_nothing_is_pickable(summary)}."
+    else:
+        words = f"Pick from it: {advice.within_memory}"
+    console.print(words, markup=False, soft_wrap=True)
+
+
+def _free_folder() -> str:
+    """Return the name of a folder that `pick` can write in the present one."""
+    names = (f"picked-{number}" if number > 1 else "picked" for number in count(1))
+    return next(name for name in names if not Path(name).exists())
+
+
+def report_interrupted(folder: RunFolder, console: Console) -> None:
+    """Write the reports of a run that was interrupted, if it has a front, and say what can be done with it now."""
+    from spquant_search.report.pick_advice import pick_advice, run_words
+    from spquant_search.report.run_summary import summarize_run
+    from spquant_search.report.writing import write_reports
+
+    try:
+        summary = summarize_run(folder)
+    except (UserError, OSError):  # no baseline yet, or no folder
+        return
+    if not summary.front:
+        return
+    try:
+        write_reports(summary, folder.path)
+    except OSError as error:
+        console.print(f"The reports could not be written: {error}", markup=False, soft_wrap=True)
+        return
+    run, can_pick = run_words(summary), pick_advice(summary) is not None
+    commands = f"`spquant-search front {run}`" + (f" and `spquant-search pick {run} --out DIR`" if can_pick else "")
+    console.print(
+        f"What there is by now is in {folder.path}: front.png, front.csv, front.json, results.csv, report.md; "
+        f"{commands} {'work' if can_pick else 'works'} on it now.",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def show_who_left(before: Sequence[TrialResult], folder: RunFolder, console: Console) -> None:
+    """Name the members of an earlier front that are on it no more."""
+    from spquant_search.report.run_summary import summarize_run
+
+    now = {member.number for member in summarize_run(folder).front}
+    left = [str(member.number) for member in before if member.number not in now]
+    if left:
+        console.print(f"No longer on the front, as other members beat them now: trial {', '.join(left)}")
