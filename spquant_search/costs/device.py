@@ -155,12 +155,12 @@ def _largest_sum(layer: LayerCost, largest: int) -> int:
 
 def _code_bytes(architecture: Architecture, layers: Sequence[LayerCost]) -> int:
     uneven = any(layer.shape.has_membrane and 8 % membrane_bits(layer.precision.membrane_levels) for layer in layers)
-    parts = {
-        GATES_CODE_BYTES: any(layer.precision.channel_mass < 1.0 for layer in layers),
-        REST_CODE_BYTES: uneven,
-        ATTENTION_CODE_BYTES: any(layer.shape.kind == "attention" for layer in layers),
-        SUMS_CODE_BYTES: architecture.sums > 0,
-        AVERAGE_CODE_BYTES: architecture.averages > 0,
-    }
-    optional = sum(size for size, needed in parts.items() if needed)
+    parts = (
+        (GATES_CODE_BYTES, any(layer.precision.channel_mass < 1.0 for layer in layers)),
+        (REST_CODE_BYTES, uneven),
+        (ATTENTION_CODE_BYTES, any(layer.shape.kind == "attention" for layer in layers)),
+        (SUMS_CODE_BYTES, architecture.sums > 0),
+        (AVERAGE_CODE_BYTES, architecture.averages > 0),
+    )
+    optional = sum(size for size, is_needed in parts if is_needed)
     return CODE_BYTES + optional + LAYER_BYTES * len(layers) + SUM_BYTES * architecture.sums
