@@ -47,6 +47,8 @@ def cost(
         typer.echo(json.dumps(document | beside, indent=1))
         return
     console = Console()
+    for note in prepared.space.notes:
+        console.print(f"note: {note}")
     title = f"Cost of {file.model.network} as {preset}"
     show_table(cost_table(report, title=title, energy_columns=is_wide(console)), console)
     if paper is not None:

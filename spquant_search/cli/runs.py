@@ -193,6 +193,8 @@ def sensitivity(
         with open_session(space, prepared, folder, device=device, console=console, started=started) as session:
             work = _analysis_work(prepared.space)
             session.watcher.plan(search_plan(prepared.space, folder, session.facts, trials=0, work=work))
+            for note in prepared.space.notes:
+                session.watcher.warning(note)
             run_sensitivity(prepared, folder, trainer_config=session.trainer_config, watcher=session.watcher)
     _show_sensitivity(folder, console, as_json=as_json)
 

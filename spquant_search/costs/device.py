@@ -17,13 +17,14 @@ from spquant_search.space.configuration import FLOAT_BITS, FLOAT_MEMBRANE, Layer
 
 POTENTIAL_BITS = 32  # 64 only where a network's sums leave them, which is known after training
 # Bytes of code: of the engine without its optional parts, of each of them, and of a layer's description and its call.
-CODE_BYTES = 2925
+CODE_BYTES = 2245
+MEMBRANES_CODE_BYTES = 680  # where there is more than one time step
 GATES_CODE_BYTES = 240
 REST_CODE_BYTES = 40  # where codes of 3, 5, 6 or 7 bits are laid end to end
 ATTENTION_CODE_BYTES = 400
 SUMS_CODE_BYTES = 100
 AVERAGE_CODE_BYTES = 140
-LAYER_BYTES, SUM_BYTES = 115, 50
+LAYER_BYTES, LAYER_BYTES_AT_ONE_STEP, SUM_BYTES = 115, 95, 50
 
 
 def kept_in_floats(precision: LayerPrecision, *, has_weights: bool) -> str | None:
@@ -78,11 +79,14 @@ def spike_map_bytes(neurons: int, channels: int) -> int:
     return -(-channels // 8) * (neurons // channels)
 
 
-def scratch_bytes(
-    *, inputs: int, channels: int, classes: int, heads: int, sum_bits: int, potential_bits: int, gated: bool
-) -> int:
+def channel_bytes(*, sum_bits: int, potential_bits: int, stores: bool) -> int:
+    """Return the bytes that a layer works in for each of its channels; ``stores``: potentials between time steps."""
+    codes = 2 if stores else 0
+    return sum_bits // 8 + potential_bits // 8 + codes + 3  # sums, currents, codes; lanes, gates, spikes
+
+
+def scratch_bytes(*, inputs: int, channels: int, by_channel: int, classes: int, heads: int, gated: bool) -> int:
     """Return the bytes that layers work in, one at a time; ``inputs`` and ``channels`` are the most of any layer."""
-    by_channel = sum_bits // 8 + potential_bits // 8 + 2 + 3  # sums, currents, codes; lanes, gates, spikes
     gates = 4 * (inputs + channels) if gated else 0
     return 4 * inputs + by_channel * channels + gates + 4 * heads + 4 * classes
 
@@ -137,30 +141,35 @@ def _scratch_bytes(architecture: Architecture, layers: Sequence[LayerCost]) -> i
     return scratch_bytes(
         inputs=architecture.inputs,
         channels=max((layer.shape.out_channels for layer in layers if layer.shape.kind != "readout"), default=0),
+        by_channel=channel_bytes(sum_bits=sum_bits(largest), potential_bits=POTENTIAL_BITS, stores=_stores(layers)),
         classes=layers[-1].shape.out_channels,
         heads=architecture.heads,
-        sum_bits=sum_bits(largest),
-        potential_bits=POTENTIAL_BITS,
         gated=any(layer.precision.channel_mass < 1.0 for layer in layers),
     )
+
+
+def _stores(layers: Sequence[LayerCost]) -> bool:
+    return any(layer.shape.has_membrane for layer in layers)
 
 
 def _largest_sum(layer: LayerCost, largest: int) -> int:
     """Return the largest sum of codes at one position, or at four where the layer pools first."""
     shape = layer.shape
-    pools_before = shape.has_membrane and shape.neurons < shape.positions * shape.out_channels
+    pools_before = shape.has_neurons and shape.neurons < shape.positions * shape.out_channels
     products = shape.in_channels // shape.groups * shape.kernel_area * (4 if pools_before else 1)
     return products * largest_code(layer.precision.weight_bits) * largest
 
 
 def _code_bytes(architecture: Architecture, layers: Sequence[LayerCost]) -> int:
-    uneven = any(layer.shape.has_membrane and 8 % membrane_bits(layer.precision.membrane_levels) for layer in layers)
+    widths = [membrane_bits(layer.precision.membrane_levels) for layer in layers if layer.shape.has_membrane]
     parts = (
+        (MEMBRANES_CODE_BYTES, _stores(layers)),
         (GATES_CODE_BYTES, any(layer.precision.channel_mass < 1.0 for layer in layers)),
-        (REST_CODE_BYTES, uneven),
+        (REST_CODE_BYTES, any(8 % bits for bits in widths)),
         (ATTENTION_CODE_BYTES, any(layer.shape.kind == "attention" for layer in layers)),
         (SUMS_CODE_BYTES, architecture.sums > 0),
         (AVERAGE_CODE_BYTES, architecture.averages > 0),
     )
     optional = sum(size for size, is_needed in parts if is_needed)
-    return CODE_BYTES + optional + LAYER_BYTES * len(layers) + SUM_BYTES * architecture.sums
+    layer_bytes = LAYER_BYTES if _stores(layers) else LAYER_BYTES_AT_ONE_STEP
+    return CODE_BYTES + optional + layer_bytes * len(layers) + SUM_BYTES * architecture.sums

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from spquant_search.costs.device import largest_code, scratch_bytes, sum_bits
+from spquant_search.costs.device import channel_bytes, largest_code, scratch_bytes, sum_bits
 from spquant_search.costs.memory import membrane_bits
 from spquant_search.deploy.c_tables import TableWriter, TooLarge, identifier, membrane_bytes
 from spquant_search.deploy.reference import Model
@@ -119,6 +119,11 @@ def _firing(steps: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [step for step in steps if "neuron" in step]
 
 
+def _stores(step: dict[str, Any]) -> bool:
+    """Tell whether a step has neurons that store their potentials between time steps."""
+    return "neuron" in step and step["neuron"]["levels"] is not None
+
+
 def _averages(steps: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [step for step in steps if step["kind"] == "average"]
 
@@ -127,10 +132,13 @@ def _sizes(steps: Sequence[dict[str, Any]], writer: TableWriter, limits: _Limits
     scratch = scratch_bytes(
         inputs=limits.inputs,
         channels=limits.channels,
+        by_channel=channel_bytes(
+            sum_bits=limits.sum_bits,
+            potential_bits=limits.potential_bits,
+            stores=any(_stores(step) for step in steps),
+        ),
         classes=limits.classes,
         heads=limits.heads,
-        sum_bits=limits.sum_bits,
-        potential_bits=limits.potential_bits,
         gated=_is_gated(steps),
     )
     return Sizes(
@@ -176,7 +184,7 @@ def _engine(steps: Sequence[dict[str, Any]]) -> str:
     kinds = {step["kind"] for step in steps}
     for kind in ("attention", "sum", "average"):
         text = _without(text, kind.upper(), keep=kind in kinds)
-    text = _without(text, "REST", keep=any(_codes_straddle_bytes(step) for step in _firing(steps)))
+    text = _without(text, "REST", keep=any(_codes_straddle_bytes(step) for step in filter(_stores, steps)))
     for _ in ("their code", "its call"):
         text = _without(text, "GATES", keep=_is_gated(steps))
     return text
@@ -194,7 +202,7 @@ def _without(template: str, part: str, *, keep: bool) -> str:
 def _network_functions(steps: Sequence[dict[str, Any]], calls: Sequence[str]) -> str:
     """Write ``spq_reset`` and ``spq_step``."""
     lines = ["void spq_reset(void)", "{"]
-    for step in _firing(steps):
+    for step in filter(_stores, steps):
         lines += _membranes_at_rest(step)
     readout = identifier(steps[-1]["name"])
     lines += [f"    memcpy(logits, {readout}_offset, sizeof logits);", "}", ""]

@@ -144,24 +144,27 @@ class TableWriter:
 
     def _neurons(self, step: dict[str, Any]) -> str:
         """Declare the membranes of a layer; return the initializer of its ``spq_neurons``."""
-        name, neuron = identifier(step["name"]), step["neuron"]
-        self.declarations.append(f"static uint8_t {name}_membrane[{membrane_bytes(step)}];")
-        gain = neuron["gain"]
+        gain = step["neuron"]["gain"]
         threshold_up = step["fraction"] + (GAIN_BITS if gain is not None else 0)
+        spikes = f"maps + {self._places[step['name']]}"
+        return _initializer([spikes, *self._membrane(step, threshold_up), 1 if gain is None else gain, threshold_up])
+
+    def _membrane(self, step: dict[str, Any], threshold_up: int) -> list[Any]:
+        """Declare the membranes of a layer, if it stores any; return their fields of its ``spq_neurons``."""
+        name, neuron = identifier(step["name"]), step["neuron"]
+        if neuron["levels"] is None:
+            return []
+        self.declarations.append(f"static uint8_t {name}_membrane[{membrane_bytes(step)}];")
         round_down = threshold_up - neuron["step_bits"]
-        fields = [
+        return [
             f"{name}_membrane",
-            f"maps + {self._places[step['name']]}",
             neuron["lowest"],
             neuron["lowest"] + neuron["levels"] - 1,
             NONE_BELOW if neuron["skip_below"] is None else neuron["skip_below"],
             membrane_bits(neuron["levels"]),
-            1 if gain is None else gain,
-            threshold_up,
             round_down - neuron["leak_bits"],
             round_down,
         ]
-        return _initializer(fields)
 
     def _map(self, source: str) -> str:
         """Return the initializer of the ``spq_map`` through which the output of a step is read."""
@@ -205,7 +208,7 @@ def identifier(name: str) -> str:
 
 
 def membrane_bytes(step: dict[str, Any]) -> int:
-    """Return the bytes of a layer's membranes, packed."""
+    """Return the bytes of a layer's membranes, packed; 0 where nothing is stored."""
     height, width = step["positions"]
     return int(-(-step["out_channels"] * height * width * membrane_bits(step["neuron"]["levels"]) // 8))
 

@@ -3,8 +3,8 @@
  *
  * The work depends on the spikes. For every position of a layer, each non-zero input under the kernel adds its row of
  * weights to one sum for each channel; then the neurons of the position take their currents. Between time steps only
- * the potentials are kept, packed in the bits that their levels need. Spikes are kept only until the layers that read
- * them have run.
+ * the potentials are kept, packed in the bits that their levels need: nothing where there is a single step. Spikes are
+ * kept only until the layers that read them have run.
  *
  * reference.py beside this file explains the arithmetic; every number here equals the one there. */
 
@@ -49,11 +49,13 @@ typedef struct {
 } spq_sums;
 
 typedef struct {
-    uint8_t *membrane; /* codes of `bits` bits, laid end to end */
     uint8_t *spikes;
+#if SPQ_TIME_STEPS > 1
+    uint8_t *membrane; /* codes of `bits` bits, laid end to end */
     int16_t lowest, highest, cut; /* `cut`: neurons whose code is lower take no current */
-    uint8_t bits, gain;
-    uint8_t threshold_up, leak_up, round_down;
+    uint8_t bits, leak_up, round_down;
+#endif
+    uint8_t gain, threshold_up;
 } spq_neurons;
 
 typedef struct {
@@ -101,7 +103,9 @@ static uint16_t event_value[SPQ_MOST_INPUTS];
 static spq_sum sums[SPQ_MOST_CHANNELS];
 static uint8_t lanes[SPQ_MOST_CHANNELS]; /* sums of few codes in bytes, until they are added to the sums above */
 static unsigned lanes_left;              /* how many more inputs of value 1 fit into the lanes */
+#if SPQ_TIME_STEPS > 1
 static int16_t codes[SPQ_MOST_CHANNELS];
+#endif
 static uint8_t is_open[SPQ_MOST_CHANNELS];
 static uint8_t fired[SPQ_MOST_CHANNELS];
 
@@ -393,6 +397,7 @@ static SPQ_INLINE unsigned add_current(const spq_sums *s, unsigned row, unsigned
 
 /* ---------------------------------------------------------------- neurons */
 
+#if SPQ_TIME_STEPS > 1
 /* Tells how a position's membranes are packed. Codes whose bits divide a byte, and which fill whole bytes, are packed
  * like rows of weights: byte j of q holds the channels j, j + q, j + 2q and so on. All others are laid end to end. */
 static SPQ_INLINE unsigned fills_bytes(unsigned count, unsigned bits)
@@ -471,14 +476,22 @@ static SPQ_INLINE spq_potential floor_shift(spq_potential value, unsigned shift)
 #endif
 }
 
+static SPQ_INLINE unsigned takes_current(const spq_neurons *n, unsigned c) { return codes[c] >= n->cut; }
+#else /* Nothing is stored for a step that does not come, and no neuron is skipped in the first one. */
+#define read_codes(neurons, first, count) ((void)0)
+#define write_codes(neurons, first, count) ((void)0)
+#define takes_current(neurons, c) 1u
+#endif
+
 /* Runs one time step of `count` neurons: it reads their codes and currents and writes their codes and spikes. */
 static SPQ_INLINE void fire(const spq_neurons *n, const spq_potential *currents, unsigned count, uint8_t *spikes)
 {
-    const spq_potential one = (spq_potential)1 << n->threshold_up, leaked = (spq_potential)1 << n->leak_up;
-    const spq_potential half = (spq_potential)1 << (n->round_down - 1u);
+    const spq_potential one = (spq_potential)1 << n->threshold_up;
     unsigned c, bit;
+#if SPQ_TIME_STEPS > 1
+    const spq_potential leaked = (spq_potential)1 << n->leak_up, half = (spq_potential)1 << (n->round_down - 1u);
     for (c = 0; c < count; ++c) {
-        const spq_potential taken = codes[c] < n->cut ? 0 : currents[c] * (spq_potential)n->gain;
+        const spq_potential taken = takes_current(n, c) ? currents[c] * (spq_potential)n->gain : 0;
         const spq_potential u = codes[c] * leaked + taken;
         spq_potential nearest = floor_shift(u + half - (u > 0), n->round_down); /* ties toward zero */
         nearest = nearest < n->lowest ? n->lowest : nearest;
@@ -486,6 +499,10 @@ static SPQ_INLINE void fire(const spq_neurons *n, const spq_potential *currents,
         fired[c] = (uint8_t)(u > one);
         codes[c] = (int16_t)(u > one ? 0 : nearest);
     }
+#else
+    for (c = 0; c < count; ++c)
+        fired[c] = (uint8_t)(currents[c] * (spq_potential)n->gain > one);
+#endif
     for (c = 0; c < count; c += 8) {
         unsigned byte = 0;
         for (bit = 0; bit < 8u && c + bit < count; ++bit)
@@ -550,8 +567,8 @@ static SPQ_INLINE void convolution(const spq_layer *l)
             unsigned computed = 0, taking = 0;
             read_codes(&l->neurons, at * channels, channels);
             for (c = 0; c < channels; ++c) {
-                computed += (unsigned)(codes[c] >= l->neurons.cut) & is_open[c];
-                taking += (unsigned)(codes[c] >= l->neurons.cut);
+                computed += takes_current(&l->neurons, c) & is_open[c];
+                taking += takes_current(&l->neurons, c);
             }
             memset(currents, 0, sizeof currents[0] * channels);
             if (computed) {

@@ -8,7 +8,7 @@ worst case. :mod:`spquant_search.deploy.reference` runs the result and explains 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -88,7 +88,9 @@ def integer_network(network: nn.Module, shape: InputShape, *, time_steps: int) -
             this package's operations lies between them.
     """
     for name, layer in searchable_layers(network).items():
-        kept = kept_in_floats(layer.precision, has_weights=not isinstance(layer, SpikingSelfAttention))
+        # With one time step nothing is stored, in whatever precision.
+        precision = layer.precision if time_steps > 1 else replace(layer.precision, membrane_levels=None)
+        kept = kept_in_floats(precision, has_weights=not isinstance(layer, SpikingSelfAttention))
         if kept is not None:
             raise NoIntegerForm(f"{name}: keeps {kept}")
     with torch.no_grad(), uncompiled():
@@ -172,7 +174,7 @@ class _FormBuilder:
             self._keep(name, "gate", layer.gate.integers(mass).T.cpu().numpy(), "<i1")
             self._keep_codes(name, "gate_at_rest", (layer.gate.bias_at(mass) > 0)[None], bits=1)
             current = _Current(current.shift, np.minimum(current.low, 0), np.maximum(current.high, 0))
-        neuron = _neuron(layer.neuron)
+        neuron = _neuron(layer.neuron, stores=self.time_steps > 1)
         residual = None
         if len(inputs) > 1:
             source = inputs[1]
@@ -209,7 +211,8 @@ class _FormBuilder:
         if gain is not None:
             self._keep(name, "gain", np.array([[gain]]), "<u1")
         unit = 2 ** (threshold_bits - neuron["step_bits"] - neuron["leak_bits"])
-        ends = neuron["lowest"] * unit, (neuron["lowest"] + neuron["levels"] - 1) * unit
+        highest = neuron["lowest"] + (neuron["levels"] or 1) - 1
+        ends = neuron["lowest"] * unit, highest * unit
         bound = max(
             abs(int(min(low)) * (gain or 1) + ends[0]),
             abs(int(max(high)) * (gain or 1) + ends[1]),
@@ -261,7 +264,7 @@ class _FormBuilder:
 
     def _attention(self, name: str, layer: SpikingSelfAttention, signal: _Signal) -> dict[str, Any]:
         channels, height, width = signal.shape
-        neuron = _neuron(layer.neuron)
+        neuron = _neuron(layer.neuron, stores=self.time_steps > 1)
         fraction = max(ATTENTION_SHIFT, neuron["step_bits"] + neuron["leak_bits"])
         largest = height * width * (channels // layer.heads)
         high = np.array([largest * 2 ** (fraction - ATTENTION_SHIFT)], dtype=object)
@@ -325,13 +328,18 @@ def _quantized(weight: Tensor, layer: SearchableLayer, *, per_tensor: bool = Fal
     return quantize_weight(weight, layer.precision.weight_bits, per_tensor=per_tensor, quantizer=layer.quantizer)
 
 
-def _neuron(neuron: Neuron) -> dict[str, Any]:
-    """Describe a neuron: its grid in units of its step, leak and cut, and the gain of a learned threshold in 1/16."""
+def _neuron(neuron: Neuron, *, stores: bool) -> dict[str, Any]:
+    """Describe a neuron: its grid in units of its step, leak and cut, and the gain of a learned threshold in 1/16.
+
+    A neuron that ``stores`` nothing between time steps has no levels: its potential is its current.
+    """
+    gain = None if neuron.log_threshold is None else round(float(threshold_gain(neuron.log_threshold)) * GAIN_STEPS)
+    if not stores:
+        return {"levels": None, "lowest": 0, "step_bits": 0, "leak_bits": 0, "skip_below": None, "gain": gain}
     parameters = neuron.parameters_now
     step, lowest, highest = (float(value) for value in (parameters.grid_step, parameters.lowest, parameters.highest))
     cut = float(parameters.skip_below)
     assert cut <= 0.0, "no cut lies above 0, where membranes start"
-    gain = None if neuron.log_threshold is None else round(float(threshold_gain(neuron.log_threshold)) * GAIN_STEPS)
     return {
         "levels": round((highest - lowest) / step) + 1,
         "lowest": round(lowest / step),

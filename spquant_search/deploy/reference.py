@@ -14,7 +14,8 @@ Everything is a whole number. A layer's potentials are in units of 2^-fraction o
     s    = 1 if u > 1 << fraction else 0
     code = 0 if s else u / 2^(fraction - step_bits), rounded to the nearest, ties toward zero, clipped to the grid
 
-with leak_shift' = fraction - step_bits - leak_bits, and code = 0 before the first time step.
+with leak_shift' = fraction - step_bits - leak_bits, and code = 0 before the first time step. Where there is one time
+step alone no code is stored, and u = I.
 """
 
 from __future__ import annotations
@@ -314,6 +315,10 @@ class _Run:
         fraction = step["fraction"]
         if neuron["gain"] is not None:
             current, fraction = current * neuron["gain"], fraction + GAIN_BITS
+        if neuron["levels"] is None:
+            fired = current > (1 << fraction)
+            self.spikes.setdefault(name, []).append(fired)
+            return fired, np.zeros_like(fired)
         code = self.codes.get(name)
         if code is None:
             code = np.zeros_like(current)

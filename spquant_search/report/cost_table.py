@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from spquant_search.costs.memory import FLOPS_PER_MAC, CostReport
 from spquant_search.report.energy_columns import ENERGY_COLUMNS, ENERGY_NOTES, energy_cells
+from spquant_search.report.forms import NO_MEMBRANE
 from spquant_search.report.layer_table import levels_cell
 from spquant_search.report.numbers import flops, kib, quantity, with_unit
 from spquant_search.report.text_table import TextTable
@@ -57,7 +58,9 @@ def _bound_note(bound: Energy, time_steps: int) -> str:
 
 def _cost_notes(report: CostReport) -> tuple[str, ...]:
     steps, macs = report.time_steps, report.dense_macs_all_steps
+    no_membrane = (NO_MEMBRANE,) if report.time_steps == 1 else ()
     return (
+        *no_membrane,
         f"memory {kib(report.memory_bytes)} KiB = W weights + U membranes + other (scales, offsets, "
         "gate predictors), for one sample, every tensor packed at its own bits",
         f"as the SpQuant-SNN paper counts it (W, U and one more buffer): {kib(report.paper_total_bytes)} KiB",

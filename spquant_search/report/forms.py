@@ -11,6 +11,7 @@ from spquant_search.space.configuration import FLOAT_BITS, FLOAT_MEMBRANE, Netwo
 
 GROUP = 4
 # Levels above 9 in one letter: that of the bits they are stored in.
+NO_MEMBRANE = "no membrane: one time step"
 LEVEL_LETTERS = {"A": "10..16 levels", "B": "17..32", "C": "33..64", "D": "65..128", "E": "129..256"}
 
 
@@ -24,6 +25,11 @@ def levels_form(config: NetworkConfig) -> str:
     return _grouped(_levels_letter(layer.membrane_levels) for _, layer in config.layers).rstrip(f"{MISSING} ")
 
 
+def has_membranes(config: NetworkConfig) -> bool:
+    """Return whether any layer stores potentials between time steps: none does where there is a single one."""
+    return any(layer.membrane_levels is not None for _, layer in config.layers)
+
+
 def sparsity_form(config: NetworkConfig) -> str:
     """Count the layers with a channel gate and those that skip neurons: ``g5s3``; empty where none does."""
     gates = sum(layer.channel_mass < 1 for _, layer in config.layers)
@@ -33,12 +39,16 @@ def sparsity_form(config: NetworkConfig) -> str:
 
 def short_form(config: NetworkConfig) -> str:
     """Write a whole configuration in one line: ``8444 2222 4 / 3333 3A33 g5s3``."""
-    return f"{bits_form(config)} / {levels_form(config)} {sparsity_form(config)}".rstrip()
+    levels = levels_form(config)
+    return " ".join(part for part in (bits_form(config), levels and f"/ {levels}", sparsity_form(config)) if part)
 
 
 def legend(configs: Iterable[NetworkConfig]) -> str:
     """Explain the letters that these configurations use."""
     configs = tuple(configs)
+    if not any(map(has_membranes, configs)):
+        used = "; F float" if any("F" in bits_form(config) for config in configs) else ""
+        return f"bits: one character a layer{used}; {NO_MEMBRANE}"
     letters = {letter for config in configs for letter in bits_form(config) + levels_form(config)}
     words = {"F": "F float", MISSING: f"{MISSING} no membrane"}
     words |= {letter: f"{letter} {levels}" for letter, levels in LEVEL_LETTERS.items()}

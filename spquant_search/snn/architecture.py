@@ -40,7 +40,7 @@ def describe_architecture(model: ModelSpace, shape: InputShape, layers: Sequence
         size, layer_shape = 0, by_name.get(step.name)
         if step.operation == "sum":
             size = math.prod(step.shape)
-        elif layer_shape is not None and layer_shape.has_membrane:
+        elif layer_shape is not None and layer_shape.has_neurons:
             size = spike_map_bytes(layer_shape.neurons, layer_shape.out_channels)
         is_current = step.operation == "identity" or (layer_shape is not None and layer_shape.kind == "shortcut")
         inputs = tuple(steps[number].name for number in step.inputs)

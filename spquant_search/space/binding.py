@@ -53,7 +53,7 @@ def _unfit_parameters(choices: LayerChoices, shape: LayerShape) -> list[Problem]
         problems.append(Problem(f"layers.{shape.name}.channel_mass", sentence))
     if choices.weight_bits is not None and not shape.has_weights:
         problems.append(Problem(f"layers.{shape.name}.weight_bits", "this layer has no weights; remove the key"))
-    if not shape.has_membrane:
+    if not shape.has_neurons:
         for parameter in ("membrane_levels", "skip_below"):
             if getattr(choices, parameter) is not None:
                 address = Address(shape.name, parameter)

@@ -18,7 +18,8 @@ OFF: dict[str, float | None] = {"channel_mass": 1.0, "skip_below": None}  # valu
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LayerPrecision:
-    """One layer's precision; ``membrane_levels`` is None where the layer has no membrane (a readout)."""
+    """One layer's precision; ``membrane_levels`` is None where the layer has no membrane: a readout, and with one time
+    step every layer."""
 
     weight_bits: int = FLOAT_BITS
     membrane_levels: int | None = FLOAT_MEMBRANE

@@ -46,7 +46,10 @@ def _uniform(values: Mapping[str, Any], shapes: Sequence[LayerShape]) -> Network
 def reference_configurations(
     space: SearchSpace, shapes: Sequence[LayerShape]
 ) -> tuple[tuple[NetworkConfig, ...], list[Problem]]:
-    """Return the reference configurations, each of which the space must contain, and what is wrong with them."""
+    """Return the reference configurations, each of which the space must contain, and what is wrong with them.
+
+    References that are one configuration, as those that differ in levels are with one time step, count once.
+    """
     configs, problems = [], []
     for index, reference in enumerate(space.file.search.references):
         path = f"search.references.{index}"
@@ -62,7 +65,7 @@ def reference_configurations(
             values, mismatches = _reference_values(space, reference)
         problems += [Problem(f"{path}.{parameter}", sentence) for parameter, sentence in mismatches.items()]
         configs.append(space.config(values))
-    return tuple(configs), problems
+    return tuple(dict.fromkeys(configs)), problems
 
 
 def _preset_reference(

@@ -74,3 +74,17 @@ class SearchSpace:
     def size(self) -> float:
         """Return the number of configurations."""
         return math.prod(float(len(options)) for options in self.choices().values())
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the space file asks for that has no effect, as sentences without a full stop."""
+        keys = [
+            str(Address(f"layers.{name}", parameter))
+            for name, choices in self.file.layers.items()
+            for parameter in ("membrane_levels", "skip_below")
+            if getattr(choices, parameter) is not None
+        ]
+        if self.file.time_steps > 1 or not keys:
+            return ()
+        words = f"{', '.join(keys)} {'has' if len(keys) == 1 else 'have'} no effect"
+        return (f"no membrane: with one time step nothing is stored between steps; {words}",)

@@ -35,7 +35,7 @@ def bind_network(file: SpaceFile, *, source: str) -> Prepared:
     shape = input_shape(info)
     learns = file.neuron.learn_threshold
     shapes = tuple(
-        replace(layer, learns_threshold=learns and layer.has_membrane)
+        replace(layer, learns_threshold=learns and layer.has_neurons, stores_potentials=file.time_steps > 1)
         for layer in layer_shapes(file.model, shape, source=source)
     )
     try:

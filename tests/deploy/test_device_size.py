@@ -26,6 +26,13 @@ def device_size(folder: Path, work: Path) -> ObjectSize:
     return object_size(folder, cc=tool[0], work=work, flags=tool[1])
 
 
+def without_membranes(config: NetworkConfig) -> NetworkConfig:
+    """Return a configuration as a space of one time step has it."""
+    return NetworkConfig(
+        layers=tuple((name, replace(layer, membrane_levels=None, skip_below=None)) for name, layer in config.layers)
+    )
+
+
 FOOTPRINTS: list[tuple[str, dict[str, Any]]] = [
     ("vgg9", {}),
     ("vgg9", {"pool": "after", "size": 17, "width": 1 / 4}),
@@ -38,24 +45,31 @@ FOOTPRINTS: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.skipif(device_compiler() is None, reason="there is no compiler for a Cortex-M4")
+@pytest.mark.parametrize("time_steps", [TIME, 1])
 @pytest.mark.parametrize(("name", "options"), FOOTPRINTS)
 def test_what_a_device_needs_is_known_before_training(
-    name: str, options: dict[str, Any], tmp_path: Path, plain_neurons: None
+    name: str, options: dict[str, Any], time_steps: int, tmp_path: Path, plain_neurons: None
 ) -> None:
     """The footprint is computed from shapes and precisions alone; the compiler's object file says the same."""
     for seed in (3, 4):
         network, shape, frames = a_network(name, seed=seed, **options)
         model = ModelSpace(network=name, width=options.get("width", 1 / 16), pool=options.get("pool", "before"))
-        shapes = layer_shapes(model, shape, source="test")
+        shapes = tuple(
+            replace(layer, stores_potentials=time_steps > 1) for layer in layer_shapes(model, shape, source="test")
+        )
         config = NetworkConfig(
             layers=tuple((name, layer.precision) for name, layer in searchable_layers(network).items())
         )
+        if time_steps == 1:
+            config = without_membranes(config)
         of_network = describe_architecture(model, shape, shapes)
         assert of_network is not None
-        expected = footprint(of_network, cost_report(shapes, config, time_steps=TIME))
+        expected = footprint(of_network, cost_report(shapes, config, time_steps=time_steps))
         assert expected is not None
 
-        folder = written(export(network, shape, frames, time_steps=TIME, about=ABOUT), tmp_path / f"{seed}")
+        folder = written(
+            export(network, shape, frames[:, :time_steps], time_steps=time_steps, about=ABOUT), tmp_path / f"{seed}"
+        )
         found = device_size(folder, tmp_path)
         assert expected.ram == pytest.approx(found.ram, abs=32), "alignment"
         assert expected.flash == pytest.approx(found.flash, rel=0.05)
