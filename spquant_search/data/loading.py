@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float, Int64, UInt8
 
 from spquant_search.data.building import FrameSource, frame_blocks
 from spquant_search.data.cache import Frames, cache_path, read_or_build
 from spquant_search.data.catalog import EVENT_FOLDER, SETS
+from spquant_search.data.crowding import crowded_note, crowded_samples, events_by_step
 from spquant_search.data.description import LARGEST_COUNT, DataInfo, describe, recorded_size
 from spquant_search.data.events import tonic_readers
 from spquant_search.data.events.binning import Binning, Reader, RecordedFrames
@@ -49,6 +50,11 @@ class Split:
 
     frames: UInt8[np.ndarray, "sample time channel height width"]  # memory-mapped, read-only
     labels: Int64[np.ndarray, " sample"]
+    files: tuple[str, ...] = ()  # of sets with one file a sample: its path in the data set's folder
+
+    def file_of(self, sample: int) -> str:
+        """Return the file of a sample, or its number where it has none of its own."""
+        return self.files[sample] if self.files else f"sample {sample}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,6 +94,7 @@ class _UnbinnedSplit:
 
     labels: Int64[np.ndarray, " sample"]
     source: Callable[[int, int], FrameSource]
+    files: tuple[str, ...] = ()
 
 
 def load(
@@ -125,8 +132,11 @@ def load(
     for split, part in unbinned.items():
         source = part.source(counts[split], first_number)
         path = cache_path(cache_dir or cache_folder(), f"{name}-{split}", source.recipe())
-        frames = _frames(source, path, counter, processes)
-        splits[split] = Split(frames=frames, labels=part.labels[: counts[split]])
+        frames, made = _frames(source, path, counter, processes)
+        splits[split] = Split(frames=frames, labels=part.labels[: counts[split]], files=part.files[: counts[split]])
+        if not info.static:
+            crowded = [splits[split].file_of(sample) for sample in crowded_samples(made)]
+            notes += crowded_note(split, counts[split], time_steps, crowded)
         first_number += len(part.labels)
     return DataSet(
         name=name,
@@ -151,7 +161,11 @@ def _unbinned_splits(
         }, ()
     found = find_samples(info.name, options)
     return {
-        split: _UnbinnedSplit(labels=found.labels[order], source=_source_of(info, options, found, order, time_steps))
+        split: _UnbinnedSplit(
+            labels=found.labels[order],
+            source=_source_of(info, options, found, order, time_steps),
+            files=tuple(found.files[index].name for index in order.tolist()) if found.files else (),
+        )
         for split, order in found.splits.items()
     }, found.notes
 
@@ -236,11 +250,22 @@ class _Counter:
             self.reach(self.done + len(block))
 
 
-def _frames(source: FrameSource, path: Path, counter: _Counter, processes: int) -> Frames:
+def _frames(
+    source: FrameSource, path: Path, counter: _Counter, processes: int
+) -> tuple[Frames, Float[np.ndarray, "made time"]]:
+    """Open or make the frames of a split; the events of each frame are counted only of those that are made now."""
     end = counter.done + source.shape[0]
-    frames = read_or_build(path, source.shape, lambda: counter.counted(frame_blocks(source, processes=processes)))
+    counts: list[Float[np.ndarray, "block time"]] = []
+
+    def blocks() -> Iterator[Frames]:
+        counts.clear()
+        for block in frame_blocks(source, processes=processes):
+            counts.append(events_by_step(block))
+            yield block
+
+    frames = read_or_build(path, source.shape, lambda: counter.counted(blocks()))
     counter.reach(end)  # frames from the cache are not counted block by block
-    return frames
+    return frames, np.concatenate(counts) if counts else np.empty((0, source.shape[1]))
 
 
 def _sample_counts(

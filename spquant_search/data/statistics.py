@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt8
 from numpy import ndarray
 
 from spquant_search.data.cache import check_every_byte
+from spquant_search.data.crowding import crowded_note, crowded_samples, events_by_step, share_of_fullest
 from spquant_search.data.loading import SPLITS, DataSet, Split
 
 _BLOCK_BYTES = 32 << 20  # of frames that are read together
@@ -32,14 +33,17 @@ class SplitStatistics:
     """Figures of a split's frames.
 
     ``events`` are the events of a recording that its frames count, after crop and denoising. ``pixels`` is the mean
-    value of an image's pixels. ``density`` is the share of values that are not zero, ``clamped`` the share of values
-    above the largest that a network is shown.
+    value of an image's pixels. ``fullest`` is the share of a recording's events in its fullest frame, in ``crowded``
+    are the files with nearly all events in one or two frames. ``density`` is the share of values that are not zero,
+    ``clamped`` the share of values above the largest that a network is shown.
     """
 
     samples: int
     samples_by_class: tuple[int, ...]
     events: Summary | None
     pixels: Summary | None
+    fullest: Summary | None
+    crowded: tuple[str, ...]
     density: float
     clamped: float
     file: str
@@ -95,6 +99,10 @@ def dataset_statistics(loaded: DataSet) -> DataStatistics:
         UserError: a file of frames is not as it was written; all of them are read.
     """
     splits: dict[str, Split] = {name: getattr(loaded, name) for name in SPLITS}
+    measured = {name: _split_statistics(loaded, split) for name, split in splits.items()}
+    notes = [*loaded.notes]
+    for name, split in measured.items():
+        notes += crowded_note(name, split.samples, loaded.time_steps, split.crowded)
     return DataStatistics(
         name=loaded.name,
         description=loaded.description,
@@ -105,8 +113,8 @@ def dataset_statistics(loaded: DataSet) -> DataStatistics:
         width=loaded.width,
         static=loaded.static,
         largest=loaded.largest,
-        splits=tuple((name, _split_statistics(loaded, split)) for name, split in splits.items()),
-        notes=loaded.notes,
+        splits=tuple(measured.items()),
+        notes=tuple(dict.fromkeys(notes)),
     )
 
 
@@ -114,17 +122,15 @@ def _split_statistics(loaded: DataSet, split: Split) -> SplitStatistics:
     check_every_byte(split.frames)
     file = Path(str(getattr(split.frames, "filename", "")))
     totals = _totals(split, static=loaded.static, largest=loaded.largest)
-    amounts = Summary(
-        mean=float(totals.amounts.mean()),
-        deviation=float(totals.amounts.std()),
-        min=float(totals.amounts.min()),
-        max=float(totals.amounts.max()),
-    )
+    amounts = _summary(totals.amounts)
+    counts = totals.counts
     return SplitStatistics(
         samples=len(split.labels),
         samples_by_class=tuple(np.bincount(split.labels, minlength=len(loaded.classes)).tolist()),
         events=None if loaded.static else amounts,
         pixels=amounts if loaded.static else None,
+        fullest=None if loaded.static else _summary(share_of_fullest(counts, 1)),
+        crowded=() if loaded.static else tuple(split.file_of(at) for at in crowded_samples(counts)),
         density=totals.nonzero / split.frames.size,
         clamped=totals.clamped / split.frames.size,
         file=str(file),
@@ -132,27 +138,34 @@ def _split_statistics(loaded: DataSet, split: Split) -> SplitStatistics:
     )
 
 
+def _summary(values: Float[np.ndarray, " sample"]) -> Summary:
+    return Summary(
+        mean=float(values.mean()), deviation=float(values.std()), min=float(values.min()), max=float(values.max())
+    )
+
+
 class _Totals(NamedTuple):
-    """The amount in each sample of a split, and how many values of the whole split are not zero or too large."""
+    """What is in each sample of a split, and how many values of the whole split are not zero or too large."""
 
     amounts: Float[np.ndarray, " sample"]  # events, or the mean value of the pixels
+    counts: Float[np.ndarray, "sample time"]  # events of each frame
     nonzero: int
     clamped: int
 
 
 def _totals(split: Split, *, static: bool, largest: int) -> _Totals:
     samples, nonzero, clamped = len(split.frames), 0, 0
-    amounts = np.empty(samples)
-    count = max(1, _BLOCK_BYTES // int(np.prod(split.frames.shape[1:])))
-    for start in range(0, samples, count):
-        block = split.frames[start : start + count]
+    amounts, counts = np.empty(samples), np.zeros((samples, split.frames.shape[1]))
+    length = max(1, _BLOCK_BYTES // int(np.prod(split.frames.shape[1:])))
+    for start in range(0, samples, length):
+        block = split.frames[start : start + length]
         nonzero += int(np.count_nonzero(block))
         clamped += int(np.count_nonzero(block > largest))
-        # The third channel of recordings is the sum of the other two.
-        counted = block if static else block[:, :, :2]
-        sums = counted.sum(axis=(1, 2, 3, 4), dtype=np.int64)
-        amounts[start : start + count] = sums / block[0].size if static else sums
-    return _Totals(amounts, nonzero, clamped)
+        if static:
+            amounts[start : start + length] = block.sum(axis=(1, 2, 3, 4), dtype=np.int64) / block[0].size
+        else:
+            counts[start : start + length] = events_by_step(block)
+    return _Totals(amounts if static else counts.sum(axis=1), counts, nonzero, clamped)
 
 
 def examples(loaded: DataSet) -> Examples:

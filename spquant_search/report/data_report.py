@@ -27,7 +27,7 @@ _GAP = 0.06  # between cells, of a cell
 
 def split_table(facts: DataStatistics) -> TextTable:
     """Make a row for every split: samples, events of a sample (mean pixel value of an image), zeros, file size."""
-    above = () if facts.static else (f"above {facts.largest} %",)
+    above = () if facts.static else (f"above {facts.largest} %", "fullest frame %")
     what = "pixel mean" if facts.static else "events mean"
     return TextTable(
         title=f"{facts.name}: {facts.description}",
@@ -41,7 +41,7 @@ def split_table(facts: DataStatistics) -> TextTable:
 def _split_row(name: str, split: SplitStatistics) -> tuple[str, ...]:
     spread = split.events or split.pixels
     words = ("", "", "") if spread is None else _spread_words(spread, decimals=0 if split.events else 1)
-    above = (f"{100 * split.clamped:.2f}",) if split.events else ()
+    above = () if split.fullest is None else (f"{100 * split.clamped:.2f}", percent(split.fullest.mean))
     return (name, f"{split.samples:,}", *words, percent(split.density), *above, f"{split.bytes / 2**20:,.1f}")
 
 
@@ -64,10 +64,13 @@ def _notes(facts: DataStatistics) -> tuple[str, ...]:
         if facts.static
         else "events: of a sample, as its frames count them; spread: the standard deviation over samples"
     )
-    shown = f"above {facts.largest}: share of the values that a network is shown as {facts.largest}"
+    shown = (
+        f"above {facts.largest}: share of the values that a network is shown as {facts.largest}",
+        f"fullest frame: the share of a recording's events in the fullest of its {facts.time_steps}, on average",
+    )
     folders = sorted({str(Path(split.file).parent) for _, split in facts.splits})
     cached = f"cache: {facts.cache_bytes / 2**20:,.1f} MiB in {', '.join(folders)}; it can be deleted at any time"
-    return (frames, counted, *(() if facts.static else (shown,)), cached, *(f"note: {note}" for note in facts.notes))
+    return (frames, counted, *(() if facts.static else shown), cached, *(f"note: {note}" for note in facts.notes))
 
 
 def class_table(facts: DataStatistics) -> TextTable:

@@ -21,10 +21,9 @@ def test_tables_of_recordings(tmp_path: Path) -> None:
     assert classes.rows == (("a", "1", "1", "1", "3"), ("b", "1", "1", "1", "3"))
     assert classes.total == ("all", "2", "2", "2", "6")
     splits = split_table(facts)
-    assert splits.header == (
-        *("split", "samples", "events mean", "spread", "min..max", "non-zero %", "above 15 %", "MiB"),
-    )
-    assert splits.rows[0] == ("train", "2", "46", "44", "1..90", "1.7", "1.25", "0.0")
+    spread = ("events mean", "spread", "min..max")
+    assert splits.header == ("split", "samples", *spread, "non-zero %", "above 15 %", "fullest frame %", "MiB")
+    assert splits.rows[0] == ("train", "2", "46", "44", "1..90", "1.7", "1.25", "66.7", "0.0")
     assert "3 x 2 x 4 x 5" in splits.notes[0]
     assert str(tmp_path / "cache") in splits.notes[-1]
 

@@ -19,6 +19,7 @@ _NAMES = {
     "t": ("t", "ts", "time", "times", "timestamp", "timestamps"),
     "p": ("p", "ps", "pol", "polarity", "polarities", "on"),
 }
+_SHORTEST_US = 1000  # no camera records less on purpose
 _HIGHEST_US = 2**62  # beyond, differences of times would overflow
 
 Columns = Mapping[str, NDArray[Any]]  # x, y, t and p with the values of the file
@@ -81,8 +82,22 @@ def _microseconds(path: Path, times: NDArray[Any], unit: str) -> NDArray[np.int6
     if len(times) and np.abs(inexact).max() > _HIGHEST_US:
         raise unfit(path, f"it has times beyond {_HIGHEST_US} us; is data.time_unit, now {unit}, that of the file?")
     if times.dtype.kind == "f":
-        return np.rint(inexact).astype(np.int64)
+        rounded = np.rint(inexact).astype(np.int64)
+        _require_resolution(path, inexact, rounded, unit)
+        return rounded
     return (times // divisor).astype(np.int64) * factor
+
+
+def _require_resolution(path: Path, times: NDArray[np.float64], rounded: NDArray[np.int64], unit: str) -> None:
+    """Refuse fractions of microseconds that make up a whole recording: its times are in a larger unit."""
+    moments = int(np.count_nonzero(np.diff(times))) + 1
+    left = int(np.count_nonzero(np.diff(rounded))) + 1
+    if len(times) and 2 * left < moments and (span := float(times.max() - times.min())) < _SHORTEST_US:
+        raise unfit(
+            path,
+            f"its {moments:,} moments lie within {span:.6g} us, and only {left:,} of them are left in whole "
+            f"microseconds; is data.time_unit, now {unit}, that of the file?",
+        )
 
 
 def _off_and_on(polarity: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,0 +1,49 @@
+"""Find recordings with nearly all events in one or two frames: a time stamp far away, or times in another unit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+CROWDED = 0.95  # share of the events in the fullest frames from which on a recording is told
+_FEWEST = 20  # events of a recording; fewer may lie anywhere
+_SHOWN = 3  # files that a sentence names
+
+
+def events_by_step(
+    frames: UInt8[np.ndarray, "sample time channel height width"],
+) -> Float[np.ndarray, "sample time"]:
+    """Count the events of each frame; a third channel is the sum of the other two, and not counted again."""
+    counts: Float[np.ndarray, "sample time"] = frames[:, :, :2].sum(axis=(2, 3, 4), dtype=np.float64)
+    return counts
+
+
+def share_of_fullest(counts: Float[np.ndarray, "sample time"], frames: int) -> Float[np.ndarray, " sample"]:
+    """Return the share of a recording's events that lie in its fullest ``frames``; 0 without events."""
+    fullest = np.sort(counts, axis=1)[:, -frames:].sum(axis=1)
+    shares: Float[np.ndarray, " sample"] = np.zeros(len(counts))
+    np.divide(fullest, counts.sum(axis=1), out=shares, where=counts.any(axis=1))
+    return shares
+
+
+def crowded_samples(counts: Float[np.ndarray, "sample time"]) -> list[int]:
+    """Return which recordings of 20 events or more have nearly all in one frame of two or three, or in two of more."""
+    steps = counts.shape[1]
+    if steps < 2:
+        return []
+    crowded = share_of_fullest(counts, 1 if steps < 4 else 2) >= CROWDED
+    return np.flatnonzero(crowded & (counts.sum(axis=1) >= _FEWEST)).tolist()
+
+
+def crowded_note(split: str, samples: int, steps: int, crowded: Sequence[str]) -> tuple[str, ...]:
+    """Say which recordings are crowded into few frames; ``crowded`` are their files."""
+    if not crowded:
+        return ()
+    few = "one" if steps < 4 else "one or two"
+    names = ", ".join(crowded[:_SHOWN]) + (" ..." if len(crowded) > _SHOWN else "")
+    return (
+        f"{len(crowded)} of {samples} recordings of {split} have {CROWDED:.0%} or more of their events in {few} of "
+        f"{steps} frames: {names}. Does a time stamp lie far from the others, or is data.time_unit another?",
+    )

@@ -1,0 +1,109 @@
+"""Recordings with nearly all events in few frames are told with their files; times in another unit are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from data.event_writers import HEIGHT, WIDTH, made_up_events
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from spquant_search.data import loading
+from spquant_search.data.crowding import crowded_samples, events_by_step, share_of_fullest
+from spquant_search.data.events.event_files import read_event_file
+from spquant_search.data.statistics import dataset_statistics
+from spquant_search.errors import UserError
+from spquant_search.space.schema import DataSpace
+
+
+def write_recordings(base: Path, *, late: int, count: int = 6) -> None:
+    """Write recordings of two classes; in the first ``late`` of class "a" the last time stamp has jumped."""
+    for label, name in enumerate("ab"):
+        (base / name).mkdir(parents=True)
+        for number in range(count):
+            x, y, t, p = made_up_events(10 * label + number, WIDTH, HEIGHT, count=200).T.copy()
+            if name == "a" and number < late:
+                t[-1] += 2**32
+            np.savez(base / name / f"{number}.npz", x=x, y=y, t=t, p=p)
+
+
+def load(base: Path, time_steps: int = 6, **more: Any) -> loading.DataSet:
+    options = DataSpace(name="event-folder", root=str(base), sensor=(HEIGHT, WIDTH), **more)
+    return loading.load("event-folder", time_steps=time_steps, options=options, cache_dir=base.parent / "cache")
+
+
+@pytest.mark.parametrize("time_steps", [2, 3, 4, 6, 10])
+def test_a_time_stamp_far_away_is_told_with_its_file(tmp_path: Path, time_steps: int) -> None:
+    write_recordings(tmp_path / "files", late=6)
+    loaded = load(tmp_path / "files", time_steps)
+    few = "one" if time_steps < 4 else "one or two"
+    assert [note.split(" recordings of ")[0] for note in loaded.notes] == ["4 of 8", "1 of 2", "1 of 2"]
+    assert f"95% or more of their events in {few} of {time_steps} frames: a/" in loaded.notes[0]
+    assert loaded.notes[0].endswith(" .... Does a time stamp lie far from the others, or is data.time_unit another?")
+    facts = dataset_statistics(loaded)
+    assert facts.notes == loaded.notes, "what was told while frames were made is not told twice"
+    again = load(tmp_path / "files", time_steps)
+    assert not again.notes
+    assert dataset_statistics(again).notes == loaded.notes, "data says it of frames from the cache, too"
+    train = dict(facts.splits)["train"]
+    assert train.fullest is not None
+    assert train.fullest.max == 199 / 200
+    assert sorted(train.crowded) == sorted(name for name in loaded.train.files if name.startswith("a/"))
+
+
+def test_recordings_as_they_should_be_are_not_told(tmp_path: Path) -> None:
+    write_recordings(tmp_path / "files", late=0)
+    assert not load(tmp_path / "files").notes
+    assert not load(tmp_path / "files", time_steps=1).notes, "one frame holds all"
+
+
+@given(arrays(np.uint8, array_shapes(min_dims=5, max_dims=5, max_side=3)))
+def test_shares_by_a_loop(frames: Any) -> None:
+    counts = events_by_step(frames)
+    for sample in range(len(frames)):
+        by_hand = [int(frames[sample, step, :2].astype(int).sum()) for step in range(frames.shape[1])]
+        assert counts[sample].tolist() == by_hand
+        for few in (1, 2):
+            expected = sum(sorted(by_hand)[-few:]) / sum(by_hand) if sum(by_hand) else 0.0
+            assert share_of_fullest(counts, few)[sample] == pytest.approx(expected)
+
+
+def test_from_which_share_on() -> None:
+    counts = np.array([[94.0, 6, 0], [95, 5, 0], [0, 100, 0], [0, 0, 0]])
+    assert crowded_samples(counts) == [1, 2]
+    assert crowded_samples(np.array([[19.0, 0], [20, 0], [1, 0]])) == [1], "few events may lie anywhere"
+    counts = np.array([[50.0, 44, 6, 0], [50, 45, 5, 0], [25, 25, 25, 25]])
+    assert crowded_samples(counts) == [1]
+
+
+@pytest.mark.parametrize("kind", ["f8", "f4", "f2"])
+@pytest.mark.parametrize(("unit", "factor"), [("us", 1e-6), ("us", 1e-3), ("ms", 1e-6)])
+def test_seconds_that_are_taken_for_smaller_units(tmp_path: Path, unit: str, factor: float, kind: str) -> None:
+    x, y, t, p = made_up_events(3, WIDTH, HEIGHT, count=2000).T
+    np.savez(tmp_path / "a.npz", x=x, y=y, t=(t * factor).astype(kind), p=p)
+    with pytest.raises(
+        UserError,
+        match=rf"a.npz: its [\d,]+ moments lie within .* us, and only .* is data.time_unit, "
+        f"now {unit}, that of the file",
+    ):
+        read_event_file(tmp_path / "a.npz", time_unit=unit, columns=None)
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("s", 1e-6), ("ms", 1e-3), ("us", 1.0), ("ns", 1e3), ("us", 0.01)])
+def test_fractions_in_their_own_unit(tmp_path: Path, unit: str, factor: float) -> None:
+    x, y, t, p = made_up_events(3, WIDTH, HEIGHT, count=2000).T
+    np.savez(tmp_path / "a.npz", x=x, y=y, t=t * factor, p=p)
+    events = read_event_file(tmp_path / "a.npz", time_unit=unit, columns=None)
+    assert abs(events.t - (t * 0.01 if factor == 0.01 else t)).max() <= 0.5
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=5))
+def test_few_events_are_no_reason(tmp_path_factory: pytest.TempPathFactory, times: list[float]) -> None:
+    path = tmp_path_factory.mktemp("few") / "a.npz"
+    zeros = np.zeros(len(times), int)
+    np.savez(path, x=zeros, y=zeros, t=np.sort([1000 * time for time in times]), p=zeros)
+    read_event_file(path, time_unit="us", columns=None)
