@@ -134,9 +134,7 @@ def load(
         path = cache_path(cache_dir or cache_folder(), f"{name}-{split}", source.recipe())
         frames, made = _frames(source, path, counter, processes)
         splits[split] = Split(frames=frames, labels=part.labels[: counts[split]], files=part.files[: counts[split]])
-        if not info.static:
-            crowded = [splits[split].file_of(sample) for sample in crowded_samples(made)]
-            notes += crowded_note(split, counts[split], time_steps, crowded)
+        notes += _crowded_notes(split, splits[split], made)
         first_number += len(part.labels)
     return DataSet(
         name=name,
@@ -266,6 +264,11 @@ def _frames(
     frames = read_or_build(path, source.shape, lambda: counter.counted(blocks()))
     counter.reach(end)  # frames from the cache are not counted block by block
     return frames, np.concatenate(counts) if counts else np.empty((0, source.shape[1]))
+
+
+def _crowded_notes(name: str, split: Split, made: Float[np.ndarray, "made time"]) -> tuple[str, ...]:
+    crowded = [split.file_of(sample) for sample in crowded_samples(made)]
+    return crowded_note(name, len(split.labels), made.shape[1], crowded)
 
 
 def _sample_counts(
