@@ -49,7 +49,8 @@ def pick(  # noqa: PLR0913 - one parameter an option
 ) -> None:
     """Write a member of the front as an integer network in C.
 
-    The folder also holds what numpy and PyTorch need to check it.
+    The folder also holds what numpy and PyTorch need to check it. Before it is written, all three must agree on the
+    test vectors.
     """
     from spquant_search.report.pick_reasons import Wish
     from spquant_search.runs.folder import find_run
@@ -96,7 +97,7 @@ def _pick(folder: RunFolder, out: Path, wish: Wish, *, trial: int | None, knee: 
         raise UserError(_nothing_to_write(prepared, summary, members, wish))
     frames = _vector_frames(prepared)
     tested = summary.test_accuracy.get(member.number)
-    write_artifact(folder, file, member, out, test_accuracy=tested, shape=prepared.input, frames=frames)
+    write_artifact(folder, file, member, out, test_accuracy=tested, shape=prepared.input, frames=frames, note=_note)
     for line in picked_lines(summary, member, str(out)):
         typer.echo(line)
     if wanted is not None and not wanted.has_integer_form:
@@ -148,6 +149,10 @@ def _floats_words(prepared: Prepared, member: TrialResult) -> str:
     return f"{floats[first]} in {first}" + (f" and {len(others)} more" if others else "")
 
 
+def _note(words: str) -> None:
+    typer.echo(f"note: {words}", err=True)
+
+
 def _vector_frames(prepared: Prepared) -> NDArray[np.uint8]:
     """Return the frames of the test vectors, made up where the data's files are absent."""
     from spquant_search.deploy.vectors import first_test_frames, made_up_frames
@@ -156,7 +161,7 @@ def _vector_frames(prepared: Prepared) -> NDArray[np.uint8]:
     try:
         return first_test_frames(_recordings(file))
     except UserError as error:
-        typer.echo(f"note: the test vectors are made-up frames, as the data is not there: {error}", err=True)
+        _note(f"the test vectors are made-up frames, as the data is not there: {error}")
         return made_up_frames(prepared.input, time_steps=file.time_steps)
 
 
@@ -187,7 +192,7 @@ def verify(
 ) -> None:
     """Compare a picked network in PyTorch, numpy and C.
 
-    Every spike and every logit on the test split must be equal.
+    Every spike and every logit on the test split must be equal. The C that lies in DIR is compiled and run.
     """
     from rich.console import Console
 
@@ -219,7 +224,7 @@ def verify(
     if as_json:
         typer.echo(json.dumps(verification_dict(found, artifact), indent=2))
     else:
-        console = Console(soft_wrap=True)
+        console = Console(soft_wrap=True, markup=False, emoji=False)  # names hold what they like
         for line in verification_lines(found, artifact):
             console.print(line)
     if not found.holds:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -20,7 +22,7 @@ from safetensors.numpy import load_file, save
 from torch import nn
 
 from spquant_search.deploy.c_tables import TooLarge
-from spquant_search.deploy.export import PAGE_FILE, export, page, sealed
+from spquant_search.deploy.export import PAGE_FILE, Differs, export, page, sealed
 from spquant_search.deploy.integer_form import NoIntegerForm
 from spquant_search.errors import SpaceError, UserError
 from spquant_search.runs.files import write_bytes
@@ -78,7 +80,7 @@ def _trained(
     return network.eval()
 
 
-def write_artifact(
+def write_artifact(  # noqa: PLR0913 - options by name
     folder: RunFolder,
     space: SpaceFile,
     member: TrialResult,
@@ -87,14 +89,16 @@ def write_artifact(
     test_accuracy: float | None,
     shape: InputShape,
     frames: NDArray[np.uint8],
+    note: Callable[[str], None] = lambda words: None,
 ) -> Artifact:
     """Write a member of a run's front to the new folder ``out``, which appears whole or not at all.
 
-    ``frames`` [sample, time or 1, channel, row, column] are those of the test vectors.
+    ``frames`` [sample, time or 1, channel, row, column] are those of the test vectors: before anything is written,
+    PyTorch, numpy and C must agree on them. ``note`` is told where C could not be run.
 
     Raises:
         UserError: ``out`` holds something already or cannot be written, the run lacks the member's weights, or the
-            network has no integer form.
+            network has no integer form or computes something else in it.
     """
     files = _weight_files(folder, member)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -117,7 +121,7 @@ def write_artifact(
         weights_sha256=_sha256(weights),
     )
     network = _trained(space.model, space.neuron, member.config, files, shape)
-    content = _content(artifact, weights, network, shape=shape, frames=frames)
+    content = _content(artifact, weights, network, shape=shape, frames=frames, note=note)
     try:
         _write_folder(content, out)
     except OSError as error:
@@ -141,7 +145,13 @@ def _merged_weights(files: Sequence[Path]) -> bytes:
 
 
 def _content(
-    artifact: Artifact, weights: bytes, network: nn.Module, *, shape: InputShape, frames: NDArray[np.uint8]
+    artifact: Artifact,
+    weights: bytes,
+    network: nn.Module,
+    *,
+    shape: InputShape,
+    frames: NDArray[np.uint8],
+    note: Callable[[str], None],
 ) -> dict[str, bytes]:
     """Return every file of the folder by its name."""
     about = {
@@ -159,6 +169,10 @@ def _content(
         exported = export(network, shape, frames, time_steps=artifact.time_steps, about=about)
     except (NoIntegerForm, TooLarge) as error:
         raise UserError(f"trial {artifact.trial} cannot be written in integers: {error}") from None
+    except Differs as error:
+        raise UserError(f"trial {artifact.trial} is not written: {error}") from None
+    if exported.unchecked is not None:
+        note(f"the C library was not run on the test vectors: {exported.unchecked}")
     others = {
         CONFIG_FILE: _yaml(artifact).encode(),
         FLOAT_WEIGHTS_FILE: weights,
@@ -167,10 +181,15 @@ def _content(
     return sealed(exported.manifest, exported.files | others)
 
 
+@cache
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
 def _yaml(artifact: Artifact) -> str:
     """Return the artifact as YAML, with only those options of the data set that differ from its defaults."""
-    document = TypeAdapter(Artifact).dump_python(artifact, mode="json")
-    document["data"] = TypeAdapter(DataSpace).dump_python(artifact.data, mode="json", exclude_defaults=True)
+    document = _adapter(Artifact).dump_python(artifact, mode="json")
+    document["data"] = _adapter(DataSpace).dump_python(artifact.data, mode="json", exclude_defaults=True)
     return yaml.safe_dump(document, sort_keys=False)
 
 
@@ -198,7 +217,7 @@ def read_artifact(path: Path) -> Artifact:
             raise UserError(f"{file}: is missing; write the folder again with spquant-search pick")
     try:
         content = read_yaml(config.read_text(encoding="utf-8"), source=str(config)).value
-        artifact = TypeAdapter(Artifact).validate_python(content)
+        artifact: Artifact = _adapter(Artifact).validate_python(content)
     except (ValidationError, SpaceError, UnicodeDecodeError) as error:
         first = str(error).splitlines()[0]
         raise UserError(f"{config}: is not what pick writes ({first}); write the folder again") from None

@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic")
+QUICK = ("-O1",)  # to compile, for a few samples
 FAST = ("-O3", "-march=native", "-DSPQ_FAST")
 SMALL = ("-Os", "-fno-pie")  # position-independent code would keep tables of addresses in RAM
 CORTEX_M4 = ("-mcpu=cortex-m4", "-mthumb")
 ARM_COMPILER = "arm-none-eabi-gcc"
+_MOST_LINES = 12  # of what a compiler says
 _FAST_FALLBACK = ("-O3", "-DSPQ_FAST")  # for compilers that know no -march=native
 
 # Runs samples one after another and keeps the spikes of all layers and time steps in the order of computation.
@@ -26,10 +28,10 @@ _HARNESS = """\
 #include <string.h>
 #include "model.h"
 static uint8_t *at;
-static void keep(int layer, const uint8_t *spikes, int bytes)
+static void keep(int layer, const uint8_t *spikes, uint32_t bytes)
 {
     (void)layer;
-    memcpy(at, spikes, (size_t)bytes);
+    memcpy(at, spikes, bytes);
     at += bytes;
 }
 void run_samples(const uint8_t *frames, int samples, int frames_each, uint8_t *spikes, int32_t *logits)
@@ -61,7 +63,29 @@ def compiler() -> str | None:
 def _compile(arguments: Sequence[str]) -> None:
     answer = subprocess.run(list(arguments), capture_output=True, text=True, check=False)
     if answer.returncode:
-        raise CompilerFailed(f"{arguments[0]} failed: {answer.stderr.strip() or answer.returncode}")
+        lines = answer.stderr.strip().splitlines()
+        more = [f"... and {len(lines) - _MOST_LINES} more lines"] if len(lines) > _MOST_LINES else []
+        words = "\n".join(lines[:_MOST_LINES] + more) or f"exit code {answer.returncode}"
+        raise CompilerFailed(f"{arguments[0]} failed: {words}")
+
+
+def refusal(cc: str, work: Path) -> str | None:
+    """Return what keeps a compiler from making any library at all, such as a missing header; None if nothing does."""
+    source, library = work / "nothing.c", work / "nothing.so"
+    source.write_text("#include <stdint.h>\n#include <string.h>\nuint8_t nothing;\n", encoding="utf-8")
+    try:
+        _compile([cc, *STRICT, "-shared", "-fPIC", "-o", str(library), str(source)])
+        _load(library)
+    except CompilerFailed as error:
+        return f"the C compiler does not work here: {error}"
+    return None
+
+
+def _load(library: Path) -> ctypes.CDLL:
+    try:
+        return ctypes.CDLL(str(library))
+    except OSError as error:
+        raise CompilerFailed(f"what it made cannot be loaded: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +101,7 @@ class CLibrary:
     """The library of the sources in ``folder``, compiled in the folder ``work`` and loaded into this process.
 
     Raises:
-        CompilerFailed: it does not compile without a warning.
+        CompilerFailed: it does not compile without a warning, or cannot be loaded.
     """
 
     def __init__(
@@ -96,7 +120,7 @@ class CLibrary:
             if flags != FAST:
                 raise
             _compile([cc, *STRICT, *_FAST_FALLBACK, *options, *sources])
-        self._library = ctypes.CDLL(str(library))
+        self._library = _load(library)
 
     def run(self, frames: NDArray[np.uint8], *, keep_spikes: bool = True) -> COutputs:
         """Run samples [sample, time or 1, channel, row, column]; without ``keep_spikes`` none are returned."""

@@ -7,6 +7,7 @@ run it. Parts of the engine that a network does not need are cut out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -14,11 +15,13 @@ from typing import Any
 
 from spquant_search.costs.device import channel_bytes, largest_code, scratch_bytes, sum_bits
 from spquant_search.costs.memory import membrane_bits
-from spquant_search.deploy.c_tables import TableWriter, TooLarge, identifier, membrane_bytes
+from spquant_search.deploy.c_tables import TableWriter, TooLarge, membrane_bytes
 from spquant_search.deploy.reference import Model
 
 _NOTICE = "/* Written by spquant-search pick; manifest.json says from which run. MIT licence. */"
-_MOST_SIDE = 65_535  # channels, rows or columns: the engine keeps them in 16 bits
+_MOST_SIDE = 65_535  # channels, rows, columns or classes: the engine keeps them in 16 bits
+_MOST_KERNEL = 255
+_MOST_NUMBERS = 2**28  # of a map: their bits are counted in 32 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,8 @@ def c_source(model: Model, weights: bytes) -> CSource:
     """Write the library of a network; the same network always gives the same text.
 
     Raises:
-        TooLarge: a layer has more than 65,535 channels, rows or columns, or sums leave 32 bits.
+        TooLarge: a layer has more than 65,535 channels, rows or columns, or sums leave 32 bits; and other sizes that
+            do not fit the engine's types.
     """
     steps = model.steps
     for step in steps:
@@ -91,9 +95,19 @@ def _check_fits(step: dict[str, Any]) -> None:
         raise TooLarge(f"{name}: sums of up to {step['largest']} are more than the C engine's 65,535")
     if step.get("accumulator_bits", 0) > 32:
         raise TooLarge(f"{name}: sums of {step['accumulator_bits']} bits leave the C engine's 32")
-    for size in (*step.get("in_shape", ()), *step.get("positions", ()), step.get("out_channels", 0)):
+    if step["kind"] in ("convolution", "shortcut"):
+        if step["kernel"] > _MOST_KERNEL:
+            raise TooLarge(f"{name}: a kernel of {step['kernel']} is more than the C engine's {_MOST_KERNEL}")
+        # Weights are sums of codes less a sum of inputs; codes of one bit count twice.
+        if _largest_sum(step) * (2 if step["weight_bits"] == 1 else 1) >= 2**31:
+            raise TooLarge(f"{name}: sums of codes of up to {_largest_sum(step)} leave the C engine's 32 bits")
+    read, written = step.get("in_shape", ()), (*step.get("positions", ()), step.get("out_channels", 0))
+    for size in (*read, *written, step.get("classes", 0)):
         if size > _MOST_SIDE:
             raise TooLarge(f"{name}: a side of {size} is more than the C engine's {_MOST_SIDE:,}")
+    most = max(math.prod(read), math.prod(written))
+    if most > _MOST_NUMBERS:
+        raise TooLarge(f"{name}: a map of {most:,} numbers is more than the C engine's {_MOST_NUMBERS:,}")
 
 
 def _limits(steps: Sequence[dict[str, Any]], writer: TableWriter) -> _Limits:
@@ -160,11 +174,9 @@ def _types(limits: _Limits) -> list[str]:
     return [
         f"typedef int{limits.potential_bits}_t spq_potential;",
         f"typedef uint{limits.sum_bits}_t spq_sum;",
-        "enum {",
-        f"    SPQ_MOST_INPUTS = {limits.inputs},",
-        f"    SPQ_MOST_CHANNELS = {limits.channels},",
-        f"    SPQ_MOST_HEADS = {limits.heads}",
-        "};",
+        f"#define SPQ_MOST_INPUTS {limits.inputs}",
+        f"#define SPQ_MOST_CHANNELS {limits.channels}",
+        f"#define SPQ_MOST_HEADS {limits.heads}",
         "",
     ]
 
@@ -174,7 +186,7 @@ def _shared_arrays(steps: Sequence[dict[str, Any]], writer: TableWriter, limits:
         "static const uint8_t *input;",
         f"static int32_t logits[{limits.classes}];",
         f"static uint8_t maps[{max(writer.map_bytes, 1)}];",
-        *(f"static uint32_t {identifier(step['name'])}_words[{step['shape'][0]}];" for step in _averages(steps)),
+        *(f"static uint32_t {step['identifier']}_words[{step['shape'][0]}];" for step in _averages(steps)),
     ]
 
 
@@ -204,8 +216,7 @@ def _network_functions(steps: Sequence[dict[str, Any]], calls: Sequence[str]) ->
     lines = ["void spq_reset(void)", "{"]
     for step in filter(_stores, steps):
         lines += _membranes_at_rest(step)
-    readout = identifier(steps[-1]["name"])
-    lines += [f"    memcpy(logits, {readout}_offset, sizeof logits);", "}", ""]
+    lines += [f"    memcpy(logits, {steps[-1]['identifier']}_offset, sizeof logits);", "}", ""]
     lines += ["void spq_step(const uint8_t *counts)", "{", "    input = counts;"]
     lines += [f"    {call}" for call in calls]
     return "\n".join([*lines, "}"])
@@ -213,7 +224,7 @@ def _network_functions(steps: Sequence[dict[str, Any]], calls: Sequence[str]) ->
 
 def _membranes_at_rest(step: dict[str, Any]) -> list[str]:
     """Write the statements that bring a layer's membranes to rest."""
-    name, bits = identifier(step["name"]), membrane_bits(step["neuron"]["levels"])
+    name, bits = step["identifier"], membrane_bits(step["neuron"]["levels"])
     code = -step["neuron"]["lowest"]
     fill = f"    memset({name}_membrane, {{}}, {membrane_bytes(step)});"
     if _codes_straddle_bytes(step):
@@ -235,6 +246,10 @@ def _header(*, time_steps: int, shape: tuple[int, int, int], classes: int) -> st
 
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {{
+#endif
+
 #define SPQ_TIME_STEPS {time_steps}
 #define SPQ_HEIGHT {height}
 #define SPQ_WIDTH {width}
@@ -254,8 +269,13 @@ int spq_class(void);
 /* With SPQ_COUNT defined: the synaptic operations of computed neurons since the program started. */
 extern uint64_t spq_synaptic_ops;
 
-/* With SPQ_TRACE defined: called with the spikes of each layer, [row][column], channels in whole bytes. */
-extern void (*spq_trace)(int layer, const uint8_t *spikes, int bytes);
+/* With SPQ_TRACE defined: called with the spikes of each layer, [row][column], channels in whole bytes. The comments in
+ * model.c have the layers' numbers. */
+extern void (*spq_trace)(int layer, const uint8_t *spikes, uint32_t bytes);
+
+#ifdef __cplusplus
+}}
+#endif
 
 #endif
 """

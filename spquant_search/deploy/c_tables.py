@@ -10,6 +10,7 @@ from typing import Any
 
 from spquant_search.costs.device import KeptMap, place_maps, spike_map_bytes
 from spquant_search.costs.memory import membrane_bits
+from spquant_search.deploy.names import in_comment
 from spquant_search.deploy.reference import GAIN_BITS, Model
 
 NONE_BELOW = -32768  # a cut below all codes
@@ -37,8 +38,10 @@ class TableWriter:
             (segment["layer"], segment["role"]): weights[segment["offset"] : segment["offset"] + segment["bytes"]]
             for segment in model.manifest["segments"]
         }
-        self._firing_names = [step["name"] for step in self._steps if "neuron" in step]
+        firing = [step["name"] for step in self._steps if "neuron" in step]
+        self._numbers = {name: number for number, name in enumerate(firing)}
         self._places, self.map_bytes = place_maps([_kept_map(step) for step in self._steps])
+        self._tables: set[str] = set()
         self.declarations: list[str] = []
         self.calls: list[str] = []
         self.weight_bytes = self.overhead_bytes = 0
@@ -46,11 +49,17 @@ class TableWriter:
             self._write_step(step)
 
     def _write_step(self, step: dict[str, Any]) -> None:
-        kind, name = step["kind"], identifier(step["name"])
+        kind, name = step["kind"], step["identifier"]
+        is_read = any(step["name"] in reader["inputs"] for reader in self._steps)
+        if kind in ("input", "identity") or (kind == "shortcut" and not is_read):
+            return
+        self.declarations.append(_heading(step, self._number(step)))
         if kind == "convolution":
             self._write_convolution(step)
         elif kind == "attention":
             self._write_attention(step)
+        elif kind == "shortcut":
+            self._sums(step, up=0)  # the tables alone: each of its readers has its own shift
         elif kind == "sum":
             for index, source in enumerate(step["inputs"]):
                 self._declare("spq_map", f"{name}_{index}", self._map(source))
@@ -65,27 +74,29 @@ class TableWriter:
             self._declare("spq_readout", name, _initializer(fields))
             self.calls.append(f"readout(&{name});")
 
+    def _number(self, step: dict[str, Any]) -> int | None:
+        """Return the number of a layer with neurons among all such layers; None for other steps."""
+        return self._numbers.get(step["name"])
+
     def _declare(self, kind: str, name: str, value: str) -> None:
         self.declarations.append(f"static const {kind} {name} = {value};")
 
     def _write_convolution(self, step: dict[str, Any]) -> None:
-        name = identifier(step["name"])
+        name = step["identifier"]
         sums = self._sums(step, step["fraction"] - step["shift"])
         gate, gate_at_rest = self._gate(step)
         shortcut, identity, up = self._residual(step)
         height, width = step["positions"]
         neurons = self._neurons(step)
-        number = self._firing_names.index(step["name"])
-        fields = [sums, neurons, height, width, gate, gate_at_rest, shortcut, identity, up, number]
+        fields = [sums, neurons, height, width, gate, gate_at_rest, shortcut, identity, up, self._number(step)]
         self._declare("spq_layer", name, _initializer(fields))
         self.calls.append(f"convolution(&{name});")
 
     def _write_attention(self, step: dict[str, Any]) -> None:
-        name = identifier(step["name"])
+        name = step["identifier"]
         maps = [self._map(source) for source in step["inputs"]]
         neurons = self._neurons(step)
-        number = self._firing_names.index(step["name"])
-        fields = [*maps, neurons, step["heads"], step["fraction"] - step["shift"], number]
+        fields = [*maps, neurons, step["heads"], self._number(step), step["fraction"] - step["shift"]]
         self._declare("spq_attention", name, _initializer(fields))
         self.calls.append(f"attention(&{name});")
 
@@ -107,7 +118,7 @@ class TableWriter:
         """
         if len(step["inputs"]) < 2:
             return "0", "0", 0
-        name = f"{identifier(step['name'])}_residual"
+        name = f"{step['identifier']}_residual"
         source = self._by_name[step["inputs"][1]]
         up = step["fraction"] - step["residual_shift"]
         if source["kind"] == "shortcut":
@@ -119,7 +130,10 @@ class TableWriter:
 
     def _table(self, layer: str, role: str, kind: str) -> str:
         """Write a table of the numbers that a layer keeps in one role; return its name in C."""
-        name = f"{identifier(layer)}_{role}"
+        name = f"{self._by_name[layer]['identifier']}_{role}"
+        if name in self._tables:
+            return name
+        self._tables.add(name)
         packed = self._packed[layer, role]
         numbers = list(packed) if kind == "uint8_t" else [int(value) for value in self._arrays[layer][role].ravel()]
         lines = [numbers[begin : begin + _NUMBERS_A_LINE] for begin in range(0, len(numbers), _NUMBERS_A_LINE)]
@@ -151,7 +165,7 @@ class TableWriter:
 
     def _membrane(self, step: dict[str, Any], threshold_up: int) -> list[Any]:
         """Declare the membranes of a layer, if it stores any; return their fields of its ``spq_neurons``."""
-        name, neuron = identifier(step["name"]), step["neuron"]
+        name, neuron = step["identifier"], step["neuron"]
         if neuron["levels"] is None:
             return []
         self.declarations.append(f"static uint8_t {name}_membrane[{membrane_bytes(step)}];")
@@ -175,7 +189,7 @@ class TableWriter:
         if step["kind"] == "input":
             data, kind, largest = "0", "SPQ_INPUT", step["largest"]
         elif step["kind"] == "average":
-            data, words, kind = "0", f"{identifier(source)}_words", "SPQ_WORDS"
+            data, words, kind = "0", f"{step['identifier']}_words", "SPQ_WORDS"
         elif step["kind"] == "sum":
             data, kind = f"maps + {self._places[source]}", "SPQ_BYTES"
         else:
@@ -201,10 +215,10 @@ def _initializer(fields: list[Any]) -> str:
     return f"{{{', '.join(map(str, fields))}}}"
 
 
-def identifier(name: str) -> str:
-    """Return a step's name as an identifier in C; names in a user's network may have dots."""
-    # With a prefix that no name of the engine has: a layer may be called as one of its functions, such as readout.
-    return f"layer_{name.replace('.', '__')}"
+def _heading(step: dict[str, Any], number: int | None) -> str:
+    """Return the comment above a step's tables; ``number`` counts the layers with neurons."""
+    traced = "" if number is None else f", layer {number} of spq_trace"
+    return f"\n/* {in_comment(step['name'])}: {step['kind']}{traced} */"
 
 
 def membrane_bytes(step: dict[str, Any]) -> int:

@@ -67,14 +67,14 @@ typedef struct {
     const spq_sums *shortcut; /* the residual current comes from a convolution, */
     const spq_map *identity;  /* or from the values of a map, or there is none */
     uint8_t identity_up;
-    uint8_t number; /* counts the layers with neurons */
+    uint16_t number; /* counts the layers with neurons */
 } spq_layer;
 
 typedef struct {
     spq_map q, k, v;
     spq_neurons neurons;
-    uint16_t heads;
-    uint8_t up, number;
+    uint16_t heads, number;
+    uint8_t up;
 } spq_attention;
 
 typedef struct {
@@ -94,15 +94,16 @@ uint64_t spq_synaptic_ops;
 #define SPQ_COUNT_OPS(number) ((void)0)
 #endif
 #ifdef SPQ_TRACE
-void (*spq_trace)(int layer, const uint8_t *spikes, int bytes);
+void (*spq_trace)(int layer, const uint8_t *spikes, uint32_t bytes);
 #endif
 
 /* Working memory of the layers, which run one at a time. */
 static uint16_t event_channel[SPQ_MOST_INPUTS];
 static uint16_t event_value[SPQ_MOST_INPUTS];
 static spq_sum sums[SPQ_MOST_CHANNELS];
-static uint8_t lanes[SPQ_MOST_CHANNELS]; /* sums of few codes in bytes, until they are added to the sums above */
-static unsigned lanes_left;              /* how many more inputs of value 1 fit into the lanes */
+/* Sums of few codes in bytes, until they are added to the sums above; a word of 8 bytes at least. */
+static uint8_t lanes[SPQ_MOST_CHANNELS < 8 ? 8 : SPQ_MOST_CHANNELS];
+static uint32_t lanes_left; /* how many more inputs of value 1 fit into the lanes */
 #if SPQ_TIME_STEPS > 1
 static int16_t codes[SPQ_MOST_CHANNELS];
 #endif
@@ -111,14 +112,14 @@ static uint8_t fired[SPQ_MOST_CHANNELS];
 
 /* ---------------------------------------------------------------- maps */
 
-static SPQ_INLINE unsigned bytes_of(unsigned channels) { return (channels + 7u) / 8u; }
+static SPQ_INLINE uint32_t bytes_of(uint32_t channels) { return (channels + 7u) / 8u; }
 
-static SPQ_INLINE unsigned lowest_bit(uint32_t set)
+static SPQ_INLINE uint32_t lowest_bit(uint32_t set)
 {
 #ifdef __GNUC__
-    return (unsigned)__builtin_ctzl(set);
+    return (uint32_t)__builtin_ctzl(set);
 #else
-    unsigned bit = 0;
+    uint32_t bit = 0;
     for (; !(set & 1u); set >>= 1)
         ++bit;
     return bit;
@@ -126,9 +127,9 @@ static SPQ_INLINE unsigned lowest_bit(uint32_t set)
 }
 
 /* Writes the non-zero values of a pixel into the two arrays above; returns how many there are. */
-static SPQ_INLINE unsigned events_at(const spq_map *map, unsigned row, unsigned column)
+static SPQ_INLINE uint32_t events_at(const spq_map *map, uint32_t row, uint32_t column)
 {
-    unsigned count = 0, channel, at;
+    uint32_t count = 0, channel, at;
     if (map->kind == SPQ_INPUT) {
         const uint8_t *pixel = input + (row * map->stored_width + column) * map->channels;
         for (channel = 0; channel < map->channels; ++channel)
@@ -151,25 +152,25 @@ static SPQ_INLINE unsigned events_at(const spq_map *map, unsigned row, unsigned 
                 event_value[count++] = pixel[channel];
             }
     } else if (map->kind == SPQ_BITS) {
-        const unsigned size = bytes_of(map->channels);
+        const uint32_t size = bytes_of(map->channels);
         const uint8_t *pixel = map->bytes + (row * map->stored_width + column) * size;
         for (at = 0; at < size; ++at) {
-            unsigned any = pixel[at];
+            uint32_t any = pixel[at];
             for (; any; any &= any - 1u) {
                 event_channel[count] = (uint16_t)(at * 8u + lowest_bit(any));
                 event_value[count++] = 1;
             }
         }
     } else {
-        const unsigned size = bytes_of(map->channels);
+        const uint32_t size = bytes_of(map->channels);
         const uint8_t *upper = map->bytes + (2u * row * map->stored_width + 2u * column) * size;
         const uint8_t *lower = upper + map->stored_width * size;
         for (at = 0; at < size; ++at) {
-            const unsigned a = upper[at], b = upper[size + at], c = lower[at], d = lower[size + at];
-            unsigned any = a | b | c | d;
+            const uint32_t a = upper[at], b = upper[size + at], c = lower[at], d = lower[size + at];
+            uint32_t any = a | b | c | d;
             for (; any; any &= any - 1u) {
-                const unsigned bit = lowest_bit(any);
-                const unsigned sum = (a >> bit & 1u) + (b >> bit & 1u) + (c >> bit & 1u) + (d >> bit & 1u);
+                const uint32_t bit = lowest_bit(any);
+                const uint32_t sum = (a >> bit & 1u) + (b >> bit & 1u) + (c >> bit & 1u) + (d >> bit & 1u);
                 event_channel[count] = (uint16_t)(at * 8u + bit);
                 event_value[count++] = (uint16_t)(map->kind == SPQ_BITS_MAX ? 1u : sum);
             }
@@ -179,28 +180,28 @@ static SPQ_INLINE unsigned events_at(const spq_map *map, unsigned row, unsigned 
 }
 
 /* Adds a pixel's values, each times 2^up, to the potential of their channel. */
-static SPQ_INLINE void add_pixel(spq_potential *to, const spq_map *map, unsigned row, unsigned column, unsigned up)
+static SPQ_INLINE void add_pixel(spq_potential *to, const spq_map *map, uint32_t row, uint32_t column, uint32_t up)
 {
-    const unsigned count = events_at(map, row, column);
-    unsigned i;
+    const uint32_t count = events_at(map, row, column);
+    uint32_t i;
     for (i = 0; i < count; ++i)
         to[event_channel[i]] += (spq_potential)event_value[i] * ((spq_potential)1 << up);
 }
 
 /* ---------------------------------------------------------------- weights */
 
-static SPQ_INLINE unsigned row_bytes(unsigned columns, unsigned bits)
+static SPQ_INLINE uint32_t row_bytes(uint32_t columns, uint32_t bits)
 {
     return bits == 3 ? (columns * 2u + 7u) / 8u + (columns + 7u) / 8u : (columns * bits + 7u) / 8u;
 }
 
-static SPQ_INLINE unsigned field_at(const uint8_t *row, unsigned columns, unsigned bits, unsigned column)
+static SPQ_INLINE uint32_t field_at(const uint8_t *row, uint32_t columns, uint32_t bits, uint32_t column)
 {
-    const unsigned slots = 8u / bits, q = (columns + slots - 1u) / slots;
+    const uint32_t slots = 8u / bits, q = (columns + slots - 1u) / slots;
     return row[column % q] >> (column / q * bits) & ((1u << bits) - 1u);
 }
 
-static SPQ_INLINE unsigned code_at(const uint8_t *row, unsigned columns, unsigned bits, unsigned column)
+static SPQ_INLINE uint32_t code_at(const uint8_t *row, uint32_t columns, uint32_t bits, uint32_t column)
 {
     if (bits == 3)
         return field_at(row, columns, 2, column) | field_at(row + (columns * 2u + 7u) / 8u, columns, 1, column) << 2;
@@ -208,11 +209,11 @@ static SPQ_INLINE unsigned code_at(const uint8_t *row, unsigned columns, unsigne
 }
 
 /* Returns the largest code of so many bits. */
-static SPQ_INLINE unsigned largest_code(unsigned bits) { return bits == 1 ? 1u : (1u << bits) - 2u; }
+static SPQ_INLINE uint32_t largest_code(uint32_t bits) { return bits == 1 ? 1u : (1u << bits) - 2u; }
 
-static SPQ_INLINE void empty_lanes(unsigned columns, unsigned bits)
+static SPQ_INLINE void empty_lanes(uint32_t columns, uint32_t bits)
 {
-    unsigned c;
+    uint32_t c;
     if (bits == 8)
         return;
     for (c = 0; c < columns; ++c)
@@ -231,10 +232,10 @@ static SPQ_INLINE void empty_lanes(unsigned columns, unsigned bits)
     } while (0)
 
 /* Adds `value` times one field of a row's codes to the lanes, a word of them at once. */
-static SPQ_INLINE void add_field(const uint8_t *row, unsigned columns, unsigned bits, unsigned up, unsigned value)
+static SPQ_INLINE void add_field(const uint8_t *row, uint32_t columns, uint32_t bits, uint32_t up, uint32_t value)
 {
-    const unsigned slots = 8u / bits, q = (columns + slots - 1u) / slots, mask = (1u << bits) - 1u;
-    unsigned slot, j = 0;
+    const uint32_t slots = 8u / bits, q = (columns + slots - 1u) / slots, mask = (1u << bits) - 1u;
+    uint32_t slot, j = 0;
     if (slots * q == columns) {
 #ifdef SPQ_FAST
         for (; j + 8u <= q; j += 8u) {
@@ -258,19 +259,19 @@ static SPQ_INLINE void add_field(const uint8_t *row, unsigned columns, unsigned 
         }
 }
 
-static SPQ_INLINE void add_row(const uint8_t *row, unsigned columns, unsigned bits, unsigned value)
+static SPQ_INLINE void add_row(const uint8_t *row, uint32_t columns, uint32_t bits, uint32_t value)
 {
-    unsigned c;
+    uint32_t c;
     if (bits == 8) {
         for (c = 0; c < columns; ++c)
-            sums[c] = (spq_sum)(sums[c] + (spq_sum)(row[c] * value));
+            sums[c] = (spq_sum)(sums[c] + row[c] * value);
         return;
     }
     if (value > lanes_left) {
         empty_lanes(columns, bits);
         if (value > lanes_left) { /* it does not fit into an empty lane either */
             for (c = 0; c < columns; ++c)
-                sums[c] = (spq_sum)(sums[c] + (spq_sum)(code_at(row, columns, bits, c) * value));
+                sums[c] = (spq_sum)(sums[c] + code_at(row, columns, bits, c) * value);
             return;
         }
     }
@@ -284,14 +285,14 @@ static SPQ_INLINE void add_row(const uint8_t *row, unsigned columns, unsigned bi
 }
 
 /* Returns what is added to a weight to get its code; a code of one bit is the sign of the weight. */
-static SPQ_INLINE int32_t code_offset(unsigned bits) { return bits <= 2 ? 1 : ((int32_t)1 << (bits - 1u)) - 1; }
+static SPQ_INLINE int32_t code_offset(uint32_t bits) { return bits <= 2 ? 1 : ((int32_t)1 << (bits - 1u)) - 1; }
 
 /* ---------------------------------------------------------------- sums and currents */
 
 /* Adds the row of each bit that is set; bit 0 has the first of the `rows`. Returns how many bits were set. */
-static SPQ_INLINE unsigned add_rows(uint32_t set, const uint8_t *rows, unsigned columns, unsigned bits)
+static SPQ_INLINE uint32_t add_rows(uint32_t set, const uint8_t *rows, uint32_t columns, uint32_t bits)
 {
-    unsigned found = 0;
+    uint32_t found = 0;
     for (; set; set &= set - 1u, ++found)
         add_row(rows + lowest_bit(set) * row_bytes(columns, bits), columns, bits, 1);
     return found;
@@ -299,18 +300,18 @@ static SPQ_INLINE unsigned add_rows(uint32_t set, const uint8_t *rows, unsigned 
 
 /* The inputs of one output position: how many are not zero, and the sum of their values. */
 typedef struct {
-    unsigned found;
+    uint32_t found;
     uint32_t total;
 } spq_gathered;
 
 /* Gathers spikes whose channels fill whole bytes: the pixels under one row of the kernel are one string of bits, and
  * the rows of their weights follow each other in the same order. */
-static SPQ_INLINE void gather_bits(const spq_sums *s, unsigned row, unsigned first, unsigned pixels,
+static SPQ_INLINE void gather_bits(const spq_sums *s, uint32_t row, uint32_t first, uint32_t pixels,
                                    const uint8_t *rows, spq_gathered *g)
 {
-    const unsigned size = row_bytes(s->channels, s->bits), bytes = pixels * (s->in.channels / 8u);
+    const uint32_t size = row_bytes(s->channels, s->bits), bytes = pixels * (s->in.channels / 8u);
     const uint8_t *at = s->in.bytes + (row * s->in.stored_width + first) * (s->in.channels / 8u);
-    unsigned begin, found;
+    uint32_t begin, found;
     for (begin = 0; begin < bytes; begin += 4) {
         uint32_t set = at[begin];
         if (begin + 1u < bytes)
@@ -326,22 +327,22 @@ static SPQ_INLINE void gather_bits(const spq_sums *s, unsigned row, unsigned fir
 }
 
 /* Gathers the values of any other map, and of layers with groups, pixel by pixel. */
-static SPQ_INLINE void gather_events(const spq_sums *s, unsigned row, unsigned first, unsigned pixels,
-                                     const uint8_t *rows, unsigned group, spq_gathered *g)
+static SPQ_INLINE void gather_events(const spq_sums *s, uint32_t row, uint32_t first, uint32_t pixels,
+                                     const uint8_t *rows, uint32_t group, spq_gathered *g)
 {
-    const unsigned inputs = s->in.channels / s->groups, outputs = s->channels / s->groups;
-    const unsigned size = row_bytes(s->channels, s->bits);
-    unsigned p, e, o;
+    const uint32_t inputs = s->in.channels / s->groups, outputs = s->channels / s->groups;
+    const uint32_t size = row_bytes(s->channels, s->bits);
+    uint32_t p, e, o;
     for (p = 0; p < pixels; ++p, rows += (size_t)inputs * size) {
-        const unsigned count = events_at(&s->in, row, first + p);
+        const uint32_t count = events_at(&s->in, row, first + p);
         for (e = 0; e < count; ++e) {
-            const unsigned channel = event_channel[e], value = event_value[e];
+            const uint32_t channel = event_channel[e], value = event_value[e];
             if (s->groups == 1)
                 add_row(rows + channel * size, s->channels, s->bits, value);
             else if (channel / inputs == group)
                 for (o = group * outputs; o < (group + 1u) * outputs; ++o)
-                    sums[o] = (spq_sum)(sums[o] + (spq_sum)(code_at(rows + channel % inputs * size, s->channels, s->bits,
-                                                                    o) * value));
+                    sums[o] = (spq_sum)(sums[o] + value * code_at(rows + channel % inputs * size, s->channels, s->bits,
+                                                                  o));
             else
                 continue;
             g->total += value;
@@ -351,16 +352,16 @@ static SPQ_INLINE void gather_events(const spq_sums *s, unsigned row, unsigned f
 }
 
 /* Sums codes over the inputs of one output position, for the outputs of one group. */
-static SPQ_INLINE spq_gathered gather(const spq_sums *s, unsigned row, unsigned column, unsigned group)
+static SPQ_INLINE spq_gathered gather(const spq_sums *s, uint32_t row, uint32_t column, uint32_t group)
 {
-    const unsigned inputs = s->in.channels / s->groups, size = row_bytes(s->channels, s->bits);
-    const unsigned pad = s->kernel / 2u, side = s->pools ? 2u : 1u;
-    unsigned p, i;
+    const uint32_t inputs = s->in.channels / s->groups, size = row_bytes(s->channels, s->bits);
+    const uint32_t pad = s->kernel / 2u, side = s->pools ? 2u : 1u;
+    uint32_t p, i;
     spq_gathered g = {0, 0};
     for (p = 0; p < side * side; ++p) {
-        const unsigned top = (row * side + p / side) * s->stride, left = (column * side + p % side) * s->stride;
-        const unsigned from = left < pad ? pad - left : 0u; /* columns of the kernel that lie on the map */
-        const unsigned to = left + s->kernel > s->in.width + pad ? s->in.width + pad - left : s->kernel;
+        const uint32_t top = (row * side + p / side) * s->stride, left = (column * side + p % side) * s->stride;
+        const uint32_t from = left < pad ? pad - left : 0u; /* columns of the kernel that lie on the map */
+        const uint32_t to = left + s->kernel > s->in.width + pad ? s->in.width + pad - left : s->kernel;
         for (i = 0; i < s->kernel; ++i) {
             const uint8_t *rows = s->weights + (size_t)(i * s->kernel + from) * inputs * size;
             if (top + i < pad || top + i - pad >= s->in.height)
@@ -375,12 +376,12 @@ static SPQ_INLINE spq_gathered gather(const spq_sums *s, unsigned row, unsigned 
 }
 
 /* Adds the current of one position, a * A + d in the potential's fixed point, to one potential a channel. */
-static SPQ_INLINE unsigned add_current(const spq_sums *s, unsigned row, unsigned column, spq_potential *to)
+static SPQ_INLINE uint32_t add_current(const spq_sums *s, uint32_t row, uint32_t column, spq_potential *to)
 {
-    const unsigned outputs = s->channels / s->groups;
+    const uint32_t outputs = s->channels / s->groups;
     const int32_t offset = code_offset(s->bits), times = s->bits == 1 ? 2 : 1;
     const spq_potential unit = (spq_potential)1 << s->up;
-    unsigned group, o, found = 0;
+    uint32_t group, o, found = 0;
     memset(sums, 0, sizeof sums[0] * s->channels);
     empty_lanes(s->channels, s->bits);
     for (group = 0; group < s->groups; ++group) {
@@ -400,19 +401,19 @@ static SPQ_INLINE unsigned add_current(const spq_sums *s, unsigned row, unsigned
 #if SPQ_TIME_STEPS > 1
 /* Tells how a position's membranes are packed. Codes whose bits divide a byte, and which fill whole bytes, are packed
  * like rows of weights: byte j of q holds the channels j, j + q, j + 2q and so on. All others are laid end to end. */
-static SPQ_INLINE unsigned fills_bytes(unsigned count, unsigned bits)
+static SPQ_INLINE uint32_t fills_bytes(uint32_t count, uint32_t bits)
 {
     return 8u % bits == 0 && count * bits % 8u == 0;
 }
 
-static SPQ_INLINE void read_codes(const spq_neurons *n, unsigned first, unsigned count)
+static SPQ_INLINE void read_codes(const spq_neurons *n, uint32_t first, uint32_t count)
 {
-    const unsigned mask = (1u << n->bits) - 1u;
-    unsigned c;
+    const uint32_t mask = (1u << n->bits) - 1u;
+    uint32_t c;
     if (fills_bytes(count, n->bits)) {
-        const unsigned q = count * n->bits / 8u;
+        const uint32_t q = count * n->bits / 8u;
         const uint8_t *at = n->membrane + first / count * q;
-        unsigned slot;
+        uint32_t slot;
         for (slot = 0; slot < 8u / n->bits; ++slot)
             for (c = 0; c < q; ++c)
                 codes[slot * q + c] = (int16_t)((int)(at[c] >> (slot * n->bits) & mask) + n->lowest);
@@ -421,21 +422,21 @@ static SPQ_INLINE void read_codes(const spq_neurons *n, unsigned first, unsigned
     for (c = 0; c < count; ++c) {
         const uint32_t bit = (uint32_t)(first + c) * n->bits;
         const uint8_t *at = n->membrane + (bit >> 3);
-        unsigned window = at[0];
+        uint32_t window = at[0];
         if ((bit & 7u) + n->bits > 8u)
-            window |= (unsigned)at[1] << 8;
+            window |= (uint32_t)at[1] << 8;
         codes[c] = (int16_t)((int)(window >> (bit & 7u) & mask) + n->lowest);
     }
 }
 
-static SPQ_INLINE void write_codes(const spq_neurons *n, unsigned first, unsigned count)
+static SPQ_INLINE void write_codes(const spq_neurons *n, uint32_t first, uint32_t count)
 {
-    const unsigned mask = (1u << n->bits) - 1u;
-    unsigned c;
+    const uint32_t mask = (1u << n->bits) - 1u;
+    uint32_t c;
     if (fills_bytes(count, n->bits)) {
-        const unsigned q = count * n->bits / 8u;
+        const uint32_t q = count * n->bits / 8u;
         uint8_t *at = n->membrane + first / count * q;
-        unsigned slot;
+        uint32_t slot;
         for (c = 0; c < q; ++c)
             at[c] = (uint8_t)(codes[c] - n->lowest);
         for (slot = 1; slot < 8u / n->bits; ++slot)
@@ -446,7 +447,7 @@ static SPQ_INLINE void write_codes(const spq_neurons *n, unsigned first, unsigne
     for (c = 0; c < count; ++c) {
         const uint32_t bit = (uint32_t)(first + c) * n->bits;
         uint8_t *at = n->membrane + (bit >> 3);
-        const unsigned shift = bit & 7u, code = (unsigned)(codes[c] - n->lowest);
+        const uint32_t shift = bit & 7u, code = (uint32_t)(codes[c] - n->lowest);
         at[0] = (uint8_t)((at[0] & ~(mask << shift)) | code << shift);
         if (shift + n->bits > 8u)
             at[1] = (uint8_t)((at[1] & ~(mask >> (8u - shift))) | code >> (8u - shift));
@@ -455,9 +456,9 @@ static SPQ_INLINE void write_codes(const spq_neurons *n, unsigned first, unsigne
 
 /*@REST@*/
 /* Writes the codes of neurons at rest where the bits of a code do not divide a byte. */
-static void rest(uint8_t *membrane, unsigned count, unsigned bits, unsigned code)
+static void rest(uint8_t *membrane, uint32_t count, uint32_t bits, uint32_t code)
 {
-    unsigned c, b;
+    uint32_t c, b;
     for (c = 0; c < count; ++c)
         for (b = 0; b < bits; ++b)
             if (code >> b & 1u) {
@@ -467,7 +468,7 @@ static void rest(uint8_t *membrane, unsigned count, unsigned bits, unsigned code
 }
 /*@END@*/
 /* Returns floor(value / 2^shift): the compiler decides what >> does with negative numbers. */
-static SPQ_INLINE spq_potential floor_shift(spq_potential value, unsigned shift)
+static SPQ_INLINE spq_potential floor_shift(spq_potential value, uint32_t shift)
 {
 #ifdef __GNUC__
     return value >> shift; /* these compilers keep the sign */
@@ -476,7 +477,7 @@ static SPQ_INLINE spq_potential floor_shift(spq_potential value, unsigned shift)
 #endif
 }
 
-static SPQ_INLINE unsigned takes_current(const spq_neurons *n, unsigned c) { return codes[c] >= n->cut; }
+static SPQ_INLINE uint32_t takes_current(const spq_neurons *n, uint32_t c) { return codes[c] >= n->cut; }
 #else /* Nothing is stored for a step that does not come, and no neuron is skipped in the first one. */
 #define read_codes(neurons, first, count) ((void)0)
 #define write_codes(neurons, first, count) ((void)0)
@@ -484,10 +485,10 @@ static SPQ_INLINE unsigned takes_current(const spq_neurons *n, unsigned c) { ret
 #endif
 
 /* Runs one time step of `count` neurons: it reads their codes and currents and writes their codes and spikes. */
-static SPQ_INLINE void fire(const spq_neurons *n, const spq_potential *currents, unsigned count, uint8_t *spikes)
+static SPQ_INLINE void fire(const spq_neurons *n, const spq_potential *currents, uint32_t count, uint8_t *spikes)
 {
     const spq_potential one = (spq_potential)1 << n->threshold_up;
-    unsigned c, bit;
+    uint32_t c, bit;
 #if SPQ_TIME_STEPS > 1
     const spq_potential leaked = (spq_potential)1 << n->leak_up, half = (spq_potential)1 << (n->round_down - 1u);
     for (c = 0; c < count; ++c) {
@@ -504,9 +505,9 @@ static SPQ_INLINE void fire(const spq_neurons *n, const spq_potential *currents,
         fired[c] = (uint8_t)(currents[c] * (spq_potential)n->gain > one);
 #endif
     for (c = 0; c < count; c += 8) {
-        unsigned byte = 0;
+        uint32_t byte = 0;
         for (bit = 0; bit < 8u && c + bit < count; ++bit)
-            byte |= (unsigned)fired[c + bit] << bit;
+            byte |= (uint32_t)fired[c + bit] << bit;
         spikes[c >> 3] = (uint8_t)byte;
     }
 }
@@ -532,13 +533,13 @@ static SPQ_INLINE void predict(const spq_layer *l)
     static uint32_t counts[SPQ_MOST_INPUTS];
     static int32_t predicted[SPQ_MOST_CHANNELS];
     const spq_map *in = &l->sums.in;
-    const unsigned outputs = l->sums.channels;
-    unsigned row, column, i, o, any = 0;
+    const uint32_t outputs = l->sums.channels;
+    uint32_t row, column, i, o, any = 0;
     memset(counts, 0, sizeof counts[0] * in->channels);
     memset(predicted, 0, sizeof predicted[0] * outputs);
     for (row = 0; row < in->height; ++row)
         for (column = 0; column < in->width; ++column) {
-            const unsigned found = events_at(in, row, column);
+            const uint32_t found = events_at(in, row, column);
             for (i = 0; i < found; ++i)
                 counts[event_channel[i]] += event_value[i];
         }
@@ -555,8 +556,8 @@ static SPQ_INLINE void predict(const spq_layer *l)
 /*@END@*/
 static SPQ_INLINE void convolution(const spq_layer *l)
 {
-    const unsigned channels = l->sums.channels, size = bytes_of(channels);
-    unsigned row, column, c, at = 0;
+    const uint32_t channels = l->sums.channels, size = bytes_of(channels);
+    uint32_t row, column, c, at = 0;
     memset(is_open, 1, channels);
     /*@GATES@*/
     if (l->gate)
@@ -564,7 +565,7 @@ static SPQ_INLINE void convolution(const spq_layer *l)
     /*@END@*/
     for (row = 0; row < l->height; ++row)
         for (column = 0; column < l->width; ++column, ++at) {
-            unsigned computed = 0, taking = 0;
+            uint32_t computed = 0, taking = 0;
             read_codes(&l->neurons, at * channels, channels);
             for (c = 0; c < channels; ++c) {
                 computed += takes_current(&l->neurons, c) & is_open[c];
@@ -572,7 +573,7 @@ static SPQ_INLINE void convolution(const spq_layer *l)
             }
             memset(currents, 0, sizeof currents[0] * channels);
             if (computed) {
-                const unsigned found = add_current(&l->sums, row, column, currents);
+                const uint32_t found = add_current(&l->sums, row, column, currents);
                 for (c = 0; c < channels; ++c)
                     if (!is_open[c])
                         currents[c] = 0;
@@ -581,7 +582,7 @@ static SPQ_INLINE void convolution(const spq_layer *l)
                 (void)found;
             }
             if (taking && l->shortcut) {
-                const unsigned found = add_current(l->shortcut, row, column, currents);
+                const uint32_t found = add_current(l->shortcut, row, column, currents);
                 SPQ_COUNT_OPS((uint64_t)found * l->shortcut->channels);
                 (void)found;
             }
@@ -590,26 +591,31 @@ static SPQ_INLINE void convolution(const spq_layer *l)
             fire(&l->neurons, currents, channels, l->neurons.spikes + at * size);
             write_codes(&l->neurons, at * channels, channels);
         }
-    SPQ_TRACE_LAYER(l->number, l->neurons.spikes, (int)(at * size));
+    SPQ_TRACE_LAYER(l->number, l->neurons.spikes, at * size);
 }
 
 /*@ATTENTION@*/
-/* Computes (q k^T) v of each head, token by token; the sums are currents. */
+/* Computes (q k^T) v of each head, token by token; the sums are currents. All values are 0 or 1. */
 static SPQ_INLINE void attention(const spq_attention *a)
 {
-    const unsigned channels = a->q.channels, size = bytes_of(channels), tokens = (unsigned)a->q.height * a->q.width;
-    const unsigned per_head = channels / a->heads;
+    const uint32_t channels = a->q.channels, size = bytes_of(channels), tokens = (uint32_t)a->q.height * a->q.width;
+    const uint32_t per_head = channels / a->heads;
     static uint32_t common[SPQ_MOST_HEADS];
-    unsigned i, j, c, e;
+    uint8_t *const in_q = is_open; /* no gate needs it here */
+    uint32_t i, j, e, found;
     for (i = 0; i < tokens; ++i) {
         memset(currents, 0, sizeof currents[0] * channels);
+        memset(in_q, 0, channels);
+        found = events_at(&a->q, i / a->q.width, i % a->q.width);
+        for (e = 0; e < found; ++e)
+            in_q[event_channel[e]] = 1;
         for (j = 0; j < tokens; ++j) {
-            unsigned any = 0, found;
-            const uint8_t *q = a->q.bytes + i * size, *k = a->k.bytes + j * size;
+            uint32_t any = 0;
             memset(common, 0, sizeof common[0] * a->heads);
-            for (c = 0; c < channels; ++c)
-                if (q[c >> 3] >> (c & 7u) & k[c >> 3] >> (c & 7u) & 1u) {
-                    ++common[c / per_head];
+            found = events_at(&a->k, j / a->q.width, j % a->q.width);
+            for (e = 0; e < found; ++e)
+                if (in_q[event_channel[e]]) {
+                    ++common[event_channel[e] / per_head];
                     any = 1;
                 }
             if (!any)
@@ -623,7 +629,7 @@ static SPQ_INLINE void attention(const spq_attention *a)
         fire(&a->neurons, currents, channels, a->neurons.spikes + i * size);
         write_codes(&a->neurons, i * channels, channels);
     }
-    SPQ_TRACE_LAYER(a->number, a->neurons.spikes, (int)(tokens * size));
+    SPQ_TRACE_LAYER(a->number, a->neurons.spikes, tokens * size);
 }
 /*@END@*/
 /*@SUM@*/
@@ -631,14 +637,14 @@ static SPQ_INLINE void attention(const spq_attention *a)
 static void sum_maps(const spq_map *a, const spq_map *b, uint8_t *to)
 {
     const spq_map *maps[2];
-    unsigned row, column, m, e;
+    uint32_t row, column, m, e;
     maps[0] = a;
     maps[1] = b;
     memset(to, 0, (size_t)a->height * a->width * a->channels);
     for (row = 0; row < a->height; ++row)
         for (column = 0; column < a->width; ++column, to += a->channels)
             for (m = 0; m < 2; ++m) {
-                const unsigned found = events_at(maps[m], row, column);
+                const uint32_t found = events_at(maps[m], row, column);
                 for (e = 0; e < found; ++e)
                     to[event_channel[e]] = (uint8_t)(to[event_channel[e]] + event_value[e]);
             }
@@ -648,11 +654,11 @@ static void sum_maps(const spq_map *a, const spq_map *b, uint8_t *to)
 /* Adds the pixels of each channel. */
 static void average(const spq_map *in, uint32_t *to)
 {
-    unsigned row, column, e;
+    uint32_t row, column, e;
     memset(to, 0, sizeof to[0] * in->channels);
     for (row = 0; row < in->height; ++row)
         for (column = 0; column < in->width; ++column) {
-            const unsigned found = events_at(in, row, column);
+            const uint32_t found = events_at(in, row, column);
             for (e = 0; e < found; ++e)
                 to[event_channel[e]] += event_value[e];
         }
@@ -661,17 +667,17 @@ static void average(const spq_map *in, uint32_t *to)
 
 static SPQ_INLINE void readout(const spq_readout *r)
 {
-    const unsigned features = (unsigned)r->in.height * r->in.width * r->in.channels;
-    const unsigned size = row_bytes(features, r->bits);
+    const uint32_t features = (uint32_t)r->in.height * r->in.width * r->in.channels;
+    const uint32_t size = row_bytes(features, r->bits);
     const int32_t offset = code_offset(r->bits), times = r->bits == 1 ? 2 : 1;
-    unsigned row, column, e, k;
+    uint32_t row, column, e, k;
     for (row = 0; row < r->in.height; ++row)
         for (column = 0; column < r->in.width; ++column) {
-            const unsigned found = events_at(&r->in, row, column);
-            const unsigned first = (row * r->in.width + column) * r->in.channels;
+            const uint32_t found = events_at(&r->in, row, column);
+            const uint32_t first = (row * r->in.width + column) * r->in.channels;
             for (e = 0; e < found; ++e)
                 for (k = 0; k < r->classes; ++k) {
-                    const int32_t code = (int32_t)code_at(r->weights + k * size, features, r->bits,
+                    const int32_t code = (int32_t)code_at(r->weights + (size_t)k * size, features, r->bits,
                                                           first + event_channel[e]);
                     logits[k] += (times * code - offset) * (int32_t)event_value[e];
                 }

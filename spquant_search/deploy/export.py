@@ -6,8 +6,10 @@ The same network and the same frames always give the same bytes.
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from spquant_search import __version__
+from spquant_search.deploy.c_library import QUICK, CLibrary, CompilerFailed, compiler, refusal
 from spquant_search.deploy.c_source import CSource, c_source
+from spquant_search.deploy.comparison import compare, whole_logits
 from spquant_search.deploy.integer_form import IntegerNetwork, integer_network
 from spquant_search.deploy.pytorch_run import run_in_pytorch
 from spquant_search.deploy.reference import (
@@ -24,6 +28,7 @@ from spquant_search.deploy.reference import (
     VECTORS_FILE,
     WEIGHTS_FILE,
     Model,
+    ModelOutputs,
     checksum,
     manifest_bytes,
 )
@@ -43,6 +48,10 @@ _RULES = {
 }
 
 
+class Differs(Exception):
+    """The files do not compute what the network does in PyTorch; the message says where, or what the compiler said."""
+
+
 @dataclass(frozen=True, slots=True)
 class Export:
     """The files of a network that do not come from its run, and the manifest without checksums."""
@@ -50,6 +59,7 @@ class Export:
     manifest: dict[str, Any]
     files: dict[str, bytes]  # by name
     c: CSource
+    unchecked: str | None  # why the C library was not run
 
 
 def export(
@@ -57,29 +67,68 @@ def export(
 ) -> Export:
     """Export a network in the precision that it has now; ``about`` goes into the manifest as it is.
 
-    ``frames`` [sample, time or 1, channel, row, column] are those of the test vectors.
+    ``frames`` [sample, time or 1, channel, row, column] are those of the test vectors. They are run in PyTorch, in
+    numpy and, where there is a C compiler, in C, and must give the same spikes and logits.
 
     Raises:
         NoIntegerForm: the network keeps floating-point numbers somewhere.
         TooLarge: the C library cannot hold it.
+        Differs: PyTorch, numpy and C do not agree, or the C library does not compile.
     """
     form = integer_network(network, shape, time_steps=time_steps)
     description, weights = manifest_and_weights(form)
     model = Model.of(description, weights)
     c = c_source(model, weights)
     outputs = model.run(frames)
-    in_pytorch = run_in_pytorch(network, frames, description["network"])
-    if any(not np.array_equal(in_pytorch.spikes[name], fired) for name, fired in outputs.spikes.items()):
-        raise AssertionError("the integer form and the evaluated network do not spike alike")
+    _check_against_pytorch(network, frames, description["network"], outputs)
     reference = resources.files("spquant_search.deploy").joinpath("reference.py").read_bytes()
     files = {
         WEIGHTS_FILE: weights,
-        VECTORS_FILE: vectors_file(frames, outputs),
+        VECTORS_FILE: vectors_file(frames, outputs, model.steps),
         REFERENCE_FILE: reference,
         HEADER_FILE: c.header.encode(),
         SOURCE_FILE: c.source.encode(),
     }
-    return Export(about | description, files, c)
+    unchecked = _check_in_c(files, frames, description["network"], outputs)
+    return Export(about | description, files, c, unchecked)
+
+
+def _check_against_pytorch(
+    network: nn.Module, frames: NDArray[np.uint8], form: dict[str, Any], expected: ModelOutputs
+) -> None:
+    in_pytorch = run_in_pytorch(network, frames, form)
+    found = compare("PyTorch", expected, in_pytorch.spikes, whole_logits(in_pytorch, form["steps"][-1]["unit"]))
+    if found.wrong:
+        raise Differs(
+            f"{found.wrong:,} spikes and logits of its integers are not those of PyTorch, first between {found.first}; "
+            "between layers it may change signals in place or choose by their values, which integers do not follow"
+        )
+
+
+def _check_in_c(
+    files: dict[str, bytes], frames: NDArray[np.uint8], form: dict[str, Any], expected: ModelOutputs
+) -> str | None:
+    """Compile the library and run the test vectors; return why that was not done, None where all is equal."""
+    cc = compiler()
+    if cc is None:
+        return "there is no C compiler here; install one, or name it in $CC"
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary)
+        for name in (HEADER_FILE, SOURCE_FILE):
+            (work / name).write_bytes(files[name])
+        try:
+            in_c = CLibrary(work, form, cc=cc, work=work, flags=QUICK).run(frames)
+        except CompilerFailed as error:
+            if (words := refusal(cc, work)) is not None:
+                return words
+            raise Differs(f"its C library does not compile, which is a fault of this program: {error}") from None
+    found = compare("C", expected, in_c.spikes, in_c.logits)
+    if found.wrong:
+        raise Differs(
+            f"{found.wrong:,} spikes and logits of its C library are not those of numpy, which is a fault of this "
+            f"program; first between {found.first}"
+        )
+    return None
 
 
 def sealed(manifest: dict[str, Any], files: dict[str, bytes]) -> dict[str, bytes]:
@@ -157,5 +206,6 @@ Once a sample: `spq_reset()`, then `spq_step(counts)` for each of its SPQ_TIME_S
     cc -std=c99 -O3 -DSPQ_FAST -c model.c      # larger and faster
     cc -std=c99 -DSPQ_COUNT -c model.c         # counts synaptic operations
 
-`spquant-search verify FOLDER` runs PyTorch, numpy and C on the test split and compares every spike.
+`spquant-search verify FOLDER` runs PyTorch, numpy and C on the test split and compares every spike. It compiles and
+runs the C that lies in the folder; the checksums are no signature.
 """

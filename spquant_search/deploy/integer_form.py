@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spquant_search.costs.device import kept_in_floats
+from spquant_search.deploy.names import identifier
 from spquant_search.deploy.reference import EXACT_DOUBLE, GAIN_BITS, code_offset, pack_rows
 from spquant_search.snn import tracing
 from spquant_search.snn.architecture import trace_network
 from spquant_search.snn.attention import GAIN, SpikingSelfAttention
-from spquant_search.snn.convolution import Shortcut, pooled_kernel
+from spquant_search.snn.convolution import EXACT_FP32, Shortcut, pooled_kernel
 from spquant_search.snn.fixedpoint import affine_in_fixed_point
 from spquant_search.snn.kernels.compile import uncompiled
 from spquant_search.snn.layers import SearchableLayer, searchable_layers
@@ -73,11 +74,20 @@ class _Signal:
 
 @dataclass(frozen=True, slots=True)
 class _Current:
-    """A current in units of 2^-shift, channel by channel between ``low`` and ``high``."""
+    """A current in units of 2^-shift, channel by channel between ``low`` and ``high``.
+
+    What is formed on the way to it is at most ``reach`` from 0, such as a * A before d is added.
+    """
 
     shift: int
     low: NDArray[Any]
     high: NDArray[Any]
+    reach: int
+
+    def in_units(self, fraction: int) -> _Current:
+        """Return the same current in units of 2^-fraction, which are not coarser."""
+        times = 2 ** (fraction - self.shift)
+        return _Current(fraction, self.low * times, self.high * times, self.reach * times)
 
 
 def integer_network(network: nn.Module, shape: InputShape, *, time_steps: int) -> IntegerNetwork:
@@ -113,9 +123,12 @@ class _FormBuilder:
         self.currents: dict[str, _Current] = {}
 
     def build(self) -> IntegerNetwork:
-        for step in self.trace.steps:
-            inputs = [self.trace.steps[number].name for number in step.inputs]
-            self.steps.append({"name": step.name, "inputs": inputs} | self._step(step, inputs))
+        for number, step in enumerate(self.trace.steps):
+            inputs = [self.trace.steps[made_by].name for made_by in step.inputs]
+            named = {"name": step.name, "identifier": identifier(number, step.name), "inputs": inputs}
+            self.steps.append(named | self._step(step, inputs))
+        if not any(step["kind"] == "convolution" for step in self.steps):
+            raise NoIntegerForm("no layer is a SpikingConv2d, and what is written here has one at least")
         return IntegerNetwork(steps=tuple(self.steps), segments=tuple(self.segments), time_steps=self.time_steps)
 
     def _step(self, step: tracing.Step, inputs: list[str]) -> dict[str, Any]:
@@ -148,8 +161,8 @@ class _FormBuilder:
         shift = signal.divisor.bit_length() - 1
         if signal.divisor != 1 << shift:
             raise NoIntegerForm(f"{reader}: adds an average over {signal.divisor}, which is no power of two")
-        channels = signal.shape[0]
-        return _Current(shift, np.zeros(channels, dtype=object), np.full(channels, signal.largest, dtype=object))
+        low = np.zeros(signal.shape[0], dtype=object)
+        return _Current(shift, low, low + signal.largest, signal.largest)
 
     def _layer(self, name: str, layer: SearchableLayer, inputs: list[str]) -> dict[str, Any]:
         signal = self._signal(inputs[0], name)
@@ -173,17 +186,19 @@ class _FormBuilder:
             mass = layer.precision.channel_mass
             self._keep(name, "gate", layer.gate.integers(mass).T.cpu().numpy(), "<i1")
             self._keep_codes(name, "gate_at_rest", (layer.gate.bias_at(mass) > 0)[None], bits=1)
-            current = _Current(current.shift, np.minimum(current.low, 0), np.maximum(current.high, 0))
+            current = replace(current, low=np.minimum(current.low, 0), high=np.maximum(current.high, 0))
         neuron = _neuron(layer.neuron, stores=self.time_steps > 1)
         residual = None
         if len(inputs) > 1:
             source = inputs[1]
-            residual = self.currents.get(source) or self._identity(self._signal(source, name), name)
+            # Spikes.current divides; a signal's values themselves are whole numbers, whatever their divisor.
+            residual = self.currents.get(source) or self._identity(replace(self._signal(source, name), divisor=1), name)
         fraction = max(current.shift, residual.shift if residual else 0, neuron["step_bits"] + neuron["leak_bits"])
-        low, high = (bound * 2 ** (fraction - current.shift) for bound in (current.low, current.high))
+        total = current.in_units(fraction)
         if residual:
-            finer = 2 ** (fraction - residual.shift)
-            low, high = low + residual.low * finer, high + residual.high * finer
+            other = residual.in_units(fraction)
+            reach = max(total.reach, other.reach)
+            total = _Current(fraction, total.low + other.low, total.high + other.high, reach)
         halved = layer.pool in ("after", "max")
         pooled = (height // 2, width // 2) if halved else (height, width)
         largest = 4 if layer.pool == "after" else 1
@@ -196,30 +211,26 @@ class _FormBuilder:
                 "fraction": fraction,
                 "residual_shift": residual.shift if residual else None,
             }
-            | self._neuron_fields(name, neuron, fraction, low, high)
+            | self._neuron_fields(name, neuron, total)
         )
 
-    def _neuron_fields(
-        self, name: str, neuron: dict[str, Any], fraction: int, low: NDArray[Any], high: NDArray[Any]
-    ) -> dict[str, Any]:
-        """Describe the neuron of a layer and how many bits its potentials take.
-
-        Its current lies between ``low`` and ``high`` [channel], in units of 2^-``fraction``.
-        """
+    def _neuron_fields(self, name: str, neuron: dict[str, Any], current: _Current) -> dict[str, Any]:
+        """Describe the neuron of a layer, and how many bits its potentials and all on the way to them take."""
         gain = neuron["gain"]
-        threshold_bits = fraction + (GAIN_BITS if gain is not None else 0)
+        times = 1 if gain is None else gain
+        threshold_bits = current.shift + (GAIN_BITS if gain is not None else 0)
         if gain is not None:
             self._keep(name, "gain", np.array([[gain]]), "<u1")
-        unit = 2 ** (threshold_bits - neuron["step_bits"] - neuron["leak_bits"])
+        step = 2 ** (threshold_bits - neuron["step_bits"])
+        leaked = step // 2 ** neuron["leak_bits"]
+        # A skipped neuron takes no current; half a step is added to all before they are rounded.
         highest = neuron["lowest"] + (neuron["levels"] or 1) - 1
-        ends = neuron["lowest"] * unit, highest * unit
-        bound = max(
-            abs(int(min(low)) * (gain or 1) + ends[0]),
-            abs(int(max(high)) * (gain or 1) + ends[1]),
-            1 << threshold_bits,
-        )
-        if bound >= EXACT_DOUBLE:
-            raise NoIntegerForm(f"{name}: potentials of up to {bound.bit_length()} bits; 53 are exact in evaluation")
+        least = min(0, *current.low) * times + neuron["lowest"] * leaked
+        most = max(0, *current.high) * times + highest * leaked + step // 2
+        bound = max(current.reach, -least, most, 1 << threshold_bits)
+        exact = max(bound, current.reach * times)  # in PyTorch the gain is among the slopes
+        if exact >= EXACT_DOUBLE:
+            raise NoIntegerForm(f"{name}: potentials of up to {exact.bit_length()} bits; 53 are exact in evaluation")
         return {"neuron": neuron, "potential_bits": bound.bit_length() + 1}
 
     def _affine(self, name: str, layer: SpikingConv2d | Shortcut, signal: _Signal) -> tuple[dict[str, Any], _Current]:
@@ -238,12 +249,6 @@ class _FormBuilder:
         flat = kernel.reshape(layer.out_channels, -1).double()
         lowest = [-int(total) * signal.largest for total in flat.clamp(max=0).abs().sum(dim=1)]
         highest = [int(total) * signal.largest for total in flat.clamp(min=0).sum(dim=1)]
-        ends = [
-            sorted((int(a) * low + int(d), int(a) * high + int(d)))
-            for a, d, low, high in zip(slopes[0], offsets[0], lowest, highest, strict=True)
-        ]
-        # Exact numbers of any size, as a product may leave 64 bits.
-        low, high = (np.array([end[side] for end in ends], dtype=object) for side in (0, 1))
         _, height, width = signal.shape
         rows_out, columns_out = -(-height // layer.stride), -(-width // layer.stride)
         positions = (rows_out // 2, columns_out // 2) if layer.pools_before else (rows_out, columns_out)
@@ -260,14 +265,17 @@ class _FormBuilder:
             "shift": shift,
             "accumulator_bits": max(max(map(abs, lowest)), max(highest)).bit_length() + 1,
         }
-        return described, _Current(shift, low, high)
+        return described, _affine_current(shift, slopes[0], offsets[0], lowest, highest)
 
     def _attention(self, name: str, layer: SpikingSelfAttention, signal: _Signal) -> dict[str, Any]:
         channels, height, width = signal.shape
         neuron = _neuron(layer.neuron, stores=self.time_steps > 1)
         fraction = max(ATTENTION_SHIFT, neuron["step_bits"] + neuron["leak_bits"])
         largest = height * width * (channels // layer.heads)
-        high = np.array([largest * 2 ** (fraction - ATTENTION_SHIFT)], dtype=object)
+        if largest >= EXACT_FP32:
+            raise NoIntegerForm(f"{name}: sums of up to {largest}; {EXACT_FP32 - 1} are exact in evaluation")
+        most = np.array([largest], dtype=object)
+        current = _Current(ATTENTION_SHIFT, 0 * most, most, largest).in_units(fraction)
         self.signals[name] = _Signal(signal.shape, 1)
         return {
             "kind": "attention",
@@ -278,7 +286,7 @@ class _FormBuilder:
             "shift": ATTENTION_SHIFT,
             "accumulator_bits": largest.bit_length() + 1,
             "fraction": fraction,
-        } | self._neuron_fields(name, neuron, fraction, 0 * high, high)
+        } | self._neuron_fields(name, neuron, current)
 
     def _readout(self, name: str, layer: Readout, signal: _Signal) -> dict[str, Any]:
         bits = layer.precision.weight_bits
@@ -322,6 +330,19 @@ class _FormBuilder:
         self.segments.append(
             Segment(layer=name, role=role, rows=rows, columns=columns, type=kind, bits=bits, data=data)
         )
+
+
+def _affine_current(
+    shift: int, slopes: NDArray[Any], offsets: NDArray[Any], lowest: list[int], highest: list[int]
+) -> _Current:
+    """Return the range of a * A + d, where A lies between ``lowest`` and ``highest`` [channel]."""
+    # Exact numbers of any size, as a product may leave 64 bits.
+    a, d, at_lowest, at_highest = (
+        np.array(list(map(int, v)), dtype=object) for v in (slopes, offsets, lowest, highest)
+    )
+    ends = np.stack([a * at_lowest, a * at_highest])
+    reach = max(np.abs(ends).max(), np.abs(ends + d).max())
+    return _Current(shift, ends.min(axis=0) + d, ends.max(axis=0) + d, int(reach))
 
 
 def _quantized(weight: Tensor, layer: SearchableLayer, *, per_tensor: bool = False) -> QuantizedWeight:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from spquant_search.snn.kernels.compile import uncompiled
+from spquant_search.snn.layers import searchable_layers
 from spquant_search.snn.spikes import Spikes
 from spquant_search.training.precision import exact_fp32
 
@@ -39,8 +40,11 @@ def run_in_pytorch(network: nn.Module, frames: NDArray[np.uint8], form: dict[str
 
         return hook
 
-    neurons = [(network.get_submodule(f"{step['name']}.neuron.spikes"), step) for step in steps if "neuron" in step]
-    handles = [neuron.register_forward_hook(keep(step)) for neuron, step in neurons]
+    layers = searchable_layers(network)
+    firing = [step for step in steps if "neuron" in step]
+    # Through the layers, as a name that holds a dot, or none at all, is no path of attributes.
+    neurons = [layers[step["name"]].get_submodule("neuron.spikes") for step in firing]
+    handles = [neuron.register_forward_hook(keep(step)) for neuron, step in zip(neurons, firing, strict=True)]
     largest = steps[0]["largest"]
     counts = torch.from_numpy(np.array(frames)).to(device).transpose(0, 1).flatten(0, 1)
     values = counts.clamp(max=largest).to(torch.float32, memory_format=torch.channels_last)

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST_FILE, WEIGHTS_FILE, VECTORS_FILE = "manifest.json", "weights.bin", "test_vectors.npz"
 GAIN_BITS = 4  # a learned threshold's gain is in sixteenths
 POOL = 2
@@ -413,8 +413,11 @@ def check_vectors(folder: Path) -> tuple[int, int]:
         outputs = model.run(vectors["frames"])
         wrong = int((outputs.logits != vectors["logits"]).sum())
         compared = 0
-        for name, fired in outputs.spikes.items():
-            expected = np.unpackbits(vectors[f"spikes.{name}"], count=fired.size).reshape(fired.shape)
+        for step in model.steps:
+            if step["name"] not in outputs.spikes:
+                continue
+            fired = outputs.spikes[step["name"]]
+            expected = np.unpackbits(vectors[f"spikes.{step['identifier']}"], count=fired.size).reshape(fired.shape)
             wrong += int((fired != expected).sum())
             compared += fired.size
     return compared, wrong

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +29,14 @@ def made_up_frames(shape: InputShape, *, time_steps: int) -> NDArray[np.uint8]:
     return random_generator(0, Purpose.TEST_VECTORS).poisson(_MEAN_COUNT, size).clip(max=shape.largest).astype(np.uint8)
 
 
-def vectors_file(frames: NDArray[np.uint8], outputs: ModelOutputs) -> bytes:
-    """Return the content of ``test_vectors.npz``; spikes are packed eight to a byte."""
+def vectors_file(frames: NDArray[np.uint8], outputs: ModelOutputs, steps: Sequence[dict[str, Any]]) -> bytes:
+    """Return the content of ``test_vectors.npz``; spikes are packed eight to a byte.
+
+    A layer's array is called as the layer is in C: names of layers need not be names of files.
+    """
     arrays = {"frames": frames, "logits": outputs.logits}
-    arrays |= {f"spikes.{name}": np.packbits(fired) for name, fired in outputs.spikes.items()}
+    identifiers = {step["name"]: step["identifier"] for step in steps}
+    arrays |= {f"spikes.{identifiers[name]}": np.packbits(fired) for name, fired in outputs.spikes.items()}
     file = io.BytesIO()
     np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     return file.getvalue()

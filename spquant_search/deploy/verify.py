@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,31 +13,21 @@ from numpy.typing import NDArray
 
 from spquant_search.deploy.artifact import FLOAT_WEIGHTS_FILE, Artifact
 from spquant_search.deploy.c_library import (
+    FAST,
     CLibrary,
     CompilerFailed,
     ObjectSize,
     compiler,
     device_compiler,
     object_size,
+    refusal,
 )
+from spquant_search.deploy.comparison import Comparison, Mismatch, compare, whole_logits
 from spquant_search.deploy.pytorch_run import run_in_pytorch
-from spquant_search.deploy.reference import Model, ModelOutputs
+from spquant_search.deploy.reference import Model
 from spquant_search.space.shapes import InputShape
 
 BATCH = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Mismatch:
-    """The first place where two implementations differ."""
-
-    between: str
-    layer: str  # or "logits"
-    sample: int
-    where: str
-
-    def __str__(self) -> str:
-        return f"{self.between}: {self.layer}, sample {self.sample}, {self.where}"
 
 
 @dataclass(slots=True)
@@ -54,7 +44,7 @@ class Verification:
     executed_ops: float | None = None  # a sample, in C
     sizes: list[ObjectSize] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    compiles: bool = True  # also where there is no compiler
+    compiles: bool = True  # also where no compiler works
 
     @property
     def holds(self) -> bool:
@@ -73,9 +63,12 @@ def verify(
     labels: NDArray[Any] | None,
     *,
     shape: InputShape,
+    flags: Sequence[str] = FAST,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Verification:
     """Compare the implementations on frames [sample, time or 1, channel, row, column], batch by batch.
+
+    The C library is compiled with ``flags``.
 
     Raises:
         DamagedArtifact: the folder's files are not those that were written.
@@ -85,7 +78,7 @@ def verify(
     form = model.manifest["network"]
     found = Verification(of_test_split=labels is not None)
     with tempfile.TemporaryDirectory() as temporary:
-        library = _library(folder, form, Path(temporary), found)
+        library = _library(folder, form, Path(temporary), found, flags)
         names = ["PyTorch", "numpy", *(["C"] if library else [])]
         found.mismatches = {name: 0 for name in names if name != "numpy"}
         found.correct = None if labels is None else dict.fromkeys(names, 0)
@@ -95,13 +88,13 @@ def verify(
             expected = model.run(batch)
             in_pytorch = run_in_pytorch(network, batch, form)
             predictions = {"numpy": expected.predictions, "PyTorch": in_pytorch.logits.argmax(axis=1)}
-            logits = np.rint(in_pytorch.logits / form["steps"][-1]["unit"]).astype(np.int64)
-            _compare(found, "PyTorch", begin, expected, in_pytorch.spikes, logits)
+            logits = whole_logits(in_pytorch, form["steps"][-1]["unit"])
+            _add(found, "PyTorch", compare("PyTorch", expected, in_pytorch.spikes, logits, first_sample=begin))
             if library:
                 in_c = library.run(batch)
                 executed += in_c.operations
                 predictions["C"] = in_c.logits.argmax(axis=1)
-                _compare(found, "C", begin, expected, in_c.spikes, in_c.logits)
+                _add(found, "C", compare("C", expected, in_c.spikes, in_c.logits, first_sample=begin))
             operations += sum(expected.operations.values())
             found.samples += len(batch)
             found.spikes += sum(fired.size for fired in expected.spikes.values())
@@ -115,40 +108,25 @@ def verify(
     return found
 
 
-def _library(folder: Path, form: dict[str, Any], work: Path, found: Verification) -> CLibrary | None:
+def _library(
+    folder: Path, form: dict[str, Any], work: Path, found: Verification, flags: Sequence[str]
+) -> CLibrary | None:
     cc = compiler()
     if cc is None:
         found.notes.append("C was not run: there is no C compiler here; install one, or name it in $CC")
         return None
     try:
-        return CLibrary(folder, form, cc=cc, work=work)
+        return CLibrary(folder, form, cc=cc, work=work, flags=flags)
     except CompilerFailed as error:
-        found.notes.append(f"C was not run: {error}")
-        found.compiles = False
+        words = refusal(cc, work)
+        found.notes.append(f"C was not run: {words or error}")
+        found.compiles = words is not None
         return None
 
 
-def _compare(
-    found: Verification,
-    name: str,
-    begin: int,
-    expected: ModelOutputs,
-    spikes: dict[str, NDArray[np.bool_]],
-    logits: NDArray[np.int64],
-) -> None:
-    for layer, fired in expected.spikes.items():
-        wrong = fired != spikes[layer]
-        count = int(wrong.sum())
-        found.mismatches[name] += count
-        if count and found.first is None:
-            sample, t, row, column, channel = (int(index) for index in np.argwhere(wrong)[0])
-            where = f"time step {t}, channel {channel}, row {row}, column {column}"
-            found.first = Mismatch(f"numpy and {name}", layer, begin + sample, where)
-    wrong = logits != expected.logits
-    found.mismatches[name] += int(wrong.sum())
-    if wrong.any() and found.first is None:
-        sample, label = (int(index) for index in np.argwhere(wrong)[0])
-        found.first = Mismatch(f"numpy and {name}", "logits", begin + sample, f"class {label}")
+def _add(found: Verification, name: str, compared: Comparison) -> None:
+    found.mismatches[name] += compared.wrong
+    found.first = found.first or compared.first
 
 
 def _sizes(folder: Path, work: Path, found: Verification) -> Iterator[ObjectSize]:

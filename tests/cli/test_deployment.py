@@ -208,3 +208,13 @@ def test_verify_takes_the_stored_vectors_where_the_data_is_absent(run_folder, co
     assert made.code == 0
     assert re.fullmatch(r"note: .* made-up frames, .*: data.root: no such folder\n", made.err)
     assert command("verify", tmp_path / "made").code == 0
+
+
+def test_pick_says_that_c_was_not_run(run_folder, command, tmp_path, monkeypatch):
+    monkeypatch.setenv("CC", str(shutil.which("false")))
+    answer = command("pick", "tiny", "--out", tmp_path / "picked")
+    assert answer.code == 0
+    assert re.match(
+        r"note: the C library was not run on the test vectors: the C compiler does not work here: ", answer.err
+    )
+    assert (tmp_path / "picked" / "model.c").is_file()

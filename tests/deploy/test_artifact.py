@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from deploy.networks import needs_compiler
 from examples import config, trial
+from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
+from torch import nn
 
 from spquant_search.deploy import artifact as module
+from spquant_search.deploy import export as export_module
 from spquant_search.deploy.artifact import Artifact, read_artifact, write_artifact
+from spquant_search.deploy.c_library import compiler
+from spquant_search.deploy.c_source import CSource, c_source
+from spquant_search.deploy.pytorch_run import PytorchOutputs, run_in_pytorch
+from spquant_search.deploy.reference import Model
+from spquant_search.deploy.verify import verify
 from spquant_search.errors import UserError
 from spquant_search.runs.files import write_bytes
 from spquant_search.runs.folder import RunFolder
@@ -43,10 +55,19 @@ def a_space() -> SpaceFile:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, plain_neurons: None) -> RunFolder:
+def folder(tmp_path: Path, plain_neurons: None, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
+    """A run with the weights of one trial; its C is not compiled, which takes most of the time."""
+    monkeypatch.setattr(export_module, "compiler", lambda: None)
     made = RunFolder(path=tmp_path / "runs" / "tiny")
     write_weights(new_network(a_space(), SHAPE, seed=0, device=torch.device("cpu")), made.weights_file(7))
     return made
+
+
+@pytest.fixture
+def checked(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
+    """The same run, whose C is compiled and run before it is written."""
+    monkeypatch.setattr(export_module, "compiler", compiler)
+    return folder
 
 
 def write(folder: RunFolder, out: Path, member: TrialResult = MEMBER, test_accuracy: float | None = 0.7) -> Artifact:
@@ -167,3 +188,98 @@ def test_a_subnet_is_written_with_the_weights_of_the_supernet(folder, tmp_path):
         UserError, match=r"supernet\.safetensors: the weights of trial 7 are missing; run the search again"
     ):
         write(folder, tmp_path / "again", member, None)
+
+
+def changed_source(monkeypatch: pytest.MonkeyPatch, old: str, new: str) -> None:
+    """Have the C library written with another text in one place."""
+
+    def other(model: Model, weights: bytes) -> CSource:
+        written = c_source(model, weights)
+        assert old in written.source
+        return replace(written, source=written.source.replace(old, new))
+
+    monkeypatch.setattr(export_module, "c_source", other)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (
+            "return best;",
+            "return worst;",
+            r"trial 7 is not written: its C library does not compile, which is a fault of this program: [^ ]+ failed: "
+            r"(.|\n)*worst",
+        ),
+        (
+            "(u > one)",
+            "(u <= one)",
+            r"trial 7 is not written: [\d,]+ spikes and logits of its C library are not those of numpy, which is a "
+            r"fault of this program; first between numpy and C: conv\d, sample \d, time step \d, channel \d, row",
+        ),
+        (
+            "sizeof logits);",
+            "sizeof logits);\n    ++logits[0];",
+            r"trial 7 is not written: .*; first between numpy and C: logits, sample 0",
+        ),
+    ],
+)
+def test_nothing_is_written_where_c_does_not_compute_the_test_vectors(
+    checked: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, words: str
+) -> None:
+    changed_source(monkeypatch, old, new)
+    with pytest.raises(UserError, match=words):
+        write(checked, tmp_path / "picked")
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
+@pytest.mark.parametrize("what", ["spikes", "logits"])
+def test_nothing_is_written_where_pytorch_computes_something_else(
+    checked: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    def other(network: nn.Module, frames: NDArray[np.uint8], form: dict[str, Any]) -> PytorchOutputs:
+        seen = run_in_pytorch(network, frames, form)
+        if what == "logits":
+            return PytorchOutputs(seen.logits + np.eye(2, 10) * form["steps"][-1]["unit"], seen.spikes)
+        return PytorchOutputs(seen.logits, seen.spikes | {"conv3": ~seen.spikes["conv3"]})
+
+    monkeypatch.setattr(export_module, "run_in_pytorch", other)
+    first = {"spikes": "conv3, sample 0, time step 0", "logits": "logits, sample 0, class 0"}[what]
+    with pytest.raises(UserError, match=rf"is not written: .* not those of PyTorch, first between .*: {first}"):
+        write(checked, tmp_path / "picked")
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
+def notes_of(folder: RunFolder, out: Path) -> list[str]:
+    notes: list[str] = []
+    write_artifact(folder, a_space(), MEMBER, out, test_accuracy=None, shape=SHAPE, frames=FRAMES, note=notes.append)
+    assert (out / "model.c").is_file()
+    return notes
+
+
+def test_what_is_not_checked_in_c_is_said(checked: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if compiler() is not None:
+        assert notes_of(checked, tmp_path / "checked") == []
+    broken = tmp_path / "broken-cc"
+    broken.write_text("#!/bin/sh\necho no headers >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("CC", str(broken))
+    (note,) = notes_of(checked, tmp_path / "broken")
+    reason = f"the C compiler does not work here: {broken} failed: no headers"
+    assert note == f"the C library was not run on the test vectors: {reason}"
+    monkeypatch.delenv("CC")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (note,) = notes_of(checked, tmp_path / "without")
+    reason = "there is no C compiler here; install one, or name it in $CC"
+    assert note == f"the C library was not run on the test vectors: {reason}"
+
+
+def test_verify_says_that_a_compiler_does_not_work_and_finds_no_difference(
+    checked: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = write(checked, tmp_path / "picked")
+    monkeypatch.setenv("CC", str(shutil.which("false")))
+    found = verify(tmp_path / "picked", written, FRAMES, None, shape=SHAPE)
+    assert found.holds
+    assert found.mismatches == {"PyTorch": 0}
+    assert re.match(r"C was not run: the C compiler does not work here: .*false failed: exit code 1", found.notes[0])

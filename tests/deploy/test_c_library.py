@@ -6,49 +6,85 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
-from deploy.networks import ABOUT, TIME, a_network, loaded, needs_compiler, written
+import torch
+from deploy.agreement import assert_runs_clean, exported
+from deploy.networks import a_network, lively, loaded, needs_compiler, written
+from torch import nn
 
-from spquant_search.deploy.c_library import STRICT, compiler, device_compiler, object_size
-from spquant_search.deploy.export import Export, export
-
-_MAIN = """\
-#include <stdio.h>
-#include "model.h"
-int main(void)
-{
-    static uint8_t frame[SPQ_HEIGHT * SPQ_WIDTH * SPQ_CHANNELS];
-    int sample, t;
-    for (sample = 0; sample < 2; ++sample) {
-        spq_reset();
-        for (t = 0; t < SPQ_TIME_STEPS; ++t) {
-            if (fread(frame, 1, sizeof frame, stdin) != sizeof frame)
-                return 1;
-            spq_step(frame);
-        }
-        printf("%d\\n", spq_class());
-    }
-    return 0;
-}
-"""
+from spquant_search.deploy.c_library import STRICT, CLibrary, compiler, device_compiler, object_size
+from spquant_search.deploy.export import Export
+from spquant_search.snn.layers import configure
+from spquant_search.snn.readout import Readout
+from spquant_search.snn.spiking_convolution import SpikingConv2d
+from spquant_search.space.configuration import LayerPrecision, NetworkConfig
+from spquant_search.space.schema import NeuronSpace
+from spquant_search.space.shapes import InputShape
 
 
 @needs_compiler
 @pytest.mark.parametrize("name", ["vgg9", "resnet19", "spikformer4-256"])
 def test_a_program_runs_clean_under_sanitizers(name: str, tmp_path: Path, plain_neurons: None) -> None:
     network, shape, frames = a_network(name, seed=5, size=8 if name != "vgg9" else 16, width=1 / 32)
-    made = export(network, shape, frames, time_steps=TIME, about=ABOUT)
+    assert_runs_clean(exported(network, shape, frames), frames, tmp_path)
+
+
+_CPP_MAIN = """\
+#include "model.h"
+int main() {
+    static uint8_t frame[SPQ_HEIGHT * SPQ_WIDTH * SPQ_CHANNELS];
+    spq_reset();
+    spq_step(frame);
+    return spq_class() < SPQ_CLASSES && spq_logits() ? 0 : 1;
+}
+"""
+
+
+@needs_compiler
+@pytest.mark.skipif(shutil.which("c++") is None, reason="there is no C++ compiler")
+@pytest.mark.parametrize("compiled_as", ["C", "C++"])
+def test_a_program_in_cpp_links_the_library(compiled_as: str, deployed: Export, tmp_path: Path) -> None:
+    folder = written(deployed, tmp_path / "deployed")
+    main, library, program = tmp_path / "main.cpp", tmp_path / "model.o", tmp_path / "program"
+    main.write_text(_CPP_MAIN)
+    cpp = ["c++", "-std=c++11", *STRICT[1:]]
+    by = [str(compiler()), *STRICT] if compiled_as == "C" else [*cpp, "-x", "c++"]
+    subprocess.run([*by, "-c", str(folder / "model.c"), "-o", str(library)], check=True)
+    subprocess.run([*cpp, f"-I{folder}", str(main), str(library), "-o", str(program)], check=True)
+    assert subprocess.run([str(program)], check=False).returncode == 0
+
+
+# Where int has 16 bits, so has unsigned: only types of a named size may hold sizes and places in large maps.
+_SHORT_UNSIGNED = """\
+#include <stdint.h>
+#include <string.h>
+typedef uint16_t short_unsigned;
+#define unsigned short_unsigned
+"""
+
+
+@needs_compiler
+def test_sizes_do_not_rely_on_an_int_of_32_bits(tmp_path: Path, plain_neurons: None) -> None:
+    """165,888 neurons of a map and 82,944 bits of a row of weights are more than 16 bits count."""
+    torch.manual_seed(1)
+    network = nn.Sequential(
+        SpikingConv2d(1, 9, can_gate=False), SpikingConv2d(9, 9, stride=2, pool="after"), Readout(9, 48 * 24, 3)
+    )
+    layers = [(name, LayerPrecision(weight_bits=8, membrane_levels=24)) for name in ("0", "1")]
+    layers.append(("2", LayerPrecision(weight_bits=8, membrane_levels=None)))
+    configure(network, NetworkConfig(layers=tuple(layers)), NeuronSpace())
+    shape = InputShape(channels=1, height=192, width=96, classes=3, largest=15)
+    frames = np.random.default_rng(1).poisson(0.3, (1, 2, 1, 192, 96)).astype(np.uint8)
+    lively(network, frames, 15)
+    made = exported(network, shape, frames)
     folder = written(made, tmp_path / "deployed")
-    (tmp_path / "main.c").write_text(_MAIN)
-    program = tmp_path / "program"
-    flags = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-    command = [compiler(), *STRICT, *flags, f"-I{folder}", folder / "model.c", tmp_path / "main.c", "-o", program]
-    subprocess.run([str(part) for part in command], check=True)
-    counts = frames[:2].transpose(0, 1, 3, 4, 2).tobytes()
-    answer = subprocess.run([str(program)], input=counts, capture_output=True, check=False)
-    assert (answer.returncode, answer.stderr) == (0, b"")
-    expected = loaded(made).run(frames[:2]).predictions.tolist()
-    assert [int(line) for line in answer.stdout.split()] == expected
+    (tmp_path / "short.h").write_text(_SHORT_UNSIGNED)
+    flags = ("-O1", "-include", str(tmp_path / "short.h"), "-Wno-error")
+    library = CLibrary(folder, made.manifest["network"], cc=str(compiler()), work=tmp_path, flags=flags)
+    found, expected = library.run(frames), loaded(made).run(frames)
+    assert np.array_equal(found.logits, expected.logits)
+    assert all(np.array_equal(found.spikes[name], fired) for name, fired in expected.spikes.items())
 
 
 @needs_compiler

@@ -5,44 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from deploy.networks import ABOUT, TIME, a_network, loaded, mixed, written
+from deploy.agreement import assert_all_agree
+from deploy.networks import ABOUT, TIME, a_network, mixed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
-from torch import nn
 
-from spquant_search.deploy.c_library import CLibrary, compiler
 from spquant_search.deploy.export import Export, export
-from spquant_search.deploy.pytorch_run import run_in_pytorch
-from spquant_search.space.shapes import InputShape
-
-SANITIZED = ("-O1", "-fsanitize=undefined", "-fno-sanitize-recover=undefined")
-
-
-def assert_all_agree(network: nn.Module, shape: InputShape, frames: NDArray[np.uint8], tmp_path: Path) -> float:
-    """Compare PyTorch, numpy and C; return the share of neurons that spiked."""
-    deployed = export(network, shape, frames, time_steps=TIME, about=ABOUT)
-    model = loaded(deployed)
-    form = model.manifest["network"]
-    outcome = model.run(frames)
-    seen = run_in_pytorch(network, frames, form)
-    assert outcome.spikes.keys() == seen.spikes.keys()
-    for layer, fired in outcome.spikes.items():
-        np.testing.assert_array_equal(fired, seen.spikes[layer], err_msg=layer)
-    np.testing.assert_array_equal(outcome.predictions, seen.logits.argmax(axis=1))
-    np.testing.assert_array_equal(seen.logits / form["steps"][-1]["unit"], outcome.logits)
-    cc = compiler()
-    if cc is not None:
-        folder = written(deployed, tmp_path / "deployed")
-        library = CLibrary(folder, form, cc=cc, work=tmp_path, flags=SANITIZED)
-        in_c = library.run(frames)
-        for layer, fired in outcome.spikes.items():
-            np.testing.assert_array_equal(in_c.spikes[layer], fired, err_msg=layer)
-        np.testing.assert_array_equal(in_c.logits, outcome.logits)
-    return float(np.mean([fired.mean() for fired in outcome.spikes.values()]))
-
 
 NETWORKS: list[tuple[str, dict[str, Any]]] = [
     ("vgg9", {"pool": "before"}),
