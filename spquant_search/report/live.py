@@ -87,7 +87,8 @@ class LiveView:
             self._live.stop()
             for text in self.progress.warnings:
                 self._console.print(Text(f"warning: {text}", style="yellow"))
-            self._console.print(Text(closing_text(self.progress)))
+            if self.progress.plan:  # otherwise nothing was begun
+                self._console.print(Text(closing_text(self.progress)))
 
     def _take(self, event: Callable[[], None]) -> None:
         with self._lock:

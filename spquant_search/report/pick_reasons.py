@@ -12,7 +12,7 @@ from spquant_search.report.pick_advice import run_words
 from spquant_search.report.run_summary import RunSummary
 from spquant_search.runs import selection
 from spquant_search.runs.intervals import wilson_interval
-from spquant_search.runs.results import TrialResult
+from spquant_search.runs.results import Origin, TrialResult
 from spquant_search.runs.selection import Budget
 
 UNITS = {
@@ -108,14 +108,14 @@ def name_is_fixed(summary: RunSummary) -> bool:
 
 
 def _accuracy_remedy(summary: RunSummary, bound: float) -> str:
-    baseline = summary.baseline
-    if baseline is None:
-        return ""
-    found = wilson_interval(baseline.accuracy, summary.samples_of(baseline))
+    best = max(selection.deployable(summary.results), key=lambda result: result.accuracy)
+    found = wilson_interval(best.accuracy, summary.samples_of(best))
     if found is not None and found.high < bound:
+        name = "the float baseline" if best.origin is Origin.BASELINE else f"trial {best.number}"
         return (
-            f"the float baseline itself has {percent(baseline.accuracy)} %: more trials will hardly do it; train for "
-            "longer (train.baseline_epochs, and supernet.epochs or train.epochs) or take more data or another network"
+            f"the most accurate network of this run, {name}, has {percent(best.accuracy)} %: more trials will hardly do "
+            "it; train for longer (train.baseline_epochs, and supernet.epochs or train.epochs), or take more data or "
+            "another network"
         )
     return "`spquant-search finalize` trains the front's members on, and more --trials may find a more accurate one"
 

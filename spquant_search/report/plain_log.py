@@ -80,9 +80,9 @@ class PlainLog:
         self._line(f"warning: {text}")
 
     def close(self) -> None:
-        if not self._closed:
-            self._closed = True
+        if not self._closed and self.progress.plan:  # without a plan nothing was begun
             self._line(closing_text(self.progress))
+        self._closed = True
 
     def _line(self, text: str) -> None:
         encoding = getattr(self._file, "encoding", None) or "utf-8"

@@ -134,11 +134,10 @@ class Progress:
 
 def closing_text(progress: Progress) -> str:
     """Write the last line of a search: the trials, the time, the hypervolume."""
-    done = f"{progress.trials_done} trials" if progress.plan is None else trial_count_text(progress)
     elapsed = duration(progress.clock() - progress.begun)
     if progress.plan is not None and progress.plan.trials == 0:  # an analysis, which tries no candidates
         return f"done in {elapsed}"
-    return f"{done} in {elapsed}; {progress_hypervolume_text(progress)}"
+    return f"{trial_count_text(progress)} in {elapsed}; {progress_hypervolume_text(progress)}"
 
 
 def progress_hypervolume_text(progress: Progress) -> str:

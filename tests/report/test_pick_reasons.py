@@ -77,9 +77,11 @@ def test_no_search_is_advised_where_none_can_help():
     )
     assert "more --trials may find one with fewer operations" in reasons(effective_flops="--max-flops 20M=20e6")
     # 90 % of 2,000 is at most 91.3 %.
-    assert "the float baseline itself has 90.0 %: more trials will hardly do it" in reasons(
-        accuracy="--min-accuracy 95%=0.95"
-    )
+    hardly = "the most accurate network of this run, the float baseline, has 90.0 %: more trials will hardly do it"
+    assert hardly in reasons(accuracy="--min-accuracy 95%=0.95")
+    better = example_run(results=(*RUN.results[:2], replace(trial(2, 0.93), config=RUN.results[2].config)))
+    assert "trial 2, has 93.0 %: more" in reasons(better, accuracy="--min-accuracy 99%=0.99")
+    assert "hardly" not in reasons(better, accuracy="--min-accuracy 94%=0.94")
 
 
 @pytest.mark.parametrize(

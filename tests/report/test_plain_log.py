@@ -75,6 +75,12 @@ def test_a_log_closes_once():
     assert file.getvalue().count("hypervolume") == 1
 
 
+def test_a_log_of_what_was_never_begun_says_nothing_of_it():
+    file = io.StringIO()
+    PlainLog(file).close()
+    assert file.getvalue() == ""
+
+
 def test_a_resumed_run_may_have_more_trials_than_are_asked_for():
     file = io.StringIO()
     PlainLog(file).plan(a_plan(trials=2, finished=example_run().results[:4]))
