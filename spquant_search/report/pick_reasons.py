@@ -113,9 +113,9 @@ def _accuracy_remedy(summary: RunSummary, bound: float) -> str:
     if found is not None and found.high < bound:
         name = "the float baseline" if best.origin is Origin.BASELINE else f"trial {best.number}"
         return (
-            f"the most accurate network of this run, {name}, has {percent(best.accuracy)} %: more trials will hardly do "
-            "it; train for longer (train.baseline_epochs, and supernet.epochs or train.epochs), or take more data or "
-            "another network"
+            f"the most accurate network of this run, {name}, has {percent(best.accuracy)} %: more trials will hardly "
+            "do it; train for longer (train.baseline_epochs, and supernet.epochs or train.epochs), or take more data "
+            "or another network"
         )
     return "`spquant-search finalize` trains the front's members on, and more --trials may find a more accurate one"
 

@@ -151,11 +151,18 @@ def _counting_section(summary: RunSummary) -> str:
         dense = f"\n- Dense operations of the network: {flops(baseline.dense_macs * FLOPS_PER_MAC)}."
     return f"""## What is counted
 
-- Memory: weights packed at their bits, membranes at ceil(log2 levels) bits a neuron (one sample, one time step),
+- Memory: weights packed at their bits, {_membranes_words(summary)},
   scales, offsets and gate predictors. Code, input frames and scratch buffers are not in it.
 - FLOPs: 2 per MAC, a sample over all time steps. Effective FLOPs omit closed channels and skipped neurons, include the
   gates' predictors, and are measured with the accuracy; zeros in the input are counted.{dense}
 """
+
+
+def _membranes_words(summary: RunSummary) -> str:
+    levels = [layer.membrane_levels for result in summary.results for _, layer in result.config.layers]
+    if levels and all(level is None for level in levels):
+        return "no membranes (with one time step nothing is stored between steps)"
+    return "membranes at ceil(log2 levels) bits a neuron (one sample, one time step)"
 
 
 def _next_section(summary: RunSummary) -> str:

@@ -18,6 +18,7 @@ from spquant_search.runs import selection
 from spquant_search.runs.finals import TestUse
 from spquant_search.runs.results import FineTuning, Outcome, TrialResult
 from spquant_search.runs.selection import Budget
+from spquant_search.space.configuration import NetworkConfig
 
 BASELINE = trial(0, 0.9, 100, 50, origin="baseline", of=config("000", "0 0"), epochs=3)
 
@@ -139,6 +140,15 @@ def test_a_choice_leans_to_the_high_side_only_where_there_was_one():
     assert lean in report_markdown(example_run())
     assert lean not in report_markdown(example_run(results=(BASELINE,)))
     assert lean not in report_markdown(example_run(results=(BASELINE, trial(1))))
+
+
+def test_membranes_count_where_there_are_any():
+    assert "membranes at ceil(log2 levels) bits" in report_markdown(example_run())
+    plain = [(name, replace(layer, membrane_levels=None)) for name, layer in config().layers]
+    one_step = trial(0, 0.9, 100, 50, origin="baseline", of=NetworkConfig(layers=tuple(plain)))
+    assert "no membranes (with one time step nothing is stored between steps)" in report_markdown(
+        example_run(results=(one_step,))
+    )
 
 
 # ---------------------------------------------------------------- trained or not
