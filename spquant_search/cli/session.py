@@ -70,7 +70,7 @@ def open_session(
         for note in recordings.notes:
             watcher.warning(note)
         require_memory(prepared, samples=len(recordings.train.labels))
-        facts = _run_facts(space, recordings)
+        facts = _run_facts(space, recordings, prepared.no_integer_form)
         open_run(folder, file, facts, shared=shared)
         with exclusive(folder, shared=shared), count_seconds(folder, started):
             yield Session(trainer_config=trainer_config, watcher=watcher, facts=facts)
@@ -97,7 +97,7 @@ def _trainer_config(prepared: Prepared, device: str) -> TrainerConfig:
     return config
 
 
-def _run_facts(space: Path, recordings: DataSet) -> RunFacts:
+def _run_facts(space: Path, recordings: DataSet, no_integer_form: str | None) -> RunFacts:
     from spquant_search.runs.records import RunFacts
 
     return RunFacts(
@@ -107,6 +107,7 @@ def _run_facts(space: Path, recordings: DataSet) -> RunFacts:
         classes=len(recordings.classes),
         validation_samples=len(recordings.validation.labels),
         test_samples=len(recordings.test.labels),
+        no_integer_form=no_integer_form,
     )
 
 

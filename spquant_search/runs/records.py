@@ -25,6 +25,8 @@ class RunFacts:
     classes: int
     validation_samples: int
     test_samples: int
+    # Why no trial can be written in integers, whatever its precision; None where nothing in the network prevents it.
+    no_integer_form: str | None = None
     seconds: float = 0.0  # wall clock over all starts
     layout: int = LAYOUT  # of the folder
 

@@ -22,18 +22,19 @@ from spquant_search.space.schema import ModelSpace
 from spquant_search.space.shapes import InputShape, LayerShape
 
 
-def describe_architecture(model: ModelSpace, shape: InputShape, layers: Sequence[LayerShape]) -> Architecture | None:
-    """Return what a footprint needs of a network, from one pass on the meta device; None if it has no integer form."""
+def describe_architecture(model: ModelSpace, shape: InputShape, layers: Sequence[LayerShape]) -> Architecture:
+    """Return what a footprint needs of a network, from one pass on the meta device.
+
+    Raises:
+        Untraceable: the network has no integer form.
+    """
     with torch.device("meta"):
         network = build(model, shape, source="model").eval()
     largest: dict[str, int] = {}
     for name, layer in searchable_layers(network).items():
         layer.register_forward_pre_hook(_largest_read(largest, name))
-    try:
-        with torch.no_grad(), uncompiled():
-            steps = trace_network(network, shape, time_steps=1).steps
-    except tracing.Untraceable:
-        return None
+    with torch.no_grad(), uncompiled():
+        steps = trace_network(network, shape, time_steps=1).steps
     by_name = {layer.name: layer for layer in layers}
     kept = []
     for step in steps:

@@ -11,6 +11,7 @@ from spquant_search.data.description import DataInfo
 from spquant_search.errors import Problem, SpaceError
 from spquant_search.snn.architecture import describe_architecture
 from spquant_search.snn.layer_shapes import layer_shapes
+from spquant_search.snn.tracing import Untraceable
 from spquant_search.space.binding import bind
 from spquant_search.space.configuration import OFF
 from spquant_search.space.reading import read_space
@@ -45,8 +46,13 @@ def bind_network(file: SpaceFile, *, source: str) -> Prepared:
     mismatches += _unreachable_budgets(space, shapes)
     if mismatches:
         raise SpaceError(source, mismatches)
+    architecture, no_integer_form = None, None
+    try:
+        architecture = describe_architecture(file.model, shape, shapes)
+    except Untraceable as error:
+        no_integer_form = str(error)
     return Prepared(
-        space=space, shapes=shapes, input=shape, architecture=describe_architecture(file.model, shape, shapes)
+        space=space, shapes=shapes, input=shape, architecture=architecture, no_integer_form=no_integer_form
     )
 
 

@@ -18,6 +18,7 @@ class Prepared:
     shapes: tuple[LayerShape, ...]
     input: InputShape
     architecture: Architecture | None  # None if the network has no integer form
+    no_integer_form: str | None = None  # why no configuration can be written in integers: `pick` refuses all of them
 
     def footprint(self, cost: CostReport) -> Footprint | None:
         """Return what a configuration takes on a device; None if the network has no integer form."""
