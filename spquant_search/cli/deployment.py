@@ -92,6 +92,7 @@ def _pick(folder: RunFolder, out: Path, wish: Wish, *, trial: int | None, knee: 
         raise UserError(f"{folder.path}: no trial of this run is complete yet; start its search again")
     members = summary.front if trial is None else _named_member(trial, summary, folder)
     prepared = bind_network(file, source=str(folder.space_file))
+    prepared.require_network_of(folder)
     wanted, member = (choose(some, wish.budget, at_knee=knee) for some in (members, pickable(members)))
     if member is None:
         raise UserError(_nothing_to_write(prepared, summary, members, wish))

@@ -42,17 +42,18 @@ def cost(
     size = {"height": prepared.input.height, "width": prepared.input.width}
     paper = paper_comparison(report, preset, model=file.model, **size)
     if as_json:
-        document = {"space": str(space), "preset": str(preset), **report.as_dict()}
+        known = {"no_integer_form": prepared.no_integer_form, "notes": list(prepared.all_notes)}
+        document = {"space": str(space), "preset": str(preset), **known, **report.as_dict()}
         beside = {} if paper is None else {"paper": paper.as_dict()}
         typer.echo(json.dumps(document | beside, indent=1))
         return
     console = Console()
-    for note in prepared.space.notes:
-        console.print(f"note: {note}")
     title = f"Cost of {file.model.network} as {preset}"
     show_table(cost_table(report, title=title, energy_columns=is_wide(console)), console)
     if paper is not None:
         show_table(paper_table(paper), console)
+    for remark in prepared.remarks:
+        console.print(f"note: {remark}", markup=False, highlight=False, soft_wrap=True)
 
 
 def data(

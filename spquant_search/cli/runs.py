@@ -134,6 +134,7 @@ def _fine_tune(
 
     finalists = front_finalists(folder, file, members=members, classes=read_facts(folder).classes)
     prepared = bind_network(file, source=str(folder.space_file))
+    prepared.require_network_of(folder)
     config = TrainerConfig(space=prepared.space, device=choose_device(device), cache=cache)
 
     def warn(text: str) -> None:
@@ -193,8 +194,8 @@ def sensitivity(
         with open_session(space, prepared, folder, device=device, console=console, started=started) as session:
             work = _analysis_work(prepared.space)
             session.watcher.plan(search_plan(prepared.space, folder, session.facts, trials=0, work=work))
-            for note in prepared.space.notes:
-                session.watcher.warning(note)
+            for remark in prepared.remarks:
+                session.watcher.warning(remark)
             run_sensitivity(prepared, folder, trainer_config=session.trainer_config, watcher=session.watcher)
     _show_sensitivity(folder, console, as_json=as_json)
 

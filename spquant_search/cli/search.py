@@ -172,8 +172,8 @@ def _run(asked: _Search) -> None:
     with opened as session:
         watcher, work = session.watcher, _work(prepared.space.file, trials)
         watcher.plan(search_plan(prepared.space, folder, session.facts, trials=trials, work=work))
-        for note in prepared.space.notes:
-            watcher.warning(note)
+        for remark in prepared.remarks:
+            watcher.warning(remark)
         study = None if database is None else shared_study(database, folder, watcher.warning)
         run_search(
             prepared, folder, trainer_config=session.trainer_config, limits=limits, watcher=watcher, storage=study

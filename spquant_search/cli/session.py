@@ -63,6 +63,7 @@ def open_session(
     file = prepared.space.file
     trainer_config = _trainer_config(prepared, device)
     check_run(folder, file, shared=shared)
+    prepared.require_network_of(folder)
     watcher = watcher_for(console)
     try:
         with PROCESS.on("data"):

@@ -14,14 +14,19 @@ from importlib import resources
 from typing import Any
 
 from spquant_search.costs.device import channel_bytes, largest_code, scratch_bytes, sum_bits
+from spquant_search.costs.engine_limits import (
+    code_sum_excess,
+    kernel_excess,
+    map_excess,
+    side_excess,
+    signal_excess,
+    sum_excess,
+)
 from spquant_search.costs.memory import membrane_bits
 from spquant_search.deploy.c_tables import TableWriter, TooLarge, membrane_bytes
 from spquant_search.deploy.reference import Model
 
 _NOTICE = "/* Written by spquant-search pick; manifest.json says from which run. MIT licence. */"
-_MOST_SIDE = 65_535  # channels, rows, columns or classes: the engine keeps them in 16 bits
-_MOST_KERNEL = 255
-_MOST_NUMBERS = 2**28  # of a map: their bits are counted in 32 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,25 +94,17 @@ def c_source(model: Model, weights: bytes) -> CSource:
 def _check_fits(step: dict[str, Any]) -> None:
     """Raise TooLarge where a number of a step does not fit its type in the engine."""
     name = step["name"]
-    if step["kind"] == "sum" and step["largest"] > 255:
-        raise TooLarge(f"{name}: sums of up to {step['largest']} are more than the C engine's 255")
-    if step["kind"] == "average" and step["largest"] > 65_535:
-        raise TooLarge(f"{name}: sums of up to {step['largest']} are more than the C engine's 65,535")
-    if step.get("accumulator_bits", 0) > 32:
-        raise TooLarge(f"{name}: sums of {step['accumulator_bits']} bits leave the C engine's 32")
-    if step["kind"] in ("convolution", "shortcut"):
-        if step["kernel"] > _MOST_KERNEL:
-            raise TooLarge(f"{name}: a kernel of {step['kernel']} is more than the C engine's {_MOST_KERNEL}")
-        # Weights are sums of codes less a sum of inputs; codes of one bit count twice.
-        if _largest_sum(step) * (2 if step["weight_bits"] == 1 else 1) >= 2**31:
-            raise TooLarge(f"{name}: sums of codes of up to {_largest_sum(step)} leave the C engine's 32 bits")
     read, written = step.get("in_shape", ()), (*step.get("positions", ()), step.get("out_channels", 0))
-    for size in (*read, *written, step.get("classes", 0)):
-        if size > _MOST_SIDE:
-            raise TooLarge(f"{name}: a side of {size} is more than the C engine's {_MOST_SIDE:,}")
-    most = max(math.prod(read), math.prod(written))
-    if most > _MOST_NUMBERS:
-        raise TooLarge(f"{name}: a map of {most:,} numbers is more than the C engine's {_MOST_NUMBERS:,}")
+    excess = (
+        signal_excess(name, step["kind"], step.get("largest", 0))
+        or sum_excess(name, step.get("accumulator_bits", 0))
+        or side_excess(name, (*read, *written, step.get("classes", 0)))
+        or map_excess(name, max(math.prod(read), math.prod(written)))
+    )
+    if excess is None and step["kind"] in ("convolution", "shortcut"):
+        excess = kernel_excess(name, step["kernel"]) or code_sum_excess(name, _largest_sum(step), step["weight_bits"])
+    if excess is not None:
+        raise TooLarge(excess)
 
 
 def _limits(steps: Sequence[dict[str, Any]], writer: TableWriter) -> _Limits:

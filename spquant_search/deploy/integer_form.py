@@ -20,9 +20,9 @@ from spquant_search.costs.device import kept_in_floats
 from spquant_search.deploy.names import identifier
 from spquant_search.deploy.reference import EXACT_DOUBLE, GAIN_BITS, code_offset, pack_rows
 from spquant_search.snn import tracing
-from spquant_search.snn.architecture import trace_network
 from spquant_search.snn.attention import GAIN, SpikingSelfAttention
 from spquant_search.snn.convolution import EXACT_FP32, Shortcut, pooled_kernel
+from spquant_search.snn.dry_run import trace_network
 from spquant_search.snn.fixedpoint import affine_in_fixed_point
 from spquant_search.snn.kernels.compile import uncompiled
 from spquant_search.snn.layers import SearchableLayer, searchable_layers
@@ -97,26 +97,28 @@ def integer_network(network: nn.Module, shape: InputShape, *, time_steps: int) -
         NoIntegerForm: a layer keeps floating-point numbers, a layer runs twice, or something other than layers and
             this package's operations lies between them.
     """
-    for name, layer in searchable_layers(network).items():
-        # With one time step nothing is stored, in whatever precision.
-        precision = layer.precision if time_steps > 1 else replace(layer.precision, membrane_levels=None)
-        kept = kept_in_floats(precision, has_weights=not isinstance(layer, SpikingSelfAttention))
-        if kept is not None:
-            raise NoIntegerForm(f"{name}: keeps {kept}")
     with torch.no_grad(), uncompiled():
-        return _FormBuilder(network.eval(), shape, time_steps).build()
+        builder = _FormBuilder(network.eval(), shape, time_steps)
+        for name, layer in builder.layers.items():
+            # With one time step nothing is stored, in whatever precision.
+            precision = layer.precision if time_steps > 1 else replace(layer.precision, membrane_levels=None)
+            kept = kept_in_floats(precision, has_weights=not isinstance(layer, SpikingSelfAttention))
+            if kept is not None:
+                raise NoIntegerForm(f"{name}: keeps {kept}")
+        return builder.build()
 
 
 class _FormBuilder:
     """Go through the steps of a network in their order and collect its numbers, signals and currents."""
 
     def __init__(self, network: nn.Module, shape: InputShape, time_steps: int) -> None:
-        self.layers = searchable_layers(network)
         self.shape, self.time_steps = shape, time_steps
         try:
             self.trace = trace_network(network, shape, time_steps=time_steps)
         except tracing.Untraceable as error:
             raise NoIntegerForm(str(error)) from None
+        found = searchable_layers(network)
+        self.layers = {step.name: found[step.name] for step in self.trace.steps if step.operation == "layer"}
         self.steps: list[dict[str, Any]] = []
         self.segments: list[Segment] = []
         self.signals: dict[str, _Signal] = {}

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from spquant_search.snn.activity import Activity
 from spquant_search.snn.convolution import EXACT_FP32
-from spquant_search.snn.layers import SearchableLayer
+from spquant_search.snn.layers import SearchableLayer, check_channels, check_count
 from spquant_search.snn.neuron.module import Neuron
 from spquant_search.snn.neuron.parameters import THRESHOLD
 from spquant_search.snn.neuron.training import skipped
@@ -76,7 +76,9 @@ class SpikingSelfAttention(SearchableLayer):
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__(LayerPrecision())
-        if heads < 1 or channels % heads:
+        check_count("channels", channels)
+        check_count("heads", heads)
+        if channels % heads:
             raise ValueError(f"the heads must divide the channels; got {channels} channels and {heads} heads")
         self.channels, self.heads = channels, heads
         self.neuron = Neuron()
@@ -185,6 +187,9 @@ class SpikingSelfAttention(SearchableLayer):
         return self._by_head(computed)
 
     def shape(self, name: str, *inputs: Spikes) -> LayerShape:
+        check_channels(inputs, self.channels)
+        if len({spikes.values.shape for spikes in inputs}) > 1:
+            raise ValueError(f"q, k and v must have one shape; got {[tuple(spikes.values.shape) for spikes in inputs]}")
         height, width = inputs[0].values.shape[2:]
         tokens = height * width
         shorter = tokens if self._by_tokens(tokens) else self.channels // self.heads

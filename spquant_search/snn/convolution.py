@@ -26,7 +26,7 @@ from spquant_search.snn.fixedpoint import affine_in_fixed_point
 from spquant_search.snn.kernels import byte_convolution
 from spquant_search.snn.kernels.batch_norm import BatchNorm2d
 from spquant_search.snn.kernels.pooling import POOL
-from spquant_search.snn.layers import SearchableLayer
+from spquant_search.snn.layers import SearchableLayer, check_channels, check_count
 from spquant_search.snn.neuron.exact import Fired
 from spquant_search.snn.quantize import fake_quantize, highest_integer, quantize_weight
 from spquant_search.snn.spikes import Spikes
@@ -236,11 +236,14 @@ def _kernels_above(inputs: int, size: int, stride: int) -> Float[Tensor, " input
 
 
 def _check_form(in_channels: int, out_channels: int, *, kernel_size: int, stride: int, groups: int) -> None:
+    given = {"in_channels": in_channels, "out_channels": out_channels, "kernel_size": kernel_size, "groups": groups}
+    for name, value in given.items():
+        check_count(name, value)
     if kernel_size % 2 == 0:
         raise ValueError(f"kernel_size must be odd, so that a pixel has a middle to lie under; got {kernel_size}")
     if stride not in (1, 2):
         raise ValueError(f"stride must be 1 or 2; got {stride}")
-    if groups < 1 or in_channels % groups or out_channels % groups:
+    if in_channels % groups or out_channels % groups:
         channels = f"{in_channels} input and {out_channels} output channels"
         raise ValueError(f"groups must divide the channels of both sides; got {groups} with {channels}")
 
@@ -276,6 +279,7 @@ class Shortcut(Convolution):
         self._count(activity, spikes, opened=opened, present=self._present(spikes))
 
     def shape(self, name: str, *inputs: Spikes) -> LayerShape:
+        check_channels(inputs, self.in_channels)
         height, width = self._output_size(inputs[0])
         return LayerShape(
             name=name,

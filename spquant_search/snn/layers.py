@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ class SearchableLayer(nn.Module):
     quantizers: Mapping[int, Quantizer]  # of its weights, by their bits; "statistics" where none is named
     gate_loss: Tensor | None
     activity: Activity | None
+    is_searched: bool  # False where the output of its network does not depend on it
 
     def __init__(self, precision: LayerPrecision) -> None:
         super().__init__()
@@ -34,6 +35,7 @@ class SearchableLayer(nn.Module):
         self.quantizers = {}
         self.gate_loss = None
         self.activity = None
+        self.is_searched = True
 
     @property
     def quantizer(self) -> Quantizer:
@@ -50,6 +52,20 @@ class SearchableLayer(nn.Module):
         raise NotImplementedError
 
 
+def check_count(name: str, value: object) -> None:
+    """Raise ValueError where an argument of a layer is no int of at least 1."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be an int of at least 1; got {value!r}")
+
+
+def check_channels(inputs: Sequence[Spikes], channels: int) -> None:
+    """Raise ValueError where a layer that was made for so many channels gets others."""
+    for spikes in inputs:
+        found = tuple(spikes.values.shape[1:])
+        if found[0] != channels:
+            raise ValueError(f"the layer was made for {channels} channels; it gets [channels, height, width] = {found}")
+
+
 def searchable_layers(network: nn.Module) -> dict[str, SearchableLayer]:
     """Find the layers of a network whose precision can be chosen, by name, in the order of their definition."""
     return {name: module for name, module in network.named_modules() if isinstance(module, SearchableLayer)}
@@ -57,8 +73,8 @@ def searchable_layers(network: nn.Module) -> dict[str, SearchableLayer]:
 
 @contextmanager
 def measured(network: nn.Module) -> Iterator[dict[str, Activity]]:
-    """Have the network's layers count, in this context, what they do."""
-    layers = searchable_layers(network)
+    """Have the network's layers count, in this context, what they do; those that are not searched do not."""
+    layers = {name: layer for name, layer in searchable_layers(network).items() if layer.is_searched}
     activities = {name: Activity() for name in layers}
     try:
         for name, layer in layers.items():
@@ -70,6 +86,15 @@ def measured(network: nn.Module) -> Iterator[dict[str, Activity]]:
 
 
 def configure(network: nn.Module, config: NetworkConfig, neuron: NeuronSpace) -> None:
-    """Set every layer's precision; nothing is rebuilt or recompiled, so this may happen between two steps."""
-    for name, layer in searchable_layers(network).items():
-        layer.set_precision(config[name], neuron)
+    """Set every layer's precision; nothing is rebuilt or recompiled, so this may happen between two steps.
+
+    A layer that the configuration does not name is not searched, as the network's output does not depend on it. It
+    stays as it is.
+    """
+    precisions, layers = dict(config.layers), searchable_layers(network)
+    if not precisions.keys() <= layers.keys():
+        raise KeyError(f"the network has no {', '.join(precisions.keys() - layers.keys())}")
+    for name, layer in layers.items():
+        layer.is_searched = name in precisions
+        if layer.is_searched:
+            layer.set_precision(precisions[name], neuron)

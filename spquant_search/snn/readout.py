@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from spquant_search.snn.activity import Activity
 from spquant_search.snn.convolution import EXACT_FP32
 from spquant_search.snn.fixedpoint import OFFSET_BITS
-from spquant_search.snn.layers import SearchableLayer
+from spquant_search.snn.layers import SearchableLayer, check_count
 from spquant_search.snn.quantize import fake_quantize, highest_integer, quantize_weight
 from spquant_search.snn.spikes import Spikes
 from spquant_search.space.configuration import FLOAT_BITS, LayerPrecision
@@ -21,6 +21,8 @@ class Readout(SearchableLayer):
 
     def __init__(self, in_channels: int, positions: int, classes: int) -> None:
         super().__init__(LayerPrecision(membrane_levels=None))
+        for name, value in (("in_channels", in_channels), ("positions", positions), ("classes", classes)):
+            check_count(name, value)
         self.in_channels, self.positions, self.classes = in_channels, positions, classes
         self.linear = nn.Linear(in_channels * positions, classes)
 
@@ -68,7 +70,13 @@ class Readout(SearchableLayer):
         activity.add("synaptic_ops", (spikes.values != 0).sum(dim=(1, 2, 3)) * self.classes)
 
     def shape(self, name: str, *inputs: Spikes) -> LayerShape:
-        del inputs
+        (spikes,) = inputs
+        channels, height, width = spikes.values.shape[1:]
+        if (channels, height * width) != (self.in_channels, self.positions):
+            raise ValueError(
+                f"the readout was made for {self.in_channels} channels at {self.positions} positions; it gets "
+                f"{channels} at {height}x{width}"
+            )
         return LayerShape(
             name=name,
             kind="readout",

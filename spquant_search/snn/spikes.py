@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from spquant_search.snn import tracing
+from spquant_search.snn.tracing import Signal
 
 
 def spikes_from_frames(frames: Tensor, *, largest: int, dtype: torch.dtype, time_steps: int | None = None) -> Spikes:
@@ -42,6 +43,11 @@ class Spikes:
     open: Bool[Tensor, "time_batch channels"] | None = None  # None: every channel is open
     constant: bool = False
 
+    @property
+    def signal(self) -> Signal:
+        """What a trace needs to know of the signal."""
+        return Signal(self.values, self.largest, self.divisor)
+
     @cached_property
     def counts(self) -> Float[Tensor, "time_batch channels"]:
         """The sum of each channel's values, in fp32, for gates and figures."""
@@ -69,7 +75,7 @@ class Spikes:
     def current(self) -> Float[Tensor, "time_batch channels height width"]:
         """Return the signal as a current: the identity shortcut of a residual block."""
         current = self.over_time(self.values if self.divisor == 1 else self.values / self.divisor)
-        tracing.record("identity", (self.values,), current)
+        tracing.record("identity", (self.signal,), Signal(current))
         return current
 
 
@@ -78,19 +84,25 @@ def global_average(spikes: Spikes) -> Spikes:
     pixels = spikes.values.shape[2] * spikes.values.shape[3]
     # In fp32, as bf16 holds whole numbers up to 256 only.
     values = spikes.values.float().sum(dim=(2, 3), keepdim=True)
-    tracing.record("average", (spikes.values,), values)
-    return replace(spikes, values=values, largest=spikes.largest * pixels, divisor=spikes.divisor * pixels)
+    averaged = replace(spikes, values=values, largest=spikes.largest * pixels, divisor=spikes.divisor * pixels)
+    tracing.record("average", (spikes.signal,), averaged.signal)
+    return averaged
 
 
 def added(a: Spikes, b: Spikes) -> Spikes:
     """Add two signals of whole numbers; a channel is open where it is open in either."""
     if (a.time_steps, a.divisor, b.divisor) != (b.time_steps, 1, 1):
         raise ValueError("only whole numbers of the same time steps can be added")
-    values = a.values + b.values
-    tracing.record("sum", (a.values, b.values), values)
-    return Spikes(
-        values=values,
+    a, b = (signal.repeated() if signal.constant else signal for signal in (a, b))
+    if a.values.shape != b.values.shape:
+        raise ValueError(
+            f"only signals of one shape can be added; got {tuple(a.values.shape)}, {tuple(b.values.shape)}"
+        )
+    total = Spikes(
+        values=a.values + b.values,
         time_steps=a.time_steps,
         largest=a.largest + b.largest,
         open=None if a.open is None or b.open is None else a.open | b.open,
     )
+    tracing.record("sum", (a.signal, b.signal), total.signal)
+    return total

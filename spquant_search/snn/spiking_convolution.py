@@ -14,6 +14,7 @@ from spquant_search.snn.activity import Activity
 from spquant_search.snn.convolution import Convolution
 from spquant_search.snn.gate import ChannelGate, channel_activity
 from spquant_search.snn.kernels.pooling import POOL, sum_pool
+from spquant_search.snn.layers import check_channels
 from spquant_search.snn.neuron.exact import Fired
 from spquant_search.snn.neuron.module import Neuron
 from spquant_search.snn.spikes import Spikes
@@ -46,6 +47,8 @@ class SpikingConv2d(Convolution):
         can_gate: bool = True,
         norm: bool = True,
     ) -> None:
+        if pool not in (None, "before", "after", "max"):
+            raise ValueError(f'pool must be "before", "after", "max" or None; got {pool!r}')
         super().__init__(
             in_channels,
             out_channels,
@@ -181,7 +184,12 @@ class SpikingConv2d(Convolution):
             activity.add("synaptic_ops", (spikes.counts != 0).sum(dim=1) * channels)
 
     def shape(self, name: str, *inputs: Spikes) -> LayerShape:
+        if len(inputs) > 1:
+            raise TypeError("a residual is a current, not Spikes; pass spikes.current(), or what a Shortcut gives")
+        check_channels(inputs, self.in_channels)
         height, width = self._output_size(inputs[0])
+        if self.pool is not None and min(height, width) < POOL:
+            raise ValueError(f"a map of {height}x{width} cannot be pooled by {POOL}x{POOL}")
         shrink = POOL if self.pools_before else 1
         return LayerShape(
             name=name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from spquant_search.errors import Problem, SpaceError
 from spquant_search.space.address import Address
@@ -14,13 +14,22 @@ from spquant_search.space.search_space import LayerSpace, SearchSpace
 from spquant_search.space.shapes import LayerShape
 
 
-def bind(file: SpaceFile, shapes: Sequence[LayerShape], *, source: str) -> SearchSpace:
+def bind(
+    file: SpaceFile,
+    shapes: Sequence[LayerShape],
+    *,
+    source: str,
+    idle: Sequence[str] = (),
+    other_names: Mapping[str, str] | None = None,
+) -> SearchSpace:
     """Bind a space file to the layers of its network.
+
+    ``idle`` are layers that the network has and does not use, ``other_names`` further names of its layers.
 
     Raises:
         SpaceError: a layer that the network does not have, or a parameter that the layer does not have.
     """
-    problems = _unknown_layers(file, shapes)
+    problems = _unknown_layers(file, shapes, idle, other_names or {})
     for_all = file.layers.get("all", LayerChoices())
     layers = []
     for shape in shapes:
@@ -34,15 +43,24 @@ def bind(file: SpaceFile, shapes: Sequence[LayerShape], *, source: str) -> Searc
     return SearchSpace(source=source, file=file, layers=tuple(layers), references=references)
 
 
-def _unknown_layers(file: SpaceFile, shapes: Sequence[LayerShape]) -> list[Problem]:
+def _unknown_layers(
+    file: SpaceFile, shapes: Sequence[LayerShape], idle: Sequence[str], other_names: Mapping[str, str]
+) -> list[Problem]:
     names = [shape.name for shape in shapes]
     problems: list[Problem] = []
     for name in file.layers:
-        if name != "all" and name not in names:
+        if name == "all" or name in names:
+            continue
+        if name in idle:
+            sentence = f"the output of {file.model.network} does not depend on this layer, so that it is not searched; "
+            sentence += "remove the key"
+        elif name in other_names:
+            sentence = f"this layer is known as {other_names[name]}, its first name; write that"
+        else:
             words = f"{names[0]} .. {names[-1]}: {', '.join(names)}"
             near = suggestion(name, names) if len(problems) < MOST_SUGGESTIONS else "."
             sentence = f"unknown layer{near} {file.model.network} has {words}, and `all`"
-            problems.append(Problem(path_below("layers", name), sentence))
+        problems.append(Problem(path_below("layers", name), sentence))
     return problems
 
 

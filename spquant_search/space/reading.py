@@ -11,6 +11,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from spquant_search.errors import Problem, SpaceError, UserError
+from spquant_search.space.configuration import PARAMETERS
 from spquant_search.space.messages import sorted_by_line, validation_problems
 from spquant_search.space.rules import (
     rules_between_fields,
@@ -78,15 +79,44 @@ def _apply_override(document: dict[str, Any], override: str) -> str:
     path, equals, text = override.partition("=")
     if not equals or not path:
         raise UserError(f"--set {override}: must be PATH=VALUE, for example --set train.epochs=3")
-    *parents, last = path.split(".")
-    node = document
+    value = read_yaml(text, source=f"--set {override}").value
+    *parents, last = _keys(path, document, value)
+    node: Any = document
     for key in parents:
-        child = node.setdefault(key, {})
-        if not isinstance(child, dict):
+        child = node[_place(node, key, override)] if isinstance(node, list) else node.setdefault(key, {})
+        if not isinstance(child, (dict, list)):
             raise UserError(f"--set {override}: {key!r} holds {child!r}, which has nothing below it")
         node = child
-    node[last] = read_yaml(text, source=f"--set {override}").value
+    node[_place(node, last, override)] = value
     return path
+
+
+def _keys(path: str, document: dict[str, Any], value: Any) -> list[str]:
+    """Return the keys that a path goes through; below ``layers`` the first is a layer's name, whatever dots it has.
+
+    It is the longest name that the document has, or what stands before a parameter.
+    """
+    first, *rest = path.split(".")
+    if first != "layers" or not rest:
+        return [first, *rest]
+    named = document.get("layers")
+    ends = range(len(rest), 0, -1)
+    fitting = [end for end in ends if end == len(rest) or rest[end] in PARAMETERS]
+    is_named = [end for end in ends if isinstance(named, dict) and ".".join(rest[:end]) in named]
+    before_parameter = [end for end in fitting if end < len(rest)]
+    # A parameter that is written wrongly is to be told as one of a layer that there is.
+    otherwise = len(rest) if isinstance(value, dict) else max(1, len(rest) - 1)
+    end = [*(end for end in fitting if end in is_named), *before_parameter, *is_named, otherwise][0]
+    return [first, ".".join(rest[:end]), *rest[end:]]
+
+
+def _place(node: dict[str, Any] | list[Any], key: str, override: str) -> Any:
+    """Return the key or the index that a part of a path stands for."""
+    if isinstance(node, dict):
+        return key
+    if not key.isdecimal() or int(key) >= len(node):
+        raise UserError(f"--set {override}: {key!r} must be one of the places 0 to {len(node) - 1} of a list")
+    return int(key)
 
 
 def frozen_space(file: SpaceFile) -> str:

@@ -50,6 +50,12 @@ def configured_network(
 def load_weights(network: nn.Module, *files: Path) -> None:
     """Copy weights into a network of the same architecture; a later file replaces what an earlier one holds too."""
     merged = {name: tensor for file in files for name, tensor in load_file(file).items()}
+    # A part that has two names in a network is replaced by its first name alone.
+    first: dict[int, str] = {}
+    for name, tensor in network.state_dict(keep_vars=True).items():
+        earlier = first.setdefault(id(tensor), name)
+        if earlier != name and earlier in merged:
+            merged[name] = merged[earlier]
     network.load_state_dict(merged)
 
 
@@ -59,6 +65,15 @@ def write_weights(network: nn.Module, file: Path) -> None:
 
 
 def write_tensors(tensors: Mapping[str, Tensor], file: Path, *, replaces: bool = True) -> None:
-    """Write tensors by name, the complete file or none; with ``replaces`` False a file that exists is kept."""
-    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-    write_bytes(file, content, replaces=replaces)
+    """Write tensors by name, the complete file or none; with ``replaces`` False a file that exists is kept.
+
+    A tensor that has two names is written twice.
+    """
+    written: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, tensor in tensors.items():
+        copy = tensor.detach().cpu().contiguous()
+        place = copy.untyped_storage().data_ptr()
+        written[name] = copy.clone() if place in places else copy
+        places.add(place)
+    write_bytes(file, save(written), replaces=replaces)

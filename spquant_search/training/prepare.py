@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from spquant_search.costs.engine_limits import widest_sums
 from spquant_search.costs.memory import FLOPS_PER_MAC, cost_report, min_memory_bytes
 from spquant_search.data.description import DataInfo
 from spquant_search.errors import Problem, SpaceError
-from spquant_search.snn.architecture import describe_architecture
-from spquant_search.snn.layer_shapes import layer_shapes
-from spquant_search.snn.tracing import Untraceable
+from spquant_search.snn.inspection import inspect_network
 from spquant_search.space.binding import bind
-from spquant_search.space.configuration import OFF
+from spquant_search.space.configuration import FLOAT_BITS, FLOAT_MEMBRANE, OFF
 from spquant_search.space.reading import read_space
 from spquant_search.space.schema import Augmentation, SpaceFile
 from spquant_search.space.search_space import SearchSpace
@@ -34,26 +33,41 @@ def bind_network(file: SpaceFile, *, source: str) -> Prepared:
     info = describe_data(file, source=source)
     mismatches = _unfit_augmentation(file.train.augment, info)
     shape = input_shape(info)
+    network = inspect_network(file.model, shape, time_steps=file.time_steps, source=source)
     learns = file.neuron.learn_threshold
     shapes = tuple(
         replace(layer, learns_threshold=learns and layer.has_neurons, stores_potentials=file.time_steps > 1)
-        for layer in layer_shapes(file.model, shape, source=source)
+        for layer in network.shapes
     )
     try:
-        space = bind(file, shapes, source=source)
+        space = bind(file, shapes, source=source, idle=network.idle, other_names=network.other_names)
     except SpaceError as error:
         raise SpaceError(source, [*mismatches, *error.problems]) from None
     mismatches += _unreachable_budgets(space, shapes)
     if mismatches:
         raise SpaceError(source, mismatches)
-    architecture, no_integer_form = None, None
-    try:
-        architecture = describe_architecture(file.model, shape, shapes)
-    except Untraceable as error:
-        no_integer_form = str(error)
+    notes = list(network.notes)
+    if network.architecture is not None:
+        sums = widest_sums(space.layers, shapes, network.architecture.largest, time_steps=file.time_steps)
+        notes += [f"{sentence}; pick would refuse such a network" for sentence in sums]
     return Prepared(
-        space=space, shapes=shapes, input=shape, architecture=architecture, no_integer_form=no_integer_form
+        space=space,
+        shapes=shapes,
+        input=shape,
+        architecture=network.architecture,
+        no_integer_form=network.no_integer_form or _kept_in_floats(space, shapes),
+        notes=tuple(notes),
     )
+
+
+def _kept_in_floats(space: SearchSpace, shapes: Sequence[LayerShape]) -> str | None:
+    """Say which layer keeps floating-point numbers in every configuration; None if there is none."""
+    for layer, shape in zip(space.layers, shapes, strict=True):
+        if shape.has_weights and set(layer.weight_bits) == {FLOAT_BITS}:
+            return f"{layer.name} has float weights in every configuration; give it a choice of weight_bits"
+        if set(layer.membrane_levels) == {FLOAT_MEMBRANE}:
+            return f"{layer.name} has a float membrane in every configuration; give it a choice of membrane_levels"
+    return None
 
 
 def _unreachable_budgets(space: SearchSpace, shapes: Sequence[LayerShape]) -> list[Problem]:

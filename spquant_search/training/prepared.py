@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spquant_search.costs.device import Architecture, Footprint, footprint
-from spquant_search.costs.memory import CostReport
+from spquant_search.costs.memory import CostReport, cost_report
+from spquant_search.errors import UserError
+from spquant_search.runs.folder import RunFolder
+from spquant_search.runs.records import read_results
 from spquant_search.space.search_space import SearchSpace
 from spquant_search.space.shapes import InputShape, LayerShape
 
@@ -18,8 +21,45 @@ class Prepared:
     shapes: tuple[LayerShape, ...]
     input: InputShape
     architecture: Architecture | None  # None if the network has no integer form
-    no_integer_form: str | None = None  # why no configuration can be written in integers: `pick` refuses all of them
+    no_integer_form: str | None = None  # why no configuration can be written in integers: `pick` refuses them all
+    notes: tuple[str, ...] = ()  # what of the network is left out of the search, and what may not fit a device
 
     def footprint(self, cost: CostReport) -> Footprint | None:
         """Return what a configuration takes on a device; None if the network has no integer form."""
         return None if self.architecture is None else footprint(self.architecture, cost)
+
+    @property
+    def all_notes(self) -> tuple[str, ...]:
+        """The notes on the space and on its network."""
+        return (*self.space.notes, *self.notes)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Sentences that a person should read before any training."""
+        if self.no_integer_form is None:
+            return self.all_notes
+        return (*self.all_notes, f"no integer form: {self.no_integer_form}; pick will refuse every configuration")
+
+    def require_network_of(self, folder: RunFolder) -> None:
+        """Check that a user's network is the one that a run's trials were made of; its code may have changed since.
+
+        Raises:
+            UserError: it has other layers, or they cost something else.
+        """
+        results = read_results(folder) if self.space.file.model.build is not None and folder.exists() else ()
+        for result in results[:1]:
+            then, now = dict(result.config.layers).keys(), {shape.name for shape in self.shapes}
+            if then != now:
+                new, gone = ", ".join(sorted(now - then)) or "none", ", ".join(sorted(then - now)) or "none"
+                change = f"layers that are new: {new}; that are gone: {gone}"
+            else:
+                cost = cost_report(self.shapes, result.config, time_steps=self.space.file.time_steps)
+                if (cost.memory_bytes, cost.dense_macs_all_steps) == (result.memory_bytes, result.dense_macs):
+                    return
+                change = (
+                    f"trial {result.number} took {result.memory_bytes:,} bytes, and would take {cost.memory_bytes:,}"
+                )
+            raise UserError(
+                f"{folder.path}: {self.space.file.model.build} is not the network that this run searched ({change}); "
+                "undo the change, or search it as a run of its own with --run NAME"
+            )

@@ -13,7 +13,7 @@ from spquant_search.costs.device import footprint
 from spquant_search.costs.memory import cost_report
 from spquant_search.deploy.c_library import ObjectSize, device_compiler, object_size
 from spquant_search.deploy.export import export
-from spquant_search.snn.architecture import describe_architecture
+from spquant_search.snn.inspection import inspect_network
 from spquant_search.snn.layer_shapes import layer_shapes
 from spquant_search.snn.layers import searchable_layers
 from spquant_search.space.configuration import FLOAT_MEMBRANE, NetworkConfig
@@ -62,7 +62,7 @@ def test_what_a_device_needs_is_known_before_training(
         )
         if time_steps == 1:
             config = without_membranes(config)
-        of_network = describe_architecture(model, shape, shapes)
+        of_network = inspect_network(model, shape, time_steps=time_steps, source="test").architecture
         assert of_network is not None
         expected = footprint(of_network, cost_report(shapes, config, time_steps=time_steps))
         assert expected is not None
@@ -82,7 +82,7 @@ def test_a_configuration_that_keeps_floats_has_no_footprint(plain_neurons: None)
     model = ModelSpace(network="vgg9", width=1 / 16, pool="before")
     shapes = layer_shapes(model, shape, source="test")
     precisions = [layer.precision for layer in searchable_layers(network).values()]
-    of_network = describe_architecture(model, shape, shapes)
+    of_network = inspect_network(model, shape, time_steps=TIME, source="test").architecture
     assert of_network is not None
     for floats in ({"weight_bits": 32}, {"membrane_levels": FLOAT_MEMBRANE}):
         names = [one.name for one in shapes]

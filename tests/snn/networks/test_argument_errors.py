@@ -1,0 +1,84 @@
+"""What is wrong with an argument in a user's network: the class, what it takes, and the line."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from own_networks import SHAPE, known_as_build
+from torch import nn
+
+from spquant_search import snn
+from spquant_search.errors import SpaceError
+from spquant_search.snn import Readout, Shortcut, SpikingConv2d, SpikingSelfAttention, added
+from spquant_search.snn.networks.catalog import build
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "own_network.md"
+CONVOLUTION = (
+    "SpikingConv2d takes in_channels, out_channels, *, kernel_size=3, stride=1, groups=1, pool=None, can_gate=True, "
+    "norm=True"
+)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: SpikingConv2d(2, 4, kernel=1), f"; did you mean 'kernel_size'? {CONVOLUTION}"),
+        (lambda: SpikingConv2d(2, 4, padding=1), "'padding' ("),
+        (lambda: SpikingConv2d(2), CONVOLUTION),
+        (lambda: SpikingConv2d(2, 4, 3), CONVOLUTION),
+        (lambda: Readout(4, 9), "Readout takes in_channels, positions, classes"),
+        (lambda: Shortcut(4, 9, kernel_size=1), "Shortcut takes in_channels, out_channels, *, stride=1"),
+        (lambda: SpikingSelfAttention(8, head=2), "did you mean 'heads'? SpikingSelfAttention takes channels, heads"),
+        (lambda: added(1), "added takes a, b"),
+        (lambda: SpikingConv2d(2, 4, kernel_size=2), "kernel_size must be odd, so that a pixel has a middle"),
+        (lambda: SpikingConv2d(2, 4, kernel_size=(3, 3)), "kernel_size must be an int of at least 1; got (3, 3)"),
+        (lambda: SpikingConv2d(2, 4, stride=4), "stride must be 1 or 2; got 4"),
+        (lambda: SpikingConv2d(2.0, 4), "in_channels must be an int of at least 1; got 2.0"),
+        (lambda: SpikingConv2d(2, 0), "out_channels must be an int of at least 1; got 0"),
+        (lambda: SpikingConv2d(2, 4, groups=3), "groups must divide the channels of both sides; got 3"),
+        (lambda: SpikingConv2d(2, 4, pool="avg"), 'pool must be "before", "after", "max" or None; got \'avg\''),
+        (lambda: SpikingConv2d(2, 4, pool=2), 'pool must be "before", "after", "max" or None; got 2'),
+        (lambda: Readout(4, 1, 0), "classes must be an int of at least 1; got 0"),
+        (lambda: SpikingSelfAttention(8, 3), "the heads must divide the channels; got 8 channels and 3 heads"),
+        (lambda: nn.Conv2d(2, kernel=3), "TypeError: Conv2d.__init__() got an unexpected keyword argument 'kernel'"),
+    ],
+)
+def test_a_wrong_argument_is_told_with_its_place_and_with_those_there_are(
+    make: Callable[[], object], words: str
+) -> None:
+    model = known_as_build(lambda _shape: make())
+    with pytest.raises(SpaceError) as error:
+        build(model, SHAPE, source="s.yaml")
+    message = str(error.value)
+    assert words in message
+    assert re.search(r"\(test_argument_errors\.py, line \d+\)", message)
+    assert message.count(" takes ") <= 1 + message.count("() takes")
+
+
+def table_of_arguments() -> dict[str, dict[str, str]]:
+    """Return each layer's arguments with their defaults, from the document's table."""
+    section = DOCUMENT.read_text(encoding="utf-8").partition("## The layers and their arguments")[2]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line.startswith("|")
+    ]
+    found: dict[str, dict[str, str]] = {}
+    layer = ""
+    for name, arguments, default, _ in rows[2:]:
+        layer = name.strip("`") or layer
+        found.setdefault(layer, {}).update(dict.fromkeys(re.findall(r"`(\w+)`", arguments), default.strip("`")))
+    return found
+
+
+def test_the_documents_table_is_that_of_the_signatures() -> None:
+    table = table_of_arguments()
+    assert set(table) == {"SpikingConv2d", "Shortcut", "SpikingSelfAttention", "Readout"}
+    for name, arguments in table.items():
+        parameters = inspect.signature(getattr(snn, name)).parameters.values()
+        defaults = {
+            each.name: "" if each.default is inspect.Parameter.empty else repr(each.default) for each in parameters
+        }
+        assert arguments == defaults
