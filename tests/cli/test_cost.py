@@ -20,7 +20,7 @@ def test_cost_json_keeps_its_contract(command):
     answer = command("cost", "--space", TINY, "--json")
     assert (answer.code, answer.err) == (0, "")
     document = json.loads(answer.out)
-    assert list(document) == ["space", "preset", "time_steps", "layers", "total"]
+    assert list(document) == ["space", "preset", "no_integer_form", "notes", "time_steps", "layers", "total"]
     assert (document["space"], document["preset"], document["time_steps"]) == (str(TINY), "snn-bl", 3)
     for layer in document["layers"]:
         assert list(layer) == [
@@ -63,7 +63,7 @@ def test_cost_is_a_table_for_people(command):
 def test_cost_of_a_preset_whatever_the_space_has(command, preset):
     # tiny.yaml has no channel mass of 0.85.
     document = json.loads(command("cost", "--space", TINY, "--preset", preset, "--json").out)
-    assert list(document) == ["space", "preset", "time_steps", "layers", "total"]
+    assert list(document) == ["space", "preset", "no_integer_form", "notes", "time_steps", "layers", "total"]
     assert document["preset"] == preset
     quantized, gated = preset != "snn-bl", preset == "spquant-snn"
     for layer in document["layers"]:
@@ -97,7 +97,7 @@ def prepare_at_48x48(path: Path, overrides: list[str]) -> prepared.Prepared:
 def test_cost_beside_the_papers_table(command, monkeypatch):
     monkeypatch.setattr(prepare, "prepare", prepare_at_48x48)
     document = json.loads(command("cost", "--space", TINY, "--preset", "quant-snn", "--json").out)
-    assert list(document) == ["space", "preset", "time_steps", "layers", "total", "paper"]
+    assert list(document) == ["space", "preset", "no_integer_form", "notes", "time_steps", "layers", "total", "paper"]
     cells = {cell["cell"]: cell for cell in document["paper"]["cells"]}
     assert (cells["U"]["ours"], cells["U"]["paper"]) == (0.2304, 0.23)
     assert round(1e6 * cells["W + U + X"]["ours"]) == document["total"]["paper_total_bytes"]

@@ -13,8 +13,8 @@ from spquant_search.space.schema import NeuronSpace
 
 def test_what_has_no_integer_form_is_refused_with_its_reason(plain_neurons: None) -> None:
     for options, words in (
-        ({"doubled": True}, "what maps reads was made by something other than layers"),
-        ({"twice": True}, "grouped: runs more than once a time step"),
+        ({"doubled": True}, "maps reads what Tensor.mul makes, and only layers"),
+        ({"twice": True}, "grouped runs 2 times"),
     ):
         network, shape, _ = mixed(0, **options)
         with pytest.raises(NoIntegerForm, match=words):

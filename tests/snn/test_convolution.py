@@ -201,7 +201,7 @@ def test_a_shortcut_is_the_slow_current_and_counts_its_open_inputs(bits: int, st
         ({"kernel_size": 2}, "kernel_size must be odd, so that a pixel has a middle to lie under; got 2"),
         ({"stride": 3}, "stride must be 1 or 2; got 3"),
         ({"groups": 3}, "groups must divide the channels of both sides; got 3 with 4 input and 6 output channels"),
-        ({"groups": 0}, "groups must divide the channels of both sides; got 0 with 4 input and 6 output channels"),
+        ({"groups": 0}, "groups must be an int of at least 1; got 0"),
     ],
 )
 def test_a_form_that_does_not_fit_is_refused(options: dict[str, int], message: str) -> None:

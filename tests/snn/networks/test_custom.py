@@ -83,14 +83,14 @@ def test_the_documented_network_learns(folder: Path, plain_neurons: None) -> Non
             "from torch import nn\nfrom my_network import MyNetwork\n"
             "class Broken(MyNetwork):\n    def forward(self, spikes):\n        return self.stem(spikes)\n"
             "def build(shape):\n    return Broken(shape)",
-            "must give logits of [time, batch, classes], here (1, 1, 10); got Spikes",
+            "must give logits of [time, batch, classes], here (4, 2, 10); got Spikes",
         ),
         (
             "broken_network:build",
             "from torch import nn\nfrom my_network import MyNetwork\n"
             "class Broken(MyNetwork):\n    def forward(self, spikes):\n        return self.readout(spikes)\n"
             "def build(shape):\n    return Broken(shape)",
-            "fails on an input of (1, 2, 34, 34): RuntimeError",
+            "fails on an input of (8, 2, 34, 34) in readout (Readout): ValueError: the readout was made for 32 channels",
         ),
     ],
 )
