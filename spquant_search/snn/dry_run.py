@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -56,7 +57,6 @@ class DryRun:
     calls: Counter[str]  # of every layer that ran, in the order of the first calls
     outputs: dict[str, Spikes | Tensor]  # of every layer, at its latest call
     logits: object
-    ran: frozenset[str] = field(default_factory=frozenset)  # the modules that were called, layers aside
 
     @property
     def needed(self) -> frozenset[str]:
@@ -90,36 +90,52 @@ def dry_run(
         frames = torch.zeros(time_steps * batch, shape.channels, shape.height, shape.width, device=device)
     given = Spikes(values=frames, time_steps=time_steps, largest=shape.largest)
 
-    def before(name: str, layer: SearchableLayer) -> Any:
-        def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            calls[name] += 1
-            if on_call is not None:
-                on_call(Call(name=name, layer=layer, inputs=_in_order(layer, args, kwargs), trace=trace))
+    def before(call: Call) -> None:
+        calls[call.name] += 1
+        if on_call is not None:
+            on_call(call)
 
-        return hook
+    def after(call: Call, output: Spikes | Tensor) -> None:
+        outputs[call.name] = output
+        record("layer", [_signal(value) for value in call.inputs], _signal(output), call.name)
 
-    def after(name: str, layer: SearchableLayer) -> Any:
-        def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Spikes | Tensor) -> None:
-            outputs[name] = output
-            record("layer", [_signal(value) for value in _in_order(layer, args, kwargs)], _signal(output), name)
+    with torch.no_grad(), uncompiled(), traced(network, layers) as trace, _told(layers, trace, before, after):
+        trace.watched = dict(watched or {})
+        record("input", (), given.signal, "input")
+        logits = _run(network, given, trace)
+        if isinstance(logits, Tensor):
+            trace.end_at(logits)
+    return DryRun(trace=trace, calls=calls, outputs=outputs, logits=logits)
 
-        return hook
+
+@contextmanager
+def _told(
+    layers: Mapping[str, SearchableLayer],
+    trace: Trace,
+    before: CallHook,
+    after: Callable[[Call, Spikes | Tensor], None],
+) -> Iterator[None]:
+    """Tell of every call of a layer, before it and after it, in this context."""
+
+    def hooks(name: str, layer: SearchableLayer) -> tuple[Any, Any]:
+        def call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+            return Call(name=name, layer=layer, inputs=_in_order(layer, args, kwargs), trace=trace)
+
+        return (
+            lambda _module, args, kwargs: before(call(args, kwargs)),
+            lambda _module, args, kwargs, output: after(call(args, kwargs), output),
+        )
 
     handles = []
+    for name, layer in layers.items():
+        hook_before, hook_after = hooks(name, layer)
+        handles.append(layer.register_forward_pre_hook(hook_before, with_kwargs=True))
+        handles.append(layer.register_forward_hook(hook_after, with_kwargs=True))
     try:
-        with torch.no_grad(), uncompiled(), traced(network, layers) as trace:
-            for name, layer in layers.items():
-                handles.append(layer.register_forward_pre_hook(before(name, layer), with_kwargs=True))
-                handles.append(layer.register_forward_hook(after(name, layer), with_kwargs=True))
-            trace.watched = dict(watched or {})
-            record("input", (), given.signal, "input")
-            logits = _run(network, given, trace)
-            if isinstance(logits, Tensor):
-                trace.end_at(logits)
+        yield
     finally:
         for handle in handles:
             handle.remove()
-    return DryRun(trace=trace, calls=calls, outputs=outputs, logits=logits, ran=frozenset(trace.ran))
 
 
 def _run(network: nn.Module, given: Spikes, trace: Trace) -> object:

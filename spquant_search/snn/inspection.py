@@ -230,7 +230,9 @@ def _uncounted(look: _Look, run: DryRun) -> list[str]:
 def _runs(module: str, look: _Look, run: DryRun) -> bool:
     """Return whether a module was called, as one of its own or as a part of a layer."""
     holds_layers = any(name.startswith(f"{module}.") for name in look.layers)
-    return (module in run.ran and not holds_layers) or any(f"{module}.".startswith(f"{name}.") for name in run.calls)
+    return (module in run.trace.ran and not holds_layers) or any(
+        f"{module}.".startswith(f"{name}.") for name in run.calls
+    )
 
 
 def _sharing(network: nn.Module) -> list[str]:
