@@ -144,6 +144,7 @@ def summarize_run(folder: RunFolder) -> RunSummary:
         environment=read_environment(folder),
         test_accuracy=read_latest_test_accuracies(folder),
         budget=selection.Budget.of(space.constraints),
+        no_integer_form=facts.no_integer_form or "",
     )
 
 

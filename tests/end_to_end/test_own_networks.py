@@ -65,7 +65,15 @@ def trained_run(space: Path, *overrides: str) -> tuple[RunFolder, Prepared]:
     file, cpu = prepared.space.file, torch.device("cpu")
     data = load_data(file, cache=Path(os.environ["SPQUANT_CACHE"]))
     folder = RunFolder(path=Path("runs/own"))
-    facts = RunFacts(source=str(space), command="", data="", classes=10, validation_samples=16, test_samples=16)
+    facts = RunFacts(
+        source=str(space),
+        command="",
+        data="",
+        classes=10,
+        validation_samples=4,
+        test_samples=4,
+        no_integer_form=prepared.no_integer_form,
+    )
     open_run(folder, file, facts)
     config = prepared.space.config({address: options[0] for address, options in prepared.space.choices().items()})
     cost = cost_report(prepared.shapes, config, time_steps=file.time_steps)
@@ -224,7 +232,10 @@ def test_what_cannot_be_picked_is_said_by_cost_and_again_by_pick(
     _, prepared = trained_run(space)
     refused = command("pick", "own", "--max-flash", "1MiB", "--out", "picked")
     assert refused.code == 2
-    assert f"no trial can be written in integers: {prepared.no_integer_form}" in refused.err
+    assert (
+        f"nothing on the front can be picked: this network has no integer form: {prepared.no_integer_form}"
+        in refused.err
+    )
     assert not (here / "picked").exists()
 
 
