@@ -73,13 +73,31 @@ def widest_sums(
     return found
 
 
+def narrowest_sums(
+    layers: Sequence[LayerSpace], shapes: Sequence[LayerShape], largest: Mapping[str, int]
+) -> str | None:
+    """Say which layer's sums of codes leave the engine's bits in every choice of weights; None if none's do."""
+    for layer, shape in zip(layers, shapes, strict=True):
+        bits = min(layer.weight_bits)
+        if shape.kind in ("convolution", "shortcut") and bits != FLOAT_BITS:
+            sentence = code_sum_excess(shape.name, _inputs(shape, largest[shape.name]) * largest_code(bits), bits)
+            if sentence is not None:
+                return f"{sentence} with weights of {bits} bits, its fewest"
+    return None
+
+
+def _inputs(shape: LayerShape, largest: int) -> int:
+    """Return the largest sum of the values that one sum of a layer takes in."""
+    pools_before = shape.has_neurons and shape.neurons < shape.positions * shape.out_channels
+    return shape.in_channels // shape.groups * shape.kernel_area * (4 if pools_before else 1) * largest
+
+
 def _excess(shape: LayerShape, bits: int, largest: int, time_steps: int) -> str | None:
     """Say which sums leave the engine's bits at so many bits of weight.
 
     Sums of weights take the largest weights throughout: a trained network has smaller ones, and may fit.
     """
-    pools_before = shape.has_neurons and shape.neurons < shape.positions * shape.out_channels
-    inputs = shape.in_channels // shape.groups * shape.kernel_area * (4 if pools_before else 1) * largest
+    inputs = _inputs(shape, largest)
     weight = max(1, 2 ** (bits - 1) - 1)
     if shape.kind != "readout":
         sentence = code_sum_excess(shape.name, inputs * largest_code(bits), bits)

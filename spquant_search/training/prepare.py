@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from spquant_search.costs.engine_limits import widest_sums
+from spquant_search.costs.engine_limits import narrowest_sums, widest_sums
 from spquant_search.costs.memory import FLOPS_PER_MAC, cost_report, min_memory_bytes
 from spquant_search.data.description import DataInfo
 from spquant_search.errors import Problem, SpaceError
@@ -46,8 +46,9 @@ def bind_network(file: SpaceFile, *, source: str) -> Prepared:
     mismatches += _unreachable_budgets(space, shapes)
     if mismatches:
         raise SpaceError(source, mismatches)
-    notes = list(network.notes)
+    notes, no_integer_form = list(network.notes), network.no_integer_form or _kept_in_floats(space, shapes)
     if network.architecture is not None:
+        no_integer_form = no_integer_form or narrowest_sums(space.layers, shapes, network.architecture.largest)
         sums = widest_sums(space.layers, shapes, network.architecture.largest, time_steps=file.time_steps)
         notes += [f"{sentence}; pick would refuse such a network" for sentence in sums]
     return Prepared(
@@ -55,7 +56,7 @@ def bind_network(file: SpaceFile, *, source: str) -> Prepared:
         shapes=shapes,
         input=shape,
         architecture=network.architecture,
-        no_integer_form=network.no_integer_form or _kept_in_floats(space, shapes),
+        no_integer_form=no_integer_form,
         notes=tuple(notes),
     )
 

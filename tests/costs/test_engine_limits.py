@@ -7,7 +7,16 @@ import torch
 from own_networks import inspected
 from torch import nn
 
-from spquant_search.costs.engine_limits import side_excess, signal_excess, sum_excess, widest_sums
+from spquant_search.costs.engine_limits import (
+    code_sum_excess,
+    kernel_excess,
+    map_excess,
+    narrowest_sums,
+    side_excess,
+    signal_excess,
+    sum_excess,
+    widest_sums,
+)
 from spquant_search.deploy.c_tables import TooLarge
 from spquant_search.deploy.export import export
 from spquant_search.snn import Readout, SpikingConv2d, global_average
@@ -42,6 +51,12 @@ def test_limits_are_kept_to_the_number() -> None:
     assert side_excess("a", (65_535, 1)) is None
     assert side_excess("a", ()) is None
     assert side_excess("a", (1, 65_536)) == "a: a side of 65,536 is more than the C engine's 65,535"
+    assert kernel_excess("a", 255) is None
+    assert kernel_excess("a", 257) == "a: a kernel of 257 is more than the C engine's 255"
+    assert map_excess("a", 2**28) is None
+    assert map_excess("a", 2**28 + 1) == "a: a map of 268,435,457 numbers is more than the C engine's 268,435,456"
+    assert code_sum_excess("a", 2**31 - 1, 2) is None
+    assert code_sum_excess("a", 2**30, 1) == "a: sums of codes of up to 1,073,741,824 leave the C engine's 32 bits"
     assert sum_excess("a", 32) is None
     assert sum_excess("a", 33) == "a: sums of 33 bits leave the C engine's 32"
 
@@ -53,20 +68,22 @@ def space_of(name: str, *bits: int) -> LayerSpace:
 
 @pytest.mark.parametrize(
     ("channels", "bits", "fits"),
-    [(275, 8, True), (276, 8, False), (276, 4, True), (276, 32, True)],
+    [(137, 8, True), (138, 8, False), (138, 4, True), (138, 32, True)],
 )
 def test_the_widest_weights_are_those_that_the_library_refuses(
     channels: int, bits: int, fits: bool, plain_neurons: None
 ) -> None:
-    """275 * 127 * 61,440 is 2,145,792,000 and still below 2^31; one more channel is not."""
+    """137 * 254 * 61,440 is 2,137,989,120 and still below 2^31; one more channel is not."""
     shape = InputShape(channels=channels, height=32, width=32, classes=2, largest=60)
     facts = inspected(Averaged, shape, time_steps=1)
     assert facts.architecture is not None
     spaces = [space_of("wide", bits, 2), space_of("readout", 4)]
     said = widest_sums(spaces, facts.shapes, facts.architecture.largest, time_steps=1)
-    assert said == (
-        [] if fits else ["wide: sums of 33 bits leave the C engine's 32 if all of its 8-bit weights are large"]
-    )
+    words = "wide: sums of codes of up to 2,153,594,880 leave the C engine's 32 bits with weights of 8 bits"
+    assert said == ([] if fits else [words])
+    fewest = narrowest_sums([space_of("wide", bits), space_of("readout", 4)], facts.shapes, facts.architecture.largest)
+    assert fewest == (None if fits else f"{words}, its fewest")
+    assert narrowest_sums(spaces, facts.shapes, facts.architecture.largest) is None
     if bits != 8:
         return
     network = Averaged(shape)
@@ -81,7 +98,7 @@ def test_the_widest_weights_are_those_that_the_library_refuses(
     if fits:
         export(network.eval(), shape, frames, time_steps=1, about={"run": "a", "trial": 1})
         return
-    with pytest.raises(TooLarge, match="wide: sums of 33 bits leave the C engine's 32"):
+    with pytest.raises(TooLarge, match="wide: sums of codes of up to 2,153,594,880 leave the C engine's 32 bits"):
         export(network.eval(), shape, frames, time_steps=1, about={"run": "a", "trial": 1})
 
 

@@ -218,7 +218,7 @@ def test_sums_of_codes_that_leave_32_bits_are_refused(plain_neurons: None) -> No
     form, weights = manifest_and_weights(integer_network(network, shape, time_steps=2))
     (step,) = (step for step in form["network"]["steps"] if step["name"] == "only")
     step["largest"] = 2**31 // 254 + 1
-    with pytest.raises(TooLarge, match=r"only: sums of codes of up to \d+ leave the C engine's 32 bits"):
+    with pytest.raises(TooLarge, match=r"only: sums of codes of up to [\d,]+ leave the C engine's 32 bits"):
         c_source(Model.of(form, weights), weights)
     step["largest"] = 2**31 // 254
     c_source(Model.of(form, weights), weights)
