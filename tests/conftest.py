@@ -32,11 +32,10 @@ def cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
 @pytest.fixture
 def plain_neurons() -> Iterator[None]:
     """Neurons run as they stand: a test of seconds must not wait for a compiler."""
-    from spquant_search.snn.kernels.compile import compile_kernels
+    from spquant_search.snn.kernels.compile import uncompiled
 
-    compile_kernels(False)
-    yield
-    compile_kernels(True)
+    with uncompiled():
+        yield
 
 
 @pytest.fixture

@@ -65,11 +65,6 @@ def all_was_cached() -> bool:
     return counted["fxgraph_cache_hit"] > 0 and counted["fxgraph_cache_miss"] == 0
 
 
-def compile_kernels(enabled: bool) -> None:
-    """Choose whether kernels are compiled (seconds, once a machine) or run as they are."""
-    Compiled.enabled = enabled
-
-
 @contextmanager
 def uncompiled() -> Iterator[None]:
     """Run functions as they are in this context: for a few samples, compiling takes longer than it saves."""

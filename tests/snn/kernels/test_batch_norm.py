@@ -12,7 +12,7 @@ from torch._dynamo.utils import counters
 
 from spquant_search.snn.kernels import batch_norm
 from spquant_search.snn.kernels.batch_norm import BatchNorm2d, compile_ahead
-from spquant_search.snn.kernels.compile import Compiled, compile_kernels
+from spquant_search.snn.kernels.compile import Compiled
 
 
 @pytest.fixture(autouse=True)
@@ -103,7 +103,9 @@ def test_what_does_not_divide_or_lies_otherwise_in_memory_is_left_to_torch() -> 
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
-def test_what_is_compiled_ahead_serves_all_sizes_and_both_directions(dtype: torch.dtype) -> None:
+def test_what_is_compiled_ahead_serves_all_sizes_and_both_directions(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def passes(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         torch.manual_seed(1)
         ours, _ = pair(shape[1])
@@ -115,7 +117,7 @@ def test_what_is_compiled_ahead_serves_all_sizes_and_both_directions(dtype: torc
         return normed.detach(), values.grad
 
     plain = [passes(shape) for shape in SHAPES]
-    compile_kernels(True)
+    monkeypatch.setattr(Compiled, "enabled", True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the compiler's own deprecations; a failure of ours is in Compiled.failed
         compile_ahead(dtype)

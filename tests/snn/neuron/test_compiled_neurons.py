@@ -22,7 +22,7 @@ from neurons import (
 from torch import Tensor
 from torch._dynamo.utils import counters
 
-from spquant_search.snn.kernels.compile import Compiled, compile_kernels
+from spquant_search.snn.kernels.compile import Compiled, uncompiled
 from spquant_search.snn.neuron import training
 from spquant_search.snn.neuron.training import fire, skipped
 
@@ -34,7 +34,7 @@ def compiled() -> Callable[[Setting, Tensor], tuple[Tensor, Tensor]]:
     def run(setting: Setting, current: Tensor) -> tuple[Tensor, Tensor]:
         return spikes_and_gradient(fired_all_at_once(setting), current, torch.ones_like(current))
 
-    compile_kernels(True)
+    Compiled.enabled = True
     with warnings.catch_warnings():
         # The compiler's own deprecations; a failure of ours would show in Compiled.failed.
         warnings.simplefilter("ignore")
@@ -59,11 +59,12 @@ def test_compiled_neurons_are_the_plain_ones_and_are_compiled_once(
         missed = skipped(current, parameters(setting))
         drawn = Sums.drawn(positions=9 + number, groups=1, channels=5 + 3 * number, seed=number)
         fired = drawn.fired(setting)
-        compile_kernels(False)
-        assert_fired(fired, drawn.fired_one_after_the_other(setting, residual=False))
-        expected, expected_gradient = spikes_and_gradient(fired_all_at_once(setting), current, torch.ones_like(current))
-        expected_missed = skipped(current, parameters(setting))
-        compile_kernels(True)
+        with uncompiled():
+            assert_fired(fired, drawn.fired_one_after_the_other(setting, residual=False))
+            expected, expected_gradient = spikes_and_gradient(
+                fired_all_at_once(setting), current, torch.ones_like(current)
+            )
+            expected_missed = skipped(current, parameters(setting))
         assert torch.equal(spikes, expected)
         assert torch.equal(missed, expected_missed)
         torch.testing.assert_close(gradient, expected_gradient, rtol=1e-5, atol=1e-5)
@@ -80,9 +81,8 @@ def test_compiled_in_bf16_the_potential_is_rounded_before_anything_is_decided(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         spikes, _ = compiled((3, None, 0.5), current)
-    compile_kernels(False)
-    expected, potentials = fire(current, parameters((3, None, 0.5)))
-    compile_kernels(True)
+    with uncompiled():
+        expected, potentials = fire(current, parameters((3, None, 0.5)))
     assert torch.equal(spikes, expected)
     assert torch.equal(spikes > 0, potentials > 1)
 
