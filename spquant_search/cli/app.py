@@ -36,11 +36,16 @@ def main() -> None:
     try:
         code = _run()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_printable(str(error))}", file=sys.stderr)
         sys.exit(EXIT_USER)
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(EXIT_INTERRUPTED)
     sys.exit(code)
+
+
+def _printable(text: str) -> str:
+    """Write signs that steer a terminal, or that it cannot show, by their numbers: names of files may hold any."""
+    return "".join(sign if sign.isprintable() or sign == "\n" else ascii(sign)[1:-1] for sign in text)
 
 
 def _run() -> int:

@@ -27,8 +27,9 @@ def require_space_file(path: Path) -> None:
 
 
 def _instead_of_space(word: str, why: str, instead: str) -> UserError:
-    words = [instead if other == word else other for other in sys.argv[1:]]
-    words = [f"--space={instead}" if other == f"--space={word}" else other for other in words]
+    given = sys.argv[1:]
+    words = [instead if before == "--space" else other for before, other in zip(["", *given], given, strict=False)]
+    words = [f"--space={instead}" if other.startswith("--space=") else other for other in words]
     return UsageFault(f"{word}: {why}. For example:", *words)
 
 

@@ -19,6 +19,9 @@ from spquant_search.errors import UserError, nearest
 SEARCH_WORDS = ("search", "run", "start", "train")  # searching is what the program does without a command
 
 
+DASHES = ("\u2013", "\u2014", "\u2212")  # as texts have them, instead of two hyphens
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """The words of a command line: those before the command, the first word that is none of them, and the rest."""
@@ -28,13 +31,17 @@ class Line:
     after: tuple[str, ...]
 
 
-def split_line(words: Sequence[str], options: Sequence[Any]) -> Line:
-    """Find the first word that is neither an option of these nor an option's value."""
-    index = 0
+def split_line(words: Sequence[str], group: Any) -> Line:
+    """Find the first word that is neither an option of the program or of a command nor an option's value."""
+    index, options = 0, _all_options(group)
     while index < len(words) and words[index].startswith("-") and words[index] != "-":
         index += 1 if words[index] == "--" or not _takes_value(words[index], options) else 2
     word = words[index] if index < len(words) else None
     return Line(tuple(words[:index]), word, tuple(words[index + 1 :]))
+
+
+def _all_options(group: Any) -> list[Any]:
+    return [*group.params, *(option for command in group.commands.values() for option in command.params)]
 
 
 def _takes_value(word: str, options: Sequence[Any]) -> bool:
@@ -45,11 +52,12 @@ def _takes_value(word: str, options: Sequence[Any]) -> bool:
 
 def explain(error: Any, words: Sequence[str], group: Any) -> UserError:
     """Return what to tell the user of a usage error of the parser; ``group`` is the program with its commands."""
-    line = split_line(words, group.params)
+    line = split_line(words, group)
     command = group.commands.get(line.word) if line.word is not None else None
     kind = type(error).__name__
     if kind == "NoSuchOption":
-        return _unknown_option(error.option_name, words, group, line)
+        is_before = error.ctx is not None and error.ctx.command.name not in group.commands
+        return _unknown_option(error.option_name, words, group, line, is_before=is_before)
     if kind == "BadOptionUsage":
         return _option_without_value(error, words, command)
     if kind == "MissingParameter" and (command is None or _extra_place(line.after, command) is None):
@@ -71,14 +79,14 @@ def missing_space(words: Sequence[str]) -> UserError:
 
 def misplaced_options(words: Sequence[str], group: Any) -> UserError:
     """Return what to say of options that stand before the command that they are for."""
-    line = split_line(words, group.params)
+    line = split_line(words, group)
     assert line.word is not None
     command = group.commands[line.word]
     foreign = [word for word in line.before if word.startswith("-") and not _has_option(command, word)]
     first = next(word for word in line.before if word.startswith("-")).partition("=")[0]
     if foreign:
         name = foreign[0].partition("=")[0]
-        kept = _without_options(line.before, foreign, group.params)
+        kept = _without_options(line.before, foreign, _all_options(group))
         return UsageFault(f"{name}: {line.word} has no such option; omit it:", line.word, *line.after, *kept)
     return UsageFault(f"{first} belongs behind the command {line.word}:", line.word, *line.after, *line.before)
 
@@ -106,11 +114,13 @@ def unknown_command(line: Line, group: Any) -> UserError:
     word = line.word or ""
     if fault := _split_override(line.before, (word, *line.after)):
         return fault
-    if word[0] in "\u2013\u2014\u2212":  # a dash as texts have it, instead of two hyphens
+    if word.startswith(DASHES):
         option = f"--{word.lstrip(word[0])}"
         return UsageFault(f"{word}: options begin with two hyphens:", *line.before, option, *line.after)
     if word.lower().endswith(places.YAML_SUFFIXES) or places.kind_of(Path(word)) == "space":
         return _bare_space(line, group)
+    if word in ("help", "version"):
+        return UsageFault(f"{word} is no command but an option:", f"--{word}")
     if word in SEARCH_WORDS:
         return _search_word(line, group)
     at = next((at for at, other in enumerate(line.after) if other in group.commands), None)
@@ -198,11 +208,14 @@ def _extra_place(after: Sequence[str], command: Any) -> int | None:
     return None
 
 
-def _unknown_option(name: str, words: Sequence[str], group: Any, line: Line) -> UserError:
+def _unknown_option(name: str, words: Sequence[str], group: Any, line: Line, *, is_before: bool) -> UserError:
     command = group.commands.get(line.word)
+    if is_before and command is not None and _has_option(command, name):
+        return misplaced_options(words, group)
+    command = None if is_before else command
     owner = group if command is None else command
     known = [word for option in owner.params for word in option.opts if word.startswith("--")]
-    at = next((index for index, word in enumerate(words) if word.startswith(name)), None)
+    at = next((index for index, word in enumerate(words) if _begins_with_option(word, name)), None)
     written = name if at is None else words[at].partition("=")[0]
     meant = f"--{written.lstrip('-')}".lower().replace("_", "-")
     near = meant if meant in known else nearest(meant, known, cutoff=0.7)
@@ -221,6 +234,11 @@ def _unknown_option(name: str, words: Sequence[str], group: Any, line: Line) -> 
     what = PROGRAM if command is None else f"{PROGRAM} {line.word}"
     named = () if command is None else (command.name,)
     return UsageFault(f"{written} is no option of {what}; {place}. See:", *named, "--help")
+
+
+def _begins_with_option(word: str, name: str) -> bool:
+    """Say whether a word is this option; of -space the parser names -s alone."""
+    return word.partition("=")[0] == name or (len(name) == 2 and word.startswith(name) and not word.startswith("--"))
 
 
 def _takes_run(command: Any) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 from spquant_search.errors import nearest
 from spquant_search.runs.folder import RunFolder
 
+RUNS = Path("runs")
 MOST_NAMED = 10
 
 
@@ -31,9 +32,11 @@ def _exists(path: Path) -> bool:
 
 
 def _of_a_file(file: Path) -> str:
+    if (file.parent / "space.yaml").is_file():
+        return f"{file} is a file of the run {file.parent}; give that instead"
     if file.suffix.lower() not in (".yaml", ".yml"):
         return f"{file} is a file; give the name of a folder below runs/, or the path of one"
-    if (Path("runs") / file.stem / "space.yaml").is_file():
+    if (RUNS / file.stem / "space.yaml").is_file():
         return f"{file} is a space file; the run of its search is called {file.stem}"
     return f"{file} is a space file; search it first: spquant-search --space {file}"
 
@@ -42,6 +45,8 @@ def _runs_beside(path: Path) -> str:
     """Name the runs in the folder that was looked in, the likeliest first."""
     place = path.parent
     names = sorted(file.parent.name for file in place.glob("*/space.yaml"))
+    if not names and place != RUNS:
+        place, names = RUNS, sorted(file.parent.name for file in RUNS.glob("*/space.yaml"))
     if not names:
         return f"There are no runs in {place.absolute()}: go to the folder that holds runs/, or give a run's path"
     near = nearest(path.name, names)

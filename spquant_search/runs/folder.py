@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from spquant_search.errors import UserError
 from spquant_search.runs.results import Outcome, TrialResult
 
 LAYOUT = 1  # of the files in a run's folder; another number for every change that an earlier program cannot read
@@ -136,6 +137,9 @@ def checkpoint_of(weights_file: Path) -> Path:
 def find_run(run: str) -> RunFolder:
     """Return the folder that RUN on the command line means: a path where it has a separator or exists, else a name."""
     path = Path(run)
-    if os.sep in run or (path / "space.yaml").is_file():
-        return RunFolder(path=path)
-    return RunFolder(path=Path("runs") / run)
+    try:
+        named = RunFolder(path=path if os.sep in run or (path / "space.yaml").is_file() else Path("runs") / run)
+        named.exists()
+    except OSError as error:
+        raise UserError(f"{run[:60]}: can be the name of no run: {error.strerror}") from None
+    return named

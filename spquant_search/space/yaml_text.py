@@ -175,7 +175,7 @@ class _Values:
         _raise_if_too_much(self.count, 0, node.start_mark)
         if isinstance(node, yaml.ScalarNode) and node.tag.startswith(_TAG):
             return str(node.value)
-        sentence = f"has a key in line {_line(node)} that is no plain word; keys of a space are words such as epochs"
+        sentence = f"line {_line(node)}: a key is no plain word; keys of a space are words such as epochs"
         self.problems.append(Problem(path, sentence))
         return None
 

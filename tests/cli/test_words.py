@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shlex
 import shutil
 from pathlib import Path
@@ -47,6 +48,8 @@ SUGGESTED = [
     ("digits", "front digits"),
     ("runs/digits", "front runs/digits"),
     ("picked", "verify picked"),
+    ("help", "--help"),
+    ("version", "--version"),
     ("picked verify", "verify picked"),
     ("--space my.yaml cost", "cost --space my.yaml"),
     ("--space=my.yaml cost", "cost --space=my.yaml"),
@@ -104,6 +107,7 @@ SUGGESTED = [
     ("cost --space runs/digits", "cost --space runs/digits/space.yaml"),
     ("cost --space digits", "cost --space runs/digits/space.yaml"),
     ("cost --space spaces", "cost --space spaces/other.yaml"),
+    ("cost --space=", "cost --space=my.yaml"),
     ("cost --space=spaces", "cost --space=spaces/other.yaml"),
     ("cost --space mine.yaml", "cost --space my.yaml"),
     ("cost --space other", "cost --space spaces/other.yaml"),
@@ -116,6 +120,8 @@ TOLD = [
     ("front my.yaml", ["my.yaml is a space file", "spquant-search --space my.yaml"]),
     ("front picked", ["picked is what `pick` wrote", "spquant-search verify picked"]),
     ("front notes.txt", ["notes.txt is a file"]),
+    ("front runs/digits/run.json", ["runs/digits/run.json is a file of the run runs/digits"]),
+    ("front digits/", ["Runs in", "digits, shoes; did you mean digits?"]),
     ("report images", ["images: is no run", "digits, shoes"]),
     ("verify digits", ["digits: is a run", "spquant-search pick digits --out picked", "spquant-search verify picked"]),
     ("verify runs/digits", ["spquant-search pick runs/digits --out picked"]),
@@ -206,6 +212,37 @@ def test_a_wrong_line_is_told_what_to_do(command, place, monkeypatch, words, tol
     assert "secret" not in answer.err
     for part in told:
         assert part in answer.err
+
+
+WORDS = (
+    *("search", "cost", "data", "front", "finalize", "pick", "verify", "report", "dashboard", "sensitivity", "help"),
+    *("my.yaml", "spaces/other.yaml", "spaces", "digits", "runs/digits", "shoes", "picked", "images", "notes.txt"),
+    *("--space", "--run", "--trials", "--minutes", "--workers", "--device", "--seed", "--preset", "--set", "--profile"),
+    *("--json", "--out", "--trial", "--knee", "--max-memory", "--max-flops", "--min-accuracy", "--port", "--samples"),
+    *("--epochs", "--space=my.yaml", "--set=train.epochs=3", "--json=1", "--trails", "-space", "-j", "-x", "--", "-"),
+    *("", "---space", "--=", "=", "train.epochs=3", "train.epochs", "3", "-1", "0.5", "nan", "64KiB", "[1,", "2]"),
+    *("{a:", "1}", "quant-snn", "cpu", "a b", "\u2014json", "\x1b[31m", "'", "fornt", "x" * 300, "--zzzz", "~", "/"),
+    *(".", "..", "\udce9", "gone"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_words_are_answered_and_the_answers_lead_to_an_end(command, place, monkeypatch, seed):
+    start_nothing(monkeypatch)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    chance = random.Random(seed)
+    for _ in range(60):
+        words = [chance.choice(WORDS) for _ in range(chance.randrange(1, 7))]
+        followed = []
+        while words is not None:
+            assert words not in followed, f"in a circle: {followed}"
+            followed.append(words)
+            assert len(followed) < 9, followed
+            answer = command(*words)
+            assert answer.code in (0, 2), followed
+            assert answer.code == 0 or answer.err.startswith("error: ") or answer.out.startswith("Usage: "), followed
+            lines = [line for line in answer.err.splitlines() if line.startswith("  spquant-search ")]
+            words = shlex.split(lines[0])[1:] if lines else None
 
 
 def test_a_folder_without_runs(command, tmp_path, monkeypatch):

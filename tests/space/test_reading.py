@@ -365,7 +365,7 @@ def test_a_tag_is_refused_and_runs_nothing():
         ("a: |\n  /data\n", "a (line 1): holds the sign U+000A (line break), which cannot be seen"),
         ('a: "\\u202e"\n', "a (line 1): holds the sign U+202E (right-to-left override), which"),
         ('a: "\\ud800"\n', "a (line 1): holds the sign U+D800"),
-        ("a: {? [b, c] : 1}\n", "a (line 1): has a key in line 1 that is no plain word"),
+        ("a: {? [b, c] : 1}\n", "a (line 1): line 1: a key is no plain word"),
         ("a: {<<: 3}\n", "a.<< (line 1): merges mappings; name one"),
         ("a: 1\nb: {c: 1, c: 2}\n", "b.c (line 2): is in line 2 already; keep one of the two"),
         ("a: {'': 1, '': 2}\n", "a.'' (line 1): is in line 1 already"),
