@@ -10,7 +10,7 @@ import sys
 import typer
 
 from spquant_search.cli.deployment import pick, verify
-from spquant_search.cli.describe import cost, data
+from spquant_search.cli.describe import cost, data, spaces
 from spquant_search.cli.exit_codes import EXIT_INTERRUPTED, EXIT_USER
 from spquant_search.cli.runs import dashboard, finalize, front, report, sensitivity
 from spquant_search.cli.search import search
@@ -23,7 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.callback(invoke_without_command=True)(search)
-for command in (cost, sensitivity, data, front, finalize, pick, verify, report, dashboard):
+for command in (spaces, cost, sensitivity, data, front, finalize, pick, verify, report, dashboard):
     app.command()(command)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import glob
 from pathlib import Path
 
+from spquant_search.space.shipped import shipped_spaces
+
 
 def complete_run(incomplete: str) -> list[str]:
     """List the folders below runs/ that hold a run and whose names begin with ``incomplete``."""
@@ -13,6 +15,7 @@ def complete_run(incomplete: str) -> list[str]:
 
 
 def complete_space(incomplete: str) -> list[str]:
-    """List the YAML files whose paths begin with ``incomplete``, those one folder deeper included."""
+    """List YAML files whose paths begin so, those one folder deeper included, and names of those of the package."""
     beginning = glob.escape(incomplete)
-    return sorted(path for pattern in ("*.yaml", "*/*.yaml") for path in glob.glob(beginning + pattern))
+    paths = sorted(path for pattern in ("*.yaml", "*/*.yaml") for path in glob.glob(beginning + pattern))
+    return [*paths, *(name for name in shipped_spaces() if name.startswith(incomplete))]

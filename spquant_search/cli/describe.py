@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spquant_search.cli.expected import require_space_file
+from spquant_search.cli.expected import find_space_file
+from spquant_search.cli.faults import UsageFault
 from spquant_search.cli.options import JsonOption, SetOption, SpaceOption
 from spquant_search.cli.terminal import is_wide, load_shown, show_table
+from spquant_search.errors import nearest
 from spquant_search.space.presets import Preset
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ def cost(
     from spquant_search.space.references import preset_config
     from spquant_search.training.prepare import prepare
 
-    require_space_file(space)
+    space = find_space_file(space)
     prepared = prepare(space, overrides or [])
     file = prepared.space.file
     config = preset_config(preset, network=file.model.network, shapes=prepared.shapes)
@@ -71,7 +73,7 @@ def data(
     from spquant_search.space.reading import read_space
     from spquant_search.training.data_set import describe_data
 
-    require_space_file(space)
+    space = find_space_file(space)
     file = read_space(space, overrides or [])
     describe_data(file, source=str(space))
     with stages(Console(stderr=True)) as stage:
@@ -98,3 +100,31 @@ def _show_data(loaded: DataSet, space: Path, *, as_json: bool, out: Path | None)
     show_table(split_table(facts), console)
     if out is not None:
         console.print(f"Written to {out}")
+
+
+def spaces(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Print this one, to be copied: spaces vgg9 > my.yaml.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the space files that come with the package, or print one."""
+    from spquant_search.space.shipped import SUFFIX, first_sentence, shipped_spaces
+
+    known = shipped_spaces()
+    if name is None:
+        sentences = {known_name: first_sentence(file) for known_name, file in known.items()}
+        if as_json:
+            typer.echo(json.dumps(sentences, indent=1))
+            return
+        width = max(map(len, known), default=0)
+        for known_name, sentence in sentences.items():
+            typer.echo(f"{known_name:{width}}  {sentence}")
+        return
+    file = known.get(name.removesuffix(SUFFIX))
+    if file is None:
+        near = nearest(name, known) or next(iter(known))
+        raise UsageFault(
+            f"{name}: no such space file comes with the package. There are {', '.join(known)}:", "spaces", near
+        )
+    typer.echo(file.read_text(encoding="utf-8"), nl=False)

@@ -8,10 +8,17 @@ from pathlib import Path
 from spquant_search.cli import places
 from spquant_search.cli.faults import PROGRAM, UsageFault, space_files_here
 from spquant_search.errors import UserError, nearest
+from spquant_search.space.shipped import shipped_spaces
 
 
-def require_space_file(path: Path) -> None:
-    """Raise UserError where --space is given something else that is there, or where another file must be meant."""
+def find_space_file(path: Path) -> Path:
+    """Return the file that --space names: a path, or the name of a space file that comes with the package.
+
+    Raises:
+        UserError: it is something else that is there, or another file must be meant.
+    """
+    if places.kind_of(path) == "nothing" and (shipped := shipped_spaces().get(str(path))) is not None:
+        return shipped
     kind, word = places.kind_of(path), str(path)
     if kind == "run":
         raise _instead_of_space(word, "is a run; its space file lies in it", f"{path}/space.yaml")
@@ -24,6 +31,7 @@ def require_space_file(path: Path) -> None:
         raise _instead_of_space(word, f"is a folder; space files in it: {places.some(files)}", files[0])
     if kind == "nothing":
         raise _absent_space(path)
+    return path
 
 
 def _instead_of_space(word: str, why: str, instead: str) -> UserError:
@@ -34,15 +42,15 @@ def _instead_of_space(word: str, why: str, instead: str) -> UserError:
 
 
 def _absent_space(path: Path) -> UserError:
-    known = places.space_files()
-    names = {name: file for file in known for name in (file, Path(file).name, Path(file).stem)}
+    names = {written: name for name in shipped_spaces() for written in (name, f"{name}.yaml", f"spaces/{name}.yaml")}
+    names |= {name: file for file in places.space_files() for name in (file, Path(file).name, Path(file).stem)}
     near = nearest(str(path), names)
     if near is None and places.is_run(str(path)):
         return _instead_of_space(str(path), "is a run; its space file lies in it", f"{places.RUNS / path}/space.yaml")
-    listed = space_files_here() or f" No YAML file lies in {Path.cwd()}, or in a folder spaces/ there."
+    listed = space_files_here() or f" With the package come: {', '.join(shipped_spaces())}."
     if near is None:
         return UserError(f"{path}: there is no such file.{listed}")
-    return _instead_of_space(str(path), f"there is no such file.{listed}", names[near])
+    return _instead_of_space(str(path), f"there is no such file.{listed.rstrip('.')}", names[near])
 
 
 def require_picked(path: Path) -> None:

@@ -28,7 +28,10 @@ RunArgument = Annotated[
 SpaceOption = Annotated[
     Path,
     typer.Option(
-        "--space", metavar="FILE", help="The space file: what to search, on what.", autocompletion=complete_space
+        "--space",
+        metavar="FILE",
+        help="The space file: what to search, on what; or a name that the command spaces lists.",
+        autocompletion=complete_space,
     ),
 ]
 RunOption = Annotated[

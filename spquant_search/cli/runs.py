@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spquant_search.cli.exit_codes import EXIT_INTERRUPTED
-from spquant_search.cli.expected import require_space_file
+from spquant_search.cli.expected import find_space_file
 from spquant_search.cli.options import (
     DeviceOption,
     JsonOption,
@@ -180,7 +180,7 @@ def sensitivity(
     from spquant_search.runs.records import read_sensitivity
 
     started = time.monotonic()
-    require_space_file(space)
+    space = find_space_file(space)
     keep_compiled_code(cache_folder())  # before torch is imported
     prepared = _prepare_analysis(space, [*(overrides or []), *as_overrides(workers=workers, seed=seed)])
     folder, console = find_run(run or space.stem), Console(stderr=as_json)

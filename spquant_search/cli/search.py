@@ -15,7 +15,7 @@ import typer
 from spquant_search import __version__
 from spquant_search.cli.completion import complete_run, complete_space
 from spquant_search.cli.exit_codes import EXIT_USER
-from spquant_search.cli.expected import require_space_file
+from spquant_search.cli.expected import find_space_file
 from spquant_search.cli.options import DeviceOption, SetOption, StorageOption, WorkersOption, as_overrides
 from spquant_search.cli.reports import show_reports
 from spquant_search.cli.session import find_database, open_session, search_plan, shared_study
@@ -36,7 +36,12 @@ def _show_version(wanted: bool) -> None:
 
 _SpaceOption = Annotated[
     Path | None,
-    typer.Option("--space", metavar="FILE", help="The space file: what to search.", autocompletion=complete_space),
+    typer.Option(
+        "--space",
+        metavar="FILE",
+        help="The space file: what to search; or a name that the command spaces lists.",
+        autocompletion=complete_space,
+    ),
 ]
 _RunOption = Annotated[
     str | None,
@@ -112,8 +117,7 @@ def search(  # noqa: PLR0913 - one parameter an option
 def _required_space(space: Path | None, context: typer.Context) -> Path:
     """Return the space file; without any word there is help, and with some UserError."""
     if space is not None:
-        require_space_file(space)
-        return space
+        return find_space_file(space)
     if len(sys.argv) > 1:
         raise missing_space(sys.argv[1:])
     typer.echo(context.get_help())

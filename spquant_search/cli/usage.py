@@ -15,6 +15,7 @@ from spquant_search.cli import places
 from spquant_search.cli.faults import PROGRAM, UsageFault, example_of, space_files_here
 from spquant_search.cli.overrides import joined_override
 from spquant_search.errors import UserError, nearest
+from spquant_search.space.shipped import shipped_spaces
 
 SEARCH_WORDS = ("search", "run", "start", "train")  # searching is what the program does without a command
 
@@ -117,7 +118,8 @@ def unknown_command(line: Line, group: Any) -> UserError:
     if word.startswith(DASHES):
         option = f"--{word.lstrip(word[0])}"
         return UsageFault(f"{word}: options begin with two hyphens:", *line.before, option, *line.after)
-    if word.lower().endswith(places.YAML_SUFFIXES) or places.kind_of(Path(word)) == "space":
+    names_space = word.lower().endswith(places.YAML_SUFFIXES) or word in shipped_spaces()
+    if names_space or places.kind_of(Path(word)) == "space":
         return _bare_space(line, group)
     if word in ("help", "version"):
         return UsageFault(f"{word} is no command but an option:", f"--{word}")

@@ -63,7 +63,7 @@ def validation_problems(error: ValidationError, document: object) -> list[Proble
             near = suggestion(str(location[-1]), known) if len(problems) < MOST_SUGGESTIONS else "."
             sentence = f"unknown key{near} Known here: {', '.join(known)}"
         elif kind in ("missing", "missing_argument"):
-            sentence = "is missing; add it (spaces/vgg9.yaml shows every key)"
+            sentence = "is missing; add it (`spquant-search spaces vgg9` shows every key)"
         elif kind in ("dataclass_type", "dataclass_exact_type"):
             sentence = f"must be a mapping of keys and values; got {shown(value)}"
         else:

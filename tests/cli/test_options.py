@@ -159,8 +159,8 @@ def test_a_shell_completes_commands_runs_and_space_files(tmp_path):
     assert completed(tmp_path, "front", "") == ["first", "second"]
     assert completed(tmp_path, "pick", "sec") == ["second"]
     assert completed(tmp_path, "--run", "f") == ["first"]
-    assert completed(tmp_path, "--space", "m") == ["my.yaml"]
-    assert completed(tmp_path, "cost", "--space", "sp") == ["spaces/tiny.yaml"]
+    assert completed(tmp_path, "--space", "my") == ["my.yaml"]
+    assert completed(tmp_path, "cost", "--space", "spa") == ["spaces/tiny.yaml"]
     assert completed(tmp_path, "cost", "--space", "spaces/t") == ["spaces/tiny.yaml"]
 
 

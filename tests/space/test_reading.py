@@ -235,7 +235,7 @@ def test_what_is_wrong_with_a_layers_choices(line, problem):
             "augment: {event_drop: 1.5}",
             "train.augment.event_drop (line 10): must be less than or equal to 1; got 1.5",
         ),
-        ("time_steps: 3\n", "", "time_steps: is missing; add it (spaces/vgg9.yaml shows every key)"),
+        ("time_steps: 3\n", "", "time_steps: is missing; add it (`spquant-search spaces vgg9` shows every key)"),
         ("  name: fashion-events", "  name: 5", "data.name (line 2): must be a valid string; got 5"),
         ("network: vgg9", "network: vgg9\n  pool: no", "model.pool (line 6): must be 'before' or 'after'; got False"),
         ("train:\n  epochs: 2", "train: 3", "train (line 9): must be a mapping of keys and values; got 3"),
