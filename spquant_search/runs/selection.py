@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from spquant_search.costs.memory import FLOPS_PER_MAC
 from spquant_search.runs.intervals import wilson_interval
@@ -119,25 +120,49 @@ def greedy_hypervolume_subset(
     follow that would add most if they were ``margin`` more accurate.
     """
     points = objectives(results)
-    chosen: list[int] = []
-    for lead in (0.0, margin):
-        raised = points + np.array([lead, 0.0, 0.0])
-        # What a trial adds only becomes less as more are chosen, so that an earlier figure bounds it: the trial whose
-        # bound is highest is measured again, until the highest has been measured in this very step.
-        bounds = np.full(len(results), np.inf)
-        bounds[chosen] = -np.inf
-        measured, held = np.full(len(results), -1), log_hypervolume(points[chosen], reference)
-        while len(chosen) < min(limit, len(results)):
-            best = int(np.argmax(bounds))
-            if measured[best] < len(chosen):
-                bounds[best] = log_hypervolume(np.vstack([points[chosen], raised[best]]), reference) - held
-                measured[best] = len(chosen)
-            elif bounds[best] > 0.0:
-                chosen.append(best)
-                bounds[best], held = -np.inf, log_hypervolume(points[chosen], reference)
-            else:
-                break
+    # A trial that another one dominates adds less than that one, as long as either adds anything.
+    chosen = _add_greedily([], points, points, non_dominated(points), reference, limit)
+    raised = points + np.array([margin, 0.0, 0.0])
+    chosen = _add_greedily(chosen, points, raised, ~_covered(raised, points[chosen]), reference, limit)
     return tuple(results[index] for index in chosen)
+
+
+def _add_greedily(
+    chosen: list[int],
+    points: Float[np.ndarray, "trial 3"],
+    raised: Float[np.ndarray, "trial 3"],
+    is_candidate: Bool[np.ndarray, " trial"],
+    reference: ReferencePoint,
+    limit: int,
+) -> list[int]:
+    """Return ``chosen`` and, one after the other, the candidates whose raised point adds most to the chosen points.
+
+    What a trial adds only becomes less as more are chosen, so that an earlier figure bounds it: the trial whose bound
+    is highest is measured again, until the highest has been measured in this very step.
+    """
+    chosen = list(chosen)
+    bounds = np.where(is_candidate, np.inf, -np.inf)
+    bounds[chosen] = -np.inf
+    measured, held = np.full(len(points), -1), log_hypervolume(points[chosen], reference)
+    while len(chosen) < min(limit, len(points)):
+        best = int(np.argmax(bounds))
+        if bounds[best] <= 0.0:
+            break
+        if measured[best] < len(chosen):
+            bounds[best] = log_hypervolume(np.vstack([points[chosen], raised[best]]), reference) - held
+            measured[best] = len(chosen)
+        else:
+            chosen.append(best)
+            # What a chosen point covers adds nothing any more, whatever rounding makes of it.
+            bounds[_covered(raised, points[[best]])] = bounds[best] = -np.inf
+            held = log_hypervolume(points[chosen], reference)
+    return chosen
+
+
+def _covered(points: Float[np.ndarray, "point 3"], by: Float[np.ndarray, "other 3"]) -> Bool[np.ndarray, " point"]:
+    """Mark the points that some other point equals or beats in all objectives."""
+    is_no_worse = np.all(losses(by)[None] <= losses(points)[:, None], axis=2)
+    return np.asarray(np.any(is_no_worse, axis=1), bool)
 
 
 def select_finalists(

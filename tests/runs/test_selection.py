@@ -249,6 +249,12 @@ def test_finalists_are_those_of_the_definition(points, limit, margin):
         assert volumes[0] == pytest.approx(volumes[1])
 
 
+def test_a_trial_that_another_one_beats_is_no_finalist_by_rounding():
+    results = results_of([(0.5, 1.0, 1.0), (0.59375, 1.0, 1.0)])
+    reference = ReferencePoint(accuracy=0.1, memory_bytes=6 * 1024, effective_macs=6e6)
+    assert selection.greedy_hypervolume_subset(results, reference, limit=2, margin=0.0) == (results[1],)
+
+
 def test_finalists_of_many_trials_are_measured_a_few_times_each(monkeypatch):
     chance = random.Random(0)
     results = results_of([(chance.random(), chance.uniform(1, 50), chance.uniform(1, 50)) for _ in range(2000)])
@@ -256,7 +262,7 @@ def test_finalists_of_many_trials_are_measured_a_few_times_each(monkeypatch):
     monkeypatch.setattr(selection, "log_hypervolume", lambda *words: asked.append(1) or log_hypervolume(*words))
     reference = ReferencePoint(accuracy=0.1, memory_bytes=60 * 1024, effective_macs=60e6)
     assert len(selection.greedy_hypervolume_subset(results, reference, limit=16, margin=0.01)) == 16
-    assert len(asked) < 3 * len(results)
+    assert len(asked) < len(results)
 
 
 def test_what_can_be_picked_has_an_integer_form():
