@@ -106,6 +106,13 @@ def slow_pool(values: Array) -> Array:
     return np.mean(corners, axis=0)
 
 
+def taken(layer: SpikingConv2d | Shortcut, values: Array) -> Array:
+    """Leave out the last row and column that pooling behind the neurons has no block for."""
+    if layer.pool not in ("after", "max"):
+        return values
+    return values[:, :, : values.shape[2] // 2 * 2, : values.shape[3] // 2 * 2]
+
+
 def slow_current(layer: SpikingConv2d | Shortcut, spikes: Spikes) -> Array:
     """What evaluation is defined as: a * A + d, of a and d rounded to what one number of fraction bits leaves them."""
     bits = layer.precision.weight_bits
@@ -118,7 +125,7 @@ def slow_current(layer: SpikingConv2d | Shortcut, spikes: Spikes) -> Array:
     slope, offset = (array(one) for one in layer.real_affine(scale, spikes.divisor))
     unit = 2.0 ** -fraction_bits(slope, offset)
     column = (slice(None), None, None)
-    return np.rint(slope / unit)[column] * unit * sums + np.rint(offset / unit)[column] * unit
+    return taken(layer, np.rint(slope / unit)[column] * unit * sums + np.rint(offset / unit)[column] * unit)
 
 
 def fraction_bits(slope: Array, offset: Array) -> int:
@@ -149,12 +156,12 @@ def slow_real_current(layer: SpikingConv2d | Shortcut, spikes: Spikes) -> Array:
     norm = layer.norm
     if norm is None:
         assert layer.bias is not None
-        return summed + array(layer.bias)[:, None, None]
+        return taken(layer, summed + array(layer.bias)[:, None, None])
     assert norm.running_mean is not None
     assert norm.running_var is not None
     mean, variance, gamma, beta = map(array, (norm.running_mean, norm.running_var, norm.weight, norm.bias))
     column = (slice(None), None, None)
-    return (summed - mean[column]) / np.sqrt(variance[column] + norm.eps) * gamma[column] + beta[column]
+    return taken(layer, (summed - mean[column]) / np.sqrt(variance[column] + norm.eps) * gamma[column] + beta[column])
 
 
 def slow_neuron(current: Array, *, levels: int, skip: float | None) -> tuple[Array, NDArray[np.bool_]]:

@@ -252,7 +252,7 @@ class _FormBuilder:
         lowest = [-int(total) * signal.largest for total in flat.clamp(max=0).abs().sum(dim=1)]
         highest = [int(total) * signal.largest for total in flat.clamp(min=0).sum(dim=1)]
         _, height, width = signal.shape
-        rows_out, columns_out = -(-height // layer.stride), -(-width // layer.stride)
+        rows_out, columns_out = layer.taken_size(height, width)
         positions = (rows_out // 2, columns_out // 2) if layer.pools_before else (rows_out, columns_out)
         described = {
             "in_shape": list(signal.shape),
@@ -262,7 +262,7 @@ class _FormBuilder:
             "kernel": layer.kernel_size,
             "stride": layer.stride,
             "groups": groups,
-            "pool": "before" if layer.pools_before else getattr(layer, "pool", None),
+            "pool": layer.pool,
             "weight_bits": bits,
             "shift": shift,
             "accumulator_bits": max(max(map(abs, lowest)), max(highest)).bit_length() + 1,

@@ -245,9 +245,9 @@ class _Run:
                 out = inputs[0]
             elif kind == "shortcut":
                 out = self._affine(step, self._sums(step, inputs[0]))
-                self._count(step, inputs[0], np.ones((len(frame), step["out_channels"]), dtype=bool))
             elif kind == "convolution":
                 out = self._convolution(step, inputs)
+                self._count_shortcut(step, values)
             elif kind == "attention":
                 out = self._attention(step, inputs)
             else:
@@ -269,7 +269,7 @@ class _Run:
         weights = self._weights(step).astype(np.float64)  # [kernel row, kernel column, input of a group] x outputs
         weights = weights.reshape(kernel, kernel, -1, step["out_channels"])
         samples, height, width, channels = inputs.shape
-        rows, columns = -(-height // step["stride"]), -(-width // step["stride"])
+        rows, columns = _computed_size(step)
         pad = kernel // 2
         padded = np.zeros((samples, height + 2 * pad, width + 2 * pad, channels))
         padded[:, pad : pad + height, pad : pad + width] = inputs
@@ -294,7 +294,8 @@ class _Run:
         opened = self._open(step, inputs[0])
         current = np.where(opened[:, None, None], current, 0)
         if len(inputs) > 1:
-            current = current + (inputs[1] << (step["fraction"] - step["residual_shift"]))
+            residual = inputs[1][:, : current.shape[1], : current.shape[2]]
+            current = current + (residual << (step["fraction"] - step["residual_shift"]))
         fired, skipped = self._fire(step, current)
         self._count(step, inputs[0], opened, skipped)
         return _after(fired, step["pool"])
@@ -358,14 +359,15 @@ class _Run:
         inputs: Integers,
         opened: NDArray[np.bool_],
         skipped: NDArray[np.bool_] | None = None,
+        size: tuple[int, int] | None = None,
     ) -> None:
-        """Count the non-zero inputs under the kernel of every output of an open channel, without skipped neurons."""
+        """Count non-zero inputs under the kernel of the outputs of open channels in ``size``, skipped neurons aside."""
         kernel, stride, groups = step["kernel"], step["stride"], step["groups"]
         samples, height, width, channels = inputs.shape
         present = (inputs != 0).reshape(samples, height, width, groups, channels // groups).sum(axis=4)
         pad = kernel // 2
         padded = np.pad(present, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-        rows, columns = -(-height // stride), -(-width // stride)
+        rows, columns = size or _computed_size(step)
         reached = np.zeros((samples, rows, columns, groups), dtype=np.int64)
         for i in range(kernel):
             for j in range(kernel):
@@ -378,15 +380,28 @@ class _Run:
             total -= int(((_pooled(reached) if step["pool"] == "before" else reached) * missed).sum())
         self._add_operations(step, total)
 
+    def _count_shortcut(self, reader: dict[str, Any], values: dict[str, Integers]) -> None:
+        """Count the operations of a shortcut where a layer adds its current: of the outputs that the layer takes."""
+        for name in reader["inputs"][1:]:
+            step = next(step for step in self.model.steps if step["name"] == name)
+            if step["kind"] == "shortcut":
+                opened = np.ones((len(values[name]), step["out_channels"]), dtype=bool)
+                self._count(step, values[step["inputs"][0]], opened, size=tuple(reader["positions"]))
+
     def _add_operations(self, step: dict[str, Any], count: int) -> None:
         self.operations[step["name"]] = self.operations.get(step["name"], 0) + int(count)
 
 
+def _computed_size(step: dict[str, Any]) -> tuple[int, int]:
+    """Return how many rows and columns of a convolution's output are computed: no pooling omits any of them."""
+    height, width = step["positions"]
+    side = POOL if step["pool"] == "before" else 1
+    return height * side, width * side
+
+
 def _pooled(values: NDArray[Any]) -> NDArray[Any]:
-    """Sum blocks of 2x2 pixels; an odd last row or column is omitted."""
-    height, width = values.shape[1] // POOL * POOL, values.shape[2] // POOL * POOL
-    even = values[:, :height, :width]
-    rows = even[:, ::POOL] + even[:, 1::POOL]
+    """Sum blocks of 2x2 pixels."""
+    rows = values[:, ::POOL] + values[:, 1::POOL]
     pooled: NDArray[Any] = rows[:, :, ::POOL] + rows[:, :, 1::POOL]
     return pooled
 

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from torch import Tensor
 
 from spquant_search.runs.results import LayerActivity
+
+
+class Operations(NamedTuple):
+    """Operations of a layer, summed over samples and time steps."""
+
+    effective_macs: Tensor
+    synaptic_ops: Tensor
+
+    def negative(self) -> Operations:
+        return Operations(-self.effective_macs, -self.synaptic_ops)
 
 
 class Activity:
@@ -18,6 +30,11 @@ class Activity:
         """Add the sum of ``value`` to a figure."""
         total = value.detach().double().sum()
         self._sums[name] = self._sums[name] + total if name in self._sums else total
+
+    def add_operations(self, operations: Operations) -> None:
+        """Add a layer's operations to the figures."""
+        for name, value in operations._asdict().items():
+            self.add(name, value)
 
     def total(self, name: str) -> float:
         """Return a figure's sum so far."""

@@ -14,14 +14,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spquant_search.snn.activity import Activity
+from spquant_search.snn.activity import Activity, Operations
 from spquant_search.snn.fixedpoint import affine_in_fixed_point
 from spquant_search.snn.kernels import byte_convolution
 from spquant_search.snn.kernels.batch_norm import BatchNorm2d
@@ -35,6 +35,7 @@ from spquant_search.space.shapes import LayerShape
 
 # Averaged spikes have a mean square of about 1/16 where a quarter of the neurons fires: this makes currents of about 1.
 UNNORMED_GAIN = 4.0
+Pool = Literal["before", "after", "max"]
 EXACT_FP32 = 2**24  # integers up to here are exact in fp32, and so are sums that stay below
 
 
@@ -50,6 +51,15 @@ def pooled_kernel(weight: Float[Tensor, "out in k k"], stride: int = 1) -> Float
     return torch.stack(shifted).sum(dim=0)
 
 
+def whole_blocks(values: Tensor) -> Float[Tensor, "sample channels rows columns"]:
+    """Leave out an odd last row and column, which no 2x2 block holds."""
+    height, width = values.shape[2:]
+    if height % POOL == width % POOL == 0:
+        return values
+    taken = values[:, :, : height - height % POOL, : width - width % POOL]
+    return taken.contiguous(memory_format=torch.channels_last)
+
+
 class Sums(NamedTuple):
     """A convolution's sums A with the a and d of ``a * A + d``; sums that ``are_whole`` numbers are still to be
     rounded."""
@@ -63,7 +73,9 @@ class Sums(NamedTuple):
 class Convolution(SearchableLayer):
     """A convolution, with or without neurons behind it: spikes in, current out, and what that takes.
 
-    The current is batch norm of the convolution or, with ``norm`` False, the convolution with a bias.
+    The current is batch norm of the convolution or, with ``norm`` False, the convolution with a bias. Where 2x2
+    pooling follows, an odd last row or column is left out: it is in no block. Neither batch norm nor gates nor neurons
+    see it, in training and in evaluation, and none of its operations are counted, as a device does not compute it.
     """
 
     def __init__(  # noqa: PLR0913 - a convolution has that many sides
@@ -75,13 +87,14 @@ class Convolution(SearchableLayer):
         kernel_size: int,
         stride: int,
         groups: int,
-        pools_before: bool,
+        pool: Pool | None,
         norm: bool,
     ) -> None:
         super().__init__(precision)
         _check_form(in_channels, out_channels, kernel_size=kernel_size, stride=stride, groups=groups)
         self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, kernel_size
-        self.stride, self.groups, self.pools_before = stride, groups, pools_before
+        self.stride, self.groups = stride, groups
+        self.pool, self.pools_before = pool, pool == "before"
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, kernel_size, kernel_size))
         if norm:
             # As nn.Conv2d does: smaller weights learn faster here.
@@ -98,7 +111,11 @@ class Convolution(SearchableLayer):
 
     def _convolve(self, values: Tensor, weight: Tensor, by: Callable[..., Tensor] | None = None) -> Tensor:
         """Convolve, and sum-pool by 2x2 in the same step where the pooling comes before the neuron."""
-        convolution, padding = by or F.conv2d, self.kernel_size // 2
+        made = self._convolve_all(values, weight, by or F.conv2d)
+        return whole_blocks(made) if self.pool in ("after", "max") else made
+
+    def _convolve_all(self, values: Tensor, weight: Tensor, convolution: Callable[..., Tensor]) -> Tensor:
+        padding = self.kernel_size // 2
         if self.pools_before:
             weight, stride = pooled_kernel(weight, self.stride), self.stride * POOL
             return convolution(values, weight, stride=stride, padding=padding, groups=self.groups)
@@ -113,10 +130,22 @@ class Convolution(SearchableLayer):
     def _pooled_positions(self) -> int:
         return POOL**2 if self.pools_before else 1
 
-    def _output_size(self, spikes: Spikes) -> tuple[int, int]:
-        """Return the height and width of the convolution's output, before any pooling."""
-        height, width = spikes.values.shape[2:]
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the height and width of the convolution's output on a map of this size."""
         return -(-height // self.stride), -(-width // self.stride)
+
+    def taken_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return how many rows and columns of the output are computed: all but what no pooling takes in.
+
+        Raises:
+            ValueError: the output is too small to be pooled.
+        """
+        rows, columns = self.output_size(height, width)
+        if self.pool is None:
+            return rows, columns
+        if min(rows, columns) < POOL:
+            raise ValueError(f"a map of {rows}x{columns} cannot be pooled by {POOL}x{POOL}")
+        return rows - rows % POOL, columns - columns % POOL
 
     def training_current(self, spikes: Spikes) -> Tensor:
         weight = fake_quantize(self.weight, self.precision.weight_bits, quantizer=self.quantizer)
@@ -177,28 +206,27 @@ class Convolution(SearchableLayer):
         slope = self.norm.weight / (self.norm.running_var + self.norm.eps).sqrt()
         return slope, self.norm.bias - self.norm.running_mean * slope
 
-    def _count(
+    def _operations(
         self,
-        activity: Activity,
         spikes: Spikes,
         *,
         opened: Bool[Tensor, "time_batch out"],
         present: Float[Tensor, "time_batch groups height width"],
+        size: tuple[int, int],
         fired: Fired | None = None,
-    ) -> None:
+    ) -> Operations:
         """Count the operations of the outputs in ``opened`` channels, less those of the neurons that were skipped.
 
-        With pooling before the neuron, one neuron stands for four outputs.
+        Outputs are those in the first ``size`` rows and columns. With pooling before the neuron, one neuron stands for
+        four of them.
         """
-        height, width = self._output_size(spikes)
         opened = opened.view(len(opened), self.groups, -1).sum(dim=2)
-        outputs, synaptic_ops = opened * (height * width), self._reached_in_all(present) * opened
+        outputs, synaptic_ops = opened * (size[0] * size[1]), self._reached_in_all(present, size) * opened
         if fired is not None and fired.skipped is not None and fired.saved is not None:
             outputs = outputs - fired.skipped.flatten(0, 1) * self._pooled_positions
             synaptic_ops = synaptic_ops - fired.saved.flatten(0, 1)
         inputs = spikes.open_channels_by_group(self.groups)
-        activity.add("effective_macs", outputs * self.kernel_size**2 * inputs)
-        activity.add("synaptic_ops", synaptic_ops)
+        return Operations((outputs * self.kernel_size**2 * inputs).sum(), synaptic_ops.sum())
 
     def _present(self, spikes: Spikes) -> Float[Tensor, "time_batch groups height width"]:
         """Count the inputs of each group that are not zero, at each of their positions."""
@@ -215,10 +243,13 @@ class Convolution(SearchableLayer):
             present = _box_sums(present, self.kernel_size, self.stride).transpose(2, 3)
         return present
 
-    def _reached_in_all(self, present: Float[Tensor, "time_batch groups height width"]) -> Tensor:
-        """Sum :meth:`_reached` over all positions: every input counts as often as there are kernels above it."""
+    def _reached_in_all(
+        self, present: Float[Tensor, "time_batch groups height width"], size: tuple[int, int]
+    ) -> Tensor:
+        """Sum :meth:`_reached` over ``size`` positions: an input counts as often as there are kernels above it."""
         rows, columns = (
-            _kernels_above(size, self.kernel_size, self.stride).to(present.device) for size in present.shape[2:]
+            _kernels_above(inputs, outputs, self.kernel_size, self.stride).to(present.device)
+            for inputs, outputs in zip(present.shape[2:], size, strict=True)
         )
         return (present @ columns).double() @ rows.double()  # a row's sum is exact in fp32, that of all may not be
 
@@ -229,9 +260,9 @@ def _box_sums(values: Tensor, size: int, stride: int) -> Tensor:
     return torch.stack([padded[..., k : k + values.shape[-1] : stride] for k in range(size)]).sum(dim=0)
 
 
-def _kernels_above(inputs: int, size: int, stride: int) -> Float[Tensor, " inputs"]:
-    """Count, for each input along one axis, the outputs under whose kernel it lies."""
-    distance = torch.arange(inputs)[:, None] - torch.arange(0, inputs, stride)
+def _kernels_above(inputs: int, outputs: int, size: int, stride: int) -> Float[Tensor, " inputs"]:
+    """Count, for each input along one axis, those of the first ``outputs`` under whose kernel it lies."""
+    distance = torch.arange(inputs)[:, None] - torch.arange(outputs) * stride
     return (distance.abs() <= size // 2).sum(dim=1).float()
 
 
@@ -248,10 +279,27 @@ def _check_form(in_channels: int, out_channels: int, *, kernel_size: int, stride
         raise ValueError(f"groups must divide the channels of both sides; got {groups} with {channels}")
 
 
+class TakenCurrent:
+    """The count of a shortcut's operations in one pass: of all outputs, until a layer adds them and says how many."""
+
+    def __init__(self, activity: Activity, operations: Callable[[tuple[int, int]], Operations], size: tuple[int, int]):
+        self._activity, self._operations = activity, operations
+        self._all: Operations | None = operations(size)
+        activity.add_operations(self._all)
+
+    def take(self, size: tuple[int, int]) -> None:
+        """Count the outputs in the first ``size`` rows and columns, once for each layer that adds them."""
+        if self._all is not None:
+            self._activity.add_operations(self._all.negative())
+            self._all = None
+        self._activity.add_operations(self._operations(size))
+
+
 class Shortcut(Convolution):
     """The 1x1 convolution with batch norm that fits a residual to a block of another shape: a current, no neuron.
 
-    All its outputs are computed: it knows neither the gate nor the skipped neurons of the layer that adds them.
+    Its outputs are computed where a layer adds them: all that the layer takes, as a shortcut knows neither the layer's
+    gate nor its skipped neurons. While it is measured, its current carries a ``taken``, which the layer tells how many.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1) -> None:
@@ -262,25 +310,30 @@ class Shortcut(Convolution):
             kernel_size=1,
             stride=stride,
             groups=1,
-            pools_before=False,
+            pool=None,
             norm=True,
         )
 
     def forward(self, spikes: Spikes) -> Float[Tensor, "time_batch out height width"]:
         current = self.current(spikes)
         if self.activity is not None:
-            self._measure(self.activity, spikes, current)
+            current.taken = self._measure(self.activity, spikes, current)  # type: ignore[attr-defined]
         return current
 
-    def _measure(self, activity: Activity, spikes: Spikes, current: Tensor) -> None:
-        samples, channels = current.shape[:2]
-        activity.samples += samples // spikes.time_steps
-        opened = torch.ones(samples, channels, dtype=torch.bool, device=current.device)
-        self._count(activity, spikes, opened=opened, present=self._present(spikes))
+    def _measure(self, activity: Activity, spikes: Spikes, current: Tensor) -> TakenCurrent:
+        activity.samples += len(current) // spikes.time_steps
+        opened = torch.ones(current.shape[:2], dtype=torch.bool, device=current.device)
+        present = self._present(spikes)
+        height, width = current.shape[2:]
+        return TakenCurrent(
+            activity,
+            lambda size: self._operations(spikes, opened=opened, present=present, size=size),
+            (height, width),
+        )
 
     def shape(self, name: str, *inputs: Spikes) -> LayerShape:
         check_channels(inputs, self.in_channels)
-        height, width = self._output_size(inputs[0])
+        height, width = self.taken_size(*inputs[0].values.shape[2:])
         return LayerShape(
             name=name,
             kind="shortcut",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -66,9 +66,11 @@ def inspect_network(model: ModelSpace, shape: InputShape, *, time_steps: int, so
         [f"a layer cannot be called {name!r}; name it otherwise" for name in look.layers if name in ("", "all")]
     )
     shapes: dict[str, LayerShape] = {}
+    residuals: list[tuple[str, Tensor]] = []
 
     def take_shape(call: Call) -> None:
         shapes.setdefault(call.name, call.layer.shape(call.name, *call.signals))
+        residuals.extend((call.name, value) for value in call.inputs if isinstance(value, Tensor))
 
     run = look.run(on_call=take_shape)
     notes: tuple[str, ...] = ()
@@ -77,6 +79,7 @@ def inspect_network(model: ModelSpace, shape: InputShape, *, time_steps: int, so
         training = look.run_in_training()
         look.refuse(_wrong_numbers(look, run))
         notes = tuple(_notes(look, run, training))
+    _take_shortcuts(shapes, run, residuals)
     needed = tuple(found for name, found in shapes.items() if name in run.needed)
     architecture, no_integer_form = None, None
     try:
@@ -95,6 +98,21 @@ def inspect_network(model: ModelSpace, shape: InputShape, *, time_steps: int, so
             other: name for name, others in names_of_layers(network).items() for other in others if other != name
         },
     )
+
+
+def _take_shortcuts(shapes: dict[str, LayerShape], run: DryRun, residuals: Sequence[tuple[str, Tensor]]) -> None:
+    """Give every shortcut the positions that the layers take which add its current: no other output is computed.
+
+    ``residuals`` are the currents that layers add, each with the layer's name.
+    """
+    shortcuts = [name for name, shape in shapes.items() if shape.kind == "shortcut"]
+    made = {id(run.outputs[name]): name for name in shortcuts if name in run.outputs}
+    taken: dict[str, int] = {}
+    for reader, current in residuals:
+        if (name := made.get(id(current))) is not None:
+            taken[name] = taken.get(name, 0) + shapes[reader].current_positions
+    for name, positions in taken.items():
+        shapes[name] = replace(shapes[name], positions=positions)
 
 
 def _raise_if_too_large(steps: Sequence[Step], layers: Mapping[str, SearchableLayer]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Shaped
@@ -11,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from spquant_search.snn.activity import Activity
-from spquant_search.snn.convolution import Convolution
+from spquant_search.snn.convolution import Convolution, Pool, TakenCurrent, whole_blocks
 from spquant_search.snn.gate import ChannelGate, channel_activity
 from spquant_search.snn.kernels.pooling import POOL, sum_pool
 from spquant_search.snn.layers import check_channels
@@ -31,6 +30,7 @@ class SpikingConv2d(Convolution):
     which works where ``channel_mass`` is below 1.
 
     ``pool`` is 2x2: "before" averages the current, "after" averages the spikes, "max" takes the largest of four spikes.
+    Of an odd number of rows or columns the last is not computed: it has no neurons.
     ``groups`` as in :class:`torch.nn.Conv2d`: with as many as input channels the convolution is depthwise. With
     ``norm`` False a bias replaces batch norm: a fully connected layer is one with kernel 1 on maps of one pixel.
     """
@@ -43,7 +43,7 @@ class SpikingConv2d(Convolution):
         kernel_size: int = 3,
         stride: int = 1,
         groups: int = 1,
-        pool: Literal["before", "after", "max"] | None = None,
+        pool: Pool | None = None,
         can_gate: bool = True,
         norm: bool = True,
     ) -> None:
@@ -56,10 +56,9 @@ class SpikingConv2d(Convolution):
             kernel_size=kernel_size,
             stride=stride,
             groups=groups,
-            pools_before=pool == "before",
+            pool=pool,
             norm=norm,
         )
-        self.pool = pool
         self.gate = ChannelGate(in_channels, out_channels) if can_gate else None
         self.neuron = Neuron()
 
@@ -85,8 +84,7 @@ class SpikingConv2d(Convolution):
         if opened is not None:
             current = current * opened[:, :, None, None].to(current.dtype)
         if residual is not None:
-            _check_residual(residual, current.shape)
-            current = current + residual.to(current.dtype)
+            current = current + self._taken(residual, spikes, current.shape).to(current.dtype)
         known = opened if residual is None else None
         if self.pool == "after":
             sums = self._fire_and_pool(current, spikes.time_steps)
@@ -102,7 +100,7 @@ class SpikingConv2d(Convolution):
         sums, slope, offset, are_whole = self._evaluation_sums(spikes)
         opened = self._open(spikes)
         if residual is not None:
-            _check_residual(residual, sums.shape)
+            residual = self._taken(residual, spikes, sums.shape)
         open_now = torch.ones(sums.shape[:2], dtype=torch.bool, device=sums.device) if opened is None else opened
         present = None if self.activity is None else self._present(spikes)
         reached = None if present is None or not self.neuron.skips else self._reached(present)
@@ -129,7 +127,25 @@ class SpikingConv2d(Convolution):
 
     def _of_neurons(self, reached: Tensor, time_steps: int) -> Float[Tensor, "time batch positions groups 1"]:
         """Sum :meth:`_reached` over the outputs that one neuron takes in."""
-        return self._by_time(F.avg_pool2d(reached, POOL) * POOL**2 if self.pools_before else reached, time_steps)
+        if self.pools_before:
+            return self._by_time(F.avg_pool2d(reached, POOL) * POOL**2, time_steps)
+        return self._by_time(reached if self.pool is None else whole_blocks(reached), time_steps)
+
+    def _taken(self, residual: Tensor, spikes: Spikes, shape: torch.Size) -> Tensor:
+        """Return the part of a residual that is added to a current of this ``shape``, and let a shortcut count it.
+
+        Raises:
+            ValueError: it has neither the current's shape nor that of the whole convolution.
+        """
+        rows, columns = self.output_size(*spikes.values.shape[2:])
+        whole = shape if self.pools_before else torch.Size((*shape[:2], rows, columns))
+        if residual.shape not in (shape, whole):
+            shapes = f"{tuple(whole)}; got {tuple(residual.shape)}"
+            raise ValueError(f"a residual must have the shape of the current that it is added to, {shapes}")
+        counted: TakenCurrent | None = getattr(residual, "taken", None)
+        if counted is not None:
+            counted.take((shape[2], shape[3]))
+        return residual[:, :, : shape[2], : shape[3]]
 
     def _pooled(self, spikes: Spikes) -> Spikes:
         if self.pool == "after":
@@ -177,7 +193,8 @@ class SpikingConv2d(Convolution):
         activity.add("neuron_steps", torch.tensor(float(out.values.numel())))
         activity.add("open_channels", opened)
         activity.add("channel_steps", torch.tensor(float(opened.numel())))
-        self._count(activity, spikes, opened=opened, present=present, fired=fired)
+        size = self.taken_size(*spikes.values.shape[2:])
+        activity.add_operations(self._operations(spikes, opened=opened, present=present, size=size, fired=fired))
         if self.is_gated:
             predictor = torch.tensor(float(samples * self.in_channels * channels))
             activity.add("effective_macs", predictor)
@@ -187,9 +204,7 @@ class SpikingConv2d(Convolution):
         if len(inputs) > 1:
             raise TypeError("a residual is a current, not Spikes; pass spikes.current(), or what a Shortcut gives")
         check_channels(inputs, self.in_channels)
-        height, width = self._output_size(inputs[0])
-        if self.pool is not None and min(height, width) < POOL:
-            raise ValueError(f"a map of {height}x{width} cannot be pooled by {POOL}x{POOL}")
+        height, width = self.taken_size(*inputs[0].values.shape[2:])
         shrink = POOL if self.pools_before else 1
         return LayerShape(
             name=name,
@@ -202,9 +217,3 @@ class SpikingConv2d(Convolution):
             can_gate=self.gate is not None,
             groups=self.groups,
         )
-
-
-def _check_residual(residual: Tensor, shape: torch.Size) -> None:
-    if residual.shape != shape:
-        shapes = f"{tuple(shape)}; got {tuple(residual.shape)}"
-        raise ValueError(f"a residual must have the shape of the current that it is added to, {shapes}")

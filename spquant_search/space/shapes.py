@@ -16,7 +16,7 @@ class LayerShape:
     in_channels: int
     out_channels: int
     kernel_area: int  # products per pair of a connected input and output channel and position
-    positions: int  # output positions a channel, before any pooling
+    positions: int  # output positions a channel that are computed, before any pooling
     neurons: int
     can_gate: bool
     groups: int = 1  # input and output channels fall into so many groups that do not see each other
@@ -45,6 +45,11 @@ class LayerShape:
     def dense_macs(self) -> int:
         """MACs of one time step."""
         return self.weights * self.positions + self.weightless_macs
+
+    @property
+    def current_positions(self) -> int:
+        """The positions of the neurons' current: a quarter of the outputs' where pooling comes first."""
+        return self.neurons // self.out_channels if self.has_neurons else self.positions
 
     @property
     def can_skip(self) -> bool:

@@ -39,6 +39,8 @@ def slow_counts(layer: SpikingConv2d, spikes: Spikes, residual: Array | float = 
     values = array(spikes.values)
     samples, inputs = values.shape[:2]
     height, width = (math.ceil(side / layer.stride) for side in values.shape[2:])
+    if layer.pool is not None:  # an odd last row or column is in no block
+        height, width = height // 2 * 2, width // 2 * 2
     inputs_open = np.ones((samples, inputs)) if spikes.open is None else spikes.open.numpy()
     reach = layer.kernel_size // 2
     per_group = inputs // layer.groups, layer.out_channels // layer.groups
@@ -47,8 +49,7 @@ def slow_counts(layer: SpikingConv2d, spikes: Spikes, residual: Array | float = 
         range(samples), range(layer.out_channels), range(height), range(width)
     ):
         neuron = (y // 2, x // 2) if layer.pool == "before" else (y, x)
-        inside = neuron[0] < computed.shape[2] and neuron[1] < computed.shape[3]
-        if not opened[sample, channel] or (inside and not computed[(sample, channel, *neuron)]):
+        if not opened[sample, channel] or not computed[(sample, channel, *neuron)]:
             continue
         first = channel // per_group[1] * per_group[0]
         connected = slice(first, first + per_group[0])

