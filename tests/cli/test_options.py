@@ -120,6 +120,25 @@ def test_help_needs_nothing_heavy(words):
         assert "Usage: spquant-search" in done.stdout
 
 
+EVERY_HELP = f"""
+import contextlib, io, sys
+from spquant_search.cli.app import app, main
+for command in app.registered_commands:
+    sys.argv[:] = ["spquant-search", command.callback.__name__, "--help"]
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+        main()
+    print(command.callback.__name__, [name for name in {HEAVY!r} if name in sys.modules])
+"""
+
+
+def test_help_of_a_command_needs_nothing_heavy():
+    done = subprocess.run([sys.executable, "-c", EVERY_HELP], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) > 8
+    assert all(line.endswith(" []") for line in lines), lines
+
+
 def test_help_lists_every_command_and_option(command):
     text = command("--help").out
     for word in ("--space", "--run", "--trials", "--minutes", "--workers", "--device", "--seed", "--preset", "--set"):

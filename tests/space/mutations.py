@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,6 +92,11 @@ def mutants(seed: int, count: int) -> Iterator[bytes]:
             yield _broken(_encoded(text, chance, odds=0.1), chance)
 
 
+@cache
+def _parsed(text: str) -> Any:
+    return yaml.safe_load(text)
+
+
 def _tree(value: Any) -> Any:
     if isinstance(value, dict):
         return Pairs((str(key), _tree(below)) for key, below in value.items())
@@ -98,7 +104,7 @@ def _tree(value: Any) -> Any:
 
 
 def _mutated_tree(text: str, texts: list[str], chance: random.Random) -> Any:
-    tree = _tree(yaml.safe_load(text))
+    tree = _tree(_parsed(text))
     for _ in range(chance.choice((1, 1, 1, 2, 3, 6))):
         node, at = chance.choice(list(_places(tree)))
         _mutate(node, at, tree, texts, chance)
@@ -169,7 +175,7 @@ def _renamed(node: Any, at: int, tree: Any, _texts: list[str], chance: random.Ra
 
 
 def _spliced(node: Any, at: int, _tree_: Any, texts: list[str], chance: random.Random) -> None:
-    stranger, index = chance.choice(list(_places(_tree(yaml.safe_load(chance.choice(texts))))))
+    stranger, index = chance.choice(list(_places(_tree(_parsed(chance.choice(texts))))))
     _put(node, at, Raw(_written(_value(stranger, index))))
 
 

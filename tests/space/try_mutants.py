@@ -51,17 +51,16 @@ def refused(error: UserError, path: Path) -> str:
 
 def remember_networks() -> None:
     """Let equal networks be looked at once: most mutations change something else."""
-    for name in ("layer_shapes", "describe_architecture"):
-        plain = getattr(prepare, name)
-        known: dict[str, object] = {}
+    plain = prepare.inspect_network
+    known: dict[str, object] = {}
 
-        def remembered(*values: object, _plain=plain, _known=known, **options: object) -> object:
-            key = repr((values, options))
-            if key not in _known:
-                _known[key] = _plain(*values, **options)
-            return _known[key]
+    def remembered(*values: object, **options: object) -> object:
+        key = repr((values, options))
+        if key not in known:
+            known[key] = plain(*values, **options)
+        return known[key]
 
-        setattr(prepare, name, remembered)
+    prepare.inspect_network = remembered
 
 
 def limit_memory() -> None:
