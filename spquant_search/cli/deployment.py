@@ -84,7 +84,6 @@ def _pick(folder: RunFolder, out: Path, wish: Wish, *, trial: int | None, knee: 
     from spquant_search.report.run_summary import summarize_run
     from spquant_search.runs.records import read_frozen_space
     from spquant_search.runs.selection import pick as choose
-    from spquant_search.runs.selection import pickable
     from spquant_search.training.prepare import bind_network
 
     file, summary = read_frozen_space(folder), summarize_run(folder)
@@ -93,9 +92,11 @@ def _pick(folder: RunFolder, out: Path, wish: Wish, *, trial: int | None, knee: 
     members = summary.front if trial is None else _named_member(trial, summary, folder)
     prepared = bind_network(file, source=str(folder.space_file))
     prepared.require_network_of(folder)
-    wanted, member = (choose(some, wish.budget, at_knee=knee) for some in (members, pickable(members)))
+    can_be_picked = summary.pickable
+    fitting = tuple(member for member in members if member in can_be_picked)
+    wanted, member = (choose(some, wish.budget, at_knee=knee) for some in (members, fitting))
     if member is None:
-        raise UserError(_nothing_to_write(prepared, summary, members, wish))
+        raise UserError(_nothing_to_write(prepared, summary, members, fitting, wish))
     frames = _vector_frames(prepared)
     tested = summary.test_accuracy.get(member.number)
     write_artifact(folder, file, member, out, test_accuracy=tested, shape=prepared.input, frames=frames, note=_note)
@@ -119,14 +120,15 @@ def _named_member(number: int, summary: RunSummary, folder: RunFolder) -> Member
     return named
 
 
-def _nothing_to_write(prepared: Prepared, summary: RunSummary, members: Members, wish: Wish) -> str:
-    """Explain why none of these members is written."""
+def _nothing_to_write(
+    prepared: Prepared, summary: RunSummary, members: Members, deployable: Members, wish: Wish
+) -> str:
+    """Explain why none of these members is written, of which some can be deployed, perhaps."""
     from spquant_search.deploy.deployable import smallest_figures
     from spquant_search.report.pick_advice import why_nothing_is_pickable
     from spquant_search.report.pick_reasons import member_figures, why_nothing_fits
-    from spquant_search.runs.selection import pickable, within
+    from spquant_search.runs.selection import within
 
-    deployable = pickable(members)
     if not deployable and len(members) < len(summary.front) and not summary.no_integer_form:
         return (
             f"trial {members[0].number} cannot be written in integers: it keeps {_floats_words(prepared, members[0])}"

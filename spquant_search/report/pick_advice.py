@@ -22,7 +22,7 @@ class PickAdvice:
 
 def pick_advice(summary: RunSummary, *, out: str = "picked") -> PickAdvice | None:
     """Propose commands that write a member of the front to the folder ``out``; None where none can be picked."""
-    members = () if summary.no_integer_form else selection.pickable(summary.front)
+    members = summary.pickable
     if not members:
         return None
     member = selection.knee(members)
@@ -45,10 +45,10 @@ def why_nothing_is_pickable(summary: RunSummary) -> str:
     members = summary.front
     if not members:
         return "no trial has left a network yet; start the search again, which goes on"
+    if summary.no_integer_form:
+        return f"no configuration has an integer form, as {summary.no_integer_form}"
     if all(member.origin is Origin.BASELINE for member in members):
         return f"only the float baseline is on the front, which keeps floats; {_why_only_the_baseline(summary)}"
-    if summary.no_integer_form:
-        return f"this network has no integer form: {summary.no_integer_form}"
     return (
         "every member of the front keeps float weights or membranes; give layers choices of weight_bits below 32 and "
         "of membrane_levels other than 0"

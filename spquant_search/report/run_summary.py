@@ -36,7 +36,7 @@ class RunSummary:
     subnet_samples: int | None = None  # of validation, the first so many judge a subnet; None: all of them
     test_samples: int = 0
     test_use: TestUse = field(default_factory=TestUse)
-    no_integer_form: str = ""  # why no member can be picked, where the network itself is the reason
+    no_integer_form: str = ""  # why no member can be picked, where the network or the whole space is the reason
     argument: str = ""  # the word that means this run on the command line, where that is not its name
     searched: tuple[str, ...] = ()  # in words, what has several choices in some layer
     fixed: tuple[str, ...] = ()  # the objectives that no choice of the space changes
@@ -69,6 +69,11 @@ class RunSummary:
     def front(self) -> tuple[TrialResult, ...]:
         """The front of the trials within the constraints, or of all trials where none keeps them."""
         return selection.front(self.results, self.budget)
+
+    @property
+    def pickable(self) -> tuple[TrialResult, ...]:
+        """The members of the front that `pick` can write."""
+        return () if self.no_integer_form else selection.pickable(self.front)
 
     @property
     def meets_budget(self) -> bool:

@@ -233,7 +233,7 @@ def test_what_cannot_be_picked_is_said_by_cost_and_again_by_pick(
     refused = command("pick", "own", "--max-flash", "1MiB", "--out", "picked")
     assert refused.code == 2
     assert (
-        f"nothing on the front can be picked: this network has no integer form: {prepared.no_integer_form}"
+        f"nothing on the front can be picked: no configuration has an integer form, as {prepared.no_integer_form}"
         in refused.err
     )
     assert not (here / "picked").exists()

@@ -244,7 +244,11 @@ NOTHING = {
     "floats": ({"results": (trial(1, of=FLOATS),)}, "every member of the front keeps float weights or membranes"),
     "the network": (
         {"no_integer_form": "block reads something"},
-        "this network has no integer form: block reads something",
+        "no configuration has an integer form, as block reads something",
+    ),
+    "the network, before anything else": (
+        {"no_integer_form": "block reads something", "results": (BASELINE,)},
+        "no configuration has an integer form, as block reads something",
     ),
     "nothing": ({"results": ()}, "no trial has left a network yet"),
 }
