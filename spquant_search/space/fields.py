@@ -19,7 +19,7 @@ QUANTIZED_BITS = (1, 2, 3, 4, 8)
 WEIGHT_BITS = (*QUANTIZED_BITS, FLOAT_BITS)
 LARGEST_LEVELS = 256
 LOWEST_LEVEL = -128.0  # of a membrane, in thresholds
-MOST_REFERENCES = 1000
+MOST_REFERENCES = 500
 MOST_CHOICES = 101  # of one parameter of a layer: all hundredths from 0 to 1
 # How weights become integers (spquant_search.snn.quantize), and the bits that each way is defined for.
 Quantizer = Literal["statistics", "sawb", "mean", "ternary-mean"]

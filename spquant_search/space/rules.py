@@ -40,10 +40,9 @@ def rules_between_fields(file: SpaceFile) -> list[Problem]:
 
 def rules_of_size(layers: Mapping[str, LayerChoices]) -> list[Problem]:
     """Return why layers have more choices than can be written down: a run keeps its space with every one of them."""
-    parameters = len(PARAMETERS) + 1
+    written = 2 + 2 * len(PARAMETERS)  # keys and what they lead to
     values = sum(
-        parameters + sum(len(getattr(choices, parameter) or ()) for parameter in PARAMETERS)
-        for choices in layers.values()
+        written + sum(len(getattr(choices, parameter) or ()) for parameter in PARAMETERS) for choices in layers.values()
     )
     if values <= MOST_VALUES // 2:
         return []

@@ -392,6 +392,44 @@ def test_what_would_take_long_to_read(text, words):
     assert words in problem
 
 
+@pytest.mark.parametrize(
+    ("override", "problem"),
+    [
+        ("model.width=1e9", "model.width: must be less than or equal to 64; got '1e9'"),
+        ("time_steps=1000000000", "time_steps: must be less than or equal to 10000; got 1000000000"),
+        ("data.sensor=[1000000, 1]", "data.sensor.0: must be less than or equal to 16384; got 1000000"),
+        ("data.size=99999", "data.size: must be less than or equal to 16384; got 99999"),
+        ("data.classes=1000000000", "data.classes: must be less than or equal to 65535; got 1000000000"),
+        ("train.epochs=1000000000", "train.epochs: must be less than or equal to 1000000; got 1000000000"),
+        ("train.batch_size=1000000000", "train.batch_size: must be less than or equal to 1000000; got 1000000000"),
+        ("train.augment.roll=99999", "train.augment.roll: must be less than or equal to 16384; got 99999"),
+        ("search.workers=99999", "search.workers: must be less than or equal to 1024; got 99999"),
+        ("search.trials=9999999", "search.trials: must be less than or equal to 1000000; got 9999999"),
+        (
+            "search.minutes_per_trial=1e308",
+            "search.minutes_per_trial: must be less than or equal to 1000000; got '1e308'",
+        ),
+        ("search.budget_ladder=99999", "search.budget_ladder: must be less than or equal to 1000; got 99999"),
+        ("neuron.lowest_level={257: -1}", "neuron.lowest_level.257: must be less than or equal to 256; got '257'"),
+        (
+            "neuron.lowest_level={3: -1e308}",
+            "neuron.lowest_level.3: must be greater than or equal to -128; got '-1e308'",
+        ),
+        (f"search.references=[{'{}, ' * 501}]", "search.references: may have at most 500 entries, not 501; got "),
+    ],
+)
+def test_no_number_is_larger_than_something_can_be_made_of(override, problem):
+    assert problems_of(BASE, override)[0].startswith(problem)
+
+
+def test_layers_together_have_no_more_choices_than_can_be_written_down():
+    mass = "{channel_mass: {from: 0.01, to: 1, step: 0.01}}"
+    text = BASE.replace("train:", "".join(f"  layer{number}: {mass}\n" for number in range(101)) + "train:")
+    (problem,) = problems_of(text)
+    assert problem.startswith("layers (line 6): name 11,1")
+    assert problem.endswith("choices, where 10,000 are possible; let `all` hold what layers share")
+
+
 def test_keys_are_words_as_they_are_written():
     layers = "layers:\n  0: {weight_bits: 8}\n  no: {weight_bits: 4}\n  1_0: {}\n  features.3: {}\ntrain:"
     file = parse(BASE.replace("layers:\n  all:\n    weight_bits: [2, 4]\ntrain:", layers))

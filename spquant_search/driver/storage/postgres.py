@@ -42,6 +42,17 @@ Result = TypeVar("Result")
 OWNER = "coordinator"  # the user attribute of a trial that names who works on it
 
 
+def _grace_seconds() -> int:
+    """Return the seconds after which a coordinator without a heartbeat is taken for dead."""
+    text = os.environ.get(GRACE_VARIABLE, str(GRACE_SECONDS))
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= 10**6):
+        raise UserError(
+            f"{GRACE_VARIABLE}={text[:40]}: must be a whole number of seconds, such as {GRACE_SECONDS}; "
+            "correct the variable, or unset it"
+        )
+    return int(text)
+
+
 @dataclass(frozen=True, slots=True)
 class Database:
     """A PostgreSQL database by its URL, which may hold a password: it is shown without."""
@@ -197,7 +208,7 @@ class Postgres:
         self.study_name = study_name
         self._outages = _Outages(note)
         self._engine = _engine(database)
-        self._grace = int(os.environ.get(GRACE_VARIABLE, GRACE_SECONDS))
+        self._grace = _grace_seconds()
         self._beat = max(1, min(BEAT_SECONDS, self._grace // 4))
         self._began, self._depth = time.monotonic(), 0
         self._decision: Connection | None = None
