@@ -271,19 +271,20 @@ def _wrong_numbers(look: _Look, run: DryRun) -> list[str]:
 def _notes(look: _Look, run: DryRun, training: DryRun) -> list[str]:
     """Say what is left out of search and costs, and what is never trained."""
     idle = [name for name in look.layers if name not in run.needed]
-    left = "left in floating point, not searched and not counted"
-    groups = {
-        f"never runs: {left}": [name for name in idle if name not in run.calls and name not in training.calls],
-        f"runs only in training: {left}": [name for name in idle if name not in run.calls and name in training.calls],
-        f"runs, but the output does not depend on it: {left}": [name for name in idle if name in run.calls],
-        "runs only in evaluation: its weights are never trained": [
-            name for name in look.layers if name in run.needed and name not in training.calls
-        ],
-        "has weights that evaluation does not use: not searched and not counted": [
-            str(weights) for weights, _ in look.foreign.values()
-        ],
-    }
-    return [f"{_listed(names)} {words}" for words, names in groups.items() if names]
+    never = [name for name in idle if name not in run.calls and name not in training.calls]
+    in_training = [name for name in idle if name not in run.calls and name in training.calls]
+    without_effect = [name for name in idle if name in run.calls]
+    untrained = [name for name in look.layers if name in run.needed and name not in training.calls]
+    weights = [str(found) for found, _ in look.foreign.values()]
+    left_out = "not searched and not counted"
+    groups = (
+        (never, f"never called: left in floating point, {left_out}"),
+        (in_training, f"called only in training: left in floating point, {left_out}"),
+        (without_effect, f"without effect on the output: left in floating point, {left_out}"),
+        (untrained, "called only in evaluation: never trained"),
+        (weights, f"weights that evaluation does not use: {left_out}"),
+    )
+    return [f"{_listed(names)}: {words}" for names, words in groups if names]
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -250,8 +250,8 @@ def test_layers_without_effect_are_noted_and_the_rest_is_picked(here: Path, comm
     space = write_network(here, HEAD + AUX_HEAD, PLAIN_SPACE)
     answer = command("cost", "--space", space)
     assert answer.code == 0
-    assert "note: never.0 never runs: " in answer.out
-    assert "note: aux runs only in training: " in answer.out
+    assert "note: never.0: never called: " in answer.out
+    assert "note: aux: called only in training: " in answer.out
     _, prepared = trained_run(space)
     assert [name for name, _ in prepared.space.baseline().layers] == ["stem", "inner", "readout"]
     assert command("pick", "own", "--out", "picked").code == 0

@@ -696,15 +696,15 @@ def test_what_the_output_does_not_depend_on_is_left_out_with_a_note() -> None:
     assert facts.no_integer_form is None
     left = "left in floating point, not searched and not counted"
     assert facts.notes == (
-        f"never, unused.0 never runs: {left}",
-        f"trained runs only in training: {left}",
-        f"aux runs, but the output does not depend on it: {left}",
-        "unused.1 (Conv2d), head (Linear) has weights that evaluation does not use: not searched and not counted",
+        f"never, unused.0: never called: {left}",
+        f"trained: called only in training: {left}",
+        f"aux: without effect on the output: {left}",
+        "unused.1 (Conv2d), head (Linear): weights that evaluation does not use: not searched and not counted",
     )
     with_more = inspected(Idle, time_steps=5)
     assert [shape.name for shape in with_more.shapes] == ["stem", "last", "unused.0", "readout"]
-    assert with_more.notes[1] == f"trained runs only in training: {left}"
-    assert "unused.0 runs only in evaluation: its weights are never trained" in with_more.notes
+    assert with_more.notes[1] == f"trained: called only in training: {left}"
+    assert "unused.0: called only in evaluation: never trained" in with_more.notes
 
 
 def test_idle_layers_are_left_out_of_the_integer_form(plain_neurons: None) -> None:
