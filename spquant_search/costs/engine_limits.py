@@ -14,6 +14,7 @@ MOST_AVERAGED = 65_535  # of the sum under an average: 16 bits
 MOST_SIDE = 65_535  # channels, rows, columns or classes: 16 bits
 MOST_KERNEL = 255
 MOST_NUMBERS = 2**28  # of a map: their bits are counted in 32 bits
+MOST_ATTENDED = 2**24 - 1  # of the sums of an attention: exact in fp32
 SUM_BITS = 32  # of signed sums of products
 
 
@@ -41,6 +42,13 @@ def map_excess(name: str, numbers: int) -> str | None:
 def kernel_excess(name: str, size: int) -> str | None:
     """Say that a kernel is larger than the limit; None if it is not."""
     return None if size <= MOST_KERNEL else f"{name}: a kernel of {size} is more than the C engine's {MOST_KERNEL}"
+
+
+def attention_excess(name: str, largest: int) -> str | None:
+    """Say that sums of an attention exceed the limit; None if they do not."""
+    if largest <= MOST_ATTENDED:
+        return None
+    return f"{name}: sums of up to {largest:,}, of which {MOST_ATTENDED:,} are exact in evaluation"
 
 
 def sum_excess(name: str, bits: int) -> str | None:

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spquant_search.costs.device import kept_in_floats
+from spquant_search.costs.engine_limits import attention_excess
 from spquant_search.deploy.names import identifier
 from spquant_search.deploy.reference import EXACT_DOUBLE, GAIN_BITS, code_offset, pack_rows
 from spquant_search.snn import tracing
 from spquant_search.snn.attention import GAIN, SpikingSelfAttention
-from spquant_search.snn.convolution import EXACT_FP32, Shortcut, pooled_kernel
+from spquant_search.snn.convolution import Shortcut, pooled_kernel
 from spquant_search.snn.dry_run import trace_network
 from spquant_search.snn.fixedpoint import affine_in_fixed_point
 from spquant_search.snn.kernels.compile import uncompiled
@@ -129,8 +130,6 @@ class _FormBuilder:
             inputs = [self.trace.steps[made_by].name for made_by in step.inputs]
             named = {"name": step.name, "identifier": identifier(number, step.name), "inputs": inputs}
             self.steps.append(named | self._step(step, inputs))
-        if not any(step["kind"] == "convolution" for step in self.steps):
-            raise NoIntegerForm("no layer is a SpikingConv2d, and what is written here has one at least")
         return IntegerNetwork(steps=tuple(self.steps), segments=tuple(self.segments), time_steps=self.time_steps)
 
     def _step(self, step: tracing.Step, inputs: list[str]) -> dict[str, Any]:
@@ -274,8 +273,9 @@ class _FormBuilder:
         neuron = _neuron(layer.neuron, stores=self.time_steps > 1)
         fraction = max(ATTENTION_SHIFT, neuron["step_bits"] + neuron["leak_bits"])
         largest = height * width * (channels // layer.heads)
-        if largest >= EXACT_FP32:
-            raise NoIntegerForm(f"{name}: sums of up to {largest}; {EXACT_FP32 - 1} are exact in evaluation")
+        excess = attention_excess(name, largest)
+        if excess is not None:
+            raise NoIntegerForm(excess)
         most = np.array([largest], dtype=object)
         current = _Current(ATTENTION_SHIFT, 0 * most, most, largest).in_units(fraction)
         self.signals[name] = _Signal(signal.shape, 1)

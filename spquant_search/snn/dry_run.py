@@ -184,7 +184,7 @@ def raise_if_untraceable(trace: Trace, layers: Mapping[str, SearchableLayer]) ->
     if not isinstance(layers.get(last), Readout):
         raise Untraceable(f"the network's output is that of {last}, where it must be that of its Readout")
     if not any(isinstance(layers.get(step.name), SpikingConv2d) for step in trace.steps):
-        raise Untraceable("no SpikingConv2d takes part, and the engine is made for spikes")
+        raise Untraceable("no layer is a SpikingConv2d, and the C engine runs networks with one at least")
     for step in trace.steps:
         words = own_behaviour(layers[step.name]) if step.name in layers else None
         if words is not None:

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from spquant_search.costs.device import Architecture
-from spquant_search.costs.engine_limits import kernel_excess, map_excess, side_excess, signal_excess
+from spquant_search.costs.engine_limits import attention_excess, kernel_excess, map_excess, side_excess, signal_excess
 from spquant_search.errors import Problem, SpaceError
 from spquant_search.snn.architecture import describe_architecture
+from spquant_search.snn.attention import SpikingSelfAttention
 from spquant_search.snn.convolution import Convolution
 from spquant_search.snn.dry_run import (
     Call,
@@ -124,9 +125,17 @@ def _raise_if_too_large(steps: Sequence[Step], layers: Mapping[str, SearchableLa
             or side_excess(step.name, step.shape[1:])
             or map_excess(step.name, math.prod(step.shape[1:]))
             or kernel_excess(step.name, layer.kernel_size if isinstance(layer, Convolution) else 0)
+            or attention_excess(step.name, _terms(layer, step))
         )
         if excess is not None:
             raise Untraceable(excess)
+
+
+def _terms(layer: SearchableLayer | None, step: Step) -> int:
+    """Return the largest sum of an attention: the positions times the channels of a head."""
+    if not isinstance(layer, SpikingSelfAttention):
+        return 0
+    return step.shape[2] * step.shape[3] * (layer.channels // layer.heads)
 
 
 class _Look:

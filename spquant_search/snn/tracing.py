@@ -111,9 +111,7 @@ class Trace:
             source = self.steps[step.inputs[0]].divisor if step.operation == "identity" else None
             if source is not None and source.bit_count() != 1:
                 return f"{reads} the current of an average over {source}, which is no power of two"
-            if step.divisor in (None, 1):
-                return None
-            return f"{reads} the values of {step.name} as a current, without their divisor; use Spikes.current"
+            return None
         if step.largest is None:
             return f"{reads} the current of {step.name} as if it were spikes"
         if (signal.largest, signal.divisor) != (step.largest, step.divisor):

@@ -551,7 +551,6 @@ NO_FORM = {
     ChangedInPlace: "last reads the output of stem, which is changed in place",
     OtherDivisor: "last reads stem with largest 1 and divisor 4, where they are 1 and 1",
     OtherLargest: "last reads stem with largest 4 and divisor 1",
-    ResidualWithoutDivisor: "last reads the values of stem as a current, without their divisor",
     OwnResidual: "last reads what Tensor.div makes",
     OddAverage: "hidden reads the current of an average over 144, which is no power of two",
     CurrentAsSpikes: "last reads what Tensor.float makes",
@@ -559,7 +558,7 @@ NO_FORM = {
     Softmax: "the network's output is what Tensor.softmax makes",
     OwnForward: "last is a Doubled whose forward differs from that of SpikingConv2d",
     Hooked: "last has hooks, which may change what it does",
-    NoNeurons: "no SpikingConv2d takes part",
+    NoNeurons: "no layer is a SpikingConv2d",
     ManySums: "sum8: sums of up to 256 are more than the C engine's 255",
 }
 
@@ -628,7 +627,7 @@ class Nested(nn.Sequential):
         )
 
 
-@pytest.mark.parametrize("network", [Net, Plain, ByKeyword, Nested])
+@pytest.mark.parametrize("network", [Net, Plain, ByKeyword, Nested, ResidualWithoutDivisor])
 def test_what_does_nothing_in_evaluation_is_in_nobodys_way(network: type[nn.Module], plain_neurons: None) -> None:
     facts = inspected(network)
     assert (facts.no_integer_form, facts.notes, facts.idle) == (None, (), ())
