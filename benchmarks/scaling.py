@@ -22,7 +22,7 @@ from measurement import as_document, figure_lines, markdown_table
 from spquant_search.costs.memory import cost_report
 from spquant_search.processes import keep_compiled_code, tune_allocator
 from spquant_search.runs.files import cache_folder
-from spquant_search.snn.layer_shapes import layer_shapes
+from spquant_search.snn.inspection import inspect_network
 from spquant_search.snn.layers import configure, searchable_layers
 from spquant_search.snn.networks.catalog import build
 from spquant_search.space.configuration import LayerPrecision, NetworkConfig
@@ -46,7 +46,7 @@ WARM_UP, STEPS = 3, 5
 def measure(width: float, time_steps: int, batch: int) -> dict[str, float]:
     """Measure the median milliseconds of a training step, and count the millions of MACs of its forward pass."""
     model = ModelSpace(network="vgg9", width=width, pool="before")
-    shapes = layer_shapes(model, SHAPE, source="benchmark")
+    shapes = inspect_network(model, SHAPE, time_steps=time_steps, source="benchmark").shapes
     torch.manual_seed(0)
     network = build(model, SHAPE, source="benchmark").to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     config = NetworkConfig(

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from network_shapes import layer_shapes
 from searches import SMALLER, TINY
 
 from spquant_search.runs.records import read_results
-from spquant_search.snn.layer_shapes import layer_shapes
 from spquant_search.space.binding import bind
 from spquant_search.space.reading import read_space
 from spquant_search.space.shapes import InputShape

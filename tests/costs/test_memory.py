@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from network_shapes import layer_shapes
 from shapes import convolution, readout
 from torch.utils.flop_counter import FlopCounterMode
 
 from spquant_search.costs.memory import CostReport, LayerCost, cost_report, membrane_bits, packed_bytes
-from spquant_search.snn.layer_shapes import layer_shapes
 from spquant_search.snn.networks.catalog import build
 from spquant_search.snn.spikes import Spikes
 from spquant_search.space.configuration import LayerPrecision, NetworkConfig

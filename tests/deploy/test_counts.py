@@ -10,12 +10,12 @@ import pytest
 import torch
 from deploy.networks import ABOUT, Choices, needs_compiler, written
 from deploy.odd_networks import DENSE, GATED, SAMPLES, an_odd_network
+from network_shapes import layer_shapes
 from torch import nn
 
 from spquant_search.deploy.c_library import CLibrary, compiler
 from spquant_search.deploy.export import export
 from spquant_search.deploy.reference import WEIGHTS_FILE, Model
-from spquant_search.snn.layer_shapes import layer_shapes
 from spquant_search.snn.layers import measured
 from spquant_search.snn.spikes import Spikes
 from spquant_search.space.schema import ModelSpace

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 from deploy.networks import ABOUT, TIME, Choices, a_network, written
+from network_shapes import layer_shapes
 
 from spquant_search.costs.device import footprint
 from spquant_search.costs.memory import cost_report
 from spquant_search.deploy.c_library import ObjectSize, device_compiler, object_size
 from spquant_search.deploy.export import export
 from spquant_search.snn.inspection import inspect_network
-from spquant_search.snn.layer_shapes import layer_shapes
 from spquant_search.snn.layers import searchable_layers
 from spquant_search.space.configuration import FLOAT_MEMBRANE, NetworkConfig
 from spquant_search.space.schema import ModelSpace

@@ -263,6 +263,25 @@ def test_layers_without_effect_are_noted_and_the_rest_is_picked(here: Path, comm
     assert "layers.layers.0: this layer is known as stem, its first name; write that" in second.err
 
 
+@pytest.mark.parametrize(
+    ("written", "instead", "words"),
+    [
+        ("SpikingConv2d(4, 4)", "SpikingConv2d(4, 4, kernel_size=1)", "(trial 1 took "),
+        ("self.inner", "self.deep", "(layers that are new: deep; that are gone: inner)"),
+    ],
+)
+def test_a_network_whose_code_has_changed_since_is_refused(
+    here: Path, command: Command, written: str, instead: str, words: str
+) -> None:
+    space = write_network(here, HEAD + OWN_RESIDUAL, PLAIN_SPACE)
+    trained_run(space)
+    sys.modules.pop(MODULE)
+    write_network(here, (HEAD + OWN_RESIDUAL).replace(written, instead), PLAIN_SPACE)
+    answer = command("pick", "own", "--out", "picked")
+    assert answer.code == 2
+    assert f"my_network:build is not the network that this run searched {words}" in answer.err
+
+
 def test_a_sequential_on_still_images_with_layers_called_by_numbers(here: Path, command: Command) -> None:
     generator = np.random.default_rng(0)
     for label in ("ant", "cat"):

@@ -10,12 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layers_by_loops import a_layer, array, as_after_training, precise, slow_current
+from network_shapes import layer_shapes
 from torch import Tensor, nn
 
 from spquant_search.costs.memory import cost_report
 from spquant_search.snn.convolution import Shortcut
 from spquant_search.snn.kernels.compile import uncompiled
-from spquant_search.snn.layer_shapes import layer_shapes
 from spquant_search.snn.layers import measured
 from spquant_search.snn.readout import Readout
 from spquant_search.snn.spikes import Spikes, added, global_average

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from network_shapes import layer_shapes
 from shapes import convolution, layer, readout, shortcut
 
 from spquant_search.costs.memory import CostReport, cost_report
 from spquant_search.errors import SpaceError
 from spquant_search.report.numbers import quantity
 from spquant_search.report.paper import PAPER_ROWS, PaperComparison, paper_comparison, paper_table
-from spquant_search.snn.layer_shapes import layer_shapes
 from spquant_search.space.binding import bind
 from spquant_search.space.configuration import LayerPrecision, NetworkConfig
 from spquant_search.space.presets import Preset, preset_values

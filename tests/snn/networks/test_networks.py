@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from network_shapes import layer_shapes
 from spikingjelly.activation_based import layer as jelly_layer
 from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 
 from spquant_search.errors import SpaceError
-from spquant_search.snn.layer_shapes import layer_shapes
 from spquant_search.snn.layers import configure, measured, searchable_layers
 from spquant_search.snn.networks.catalog import build
 from spquant_search.snn.networks.vgg import Vgg9

@@ -7,13 +7,13 @@ from itertools import pairwise
 import pytest
 import torch
 from gradients import assert_every_parameter_has_a_gradient
+from network_shapes import layer_shapes
 from spikingjelly.activation_based import layer as jelly_layer
 from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from spquant_search.snn.attention import SpikingSelfAttention
-from spquant_search.snn.layer_shapes import layer_shapes
 from spquant_search.snn.layers import configure, measured, searchable_layers
 from spquant_search.snn.networks.spikformer import SMALLEST_INPUT, Spikformer
 from spquant_search.snn.readout import Readout

@@ -1,4 +1,4 @@
-"""Find the shapes of a network's layers without running it on any data."""
+"""The shapes of a network's layers alone, for tests that need nothing else of it."""
 
 from __future__ import annotations
 
@@ -8,5 +8,4 @@ from spquant_search.space.shapes import InputShape, LayerShape
 
 
 def layer_shapes(model: ModelSpace, shape: InputShape, *, source: str) -> tuple[LayerShape, ...]:
-    """Return the shapes of a network's layers, from one time step on the meta device: no memory, no arithmetic."""
     return inspect_network(model, shape, time_steps=1, source=source).shapes
