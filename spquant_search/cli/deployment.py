@@ -98,8 +98,18 @@ def _pick(folder: RunFolder, out: Path, wish: Wish, *, trial: int | None, knee: 
     if member is None:
         raise UserError(_nothing_to_write(prepared, summary, members, fitting, wish))
     frames = _vector_frames(prepared)
-    tested = summary.test_accuracy.get(member.number)
-    write_artifact(folder, file, member, out, test_accuracy=tested, shape=prepared.input, frames=frames, note=_note)
+    write_artifact(
+        folder,
+        file,
+        member,
+        out,
+        samples=summary.samples_of(member),
+        test_accuracy=summary.test_accuracy.get(member.number),
+        test_samples=summary.test_samples,
+        shape=prepared.input,
+        frames=frames,
+        note=_note,
+    )
     for line in picked_lines(summary, member, str(out)):
         typer.echo(line)
     if wanted is not None and not wanted.has_integer_form:

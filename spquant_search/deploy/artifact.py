@@ -51,7 +51,9 @@ class Artifact:
     neuron: NeuronSpace
     layers: dict[str, LayerPrecision]
     accuracy: float  # on the validation split
+    accuracy_samples: int  # that it was measured on
     test_accuracy: float | None
+    test_samples: int
     memory_bytes: int
     flash_bytes: int | None  # with the engine, as on the front; None where the run does not have it
     ram_bytes: int | None
@@ -90,11 +92,14 @@ def write_artifact(  # noqa: PLR0913 - options by name
     shape: InputShape,
     frames: NDArray[np.uint8],
     note: Callable[[str], None] = lambda words: None,
+    samples: int = 0,
+    test_samples: int = 0,
 ) -> Artifact:
     """Write a member of a run's front to the new folder ``out``, which appears whole or not at all.
 
     ``frames`` [sample, time or 1, channel, row, column] are those of the test vectors: before anything is written,
-    PyTorch, numpy and C must agree on them. ``note`` is told where C could not be run.
+    PyTorch, numpy and C must agree on them. ``note`` is told where C could not be run. ``samples``, ``test_samples``:
+    on which the accuracies were measured, 0 if unknown.
 
     Raises:
         UserError: ``out`` holds something already or cannot be written, the run lacks the member's weights, or the
@@ -113,7 +118,9 @@ def write_artifact(  # noqa: PLR0913 - options by name
         neuron=space.neuron,
         layers=dict(member.config.layers),
         accuracy=member.accuracy,
+        accuracy_samples=samples,
         test_accuracy=test_accuracy,
+        test_samples=test_samples,
         memory_bytes=member.memory_bytes,
         flash_bytes=member.flash_bytes,
         ram_bytes=member.ram_bytes,
@@ -122,10 +129,7 @@ def write_artifact(  # noqa: PLR0913 - options by name
     )
     network = _trained(space.model, space.neuron, member.config, files, shape)
     content = _content(artifact, weights, network, shape=shape, frames=frames, note=note)
-    try:
-        _write_folder(content, out)
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written: {error.strerror}; give --out another folder") from error
+    _write_folder(content, out)
     return artifact
 
 
@@ -159,7 +163,9 @@ def _content(
         "trial": artifact.trial,
         "data": artifact.data.name,
         "accuracy": artifact.accuracy,
+        "accuracy_samples": artifact.accuracy_samples,
         "test_accuracy": artifact.test_accuracy,
+        "test_samples": artifact.test_samples,
         "memory_bytes": artifact.memory_bytes,
         "flash_bytes": artifact.flash_bytes,
         "ram_bytes": artifact.ram_bytes,
@@ -194,15 +200,19 @@ def _yaml(artifact: Artifact) -> str:
 
 
 def _write_folder(files: dict[str, bytes], out: Path) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
-        draft = Path(temporary) / "draft"
-        draft.mkdir()
-        for name, content in files.items():
-            write_bytes(draft / name, content)
-        if out.exists():
-            out.rmdir()
-        os.rename(draft, out)
+    """Write files into a folder that appears whole or not at all; raise UserError where it cannot be written."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
+            draft = Path(temporary) / "draft"
+            draft.mkdir()
+            for name, content in files.items():
+                write_bytes(draft / name, content)
+            if out.exists():
+                out.rmdir()
+            os.rename(draft, out)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written: {error.strerror}; give --out another folder") from error
 
 
 def read_artifact(path: Path) -> Artifact:

@@ -33,6 +33,8 @@ from spquant_search.deploy.reference import (
     manifest_bytes,
 )
 from spquant_search.deploy.vectors import vectors_file
+from spquant_search.report.numbers import interval_text
+from spquant_search.runs.intervals import CONFIDENCE, wilson_interval
 from spquant_search.space.shapes import InputShape
 
 REFERENCE_FILE, HEADER_FILE, SOURCE_FILE, PAGE_FILE = "reference.py", "model.h", "model.c", "README.md"
@@ -169,11 +171,12 @@ def manifest_and_weights(form: IntegerNetwork) -> tuple[dict[str, Any], bytes]:
 
 def page(about: dict[str, Any], c: CSource) -> str:
     """Write the folder's README.md."""
-    accuracy, test_accuracy = about["accuracy"], about["test_accuracy"]
+    tested = about["test_accuracy"] is not None
     on_device = (("flash", about["flash_bytes"]), ("RAM", about["ram_bytes"]))
     rows = [
-        f"| accuracy on the validation split | {100 * accuracy:.2f} % |",
-        f"| accuracy on the test split | {'not tested' if test_accuracy is None else f'{100 * test_accuracy:.2f} %'} |",
+        f"| accuracy on the validation split | {_accuracy_cell(about['accuracy'], about['accuracy_samples'])} |",
+        "| accuracy on the test split | "
+        f"{_accuracy_cell(about['test_accuracy'], about['test_samples']) if tested else 'not tested'} |",
         f"| memory as the front counts it | {about['memory_bytes']:,} bytes |",
         *(f"| {name} as the front counts it | {size:,} bytes |" for name, size in on_device if size is not None),
         f"| weights, packed | {c.sizes.weights:,} bytes |",
@@ -184,6 +187,14 @@ def page(about: dict[str, Any], c: CSource) -> str:
     ]
     table = "\n".join(["| | |", "|---|--:|", *rows])
     return _PAGE.format(run=about["run"], trial=about["trial"], table=table)
+
+
+def _accuracy_cell(accuracy: float, samples: int) -> str:
+    """Write an accuracy with its interval: ``86.40 %; 84.8 to 87.9 (95 %, Wilson) of 2,000 samples``."""
+    interval, words = wilson_interval(accuracy, samples), f"{100 * accuracy:.2f} %"
+    if interval is None:
+        return words
+    return f"{words}; {interval_text(interval, ' to ')} ({100 * CONFIDENCE:g} %, Wilson) of {samples:,} samples"
 
 
 _PAGE = """\

@@ -15,6 +15,8 @@ from spquant_search.deploy.artifact import read_artifact
 from spquant_search.deploy.c_library import compiler
 from spquant_search.deploy.export import sealed
 from spquant_search.errors import UserError
+from spquant_search.report.numbers import interval_text
+from spquant_search.runs.intervals import wilson_interval
 from spquant_search.runs.records import read_frozen_space, read_results, read_test_accuracies
 from spquant_search.runs.selection import front, knee, pickable
 from spquant_search.snn.layers import configure
@@ -45,6 +47,12 @@ def test_pick_takes_a_network_that_evaluates_to_its_stored_accuracy(run_folder, 
     artifact = read_artifact(out)
     assert artifact.config == small.config
     assert artifact.test_accuracy == read_test_accuracies(run_folder)[small.number]
+    assert (artifact.accuracy_samples, artifact.test_samples) == (40, 40)
+    page = (out / "README.md").read_text()
+    interval = wilson_interval(artifact.test_accuracy, 40)
+    assert (
+        f"{100 * artifact.test_accuracy:.2f} %; {interval_text(interval, ' to ')} (95 %, Wilson) of 40 samples" in page
+    )
     space = read_frozen_space(run_folder)
     data = data_set.load_data(space, cache=Path(os.environ["SPQUANT_CACHE"]))
     network = new_network(space, input_shape(data), seed=123, device=torch.device("cpu"))
