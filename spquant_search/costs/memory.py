@@ -1,8 +1,9 @@
 """Costs of a configuration: bytes and dense operations, exact before any training.
 
-1 MAC is one multiply-accumulate; FLOPs are 2 per MAC. Dense MACs count every output of a convolution at every position
-with its whole kernel, padding included, as `torch.utils.flop_counter` does. Bytes are those of one sample at one time
-step, every tensor packed at its own number of bits.
+1 MAC is one multiply-accumulate; FLOPs are 2 per MAC. Dense MACs count every output of a convolution with its whole
+kernel, padding included, as `torch.utils.flop_counter` does. Of an odd number of rows or columns that are pooled the
+last is in no 2x2 block; it is no output and has no neurons. Bytes are those of one sample, every tensor packed at its
+own number of bits; membranes are stored from one time step to the next, and so not at all where there is a single one.
 """
 
 from __future__ import annotations
