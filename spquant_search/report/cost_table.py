@@ -49,23 +49,24 @@ def cost_table(report: CostReport, *, title: str, energy_columns: bool) -> TextT
 
 def _bound_note(bound: Energy, time_steps: int) -> str:
     fp32, integer = energy_cells(bound)
+    steps = f" in all {time_steps} steps" if time_steps > 1 else ""
     return (
         f"a sample takes at most {fp32} uJ fp32 or {integer} uJ int: an upper bound, at full density, with every input "
-        f"non-zero in all {time_steps} steps; sparse spikes stay far below, and a trained network's estimate is made "
-        "from its measured operations"
+        f"non-zero{steps}; sparse spikes stay far below, and a trained network's estimate is made from its measured "
+        "operations"
     )
 
 
 def _cost_notes(report: CostReport) -> tuple[str, ...]:
     steps, macs = report.time_steps, report.dense_macs_all_steps
-    no_membrane = (NO_MEMBRANE,) if report.time_steps == 1 else ()
+    no_membrane = (NO_MEMBRANE,) if steps == 1 else ()
+    counted = f"of one time step; over all {steps} steps" if steps > 1 else "of the only time step:"
     return (
         *no_membrane,
         f"memory {kib(report.memory_bytes)} KiB = W weights + U membranes + other (scales, offsets, "
         "gate predictors), for one sample, every tensor packed at its own bits",
         f"as the SpQuant-SNN paper counts it (W, U and one more buffer): {kib(report.paper_total_bytes)} KiB",
-        f"MACs and FLOPs (2 per MAC): dense, of one time step; over all {steps} steps "
-        f"{with_unit(macs, 'MAC')} = {flops(macs * FLOPS_PER_MAC)}",
+        f"MACs and FLOPs (2 per MAC): dense, {counted} {with_unit(macs, 'MAC')} = {flops(macs * FLOPS_PER_MAC)}",
     )
 
 

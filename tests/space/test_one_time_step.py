@@ -93,4 +93,6 @@ def test_tables_say_why_there_are_no_levels() -> None:
     assert short_form(config) == "4444 4444 4"
     assert legend([config]) == "bits: one character a layer; no membrane: one time step"
     report = cost_report(prepared.shapes, config, time_steps=1)
-    assert "no membrane: one time step" in cost_table(report, title="", energy_columns=False).notes
+    notes = cost_table(report, title="", energy_columns=False).notes
+    assert "no membrane: one time step" in notes
+    assert not any("1 steps" in note for note in notes)
