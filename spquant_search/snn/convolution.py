@@ -283,15 +283,17 @@ class TakenCurrent:
     """The count of a shortcut's operations in one pass: of all outputs, until a layer adds them and says how many."""
 
     def __init__(self, activity: Activity, operations: Callable[[tuple[int, int]], Operations], size: tuple[int, int]):
-        self._activity, self._operations = activity, operations
-        self._all: Operations | None = operations(size)
+        self._activity, self._operations, self._size = activity, operations, size
+        self._all: Operations | None = operations(size)  # None once a layer has said how many it takes
         activity.add_operations(self._all)
 
     def take(self, size: tuple[int, int]) -> None:
         """Count the outputs in the first ``size`` rows and columns, once for each layer that adds them."""
-        if self._all is not None:
-            self._activity.add_operations(self._all.negative())
-            self._all = None
+        before, self._all = self._all, None
+        if before is not None and size == self._size:  # as is usual: the count stands
+            return
+        if before is not None:
+            self._activity.add_operations(before.negative())
         self._activity.add_operations(self._operations(size))
 
 
