@@ -64,6 +64,8 @@ def validation_problems(error: ValidationError, document: object) -> list[Proble
             sentence = f"unknown key{near} Known here: {', '.join(known)}"
         elif kind in ("missing", "missing_argument"):
             sentence = "is missing; add it (`spquant-search spaces vgg9` shows every key)"
+        elif kind in ("dataclass_type", "dataclass_exact_type") and value is None:
+            sentence = "is empty; give it keys, or remove it: all of its keys then have their defaults"
         elif kind in ("dataclass_type", "dataclass_exact_type"):
             sentence = f"must be a mapping of keys and values; got {shown(value)}"
         else:

@@ -238,6 +238,11 @@ def test_what_is_wrong_with_a_layers_choices(line, problem):
         ("time_steps: 3\n", "", "time_steps: is missing; add it (`spquant-search spaces vgg9` shows every key)"),
         ("  name: fashion-events", "  name: 5", "data.name (line 2): must be a valid string; got 5"),
         ("network: vgg9", "network: vgg9\n  pool: no", "model.pool (line 6): must be 'before' or 'after'; got False"),
+        (
+            "  epochs: 2\n",
+            "  # epochs: 2\n",
+            "train (line 9): is empty; give it keys, or remove it: all of its keys then have their defaults",
+        ),
         ("train:\n  epochs: 2", "train: 3", "train (line 9): must be a mapping of keys and values; got 3"),
         (
             "train:\n  epochs: 2",
