@@ -274,6 +274,8 @@ def _wrong_numbers(look: _Look, run: DryRun) -> list[str]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = build(look.model, look.shape, source=look.source).eval()
+    if not set(network.modules()).isdisjoint(look.network.modules()):
+        return ["must make a new network at every call, as trials train networks of their own; it gave the same again"]
     return [*_sharing(network), *number_problems(network, look.shape, run.outputs, time_steps=look.time_steps)]
 
 

@@ -332,6 +332,11 @@ class WrongKeyword(Net):
         return self.readout(self.last(spikes, skip=spikes.current()))
 
 
+class DependsOnNumbers(Net):
+    def between(self, spikes):
+        return self.last(spikes) if spikes.values.sum() > 0 else spikes
+
+
 class BrokenInTraining(Net):
     def between(self, spikes):
         return spikes.missing if self.training else spikes
@@ -367,6 +372,7 @@ FAILING = {
     RawTensor: "in last (SpikingConv2d): TypeError: a layer reads Spikes; got ['Tensor']",
     ResidualOfSpikes: "a residual is a current, not Spikes; pass spikes.current()",
     WrongKeyword: "SpikingConv2d.forward takes spikes, residual=None",
+    DependsOnNumbers: "what is computed must not depend on the numbers in a signal",
     BrokenInTraining: "fails in training on an input of (6, 2, 12, 12): AttributeError: 'Spikes' object has no",
     TwoOutputsInTraining: "here (3, 2, 3) in training; got tuple",
     TimeBehindBatch: "must give logits of [time, batch, classes], here (3, 2, 3); got (2, 3, 3)",
@@ -389,6 +395,22 @@ def test_what_a_search_could_not_do_right_is_refused_at_once(network: type[Net],
 def test_a_network_that_is_a_layer_is_refused() -> None:
     with pytest.raises(SpaceError, match="a layer cannot be called ''"):
         inspected(lambda shape: Readout(2, shape.height * shape.width, shape.classes))
+
+
+def test_a_function_that_gives_the_same_network_again_is_refused() -> None:
+    once, part = Net(), SpikingSelfAttention(4, 2)
+
+    class WithPart(Net):
+        def more(self, shape):
+            self.attention = part
+
+        def between(self, spikes):
+            return self.attention(spikes, spikes, spikes)
+
+    for make in (lambda _shape: once, WithPart):
+        with pytest.raises(SpaceError, match="must make a new network at every call"):
+            inspected(make)
+    assert "forward" not in vars(once.stem), "it is left as it was"
 
 
 # ---------------------------------------------------------------- no integer form

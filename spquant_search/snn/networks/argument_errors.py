@@ -24,6 +24,8 @@ def error_words(error: BaseException) -> str:
     """Describe an exception that a user's code raised, with its place and, where they were wrong, the arguments."""
     place = _place(error)
     words = f"{type(error).__name__}: {error}" + (f" ({place})" if place else "")
+    if "meta tensor" in words:
+        words += "; what is computed must not depend on the numbers in a signal, which are not there yet"
     return words + _arguments(error)
 
 
