@@ -233,7 +233,7 @@ def test_any_words_are_answered_and_the_answers_lead_to_an_end(command, place, m
     start_nothing(monkeypatch)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     chance = random.Random(seed)
-    for _ in range(40):
+    for _ in range(25):
         words = [chance.choice(WORDS) for _ in range(chance.randrange(1, 7))]
         followed = []
         while words is not None:
