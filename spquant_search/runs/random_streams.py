@@ -32,12 +32,13 @@ class Purpose(IntEnum):
     OPTUNA_SAMPLER = 9  # of a trial
     GREY_BOX = 10  # of a trial
     PARAMETER = 11  # of a trial and the bytes of a parameter's name, drawn by itself
-    INITIAL_WEIGHTS = 12  # of a training, like all that follow but the last
+    INITIAL_WEIGHTS = 12  # of a training, like the four that follow
     BATCH_ORDER = 13  # in an epoch
     LAYERS = 14  # in an epoch: what layers of a user's network draw, as dropout does
     AUGMENTATION = 15  # in an epoch, of a batch
     SUBNETS = 16  # the configurations of the supernet's steps
     TEST_VECTORS = 17  # made-up frames
+    MADE_UP_SIGNALS = 18  # of a network that is looked at before any training
 
 
 def seed_sequence(seed: int, purpose: Purpose, *numbers: int) -> np.random.SeedSequence:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from spquant_search.costs.device import Architecture
 from spquant_search.costs.engine_limits import attention_excess, kernel_excess, map_excess, side_excess, signal_excess
 from spquant_search.errors import Problem, SpaceError
+from spquant_search.runs.random_streams import Purpose, derived_seed
 from spquant_search.snn.architecture import describe_architecture
 from spquant_search.snn.attention import SpikingSelfAttention
 from spquant_search.snn.convolution import Convolution
@@ -272,7 +273,7 @@ def _sharing(network: nn.Module) -> list[str]:
 def _wrong_numbers(look: _Look, run: DryRun) -> list[str]:
     """Say what only shows where a network has memory: weights that share it, and signals that are no whole numbers."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(derived_seed(0, Purpose.INITIAL_WEIGHTS))
         network = build(look.model, look.shape, source=look.source).eval()
     if not set(network.modules()).isdisjoint(look.network.modules()):
         return ["must make a new network at every call, as trials train networks of their own; it gave the same again"]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spquant_search.runs.random_streams import Purpose, derived_seed
 from spquant_search.snn.dry_run import Call, ForwardFailed, batch_unlike, dry_run
 from spquant_search.snn.layers import SearchableLayer, searchable_layers
 from spquant_search.snn.networks.argument_errors import error_words
@@ -35,7 +36,7 @@ def number_problems(
                 problems.append(f"{call.name} reads what {call.trace.maker(spikes.values)} makes, {found}")
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(derived_seed(0, Purpose.MADE_UP_SIGNALS))
         for name, layer in searchable_layers(network).items():
             if name in outputs:
                 layer.forward = _stand_in(layer, outputs[name])
