@@ -46,7 +46,8 @@ def test_the_default_data_as_tables_and_picture(command: Command, tmp_path: Path
     answer = command("data", "--space", TINY, *FEW, "--out", tmp_path / "new" / "samples.png")
     assert answer.code == 0, answer.err
     assert "T-shirt/top" in answer.out
-    assert re.search(r"^train +30 +[\d,]+ +[\d,]+ +[\d,]+\.\.[\d,]+ +\d+\.\d +\d+\.\d\d +\d\.\d$", answer.out, re.M)
+    events, shares = r"[\d,]+ +[\d,]+ +[\d,]+\.\.[\d,]+", r"\d+\.\d +\d+\.\d\d +\d+\.\d"
+    assert re.search(rf"^train +30 +{events} +{shares} +\d\.\d$", answer.out, re.M)
     assert f"Written to {tmp_path / 'new' / 'samples.png'}" in answer.out.replace("\n", "")
     assert "recordings ready" in answer.err  # what is piped is the tables alone
     assert "recordings ready" not in answer.out
@@ -59,11 +60,12 @@ def test_the_document(command: Command) -> None:
     document = json.loads(answer.out)
     assert list(document) == [
         *("space", "name", "description", "classes", "time_steps", "channels", "height", "width", "static", "largest"),
-        *("splits", "cache_bytes"),
+        *("splits", "notes", "cache_bytes"),
     ]
     assert (document["space"], document["name"], document["time_steps"]) == (str(TINY), "fashion-events", 3)
     train = document["splits"]["train"]
-    assert list(train) == ["samples", "samples_by_class", "events", "pixels", "density", "clamped", "file", "bytes"]
+    more = ("density", "clamped", "file", "bytes")
+    assert list(train) == ["samples", "samples_by_class", "events", "pixels", "fullest", "crowded", *more]
     assert train["samples"] == sum(train["samples_by_class"].values()) == 30
     assert list(train["samples_by_class"]) == document["classes"]
     assert list(train["events"]) == ["mean", "deviation", "min", "max"]
