@@ -101,11 +101,12 @@ void (*spq_trace)(int layer, const uint8_t *spikes, uint32_t bytes);
 static uint16_t event_channel[SPQ_MOST_INPUTS];
 static uint16_t event_value[SPQ_MOST_INPUTS];
 static spq_sum sums[SPQ_MOST_CHANNELS];
-/* Sums of few codes in bytes, until they are added to the sums above; a word of 8 bytes at least. */
+/* Sums of few codes in bytes, until they are added to the sums above. Here and for the codes of membranes a compiler
+ * sees that words are taken, but not that they are not where there are fewer channels: it would warn. */
 static uint8_t lanes[SPQ_MOST_CHANNELS < 8 ? 8 : SPQ_MOST_CHANNELS];
 static uint32_t lanes_left; /* how many more inputs of value 1 fit into the lanes */
 #if SPQ_TIME_STEPS > 1
-static int16_t codes[SPQ_MOST_CHANNELS];
+static int16_t codes[SPQ_MOST_CHANNELS < 8 ? 8 : SPQ_MOST_CHANNELS];
 #endif
 static uint8_t is_open[SPQ_MOST_CHANNELS];
 static uint8_t fired[SPQ_MOST_CHANNELS];

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from spquant_search.deploy import export as module
-from spquant_search.deploy.c_library import STRICT, CLibrary, compiler
+from spquant_search.deploy.c_library import CLibrary, compiler
 from spquant_search.deploy.export import Export, export
 from spquant_search.deploy.pytorch_run import run_in_pytorch
 from spquant_search.space.shapes import InputShape
@@ -38,6 +38,7 @@ int main(void)
     return 0;
 }
 """
+STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic")
 # Without optimization, which takes a compiler three times as long as it saves.
 SANITIZED = ("-O0", "-fsanitize=undefined", "-fno-sanitize-recover=undefined")
 
@@ -79,7 +80,7 @@ def assert_all_agree(network: nn.Module, shape: InputShape, frames: NDArray[np.u
     cc = compiler()
     if cc is not None:
         folder = written(deployed, tmp_path / "deployed")
-        library = CLibrary(folder, form, cc=cc, work=tmp_path, flags=SANITIZED)
+        library = CLibrary(folder, form, cc=cc, work=tmp_path, flags=(*STRICT, *SANITIZED))
         in_c = library.run(frames)
         for layer, fired in outcome.spikes.items():
             np.testing.assert_array_equal(in_c.spikes[layer], fired, err_msg=layer)

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from deploy.agreement import assert_runs_clean, exported
-from deploy.networks import a_network, lively, loaded, needs_compiler, written
+from deploy.agreement import STRICT, assert_runs_clean, exported
+from deploy.networks import Choices, a_network, drawn_config, lively, loaded, needs_compiler, written
 from torch import nn
 
-from spquant_search.deploy.c_library import STRICT, CLibrary, compiler, device_compiler, object_size
+from spquant_search.deploy.c_library import FAST, SMALL, CLibrary, compiler, device_compiler, object_size
 from spquant_search.deploy.export import Export
 from spquant_search.snn.layers import configure
 from spquant_search.snn.readout import Readout
@@ -39,6 +39,41 @@ int main() {
     return spq_class() < SPQ_CLASSES && spq_logits() ? 0 : 1;
 }
 """
+
+
+def three_layers(channels: int, generator: np.random.Generator) -> Export:
+    """Export a network of few channels in random precisions."""
+    network = nn.Sequential(
+        SpikingConv2d(1, channels, can_gate=False, pool="after"),
+        SpikingConv2d(channels, channels, groups=channels if generator.random() < 0.5 else 1),
+        Readout(channels, 4, 2),
+    )
+    configure(network, drawn_config(network, generator, Choices()), NeuronSpace())
+    shape = InputShape(channels=1, height=4, width=4, classes=2, largest=15)
+    frames = generator.poisson(1.0, (2, 1 + channels % 3, 1, 4, 4)).astype(np.uint8)
+    lively(network, frames, 15)
+    return exported(network, shape, frames)
+
+
+COMPILED_AS = {
+    "fast": (*FAST, "-DSPQ_COUNT"),
+    "small": SMALL,
+    "traced": ("-O2", "-DSPQ_COUNT", "-DSPQ_TRACE"),
+    "C++": ("-x", "c++", "-std=c++11", *FAST),
+}
+
+
+@needs_compiler
+@pytest.mark.parametrize("channels", [1, 2, 3, *(pytest.param(c, marks=pytest.mark.slow) for c in (4, 5, 6, 7, 8, 9))])
+def test_a_network_of_any_size_compiles_without_a_warning(channels: int, tmp_path: Path, plain_neurons: None) -> None:
+    folder = written(three_layers(channels, np.random.default_rng(channels)), tmp_path / "deployed")
+    for name, flags in COMPILED_AS.items():
+        if name == "C++" and shutil.which("c++") is None:
+            continue
+        cc = "c++" if name == "C++" else str(compiler())
+        strict = STRICT[1:] if name == "C++" else STRICT
+        command = [cc, *strict, *flags, "-c", str(folder / "model.c"), "-o", str(tmp_path / "model.o")]
+        subprocess.run(command, check=True)
 
 
 @needs_compiler
