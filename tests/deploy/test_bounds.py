@@ -30,8 +30,6 @@ from spquant_search.space.configuration import LayerPrecision, NetworkConfig
 from spquant_search.space.schema import NeuronSpace
 from spquant_search.space.shapes import InputShape
 
-TIME = 3
-
 
 class Saturated(nn.Module):
     """Every kind of layer on a small map, for weights and offsets at their extremes."""
@@ -95,7 +93,7 @@ def a_saturated_network(seed: int) -> tuple[nn.Module, InputShape, NDArray[np.ui
     network = Saturated(shape)
     configure(network, drawn_config(network, generator, Choices()), NeuronSpace(learn_threshold=seed % 2 == 1))
     saturate(network, generator)
-    frames = np.zeros((3, TIME, 2, 4, 4), np.uint8)
+    frames = np.zeros((3, 1 if seed % 4 == 3 else 3, 2, 4, 4), np.uint8)  # in one time step nothing is stored
     frames[0] = 255
     frames[1] = generator.integers(0, 2, frames[1].shape) * 255
     return network.eval(), shape, frames
@@ -117,12 +115,15 @@ class Watched:
         def watched_fire(self_: Any, step: dict[str, Any], current: Any) -> Any:
             neuron, name = step["neuron"], step["name"]
             gain, up = (1, 0) if neuron["gain"] is None else (neuron["gain"], reference.GAIN_BITS)
+            self._note(name, current, current * gain)
+            if neuron["levels"] is None:
+                return fire(self_, step, current)
             to_step = step["fraction"] + up - neuron["step_bits"]
             code = self_.codes.get(name, np.zeros_like(current))
             leaked = code << (to_step - neuron["leak_bits"])
             half = 1 << (to_step - 1)
             taken = current * gain
-            self._note(name, current, taken, leaked, leaked + taken, leaked + taken + half, leaked + half)
+            self._note(name, leaked, leaked + taken, leaked + taken + half, leaked + half)
             return fire(self_, step, current)
 
         monkeypatch.setattr(run, "_affine", watched_affine)
