@@ -78,7 +78,7 @@ def pick(  # noqa: PLR0913 - one parameter an option
 
 
 def _pick(folder: RunFolder, out: Path, wish: Wish, *, trial: int | None, knee: bool) -> None:
-    from spquant_search.deploy.artifact import write_artifact
+    from spquant_search.deploy.artifact import MissingWeights, write_artifact
     from spquant_search.report.pick_reasons import member_figures
     from spquant_search.report.picked import picked_lines
     from spquant_search.report.run_summary import summarize_run
@@ -98,18 +98,24 @@ def _pick(folder: RunFolder, out: Path, wish: Wish, *, trial: int | None, knee: 
     if member is None:
         raise UserError(_nothing_to_write(prepared, summary, members, fitting, wish))
     frames = _vector_frames(prepared)
-    write_artifact(
-        folder,
-        file,
-        member,
-        out,
-        samples=summary.samples_of(member),
-        test_accuracy=summary.test_accuracy.get(member.number),
-        test_samples=summary.test_samples,
-        shape=prepared.input,
-        frames=frames,
-        note=_note,
-    )
+    try:
+        write_artifact(
+            folder,
+            file,
+            member,
+            out,
+            samples=summary.samples_of(member),
+            test_accuracy=summary.test_accuracy.get(member.number),
+            test_samples=summary.test_samples,
+            shape=prepared.input,
+            frames=frames,
+            note=_note,
+        )
+    except MissingWeights:
+        if summarize_run(folder).front == summary.front:
+            raise
+        _pick(folder, out, wish, trial=trial, knee=knee)  # a command that works on the run has better ones by now
+        return
     for line in picked_lines(summary, member, str(out)):
         typer.echo(line)
     if wanted is not None and not wanted.has_integer_form:

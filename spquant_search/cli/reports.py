@@ -38,10 +38,12 @@ def show_reports(folder: RunFolder, console: Console) -> None:
     from spquant_search.report.pick_advice import pick_advice, why_nothing_is_pickable
     from spquant_search.report.run_summary import summarize_run
     from spquant_search.report.writing import write_reports, write_sensitivity_picture
+    from spquant_search.runs.files import as_user_error
 
     summary = summarize_run(folder)
-    write_reports(summary, folder.path)
-    write_sensitivity_picture(folder)
+    with as_user_error(folder.path):
+        write_reports(summary, folder.path)
+        write_sensitivity_picture(folder)
     show_table(shown_front(summary, folder, console), console)
     console.print(f"Written to {folder.path}: front.png, front.csv, front.json, results.csv, report.md", markup=False)
     advice = pick_advice(summary, out=_free_folder())

@@ -98,7 +98,7 @@ def finalize(
     if workers is not None:
         file = replace(file, search=replace(file.search, workers=workers))
     try:
-        with exclusive(folder), count_seconds(folder, started):
+        with exclusive(folder, note=_note), count_seconds(folder, started):
             before = summarize_run(folder).front
             failed = _fine_tune(folder, file, epochs=epochs, seeds=seeds, members=members, device=device)
     except KeyboardInterrupt:
@@ -137,12 +137,9 @@ def _fine_tune(
     prepared.require_network_of(folder)
     config = TrainerConfig(space=prepared.space, device=choose_device(device), cache=cache)
 
-    def warn(text: str) -> None:
-        typer.echo(f"note: {text}", err=True)
-
     with stages(Console()) as stage:
         load_shown(file, stage)
-        pool = TrainerPool(config, file.search.workers, warn=warn)
+        pool = TrainerPool(config, file.search.workers, warn=_note)
         try:
             return FineTuner(
                 finalists,
@@ -151,10 +148,14 @@ def _fine_tune(
                 folder=folder,
                 pool=pool,
                 stage=stage,
-                warn=warn,
+                warn=_note,
             ).run()
         finally:
             pool.close()
+
+
+def _note(text: str) -> None:
+    typer.echo(f"note: {text}", err=True)
 
 
 def sensitivity(
@@ -240,10 +241,12 @@ def _show_sensitivity(folder: RunFolder, console: Console, *, as_json: bool) -> 
     from spquant_search.report.sensitivity_report import ladder_table, sensitivity_tables
     from spquant_search.report.writing import write_sensitivity_picture
     from spquant_search.runs.budget_ladder import plan_budget_ladder
+    from spquant_search.runs.files import as_user_error
     from spquant_search.runs.records import read_frozen_space
     from spquant_search.space.schema import LADDER_POINTS
 
-    found = write_sensitivity_picture(folder)
+    with as_user_error(folder.path):
+        found = write_sensitivity_picture(folder)
     assert found is not None  # it was found or made just now
     if as_json:
         typer.echo(json.dumps(found.as_dict(), indent=1))

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from spquant_search.data.loading import DataSet
-    from spquant_search.driver.storage.postgres import Database
+    from spquant_search.driver.storage.database import Database
     from spquant_search.driver.storage.protocol import Storage
     from spquant_search.runs.events import SearchPlan, Watcher
     from spquant_search.runs.folder import RunFolder
@@ -73,7 +73,7 @@ def open_session(
         require_memory(prepared, samples=len(recordings.train.labels))
         facts = _run_facts(space, recordings, prepared.no_integer_form)
         open_run(folder, file, facts, shared=shared)
-        with exclusive(folder, shared=shared), count_seconds(folder, started):
+        with exclusive(folder, shared=shared, note=watcher.warning), count_seconds(folder, started):
             yield Session(trainer_config=trainer_config, watcher=watcher, facts=facts)
     except KeyboardInterrupt:
         watcher.close()
@@ -139,18 +139,21 @@ def search_plan(space: SearchSpace, folder: RunFolder, facts: RunFacts, *, trial
 @contextmanager
 def count_seconds(folder: RunFolder, started: float) -> Iterator[None]:
     """Add this start's wall-clock time to the run's, however it ends."""
-    from spquant_search.runs.records import read_facts, write_facts
+    from spquant_search.runs.locks import LockHeld
+    from spquant_search.runs.records import add_seconds
 
     try:
         yield
     finally:
-        facts = read_facts(folder)
-        write_facts(folder, replace(facts, seconds=facts.seconds + time.monotonic() - started))
+        try:
+            add_seconds(folder, time.monotonic() - started)
+        except LockHeld as error:
+            typer.echo(f"note: this start is missing from the time of the run: {error}", err=True)
 
 
 def find_database(url: str) -> Database:
     """Return the database that --storage names, once it answers."""
-    from spquant_search.driver.storage.postgres import Database
+    from spquant_search.driver.storage.database import Database
 
     database = Database.of(url)
     database.require_connection()

@@ -5,8 +5,8 @@ A recipe is everything that shapes the frames, as JSON. The file NAME-KEY.npy ho
 CRC-32 of the array's bytes and a time. KEY is the beginning of the recipe's SHA-256. The folder can be deleted at any
 time.
 
-A file is written in a temporary folder and then moved into place, so that a killed process leaves no half file. If
-several processes start together, one of them builds the file and the others wait for it.
+A file is written in a hidden folder and then moved into place, so that a killed process leaves no half file. If
+several processes start together, one of them builds the file and the others wait for it, as long as it gets on.
 
 A file whose bytes have been compared with the CRC gets the time of its trailer as its time of change. While it has that
 time and the right length, nothing has written to it since, and it is opened without being read. Otherwise, for example
@@ -15,14 +15,15 @@ after a copy, it is compared again. A disk that loses bytes changes no time: ``c
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import math
 import os
 import shutil
 import struct
-import tempfile
 import time
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -33,14 +34,15 @@ import numpy as np
 from jaxtyping import UInt8
 
 from spquant_search.errors import UserError
-from spquant_search.runs.locks import locked_for_a_while
+from spquant_search.runs.drafts import draft_folder, remove_leftovers
+from spquant_search.runs.locks import LockHeld, locked_for_a_while
 
 Frames = UInt8[np.ndarray, "sample time channel height width"]
 Shape = tuple[int, int, int, int, int]
 
-_UNFINISHED = ".unfinished-"
 _LOCK = ".lock-"
-_ABANDONED_S = 24 * 3600.0
+_LOOK_S = 1.0  # between two looks at what another process builds
+_STUCK_S = 600.0  # after which a build that does not grow is one of a process that is stopped
 _TRAILER = struct.Struct("<Iq")  # CRC-32; seconds since 1970
 _TICK_S = 2  # the coarsest time of change that a file system keeps
 _BLOCK_BYTES = 1 << 20  # read together to compute a CRC
@@ -121,12 +123,11 @@ def _crc(file: RawIOBase, size: int) -> int:
 
 def _write(path: Path, shape: Shape, build: Callable[[], Iterable[Frames]]) -> None:
     folder = path.parent
-    with _as_user_error(folder):
-        _remove_abandoned(folder)
-        unfinished = tempfile.TemporaryDirectory(dir=folder, prefix=_UNFINISHED, ignore_cleanup_errors=True)
-    with unfinished as name:
-        draft = Path(name) / path.name
+    with ExitStack() as making:
         with _as_user_error(folder):
+            _remove_lock_files(folder)
+            remove_leftovers(folder)
+            draft = making.enter_context(draft_folder(path)) / path.name
             _append(draft, _header(shape))
         crc = 0
         for block in build():
@@ -163,23 +164,48 @@ def _header(shape: Shape) -> bytes:
     return buffer.getvalue()
 
 
-def _remove_abandoned(folder: Path) -> None:
-    """Delete the files and folders that killed processes have left; a day is longer than any build."""
-    for left in (*folder.glob(f"{_UNFINISHED}*"), *folder.glob(f"{_LOCK}*")):
-        with suppress(OSError):
-            if time.time() - left.stat().st_mtime > _ABANDONED_S:
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
+def _remove_lock_files(folder: Path) -> None:
+    """Delete the locks' files that killed processes have left; to hold a lock for a moment does that."""
+    for left in folder.glob(f"{_LOCK}*"):
+        with suppress(OSError, LockHeld), locked_for_a_while(left, seconds=0.0):
+            pass
 
 
 @contextmanager
 def _exclusive(path: Path) -> Iterator[None]:
-    """Keep other processes out; the system lets the next one in when this process ends, however it ends."""
-    # On a file system without locks several processes may build: the last replaces the file by an equal one.
+    """Keep other processes out; the system lets the next one in when this process ends, however it ends.
+
+    On a file system without locks, and where the one that builds is stopped, several processes may build: the last
+    replaces the file by an equal one.
+    """
     with ExitStack() as held:
         with _as_user_error(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
-            held.enter_context(locked_for_a_while(path.with_name(f"{_LOCK}{path.name}")))
+            size, looked = -1, time.monotonic()
+            while True:
+                try:
+                    held.enter_context(locked_for_a_while(path.with_name(f"{_LOCK}{path.name}"), seconds=_LOOK_S))
+                    break
+                except LockHeld as error:
+                    if (now := _size_of_drafts(path)) != size:
+                        size, looked = now, time.monotonic()
+                    elif time.monotonic() - looked > _STUCK_S:
+                        warnings.warn(
+                            f"{path}: {error.holder} has built nothing of it for {_STUCK_S / 60:g} minutes; it is "
+                            "built here as well",
+                            stacklevel=2,
+                        )
+                        break
         yield
+
+
+def _size_of_drafts(path: Path) -> int:
+    """Return the bytes that are built so far of a file."""
+    size = 0
+    for draft in path.parent.glob(f".*.tmp/{glob.escape(path.name)}"):
+        with suppress(FileNotFoundError):
+            size += draft.stat().st_size
+    return size
 
 
 @contextmanager

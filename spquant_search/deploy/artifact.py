@@ -5,9 +5,9 @@ An artifact is one configuration, its trained weights, and its form in integers.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -25,6 +25,7 @@ from spquant_search.deploy.c_tables import TooLarge
 from spquant_search.deploy.export import PAGE_FILE, Differs, export, page, sealed
 from spquant_search.deploy.integer_form import NoIntegerForm
 from spquant_search.errors import SpaceError, UserError
+from spquant_search.runs.drafts import draft_folder, remove_leftovers
 from spquant_search.runs.files import write_bytes
 from spquant_search.runs.folder import RunFolder
 from spquant_search.runs.results import TrialResult
@@ -37,6 +38,10 @@ from spquant_search.space.yaml_text import read_yaml
 from spquant_search.training.network import load_weights
 
 CONFIG_FILE, FLOAT_WEIGHTS_FILE = "config.yaml", "weights.safetensors"
+
+
+class MissingWeights(UserError):
+    """A run lacks the weights of a member: they were deleted, perhaps as better ones took their place."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,10 +110,10 @@ def write_artifact(  # noqa: PLR0913 - options by name
         UserError: ``out`` holds something already or cannot be written, the run lacks the member's weights, or the
             network has no integer form or computes something else in it.
     """
-    files = _weight_files(folder, member)
+    _require_weights(folder, member)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: exists already; give --out a new folder")
-    weights = _merged_weights(files)
+    weights, network = _weights_and_network(folder, space, member, shape)
     artifact = Artifact(
         run=folder.name,
         trial=member.number,
@@ -127,18 +132,25 @@ def write_artifact(  # noqa: PLR0913 - options by name
         effective_macs=member.effective_macs,
         weights_sha256=_sha256(weights),
     )
-    network = _trained(space.model, space.neuron, member.config, files, shape)
     content = _content(artifact, weights, network, shape=shape, frames=frames, note=note)
     _write_folder(content, out)
     return artifact
 
 
-def _weight_files(folder: RunFolder, member: TrialResult) -> tuple[Path, ...]:
-    files = folder.weights_of(member)
-    for file in files:
+def _require_weights(folder: RunFolder, member: TrialResult) -> None:
+    for file in folder.weights_of(member):
         if not file.is_file():
-            raise UserError(f"{file}: the weights of trial {member.number} are missing; run the search again")
-    return files
+            raise MissingWeights(f"{file}: the weights of trial {member.number} are missing; run the search again")
+
+
+def _weights_and_network(
+    folder: RunFolder, space: SpaceFile, member: TrialResult, shape: InputShape
+) -> tuple[bytes, nn.Module]:
+    files = folder.weights_of(member)
+    try:
+        return _merged_weights(files), _trained(space.model, space.neuron, member.config, files, shape)
+    except FileNotFoundError:  # since they were looked for
+        raise MissingWeights(f"{folder.path}: the weights of trial {member.number} are gone; pick again") from None
 
 
 def _merged_weights(files: Sequence[Path]) -> bytes:
@@ -203,15 +215,17 @@ def _write_folder(files: dict[str, bytes], out: Path) -> None:
     """Write files into a folder that appears whole or not at all; raise UserError where it cannot be written."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
-            draft = Path(temporary) / "draft"
-            draft.mkdir()
+        remove_leftovers(out.parent)
+        with draft_folder(out) as draft:
+            whole = draft / "whole"
+            whole.mkdir()
             for name, content in files.items():
-                write_bytes(draft / name, content)
-            if out.exists():
-                out.rmdir()
-            os.rename(draft, out)
+                write_bytes(whole / name, content)
+            os.rename(whole, out)  # an empty folder is replaced
     except OSError as error:
+        quicker = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
+        if os.path.lexists(out) and error.errno in quicker:  # another command was
+            raise UserError(f"{out}: exists already; give --out a new folder") from None
         raise UserError(f"{out}: cannot be written: {error.strerror}; give --out another folder") from error
 
 

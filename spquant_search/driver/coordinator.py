@@ -8,6 +8,8 @@ ended are never repeated.
 
 from __future__ import annotations
 
+from functools import partial
+
 from spquant_search.driver.limits import Limits
 from spquant_search.driver.search import opened_search
 from spquant_search.driver.stages.baseline import train_baseline
@@ -45,10 +47,9 @@ def run_search(
         storage: where the study lies; by default in the run's folder.
         trainer_source: where the trainers come from; by default they are processes.
     """
-    storage = storage or Journal(folder.study_file)
-    workers = prepared.space.file.search.workers
-    pool = TrainerPool(trainer_config, workers, warn=watcher.warning, source=trainer_source)
-    with opened_search(prepared, folder, storage=storage, pool=pool, limits=limits, watcher=watcher) as search:
+    storage = storage or Journal(folder.study_file, alone=True)
+    hired = partial(TrainerPool, trainer_config, warn=watcher.warning, source=trainer_source)
+    with opened_search(prepared, folder, storage=storage, hired=hired, limits=limits, watcher=watcher) as search:
         train_baseline(search)
         if search.context.uses_supernet:
             train_supernet(search)
@@ -72,10 +73,9 @@ def run_sensitivity(
     Raises:
         UserError: something could not be trained or evaluated.
     """
-    storage, limits = Journal(folder.study_file), Limits(trials=0)
-    workers = prepared.space.file.search.workers
-    pool = TrainerPool(trainer_config, workers, warn=watcher.warning, source=trainer_source)
-    with opened_search(prepared, folder, storage=storage, pool=pool, limits=limits, watcher=watcher) as search:
+    storage, limits = Journal(folder.study_file, alone=True), Limits(trials=0)
+    hired = partial(TrainerPool, trainer_config, warn=watcher.warning, source=trainer_source)
+    with opened_search(prepared, folder, storage=storage, hired=hired, limits=limits, watcher=watcher) as search:
         train_baseline(search)
         train_supernet(search)
         found = measure_sensitivity(search)

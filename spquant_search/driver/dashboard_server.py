@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from spquant_search.driver.storage.protocol import Storage
 from spquant_search.errors import UserError
 from spquant_search.report.dashboard_notes import study_note, trial_note
@@ -27,10 +29,16 @@ def serve(folder: RunFolder, summary: RunSummary, *, storage: Storage, port: int
         ) from None
     from spquant_search.driver.study import study_in, trial_in
 
-    study = study_in(storage)
-    optuna_dashboard.save_note(study, study_note(summary))
-    for result in summary.results:
-        optuna_dashboard.save_note(trial_in(study, result.number), trial_note(result))
+    try:
+        study = study_in(storage)
+    except KeyError:
+        raise UserError(f"{folder.path}: has no study yet, as its search has not begun; start it again") from None
+    try:
+        optuna_dashboard.save_note(study, study_note(summary))
+        for result in summary.results:
+            optuna_dashboard.save_note(trial_in(study, result.number), trial_note(result))
+    except OSError as error:
+        print(f"note: trials are shown without notes: {error.filename}: {error.strerror}", file=sys.stderr)
     print(f"Optuna Dashboard of run {folder.name}: http://{HOST}:{port}/  (Ctrl-C ends it)", flush=True)
     try:
         optuna_dashboard.run_server(storage.optuna, host=HOST, port=port)

@@ -136,6 +136,8 @@ class FineTuner:
 
     def run(self, is_late: Callable[[], bool] = lambda: False) -> tuple[int, ...]:
         """Fine-tune, and return the numbers of members that could not be finished. No seed begins once ``is_late``."""
+        if self._finalists:
+            self._folder.final_folder(self._recipe.name).make()
         for finalist in self._finalists:
             self._record_first_seed(finalist)
         self._waiting = [job for finalist in self._finalists for job in self._missing(finalist)]
@@ -163,8 +165,7 @@ class FineTuner:
             for trainer in self._pool.idle():
                 if not self._waiting or is_late():
                     break
-                self._given[trainer] = job = self._waiting.pop(0)
-                trainer.give(self._training(job) if job.trained is None else self._test(job))
+                self._begin(trainer, self._waiting.pop(0))
             if not self._pool.busy():
                 return
             if self._epochs_to_do:
@@ -172,6 +173,15 @@ class FineTuner:
                 self._stage("fine-tuning the front, epochs done:", done, self._epochs_to_do)
             for trainer, message in self._pool.messages():
                 self._listen(trainer, message, self._given[trainer])
+
+    def _begin(self, trainer: Trainer, job: _Job) -> None:
+        self._given[trainer] = job
+        trainer.give(self._training(job) if job.trained is None else self._test(job))
+        minutes = self._file.search.minutes_per_trial
+        if minutes is not None:
+            # The limit is one of a trial; what `finalize` trains longer may take longer.
+            longer = max(1.0, self._recipe.schedule.epochs / self._file.final.epochs)
+            self._pool.limit_time(trainer, minutes, times=longer)
 
     def _listen(self, trainer: Trainer, message: Message, job: _Job) -> None:
         if isinstance(message, Epoch):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from spquant_search.driver.decisions import Decisions
@@ -34,10 +34,24 @@ class Search:
 
 @contextmanager
 def opened_search(
-    prepared: Prepared, folder: RunFolder, *, storage: Storage, pool: TrainerPool, limits: Limits, watcher: Watcher
+    prepared: Prepared,
+    folder: RunFolder,
+    *,
+    storage: Storage,
+    hired: Callable[[int], TrainerPool],
+    limits: Limits,
+    watcher: Watcher,
 ) -> Iterator[Search]:
-    """Yield a search that goes on from what its run's folder has; then end the trainers and write the profile."""
-    try:
+    """Yield a search that goes on from what its run's folder has; then end its trainers and write the profile.
+
+    ``hired`` starts so many trainers. Whatever fails from there on, they are ended, and the storage, which this closes
+    too, does not keep this coordinator's trials.
+    """
+    with ExitStack() as opened:
+        opened.callback(storage.close)
+        pool = hired(prepared.space.file.search.workers)
+        opened.callback(lambda: write_profile(folder, {"coordinator": PROCESS.seconds(), **pool.seconds()}))
+        opened.callback(pool.close)
         study = Study(
             storage, prepared.space, prepared.shapes, chance=1.0 / prepared.input.classes, note=watcher.warning
         )
@@ -56,7 +70,3 @@ def opened_search(
         yield Search(
             context=context, book=book, decisions=decisions, runner=TrialRunner(context, book, tasks, decisions)
         )
-    finally:
-        pool.close()
-        storage.close()
-        write_profile(folder, {"coordinator": PROCESS.seconds(), **pool.seconds()})

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import secrets
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from spquant_search.driver.limits import Limits
@@ -10,8 +11,7 @@ from spquant_search.driver.storage.protocol import Storage
 from spquant_search.driver.study import Study
 from spquant_search.processes import available_cores
 from spquant_search.runs.events import Watcher
-from spquant_search.runs.files import temporary_beside
-from spquant_search.runs.folder import RunFolder
+from spquant_search.runs.folder import RunFolder, weights_draft
 from spquant_search.space.schema import SpaceFile
 from spquant_search.training.prepared import Prepared
 from spquant_search.workers.pool import TrainerPool
@@ -28,6 +28,7 @@ class SearchContext:
     pool: TrainerPool
     limits: Limits
     watcher: Watcher
+    name: str = field(default_factory=lambda: secrets.token_hex(8))  # of this coordinator, unlike any other's
 
     @property
     def file(self) -> SpaceFile:
@@ -46,7 +47,7 @@ class SearchContext:
     def weights_draft(self, number: int) -> Path:
         """Return the file to which a trainer writes the weights of a trial.
 
-        Where another coordinator may have taken the trial over, it is a temporary file.
+        Where another coordinator may have taken the trial over, it is one of this coordinator's own.
         """
-        file = self.folder.weights_file(number)
-        return temporary_beside(file) if self.storage.is_shared else file
+        folder = self.folder
+        return weights_draft(folder, number, self.name) if self.storage.is_shared else folder.weights_file(number)

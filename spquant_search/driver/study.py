@@ -88,16 +88,20 @@ class Study:
         self._baseline_accuracy: float | None = None  # once it is known
         self._storage = storage
         self.budget_ladder: tuple[NetworkConfig, ...] = ()  # tried after the references, before anything is sampled
-        with storage.decision_lock(), quiet_optuna():
-            self._study = optuna.create_study(
-                study_name=storage.study_name,
-                storage=storage.optuna,
-                directions=list(DIRECTIONS),
-                load_if_exists=True,
-            )
-            self._study.set_metric_names(list(OBJECTIVES))
+        with quiet_optuna():
+            self._study: optuna.Study = storage.decide(self._begun)
         for trial in self._study.get_trials(deepcopy=False):
             self._keep_once(trial)
+
+    def _begun(self) -> optuna.Study:
+        study = optuna.create_study(
+            study_name=self._storage.study_name,
+            storage=self._storage.optuna,
+            directions=list(DIRECTIONS),
+            load_if_exists=True,
+        )
+        study.set_metric_names(list(OBJECTIVES))
+        return study
 
     def enqueue_finalists(self, parents: Sequence[TrialResult]) -> None:
         """Queue the fine-tuning of these trials' subnets, except of those that are queued or fine-tuned already."""

@@ -13,6 +13,7 @@ from spquant_search.driver.study import PendingTrial
 from spquant_search.driver.trial_book import TrialBook
 from spquant_search.driver.trial_tasks import TrialTasks
 from spquant_search.errors import UserError
+from spquant_search.runs.files import write_text
 from spquant_search.runs.results import BASELINE, EpochMetrics, Origin, Outcome
 from spquant_search.workers.messages import Epoch, Failed, Trained
 from spquant_search.workers.trainer import Trainer
@@ -59,7 +60,7 @@ class TrialRunner:
         trainer.give(self._tasks.task(trial, known))
         minutes = self._context.file.search.minutes_per_trial
         if minutes is not None and trial.number != BASELINE:
-            self._pool.limit_time(trainer, 60 * minutes)
+            self._pool.limit_time(trainer, minutes)
         self._book.open(trial, known.epochs)
         for metrics in known.epochs:  # what was measured as a subnet before
             self._context.study.report(trial, epoch=metrics.epoch, accuracy=metrics.accuracy)
@@ -102,7 +103,7 @@ class TrialRunner:
         folder, known = self._context.folder, self._tasks.known_result(trial, Outcome.FAILED, message.reason)
         result = replace(known, epochs=self._book.curves.epochs(trial.number))
         if message.detail:
-            folder.error_file(trial.number).write_text(message.detail, encoding="utf-8")
+            write_text(folder.error_file(trial.number), message.detail)
         # A failure from outside may not come again, and the run needs its baseline: the study is not told of it.
         if trial.number == BASELINE:
             self._pool.mark_failed(trainer, message)

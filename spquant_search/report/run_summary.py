@@ -147,7 +147,7 @@ def summarize_run(folder: RunFolder) -> RunSummary:
         seconds=facts.seconds,
         command=facts.command,
         environment=read_environment(folder),
-        test_accuracy=read_latest_test_accuracies(folder),
+        test_accuracy=read_latest_test_accuracies(folder, results),
         budget=selection.Budget.of(space.constraints),
         no_integer_form=facts.no_integer_form or "",
     )

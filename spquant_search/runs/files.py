@@ -1,12 +1,23 @@
-"""Write files whole or not at all, and find the folder that caches are kept in."""
+"""Write files whole or not at all, say what is wrong with a folder, and find the folder that caches are kept in."""
 
 from __future__ import annotations
 
+import errno
 import os
-import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from spquant_search.errors import UserError
+from spquant_search.runs.drafts import new_draft
+
+_REMEDIES = {
+    errno.EACCES: "change its permissions, or work on a copy",
+    errno.EPERM: "change its permissions, or work on a copy",
+    errno.EROFS: "work on a copy in a place that can be written",
+    errno.ENOSPC: "free some space and start the same command again; nothing finished is lost",
+    errno.EDQUOT: "free some space and start the same command again; nothing finished is lost",
+}
 
 
 def write_text(path: Path, text: str) -> None:
@@ -14,53 +25,75 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
-def _place(temporary: Path, path: Path) -> None:
+def write_bytes(path: Path, content: bytes, *, replaces: bool = True) -> None:
+    """Write a file whole or not at all: a draft beside it takes its place.
+
+    Without ``replaces``, a file that is there stays. Its folder is not made where it is missing: a run that somebody
+    deletes is not to come back in pieces.
+
+    Raises:
+        OSError: the file cannot be written; names it.
+    """
+    try:
+        draft, descriptor = new_draft(path)
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+                if replaces:
+                    os.replace(draft, path)
+                else:
+                    _place(draft, path)
+        finally:
+            draft.unlink(missing_ok=True)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _place(draft: Path, path: Path) -> None:
     """Move a finished file to ``path``, unless a file is there."""
     try:
-        os.link(temporary, path)
+        os.link(draft, path)
     except FileExistsError:
         pass
     except OSError:  # a file system without hard links
         if not path.exists():
-            os.replace(temporary, path)
+            os.replace(draft, path)
 
 
-def temporary_beside(path: Path) -> Path:
-    """Return a name that no other process takes for what is to become ``path``.
-
-    In the same folder, because a move between file systems is a copy and can be cut off. Not by tempfile, whose files
-    nobody else may read.
-    """
-    return path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.tmp")
-
-
-def write_bytes(path: Path, content: bytes, *, replaces: bool = True) -> None:
-    """Write a file whole or not at all: a temporary file beside it takes its place.
-
-    Without ``replaces``, a file that is there stays.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_beside(path)
+@contextmanager
+def as_user_error(folder: Path) -> Iterator[None]:
+    """Turn an error of the operating system with something in a folder into a UserError that says what to do."""
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        if replaces:
-            os.replace(temporary, path)
-        else:
-            _place(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        place = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else folder
+        if not place.absolute().is_relative_to(folder.absolute()):
+            raise
+        raise UserError(_trouble(folder, place, error)) from error
+
+
+def _trouble(folder: Path, place: Path, error: OSError) -> str:
+    if not os.path.lexists(folder):
+        return f"{folder}: vanished while it was worked on; put it back, or start a run of its own with --run NAME"
+    remedy = _REMEDIES.get(error.errno or 0, "check the disk and the path")
+    return f"{place}: {error.strerror or error}; {remedy}"
 
 
 def cache_folder() -> Path:
-    """Return the folder of recordings and compiled code: ``$SPQUANT_CACHE``, or one in the user's (XDG) cache."""
-    if chosen := os.environ.get("SPQUANT_CACHE"):
-        try:
-            return Path(chosen).expanduser()
-        except RuntimeError as error:  # ~ of a user who is not known
-            raise UserError(f"SPQUANT_CACHE={chosen}: {error}; name a folder by its whole path") from None
+    """Return the folder of recordings and compiled code: ``$SPQUANT_CACHE``, or one in the user's (XDG) cache.
+
+    Raises:
+        UserError: it lies in a home folder that is not known.
+    """
+    chosen = os.environ.get("SPQUANT_CACHE")
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    # The XDG Base Directory Specification: a relative path is invalid and to be ignored.
-    return (base if base.is_absolute() else Path.home() / ".cache") / "spquant-search"
+    try:
+        if chosen:
+            return Path(chosen).expanduser().absolute()
+        # The XDG Base Directory Specification: a relative path is invalid and to be ignored.
+        return (base if base.is_absolute() else Path.home() / ".cache") / "spquant-search"
+    except RuntimeError:
+        whose = f"SPQUANT_CACHE={chosen}" if chosen else "the cache"
+        raise UserError(f"{whose}: lies in a home folder that is not known here; set SPQUANT_CACHE to a path") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from spquant_search.runs.documents import read_document, write_document
@@ -36,6 +37,7 @@ def read_repeats(folder: RunFolder, recipe: str, number: int) -> dict[int, Repea
 
 def write_repeat(folder: RunFolder, recipe: str, number: int, repeat: Repeat) -> None:
     """Keep what the ``number``-th seed made of its member."""
+    folder.final_folder(recipe).make()
     write_document(folder.final_folder(recipe).repeat_file(repeat.result.number, number), repeat)
 
 
@@ -46,6 +48,7 @@ def read_finals(folder: RunFolder, recipe: str) -> dict[int, TrialResult]:
 
 
 def write_final(folder: RunFolder, recipe: str, result: TrialResult) -> None:
+    folder.final_folder(recipe).make()
     write_document(folder.final_folder(recipe).result_file(result.number), result)
 
 
@@ -60,15 +63,19 @@ def read_latest_results(folder: RunFolder) -> tuple[TrialResult, ...]:
     best = {result.number: result for result in read_searched_results(folder)}
     for recipe in folder.final_recipes():
         for number, final in read_finals(folder, recipe).items():
-            if _rank(final) > _rank(best[number]):
+            # A trial may have ended, and been fine-tuned, since the results were read.
+            if number in best and _rank(final) > _rank(best[number]):
                 best[number] = final
     return tuple(best[number] for number in sorted(best))
 
 
-def read_latest_test_accuracies(folder: RunFolder) -> dict[int, float]:
-    """Return the test accuracies of :func:`read_latest_results`, by trial, of those that were tested."""
+def read_latest_test_accuracies(folder: RunFolder, results: Sequence[TrialResult] | None = None) -> dict[int, float]:
+    """Return the test accuracies of :func:`read_latest_results`, by trial, of those that were tested.
+
+    ``results``: these, where they were read before; a command that works on the run may have made others since.
+    """
     tested = read_test_accuracies(folder)
-    for result in read_latest_results(folder):
+    for result in read_latest_results(folder) if results is None else results:
         if result.final is not None and result.final.test_accuracy is not None:
             tested[result.number] = result.final.test_accuracy
     return tested

@@ -38,6 +38,11 @@ class FinalFolder:
         """Return the weights that the ``repeat``-th seed made of a member."""
         return self.repeat_file(number, repeat).with_suffix(".safetensors")
 
+    def make(self) -> None:
+        """Make the folder in a run that is there."""
+        self.path.parent.mkdir(exist_ok=True)
+        self.path.mkdir(exist_ok=True)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunFolder:
@@ -132,6 +137,18 @@ class RunFolder:
 def checkpoint_of(weights_file: Path) -> Path:
     """Return where a task that is to write these weights stands after its latest epoch."""
     return weights_file.with_suffix(".checkpoint")
+
+
+def weights_draft(folder: RunFolder, number: int, coordinator: str) -> Path:
+    """Return where a coordinator's trainer writes a trial's weights while another may have taken the trial over."""
+    return folder.path / "trials" / f".{number:04d}.{coordinator}.draft"
+
+
+def weights_drafts(folder: RunFolder, number: int | None = None) -> tuple[tuple[int, Path], ...]:
+    """Return what coordinators have left under names of their own, of one trial or of all: number and weights."""
+    wanted = "*" if number is None else f"{number:04d}"
+    found = (folder.path / "trials").glob(f".{wanted}.*.draft")
+    return tuple((int(path.name.split(".")[1]), path) for path in found)
 
 
 def find_run(run: str) -> RunFolder:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -15,40 +12,42 @@ import yaml
 
 from spquant_search.errors import UserError
 from spquant_search.runs.documents import write_document
+from spquant_search.runs.drafts import draft_folder, remove_leftovers
 from spquant_search.runs.environment import describe_environment
-from spquant_search.runs.files import write_text
-from spquant_search.runs.folder import RunFolder
-from spquant_search.runs.locks import LockError, locked
+from spquant_search.runs.files import as_user_error, write_text
+from spquant_search.runs.folder import RunFolder, weights_drafts
+from spquant_search.runs.locks import LockHeld, locked
 from spquant_search.runs.records import RunFacts, read_frozen_space, read_shared_study, write_facts, write_shared_study
 from spquant_search.space.reading import frozen_space
 from spquant_search.space.schema import SpaceFile
 
 # What may differ between two starts of one run: how much is done and by how many, never what is searched.
 MAY_CHANGE = (("search", "trials"), ("search", "workers"), ("search", "minutes_per_trial"))
-SECONDS_TO_WRITE = 24 * 60 * 60  # at most, of a file that another machine may be writing, clocks that differ included
 
 
 def open_run(folder: RunFolder, file: SpaceFile, facts: RunFacts, *, shared: bool = False) -> None:
     """Make the folder, or take note of what may change in the run that it holds; ``shared``: as :func:`check_run`.
 
+    What starts left that were killed is removed.
+
     Raises:
-        UserError: as :func:`check_run`, or another search is working on this run.
+        UserError: as :func:`check_run`, or another command is working on this run.
     """
     check_run(folder, file, shared=shared)
+    remove_leftovers(folder.path.parent)
     if not folder.exists():
         try:
             _make(folder, file, facts, shared=shared)
             return
         except OSError as error:
-            if not (shared and folder.exists()):  # another coordinator was quicker
+            if not folder.exists():
                 raise UserError(_cannot_make(folder, error.strerror)) from error
-            check_run(folder, file, shared=shared)
+        check_run(folder, file, shared=shared)  # another search was quicker
     with exclusive(folder, shared=shared):
-        # What is half-written was left by a process that was killed; where others may be writing, what is old.
-        for left in folder.path.rglob(".*.tmp"):
-            with suppress(FileNotFoundError):  # another coordinator was quicker
-                if not shared or time.time() - left.stat().st_mtime > SECONDS_TO_WRITE:
-                    left.unlink()
+        remove_leftovers(folder.path, deep=True)
+        for number, draft in weights_drafts(folder):
+            if folder.result_file(number).is_file():  # nobody wants other weights of such a trial
+                draft.unlink(missing_ok=True)
         write_text(folder.space_file, frozen_space(file))  # more trials or workers than before, perhaps
 
 
@@ -93,8 +92,8 @@ def _cannot_make(folder: RunFolder, reason: str | None) -> str:
 def _make(folder: RunFolder, file: SpaceFile, facts: RunFacts, *, shared: bool) -> None:
     """Make all that a run starts with appear at once, by renaming a folder that is already complete."""
     folder.path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.path.parent) as temporary:
-        complete = RunFolder(path=Path(temporary) / folder.name)
+    with draft_folder(folder.path) as draft:
+        complete = RunFolder(path=draft / folder.name)
         (complete.path / "trials").mkdir(parents=True)
         write_document(complete.environment_file, describe_environment())
         write_facts(complete, facts)
@@ -130,21 +129,27 @@ def _differences(old: Any, new: Any, path: tuple[str, ...] = ()) -> list[tuple[s
 
 
 @contextmanager
-def exclusive(folder: RunFolder, *, shared: bool = False) -> Iterator[None]:
-    """Let only one search work on a run at a time; ``shared``: others that say so may work on it, too.
+def exclusive(
+    folder: RunFolder, *, shared: bool = False, note: Callable[[str], None] = lambda _words: None
+) -> Iterator[None]:
+    """Let only one command work on a run at a time; ``shared``: others that say so may work on it, too.
+
+    ``note`` is told where nothing keeps others away, as the file system has no locks.
 
     Raises:
-        UserError: another search holds the lock.
+        UserError: another command holds the lock, or something in the folder cannot be read or written.
     """
-    file = folder.path / "lock"
-    with ExitStack() as held:
+    with as_user_error(folder.path), ExitStack() as held:
         try:
-            held.enter_context(locked(file, shared=shared, waits=False))
-        except LockError:
-            holder = file.read_text(encoding="utf-8").strip() or "unknown"
+            is_held = held.enter_context(locked(folder.path / "lock", shared=shared))
+        except LockHeld as error:
             raise UserError(
-                f"{folder.path}: another search is working on this run (process {holder}); "
+                f"{folder.path}: another command is working on this run ({error.holder}); "
                 "wait for it, stop it, or start another run with --run NAME"
             ) from None
-        file.write_text(f"{os.getpid()}\n", encoding="utf-8")
+        if not is_held:
+            note(
+                f"{folder.path}: this file system has no locks, so that nothing keeps a second command away from this "
+                "run; see to it that no other works on it"
+            )
         yield

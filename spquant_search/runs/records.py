@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from spquant_search.errors import UserError
 from spquant_search.runs.absent import absent_run
 from spquant_search.runs.documents import read_document, write_document
 from spquant_search.runs.folder import LAYOUT, RunFolder
+from spquant_search.runs.locks import locked_for_a_while
 from spquant_search.runs.results import TrialResult
 from spquant_search.runs.sensitivity import Sensitivity
 from spquant_search.space.reading import read_space
 from spquant_search.space.schema import SpaceFile
+
+SECONDS_TO_COUNT = 60.0  # at most, until another process has added its seconds to a run's
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,6 +71,17 @@ def read_facts(folder: RunFolder) -> RunFacts:
 
 def write_facts(folder: RunFolder, facts: RunFacts) -> None:
     write_document(folder.facts_file, facts)
+
+
+def add_seconds(folder: RunFolder, seconds: float) -> None:
+    """Add to a run's wall-clock time, as other coordinators may be doing at the same moment.
+
+    Raises:
+        LockHeld: another process has been doing so for a minute.
+    """
+    with locked_for_a_while(folder.path / ".run.json.lock", seconds=SECONDS_TO_COUNT):
+        facts = read_facts(folder)
+        write_facts(folder, replace(facts, seconds=facts.seconds + seconds))
 
 
 def read_frozen_space(folder: RunFolder) -> SpaceFile:

@@ -27,12 +27,18 @@ class TrainerPool:
         """Start ``count`` trainers, by default processes."""
         self._warn = warn
         self._source: TrainerSource = source or TrainerProcesses()
-        self._trainers = [self._source.make_trainer(config) for _ in range(count)]
+        self._trainers: list[Trainer] = []
         self._seconds: dict[Trainer, dict[str, float]] = {}  # of the present process, until its latest message
         self._seconds_before: dict[Trainer, dict[str, float]] = {}  # of the processes that it replaced
-        self._told_at = dict.fromkeys(self._trainers, time.monotonic())
         self._warnings: set[str] = set()
-        self._time_limits: dict[Trainer, tuple[float, float]] = {}  # when its task is given up, after how many seconds
+        self._time_limits: dict[Trainer, tuple[float, str]] = {}  # when its task is given up, and after which time
+        try:
+            for _ in range(count):
+                self._trainers.append(self._source.make_trainer(config))
+        except BaseException:
+            self.close()
+            raise
+        self._told_at = dict.fromkeys(self._trainers, time.monotonic())
 
     def __len__(self) -> int:
         return len(self._trainers)
@@ -81,13 +87,12 @@ class TrainerPool:
 
         for trainer in busy:
             if trainer not in speaking and trainer.task is not None and self._is_late(trainer):
-                minutes = self._time_limits[trainer][1] / 60
-                reason = f"not done after search.minutes_per_trial, {minutes:g} minutes"
-                yield trainer, Failed(reason=reason, died=True, late=True)
+                yield trainer, Failed(reason=f"not done after {self._time_limits[trainer][1]}", died=True, late=True)
 
-    def limit_time(self, trainer: Trainer, seconds: float) -> None:
-        """Give up the task that a trainer was given just now, should it take longer than this."""
-        self._time_limits[trainer] = (time.monotonic() + seconds, seconds)
+    def limit_time(self, trainer: Trainer, minutes: float, *, times: float = 1.0) -> None:
+        """Give up the task that a trainer was given just now after ``minutes``, those of a trial, so many times."""
+        words = "search.minutes_per_trial" if times == 1.0 else f"{times:g} times search.minutes_per_trial"
+        self._time_limits[trainer] = (time.monotonic() + 60 * minutes * times, f"{words}, {minutes * times:g} minutes")
 
     def _timeout(self, busy: Sequence[Trainer]) -> float | None:
         """Return the seconds until the next task is given up; None where no task has a limit."""

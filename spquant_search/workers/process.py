@@ -14,7 +14,8 @@ from typing import Any
 
 from spquant_search.processes import end_with_parent, keep_compiled_code, tune_allocator
 from spquant_search.profile import PROCESS
-from spquant_search.workers.messages import Failed, Message, TrainerConfig, TrainerWarning
+from spquant_search.workers.connection import TrainerConnection
+from spquant_search.workers.messages import Failed, Message, TrainerConfig
 
 SECONDS_TO_END = 10.0
 SECONDS_TO_BEGIN = 2.0  # a new trainer without a task for so long compiles ahead
@@ -106,16 +107,17 @@ def run_trainer(connection: Connection, config: TrainerConfig) -> None:
     """Be a trainer: set up the process, load the data once, then serve tasks until told to end or left alone."""
     # Ctrl-C reaches the whole process group; only the coordinator decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ours = TrainerConnection(connection)
     # The coordinator shows warnings once; printed here they would run across its display.
-    warnings.showwarning = lambda message, *_others, **_more: connection.send(TrainerWarning(text=str(message)))
+    warnings.showwarning = lambda message, *_others, **_more: ours.warn(str(message))
     threading.Thread(target=end_with_parent, daemon=True).start()
     tune_allocator()
     keep_compiled_code(config.cache)
     with PROCESS.on("waiting"):
-        is_needed = connection.poll(SECONDS_TO_BEGIN)
+        is_needed = ours.poll(SECONDS_TO_BEGIN)
     try:
         with PROCESS.on("loading"):  # torch is imported in the trainers' processes alone
             from spquant_search.workers.serving import serve
-        serve(connection, config, is_needed=is_needed)
+        serve(ours, config, is_needed=is_needed)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the coordinator is gone, and nobody is left to work for

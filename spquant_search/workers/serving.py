@@ -5,7 +5,6 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from functools import cache
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from spquant_search.training.distillation import FloatTeacher
 from spquant_search.training.loader import LoadedSplit
 from spquant_search.training.tasks import AccuraciesTask, SubnetTask, SupernetTask, Task, TestTask
 from spquant_search.training.trial import float_teacher, run_accuracies, run_subnet, run_supernet, run_test, run_trial
+from spquant_search.workers.connection import TrainerConnection
 from spquant_search.workers.messages import (
     Accuracies,
     Epoch,
@@ -33,7 +33,7 @@ from spquant_search.workers.messages import (
 )
 
 
-def serve(connection: Connection, config: TrainerConfig, *, is_needed: bool) -> None:
+def serve(connection: TrainerConnection, config: TrainerConfig, *, is_needed: bool) -> None:
     """Do one task after the other until told to end; without ``is_needed``, compile ahead of the first one."""
     server = None if is_needed else prepare_ahead(connection, config)
     while (task := receive(connection)) is not None:
@@ -51,7 +51,7 @@ def serve(connection: Connection, config: TrainerConfig, *, is_needed: bool) -> 
             connection.send(Failed(reason=first_line, detail=traceback.format_exc()))
 
 
-def prepare_ahead(connection: Connection, config: TrainerConfig) -> Server | None:
+def prepare_ahead(connection: TrainerConnection, config: TrainerConfig) -> Server | None:
     """Load everything, then compile until there is a task; return None where something went wrong."""
     try:
         with PROCESS.on("loading"):
@@ -65,7 +65,7 @@ def prepare_ahead(connection: Connection, config: TrainerConfig) -> Server | Non
     return server
 
 
-def receive(connection: Connection) -> Any:
+def receive(connection: TrainerConnection) -> Any:
     """Wait for the coordinator's next task or answer, and return it."""
     with PROCESS.on("waiting"):
         return connection.recv()
@@ -76,7 +76,7 @@ class Server:
 
     training: LoadedSplit
 
-    def __init__(self, connection: Connection, config: TrainerConfig) -> None:
+    def __init__(self, connection: TrainerConnection, config: TrainerConfig) -> None:
         torch.set_num_threads(1)
         self._connection, self._space = connection, config.space
         self._device = torch.device(config.device)

@@ -9,6 +9,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -183,19 +184,43 @@ def test_a_killed_process_leaves_nothing_that_is_taken_for_whole(tmp_path: Path)
         "loading.load('fashion-events', time_steps=3, cache_dir=pathlib.Path(sys.argv[1]), limit=limit, progress=die)"
     )
     assert subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False).returncode == 9
-    lock, left = cached_files(tmp_path)
-    assert (lock.name[:6], lock.suffix, lock.stat().st_size) == (".lock-", ".npy", 0)
-    assert left.name.startswith(".unfinished-")
-    assert [path.suffix for path in left.iterdir()] == [".npy"]
+    left, lock = cached_files(tmp_path)
+    assert (lock.name[:6], lock.suffix) == (".lock-", ".npy")
+    assert left.name.endswith(".tmp")
+    assert sorted(path.suffix for path in left.iterdir()) == ["", ".npy"]
 
-    # What it left goes when it is older than any running build can be.
-    load_tiny(tmp_path)
-    assert left.exists()
-    for path in (lock, left):
-        os.utime(path, (time.time() - 90_000,) * 2)
-    load_tiny(tmp_path, time_steps=1)
-    assert not left.exists()
-    assert len(cached_files(tmp_path)) == 6
+    load_tiny(tmp_path)  # the next that builds removes it
+    assert [path.suffix for path in cached_files(tmp_path)] == [".npy"] * 3
+
+
+def test_a_build_that_does_not_get_on_is_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process is stopped; and should it go on later, it replaces the file by an equal one."""
+    monkeypatch.setattr(frames, "_LOOK_S", 0.05)
+    monkeypatch.setattr(frames, "_STUCK_S", 0.4)
+    path, whole = tmp_path / "a.npy", sample_frames()
+    goes_on, began = threading.Event(), threading.Event()
+
+    def stops() -> Iterator[NDArray[np.uint8]]:
+        for part in (whole[:2], whole[2:4]):  # as long as it grows it is waited for
+            yield part
+            began.set()
+            time.sleep(0.3)
+        goes_on.wait(30)
+        yield whole[4:]
+
+    with ThreadPoolExecutor(1) as pool:
+        stopped = pool.submit(lambda: frames.read_or_build(path, SHAPE, stops))
+        assert began.wait(10)
+        before = time.monotonic()
+        with pytest.warns(UserWarning, match=rf"a\.npy: process {os.getpid()} on .* has built nothing of it for 0\.0"):
+            np.testing.assert_array_equal(frames.read_or_build(path, SHAPE, lambda: [whole]), whole)
+        assert time.monotonic() - before > 0.6
+        goes_on.set()
+        np.testing.assert_array_equal(stopped.result(), whole)
+    np.testing.assert_array_equal(frames.read_or_build(path, SHAPE, lambda: pytest.fail("must be cached")), whole)
+    assert cached_files(tmp_path) == [path]
 
 
 def test_of_several_that_start_together_one_builds(tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ def folder(tmp_path: Path, plain_neurons: None, monkeypatch: pytest.MonkeyPatch)
     """A run with the weights of one trial; its C is not compiled, which takes most of the time."""
     monkeypatch.setattr(export_module, "compiler", lambda: None)
     made = RunFolder(path=tmp_path / "runs" / "tiny")
+    made.weights_file(7).parent.mkdir(parents=True)
     write_weights(new_network(a_space(), SHAPE, seed=0, device=torch.device("cpu")), made.weights_file(7))
     return made
 

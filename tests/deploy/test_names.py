@@ -79,6 +79,7 @@ def pick_and_verify(builder: str, names: list[str], seed: int, tmp_path: Path) -
     network, frames, config = named_networks.a_named_network(build(space.model, SHAPE, source="s.yaml"), SHAPE, seed)
     assert {part for name in searchable_layers(network) for part in name.split(".")} <= set(names)
     folder = RunFolder(path=tmp_path / "run")
+    folder.weights_file(7).parent.mkdir(parents=True)
     write_weights(network, folder.weights_file(7))
     member = trial(7, of=config)
     out = tmp_path / "picked"

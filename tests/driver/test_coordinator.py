@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 from driver.lab import NO_STOPPING, ONE_WORKER, Killed, Play, dies_here, plain, trains
@@ -10,10 +11,13 @@ from optuna.trial import TrialState
 
 from spquant_search.driver.coordinator import Limits
 from spquant_search.driver.seeds import trial_seed
+from spquant_search.driver.storage.journal import Journal
 from spquant_search.driver.study import Study
-from spquant_search.runs.records import read_result, read_results, read_test_accuracies
+from spquant_search.runs.records import read_profile, read_result, read_results, read_test_accuracies
 from spquant_search.runs.results import Outcome
-from spquant_search.training.tasks import Task
+from spquant_search.training.tasks import Task, TestTask
+from spquant_search.workers import messages
+from spquant_search.workers.messages import Failed, Trained
 
 
 def test_baseline_alone_then_references_then_proposals(new_lab):
@@ -181,3 +185,56 @@ def test_candidates_from_scratch_start_from_their_seed(new_lab):
     labels = new_lab(NO_STOPPING, ONE_WORKER, "train.distillation=0", name="labels")
     labels.run(1)
     assert [task.teacher_weights for task in labels.tasks] == [None] * 2
+
+
+@pytest.mark.parametrize("fails", ["second trainer", "study"])
+def test_trainers_are_ended_and_the_storage_closed_whatever_fails_at_the_start(new_lab, monkeypatch, fails):
+    lab = new_lab(NO_STOPPING, "search.workers=3")
+    closed = []
+
+    class Closing(Journal):
+        def close(self) -> None:
+            closed.append(self)
+
+    def no_study(*_arguments: object, **_more: object) -> None:
+        raise MemoryError
+
+    if fails == "study":
+        monkeypatch.setattr("spquant_search.driver.search.Study", no_study)
+    else:
+        make = lab.make_trainer
+        monkeypatch.setattr(lab, "make_trainer", lambda config: no_study() if len(lab.trainers) == 1 else make(config))
+    with pytest.raises(MemoryError):
+        lab.run(2, storage=Closing(lab.folder.study_file))
+    assert len(lab.trainers) == (3 if fails == "study" else 1)
+    assert all(trainer.closed for trainer in lab.trainers)
+    assert len(closed) == 1
+
+
+def test_a_profile_counts_what_a_replaced_trainer_spent(new_lab):
+    """Every process counts from 0, and says what it spent with its results."""
+
+    def spends(task: Task) -> Play:
+        for message in trains_alone(task):
+            yield replace(message, seconds={"training": 5.0}) if isinstance(message, Trained) else message
+
+    def trains_alone(task: Task) -> Play:
+        play, answer = trains(task), None
+        while True:
+            try:
+                message = play.send(answer)
+            except StopIteration:
+                return
+            answer = yield message
+
+    def fails(task: Task) -> Play:
+        yield Failed(reason="RuntimeError", detail="Traceback ...")
+
+    def tests(task: TestTask) -> Play:
+        yield messages.Tested(number=task.number, accuracy=0.5, seconds={"training": 5.0})
+
+    lab = new_lab(NO_STOPPING, ONE_WORKER, "search.references=[]")
+    lab.plays = {0: spends, 1: fails, 2: spends}
+    lab.test_plays = dict.fromkeys(range(3), tests)
+    lab.run(2)
+    assert read_profile(lab.folder)["trainer 1"]["training"] == 10.0

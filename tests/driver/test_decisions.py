@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import optuna
 import pytest
@@ -191,3 +192,76 @@ def test_a_trial_whose_coordinator_died_before_telling_it_counts_as_done(new_lab
     assert results[2:] == (written,), "no other is tried in its place"
     assert lab.trained.count(asked.number) == 0
     assert lab.study().finished() == (0, 1, 2)
+
+
+class Lost(Exception):
+    """The lock of decisions is gone."""
+
+
+class Losing(Journal):
+    """A shared study whose lock of decisions is lost once, before what is written to it for the ``at``-th time."""
+
+    is_shared = True
+
+    def __init__(self, journal: Path, at: int) -> None:
+        super().__init__(journal)
+        self._deciding, self._claimed, self.writes, self.losses = False, set[int](), 0, 0
+        append = self._file.append_logs
+
+        def loses(logs: list[dict[str, object]]) -> None:
+            self.writes += self._deciding
+            if self._deciding and self.writes == at:
+                self.losses += 1
+                raise Lost
+            append(logs)
+
+        self._file.append_logs = loses
+
+    def decide(self, body):
+        if self._deciding:
+            return body()
+        while True:
+            before = set(self._mine)
+            self._deciding = True
+            try:
+                return super().decide(body)
+            except Lost:
+                self._mine &= before
+            finally:
+                self._deciding = False
+
+    def claim(self, trial_id: int) -> None:
+        super().claim(trial_id)
+        self._claimed.add(trial_id)
+
+    def is_mine(self, trial: FrozenTrial) -> bool:
+        return trial._trial_id in self._claimed
+
+
+def survives_a_loss(new_lab, at: int) -> bool:
+    """Search while the lock is lost before the ``at``-th write; return whether there were so many."""
+    lab = new_lab(NO_STOPPING, ONE_WORKER, "search.sampler=random", name=f"at {at}")
+    storage = Losing(lab.folder.study_file, at)
+    results = lab.run(3, storage=storage)
+    assert [result.number for result in results] == [0, 1, 2, 3]
+    assert all(result.outcome is Outcome.COMPLETE for result in results), at
+    assert lab.trained == [0, 1, 2, 3]
+    assert lab.watching.ended == [0, 1, 2, 3]
+    assert lab.watching.warnings == []
+    assert lab.states() == ["COMPLETE"] * 4
+    assert not list(lab.folder.path.rglob("*.draft"))
+    return bool(storage.losses)
+
+
+@pytest.mark.parametrize("at", [2, 7, 15, 30])
+def test_a_decision_whose_lock_is_lost_is_made_again(new_lab, at):
+    """Nothing of it is written from there on; and no trial is lost, trained twice, or told twice."""
+    assert survives_a_loss(new_lab, at)
+
+
+@pytest.mark.slow
+def test_a_decision_whose_lock_is_lost_at_any_point_is_made_again(new_lab):
+    at = 1
+    while survives_a_loss(new_lab, at):
+        at += 1
+    assert at > 40

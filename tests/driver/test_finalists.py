@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -261,6 +262,56 @@ def test_seeds_that_diverge_or_fail(new_lab):
     lab.plays[last] = lab.tunes
     assert lab.finalize() == ()
     assert {number for number, _ in lab.trained_seeds()} == {last}
+
+
+@pytest.mark.parametrize("hangs_in", [Task, TestTask])
+def test_a_seed_that_hangs_is_given_up_and_told(new_lab, monkeypatch, hangs_in):
+    """After the time of a trial, or as many times that as it is trained longer; the other members are finished."""
+    lab = new_lab(NO_STOPPING, ONE_WORKER, "search.minutes_per_trial=2", "final.epochs=2")
+    clock, members, patience = [0.0], list[int](), set()
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+
+    def wait(trainers, *, timeout):
+        (trainer,) = trainers
+        task = trainer.task
+        patience.add(timeout)
+        number = task.result.number if isinstance(task, Task) else task.number
+        hangs = isinstance(task, hangs_in) and number in members[-1:]
+        clock[0] += 361 if hangs else 1
+        return [] if hangs else trainers
+
+    lab.wait = wait
+    members += lab.searched()
+    patience.clear()
+    restarts = lab.restarts
+    assert lab.finalize(seeds=2) == (members[-1],)
+    assert lab.watching.warnings[-2:] == [
+        f"trial {members[-1]} could not be fine-tuned with seed {seed}: not done after 3 times "
+        "search.minutes_per_trial, 6 minutes"
+        for seed in (1, 2)
+    ]
+    assert lab.restarts == restarts + 2
+    assert max(patience) == 6 * 60
+    assert all(lab.of(number, read_latest_results(lab.folder)).final for number in members[:-1])
+
+
+def test_an_epoch_that_is_told_again_is_one_of_the_progress(new_lab):
+    lab = new_lab(NO_STOPPING, ONE_WORKER, "final.epochs=2")
+    lab.searched()
+    begun = []
+
+    def dies_once(task: Task) -> Play:
+        begun.append(task)
+        yield Epoch(metrics=epoch(1, 0.5, 1e6))
+        if len(begun) == 1:
+            yield Failed(reason="gone", died=True)
+        yield from lab.tunes(task)
+
+    lab.plays = dict.fromkeys(lab.plays, dies_once)
+    lab.finalize(seeds=1)
+    shown = [(done, total) for text, done, total in lab.watching.stages if text.startswith("fine-tuning the front")]
+    assert shown
+    assert all(done <= total for done, total in shown)
 
 
 def test_a_seed_over_budget_is_not_kept_for_a_member_within(new_lab):

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import platform
+import shutil
 import subprocess
 import sys
-import time
+import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from examples import trial
+from killing import killed_at
 from small_run import FACTS, a_space
 
 from spquant_search.errors import SpaceError, UserError
 from spquant_search.runs import documents, opening
+from spquant_search.runs.drafts import new_draft
 from spquant_search.runs.environment import describe_environment
 from spquant_search.runs.files import write_text
-from spquant_search.runs.folder import LAYOUT, RunFolder
+from spquant_search.runs.folder import LAYOUT, RunFolder, weights_draft
 from spquant_search.runs.opening import exclusive, open_run
 from spquant_search.runs.records import (
+    add_seconds,
     read_environment,
     read_facts,
     read_frozen_space,
@@ -26,6 +34,8 @@ from spquant_search.runs.records import (
     read_sensitivity,
     read_shared_study,
     read_test_accuracies,
+    write_facts,
+    write_result,
 )
 
 
@@ -46,11 +56,132 @@ def test_a_new_run_holds_everything_it_starts_with(folder):
     assert read_test_accuracies(folder) == {}
 
 
-def test_what_a_killed_process_left_half_written_goes(folder):
-    left = folder.path / "trials" / ".0001.json.host-7.tmp"
-    left.write_text("{")
+def test_what_a_killed_process_left_half_written_goes_and_what_is_being_written_stays(folder):
+    """A report, say, that another command writes."""
+    left, descriptor = new_draft(folder.path / "trials" / "0001.json")
+    os.close(descriptor)
+    written, descriptor = new_draft(folder.path / "report.md")
     open_run(folder, a_space(), FACTS)
-    assert not left.exists()
+    assert (left.exists(), written.exists()) == (False, True)
+    os.close(descriptor)
+
+
+def contents(place: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(place)): path.read_bytes() for path in place.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_start_that_is_killed_at_any_point_leaves_nothing(tmp_path, monkeypatch, exists):
+    """No run is to be seen that is not whole, and after the next start all is as if there had been no other."""
+    monkeypatch.setattr(os, "fsync", lambda _descriptor: None)  # nobody pulls the plug
+
+    def starts(place: Path) -> None:
+        open_run(RunFolder(path=place / "runs" / "tiny"), a_space("search.trials=9"), FACTS)
+
+    def begun(name: str) -> Path:
+        place = tmp_path / name
+        place.mkdir()
+        if exists:
+            open_run(RunFolder(path=place / "runs" / "tiny"), a_space(), FACTS)
+        return place
+
+    undisturbed = begun("undisturbed")
+    starts(undisturbed)
+    number = 1
+    while True:
+        place = begun(f"killed at {number}")
+        was_killed = killed_at(number, lambda place=place: starts(place), place)
+        for path in (place / "runs").glob("*/space.yaml") if (place / "runs").exists() else ():
+            assert read_frozen_space(RunFolder(path=path.parent)).search.trials in (a_space().search.trials, 9)
+            assert read_facts(RunFolder(path=path.parent)) == FACTS
+        starts(place)
+        names = [path.name for path in (place / "runs").iterdir()]
+        assert names == ["tiny"]
+        run, whole = (contents(one / "runs" / "tiny") for one in (place, undisturbed))
+        run.pop("lock", None), whole.pop("lock", None)
+        assert run == whole
+        if not was_killed:
+            break
+        number += 1
+    assert number > (5 if exists else 20)
+
+
+def test_of_two_that_make_one_run_at_once_one_makes_it(tmp_path, monkeypatch):
+    """The other finds it there, at the last moment as at any other."""
+    run = RunFolder(path=tmp_path / "runs" / "tiny")
+    real = os.rename
+
+    def later(*paths: Path) -> None:
+        monkeypatch.setattr(os, "rename", real)
+        open_run(run, a_space(), FACTS)
+        real(*paths)
+
+    monkeypatch.setattr(os, "rename", later)
+    open_run(run, a_space("search.trials=9"), FACTS)
+    assert read_frozen_space(run).search.trials == 9
+    assert [path.name for path in run.path.parent.iterdir()] == ["tiny"]
+
+
+def test_coordinators_do_not_lose_each_others_seconds(folder):
+    threads = [threading.Thread(target=lambda: [add_seconds(folder, 1.0) for _ in range(20)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert read_facts(folder).seconds == FACTS.seconds + 80
+    assert not (folder.path / ".run.json.lock").exists()
+
+
+def test_where_a_file_system_has_no_locks_a_search_goes_on_and_that_is_said_once(folder, monkeypatch):
+    def flock(*_arguments: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    notes: list[str] = []
+    open_run(folder, a_space(), FACTS)
+    with exclusive(folder, note=notes.append):
+        pass
+    assert notes == [
+        f"{folder.path}: this file system has no locks, so that nothing keeps a second command away from this run; "
+        "see to it that no other works on it"
+    ]
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ESTALE])
+def test_a_lock_that_cannot_be_opened_is_no_other_search(folder, monkeypatch, number):
+    real = os.open
+
+    def fails(path, *arguments):
+        if str(path).endswith("lock"):
+            raise OSError(number, os.strerror(number), str(path))
+        return real(path, *arguments)
+
+    monkeypatch.setattr(os, "open", fails)
+    with pytest.raises(UserError) as caught, exclusive(folder):
+        pass
+    assert str(caught.value).startswith(f"{folder.path / 'lock'}: {os.strerror(number)}; ")
+
+
+def test_a_run_that_vanishes_while_it_is_worked_on(folder):
+    def works() -> None:
+        with exclusive(folder):
+            shutil.rmtree(folder.path)
+            write_facts(folder, FACTS)
+
+    with pytest.raises(UserError, match="vanished while it was worked on"):
+        works()
+    assert not folder.path.exists()
+
+
+def test_weights_under_a_coordinators_own_name_stay_until_the_trial_has_ended(tmp_path):
+    run = RunFolder(path=tmp_path / "tiny")
+    open_run(run, a_space(), FACTS, shared=True)
+    wanted, unwanted = weights_draft(run, 2, "a"), weights_draft(run, 1, "b")
+    for draft in (wanted, unwanted):
+        draft.write_bytes(b"weights")
+    write_result(run, trial(1))
+    open_run(run, a_space(), FACTS, shared=True)
+    assert (wanted.exists(), unwanted.exists()) == (True, False)
 
 
 def test_a_shared_run_has_a_study_of_its_own_in_the_database(tmp_path):
@@ -76,7 +207,7 @@ def test_a_run_with_its_study_in_the_folder_takes_no_storage(folder):
 def test_many_searches_of_a_shared_run_exclude_only_what_needs_it_alone(tmp_path):
     run = RunFolder(path=tmp_path / "tiny")
     open_run(run, a_space(), FACTS, shared=True)
-    refused = pytest.raises(UserError, match="another search is working on this run")
+    refused = pytest.raises(UserError, match="another command is working on this run")
     with exclusive(run, shared=True), exclusive(run, shared=True), refused, exclusive(run):
         pass
     with exclusive(run):
@@ -197,27 +328,16 @@ def test_a_second_search_is_refused_until_the_first_is_gone_however_it_ends(fold
         with pytest.raises(UserError) as caught, exclusive(folder):
             pass
         assert str(caught.value) == (
-            f"{folder.path}: another search is working on this run (process {first.pid}); "
+            f"{folder.path}: another command is working on this run (process {first.pid} on {platform.node()}); "
             "wait for it, stop it, or start another run with --run NAME"
         )
     finally:
         first.kill()
         first.communicate()
     with exclusive(folder):
-        assert (folder.path / "lock").read_text() == f"{os.getpid()}\n"
+        assert (folder.path / "lock").read_text() == f"{platform.node()} {os.getpid()}\n"
     with exclusive(folder):
         pass
-
-
-def test_what_others_may_be_writing_is_left_for_a_day(tmp_path):
-    folder = RunFolder(path=tmp_path / "run")
-    open_run(folder, a_space(), FACTS, shared=True)
-    fresh, old = (folder.path / "trials" / f".{name}.checkpoint.node-7.tmp" for name in ("0001", "0002"))
-    for file in (fresh, old):
-        write_text(file, "half")
-    os.utime(old, (time.time() - 25 * 60 * 60,) * 2)
-    open_run(folder, a_space(), FACTS, shared=True)
-    assert (fresh.exists(), old.exists()) == (True, False)
 
 
 READERS = (read_frozen_space, read_results, read_facts, read_sensitivity, read_shared_study)

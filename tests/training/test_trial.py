@@ -67,6 +67,7 @@ def a_task(space: SearchSpace, folder: Path) -> Task:
 
 def run(task: Task, space: SearchSpace, stop_reason: Callable[[EpochMetrics], str | None]) -> TrialResult:
     training, validation = recordings(16), recordings(10)
+    task.weights_file.parent.mkdir(exist_ok=True)
     return run_trial(task, space.file, training=training, validation=validation, shape=SHAPE, stop_reason=stop_reason)
 
 

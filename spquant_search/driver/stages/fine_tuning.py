@@ -18,8 +18,8 @@ def fine_tune_front(search: Search) -> None:
     if not context.uses_supernet or context.limits.late():
         return
     subnets = _selected_subnets(search)
-    with PROCESS.on("bookkeeping"), context.storage.decision_lock():
-        context.study.enqueue_finalists(subnets)
+    with PROCESS.on("bookkeeping"):
+        context.storage.decide(lambda: context.study.enqueue_finalists(subnets))
     search.runner.run_all(search.decisions.next_queued)
     with search.decisions.exclusive_stage("fine-tuning the front with further seeds") as is_to_do:
         if is_to_do:

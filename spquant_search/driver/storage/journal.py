@@ -10,15 +10,19 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import FrozenTrial
 
-from spquant_search.runs.locks import locked
+from spquant_search.driver.storage.protocol import Result
+from spquant_search.errors import UserError
+from spquant_search.runs.locks import LockHeld, locked
 
 STUDY_NAME = "search"  # of a study in its run's folder
+SECONDS_TO_APPEND = 60.0  # at most, until another process has written its lines
+_BLOCK_BYTES = 1 << 12
 
 
 class _File(BaseJournalBackend):
@@ -27,9 +31,8 @@ class _File(BaseJournalBackend):
     It remembers where the last read line ended, but not where every line begins: a long search has a million lines.
     """
 
-    def __init__(self, journal: Path) -> None:
-        self._journal, self._lock_file = journal, journal.with_suffix(".lock")
-        journal.touch()
+    def __init__(self, journal: Path, *, alone: bool) -> None:
+        self._journal, self._lock_file, self._alone = journal, journal.with_suffix(".lock"), alone
         self._lines, self._bytes = 0, 0  # read so far
         self.gathers = False  # whether lines are synchronised to disk later, all at once
 
@@ -37,6 +40,8 @@ class _File(BaseJournalBackend):
         """Yield the lines from that number on; a line that is being written is left for the next time."""
         if log_number_from < self._lines:
             self._lines, self._bytes = 0, 0
+        if not self._journal.exists():  # nothing was written yet
+            return
         with self._journal.open("rb") as file:
             file.seek(self._bytes)
             for line in file:
@@ -48,9 +53,22 @@ class _File(BaseJournalBackend):
                     yield json.loads(line)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Append lines, in place of a last one that a killed process has left half-written.
+
+        Raises:
+            UserError: another process holds the journal's lock for a minute, or the file system has no locks and
+                somebody else may be writing the last line.
+        """
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
-        with locked(self._lock_file), self._journal.open("ab") as file:
-            file.write(lines.encode("utf-8"))
+        try:
+            with locked(self._lock_file, seconds=SECONDS_TO_APPEND) as is_held, self._journal.open("ab+") as file:
+                _drop_torn_line(file, may_repair=is_held or self._alone)
+                file.write(lines.encode("utf-8"))
+        except LockHeld as error:
+            raise UserError(
+                f"{self._journal}: {error.holder} has held its lock for {SECONDS_TO_APPEND:g} seconds; end that "
+                "process, or let it go on, and start the same command again: nothing finished is lost"
+            ) from None
         if not self.gathers:
             self.sync()
 
@@ -65,18 +83,20 @@ class Journal:
     is_shared = False
     study_name = STUDY_NAME
 
-    def __init__(self, journal: Path) -> None:
-        """Open the journal, and cut off a last line that a killed process left half-written."""
-        _drop_torn_line(journal)
-        self._file = _File(journal)
+    def __init__(self, journal: Path, *, alone: bool = False) -> None:
+        """Open the journal; ``alone``: as its coordinator, beside whom nobody writes without locks either.
+
+        Reading changes nothing in it: what looks like a line that a killed process has left half-written may be one
+        that a living process is writing.
+        """
+        self._file = _File(journal, alone=alone)
         self.optuna: BaseStorage = JournalStorage(self._file)
         self._mine: set[int] = set()
 
-    @contextmanager
-    def decision_lock(self) -> Iterator[None]:
+    def decide(self, body: Callable[[], Result]) -> Result:
         outermost, self._file.gathers = not self._file.gathers, True
         try:
-            yield
+            return body()
         finally:
             if outermost:
                 self._file.gathers = False
@@ -104,10 +124,24 @@ class Journal:
         """Do nothing: no file is open between two calls."""
 
 
-def _drop_torn_line(journal: Path) -> None:
-    if not journal.is_file():
+def _drop_torn_line(file: BinaryIO, *, may_repair: bool) -> None:
+    """Cut off what follows the last whole line; only where nobody can be writing it.
+
+    Raises:
+        UserError: somebody may be.
+    """
+    size = file.seek(0, os.SEEK_END)
+    end, block = size, b""
+    while end > 0 and b"\n" not in block:
+        begin = max(0, end - _BLOCK_BYTES)
+        file.seek(begin)
+        block = file.read(end - begin)
+        end = begin + block.rfind(b"\n") + 1
+    if end == size:
         return
-    content = journal.read_bytes()
-    complete = content.rfind(b"\n") + 1
-    if complete < len(content):
-        os.truncate(journal, complete)
+    if not may_repair:
+        raise UserError(
+            f"{file.name}: its last line is half-written, and this file system has no locks to tell whether somebody "
+            "is writing it; start the search again, which repairs it"
+        )
+    os.ftruncate(file.fileno(), end)

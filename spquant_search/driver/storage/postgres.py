@@ -8,148 +8,50 @@ that is gone is found, so that another coordinator continues it under its own nu
 from __future__ import annotations
 
 import os
+import secrets
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial
-from sqlalchemy import Connection, Engine, create_engine, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import DBAPIError
 
+from spquant_search.driver.storage.database import OUTAGE_SECONDS, Database, Lease, Locks, Outages, process_name
+from spquant_search.driver.storage.protocol import Result
 from spquant_search.errors import UserError
 
-DRIVER = "postgresql+psycopg"
 BEAT_SECONDS = 15
 GRACE_SECONDS = 90  # after which a coordinator without a heartbeat is taken for dead
-OUTAGE_SECONDS = 15 * 60  # for which a server may be away before the search gives up
+LEAST_GRACE = 4  # heartbeats come every fourth part of it, and no oftener than every second
 GRACE_VARIABLE = "SPQUANT_GRACE_SECONDS"
+PATIENCE_SECONDS = 20  # for which another coordinator may decide before that is said
 
-# A lock ends with its connection. A machine that loses power or network does not close its connections: the server is
-# to ask after half a minute of silence, not after the system's two hours.
-_NOTICES_DEATH = text(
-    "SELECT set_config('tcp_keepalives_idle', '30', false), set_config('tcp_keepalives_interval', '10', false), "
-    "set_config('tcp_keepalives_count', '3', false)"
-)
-
-Result = TypeVar("Result")
 OWNER = "coordinator"  # the user attribute of a trial that names who works on it
 
 
-def _grace_seconds() -> int:
-    """Return the seconds after which a coordinator without a heartbeat is taken for dead."""
-    text = os.environ.get(GRACE_VARIABLE, str(GRACE_SECONDS))
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= 10**6):
+class DecisionLost(Exception):
+    """The lock of decisions went with its connection: another coordinator may be deciding."""
+
+
+def grace_seconds() -> int:
+    """Return after how long a coordinator without a heartbeat is taken for dead.
+
+    Raises:
+        UserError: the environment says something else than a number of seconds.
+    """
+    given = os.environ.get(GRACE_VARIABLE, str(GRACE_SECONDS)).strip()
+    if not (given.isdecimal() and given.isascii() and LEAST_GRACE <= int(given[:9]) <= 24 * 60 * 60):
         raise UserError(
-            f"{GRACE_VARIABLE}={text[:40]}: must be a whole number of seconds, such as {GRACE_SECONDS}; "
-            "correct the variable, or unset it"
+            f"{GRACE_VARIABLE}={given[:40]}: must be a whole number of seconds from {LEAST_GRACE} to 86400; "
+            f"unset it for {GRACE_SECONDS}"
         )
-    return int(text)
-
-
-@dataclass(frozen=True, slots=True)
-class Database:
-    """A PostgreSQL database by its URL, which may hold a password: it is shown without."""
-
-    url: str
-
-    @classmethod
-    def of(cls, url: str) -> Database:
-        """Return the database that `--storage` names.
-
-        Raises:
-            UserError: it is no PostgreSQL URL.
-        """
-        try:
-            parsed = make_url(url)
-        except ArgumentError:
-            raise UserError(
-                "--storage: is no database URL; write postgresql://USER@HOST/DATABASE, with the password in ~/.pgpass "
-                "or in the environment's PGPASSWORD"
-            ) from None
-        if parsed.get_backend_name() != "postgresql":
-            raise UserError(
-                f"--storage: must be postgresql://USER@HOST/DATABASE, which several machines can use at once; got "
-                f"{parsed.render_as_string(hide_password=True)}. A file is not safe there: file systems shared by "
-                "machines do not lock dependably. On one machine omit --storage: the study then lies in the "
-                "run's folder, and --workers uses every core"
-            )
-        return cls(parsed.set(drivername=DRIVER).render_as_string(hide_password=False))
-
-    def require_connection(self) -> None:
-        """Check that there is a connection.
-
-        Raises:
-            UserError: there is none, or the driver is not installed.
-        """
-        engine = _engine(self)
-        try:
-            with engine.connect() as connection:
-                connection.execute(text("SELECT 1"))
-        except DBAPIError as error:
-            reason = str(error.orig).strip().splitlines()[0]
-            raise UserError(
-                f"--storage: no connection to {self}: {reason}; check host, user and database, and give the password "
-                "in ~/.pgpass or in the environment's PGPASSWORD"
-            ) from None
-        finally:
-            engine.dispose()
-
-    def __str__(self) -> str:
-        return make_url(self.url).set(drivername="postgresql").render_as_string(hide_password=True)
-
-    def __repr__(self) -> str:
-        return f"Database({str(self)!r})"
-
-
-class _Outages:
-    """The times when the server was away; calls that fail because of it are repeated."""
-
-    def __init__(self, note: Callable[[str], None]) -> None:
-        self.latest = float("-inf")  # of time.monotonic()
-        self._note = note
-
-    def patiently(self, call: Callable[[], Result]) -> Result:
-        """Return the result of ``call``, which is repeated as long as there is no connection.
-
-        Raises:
-            UserError: there was none for a quarter of an hour.
-        """
-        began, pause, told = time.monotonic(), 0.1, False
-        while True:
-            try:
-                return call()
-            except (DBAPIError, optuna.exceptions.StorageInternalError) as error:
-                reason = _connection_fault(error)
-                if reason is None:
-                    raise
-                self.latest = time.monotonic()
-                if self.latest - began > OUTAGE_SECONDS:
-                    raise UserError(
-                        f"--storage: no connection for {OUTAGE_SECONDS // 60} minutes: {reason}; "
-                        "nothing finished is lost: start the same command again once the server is back"
-                    ) from None
-                if not told and self.latest - began > 1.0:
-                    self._note(f"the database is away ({reason}); the search waits for it")
-                    told = True
-                time.sleep(pause)
-                pause = min(2 * pause, 5.0)
-
-
-def _connection_fault(error: BaseException) -> str | None:
-    """Return what is wrong with the connection, in a line; None where something else is wrong."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, DBAPIError):
-        cause = cause.__cause__ or cause.__context__
-    if cause is None or not (cause.connection_invalidated or type(cause).__name__ == "OperationalError"):
-        return None
-    return str(cause.orig).strip().splitlines()[0] if str(cause.orig).strip() else type(cause.orig).__name__
+    return int(given)
 
 
 _CALLS = (
@@ -166,20 +68,26 @@ class _PatientStorage(RDBStorage):
     """Optuna's storage, with calls that wait for a server that restarts.
 
     A call whose answer was lost is repeated. Where that makes a trial twice, the first of the two gets no heartbeat,
-    and a coordinator takes it over as it does any abandoned trial.
+    and a coordinator takes it over as it does any abandoned trial. In a decision no call is made without its lock.
     """
 
-    outages: _Outages
+    outages: Outages
+    decision: Callable[[], Lease | None]
 
 
-def _patient(name: str) -> Callable[..., Any]:
-    plain = getattr(RDBStorage, name)
-
+def _patient(plain: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(plain)
     def call(self: _PatientStorage, *args: Any, **kwargs: Any) -> Any:
+        lease = self.decision()
+
+        def checked() -> Any:
+            if lease is not None and not lease.is_held():
+                raise DecisionLost
+            return plain(self, *args, **kwargs)
+
         before = self.outages.latest
         try:
-            return self.outages.patiently(lambda: plain(self, *args, **kwargs))
+            return self.outages.patiently(checked)
         except optuna.exceptions.UpdateFinishedTrialError:
             if self.outages.latest == before:
                 raise
@@ -188,8 +96,10 @@ def _patient(name: str) -> Callable[..., Any]:
     return call
 
 
-for _name in _CALLS:
-    setattr(_PatientStorage, _name, _patient(_name))
+# Some have private names, which a version of Optuna may lack: that is no reason to fail where no database is used.
+MISSING_CALLS = tuple(name for name in _CALLS if not hasattr(RDBStorage, name))
+for _name in set(_CALLS) - set(MISSING_CALLS):
+    setattr(_PatientStorage, _name, _patient(getattr(RDBStorage, _name)))
 
 
 class Postgres:
@@ -203,102 +113,117 @@ class Postgres:
         """Open the study, and begin to send heartbeats.
 
         Raises:
-            UserError: the driver is not installed, or there is no connection for long.
+            UserError: the driver is not installed, there is no connection for long, Optuna is of an unknown version,
+                or the environment holds a wrong time.
         """
-        self.study_name = study_name
-        self._outages = _Outages(note)
-        self._engine = _engine(database)
-        self._grace = _grace_seconds()
-        self._beat = max(1, min(BEAT_SECONDS, self._grace // 4))
-        self._began, self._depth = time.monotonic(), 0
-        self._decision: Connection | None = None
+        if MISSING_CALLS:
+            raise UserError(
+                f"--storage: Optuna {optuna.__version__} lacks {', '.join(MISSING_CALLS)}, with which this program "
+                "waits for a server; install the version that its package asks for"
+            )
+        self.study_name, self._note = study_name, note
+        self._outages = Outages(note)
+        self._grace = grace_seconds()
+        self._beat = min(BEAT_SECONDS, self._grace // 4)
+        self._name = f"{process_name()} {secrets.token_hex(8)}"
+        self._engine = database.engine()
+        self._locks = Locks(engine=self._engine, idle_seconds=self._grace)
+        self._began = time.monotonic()
+        self._decision: Lease | None = None
+        self._stage: Lease | None = None
+        self._stage_name = ""
         self._mine: set[int] = set()
         self._first_seen: dict[int, float] = {}  # trials without a heartbeat
         self._stale: tuple[float, set[int]] = (float("-inf"), set())
-        with self.decision_lock(), warnings.catch_warnings():  # tables are made once
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            self._storage = self._outages.patiently(
-                lambda: _PatientStorage(
-                    database.url,
-                    engine_kwargs={"pool_pre_ping": True},
-                    heartbeat_interval=self._beat,
-                    grace_period=self._grace,
-                )
-            )
-        self._storage.outages = self._outages
-        self.optuna: BaseStorage = self._storage
         self._ended = threading.Event()
         self._heart = threading.Thread(target=self._beating, daemon=True, name="heartbeats")
         self._heart.start()
-
-    @contextmanager
-    def decision_lock(self) -> Iterator[None]:
-        if self._depth == 0:
-            self._decision = self._locked("deciding")
-        self._depth += 1
         try:
-            yield
-        finally:
-            self._depth -= 1
-            if self._depth == 0 and self._decision is not None:
-                _end(self._decision)
-                self._decision = None
+            self._storage = self.decide(lambda: self._opened(database))  # tables are made once
+        except BaseException:
+            self._ended.set()
+            raise
+        self.optuna: BaseStorage = self._storage
 
-    def _locked(self, what: str) -> Connection:
-        def lock() -> Connection:
-            connection = self._engine.connect()
+    def _opened(self, database: Database) -> _PatientStorage:
+        arguments = {"pool_pre_ping": True, "connect_args": database.connect_arguments()}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            storage = self._outages.patiently(
+                lambda: _PatientStorage(
+                    database.url, engine_kwargs=arguments, heartbeat_interval=self._beat, grace_period=self._grace
+                )
+            )
+        storage.outages, storage.decision = self._outages, lambda: self._decision
+        return storage
+
+    def decide(self, body: Callable[[], Result]) -> Result:
+        if self._decision is not None:
+            return body()
+        while True:
+            lease, before = self._turn(), frozenset(self._mine)
+            self._decision = lease
             try:
-                connection.execute(_NOTICES_DEATH)
-                connection.execute(text("SELECT pg_advisory_lock(hashtextextended(:name, 0))"), self._lock_name(what))
-            except BaseException:
-                _end(connection)
-                raise
-            return connection
+                return body()
+            except DecisionLost:
+                self._mine &= before  # what was claimed in it may be anyone's
+                self._note("the lock of decisions was lost with its connection; this decision is made again")
+            finally:
+                self._decision = None
+                lease.end()
 
-        return self._outages.patiently(lock)
+    def _turn(self) -> Lease:
+        """Wait until it is this coordinator's turn to decide; say of a long wait for whom it is.
 
-    def _lock_name(self, what: str) -> dict[str, str]:
-        return {"name": f"spquant-search {self.study_name} {what}"}
+        Raises:
+            UserError: another one has been deciding for a quarter of an hour.
+        """
+        began, told, name = time.monotonic(), False, self._lock_name("deciding")
+        patience = min(PATIENCE_SECONDS, self._grace / 2)
+        while True:
+            lease = self._outages.patiently(lambda: self._locks.take(name, seconds=patience))
+            if lease is not None:
+                return lease
+            holder, waited = self._outages.patiently(lambda: self._locks.holder(name)), time.monotonic() - began
+            if waited > OUTAGE_SECONDS:
+                raise UserError(
+                    f"--storage: {holder} has been deciding for {waited / 60:.0f} minutes; end that process, and start "
+                    "the same command again: nothing finished is lost"
+                )
+            if not told:
+                self._note(
+                    f"{holder} has been deciding for {waited:.0f} s, and this search waits for its turn; from a "
+                    f"process that is stopped it is taken after {self._grace} s"
+                )
+                told = True
+
+    def _lock_name(self, what: str) -> str:
+        return f"spquant-search {self.study_name} {what}"
 
     @contextmanager
     def exclusive_stage(self, what: str, *, is_done: Callable[[], bool], waiting: Callable[[], None]) -> Iterator[bool]:
-        connection: Connection | None = None
+        name, lease, others_had_it = self._lock_name(what), None, False
         try:
             while not is_done():
-                connection = self._outages.patiently(lambda: self._tried(what))
-                if connection is not None:
+                # While the server was away the lock was lost; whoever had it takes it again before anybody else.
+                if not (others_had_it and time.monotonic() - self._outages.latest < self._grace):
+                    lease = self._outages.patiently(lambda: self._locks.take(name, seconds=0))
+                if lease is not None:
                     break
+                others_had_it = True
                 waiting()
                 time.sleep(1.0)
-            yield connection is not None and not is_done()
+            self._stage, self._stage_name = lease, name
+            yield lease is not None and not is_done()
         finally:
-            if connection is not None:
-                _end(connection)
-
-    def _tried(self, what: str) -> Connection | None:
-        connection = self._engine.connect()
-        try:
-            connection.execute(_NOTICES_DEATH)
-            answer = connection.execute(
-                text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))"), self._lock_name(what)
-            )
-            if answer.scalar():
-                connection.commit()  # the connection keeps the lock; an open transaction would block others
-                return connection
-        except BaseException:
-            _end(connection)
-            raise
-        _end(connection)
-        return None
+            self._stage = None
+            if lease is not None:
+                lease.end()
 
     def claim(self, trial_id: int) -> None:
         self._storage.record_heartbeat(trial_id)
         self._storage.set_trial_user_attr(trial_id, OWNER, self._name)
         self._mine.add(trial_id)
-
-    @property
-    def _name(self) -> str:
-        return f"{os.uname().nodename}:{os.getpid()}:{id(self):x}"
 
     def is_mine(self, trial: FrozenTrial) -> bool:
         return trial.user_attrs.get(OWNER) == self._name
@@ -310,6 +235,8 @@ class Postgres:
         now, number = time.monotonic(), trial._trial_id
         if number in self._mine:
             return False
+        if self.is_mine(trial):  # a decision was lost in which it was claimed
+            return True
         # While the server was away no coordinator could send a heartbeat, and all have the grace time to do so again.
         # This process does not know either which heartbeats there were before it began.
         if now - self._outages.latest < self._grace or now - self._began < 2 * self._beat:
@@ -329,9 +256,21 @@ class Postgres:
 
     def _beating(self) -> None:
         while not self._ended.wait(self._beat):
+            with suppress(Exception):  # the search itself waits for the server, and reports that
+                self._keep_leases()
             for trial_id in tuple(self._mine):
-                with suppress(Exception):  # the search itself waits for the server, and reports that
+                with suppress(Exception):
                     RDBStorage.record_heartbeat(self._storage, trial_id)
+
+    def _keep_leases(self) -> None:
+        """Ask for the locks that this process holds, and take that of a stage again, should it be lost and free."""
+        decision, stage = self._decision, self._stage
+        if decision is not None:
+            decision.is_held()
+        if stage is not None and not stage.is_held():
+            again = self._locks.take(self._stage_name, seconds=0)
+            if again is not None:
+                stage.replace(again)
 
     def close(self) -> None:
         self._ended.set()
@@ -339,17 +278,3 @@ class Postgres:
         for engine in (self._engine, self._storage.engine):
             with suppress(DBAPIError):
                 engine.dispose()
-
-
-def _engine(database: Database) -> Engine:
-    try:
-        return create_engine(database.url, pool_pre_ping=True)
-    except (ImportError, NoSuchModuleError):
-        raise UserError("--storage: needs the PostgreSQL driver: pip install 'spquant-search[postgresql]'") from None
-
-
-def _end(connection: Connection) -> None:
-    """Close a connection for good: back in its pool it would keep its locks."""
-    with suppress(DBAPIError):
-        connection.invalidate()
-        connection.close()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
+
+Result = TypeVar("Result")
 
 
 class Storage(Protocol):
@@ -16,8 +18,12 @@ class Storage(Protocol):
     study_name: str
     is_shared: bool
 
-    def decision_lock(self) -> Any:
-        """Enter a context in which no other coordinator decides anything; it may be entered within itself."""
+    def decide(self, body: Callable[[], Result]) -> Result:
+        """Call ``body`` while no other coordinator decides anything, and return its result; it may decide in turn.
+
+        Should the lock be lost meanwhile, nothing more of the decision is written, and ``body`` is called again.
+        """
+        ...
 
     def exclusive_stage(self, what: str, *, is_done: Callable[[], bool], waiting: Callable[[], None]) -> Any:
         """Enter a context in which no other coordinator does ``what``; yield whether it is still to be done.

@@ -5,20 +5,30 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from optuna.study import StudyDirection
 from processes import children_of, is_alive
+from sqlalchemy import text
 
+from spquant_search.driver.storage import database
+from spquant_search.driver.storage.database import Database, Locks
+from spquant_search.driver.storage.postgres import OWNER, Postgres
+from spquant_search.driver.study import study_in
 from spquant_search.errors import UserError
 from spquant_search.runs.folder import RunFolder
 from spquant_search.runs.records import read_results, read_shared_study
@@ -62,18 +72,19 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server() -> Iterator[Server]:
     tools = programs()
     if tools is None:
         pytest.fail("PostgreSQL is not installed; `make test-postgres` installs it")
-    home = tmp_path_factory.mktemp("postgres")
+    # Not among pytest's own folders: every start of pytest closes those to other users, as one is that the server
+    # runs as, and a server that is restarted then does not find its data.
+    home = Path(tempfile.mkdtemp(prefix="spquant-postgres-"))
+    home.chmod(0o755)
     user = []
     if os.getuid() == 0:  # the server refuses to run as root
         owner = pwd.getpwnam("postgres")
         user = ["runuser", "-u", "postgres", "--"]
         os.chown(home, owner.pw_uid, owner.pw_gid)
-        for parent in home.parents[:3]:
-            parent.chmod(0o755)
     secret = home / "password"
     secret.write_text(PASSWORD)
     secret.chmod(0o644)
@@ -88,6 +99,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield found
     finally:
         found.control("stop", "-m", "immediate")
+        shutil.rmtree(home)
 
 
 def search(server: Server, folder: Path, *more: str, log: str) -> subprocess.Popen[bytes]:
@@ -191,9 +203,6 @@ def test_coordinators_share_the_work(server: Server, tmp_path: Path) -> None:
     assert [one.wait(timeout=240) for one in both] == [0, 0]
     run = RunFolder(path=tmp_path / "runs" / "both")
     assert len([result for result in read_results(run) if result.is_candidate]) >= TRIALS
-    from spquant_search.driver.storage.postgres import OWNER, Database, Postgres
-    from spquant_search.driver.study import study_in
-
     name = read_shared_study(run)
     assert name is not None
     storage = Postgres(Database.of(server.url), name)
@@ -204,50 +213,203 @@ def test_coordinators_share_the_work(server: Server, tmp_path: Path) -> None:
 
 def test_the_server_asks_after_whoever_holds_a_lock(server: Server) -> None:
     """Otherwise that of a machine without power would last for the two hours that systems wait by themselves."""
-    from sqlalchemy import Connection, text
+    locks = Locks(engine=Database.of(server.url).engine(), idle_seconds=50)
+    for seconds in (0, 1):
+        lease = locks.take("testing", seconds=seconds)
+        assert lease is not None
+        names = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count", "idle_session_timeout")
+        found = [str(lease._connection.execute(text(f"SHOW {name}")).scalar()) for name in names]
+        assert found == ["30", "10", "3", "50s"]
+        lease.end()
+        assert not lease.is_held()
+    locks.engine.dispose()
 
-    from spquant_search.driver.storage.postgres import Database, Postgres
 
-    def patience(connection: Connection | None) -> list[str]:
-        assert connection is not None
-        names = ("idle", "interval", "count")
-        return [str(connection.execute(text(f"SHOW tcp_keepalives_{name}")).scalar()) for name in names]
-
-    storage = Postgres(Database.of(server.url), "locks")
+@contextmanager
+def opened(server: Server, study: str, note: Callable[[str], None] = print) -> Iterator[Postgres]:
+    storage = Postgres(Database.of(server.url), study, note=note)
     try:
-        for connection in (storage._tried("testing"), storage._locked("deciding")):
-            assert patience(connection) == ["30", "10", "3"]
-            assert connection is not None
-            connection.invalidate()
+        yield storage
     finally:
         storage.close()
 
 
-@pytest.mark.parametrize(
-    ("url", "words"),
-    [
-        ("sqlite:///study.db", "must be postgresql"),
-        ("study.db", "is no database URL"),
-        (
-            f"postgresql://searcher:{QUOTED}@127.0.0.1:1/postgres",
-            "no connection to postgresql://searcher:***@127.0.0.1:1",
-        ),
-    ],
-)
-def test_a_storage_that_many_machines_cannot_use_is_refused(
-    url: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from spquant_search.driver.storage.postgres import Database
+def with_study(storage: Postgres) -> int:
+    """Begin the study, and return its number in the database."""
+    return storage.optuna.create_new_study([StudyDirection.MAXIMIZE], storage.study_name)
 
-    with pytest.raises(UserError, match="--storage") as caught:
-        Database.of(url).require_connection()
-    assert words in str(caught.value)
-    assert "a-secret" not in str(caught.value)
+
+STOPPED = """
+import sys
+from spquant_search.driver.storage.database import Database
+from spquant_search.driver.storage.postgres import Postgres
+storage = Postgres(Database.of(sys.argv[1]), "stopped", note=lambda words: print(words, flush=True))
+calls = []
+def body():
+    calls.append(1)
+    print("deciding", flush=True)
+    if len(calls) == 1:
+        sys.stdin.readline()
+    storage.optuna.set_study_user_attr(int(sys.argv[2]), f"call {len(calls)}", True)
+storage.decide(body)
+storage.close()
+"""
+
+
+def test_a_coordinator_that_is_stopped_does_not_hold_others_for_ever(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others say for whom they wait; and what it had begun to decide is not written when it goes on."""
+    monkeypatch.setenv("SPQUANT_GRACE_SECONDS", "4")
+    notes: list[str] = []
+    with opened(server, "stopped", notes.append) as storage:
+        number = with_study(storage)
+        stopped = subprocess.Popen(
+            [sys.executable, "-c", STOPPED, server.url, str(number)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert stopped.stdin is not None
+        assert stopped.stdout is not None
+        assert stopped.stdout.readline() == "deciding\n"
+        time.sleep(5)  # a process that runs keeps its turn, however long it takes
+        stopped.send_signal(signal.SIGSTOP)
+        storage.decide(lambda: storage.optuna.set_study_user_attr(number, "other", True))
+        assert len(notes) == 1
+        assert re.match(
+            rf"spquant-search: process {stopped.pid} on .* \(address 127\.0\.0\.1\) has been deciding for \d+ s, and "
+            r"this search waits for its turn; from a process that is stopped it is taken after 4 s",
+            notes[0],
+        )
+        assert set(storage.optuna.get_study_user_attrs(number)) == {"other"}
+        stopped.send_signal(signal.SIGCONT)
+        said, _ = stopped.communicate("\n", timeout=60)
+        assert stopped.returncode == 0
+        assert said.splitlines() == [
+            "the lock of decisions was lost with its connection; this decision is made again",
+            "deciding",
+        ]
+        assert set(storage.optuna.get_study_user_attrs(number)) == {"other", "call 2"}
+
+
+def end_sessions(server: Server, where: str) -> int:
+    """Let the server end other sessions; return how many."""
+    engine = Database.of(server.url).engine()
+    with engine.connect() as connection:
+        words = text(
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND {where}"
+        )
+        count = len(connection.execute(words).all())
+    engine.dispose()
+    return count
+
+
+HOLDS_A_LOCK = "pid IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted)"
+
+
+@pytest.mark.parametrize("where", [HOLDS_A_LOCK, "backend_type = 'client backend'"])
+def test_a_decision_whose_connection_is_lost_is_made_again(server: Server, where: str) -> None:
+    notes: list[str] = []
+    with opened(server, f"lost {len(where)}", notes.append) as storage:
+        number = with_study(storage)
+        calls: list[bool] = []
+
+        def decides() -> int:
+            calls.append(True)
+            storage.optuna.set_study_user_attr(number, f"first of call {len(calls)}", True)
+            if len(calls) == 1:
+                assert end_sessions(server, where) >= 1
+            storage.decide(lambda: storage.optuna.set_study_user_attr(number, f"second of call {len(calls)}", True))
+            return len(calls)
+
+        assert storage.decide(decides) == 2
+        assert set(storage.optuna.get_study_user_attrs(number)) == {
+            *("first of call 1", "first of call 2", "second of call 2"),
+        }
+        assert notes == ["the lock of decisions was lost with its connection; this decision is made again"]
+
+
+def test_a_lost_connection_that_holds_no_lock_costs_no_decision(server: Server) -> None:
+    notes: list[str] = []
+    with opened(server, "kept", notes.append) as storage:
+        number = with_study(storage)
+
+        def decides() -> None:
+            assert end_sessions(server, f"NOT {HOLDS_A_LOCK} AND backend_type = 'client backend'") >= 1
+            storage.optuna.set_study_user_attr(number, "kept", True)
+
+        storage.decide(decides)
+        assert set(storage.optuna.get_study_user_attrs(number)) == {"kept"}
+        assert notes == []
+
+
+def test_what_was_claimed_in_a_lost_decision_is_taken_over_at_once(server: Server) -> None:
+    with opened(server, "claimed") as storage:
+        number = with_study(storage)
+        storage._began = float("-inf")
+        trials: list[int] = []
+
+        def claims() -> None:
+            if not trials:
+                trials.append(storage.optuna.create_new_trial(number))
+                storage.claim(trials[0])
+                end_sessions(server, HOLDS_A_LOCK)
+                storage.optuna.set_trial_user_attr(trials[0], "more", True)
+
+        storage.decide(claims)
+        assert not storage._mine
+        assert storage.is_abandoned(storage.optuna.get_trial(trials[0]))
+
+
+def test_the_lock_of_a_stage_is_taken_again_once_the_server_is_back(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPQUANT_GRACE_SECONDS", "4")
+    waits: list[bool] = []
+    with opened(server, "stage") as first, opened(server, "stage") as second, ThreadPoolExecutor(1) as pool:
+        done = threading.Event()
+
+        def does() -> bool:
+            with second.exclusive_stage("it", is_done=done.is_set, waiting=lambda: waits.append(True)) as is_to_do:
+                return is_to_do
+
+        with first.exclusive_stage("it", is_done=done.is_set, waiting=lambda: None) as is_to_do:
+            assert is_to_do
+            other = pool.submit(does)
+            deadline = time.monotonic() + 30
+            while not waits:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            assert first._stage is not None
+            end_sessions(server, HOLDS_A_LOCK)
+            second._outages.latest = time.monotonic()  # as a server that restarts makes of everybody
+            while not first._stage.is_held():
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            time.sleep(5)  # more than the server leaves to a stopped one
+            assert first._stage.is_held()
+            done.set()
+        assert other.result() is False
+
+
+def test_a_command_that_begins_while_the_server_restarts_waits_for_it(server: Server) -> None:
+    server.control("stop", "-m", "fast")
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(Database.of(server.url).require_connection)
+        time.sleep(1)
+        assert not asked.done()
+        server.control("start")
+        asked.result()
+
+
+def test_a_server_that_cannot_take_its_locks_back_is_refused(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "OLDEST_SERVER", 99)
+    with pytest.raises(UserError, match=r"is PostgreSQL \d+; use version 99 or a later one"):
+        Database.of(server.url).require_connection()
 
 
 def test_a_wrong_password_is_said_without_showing_it(server: Server) -> None:
-    from spquant_search.driver.storage.postgres import Database
-
     database = Database.of(server.url.replace("own", "other"))
     with pytest.raises(UserError, match="password authentication failed") as caught:
         database.require_connection()
