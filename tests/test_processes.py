@@ -55,7 +55,7 @@ def test_devices(monkeypatch):
         choose_device("cuda:2")
 
 
-@pytest.mark.parametrize("name", ["gpu", "", "cuda:x", "cuda:-1", "CPU", "mps"])
+@pytest.mark.parametrize("name", ["gpu", "", "cuda:", "cuda::", "cuda:x", "cuda:-1", "cuda:\u0661", "CPU", "mps"])
 def test_words_that_are_no_device(name):
     with pytest.raises(UserError, match=r"must be auto, cpu, cuda or cuda:K with K a device number"):
         choose_device(name)

@@ -124,7 +124,7 @@ def test_a_run_in_work_is_refused(run_folder, command):
     with exclusive(run_folder):
         answer = command(*SEARCH)
     assert answer.code == 2
-    assert f"(process {os.getpid()})" in answer.err
+    assert f"(process {os.getpid()} on " in answer.err
 
 
 class Search:

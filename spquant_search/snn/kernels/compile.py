@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch._dynamo.callback import callback_handler
-from torch._dynamo.utils import counters
 
 from spquant_search.profile import PROCESS
 
@@ -24,9 +23,19 @@ OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {
 }
 VECTOR = 16  # numbers in fp32 that the widest processors take at once
 
+# Private names of torch, which another version may lack: then the profile shows no compilation, and trainers that wait
+# compile ahead although all may be in the cache.
+try:
+    from torch._dynamo.callback import callback_handler
 
-callback_handler.register_start_callback(lambda _arguments: PROCESS.begin("compilation"))
-callback_handler.register_end_callback(lambda _arguments: PROCESS.end())
+    callback_handler.register_start_callback(lambda _arguments: PROCESS.begin("compilation"))
+    callback_handler.register_end_callback(lambda _arguments: PROCESS.end())
+except (ImportError, AttributeError):  # pragma: no cover - of another version of torch
+    pass
+try:
+    from torch._dynamo.utils import counters
+except ImportError:  # pragma: no cover - of another version of torch
+    counters = defaultdict(Counter)
 
 
 class Compiled:
