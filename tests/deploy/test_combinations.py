@@ -219,5 +219,5 @@ def test_every_form_is_read_rightly_by_the_readout(form: str, tmp_path: Path, pl
 @pytest.mark.parametrize("form", sorted(WITHOUT_CONVOLUTION))
 def test_a_network_without_neurons_is_refused(form: str, plain_neurons: None) -> None:
     network, shape, _ = network_of(form, [], 1)
-    with pytest.raises(NoIntegerForm, match="no SpikingConv2d takes part"):
+    with pytest.raises(NoIntegerForm, match="no layer is a SpikingConv2d"):
         integer_network(network, shape, time_steps=TIME)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from examples import epoch
+from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
 from spquant_search.costs.memory import cost_report
@@ -43,6 +45,22 @@ Play = Generator[Message, str | None, None]
 
 class Killed(BaseException):
     """The process ends here, as far as the search can tell."""
+
+
+class Proposes(BaseSampler):
+    """A sampler that proposes one configuration."""
+
+    def __init__(self, params: dict[str, Any]) -> None:
+        self.params = params
+
+    def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
+        return {}
+
+    def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
+        return {}
+
+    def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
+        return self.params[param_name]
 
 
 class Watching:

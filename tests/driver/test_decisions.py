@@ -20,9 +20,10 @@ from spquant_search.training.tasks import Task
 from spquant_search.workers.messages import Epoch
 
 
+@pytest.mark.usefixtures("repeats_the_reference")
 def test_a_duplicate_is_recorded_and_not_trained_and_does_not_count(new_lab):
-    twice = "search.references=[{weight_bits: 4, membrane_levels: 3}, {weight_bits: 4, membrane_levels: 3}]"
-    lab = new_lab(NO_STOPPING, ONE_WORKER, twice)
+    reference = "search.references=[{weight_bits: 4, membrane_levels: 3}]"
+    lab = new_lab(NO_STOPPING, ONE_WORKER, reference)
     results = lab.run(2)
     assert [result.outcome.name for result in results] == ["COMPLETE", "COMPLETE", "DUPLICATE", "COMPLETE"]
     assert results[2].reason == "same configuration as trial 1"
@@ -92,10 +93,9 @@ class Repeats(optuna.samplers.BaseSampler):
         return param_distribution.choices[1]
 
 
+@pytest.mark.usefixtures("repeats_the_reference")
 def test_a_duplicate_of_a_trial_in_work_is_seen(new_lab):
-    lab = new_lab(
-        NO_STOPPING, "search.references=[{weight_bits: 4, membrane_levels: 3}, {weight_bits: 4, membrane_levels: 3}]"
-    )
+    lab = new_lab(NO_STOPPING, "search.references=[{weight_bits: 4, membrane_levels: 3}]")
     results = lab.run(2)
     assert results[2].outcome is Outcome.DUPLICATE
     assert results[2].reason == "same configuration as trial 1"

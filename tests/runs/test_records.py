@@ -23,12 +23,13 @@ from spquant_search.runs.records import (
 from spquant_search.runs.results import Outcome
 
 
-def test_what_is_no_run_says_so(tmp_path):
+def test_what_is_no_run_says_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     for call in (read_frozen_space, read_results, read_facts, require_run):
         with pytest.raises(UserError) as caught:
             call(RunFolder(path=tmp_path / "gone"))
         assert str(caught.value) == (
-            f"{tmp_path / 'gone'}: is no run (it holds no space.yaml). There are no runs in {tmp_path}: "
+            f"{tmp_path / 'gone'}: is no run (it holds no space.yaml). There are no runs in {tmp_path / 'runs'}: "
             "go to the folder that holds runs/, or give a run's path"
         )
 
