@@ -93,6 +93,7 @@ def write_sample_figure(facts: DataStatistics, examples: Examples, path: Path) -
     """Save :func:`draw_samples` as a PNG at ``path``, whole or not at all."""
     figure = draw_samples(facts, examples)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_png(figure, path)
     except OSError as error:
         raise UserError(f"--out {path}: cannot be written: {error.strerror}. Give another path") from error
