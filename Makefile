@@ -2,7 +2,7 @@
 # make test     install, then ruff, mypy, the import contract and all tests
 # make stress   searches that are killed 200 times at random moments
 # make test-postgres   searches that share a PostgreSQL server, which is installed where it is missing (Debian)
-# make test-slow   the tests that take minutes: stress, with 20 kills, and PostgreSQL among them
+# make test-slow   the tests that take minutes: stress, with 12 kills, and PostgreSQL among them
 # make lint     only the checks that run nothing: style, types, imports, lengths
 # make setup    only .venv
 # make setup-dev   .venv with what tests and checks need
@@ -42,9 +42,9 @@ lint: setup-dev
 	$(BIN)/lint-imports
 	$(BIN)/python tools/measure_house.py --check
 
-# Two processes at a time, each with one thread: neither a test's searches nor its networks gain from more.
+# Three processes on two cores, each with one thread: a test that starts a program mostly waits for it.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # Searches that are killed at random moments, about 10 seconds each time.
 stress: setup-dev
@@ -54,9 +54,9 @@ stress: setup-dev
 test-postgres: setup-dev postgres
 	$(BIN)/python -m pytest -m postgres
 
-# Both kinds of long test mostly wait, for moments to kill at and for locks to run out: two at a time.
+# Both kinds of long test mostly wait, for moments to kill at and for locks to run out: three at a time.
 test-slow: setup-dev postgres
-	SPQUANT_KILLS=20 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m 'slow or postgres'
+	SPQUANT_KILLS=12 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal -m 'slow or postgres'
 
 postgres:
 	command -v pg_ctl >/dev/null || ls /usr/lib/postgresql/*/bin/pg_ctl >/dev/null 2>&1 || \

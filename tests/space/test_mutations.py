@@ -32,7 +32,7 @@ def try_mutants(seed: int, count: int) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="limits memory by /proc")
 def test_mutated_spaces():
-    try_mutants(seed=0, count=250)
+    try_mutants(seed=0, count=150)
 
 
 @pytest.mark.slow
