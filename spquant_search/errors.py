@@ -22,6 +22,12 @@ def nearest(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | No
     return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)), None)
 
 
+def first_of(names: Sequence[str], most: int) -> str:
+    """List names in a sentence, the first ``most`` of many: ``a, b, c and 4 more``."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """A value that breaks a rule: the key that holds it, and a sentence with the rule, the value and the remedy."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from spquant_search.cli import places
 from spquant_search.cli.faults import PROGRAM, UsageFault, space_files_here
-from spquant_search.errors import UserError, nearest
+from spquant_search.errors import UserError, first_of, nearest
 from spquant_search.space.shipped import shipped_spaces
 
 
@@ -28,7 +28,7 @@ def find_space_file(path: Path) -> Path:
         files = places.space_files(path)
         if not files:
             raise UserError(f"{path}: is a folder without YAML files; give the path of a space file")
-        raise _instead_of_space(word, f"is a folder; space files in it: {places.some(files)}", files[0])
+        raise _instead_of_space(word, f"is a folder; space files in it: {first_of(files, places.MOST_NAMED)}", files[0])
     if kind == "nothing":
         raise _absent_space(path)
     return path
@@ -65,5 +65,9 @@ def require_picked(path: Path) -> None:
         raise UserError(f"{run}\n  {PROGRAM} verify picked")
     what = {"nothing": "there is no such folder", "folder": "holds no manifest.json, which pick writes"}
     folders = places.picked_folders()
-    here = f"Written by pick, here: {places.some(folders)}" if folders else f"Write one: {PROGRAM} pick RUN --out DIR"
+    here = (
+        f"Written by pick, here: {first_of(folders, places.MOST_NAMED)}"
+        if folders
+        else f"Write one: {PROGRAM} pick RUN --out DIR"
+    )
     raise UserError(f"{path}: {what.get(kind, 'is a file, and no folder that pick wrote')}. {here}")

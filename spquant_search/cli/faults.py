@@ -6,7 +6,7 @@ import shlex
 
 from spquant_search.cli import places
 from spquant_search.cli.secrets import without_password
-from spquant_search.errors import UserError
+from spquant_search.errors import UserError, first_of
 
 PROGRAM = "spquant-search"
 # Values to begin with, by option; a space and a run are those that are there.
@@ -53,4 +53,4 @@ def example_of(option: str) -> str:
 
 def space_files_here() -> str:
     files = places.space_files()
-    return f" Here: {places.some(files)}." if files else ""
+    return f" Here: {first_of(files, places.MOST_NAMED)}." if files else ""

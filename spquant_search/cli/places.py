@@ -52,9 +52,3 @@ def space_files(folder: Path = Path()) -> list[str]:
 def picked_folders() -> list[str]:
     """List the folders here that `pick` wrote, those one folder deeper included."""
     return sorted(str(file.parent) for pattern in ("*", "*/*") for file in Path().glob(f"{pattern}/manifest.json"))
-
-
-def some(names: list[str]) -> str:
-    """Name the first of many."""
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]) + more

@@ -14,7 +14,7 @@ from typing import Any
 from spquant_search.cli import places
 from spquant_search.cli.faults import PROGRAM, UsageFault, example_of, space_files_here
 from spquant_search.cli.overrides import joined_override
-from spquant_search.errors import UserError, nearest
+from spquant_search.errors import UserError, first_of, nearest
 from spquant_search.space.shipped import shipped_spaces
 
 SEARCH_WORDS = ("search", "run", "start", "train")  # searching is what the program does without a command
@@ -283,11 +283,11 @@ def _missing(param: Any, words: Sequence[str], line: Line) -> UserError:
     if param.metavar == "RUN":
         names = places.run_names()
         here = places.RUNS.absolute()
-        listed = f"Runs in {here}: {places.some(names)}." if names else f"There are no runs in {here}."
+        listed = f"Runs in {here}: {first_of(names, places.MOST_NAMED)}." if names else f"There are no runs in {here}."
         why = f"{line.word}: name a run. {listed} For example:"
         return UsageFault(why, line.word or "", next(iter(names), "RUN"), *line.after)
     folders = places.picked_folders()
-    listed = f" Here: {places.some(folders)}." if folders else ""
+    listed = f" Here: {first_of(folders, places.MOST_NAMED)}." if folders else ""
     why = f"{line.word}: name the folder that pick wrote.{listed} For example:"
     return UsageFault(why, line.word or "", next(iter(folders), "DIR"), *line.after)
 

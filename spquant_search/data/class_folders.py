@@ -9,7 +9,7 @@ from pathlib import Path
 
 from spquant_search.data.events.event_files import TEXT_SUFFIXES
 from spquant_search.data.file_listing import LabelledFiles, files_in, folders_in
-from spquant_search.errors import UserError
+from spquant_search.errors import UserError, first_of
 
 # How folders of splits are called, apart from capitals, signs, and a word such as "set" behind.
 _SPLIT_NAMES = {
@@ -49,7 +49,8 @@ def split_folders(folder: Path) -> SplitFolders:
     if splits and "train" not in splits:
         held = " and ".join(splits.values())
         raise UserError(
-            f"{folder}: holds {held}, but no folder train beside; it holds {_some(names)}. Call that of train train"
+            f"{folder}: holds {held}, but no folder train beside; it holds {first_of(names, _FEW)}. "
+            "Call that of train train"
         )
     if "train" in splits and len(splits) == 1:
         beside = [
@@ -59,7 +60,7 @@ def split_folders(folder: Path) -> SplitFolders:
         ]
         raise UserError(
             f"{folder}: has a folder {splits['train']} but neither test nor val with classes beside it"
-            f"{f' ({_some(beside)})' if beside else ''}; add one of them"
+            f"{f' ({first_of(beside, _FEW)})' if beside else ''}; add one of them"
         )
     others = tuple(name for name in names if name not in splits.values()) if splits else ()
     return SplitFolders(by_split=splits, others=others)
@@ -114,7 +115,7 @@ def unused_note(folder: Path, found: SplitFolders) -> tuple[str, ...]:
     if not found.others:
         return ()
     used = ", ".join(found.by_split.values())
-    return (f"{folder}: the splits are {used}; not used: {_some(found.others)}",)
+    return (f"{folder}: the splits are {used}; not used: {first_of(found.others, _FEW)}",)
 
 
 def shared_prefix_note(parts: Mapping[str, Iterable[tuple[str, int]]]) -> tuple[str, ...]:
@@ -136,8 +137,8 @@ def shared_prefix_note(parts: Mapping[str, Iterable[tuple[str, int]]]) -> tuple[
     if not shared:
         return ()
     return (
-        f"files whose names begin with {_some(shared)} are in more than one split; if these are people or sessions, "
-        r"their samples are too easy to test on: data.group: '^([^-_. ]+)' keeps each of them in one split",
+        f"files whose names begin with {first_of(shared, _FEW)} are in more than one split; if these are people or "
+        r"sessions, their samples are too easy to test on: data.group: '^([^-_. ]+)' keeps each of them in one split",
     )
 
 
@@ -149,8 +150,3 @@ def _split_called(name: str) -> str | None:
 
 def _folder_names(folder: Path) -> list[str]:
     return sorted((name for name in folders_in(folder) if name not in _FROM_ARCHIVES), key=natural_key)
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
-    return f"{', '.join(names[:_FEW])}{more}" or "nothing else"

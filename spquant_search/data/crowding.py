@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from spquant_search.errors import first_of
+
 CROWDED = 0.95  # share of the events in the fullest frames from which on a recording is told
 _FEWEST = 20  # events of a recording; fewer may lie anywhere
 _SHOWN = 3  # files that a sentence names
@@ -42,8 +44,8 @@ def crowded_note(split: str, samples: int, steps: int, crowded: Sequence[str]) -
     if not crowded:
         return ()
     few = "one" if steps < 4 else "one or two"
-    names = ", ".join(crowded[:_SHOWN]) + (" ..." if len(crowded) > _SHOWN else "")
     return (
         f"{len(crowded)} of {samples} recordings of {split} have {CROWDED:.0%} or more of their events in {few} of "
-        f"{steps} frames: {names}. Does a time stamp lie far from the others, or is data.time_unit another?",
+        f"{steps} frames: {first_of(crowded, _SHOWN)}. Does a time stamp lie far from the others, or is "
+        "data.time_unit another?",
     )

@@ -29,7 +29,7 @@ from spquant_search.data.file_listing import File, LabelledFiles, files_in, fold
 from spquant_search.data.images.formats import read_cifar_bin, read_cifar_pickle, read_idx
 from spquant_search.data.images.stills import IMAGE_SUFFIXES
 from spquant_search.data.splits import hold_out, hold_out_groups, proportional_order
-from spquant_search.errors import UserError
+from spquant_search.errors import UserError, first_of
 from spquant_search.space.schema import DataSpace
 
 Indices = NDArray[np.int64]
@@ -228,7 +228,7 @@ def _require_groups(folder: Path, parts: Mapping[str, LabelledFiles]) -> None:
     for one, other in combinations(parts, 2):
         if both := sorted(set(parts[one].groups) & set(parts[other].groups)):
             raise UserError(
-                f"{folder}: {', '.join(both[:3])}{' and others' if len(both) > 3 else ''} of data.group are in {one} "
+                f"{folder}: {first_of(both, 3)} of data.group are in {one} "
                 f"and in {other}; move their files into one of these folders"
             )
 
@@ -238,7 +238,7 @@ def _absent_class_notes(index: SampleIndex, classes: Sequence[str]) -> list[str]
     for split, order in index.splits.items():
         absent = sorted(set(range(len(classes))) - set(index.labels[order].tolist()))
         if absent:
-            names = ", ".join(classes[label] for label in absent[:3]) + (" and others" if len(absent) > 3 else "")
+            names = first_of([classes[label] for label in absent], 3)
             notes.append(
                 f"{split} has no sample of {names}: their groups are in other splits; data.split_seed draws again"
             )

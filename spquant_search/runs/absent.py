@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from spquant_search.errors import nearest
+from spquant_search.errors import first_of, nearest
 from spquant_search.runs.folder import RunFolder
 
 RUNS = Path("runs")
@@ -50,6 +50,5 @@ def _runs_beside(path: Path) -> str:
     if not names:
         return f"There are no runs in {place.absolute()}: go to the folder that holds runs/, or give a run's path"
     near = nearest(path.name, names)
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    listed = f"Runs in {place.absolute()}: {', '.join(names[:MOST_NAMED])}{more}"
+    listed = f"Runs in {place.absolute()}: {first_of(names, MOST_NAMED)}"
     return f"{listed}; did you mean {near}?" if near else listed

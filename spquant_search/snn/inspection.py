@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from spquant_search.costs.device import Architecture
 from spquant_search.costs.engine_limits import attention_excess, kernel_excess, map_excess, side_excess, signal_excess
-from spquant_search.errors import Problem, SpaceError
+from spquant_search.errors import Problem, SpaceError, first_of
 from spquant_search.runs.random_streams import Purpose, derived_seed
 from spquant_search.snn.architecture import describe_architecture
 from spquant_search.snn.attention import SpikingSelfAttention
@@ -244,13 +244,15 @@ def _uncounted(look: _Look, run: DryRun) -> list[str]:
     ordinary = sorted((run.trace.used & set(foreign.values())) | called)
     if ordinary:
         sentences.append(
-            f"{_listed(ordinary)}: weights outside of this package's layers are neither searched nor counted, and what "
-            "they make is no whole number; use SpikingConv2d, which brings its batch norm, Shortcut and Readout instead"
+            f"{first_of(ordinary, _MOST_NAMES)}: weights outside of this package's layers are neither searched nor "
+            "counted, and what they make is no whole number; use SpikingConv2d, which brings its batch norm, Shortcut "
+            "and Readout instead"
         )
     borrowed = sorted(run.trace.used - set(foreign.values()))
     if borrowed:
         sentences.append(
-            f"uses {_listed(borrowed)} outside of that layer, which nothing counts; call the layer instead"
+            f"uses {first_of(borrowed, _MOST_NAMES)} outside of that layer, which nothing counts; call the layer "
+            "instead"
         )
     return sentences
 
@@ -296,9 +298,4 @@ def _notes(look: _Look, run: DryRun, training: DryRun) -> list[str]:
         (untrained, "called only in evaluation: never trained"),
         (weights, f"weights that evaluation does not use: {left_out}"),
     )
-    return [f"{_listed(names)}: {words}" for names, words in groups if names]
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _MOST_NAMES
-    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+    return [f"{first_of(names, _MOST_NAMES)}: {words}" for names, words in groups if names]

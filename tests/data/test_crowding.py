@@ -43,7 +43,9 @@ def test_a_time_stamp_far_away_is_told_with_its_file(tmp_path: Path, time_steps:
     few = "one" if time_steps < 4 else "one or two"
     assert [note.split(" recordings of ")[0] for note in loaded.notes] == ["4 of 8", "1 of 2", "1 of 2"]
     assert f"95% or more of their events in {few} of {time_steps} frames: a/" in loaded.notes[0]
-    assert loaded.notes[0].endswith(" .... Does a time stamp lie far from the others, or is data.time_unit another?")
+    assert loaded.notes[0].endswith(
+        " and 1 more. Does a time stamp lie far from the others, or is data.time_unit another?"
+    )
     facts = dataset_statistics(loaded)
     assert facts.notes == loaded.notes, "what was told while frames were made is not told twice"
     again = load(tmp_path / "files", time_steps)

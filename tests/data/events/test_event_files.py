@@ -22,24 +22,10 @@ from data.event_writers import (
     write_group,
     write_structured,
 )
+from data.read_events import failure, read
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-
-from spquant_search.data.events.event_files import read_event_file
-from spquant_search.errors import UserError
-
-
-def read(path: Path, time_unit: str = "us", columns: str | None = None) -> Rows:
-    events = read_event_file(path, time_unit=time_unit, columns=columns)
-    return np.stack(events, axis=1)
-
-
-def failure(path: Path, **options: Any) -> str:
-    with pytest.raises(UserError) as caught:
-        read(path, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize(

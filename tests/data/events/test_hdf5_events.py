@@ -8,16 +8,11 @@ import h5py
 import numpy as np
 import pytest
 from data.event_writers import HEIGHT, WIDTH, made_up_events, structured
-from numpy.typing import NDArray
+from data.read_events import read
 
-from spquant_search.data.events.event_files import read_event_file
 from spquant_search.errors import UserError
 
 ROWS = made_up_events(1, WIDTH, HEIGHT)
-
-
-def read(path: Path, stream: str | None = None) -> NDArray[np.int64]:
-    return np.stack(read_event_file(path, time_unit="us", columns=None, stream=stream), axis=1)
 
 
 def write_two_cameras(path: Path) -> None:
@@ -30,7 +25,7 @@ def write_two_cameras(path: Path) -> None:
 @pytest.mark.parametrize(("stream", "number"), [("left", 0), ("davis/right", 1), ("/davis/right/events", 1)])
 def test_one_of_two_cameras(tmp_path: Path, stream: str, number: int) -> None:
     write_two_cameras(tmp_path / "a.h5")
-    np.testing.assert_array_equal(read(tmp_path / "a.h5", stream), ROWS + number * np.array([0, 0, 5, 0]))
+    np.testing.assert_array_equal(read(tmp_path / "a.h5", stream=stream), ROWS + number * np.array([0, 0, 5, 0]))
 
 
 @pytest.mark.parametrize(
@@ -39,7 +34,7 @@ def test_one_of_two_cameras(tmp_path: Path, stream: str, number: int) -> None:
 def test_a_camera_that_is_not_one_of_them(tmp_path: Path, stream: str, which: str) -> None:
     write_two_cameras(tmp_path / "a.h5")
     with pytest.raises(UserError) as caught:
-        read(tmp_path / "a.h5", stream)
+        read(tmp_path / "a.h5", stream=stream)
     assert str(caught.value) == (
         f"{tmp_path / 'a.h5'}: data.stream {stream!r} names {which} of what holds events in it: "
         "davis/left/events, davis/right/events"

@@ -8,31 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from data.event_writers import HEIGHT, WIDTH, made_up_events, structured
-from numpy.typing import NDArray
-
-from spquant_search.data.events.event_files import read_event_file
-from spquant_search.errors import UserError
+from data.read_events import failure, is_read_or_named, read
 
 ROWS = made_up_events(1, WIDTH, HEIGHT)
-
-
-def read(path: Path, columns: str | None = None) -> NDArray[np.int64]:
-    return np.stack(read_event_file(path, time_unit="us", columns=columns), axis=1)
-
-
-def failure(path: Path, **options: Any) -> str:
-    with pytest.raises(UserError) as caught:
-        read(path, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def problem(path: Path) -> str:
-    try:
-        read(path)
-    except UserError as error:
-        return str(error)
-    return "none"
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -83,7 +61,7 @@ def test_damaged_archives_are_named(tmp_path: Path) -> None:
             content = np.frombuffer(whole, np.uint8).copy()
             content[generator.integers(0, len(whole), 3)] = generator.integers(0, 256, 3)
             path.write_bytes(content.tobytes()[: generator.integers(1, len(whole) + 1)])
-            assert problem(path).startswith((f"{path}: ", "none"))
+            assert is_read_or_named(path)
     for content in (b"", b"PK\x05\x06", b"no archive"):
         path.write_bytes(content)
         assert failure(path).endswith("It is truncated or damaged; get it again, or remove it")
