@@ -101,14 +101,15 @@ def _style(axes: Axes) -> None:
 def _titles(axes: Axes, summary: RunSummary, trials: Sequence[TrialResult]) -> None:
     # Wrapped, not cut: that the data are simulated may stand at the end.
     title = plain_text(f"{summary.network} on {summary.data}", wrap=78)
-    axes.set_title(title, loc="left", color=INK, fontsize=11, pad=22)
     ends = Counter(result.outcome for result in summary.trials)
     words = f"{ends[Outcome.COMPLETE]} of {len(summary.trials)} trials trained to the end"
     if ends[Outcome.SUBNET]:
         words += f", {ends[Outcome.SUBNET]} subnets"
     text = f"run {summary.run}: {words}; accuracy on {validation_words(summary, tuple(trials))}"
-    line = axes.text(0, 1.025, plain_text(text), transform=axes.transAxes, color=SOFT, fontsize=8.5)
-    line.set_in_layout(False)  # a run's long name may leave the figure, and must not squeeze the axes
+    text = plain_text(text, wrap=100)
+    axes.set_title(title, loc="left", color=INK, fontsize=11, pad=22 + 11 * text.count("\n"))
+    line = axes.text(0, 1.018, text, transform=axes.transAxes, color=SOFT, fontsize=8.5, verticalalignment="bottom")
+    line.set_in_layout(False)  # the title leaves room for it
 
 
 def _memory_kib(result: TrialResult) -> float:
@@ -272,7 +273,12 @@ def _legend(figure: Figure) -> None:
     """Explain markers below the axes: wherever the legend stood inside them it would cover a point of some run."""
     from matplotlib.collections import PathCollection
 
-    legend = figure.legend(loc="outside lower center", ncols=3, fontsize=8.5, frameon=False)
+    for columns in (3, 2, 1):
+        legend = figure.legend(loc="outside lower center", ncols=columns, fontsize=8.5, frameon=False)
+        figure.draw_without_rendering()  # only then are widths known
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            break
+        legend.remove()
     for text in legend.get_texts():
         text.set_color(INK)
     # The markers' colour means operations; in the legend it would mean nothing.

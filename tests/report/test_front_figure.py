@@ -171,3 +171,22 @@ def test_where_memory_is_constant_the_axis_is_that_of_operations():
     line = figure.axes[0].lines[0]
     assert np.asarray(line.get_xdata())[:3].tolist() == [25.0, 50.0, 100.0]
     assert np.asarray(line.get_ydata())[:3] == pytest.approx([70, 80, 90])
+
+
+@pytest.mark.parametrize("name", ["tiny", "a-run-with-a-name-" * 6])
+def test_nothing_that_is_written_leaves_the_figure(name):
+    """Subnets, and references of every kind among them, have the longest words in the legend."""
+    subnets = tuple(
+        trial(number, 0.8 + 0.001 * number, 100 + number, outcome=Outcome.SUBNET, origin="reference")
+        for number in range(1, 9)
+    )
+    run = example_run(results=(trial(0, 0.9, 300, origin="baseline"), *subnets))
+    figure = draw_front(replace(run, run=name))
+    figure.draw_without_rendering()
+    written = [*figure.legends, figure.axes[0].title, figure.axes[0]._left_title, figure.axes[0].texts[0]]
+    for text in written:
+        box = text.get_window_extent()
+        assert box.x0 >= 0, text
+        assert box.x1 <= figure.bbox.width, text
+        assert box.y1 <= figure.bbox.height, text
+    assert figure.axes[0]._left_title.get_window_extent().y0 >= figure.axes[0].texts[0].get_window_extent().y1
