@@ -69,7 +69,8 @@ def open_session(
         with PROCESS.on("data"):
             recordings = load_shown(file, watcher.stage)
         for note in recordings.notes:
-            watcher.warning(note)
+            if note not in prepared.remarks:  # which are told below
+                watcher.warning(note)
         require_memory(prepared, samples=len(recordings.train.labels))
         facts = _run_facts(space, recordings, prepared.no_integer_form)
         open_run(folder, file, facts, shared=shared)

@@ -253,7 +253,7 @@ SETS: Mapping[str, PublishedSet] = {
     ),
     IMAGE_FOLDER: PublishedSet(
         kind="images",
-        description="colour images of the user's, a folder for each class",
+        description="images of the user's, a folder for each class",
         channels=3,
         layout="CLASS/IMAGE.png (or .jpg, ...), or train/CLASS/IMAGE.png beside test/CLASS/IMAGE.png (or val/)",
         source="wherever the images are from",

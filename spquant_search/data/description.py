@@ -15,10 +15,15 @@ from spquant_search.data.catalog import (
     SETS,
     PublishedSet,
 )
-from spquant_search.data.class_folders import class_names
+from spquant_search.data.class_folders import class_names, labelled_files, split_folders
 from spquant_search.data.events.binning import POLARITY_CHANNELS
+from spquant_search.data.file_listing import File
+from spquant_search.data.images.channels import folder_channels, published_channels, unseen_channels
+from spquant_search.data.images.colours import count_colours
+from spquant_search.data.images.stills import IMAGE_SUFFIXES
 from spquant_search.data.simulation.saccades import POLARITIES, SACCADE_MARGIN
 from spquant_search.errors import OptionError, Problem
+from spquant_search.runs.files import cache_folder
 from spquant_search.space.messages import LONGEST_VALUE, shown, suggestion
 from spquant_search.space.schema import DataSpace
 
@@ -38,13 +43,15 @@ class DataInfo:
     width: int
     largest: int = LARGEST_COUNT  # value that a network is shown; larger values are to be clamped to it
     static: bool = False  # one frame a sample, the same in every time step
+    notes: tuple[str, ...] = ()  # what a user should know of its channels
 
 
 def describe(name: str, options: DataSpace | None = None) -> DataInfo:
     """Return the classes and the frame size of a data set, without its files.
 
     Only ``image-folder`` and ``event-folder`` may need the files: their classes are their folders, unless
-    ``options.classes`` says how many there are.
+    ``options.classes`` says how many there are. Of images that are there the headers are read: where all are grey,
+    frames have one channel.
 
     Raises:
         OptionError: options are wrong; it holds a problem for each of them.
@@ -58,10 +65,13 @@ def describe(name: str, options: DataSpace | None = None) -> DataInfo:
         raise OptionError(problems)
     classes = _folder_classes(name, options) if name in CLASS_FOLDER_SETS else published.classes
     height, width = options.size or options.crop or recorded_size(name, options)
-    channels, static = published.channels, published.kind == "images" and not options.as_events
-    description = published.description
+    static = published.kind == "images" and not options.as_events
+    channels, description, notes = published.channels, published.description, tuple[str, ...]()
     if published.kind == "events":
         channels = POLARITY_CHANNELS[options.polarity]
+    if static:
+        channels, notes = _image_channels(name, options, classes)
+        description = _with_colours(name, channels)
     if options.as_events:
         height, width, channels = height + SACCADE_MARGIN, width + SACCADE_MARGIN, POLARITIES
         description = f"simulated event-camera recordings of {description}, moved in three micro-saccades"
@@ -74,6 +84,7 @@ def describe(name: str, options: DataSpace | None = None) -> DataInfo:
         width=width,
         largest=LARGEST_PIXEL if static else LARGEST_COUNT,
         static=static,
+        notes=notes,
     )
 
 
@@ -106,6 +117,30 @@ def folder_at(root: str) -> Path | None:
         return None
 
 
+def _image_channels(name: str, options: DataSpace, classes: Sequence[str]) -> tuple[int, tuple[str, ...]]:
+    """Choose the channels of images that are shown as they are, and say what a user should know of them."""
+    if name != IMAGE_FOLDER:
+        return published_channels(SETS[name].channels, options.channels)
+    folder = None if options.root is None else folder_at(options.root)
+    if folder is None or options.channels == 3:
+        return unseen_channels(options.channels)
+    return folder_channels(count_colours(folder, _image_files(folder, classes), cache=cache_folder()), options.channels)
+
+
+def _with_colours(name: str, channels: int) -> str:
+    """Describe images that are shown as they are, with the colours that they are shown in."""
+    published = SETS[name]
+    if name == IMAGE_FOLDER:
+        return f"{'grey' if channels == 1 else 'colour'} {published.description}"
+    return f"{published.description}{', turned grey' if channels < published.channels else ''}"
+
+
+def _image_files(folder: Path, classes: Sequence[str]) -> list[File]:
+    parts = tuple(split_folders(folder).by_split.values()) or ("",)
+    found = [labelled_files(folder, below, classes, IMAGE_SUFFIXES, group=None).files for below in parts]
+    return [file for files in found for file in files]
+
+
 def _wrong_options(name: str, published: PublishedSet, options: DataSpace) -> list[Problem]:
     """Find the options that this data set does not have, needs, or cannot fulfil."""
     recorded, fixed = published.kind == "events", published.kind == "package"
@@ -117,6 +152,7 @@ def _wrong_options(name: str, published: PublishedSet, options: DataSpace) -> li
         "denoise_us": not recorded and options.denoise_us is not None,
         "sort_events": not recorded and options.sort_events,
         "as_events": published.kind != "images" and options.as_events,
+        "channels": published.kind != "images" and options.channels is not None,
         "white": name != IMAGE_FOLDER and options.white is not None,
         "background": name != IMAGE_FOLDER and options.background is not None,
         "partial": (fixed or name in CLASS_FOLDER_SETS) and options.partial,
@@ -132,6 +168,10 @@ def _wrong_options(name: str, published: PublishedSet, options: DataSpace) -> li
         for option, is_given in meaningless.items()
         if is_given
     ]
+    if options.as_events and options.channels is not None and published.kind == "images":
+        problems.append(
+            Problem("channels", "as_events turns images grey before it records them; remove one of the two")
+        )
     if name == EVENT_FOLDER and options.sensor is None:
         sentence = f"{name} needs the [height, width] in pixels of the camera that recorded it"
         problems.append(Problem("sensor", sentence))

@@ -123,6 +123,7 @@ def load(
     options = options or DataSpace(name=name)
     info = describe(name, options)
     unbinned, notes = _unbinned_splits(info, options, time_steps)
+    notes = (*info.notes, *notes)
     most_time_steps = MOST_TIME_STEPS if name == "fashion-events" or options.as_events else None
     available = {split: len(part.labels) for split, part in unbinned.items()}
     counts = _sample_counts(time_steps, most_time_steps, limit or {}, available)
@@ -222,11 +223,12 @@ def _binning(info: DataInfo, options: DataSpace, time_steps: int) -> Binning:
 
 def _images(info: DataInfo, options: DataSpace, found: SampleIndex, chosen: Int64[np.ndarray, " sample"]) -> Images:
     size = options.size or recorded_size(info.name, options)
+    channels = info.channels if info.static else None
     if found.pixels is not None:
-        return StoredImages(pixels=found.pixels[chosen], size=size, grey=options.as_events)
+        return StoredImages(pixels=found.pixels[chosen], size=size, channels=channels)
     files = tuple(found.files[index] for index in chosen)
     rule = PixelRule(white=options.white, background=options.background)
-    return ImageFiles(base=found.base, files=files, size=size, grey=options.as_events, rule=rule)
+    return ImageFiles(base=found.base, files=files, size=size, channels=channels, rule=rule)
 
 
 class _Counter:

@@ -79,6 +79,8 @@ class DataSpace:
     # image-folder: the value of 16-bit pixels that is shown as white; None: 65535
     white: Annotated[int, BeforeValidator(refuse_bool), Field(ge=1, le=65535)] | None = None
     background: Literal["black", "white"] | None = None  # image-folder: behind transparent pixels; None: refuse them
+    # images: 1 shows them grey, 3 in red, green and blue; None: as they are
+    channels: Annotated[Literal[1, 3], BeforeValidator(refuse_bool)] | None = None
     as_events: bool = False  # images: recorded by a simulated event camera
     classes: Classes | None = None  # of an image or event folder that is not there yet
     # image-folder, event-folder: finds in a file's name the person or session that must stay in one split

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 
 from spquant_search.data import loading
+from spquant_search.data.catalog import IMAGE_FOLDER
 from spquant_search.data.description import DataInfo, describe
 from spquant_search.data.loading import DataSet, Split
 from spquant_search.errors import OptionError, Problem, SpaceError
@@ -28,6 +29,13 @@ def describe_data(file: SpaceFile, *, source: str) -> DataInfo:
         return describe(file.data.name, file.data)
     except OptionError as error:
         raise SpaceError(source, [problem.below("data") for problem in error.problems]) from None
+
+
+def with_channels(file: SpaceFile, info: DataInfo) -> SpaceFile:
+    """Write down the channels that were chosen by a folder's images, so that a run keeps them whatever is added."""
+    if file.data.name != IMAGE_FOLDER or not info.static:
+        return file
+    return replace(file, data=replace(file.data, channels=1 if info.channels == 1 else 3))
 
 
 def input_shape(data: DataSet | DataInfo) -> InputShape:

@@ -17,7 +17,7 @@ from spquant_search.space.reading import read_space
 from spquant_search.space.schema import Augmentation, SpaceFile
 from spquant_search.space.search_space import SearchSpace
 from spquant_search.space.shapes import LayerShape
-from spquant_search.training.data_set import describe_data, input_shape
+from spquant_search.training.data_set import describe_data, input_shape, with_channels
 from spquant_search.training.prepared import Prepared
 
 SIDED = ("dvs-gesture",)  # data sets whose classes tell left from right
@@ -31,6 +31,7 @@ def prepare(path: Path, overrides: Sequence[str] = ()) -> Prepared:
 def bind_network(file: SpaceFile, *, source: str) -> Prepared:
     """Bind a space to its data set and network."""
     info = describe_data(file, source=source)
+    file = with_channels(file, info)
     mismatches = _unfit_augmentation(file.train.augment, info)
     shape = input_shape(info)
     network = inspect_network(file.model, shape, time_steps=file.time_steps, source=source)
@@ -46,7 +47,7 @@ def bind_network(file: SpaceFile, *, source: str) -> Prepared:
     mismatches += _unreachable_budgets(space, shapes)
     if mismatches:
         raise SpaceError(source, mismatches)
-    notes, no_integer_form = list(network.notes), network.no_integer_form or _kept_in_floats(space, shapes)
+    notes, no_integer_form = [*info.notes, *network.notes], network.no_integer_form or _kept_in_floats(space, shapes)
     if network.architecture is not None:
         no_integer_form = no_integer_form or narrowest_sums(space.layers, shapes, network.architecture.largest)
         sums = widest_sums(space.layers, shapes, network.architecture.largest, time_steps=file.time_steps)

@@ -20,7 +20,7 @@ from spquant_search.space.schema import DataSpace
 def write_files(base: Path, *names: str) -> None:
     for name in names:
         (base / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.new("L", (8, 8), hash(name) % 256).save(base / name)
+        Image.new("RGB", (8, 8), (hash(name) % 256, 0, 9)).save(base / name)
 
 
 @pytest.mark.parametrize("test", ["test", "Test", "TEST", "testing", "test_set", "Test-Data", "test images"])

@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 from spquant_search.data import catalog, description
-from spquant_search.errors import SpaceError
+from spquant_search.errors import SpaceError, UserError
+from spquant_search.runs.folder import RunFolder
+from spquant_search.runs.opening import check_run, open_run
+from spquant_search.runs.records import RunFacts, read_frozen_space
 from spquant_search.space.reading import parse_space
 from spquant_search.space.schema import DataSpace
 from spquant_search.training.prepare import bind_network
@@ -51,6 +55,29 @@ def test_options_are_checked_in_the_words_of_the_file(words: str, problem: str) 
     with pytest.raises(SpaceError) as caught:
         bind_network(parse_space(SPACE.format(data=f"{{name: nmnist, {words}}}"), source="s"), source="s")
     assert str(caught.value).startswith(problem)
+
+
+def test_a_run_keeps_the_channels_that_its_images_had(tmp_path: Path) -> None:
+    for name in ("ant", "cat"):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            Image.new("L", (4, 4), number).save(tmp_path / name / f"{number}.png")
+    text = SPACE.format(data=f"{{name: image-folder, root: {tmp_path}, size: 16}}")
+    given = bind_network(parse_space(text, source="s"), source="s")
+    assert (given.input.channels, given.space.file.data.channels) == (1, 1)
+    assert "all 6 images are grey: frames have one channel; data.channels: 3 makes it three" in given.remarks
+    folder = RunFolder(path=tmp_path.with_name("run"))
+    facts = RunFacts(source="s", command="", data="", classes=2, validation_samples=1, test_samples=1)
+    open_run(folder, given.space.file, facts)
+    check_run(folder, given.space.file)
+    Image.new("RGB", (4, 4), "red").save(tmp_path / "ant" / "red.png")
+    later = bind_network(parse_space(text, source="s"), source="s")
+    assert later.input.channels == 3
+    with pytest.raises(UserError, match=r"\n  data\.channels: 1 in the run, 3 now\n"):
+        check_run(folder, later.space.file)
+    kept = bind_network(read_frozen_space(folder), source="s")
+    assert kept.input.channels == 1
+    assert kept.remarks[0].startswith("1 of 7 images is in colour: turned grey, ")
 
 
 def test_the_page_on_data_names_every_set_and_shows_spaces_that_work() -> None:

@@ -44,24 +44,26 @@ class StoredImages:
 
     pixels: UInt8[np.ndarray, "sample channel rows columns"]
     size: tuple[int, int]  # height, width
-    grey: bool = False
+    channels: int | None  # 1 or 3; None: grey, without an axis of channels
 
     @property
     def shape(self) -> tuple[int, ...]:
-        channels = () if self.grey else (self.pixels.shape[1],)
-        return (len(self.pixels), *channels, *self.size)
+        return (len(self.pixels), *channel_axis(self.channels), *self.size)
 
     def __getitem__(self, chosen: slice) -> NDArray[np.uint8]:
         pixels = self.pixels[chosen]
-        pixels = luma(pixels)[:, None] if self.grey else pixels
+        if self.channels != 3:
+            pixels = luma(pixels)[:, None]
         if pixels.shape[2:] != self.size:
             pixels = _resized(pixels, self.size)
-        return pixels[:, 0] if self.grey else pixels
+        if self.channels == 3 and pixels.shape[1] == 1:
+            return np.repeat(pixels, 3, axis=1)
+        return pixels[:, 0] if self.channels is None else pixels
 
     def recipe(self) -> dict[str, object]:
         pixels = np.ascontiguousarray(self.pixels)
         digest = hashlib.sha256(pixels.data).hexdigest() if pixels.size else ""
-        return {"images": digest, "image_shape": pixels.shape, "size": self.size, "grey": self.grey}
+        return {"images": digest, "image_shape": pixels.shape, "size": self.size, "channels": self.channels}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,21 +73,21 @@ class ImageFiles:
     base: Path
     files: tuple[File, ...]
     size: tuple[int, int]  # height, width
-    grey: bool = False
+    channels: int | None  # 1 or 3; None: grey, without an axis of channels
     rule: PixelRule = field(default_factory=PixelRule)  # of pictures that 8 bits cannot hold as they are
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return (len(self.files), *(() if self.grey else (3,)), *self.size)
+        return (len(self.files), *channel_axis(self.channels), *self.size)
 
     def __getitem__(self, chosen: slice) -> NDArray[np.uint8]:
         paths = [self.base / file.name for file in self.files[chosen]]
-        pictures = [read_image(path, self.size, grey=self.grey, rule=self.rule) for path in paths]
-        return np.stack(pictures) if pictures else np.empty((0, *self.shape[1:]), np.uint8)
+        pictures = [read_image(path, self.size, grey=self.channels != 3, rule=self.rule) for path in paths]
+        return np.array(pictures, np.uint8).reshape(len(pictures), *self.shape[1:])
 
     def recipe(self) -> dict[str, object]:
         files = fingerprint(self.base, self.files)
-        return {"files": files, "size": self.size, "grey": self.grey, "rule": asdict(self.rule)}
+        return {"files": files, "size": self.size, "channels": self.channels, "rule": asdict(self.rule)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,6 +116,11 @@ class StillFrames:
     def frames(self, chosen: slice) -> Frames:
         """Read the images chosen."""
         return self.images[chosen][:, None]
+
+
+def channel_axis(channels: int | None) -> tuple[int, ...]:
+    """Return the sizes that channels add to a shape: none where grey images have no axis of channels."""
+    return () if channels is None else (channels,)
 
 
 def luma(pixels: UInt8[np.ndarray, "sample channel rows columns"]) -> UInt8[np.ndarray, "sample rows columns"]:
