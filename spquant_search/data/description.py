@@ -16,7 +16,7 @@ from spquant_search.data.catalog import (
     PublishedSet,
 )
 from spquant_search.data.class_folders import class_names, labelled_files, split_folders
-from spquant_search.data.events.binning import POLARITY_CHANNELS
+from spquant_search.data.events.binning import POLARITY_CHANNELS, Binning
 from spquant_search.data.file_listing import File
 from spquant_search.data.images.channels import folder_channels, published_channels, unseen_channels
 from spquant_search.data.images.colours import count_colours
@@ -68,7 +68,7 @@ def describe(name: str, options: DataSpace | None = None) -> DataInfo:
     static = published.kind == "images" and not options.as_events
     channels, description, notes = published.channels, published.description, tuple[str, ...]()
     if published.kind == "events":
-        channels = POLARITY_CHANNELS[options.polarity]
+        channels = len(POLARITY_CHANNELS[options.polarity])
     if static:
         channels, notes = _image_channels(name, options, classes)
         description = _with_colours(name, channels)
@@ -91,6 +91,21 @@ def describe(name: str, options: DataSpace | None = None) -> DataInfo:
 def recorded_size(name: str, options: DataSpace) -> tuple[int, int]:
     """Return the (height, width) in pixels of the sensor or the images; (0, 0) where images differ in size."""
     return options.sensor or (SETS[name].height, SETS[name].width)
+
+
+def binning_of(name: str, options: DataSpace, time_steps: int) -> Binning:
+    """Return the way from the events of a set's recordings to frames."""
+    sensor = recorded_size(name, options)
+    crop = options.crop or sensor
+    return Binning(
+        sensor=sensor,
+        crop=crop,
+        size=options.size or crop,
+        polarity=options.polarity,
+        denoise_us=options.denoise_us,
+        sort_events=options.sort_events,
+        time_steps=time_steps,
+    )
 
 
 def folder_of(name: str, options: DataSpace) -> Path:

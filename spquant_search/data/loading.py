@@ -20,9 +20,9 @@ from spquant_search.data.building import FrameSource, frame_blocks
 from spquant_search.data.cache import Frames, cache_path, read_or_build
 from spquant_search.data.catalog import EVENT_FOLDER, SETS
 from spquant_search.data.crowding import crowded_note, crowded_samples, events_by_step
-from spquant_search.data.description import LARGEST_COUNT, DataInfo, describe, recorded_size
+from spquant_search.data.description import LARGEST_COUNT, DataInfo, binning_of, describe, recorded_size
 from spquant_search.data.events import tonic_readers
-from spquant_search.data.events.binning import Binning, Reader, RecordedFrames
+from spquant_search.data.events.binning import Reader, RecordedFrames
 from spquant_search.data.events.event_files import read_event_file
 from spquant_search.data.images.pixels import PixelRule
 from spquant_search.data.images.stills import ImageFiles, Images, StillFrames, StoredImages
@@ -185,12 +185,11 @@ def _source_of(
         chosen = order[:count]
         if SETS[info.name].kind == "events":
             files = tuple(found.files[index] for index in chosen)
-            binning = _binning(info, options, time_steps)
             return RecordedFrames(
                 base=found.base,
                 files=files,
                 read=_READERS[info.name],
-                binning=binning,
+                binning=binning_of(info.name, options, time_steps),
                 read_options=_read_options(info.name, options),
             )
         images = _images(info, options, found, chosen)
@@ -206,19 +205,6 @@ def _read_options(name: str, options: DataSpace) -> dict[str, str | None]:
     if name != EVENT_FOLDER:
         return {}
     return {"time_unit": options.time_unit, "columns": options.columns, "stream": options.stream}
-
-
-def _binning(info: DataInfo, options: DataSpace, time_steps: int) -> Binning:
-    sensor = recorded_size(info.name, options)
-    return Binning(
-        sensor=sensor,
-        crop=options.crop or sensor,
-        size=(info.height, info.width),
-        polarity=options.polarity,
-        denoise_us=options.denoise_us,
-        sort_events=options.sort_events,
-        time_steps=time_steps,
-    )
 
 
 def _images(info: DataInfo, options: DataSpace, found: SampleIndex, chosen: Int64[np.ndarray, " sample"]) -> Images:

@@ -17,7 +17,9 @@ from spquant_search.errors import UserError
 
 # Raise this with every change that alters a frame: cached frames of the old code are then no longer used.
 BINNING_VERSION = 1
-POLARITY_CHANNELS = {"both": 2, "sum": 1, "both-and-sum": 3}  # channels of a frame
+# What each channel of a frame counts.
+POLARITY_CHANNELS = {"both": ("OFF", "ON"), "sum": ("OFF + ON",), "both-and-sum": ("OFF", "ON", "OFF + ON")}
+MOST_COUNTED = 255  # of one pixel and channel in one time step
 
 LONGEST_SPAN_US = 100 * 365 * 24 * 3600 * 10**6
 _BLOCK_BYTES = 8 << 20  # of the frames that are made before they are written
@@ -54,7 +56,12 @@ class Binning:
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """The shape of a sample's frames: [time, channel, height, width]."""
-        return (self.time_steps, POLARITY_CHANNELS[self.polarity], *self.size)
+        return (self.time_steps, len(POLARITY_CHANNELS[self.polarity]), *self.size)
+
+    @property
+    def corner(self) -> tuple[int, int]:
+        """The (row, column) of the sensor that is the crop's first."""
+        return ((self.sensor[0] - self.crop[0]) // 2, (self.sensor[1] - self.crop[1]) // 2)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,7 +133,7 @@ def frame_counts(events: Events, binning: Binning, *, source: Path) -> UInt8[np.
     if binning.polarity != "both":
         total = counts.sum(1, keepdims=True)
         counts = total if binning.polarity == "sum" else np.concatenate([counts, total], axis=1)
-    return np.minimum(counts, 255).astype(np.uint8)
+    return np.minimum(counts, MOST_COUNTED).astype(np.uint8)
 
 
 def backed_by_neighbours(events: Events, width: int, window_us: int) -> Bool[np.ndarray, " event"]:
@@ -150,10 +157,10 @@ def backed_by_neighbours(events: Events, width: int, window_us: int) -> Bool[np.
 
 
 def _cropped(events: Events, binning: Binning) -> Events:
-    (height, width), (sensor_height, sensor_width) = binning.crop, binning.sensor
+    (height, width), (top, left) = binning.crop, binning.corner
     if binning.crop == binning.sensor:
         return events
-    y, x = events.y - (sensor_height - height) // 2, events.x - (sensor_width - width) // 2
+    y, x = events.y - top, events.x - left
     inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
     return events._replace(x=x, y=y).chosen(inside)
 

@@ -20,6 +20,9 @@ from spquant_search.errors import UserError
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 # Raise this with every change that alters a pixel: cached frames of the old code are then no longer used.
 STILL_VERSION = 2
+RESAMPLING = Image.Resampling.BILINEAR
+# Grey of red, green and blue, over 65,536 and rounded, as Pillow has it: ITU-R BT.601.
+LUMA = (19595, 38470, 7471)
 
 _BLOCK_BYTES = 8 << 20  # of the images that are read before they are written
 
@@ -127,8 +130,8 @@ def luma(pixels: UInt8[np.ndarray, "sample channel rows columns"]) -> UInt8[np.n
     """Make images grey: ITU-R BT.601 weights of red, green and blue, in 16-bit integers like Pillow's."""
     if pixels.shape[1] == 1:
         return pixels[:, 0]
-    red, green, blue = (pixels[:, channel].astype(np.uint32) for channel in range(3))
-    return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).astype(np.uint8)
+    red, green, blue = (pixels[:, channel] * np.uint32(weight) for channel, weight in enumerate(LUMA))
+    return ((red + green + blue + 0x8000) >> 16).astype(np.uint8)
 
 
 def read_image(path: Path, size: tuple[int, int], *, grey: bool, rule: PixelRule) -> NDArray[np.uint8]:
@@ -142,7 +145,7 @@ def read_image(path: Path, size: tuple[int, int], *, grey: bool, rule: PixelRule
     try:
         with Image.open(path) as file:
             plain = eight_bit_picture(file, rule)
-            picture = ImageOps.fit(plain.convert("L" if grey else "RGB"), size[::-1], Image.Resampling.BILINEAR)
+            picture = ImageOps.fit(plain.convert("L" if grey else "RGB"), size[::-1], RESAMPLING)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -153,7 +156,7 @@ def read_image(path: Path, size: tuple[int, int], *, grey: bool, rule: PixelRule
 
 def _resized(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     planes = [
-        np.asarray(ImageOps.fit(Image.fromarray(plane), size[::-1], Image.Resampling.BILINEAR))
+        np.asarray(ImageOps.fit(Image.fromarray(plane), size[::-1], RESAMPLING))
         for plane in pixels.reshape(-1, *pixels.shape[2:])
     ]
     return np.stack(planes).reshape(*pixels.shape[:2], *size)

@@ -1,0 +1,149 @@
+"""Say how the frames of a data set are made, so that a device can make the same from what it sees.
+
+Numbers and names come from where the code makes frames: a rule that is changed there is changed here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from spquant_search.data.catalog import IMAGE_FOLDER, SETS
+from spquant_search.data.description import DataInfo, binning_of
+from spquant_search.data.events.binning import MOST_COUNTED, POLARITY_CHANNELS
+from spquant_search.data.images.pixels import MOST_WHITE
+from spquant_search.data.images.stills import LUMA, RESAMPLING
+from spquant_search.data.simulation.saccades import DURATION_US, SACCADE_MARGIN
+from spquant_search.data.simulation.simulated import camera_for
+from spquant_search.space.schema import DataSpace
+
+_RESAMPLING = f"Pillow's ImageOps.fit, Resampling.{RESAMPLING.name}"
+_GREY_OF_COLOURS = "({} R + {} G + {} B + 32768) // 65536".format(*LUMA)
+_COLOURS = {1: ("grey",), 3: ("red", "green", "blue")}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FrameRules:
+    """How frames are made: as figures for JSON, and as sentences for people."""
+
+    figures: dict[str, object]
+    sentences: tuple[str, ...]
+
+
+def frame_rules(info: DataInfo, options: DataSpace, time_steps: int) -> FrameRules:
+    """Return how the frames of a data set are made with these options. No file is read."""
+    if SETS[info.name].kind == "events":
+        return _of_recordings(info, options, time_steps)
+    if info.static:
+        return _of_images(info, options, time_steps)
+    return _of_simulated(info, time_steps)
+
+
+def _of_recordings(info: DataInfo, options: DataSpace, time_steps: int) -> FrameRules:
+    binning = binning_of(info.name, options, time_steps)
+    (sensor_height, sensor_width), (crop_height, crop_width) = binning.sensor, binning.crop
+    (height, width), (top, left) = binning.size, binning.corner
+    channels = POLARITY_CHANNELS[binning.polarity]
+    figures: dict[str, object] = {
+        "made_of": "recordings",
+        "time_steps": time_steps,
+        "step": "equal parts of the recording",
+        "sensor": [sensor_height, sensor_width],
+        "crop": {"row": top, "column": left, "height": crop_height, "width": crop_width},
+        "frame": [height, width],
+        "channels": list(channels),
+        "denoise_us": binning.denoise_us,
+        "stored_up_to": MOST_COUNTED,
+        "shown_up_to": info.largest,
+    }
+    sentences = [
+        f"Time: step k of {time_steps} (k from 0) counts the events with t * {time_steps} // D == k, where t is the "
+        "time since the recording's first event and D the time from its first to its last event plus 1, in whole "
+        "microseconds."
+    ]
+    if binning.crop != binning.sensor:
+        sentences.append(
+            f"Place: of the {sensor_height} x {sensor_width} pixels (height x width) of the sensor those from row "
+            f"{top} and column {left} on are seen, {crop_height} x {crop_width}; other events are left out."
+        )
+    if binning.denoise_us is not None:
+        sentences.append(
+            "Noise: an event counts only where one of the four neighbouring pixels of the sensor had one of either "
+            f"polarity at the same time or less than {binning.denoise_us} us before."
+        )
+    sentences += [
+        f"Pixels: the event at row y and column x of these {crop_height} x {crop_width} counts in row y * {height} // "
+        f"{crop_height} and column x * {width} // {crop_width} of a frame of {height} x {width}."
+        if binning.size != binning.crop
+        else f"Pixels: a frame has the {height} x {width} pixels (height x width) that are seen.",
+        f"Channels: {_numbered(channels)}. OFF (polarity 0) is darker, ON (polarity 1) brighter.",
+        f"Counts: of each pixel, channel and step; the network is shown {info.largest} for more than {info.largest} "
+        f"(they are stored up to {MOST_COUNTED}).",
+    ]
+    return FrameRules(figures=figures, sentences=tuple(sentences))
+
+
+def _of_images(info: DataInfo, options: DataSpace, time_steps: int) -> FrameRules:
+    channels = _COLOURS[info.channels]
+    figures: dict[str, object] = {
+        "made_of": "images",
+        "time_steps": time_steps,
+        "step": "the same frame in every step",
+        "frame": [info.height, info.width],
+        "fit": "the middle that has the frame's ratio of sides, scaled to the frame",
+        "resampling": _RESAMPLING,
+        "channels": list(channels),
+        "values": [0, info.largest],
+    }
+    sentences = [
+        f"Size: the largest middle part of the picture that has the ratio of {info.height} x {info.width} (height x "
+        f"width) is scaled to it: Pillow's ImageOps.fit with Resampling.{RESAMPLING.name}, which takes the mean of "
+        "all pixels below one of the frame, weighted by a triangle, when it makes a picture smaller.",
+        f"Channels: {_numbered(channels)}.",
+        f"Values: 0 to {info.largest} as they are in the picture, 0 black; nothing is subtracted or divided before "
+        "the network.",
+        f"Time: the same frame in each of the {time_steps} time steps.",
+    ]
+    if info.name == IMAGE_FOLDER:
+        figures |= {"white": options.white or MOST_WHITE, "background": options.background}
+        sentences.insert(
+            0,
+            "Pictures are turned as their camera says (EXIF); pixels of 16 bits become round(255 * value / "
+            f"{options.white or MOST_WHITE}), at most 255"
+            + (f"; behind transparent pixels is {options.background}." if options.background else "."),
+        )
+    if info.channels == 1:
+        figures |= {"grey": list(LUMA)}
+        sentences.insert(-2, f"Grey: of colours {_GREY_OF_COLOURS}, before the scaling.")
+    return FrameRules(figures=figures, sentences=tuple(sentences))
+
+
+def _of_simulated(info: DataInfo, time_steps: int) -> FrameRules:
+    size = (info.height - SACCADE_MARGIN, info.width - SACCADE_MARGIN)
+    channels = POLARITY_CHANNELS["both"]
+    figures: dict[str, object] = {
+        "made_of": "images before a simulated event camera",
+        "time_steps": time_steps,
+        "step": "equal parts of the recording",
+        "recording_us": DURATION_US,
+        "image": list(size),
+        "frame": [info.height, info.width],
+        "channels": list(channels),
+        "camera": asdict(camera_for(size)),
+        "stored_up_to": MOST_COUNTED,
+        "shown_up_to": info.largest,
+    }
+    sentences = (
+        f"Recordings are simulated: grey images of {size[0]} x {size[1]} (height x width) move in three saccades "
+        f"before an event camera of {info.height} x {info.width} pixels, {DURATION_US} us long. No device sees such "
+        "events: what is said here is of the simulated ones.",
+        f"Time: the recording is divided into {time_steps} equal parts; step k counts the events with t * {time_steps} "
+        f"// {DURATION_US} == k.",
+        f"Channels: {_numbered(channels)}. OFF is darker, ON brighter.",
+        f"Counts: of each pixel, channel and step; the network is shown {info.largest} for more than {info.largest} "
+        f"(they are stored up to {MOST_COUNTED}).",
+    )
+    return FrameRules(figures=figures, sentences=sentences)
+
+
+def _numbered(channels: tuple[str, ...]) -> str:
+    return ", ".join(f"{number} is {name}" for number, name in enumerate(channels))
