@@ -262,7 +262,7 @@ SETS: Mapping[str, PublishedSet] = {
         kind="events",
         description="event-camera recordings of the user's, a folder for each class",
         layout=(
-            "CLASS/RECORDING.npy (or .h5, .hdf5, .bin, .aedat4), "
+            "CLASS/RECORDING.npy (or .npz, .h5, .csv, .raw, .dat, .aedat, .aedat4, .bin), "
             "or train/CLASS/RECORDING.npy beside test/CLASS/RECORDING.npy (or val/)"
         ),
         source="wherever the recordings are from",

@@ -201,10 +201,11 @@ def _source_of(
     return source
 
 
-def _read_options(name: str, options: DataSpace) -> dict[str, str | None]:
+def _read_options(name: str, options: DataSpace) -> dict[str, object]:
     if name != EVENT_FOLDER:
         return {}
-    return {"time_unit": options.time_unit, "columns": options.columns, "stream": options.stream}
+    said = {"time_unit": options.time_unit, "columns": options.columns, "stream": options.stream}
+    return {**said, "sensor": options.sensor}
 
 
 def _images(info: DataInfo, options: DataSpace, found: SampleIndex, chosen: Int64[np.ndarray, " sample"]) -> Images:

@@ -13,8 +13,8 @@ from spquant_search.data.events.event_files import read_event_file
 from spquant_search.errors import UserError
 
 
-def read(path: Path, time_unit: str = "us", columns: str | None = None, stream: str | None = None) -> Rows:
-    events = read_event_file(path, time_unit=time_unit, columns=columns, stream=stream)
+def read(path: Path, time_unit: str = "us", columns: str | None = None, **options: Any) -> Rows:
+    events = read_event_file(path, time_unit=time_unit, columns=columns, **options)
     return np.stack(events, axis=1)
 
 

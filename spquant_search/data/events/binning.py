@@ -72,7 +72,7 @@ class RecordedFrames:
     files: tuple[File, ...]
     read: Reader
     binning: Binning
-    read_options: Mapping[str, str | None] = field(default_factory=dict)
+    read_options: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def shape(self) -> Shape:

@@ -1,7 +1,8 @@
 """Read the events of a user's recording, in any format that is known.
 
 Files .npy, .npz, .h5, .csv and .txt hold tables or arrays x, y, t, p; the space file gives their time unit and
-columns. Files .bin (N-MNIST's format) and .aedat4 (iniVation's cameras) describe themselves.
+columns. Files of cameras describe themselves: .raw and .dat (Prophesee), .aedat and .aedat4 (iniVation), and .bin
+(N-MNIST's format).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from spquant_search.data.events.aedat_files import read_aedat
 from spquant_search.data.events.binning import Events
 from spquant_search.data.events.event_columns import (
     Columns,
@@ -20,35 +22,58 @@ from spquant_search.data.events.event_columns import (
     names_of_axes,
     unfit,
 )
+from spquant_search.data.events.file_kinds import require_kind
 from spquant_search.data.events.hdf5_events import read_h5
+from spquant_search.data.events.prophesee_dat import read_dat
+from spquant_search.data.events.prophesee_raw import read_raw
 from spquant_search.data.events.text_events import read_text
 from spquant_search.data.events.tonic_readers import damaged, read_aedat4, read_bin
 from spquant_search.errors import UserError
 
 TEXT_SUFFIXES = frozenset({".csv", ".txt"})  # notes have them, too
-EVENT_SUFFIXES = frozenset({".npy", ".npz", ".bin", ".aedat4", ".h5", ".hdf5"}) | TEXT_SUFFIXES
+_CAMERAS = {".raw": read_raw, ".dat": read_dat, ".aedat": read_aedat}  # their readers know the sensor's size
+EVENT_SUFFIXES = frozenset({".npy", ".npz", ".bin", ".aedat4", ".h5", ".hdf5", *_CAMERAS}) | TEXT_SUFFIXES
 _PICKLED = "allow_pickle=False"  # in what numpy says of a pickle
 
 
-def read_event_file(path: Path, *, time_unit: str, columns: str | None, stream: str | None = None) -> Events:
+def read_event_file(
+    path: Path,
+    *,
+    time_unit: str,
+    columns: str | None,
+    stream: str | None = None,
+    sensor: tuple[int, int] | None = None,
+) -> Events:
     """Read the events of a file in the format that its suffix names.
 
     ``time_unit`` (s, ms, us, ns) is the unit of times in files that do not say it. ``columns``, such as "xytp", names
-    the columns of a table without names. ``stream`` is the group or table of an HDF5 file with several.
+    the columns of a table without names. ``stream`` is the group or table of an HDF5 file with several. ``sensor`` is
+    the (height, width) of the camera; files that say theirs must agree.
+
+    Raises:
+        UserError: the file is damaged, or is not what its suffix says.
     """
-    if (suffix := path.suffix.lower()) == ".bin":
-        return read_bin(path)
-    if suffix == ".aedat4":
-        return read_aedat4(path)
-    if suffix == ".npy":
-        found = _read_npy(path, columns)
-    elif suffix == ".npz":
-        found = _read_npz(path, columns)
-    elif suffix in TEXT_SUFFIXES:
-        found = read_text(path, columns)
-    else:
-        found = read_h5(path, columns, stream)
-    return events_of_columns(path, found, time_unit)
+    require_kind(path)
+    try:
+        if (suffix := path.suffix.lower()) == ".bin":
+            return read_bin(path)
+        if suffix == ".aedat4":
+            return read_aedat4(path)
+        if suffix in _CAMERAS:
+            return _CAMERAS[suffix](path, sensor)
+        if suffix == ".npy":
+            found = _read_npy(path, columns)
+        elif suffix == ".npz":
+            found = _read_npz(path, columns)
+        elif suffix in TEXT_SUFFIXES:
+            found = read_text(path, columns)
+        else:
+            found = read_h5(path, columns, stream)
+        return events_of_columns(path, found, time_unit)
+    except MemoryError as error:
+        raise UserError(
+            f"{path}: its events do not fit into the memory that is free; cut it into shorter recordings"
+        ) from error
 
 
 def _read_npy(path: Path, columns: str | None) -> Columns:
