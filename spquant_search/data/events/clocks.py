@@ -31,7 +31,12 @@ def nearest_turns(times: NDArray[np.int64], bits: int) -> NDArray[np.int64]:
 
 
 def wrapped_at(times: NDArray[np.int64], turn: int) -> int | None:
-    """Return the number of the first event after a clock with a range of ``turn`` has started again; None if never."""
-    before, after = times[:-1], times[1:]
-    falls = np.flatnonzero((before >= turn - turn // _NEAR) & (before < turn) & (after < turn // _NEAR) & (after >= 0))
+    """Return the number of the first event after a clock with a range of ``turn`` has started again; None if never.
+
+    No time of such a clock lies outside of its range; those in disorder hardly fall from one end of it to the other.
+    """
+    if times.min() < 0 or times.max() >= turn:
+        return None
+    near = turn // _NEAR
+    falls = np.flatnonzero((times[:-1] >= turn - near) & (times[1:] < near))
     return int(falls[0]) + 1 if len(falls) else None

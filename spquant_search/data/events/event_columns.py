@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spquant_search.data.events.binning import Events
+from spquant_search.data.events.clocks import wrapped_at
 from spquant_search.errors import UserError
 
 TIME_UNITS = {"s": (1_000_000, 1), "ms": (1000, 1), "us": (1, 1), "ns": (1, 1000)}  # microseconds: times, divided by
@@ -21,6 +22,7 @@ _NAMES = {
 }
 _SHORTEST_US = 1000  # no camera records less on purpose
 _HIGHEST_US = 2**62  # beyond, differences of times would overflow
+_CLOCKS = (31, 32)  # bits of cameras' clocks, which start again after 36 or 72 minutes in microseconds
 
 Columns = Mapping[str, NDArray[Any]]  # x, y, t and p with the values of the file
 
@@ -71,7 +73,9 @@ def events_of_columns(path: Path, columns: Columns, time_unit: str) -> Events:
         raise unfit(path, "; ".join(problems))
     with np.errstate(invalid="ignore"):  # numbers beyond 64 bits become others outside the sensor, and are refused
         x, y, p = (columns[axis].astype(np.int64) for axis in "xyp")
-    return Events(x=x, y=y, t=_microseconds(path, columns["t"], time_unit), p=_off_and_on(p))
+    t = _microseconds(path, columns["t"], time_unit)
+    _require_one_turn(path, columns["t"], t)
+    return Events(x=x, y=y, t=t, p=_off_and_on(p))
 
 
 def _microseconds(path: Path, times: NDArray[Any], unit: str) -> NDArray[np.int64]:
@@ -98,6 +102,27 @@ def _require_resolution(path: Path, times: NDArray[np.float64], rounded: NDArray
             f"its {moments:,} moments lie within {span:.6g} us, and only {left:,} of them are left in whole "
             f"microseconds; is data.time_unit, now {unit}, that of the file?",
         )
+
+
+def _require_one_turn(path: Path, times: NDArray[Any], t: NDArray[np.int64]) -> None:
+    """Refuse a clock that starts again at zero: sorted by time, the events after it would come before the others.
+
+    Such a clock falls from its largest value to zero. It counts what the file does, or microseconds before they were
+    converted to the unit of the file.
+    """
+    if not (np.diff(t) < 0).any():
+        return
+    short = (16,) if times.dtype == np.uint16 else ()
+    for counted, bits, unit in (
+        *((times, bits, "the file") for bits in (*short, *_CLOCKS)),
+        *((t, bits, "microseconds") for bits in _CLOCKS),
+    ):
+        if counted.dtype.kind in "iu" and (at := wrapped_at(counted.astype(np.int64), 1 << bits)) is not None:
+            raise unfit(
+                path,
+                f"its clock of {bits} bits starts again at event {at:,}: {counted[at - 1]:,} is followed by "
+                f"{counted[at]:,}, in the unit of {unit}; add {1 << bits:,} to the times from there on",
+            )
 
 
 def _off_and_on(polarity: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -14,8 +14,8 @@ _READ = (  # the beginning of a file, what it is, and the suffixes that it may h
     (re.compile(rb"\x89HDF\r\n\x1a\n"), "an HDF5 file", (".h5", ".hdf5")),
     (re.compile(rb"#!AER-DAT4"), "an AEDAT 4 recording", (".aedat4",)),
     (re.compile(rb"#!AER-DAT"), "an AEDAT recording of an older version than 4", (".aedat",)),
-    (re.compile(rb"(% [ -~]*\r?\n)*% (evt [0-9]|format [A-Z])", re.IGNORECASE), "a Prophesee recording", (".raw",)),
-    (re.compile(rb"% Data file containing", re.IGNORECASE), "a Prophesee recording of decoded events", (".dat",)),
+    (re.compile(rb"(% [ -~]*\r?\n)*% (evt [0-9]\.[0-9]|format EVT)"), "a Prophesee recording", (".raw",)),
+    (re.compile(rb"% Data file containing [A-Z]+ events"), "a Prophesee recording of decoded events", (".dat",)),
 )
 _OTHERS = (
     (re.compile(rb"\x1f\x8b\x08[\x00-\x1f]"), "is packed by gzip; unpack it"),
