@@ -79,7 +79,7 @@ def test_microseconds_of_a_clock_that_starts_again_written_in_seconds(tmp_path: 
 )
 @pytest.mark.parametrize("start", [0, 2**31 - 400_000, 2**32 - 10, 2**50])
 def test_times_in_any_other_order_are_read(tmp_path: Path, order: np.ndarray, start: int) -> None:
-    """All OFF events before all ON events, from the last to the first, or in no order: `sort_events` puts them right."""
+    """All OFF before all ON, from the last to the first, or in no order: `sort_events` puts these right."""
     rows = ROWS[order] + np.array([0, 0, start, 0])
     np.save(tmp_path / "a.npy", rows)
     np.testing.assert_array_equal(read(tmp_path / "a.npy", columns="xytp"), rows)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Command
+from data.camera_writers import evt3_words, write_dat, write_words
 from data.event_writers import HEIGHT, WIDTH, frames_by_loop, made_up_events, write_group, write_structured
 
 from spquant_search.data import description, loading
@@ -90,6 +91,23 @@ def test_cropped_merged_and_in_other_units(tmp_path: Path) -> None:
     assert all(
         path.read_bytes()[:-12] == splits[path.name.rsplit("-", 1)[0]] for path in (tmp_path / "units").iterdir()
     )
+
+
+def test_recordings_as_cameras_leave_them(tmp_path: Path) -> None:
+    written = {}
+    for number in range(8):
+        rows = made_up_events(number, WIDTH, HEIGHT)
+        folder = tmp_path / "files" / ("clap", "wave")[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        if number < 4:
+            write_words(folder / f"{number}.raw", "EVT3", evt3_words(rows))
+        else:
+            write_dat(folder / f"{number}.dat", rows)
+        written[frames_by_loop(rows, 3, HEIGHT, WIDTH, (HEIGHT, WIDTH)).astype(np.uint8).tobytes()] = folder.name
+    loaded = load(tmp_path / "files", tmp_path / "cache")
+    assert {frame: name for split in loading.SPLITS for frame, name in labelled(loaded, split).items()} == written
+    with pytest.raises(UserError, match=r"is a recording of \[20, 24\] pixels \[height, width\], and data.sensor says"):
+        load(tmp_path / "files", tmp_path / "cache", sensor=(24, 20))
 
 
 def test_what_is_wrong_with_a_folder(tmp_path: Path) -> None:
