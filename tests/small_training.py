@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from spquant_search.snn.layers import configure
-from spquant_search.snn.networks.vgg import Vgg9
+from spquant_search.snn.networks.vgg import VGG9, Vgg
 from spquant_search.space.configuration import LayerPrecision, NetworkConfig
 from spquant_search.space.schema import NeuronSpace, Training
 from spquant_search.training.loader import DeviceSplit
@@ -29,9 +29,9 @@ def recordings(samples: int, *, seed: int = 0) -> DeviceSplit:
     return DeviceSplit(frames=frames, labels=labels, time_steps=frames.shape[1], largest=15)
 
 
-def network(*, seed: int = 0, mass: float = 0.8) -> Vgg9:
+def network(*, seed: int = 0, mass: float = 0.8) -> Vgg:
     torch.manual_seed(seed)
-    built = Vgg9(in_channels=2, height=16, width=16, classes=2, width_factor=1 / 16, pool="before")
+    built = Vgg(VGG9, in_channels=2, height=16, width=16, classes=2, width_factor=1 / 16, pool="before")
     precision = LayerPrecision(weight_bits=4, membrane_levels=16)
     layers = [("conv1", precision)]
     layers += [(f"conv{index}", replace(precision, channel_mass=mass, skip_below=0.0)) for index in range(2, 9)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -70,17 +71,18 @@ def data(
 
     from spquant_search.data.download import download as fetch
     from spquant_search.report.stages import stages
+    from spquant_search.snn.networks.catalog import too_small
     from spquant_search.space.reading import read_space
-    from spquant_search.training.data_set import describe_data
+    from spquant_search.training.data_set import describe_data, input_shape
 
     space = find_space_file(space)
     file = read_space(space, overrides or [])
-    describe_data(file, source=str(space))
+    unfit = too_small(file.model, input_shape(describe_data(file, source=str(space))))
     with stages(Console(stderr=True)) as stage:
         if download:
             fetch(file.data, stage)
         loaded = load_shown(file, stage)
-    _show_data(loaded, space, as_json=as_json, out=out)
+    _show_data(replace(loaded, notes=(*loaded.notes, *filter(None, [unfit]))), space, as_json=as_json, out=out)
 
 
 def _show_data(loaded: DataSet, space: Path, *, as_json: bool, out: Path | None) -> None:

@@ -19,8 +19,8 @@ class Preset(StrEnum):
 
 
 # SpQuant-SNN's results table (README of the authors' code): 2 bits on VGG-9, 4 on ResNet-19, 8 on Spikformer-4-256.
-# The paper's memory is not known for MobileNet and ResNet-34; they take the bits of the nearest network of the table.
-WEIGHT_BITS = {"vgg9": 2, "mobilenet": 2, "resnet19": 4, "resnet34": 4, "spikformer4-256": 8}
+# The paper has no MobileNet, ResNet-34 or VGG-5; they take the bits of the nearest network of the table.
+WEIGHT_BITS = {"vgg9": 2, "vgg5": 2, "mobilenet": 2, "resnet19": 4, "resnet34": 4, "spikformer4-256": 8}
 OTHER_NETWORKS = "vgg9"  # a network that is not in the table takes its bits
 MEMBRANE_LEVELS = 3
 CHANNEL_MASS = 0.85

@@ -277,3 +277,16 @@ def test_bad_input_ends_data_and_a_search_before_training(
         (line,) = [line for line in answer.err.splitlines() if line.startswith("error: ")]
         assert all(word in line for word in harm.words), line
     assert not (tmp_path / "run").exists()  # no run was begun, so nothing was trained
+
+
+def test_images_that_are_too_small_for_the_network(command: Command, tmp_path: Path) -> None:
+    write_image_folder(tmp_path / "files", "ant", "cat")
+    space = space_file(tmp_path, name="image-folder", root=str(tmp_path / "files"), size=8)
+    words = "vgg9 takes 16x16 and up; got 8x8. Take a larger data.size, or a network that fits (vgg5 takes 8x8 and up"
+    answer = command("cost", "--space", space)
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith(f"error: {space}: model.network: {words}")
+    looked_at = json.loads(command("data", "--space", space, "--json").out)
+    assert any(note.startswith(words) for note in looked_at["notes"])
+    assert command("cost", "--space", space, "--set", "model.network=vgg5").code == 0
+    assert json.loads(command("data", "--space", space, "--set", "model.network=vgg5", "--json").out)["notes"] == []

@@ -37,6 +37,7 @@ FOOTPRINTS: list[tuple[str, dict[str, Any]]] = [
     ("vgg9", {}),
     ("vgg9", {"pool": "after", "size": 17, "width": 1 / 4}),
     ("vgg9", {"choices": Choices(mass=(1.0,), levels=(3,))}),
+    ("vgg5", {"size": 8, "width": 1 / 4}),
     ("resnet19", {}),
     ("resnet34", {"width": 1 / 32, "size": 32, "pool": "after"}),
     ("spikformer4-256", {"size": 8}),

@@ -12,10 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spquant_search.deploy.export import Export, export
+from spquant_search.snn.networks import catalog
 
 NETWORKS: list[tuple[str, dict[str, Any]]] = [
     ("vgg9", {"pool": "before"}),
     ("vgg9", {"pool": "after", "learn": True, "size": 17}),
+    ("vgg5", {"pool": "before", "size": 8}),
+    ("vgg5", {"pool": "after", "size": 13, "learn": True}),
     ("resnet19", {"width": 1 / 32}),
     ("resnet19", {"width": 1 / 32, "learn": True}),
     ("resnet34", {"width": 1 / 32, "size": 32, "pool": "after"}),
@@ -23,6 +26,10 @@ NETWORKS: list[tuple[str, dict[str, Any]]] = [
     ("spikformer4-256", {"size": 8, "learn": True}),
     ("mobilenet", {"width": 1 / 8}),
 ]
+
+
+def test_every_network_is_among_them() -> None:
+    assert {name for name, _ in NETWORKS} == set(catalog.NETWORKS)
 
 
 @pytest.mark.parametrize(("name", "options"), NETWORKS, ids=[f"{name} {options}" for name, options in NETWORKS])

@@ -8,7 +8,7 @@ import torch
 from layers_by_loops import NEURON, precise
 
 from spquant_search.snn.layers import measured
-from spquant_search.snn.networks.vgg import Vgg9
+from spquant_search.snn.networks.vgg import VGG9, Vgg
 from spquant_search.snn.neuron.parameters import THRESHOLD
 from spquant_search.snn.neuron.training import fire
 from spquant_search.snn.quantize import highest_integer, quantize_membrane, quantize_weight
@@ -20,7 +20,7 @@ from spquant_search.space.grid import membrane_grid
 
 
 def test_layers_measure_within_the_context_only(plain_neurons: None) -> None:
-    network = Vgg9(in_channels=1, height=16, width=16, classes=2, width_factor=1 / 64, pool="before").eval()
+    network = Vgg(VGG9, in_channels=1, height=16, width=16, classes=2, width_factor=1 / 64, pool="before").eval()
     spikes = Spikes(values=torch.ones(2, 1, 16, 16), time_steps=2)
     with measured(network) as activities:
         network(spikes)
@@ -33,7 +33,7 @@ def test_layers_measure_within_the_context_only(plain_neurons: None) -> None:
 
 def test_a_trained_network_stores_only_values_that_its_bits_allow(plain_neurons: None) -> None:
     torch.manual_seed(0)
-    network = Vgg9(in_channels=2, height=16, width=16, classes=3, width_factor=1 / 8, pool="before")
+    network = Vgg(VGG9, in_channels=2, height=16, width=16, classes=3, width_factor=1 / 8, pool="before")
     convolutions = [layer for layer in network.modules() if isinstance(layer, SpikingConv2d)]
     levels_and_bits = list(itertools.islice(itertools.cycle([(3, 1), (5, 2), (16, 4), (4, 3)]), len(convolutions)))
     for layer, (levels, bits) in zip(convolutions, levels_and_bits, strict=True):

@@ -50,7 +50,7 @@ ODD = (
     "{" + ", ".join(f"k{number}: 1" for number in range(9000)) + "}",
     "{" + ", ".join(f"l{number}: {{}}" for number in range(4000)) + "}",
     *("64KiB", "64MFLOPs", "60M", "64 apples", "-1KiB", "1e6", "9" * 400 + "G", "~nobody/x", "/dev/zero", "/proc"),
-    *("x" * 5000, '"\\n"'),
+    *("x" * 5000, '"\\n"', "vgg5"),
     *("sawb", "fashion-events", "image-folder", "event-folder", "nmnist", "resnet34", "spikformer4-256", "mobilenet"),
     *("a:b", "os", ":", "spquant_search.nothing:at", ".a:b", "auto", "supernet", "sgd", "[34, 34]", "[1000000, 1]"),
     *("[16384, 16384]", "1000000000", "1000000", "64", "0.001", "[none, none]", "[1, true]", "[0, -0.0]", "[8, 8.0]"),

@@ -43,7 +43,8 @@ def test_snn_bl_is_the_float_network() -> None:
 
 
 @pytest.mark.parametrize(
-    ("network", "bits"), [("vgg9", 2), ("mobilenet", 2), ("resnet19", 4), ("resnet34", 4), ("spikformer4-256", 8)]
+    ("network", "bits"),
+    [("vgg9", 2), ("vgg5", 2), ("mobilenet", 2), ("resnet19", 4), ("resnet34", 4), ("spikformer4-256", 8)],
 )
 def test_quant_snn_has_the_papers_bits_in_every_layer(network: str, bits: int) -> None:
     config = preset_config(Preset.QUANT_SNN, network=network, shapes=SHAPES)

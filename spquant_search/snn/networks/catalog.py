@@ -14,7 +14,7 @@ from spquant_search.snn.networks.custom import build_custom
 from spquant_search.snn.networks.mobilenet import build_mobilenet
 from spquant_search.snn.networks.resnet import build_resnet19, build_resnet34
 from spquant_search.snn.networks.spikformer import build_spikformer
-from spquant_search.snn.networks.vgg import build_vgg9
+from spquant_search.snn.networks.vgg import build_vgg5, build_vgg9
 from spquant_search.space.messages import suggestion
 from spquant_search.space.schema import ModelSpace
 from spquant_search.space.shapes import InputShape
@@ -29,7 +29,8 @@ class Network:
 
 
 NETWORKS = {
-    "vgg9": Network(build=build_vgg9, smallest_input=vgg.SMALLEST_INPUT),
+    "vgg9": Network(build=build_vgg9, smallest_input=vgg.VGG9.shrinks),
+    "vgg5": Network(build=build_vgg5, smallest_input=vgg.VGG5.shrinks),
     "resnet19": Network(build=build_resnet19, smallest_input=resnet.RESNET19.smallest_input),
     "resnet34": Network(build=build_resnet34, smallest_input=resnet.RESNET34.smallest_input),
     "spikformer4-256": Network(build=build_spikformer, smallest_input=spikformer.SMALLEST_INPUT),
@@ -58,9 +59,22 @@ def _build(model: ModelSpace, shape: InputShape, *, source: str) -> nn.Module:
         names = ", ".join(NETWORKS)
         sentence = f"unknown network {model.network!r}{near} Known: {names}; your own goes into model.build"
         raise SpaceError(source, [Problem("model.network", sentence)])
-    least = known.smallest_input
-    if min(shape.height, shape.width) < least:
-        size = f"{shape.height}x{shape.width}"
-        sentence = f"{model.network} needs an input of {least}x{least} at least; got {size}"
-        raise SpaceError(source, [Problem("model.network", sentence)])
+    if (unfit := too_small(model, shape)) is not None:
+        raise SpaceError(source, [Problem("model.network", unfit)])
     return known.build(model, shape)
+
+
+def too_small(model: ModelSpace, shape: InputShape) -> str | None:
+    """Say which inputs a network of the package takes where these are too small for it, and which network fits."""
+    known = None if model.build is not None else NETWORKS.get(model.network)
+    size = min(shape.height, shape.width)
+    if known is None or size >= known.smallest_input:
+        return None
+    fitting = [_takes(name) for name, network in NETWORKS.items() if network.smallest_input <= size]
+    others = f"a network that fits ({'; '.join(fitting)})" if fitting else "a network of your own (model.build)"
+    return f"{_takes(model.network)}; got {shape.height}x{shape.width}. Take a larger data.size, or {others}"
+
+
+def _takes(name: str) -> str:
+    least = NETWORKS[name].smallest_input
+    return f"{name} takes {least}x{least} and up"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from torch import Tensor, nn
 
 from spquant_search.errors import SpaceError
 from spquant_search.snn.layers import configure, measured, searchable_layers
-from spquant_search.snn.networks.catalog import build
-from spquant_search.snn.networks.vgg import Vgg9
+from spquant_search.snn.networks.catalog import NETWORKS, build
+from spquant_search.snn.networks.vgg import VGG5, VGG9, Vgg, VggPlan
 from spquant_search.snn.readout import Readout
 from spquant_search.snn.spikes import Spikes, spikes_from_frames
 from spquant_search.snn.spiking_convolution import SpikingConv2d
@@ -78,6 +79,25 @@ def test_vgg9_on_a_34x34_camera_by_hand() -> None:
     assert [shape.has_membrane for shape in shapes] == [True] * 8 + [False]
 
 
+@pytest.mark.parametrize("pool", ["before", "after"])
+def test_vgg5_on_a_small_grey_image_by_hand(pool: Any) -> None:
+    # 20 x 17 -> 10 x 8 -> 5 x 4 -> 2 x 2; what no pooling takes in is not computed.
+    image = InputShape(channels=1, height=20, width=17, classes=4, largest=255)
+    shapes = shapes_of(ModelSpace(network="vgg5", width=0.25, pool=pool), image)
+    neurons = {"before": (10 * 8, 10 * 8, 5 * 4, 2 * 2), "after": (20 * 16, 10 * 8, 10 * 8, 4 * 4)}[pool]
+    assert table(shapes) == [
+        (1, 16, 20 * 16, 16 * neurons[0]),
+        (16, 32, 10 * 8, 32 * neurons[1]),
+        (32, 32, 10 * 8, 32 * neurons[2]),
+        (32, 64, 4 * 4, 64 * neurons[3]),
+        (64 * 2 * 2, 4, 1, 0),
+    ]
+    assert [shape.name for shape in shapes] == ["conv1", "conv2", "conv3", "conv4", "readout"]
+    assert [shape.weights for shape in shapes] == [144, 4_608, 9_216, 18_432, 1_024]
+    assert [shape.can_gate for shape in shapes] == [False, True, True, True, False]
+    assert sum(shape.dense_macs for shape in shapes) == 320 * 144 + 80 * (4_608 + 9_216) + 16 * 18_432 + 1_024
+
+
 def test_pooling_after_the_neuron_keeps_four_times_the_neurons_of_the_pooled_layers() -> None:
     before = shapes_of(ModelSpace(network="vgg9", width=0.125), CAMERA)
     after = shapes_of(ModelSpace(network="vgg9", width=0.125, pool="after"), CAMERA)
@@ -130,13 +150,13 @@ def test_an_unknown_network_is_named_with_the_known_ones() -> None:
         build(ModelSpace(network="vgg_9"), CAMERA, source="my.yaml")
     assert str(error.value) == (
         "my.yaml: model.network: unknown network 'vgg_9'; did you mean 'vgg9'? "
-        "Known: vgg9, resnet19, resnet34, spikformer4-256, mobilenet; your own goes into model.build"
+        "Known: vgg9, vgg5, resnet19, resnet34, spikformer4-256, mobilenet; your own goes into model.build"
     )
     with pytest.raises(SpaceError) as error:
         build(ModelSpace(network="transformer"), CAMERA, source="my.yaml")
     assert str(error.value) == (
         "my.yaml: model.network: unknown network 'transformer'. "
-        "Known: vgg9, resnet19, resnet34, spikformer4-256, mobilenet; your own goes into model.build"
+        "Known: vgg9, vgg5, resnet19, resnet34, spikformer4-256, mobilenet; your own goes into model.build"
     )
 
 
@@ -146,21 +166,59 @@ def test_an_input_that_would_be_pooled_away_is_refused(height: int, width: int) 
     with pytest.raises(SpaceError) as error:
         shapes_of(model, InputShape(channels=2, height=height, width=width, classes=10))
     assert str(error.value) == (
-        f"test.yaml: model.network: vgg9 needs an input of 16x16 at least; got {height}x{width}"
+        f"test.yaml: model.network: vgg9 takes 16x16 and up; got {height}x{width}. Take a larger data.size, or a "
+        "network that fits (vgg5 takes 8x8 and up; resnet19 takes 4x4 and up; spikformer4-256 takes 4x4 and up; "
+        "mobilenet takes 8x8 and up)"
     )
 
 
-def test_the_smallest_input_is_taken() -> None:
+def test_a_smaller_input_than_any_network_takes_is_refused() -> None:
+    with pytest.raises(SpaceError) as error:
+        shapes_of(ModelSpace(network="vgg5"), InputShape(channels=1, height=3, width=3, classes=2))
+    assert str(error.value).endswith(
+        "vgg5 takes 8x8 and up; got 3x3. Take a larger data.size, or a network of your own (model.build)"
+    )
+
+
+def networks_on_the_page() -> dict[str, int]:
+    page = (Path(__file__).parents[3] / "docs" / "search.md").read_text(encoding="utf-8")
+    return {name: int(size) for name, size in re.findall(r"^\| `([\w-]+)` \|.*\| (\d+) x \2 \|", page, re.MULTILINE)}
+
+
+def test_the_page_has_every_network_with_its_smallest_input() -> None:
+    assert networks_on_the_page() == {name: network.smallest_input for name, network in NETWORKS.items()}
+
+
+@pytest.mark.parametrize("pool", ["before", "after"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_smallest_input_is_taken_and_none_below(name: str, pool: Any, plain_neurons: None) -> None:
+    model, least = ModelSpace(network=name, width=1 / 32, pool=pool), networks_on_the_page()[name]
+    smallest = InputShape(channels=1, height=least, width=least, classes=3)
+    values = torch.randint(0, 16, (2, 1, least, least), generator=torch.Generator().manual_seed(0)).float()
+    with torch.inference_mode():
+        logits = build(model, smallest, source="s").eval()(Spikes(values=values, time_steps=2, largest=15))
+    assert logits.shape == (2, 1, 3)
+    assert logits.isfinite().all()
+    assert all(layer.positions >= 1 and layer.in_channels >= 1 for layer in shapes_of(model, smallest))
+    assert shapes_of(model, InputShape(channels=1, height=least, width=least + 3, classes=3))
+    for height, width in ((least - 1, least), (least, least - 1), (least - 1, 4 * least)):
+        with pytest.raises(SpaceError, match=f"{name} takes {least}x{least} and up; got {height}x{width}"):
+            shapes_of(model, InputShape(channels=1, height=height, width=width, classes=3))
+
+
+def test_the_smallest_input_leaves_one_position() -> None:
     shapes = shapes_of(ModelSpace(network="vgg9"), InputShape(channels=2, height=16, width=16, classes=10))
     assert (shapes[-1].in_channels, shapes[-1].out_channels) == (512, 10)
+    shapes = shapes_of(ModelSpace(network="vgg5"), InputShape(channels=1, height=8, width=8, classes=4))
+    assert (shapes[-1].in_channels, shapes[-1].out_channels) == (256, 4)
 
 
 # Configurations
 
 
-def tiny_network(seed: int = 0) -> Vgg9:
+def tiny_network(seed: int = 0) -> Vgg:
     torch.manual_seed(seed)
-    return Vgg9(in_channels=2, height=16, width=16, classes=3, width_factor=1 / 16, pool="before")
+    return Vgg(VGG9, in_channels=2, height=16, width=16, classes=3, width_factor=1 / 16, pool="before")
 
 
 def some_input() -> Spikes:
@@ -168,7 +226,7 @@ def some_input() -> Spikes:
     return Spikes(values=values, time_steps=3, largest=15)
 
 
-def identities(network: Vgg9) -> dict[str, tuple[int, int]]:
+def identities(network: Vgg) -> dict[str, tuple[int, int]]:
     tensors: dict[str, Tensor] = dict(network.named_parameters()) | dict(network.named_buffers())
     return {name: (id(tensor), tensor.data_ptr()) for name, tensor in tensors.items()}
 
@@ -223,11 +281,11 @@ def test_precision_changes_what_the_network_says(plain_neurons: None) -> None:
 # The same network of SpikingJelly's layers
 
 
-def in_few_bits(network: Vgg9) -> None:
+def in_few_bits(network: Vgg) -> None:
     """Parameters with which fp32 rounds nothing; potentials are odd sums of 2^-14, and none meets the threshold."""
     torch.manual_seed(0)
     with torch.no_grad():
-        for name in NAMES[:-1]:
+        for name in network.names:
             ours = network.get_submodule(name)
             assert isinstance(ours, SpikingConv2d)
             assert ours.norm is not None
@@ -256,9 +314,10 @@ def jelly_block(ours: SpikingConv2d) -> nn.Sequential:
     return nn.Sequential(convolution, norm, *modules[ours.pool])  # type: ignore[index]
 
 
+@pytest.mark.parametrize("plan", [VGG9, VGG5], ids=["vgg9", "vgg5"])
 @pytest.mark.parametrize("pool", ["before", "after"])
-def test_float_outputs_are_those_of_spikingjelly(pool: Any, plain_neurons: None) -> None:
-    network = Vgg9(in_channels=2, height=32, width=36, classes=5, width_factor=1 / 16, pool=pool).eval()
+def test_float_outputs_are_those_of_spikingjelly(pool: Any, plan: VggPlan, plain_neurons: None) -> None:
+    network = Vgg(plan, in_channels=2, height=32, width=36, classes=5, width_factor=1 / 16, pool=pool).eval()
     in_few_bits(network)
     frames = torch.randint(0, 4, (6, 2, 32, 36), generator=torch.Generator().manual_seed(1)).float()
     seen: dict[str, Tensor] = {}
@@ -267,7 +326,7 @@ def test_float_outputs_are_those_of_spikingjelly(pool: Any, plain_neurons: None)
     hidden = frames.unflatten(0, (3, 2))
     with torch.inference_mode():
         found = network(Spikes(values=frames, time_steps=3, largest=3))
-        for name, following in pairwise(NAMES):
+        for name, following in pairwise([*network.names, "readout"]):
             ours = network.get_submodule(name)
             assert isinstance(ours, SpikingConv2d)
             hidden = jelly_block(ours).eval()(hidden)
