@@ -11,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import Protocol, runtime_checkable
 
-from spquant_search.data.cache import Frames, Shape
+from spquant_search.data.cache import Block, Shape
 from spquant_search.errors import UserError
 from spquant_search.processes import end_with_parent
 
@@ -28,6 +28,10 @@ class FrameSource(Protocol):
         """The shape of all frames: [sample, time, channel, height, width]."""
 
     @property
+    def numbers(self) -> int:
+        """How many numbers are counted of each sample: the events of each time step and those left out, or none."""
+
+    @property
     def block_length(self) -> int:
         """Samples of a block. Progress is reported after each, so a block takes a fraction of a second."""
 
@@ -38,11 +42,11 @@ class FrameSource(Protocol):
     def recipe(self) -> dict[str, object]:
         """Return everything that shapes the frames, as JSON."""
 
-    def frames(self, chosen: slice) -> Frames:
+    def block(self, chosen: slice) -> Block:
         """Make the frames of the samples chosen."""
 
 
-def frame_blocks(source: FrameSource, *, processes: int = 1) -> Iterator[Frames]:
+def frame_blocks(source: FrameSource, *, processes: int = 1) -> Iterator[Block]:
     """Make all frames in their order, whatever the number of processes.
 
     New processes import the main program: a script that asks for several needs its ``if __name__ == "__main__"``.
@@ -52,13 +56,13 @@ def frame_blocks(source: FrameSource, *, processes: int = 1) -> Iterator[Frames]
     if processes > 1 and source.is_slow and len(blocks) >= FEWEST_BLOCKS:
         yield from _in_processes(source, blocks, processes)
     else:
-        yield from map(source.frames, blocks)
+        yield from map(source.block, blocks)
 
 
-def _in_processes(source: FrameSource, blocks: list[slice], processes: int) -> Iterator[Frames]:
+def _in_processes(source: FrameSource, blocks: list[slice], processes: int) -> Iterator[Block]:
     # Spawned, as trainers are: a forked process may hang on a lock of a thread that it does not have.
     pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_begin, initargs=(source,))
-    waiting: deque[Future[Frames]] = deque()
+    waiting: deque[Future[Block]] = deque()
     try:
         for block in blocks:
             waiting.append(pool.submit(_make, block))
@@ -84,5 +88,5 @@ def _begin(source: FrameSource) -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def _make(block: slice) -> Frames:
-    return _source.frames(block)
+def _make(chosen: slice) -> Block:
+    return _source.block(chosen)

@@ -1,8 +1,9 @@
 """A cache of frames on disk: one memory-mapped file for each recipe, whole or absent.
 
 A recipe is everything that shapes the frames, as JSON. The file NAME-KEY.npy holds a uint8 array
-[sample, time, channel, height, width] in numpy's format, and after it a trailer that ``numpy.load`` does not read: the
-CRC-32 of the array's bytes and a time. KEY is the beginning of the recipe's SHA-256. The folder can be deleted at any
+[sample, time, channel, height, width] in numpy's format, and after it what ``numpy.load`` does not read: what was
+counted of each sample (int64 [sample, number], little-endian), and a trailer, which is the CRC-32 of all these bytes
+and a time. KEY is the beginning of the recipe's SHA-256. The folder can be deleted at any
 time.
 
 A file is written in a hidden folder and then moved into place, so that a killed process leaves no half file. If
@@ -29,21 +30,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from io import BytesIO, RawIOBase
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 
 from spquant_search.errors import UserError
 from spquant_search.runs.drafts import draft_folder, remove_leftovers
 from spquant_search.runs.locks import LockHeld, locked_for_a_while
 
 Frames = UInt8[np.ndarray, "sample time channel height width"]
+Counts = Int64[np.ndarray, "sample number"]
 Shape = tuple[int, int, int, int, int]
 
 _LOCK = ".lock-"
 _LOOK_S = 1.0  # between two looks at what another process builds
 _STUCK_S = 600.0  # after which a build that does not grow is one of a process that is stopped
 _TRAILER = struct.Struct("<Iq")  # CRC-32; seconds since 1970
+_COUNT = np.dtype("<i8")
 _TICK_S = 2  # the coarsest time of change that a file system keeps
 _BLOCK_BYTES = 1 << 20  # read together to compute a CRC
 _REMEDY = "choose another folder by the environment variable SPQUANT_CACHE"
@@ -55,40 +59,63 @@ def cache_path(folder: Path, name: str, recipe: Mapping[str, object]) -> Path:
     return folder / f"{name}-{key}.npy"
 
 
-def read_or_build(path: Path, shape: Shape, build: Callable[[], Iterable[Frames]]) -> Frames:
-    """Open the frames in ``path``, read-only.
+class Block(NamedTuple):
+    """The frames of some samples, and what was counted of each: as many numbers as its source says."""
+
+    frames: Frames
+    counts: Counts
+
+
+def read_or_build(path: Path, shape: Shape, build: Callable[[], Iterable[Block]], *, numbers: int = 0) -> Frames:
+    """Open the frames in ``path``, read-only; :func:`counts_of` reads the ``numbers`` that were counted of each sample.
 
     Where they are missing or damaged, ``build`` makes them block by block, and they are written first.
     """
-    frames = _read(path, shape)
+    frames = _read(path, shape, numbers)
     if frames is None:
         with _exclusive(path):
-            frames = _read(path, shape)  # another process may have built it in the meantime
+            frames = _read(path, shape, numbers)  # another process may have built it in the meantime
             if frames is None:
                 _require_space(path.parent, shape)
                 _write(path, shape, build)
-                frames = _read(path, shape, checked=True)
+                frames = _read(path, shape, numbers, checked=True)
     if frames is None:
         raise UserError(f"{path}: reads back other bytes than were written; check the disk, or {_REMEDY}")
     return frames
 
 
+def counts_of(frames: Frames) -> Counts:
+    """Read what was counted of each sample of frames that ``read_or_build`` has opened."""
+    path, end = _file_of(frames)
+    with path.open("rb") as file:
+        file.seek(end)
+        content = file.read()[: -_TRAILER.size]
+    return np.frombuffer(content, _COUNT).reshape(len(frames), -1).astype(np.int64)
+
+
 def check_every_byte(frames: Frames) -> None:
     """Raise UserError unless every byte of frames that ``read_or_build`` has opened is as it was written."""
-    if not isinstance(frames, np.memmap) or frames.filename is None:
-        raise TypeError("only frames from a file can be checked")
-    path = Path(frames.filename)
-    if not _is_whole(path, frames.offset, frames.nbytes, checked=True):
+    path, end = _file_of(frames)
+    start = end - frames.nbytes
+    if not _is_whole(path, start, path.stat().st_size - start - _TRAILER.size, checked=True):
         raise UserError(f"{path}: is damaged; check the disk, and delete the file: the next start makes it again")
 
 
-def _read(path: Path, shape: Shape, *, checked: bool = False) -> Frames | None:
+def _file_of(frames: Frames) -> tuple[Path, int]:
+    """Return the file of frames, and where in it they end."""
+    if not isinstance(frames, np.memmap) or frames.filename is None:
+        raise TypeError("only frames from a file can be checked")
+    return Path(frames.filename), frames.offset + frames.nbytes
+
+
+def _read(path: Path, shape: Shape, numbers: int, *, checked: bool = False) -> Frames | None:
     """Open a whole file: readable, of this shape, and with the right checksum; return None for any other."""
     try:
         frames = np.lib.format.open_memmap(path, mode="r")
         if frames.shape != shape or frames.dtype != np.uint8 or not frames.flags.c_contiguous:
             return None
-        return frames if _is_whole(path, frames.offset, frames.nbytes, checked=checked) else None
+        size = frames.nbytes + len(frames) * numbers * _COUNT.itemsize
+        return frames if _is_whole(path, frames.offset, size, checked=checked) else None
     except (OSError, ValueError):  # absent; or no numpy file, or shorter than its header says
         return None
 
@@ -121,7 +148,7 @@ def _crc(file: RawIOBase, size: int) -> int:
     return crc
 
 
-def _write(path: Path, shape: Shape, build: Callable[[], Iterable[Frames]]) -> None:
+def _write(path: Path, shape: Shape, build: Callable[[], Iterable[Block]]) -> None:
     folder = path.parent
     with ExitStack() as making:
         with _as_user_error(folder):
@@ -129,13 +156,17 @@ def _write(path: Path, shape: Shape, build: Callable[[], Iterable[Frames]]) -> N
             remove_leftovers(folder)
             draft = making.enter_context(draft_folder(path)) / path.name
             _append(draft, _header(shape))
-        crc = 0
+        crc, counts = 0, []
         for block in build():
-            content = np.ascontiguousarray(block)
+            content = np.ascontiguousarray(block.frames)
             crc = zlib.crc32(content.data, crc)
+            counts.append(block.counts.astype(_COUNT).tobytes())
             with _as_user_error(folder):
                 _append(draft, content.data)
+        counted = b"".join(counts)
+        crc = zlib.crc32(counted, crc)
         with _as_user_error(folder):
+            _append(draft, memoryview(counted))
             _append(draft, _TRAILER.pack(crc, int(time.time()) // _TICK_S * _TICK_S))
             os.replace(draft, path)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64
 
 from spquant_search.errors import first_of
 
@@ -14,15 +14,7 @@ _FEWEST = 20  # events of a recording; fewer may lie anywhere
 _SHOWN = 3  # files that a sentence names
 
 
-def events_by_step(
-    frames: UInt8[np.ndarray, "sample time channel height width"],
-) -> Float[np.ndarray, "sample time"]:
-    """Count the events of each frame; a third channel is the sum of the other two, and not counted again."""
-    counts: Float[np.ndarray, "sample time"] = frames[:, :, :2].sum(axis=(2, 3, 4), dtype=np.float64)
-    return counts
-
-
-def share_of_fullest(counts: Float[np.ndarray, "sample time"], frames: int) -> Float[np.ndarray, " sample"]:
+def share_of_fullest(counts: Int64[np.ndarray, "sample time"], frames: int) -> Float[np.ndarray, " sample"]:
     """Return the share of a recording's events that lie in its fullest ``frames``; 0 without events."""
     fullest = np.sort(counts, axis=1)[:, -frames:].sum(axis=1)
     shares: Float[np.ndarray, " sample"] = np.zeros(len(counts))
@@ -30,7 +22,7 @@ def share_of_fullest(counts: Float[np.ndarray, "sample time"], frames: int) -> F
     return shares
 
 
-def crowded_samples(counts: Float[np.ndarray, "sample time"]) -> list[int]:
+def crowded_samples(counts: Int64[np.ndarray, "sample time"]) -> list[int]:
     """Return which recordings of 20 events or more have nearly all in one frame of two or three, or in two of more."""
     steps = counts.shape[1]
     if steps < 2:

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Int64, UInt8
 
 from spquant_search.data.building import FrameSource, frame_blocks
-from spquant_search.data.cache import Frames, cache_path, read_or_build
+from spquant_search.data.cache import Block, Frames, cache_path, counts_of, read_or_build
 from spquant_search.data.catalog import EVENT_FOLDER, SETS
-from spquant_search.data.crowding import crowded_note, crowded_samples, events_by_step
+from spquant_search.data.crowding import crowded_note, crowded_samples
 from spquant_search.data.description import LARGEST_COUNT, DataInfo, binning_of, describe, recorded_size
 from spquant_search.data.events import tonic_readers
 from spquant_search.data.events.binning import Reader, RecordedFrames
@@ -51,6 +51,8 @@ class Split:
     frames: UInt8[np.ndarray, "sample time channel height width"]  # memory-mapped, read-only
     labels: Int64[np.ndarray, " sample"]
     files: tuple[str, ...] = ()  # of sets with one file a sample: its path in the data set's folder
+    # Of recordings: the events of each time step, before counts end at 255.
+    events: Int64[np.ndarray, "sample time"] | None = None
 
     def file_of(self, sample: int) -> str:
         """Return the file of a sample, or its number where it has none of its own."""
@@ -133,9 +135,8 @@ def load(
     for split, part in unbinned.items():
         source = part.source(counts[split], first_number)
         path = cache_path(cache_dir or cache_folder(), f"{name}-{split}", source.recipe())
-        frames, made = _frames(source, path, counter, processes)
-        splits[split] = Split(frames=frames, labels=part.labels[: counts[split]], files=part.files[: counts[split]])
-        notes += _crowded_notes(split, splits[split], made)
+        splits[split] = _split_of(part, _frames(source, path, counter, processes))
+        notes += _notes_on(split, splits[split])
         first_number += len(part.labels)
     return DataSet(
         name=name,
@@ -231,33 +232,41 @@ class _Counter:
             self._progress(done, self._total)
         self.done = done
 
-    def counted(self, blocks: Iterable[Frames]) -> Iterator[Frames]:
+    def counted(self, blocks: Iterable[Block]) -> Iterator[Block]:
         for block in blocks:
             yield block
-            self.reach(self.done + len(block))
+            self.reach(self.done + len(block.frames))
 
 
-def _frames(
-    source: FrameSource, path: Path, counter: _Counter, processes: int
-) -> tuple[Frames, Float[np.ndarray, "made time"]]:
-    """Open or make the frames of a split; the events of each frame are counted only of those that are made now."""
+def _frames(source: FrameSource, path: Path, counter: _Counter, processes: int) -> Frames:
+    """Open or make the frames of a split."""
     end = counter.done + source.shape[0]
-    counts: list[Float[np.ndarray, "block time"]] = []
 
-    def blocks() -> Iterator[Frames]:
-        counts.clear()
-        for block in frame_blocks(source, processes=processes):
-            counts.append(events_by_step(block))
-            yield block
+    def build() -> Iterator[Block]:
+        return counter.counted(frame_blocks(source, processes=processes))
 
-    frames = read_or_build(path, source.shape, lambda: counter.counted(blocks()))
+    frames = read_or_build(path, source.shape, build, numbers=source.numbers)
     counter.reach(end)  # frames from the cache are not counted block by block
-    return frames, np.concatenate(counts) if counts else np.empty((0, source.shape[1]))
+    return frames
 
 
-def _crowded_notes(name: str, split: Split, made: Float[np.ndarray, "made time"]) -> tuple[str, ...]:
-    crowded = [split.file_of(sample) for sample in crowded_samples(made)]
-    return crowded_note(name, len(split.labels), made.shape[1], crowded)
+def _split_of(part: _UnbinnedSplit, frames: Frames) -> Split:
+    """Return a split whose frames are made: the first samples of a part."""
+    samples, counts = len(frames), counts_of(frames)
+    return Split(
+        frames=frames,
+        labels=part.labels[:samples],
+        files=part.files[:samples],
+        events=counts[:, :-1] if counts.shape[1] else None,  # the last number is of those left out
+    )
+
+
+def _notes_on(name: str, split: Split) -> tuple[str, ...]:
+    """Say which recordings of a split are not as they should be."""
+    if split.events is None:
+        return ()
+    crowded = [split.file_of(sample) for sample in crowded_samples(split.events)]
+    return crowded_note(name, len(split.labels), split.events.shape[1], crowded)
 
 
 def _sample_counts(

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from numpy import ndarray
 
 from spquant_search.data.cache import check_every_byte
-from spquant_search.data.crowding import crowded_note, crowded_samples, events_by_step, share_of_fullest
+from spquant_search.data.crowding import crowded_note, crowded_samples, share_of_fullest
 from spquant_search.data.loading import SPLITS, DataSet, Split
 
 _BLOCK_BYTES = 32 << 20  # of frames that are read together
@@ -32,10 +32,10 @@ class Summary:
 class SplitStatistics:
     """Figures of a split's frames.
 
-    ``events`` are the events of a recording that its frames count, after crop and denoising. ``pixels`` is the mean
-    value of an image's pixels. ``fullest`` is the share of a recording's events in its fullest frame, in ``crowded``
-    are the files with nearly all events in one or two frames. ``density`` is the share of values that are not zero,
-    ``clamped`` the share of values above the largest that a network is shown.
+    ``events`` are the events of a recording that are counted into its frames, after crop and denoising. ``pixels`` is
+    the mean value of an image's pixels. ``fullest`` is the share of a recording's events in its fullest frame, in
+    ``crowded`` are the files with nearly all events in one or two frames. ``density`` is the share of values that are
+    not zero, ``clamped`` the share of values above the largest that a network is shown.
     """
 
     samples: int
@@ -122,15 +122,14 @@ def _split_statistics(loaded: DataSet, split: Split) -> SplitStatistics:
     check_every_byte(split.frames)
     file = Path(str(getattr(split.frames, "filename", "")))
     totals = _totals(split, static=loaded.static, largest=loaded.largest)
-    amounts = _summary(totals.amounts)
-    counts = totals.counts
+    counts = split.events
     return SplitStatistics(
         samples=len(split.labels),
         samples_by_class=tuple(np.bincount(split.labels, minlength=len(loaded.classes)).tolist()),
-        events=None if loaded.static else amounts,
-        pixels=amounts if loaded.static else None,
-        fullest=None if loaded.static else _summary(share_of_fullest(counts, 1)),
-        crowded=() if loaded.static else tuple(split.file_of(at) for at in crowded_samples(counts)),
+        events=None if counts is None else _summary(counts.sum(axis=1)),
+        pixels=None if totals.pixels is None else _summary(totals.pixels),
+        fullest=None if counts is None else _summary(share_of_fullest(counts, 1)),
+        crowded=() if counts is None else tuple(split.file_of(at) for at in crowded_samples(counts)),
         density=totals.nonzero / split.frames.size,
         clamped=totals.clamped / split.frames.size,
         file=str(file),
@@ -138,34 +137,31 @@ def _split_statistics(loaded: DataSet, split: Split) -> SplitStatistics:
     )
 
 
-def _summary(values: Float[np.ndarray, " sample"]) -> Summary:
+def _summary(values: Float[np.ndarray, " sample"] | Int64[np.ndarray, " sample"]) -> Summary:
     return Summary(
         mean=float(values.mean()), deviation=float(values.std()), min=float(values.min()), max=float(values.max())
     )
 
 
 class _Totals(NamedTuple):
-    """What is in each sample of a split, and how many values of the whole split are not zero or too large."""
+    """What the pixels of each image are, and how many values of the whole split are not zero or too large."""
 
-    amounts: Float[np.ndarray, " sample"]  # events, or the mean value of the pixels
-    counts: Float[np.ndarray, "sample time"]  # events of each frame
+    pixels: Float[np.ndarray, " sample"] | None  # of images: the mean value
     nonzero: int
     clamped: int
 
 
 def _totals(split: Split, *, static: bool, largest: int) -> _Totals:
     samples, nonzero, clamped = len(split.frames), 0, 0
-    amounts, counts = np.empty(samples), np.zeros((samples, split.frames.shape[1]))
+    pixels = np.empty(samples) if static else None
     length = max(1, _BLOCK_BYTES // int(np.prod(split.frames.shape[1:])))
     for start in range(0, samples, length):
         block = split.frames[start : start + length]
         nonzero += int(np.count_nonzero(block))
         clamped += int(np.count_nonzero(block > largest))
-        if static:
-            amounts[start : start + length] = block.sum(axis=(1, 2, 3, 4), dtype=np.int64) / block[0].size
-        else:
-            counts[start : start + length] = events_by_step(block)
-    return _Totals(amounts if static else counts.sum(axis=1), counts, nonzero, clamped)
+        if pixels is not None:
+            pixels[start : start + length] = block.sum(axis=(1, 2, 3, 4), dtype=np.int64) / block[0].size
+    return _Totals(pixels, nonzero, clamped)
 
 
 def examples(loaded: DataSet) -> Examples:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from spquant_search.data.building import FEWEST_BLOCKS
-from spquant_search.data.cache import Frames, Shape
+from spquant_search.data.cache import Block, Shape
 from spquant_search.errors import UserError
 
 
@@ -32,7 +32,11 @@ class Numbered:
     def recipe(self) -> dict[str, object]:
         return {}
 
-    def frames(self, chosen: slice) -> Frames:
+    @property
+    def numbers(self) -> int:
+        return 1
+
+    def block(self, chosen: slice) -> Block:
         numbers = np.arange(self.samples)[chosen]
         (self.folder / str(os.getpid())).touch()
         if self.bad in numbers:
@@ -40,4 +44,4 @@ class Numbered:
         if self.deadly in numbers:
             os._exit(9)
         time.sleep(0.01)
-        return numbers.astype(np.uint8).reshape(-1, 1, 1, 1, 1)
+        return Block(numbers.astype(np.uint8).reshape(-1, 1, 1, 1, 1), numbers[:, None] + 1000)

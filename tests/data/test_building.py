@@ -24,7 +24,10 @@ def made_by(folder: Path) -> set[int]:
 
 
 def numbers(build: Numbered, processes: int) -> list[int]:
-    return np.concatenate(list(frame_blocks(build, processes=processes))).ravel().tolist()
+    blocks = list(frame_blocks(build, processes=processes))
+    made = np.concatenate([block.frames for block in blocks]).ravel().tolist()
+    assert np.concatenate([block.counts for block in blocks]).ravel().tolist() == [number + 1000 for number in made]
+    return made
 
 
 def test_two_processes_make_what_one_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,13 +124,38 @@ def sample_frames() -> NDArray[np.uint8]:
     return np.arange(np.prod(SHAPE), dtype=np.uint8).reshape(SHAPE)
 
 
+def block(part: NDArray[np.uint8]) -> frames.Block:
+    return frames.Block(part, np.empty((len(part), 0), np.int64))
+
+
+def test_what_was_counted_of_samples_lies_beside_their_frames(tmp_path: Path) -> None:
+    path, whole = tmp_path / "a.npy", sample_frames()
+    counts = np.array([[0, -1], [2**40, 5], [7, 8], [9, 10], [11, 12]])
+    parts = [frames.Block(whole[:2], counts[:2]), frames.Block(whole[2:], counts[2:])]
+    made = frames.read_or_build(path, SHAPE, lambda: parts, numbers=2)
+    read = frames.read_or_build(path, SHAPE, lambda: pytest.fail("must be cached"), numbers=2)
+    np.testing.assert_array_equal(read, whole)
+    np.testing.assert_array_equal(frames.counts_of(made), counts)
+    np.testing.assert_array_equal(frames.counts_of(read), counts)
+    frames.check_every_byte(read)
+    content = bytearray(path.read_bytes())
+    content[-13] ^= 1  # the last of the counts
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.npy: is damaged"):
+        frames.check_every_byte(read)
+    again = frames.read_or_build(path, SHAPE, lambda: [frames.Block(whole, counts + 1)], numbers=2)
+    np.testing.assert_array_equal(frames.counts_of(again), counts + 1)
+    bare = frames.read_or_build(path, SHAPE, lambda: [block(whole)])
+    assert frames.counts_of(bare).shape == (5, 0), "another number of counts is another file"
+
+
 def unread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frames, "_crc", lambda file, size: pytest.fail("must be opened without being read"))
 
 
 def test_a_file_that_nothing_has_written_to_is_opened_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, whole = tmp_path / "a.npy", sample_frames()
-    frames.read_or_build(path, SHAPE, lambda: [whole])
+    frames.read_or_build(path, SHAPE, lambda: [block(whole)])
     assert path.stat().st_mtime_ns % (2 * 10**9) == 0  # what every file system keeps
     assert 0 <= time.time() - path.stat().st_mtime < 60
     unread(monkeypatch)
@@ -139,7 +164,7 @@ def test_a_file_that_nothing_has_written_to_is_opened_unread(tmp_path: Path, mon
 
 def test_a_copy_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, copy, whole = tmp_path / "a.npy", tmp_path / "b.npy", sample_frames()
-    frames.read_or_build(path, SHAPE, lambda: [whole])
+    frames.read_or_build(path, SHAPE, lambda: [block(whole)])
     shutil.copyfile(path, copy)
     assert copy.stat().st_mtime_ns != path.stat().st_mtime_ns
     np.testing.assert_array_equal(frames.read_or_build(copy, SHAPE, lambda: pytest.fail("must be whole")), whole)
@@ -150,7 +175,7 @@ def test_a_copy_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_what_a_disk_loses_by_itself_is_found_on_demand(tmp_path: Path) -> None:
     path, whole = tmp_path / "a.npy", sample_frames()
-    frames.read_or_build(path, SHAPE, lambda: [whole])
+    frames.read_or_build(path, SHAPE, lambda: [block(whole)])
     time_ns = path.stat().st_mtime_ns
     damage_first_frame(path)
     os.utime(path, ns=(time_ns, time_ns))
@@ -162,12 +187,12 @@ def test_what_a_disk_loses_by_itself_is_found_on_demand(tmp_path: Path) -> None:
         f"{path}: is damaged; check the disk, and delete the file: the next start makes it again"
     )
     path.unlink()
-    frames.check_every_byte(frames.read_or_build(path, SHAPE, lambda: [whole]))
+    frames.check_every_byte(frames.read_or_build(path, SHAPE, lambda: [block(whole)]))
 
 
 def test_an_interrupted_build_leaves_nothing(tmp_path: Path) -> None:
-    def interrupted() -> Iterator[NDArray[np.uint8]]:
-        yield sample_frames()[:2]
+    def interrupted() -> Iterator[frames.Block]:
+        yield block(sample_frames()[:2])
         raise KeyboardInterrupt
 
     path = tmp_path / "cache" / "a.npy"
@@ -202,20 +227,20 @@ def test_a_build_that_does_not_get_on_is_not_waited_for_for_ever(
     path, whole = tmp_path / "a.npy", sample_frames()
     goes_on, began = threading.Event(), threading.Event()
 
-    def stops() -> Iterator[NDArray[np.uint8]]:
+    def stops() -> Iterator[frames.Block]:
         for part in (whole[:2], whole[2:4]):  # as long as it grows it is waited for
-            yield part
+            yield block(part)
             began.set()
             time.sleep(0.3)
         goes_on.wait(30)
-        yield whole[4:]
+        yield block(whole[4:])
 
     with ThreadPoolExecutor(1) as pool:
         stopped = pool.submit(lambda: frames.read_or_build(path, SHAPE, stops))
         assert began.wait(10)
         before = time.monotonic()
         with pytest.warns(UserWarning, match=rf"a\.npy: process {os.getpid()} on .* has built nothing of it for 0\.0"):
-            np.testing.assert_array_equal(frames.read_or_build(path, SHAPE, lambda: [whole]), whole)
+            np.testing.assert_array_equal(frames.read_or_build(path, SHAPE, lambda: [block(whole)]), whole)
         assert time.monotonic() - before > 0.6
         goes_on.set()
         np.testing.assert_array_equal(stopped.result(), whole)
@@ -227,11 +252,11 @@ def test_of_several_that_start_together_one_builds(tmp_path: Path) -> None:
     path, whole = tmp_path / "a.npy", sample_frames()
     built = []
 
-    def slow() -> Iterator[NDArray[np.uint8]]:
+    def slow() -> Iterator[frames.Block]:
         built.append(1)
-        yield whole[:2]
+        yield block(whole[:2])
         time.sleep(0.1)
-        yield whole[2:]
+        yield block(whole[2:])
 
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda _: frames.read_or_build(path, SHAPE, slow), range(8)))
@@ -251,10 +276,10 @@ def test_without_locks_a_build_that_another_overtakes_gives_the_same(
     path, whole = tmp_path / "a.npy", sample_frames()
     overtaken = []
 
-    def slow() -> Iterator[NDArray[np.uint8]]:
-        yield whole[:2]
-        overtaken.append(frames.read_or_build(path, SHAPE, lambda: [whole]))
-        yield whole[2:]
+    def slow() -> Iterator[frames.Block]:
+        yield block(whole[:2])
+        overtaken.append(frames.read_or_build(path, SHAPE, lambda: [block(whole)]))
+        yield block(whole[2:])
 
     mine = frames.read_or_build(path, SHAPE, slow)
     for read in (mine, overtaken[0], frames.read_or_build(path, SHAPE, lambda: pytest.fail("must be cached"))):
@@ -289,7 +314,7 @@ def test_an_unwritable_folder_is_named_with_the_remedy(tmp_path: Path) -> None:
 
 
 def test_frames_that_no_disk_holds_are_not_begun(tmp_path: Path) -> None:
-    def build() -> Iterator[NDArray[np.uint8]]:
+    def build() -> Iterator[frames.Block]:
         raise AssertionError("hours of work for nothing")
 
     shape = (60_000, 10_000, 2, 16_384, 16_384)
@@ -319,7 +344,7 @@ def test_an_error_of_the_callers_callback_is_not_blamed_on_the_cache(tmp_path: P
 def test_a_disk_that_loses_bytes_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frames, "_append", lambda path, content: path.write_bytes(content))
     with pytest.raises(UserError, match=r"a\.npy: reads back other bytes than were written; check the disk, or choose"):
-        frames.read_or_build(tmp_path / "a.npy", SHAPE, lambda: [sample_frames()])
+        frames.read_or_build(tmp_path / "a.npy", SHAPE, lambda: [block(sample_frames())])
 
 
 def test_where_the_cache_is_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

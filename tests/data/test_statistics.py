@@ -25,9 +25,9 @@ def test_figures_that_can_be_counted_by_hand(tmp_path: Path) -> None:
         assert split.pixels is None
         assert Path(split.file).parent == tmp_path / "cache"
         assert Path(split.file).name.startswith(f"event-folder-{name}-")
-        assert split.bytes == Path(split.file).stat().st_size == 128 + 240 + 12
+        assert split.bytes == Path(split.file).stat().st_size == 128 + 240 + 2 * 4 * 8 + 12
     assert (facts.time_steps, facts.channels, facts.height, facts.width) == (3, 2, 4, 5)
-    assert facts.cache_bytes == 3 * 380
+    assert facts.cache_bytes == 3 * 444
     with_sum, _ = facts_of(
         "event-folder", tmp_path / "c", root=str(tmp_path / "files"), sensor=(4, 5), polarity="both-and-sum"
     )

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Int64, UInt8
 from numpy.typing import NDArray
 
-from spquant_search.data.cache import Frames, Shape
+from spquant_search.data.cache import Block, Shape
 from spquant_search.data.file_listing import File, fingerprint
 from spquant_search.errors import UserError
 
@@ -97,18 +97,32 @@ class RecordedFrames:
     def is_slow(self) -> bool:
         return True
 
-    def frames(self, chosen: slice) -> Frames:
-        """Read the recordings chosen and make their frames."""
+    @property
+    def numbers(self) -> int:
+        return self.binning.time_steps + 1
+
+    def block(self, chosen: slice) -> Block:
+        """Read the recordings chosen, make their frames, and count the events of each and those left out."""
         files = self.files[chosen]
         frames = np.empty((len(files), *self.binning.shape), np.uint8)
-        for sample, file in zip(frames, files, strict=True):
+        counts = np.empty((len(files), self.numbers), np.int64)
+        for number, file in enumerate(files):
             path = self.base / file.name
-            sample[...] = frame_counts(self.read(path, **self.read_options), self.binning, source=path)
-        return frames
+            frames[number], counts[number] = count_events(
+                self.read(path, **self.read_options), self.binning, source=path
+            )
+        return Block(frames, counts)
 
 
-def frame_counts(events: Events, binning: Binning, *, source: Path) -> UInt8[np.ndarray, "time channel height width"]:
-    """Count events in equal parts of the time from the first to the last event; counts end at 255.
+class Counted(NamedTuple):
+    """One recording as frames, whose counts end at 255, and how many events are in each step, and in none."""
+
+    frames: UInt8[np.ndarray, "time channel height width"]
+    events: Int64[np.ndarray, " number"]  # of each time step, and then those left out
+
+
+def count_events(events: Events, binning: Binning, *, source: Path) -> Counted:
+    """Count events in equal parts of the time from the first to the last event.
 
     Channels are OFF and ON (``both``), their sum (``sum``), or OFF, ON and their sum (``both-and-sum``).
     """
@@ -123,9 +137,12 @@ def frame_counts(events: Events, binning: Binning, *, source: Path) -> UInt8[np.
     if not len(events.t):
         raise UserError(f"{source}: no event is left by crop and denoise_us; choose a larger crop or a longer time")
     (crop_height, crop_width), (height, width) = binning.crop, binning.size
-    # Where each part begins: products of times with the number of parts may be too large for 64 bits.
-    starts = [-(-number * span // binning.time_steps) for number in range(1, binning.time_steps)]
-    step = np.searchsorted(np.array(starts, np.int64), events.t - begin, side="right")
+    # Where each part ends: products of times with the number of parts may be too large for 64 bits.
+    ends = [-(-number * span // binning.time_steps) for number in range(1, binning.time_steps + 1)]
+    # Events are in the order of time, so that those of a step need not be looked for one by one.
+    by_step = np.searchsorted(events.t - begin, np.array(ends, np.int64))
+    by_step[1:] -= by_step[:-1].copy()
+    step = np.repeat(np.arange(binning.time_steps), by_step)
     row, column = events.y * height // crop_height, events.x * width // crop_width
     cells = ((step * 2 + events.p) * height + row) * width + column
     shape = (binning.time_steps, 2, height, width)
@@ -133,7 +150,7 @@ def frame_counts(events: Events, binning: Binning, *, source: Path) -> UInt8[np.
     if binning.polarity != "both":
         total = counts.sum(1, keepdims=True)
         counts = total if binning.polarity == "sum" else np.concatenate([counts, total], axis=1)
-    return np.minimum(counts, MOST_COUNTED).astype(np.uint8)
+    return Counted(np.minimum(counts, MOST_COUNTED).astype(np.uint8), np.append(by_step, 0))
 
 
 def backed_by_neighbours(events: Events, width: int, window_us: int) -> Bool[np.ndarray, " event"]:

@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from spquant_search.data.cache import Frames, Shape
+from spquant_search.data.cache import Block, Shape
 from spquant_search.data.file_listing import File, fingerprint
 from spquant_search.data.images.pixels import PixelRule, eight_bit_picture
 from spquant_search.errors import UserError
@@ -116,9 +116,14 @@ class StillFrames:
     def is_slow(self) -> bool:
         return isinstance(self.images, ImageFiles)
 
-    def frames(self, chosen: slice) -> Frames:
-        """Read the images chosen."""
-        return self.images[chosen][:, None]
+    @property
+    def numbers(self) -> int:
+        return 0
+
+    def block(self, chosen: slice) -> Block:
+        """Read the images chosen; nothing is counted of them."""
+        frames = self.images[chosen][:, None]
+        return Block(frames, np.empty((len(frames), 0), np.int64))
 
 
 def channel_axis(channels: int | None) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy.typing import NDArray
 
-from spquant_search.data.cache import Frames, Shape
+from spquant_search.data.cache import Block, Shape
 from spquant_search.data.images.stills import Images
 from spquant_search.data.simulation.saccades import (
     DURATION_US,
@@ -61,10 +61,17 @@ class SimulatedFrames:
     def is_slow(self) -> bool:
         return True
 
-    def frames(self, chosen: slice) -> Frames:
-        """Simulate the frames of the samples chosen."""
+    @property
+    def numbers(self) -> int:
+        return self.time_steps + 1
+
+    def block(self, chosen: slice) -> Block:
+        """Simulate the frames of the samples chosen, and count the events in them; none is left out."""
         numbers = self.first_number + np.arange(self.images.shape[0])[chosen]
-        return simulate_frames(self.images[chosen], numbers, time_steps=self.time_steps, camera=self.camera)
+        frames = simulate_frames(self.images[chosen], numbers, time_steps=self.time_steps, camera=self.camera)
+        counts = np.zeros((len(frames), self.numbers), np.int64)
+        counts[:, : self.time_steps] = frames.sum(axis=(2, 3, 4), dtype=np.uint32)
+        return Block(frames, counts)
 
 
 def _array_recipe(images: NDArray[np.uint8]) -> dict[str, object]:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from data.event_writers import made_up_events
+from numpy.typing import NDArray
 
-from spquant_search.data.events.binning import Binning, Events, backed_by_neighbours, frame_counts
+from spquant_search.data.events.binning import Binning, Events, backed_by_neighbours, count_events
 from spquant_search.errors import UserError
 
 
@@ -31,6 +32,15 @@ def events(*rows: tuple[int, int, int, int]) -> Events:
 
 
 SOURCE = Path("a.bin")
+
+
+def frame_counts(of: Events, rules: Binning, *, source: Path) -> NDArray[np.uint8]:
+    """Return the frames of a recording; the events of its steps are as many as a loop counts."""
+    counted = count_events(of, rules, source=source)
+    last = -1 if rules.polarity == "both-and-sum" else None
+    if counted.frames.max() < 255:
+        assert counted.events[:-1].tolist() == counted.frames[:, :last].sum(axis=(1, 2, 3), dtype=int).tolist()
+    return counted.frames
 
 
 def test_the_last_event_is_in_the_last_frame_and_the_middle_opens_the_second() -> None:
