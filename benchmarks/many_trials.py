@@ -180,7 +180,7 @@ def measure(trials: int, sampled: int, folder: Path) -> dict[str, Any]:
         prepare(SPACE, [*overrides, f"search.sampler={sampler}"]) for sampler in ("random", "grey-box")
     )
     run = RunFolder(path=folder / "run")
-    facts = RunFacts(source="", command="", data="", classes=10, validation_samples=1, test_samples=1)
+    facts = RunFacts(source="", command="", data="", classes=tuple("0123456789"), validation_samples=1, test_samples=1)
     open_run(run, grey_box.space.file, facts)
     seconds: dict[str, list[float]] = {"ask": [], "tell": []}
     Study.ask = _timed(Study.ask, seconds["ask"])  # type: ignore[method-assign]

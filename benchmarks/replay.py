@@ -247,7 +247,7 @@ def searched(name: str, strategy: Strategy, seed: int) -> tuple[TrialResult, ...
             source=prepared.space.source,
             command="",
             data="",
-            classes=prepared.input.classes,
+            classes=tuple(map(str, range(prepared.input.classes))),
             validation_samples=judged,
             test_samples=0,
         )

@@ -78,7 +78,7 @@ def example_run(**changes: object) -> RunSummary:
         "source": "spaces/tiny.yaml",
         "network": "vgg9",
         "data": "fashion-events (simulated)",
-        "classes": 10,
+        "classes": tuple("0123456789"),
         "validation_samples": 2000,
         "searched": ("weight bits", "membrane levels", "channel gates", "skip masks"),
         "seconds": 65.0,

@@ -50,7 +50,8 @@ def program(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
 def unfinished_run(path: Path, *results: TrialResult) -> RunFolder:
     """Make a run of the tiny space that holds these results and nothing else."""
     folder = RunFolder(path=path)
-    facts = RunFacts(source="tiny", command="", data="", classes=10, validation_samples=1, test_samples=1)
+    digits = tuple("0123456789")
+    facts = RunFacts(source="tiny", command="", data="", classes=digits, validation_samples=1, test_samples=1)
     open_run(folder, read_space(TINY), facts)
     for result in results:
         write_result(folder, result)

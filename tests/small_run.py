@@ -16,7 +16,7 @@ FACTS = RunFacts(
     source="spaces/tiny.yaml",
     command="spquant-search --space spaces/tiny.yaml",
     data="simulated",
-    classes=10,
+    classes=tuple("0123456789"),
     validation_samples=128,
     test_samples=128,
 )

@@ -121,6 +121,7 @@ def _fine_tune(
     from spquant_search.processes import keep_compiled_code
     from spquant_search.report.stages import stages
     from spquant_search.runs.files import cache_folder
+    from spquant_search.runs.opening import require_same_classes
     from spquant_search.runs.records import read_facts
     from spquant_search.workers.devices import choose_device
 
@@ -132,13 +133,13 @@ def _fine_tune(
     from spquant_search.workers.messages import TrainerConfig
     from spquant_search.workers.pool import TrainerPool
 
-    finalists = front_finalists(folder, file, members=members, classes=read_facts(folder).classes)
+    finalists = front_finalists(folder, file, members=members, classes=len(read_facts(folder).classes))
     prepared = bind_network(file, source=str(folder.space_file))
     prepared.require_network_of(folder)
     config = TrainerConfig(space=prepared.space, device=choose_device(device), cache=cache)
 
     with stages(Console()) as stage:
-        load_shown(file, stage)
+        require_same_classes(folder, load_shown(file, stage).classes)
         pool = TrainerPool(config, file.search.workers, warn=_note)
         try:
             return FineTuner(

@@ -67,8 +67,16 @@ def split_folders(folder: Path) -> SplitFolders:
 
 
 def class_names(folder: Path) -> tuple[str, ...]:
-    """Return the classes of a folder in the order of their labels: by name, and numbers in names by their value."""
-    return tuple(_folder_names(folder / split_folders(folder).by_split.get("train", "")))
+    """Return the classes of a folder in the order of their labels: by name, and numbers in names by their value.
+
+    Raises:
+        UserError: a name is no text in UTF-8, or as :func:`split_folders`.
+    """
+    found = tuple(_folder_names(folder / split_folders(folder).by_split.get("train", "")))
+    for name in found:
+        if re.search("[\ud800-\udfff]", name):  # how os lists bytes that are none
+            raise UserError(f"{folder}: the name of the class folder {name!r} is no text in UTF-8; rename it")
+    return found
 
 
 def natural_key(name: str) -> tuple[tuple[tuple[str, int], ...], str]:

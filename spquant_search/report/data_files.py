@@ -97,6 +97,7 @@ def front_document(summary: RunSummary, *, trained_only: bool = False) -> dict[s
     baseline, point = summary.baseline, summary.reference_point
     document = {
         "run": summary.run,
+        "classes": list(summary.classes),
         "objectives": list(pareto.OBJECTIVES),
         "constant_objectives": list(summary.constant_objectives),
         "reference_point": None if point is None else point.as_dict(),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from spquant_search.costs.memory import FLOPS_PER_MAC
 from spquant_search.report.accuracy_words import best_interval, validation_words
+from spquant_search.report.class_words import classes_sentence
 from spquant_search.report.forms import short_form
 from spquant_search.report.front_table import front_table, run_hypervolume_text
 from spquant_search.report.layer_table import layer_table
@@ -34,6 +35,7 @@ def _opening(summary: RunSummary) -> str:
 
 {_searched_sentence(summary)}
 Data: {one_line(summary.data)}.
+{classes_sentence(summary.classes)}
 
 {_accuracy_sentence(summary)}
 {_test_sentence(summary)}

@@ -30,7 +30,7 @@ class RunSummary:
     source: str  # the space file
     network: str
     data: str  # the data set's description, "simulated" included
-    classes: int
+    classes: tuple[str, ...]  # their names, by label
     results: tuple[TrialResult, ...]
     validation_samples: int
     subnet_samples: int | None = None  # of validation, the first so many judge a subnet; None: all of them
@@ -84,7 +84,7 @@ class RunSummary:
     def reference_point(self) -> pareto.ReferencePoint | None:
         """The point that the hypervolume is measured from; None without a baseline."""
         baseline = self.baseline
-        return None if baseline is None else pareto.reference_point(baseline, chance=1.0 / self.classes)
+        return None if baseline is None else pareto.reference_point(baseline, chance=1.0 / len(self.classes))
 
     @property
     def hypervolume(self) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,11 +12,20 @@ from rich.console import JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
+# What Markdown takes for more than a letter, within a line; it leaves an underscore within a word alone.
+_MARKDOWN = re.compile(r"[\\`*\[\]<>|~&$]|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])")
+
 
 def one_line(text: str) -> str:
     """Remove control characters and line breaks: safe in a terminal, a log and a table's cell."""
     visible = "".join(" " if unicodedata.category(letter).startswith(("C", "Z")) else letter for letter in text)
     return " ".join(visible.split())
+
+
+def markdown_text(text: str) -> str:
+    """Write any text, such as the name of a folder, so that Markdown shows it as it is, within a line."""
+    shown = one_line(text) or repr(text)
+    return _MARKDOWN.sub(r"\\\g<0>", shown)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from spquant_search.errors import UserError
 from spquant_search.runs.results import Outcome, TrialResult
 
-LAYOUT = 1  # of the files in a run's folder; another number for every change that an earlier program cannot read
+LAYOUT = 2  # of the files in a run's folder; another number for every change that an earlier program cannot read
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

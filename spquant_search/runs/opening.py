@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from uuid import uuid4
 
 import yaml
 
-from spquant_search.errors import UserError
+from spquant_search.errors import UserError, first_of
 from spquant_search.runs.documents import write_document
 from spquant_search.runs.drafts import draft_folder, remove_leftovers
 from spquant_search.runs.environment import describe_environment
 from spquant_search.runs.files import as_user_error, write_text
 from spquant_search.runs.folder import RunFolder, weights_drafts
 from spquant_search.runs.locks import LockHeld, locked
-from spquant_search.runs.records import RunFacts, read_frozen_space, read_shared_study, write_facts, write_shared_study
+from spquant_search.runs.records import (
+    RunFacts,
+    read_facts,
+    read_frozen_space,
+    read_shared_study,
+    write_facts,
+    write_shared_study,
+)
 from spquant_search.space.reading import frozen_space
 from spquant_search.space.schema import SpaceFile
 
 # What may differ between two starts of one run: how much is done and by how many, never what is searched.
 MAY_CHANGE = (("search", "trials"), ("search", "workers"), ("search", "minutes_per_trial"))
+_FEW = 3  # classes that a sentence names
 
 
 def open_run(folder: RunFolder, file: SpaceFile, facts: RunFacts, *, shared: bool = False) -> None:
@@ -31,7 +39,7 @@ def open_run(folder: RunFolder, file: SpaceFile, facts: RunFacts, *, shared: boo
     What starts left that were killed is removed.
 
     Raises:
-        UserError: as :func:`check_run`, or another command is working on this run.
+        UserError: as :func:`check_run` and :func:`require_same_classes`, or another command is working on this run.
     """
     check_run(folder, file, shared=shared)
     remove_leftovers(folder.path.parent)
@@ -43,6 +51,7 @@ def open_run(folder: RunFolder, file: SpaceFile, facts: RunFacts, *, shared: boo
             if not folder.exists():
                 raise UserError(_cannot_make(folder, error.strerror)) from error
         check_run(folder, file, shared=shared)  # another search was quicker
+    require_same_classes(folder, facts.classes)
     with exclusive(folder, shared=shared):
         remove_leftovers(folder.path, deep=True)
         for number, draft in weights_drafts(folder):
@@ -117,6 +126,30 @@ def require_same_space(folder: RunFolder, file: SpaceFile) -> None:
             f"{folder.path}: this run searches another space than the one given:\n{listed}\n"
             "Undo the change, or start a run of its own with --run NAME."
         )
+
+
+def require_same_classes(folder: RunFolder, classes: Sequence[str]) -> None:
+    """Check that the classes of the data, by label, are those that a run's networks were trained for.
+
+    Raises:
+        UserError: they have changed since; says how.
+    """
+    if change := changed_classes(read_facts(folder).classes, classes):
+        raise UserError(
+            f"{folder.path}: the classes of this run's data have changed since it began: {change}. Undo the change in "
+            "the data, or start a run of its own with --run NAME"
+        )
+
+
+def changed_classes(before: Sequence[str], now: Sequence[str]) -> str:
+    """Say how the classes of a data set, by label, differ from those it had; empty where they do not."""
+    if len(before) != len(now):
+        lost, new = sorted(set(before) - set(now)), sorted(set(now) - set(before))
+        words = f"there were {len(before)}, and are {len(now)} now"
+        words += f"; gone: {first_of(list(map(repr, lost)), _FEW)}" if lost else ""
+        return words + (f"; new: {first_of(list(map(repr, new)), _FEW)}" if new else "")
+    pairs = enumerate(zip(before, now, strict=True))
+    return next((f"label {label} was {old!r}, and is {new!r} now" for label, (old, new) in pairs if old != new), "")
 
 
 def _differences(old: Any, new: Any, path: tuple[str, ...] = ()) -> list[tuple[str, Any, Any]]:

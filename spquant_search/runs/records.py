@@ -25,7 +25,7 @@ class RunFacts:
     source: str  # the space file as it was named
     command: str  # the command line
     data: str  # what the data set says of itself
-    classes: int
+    classes: tuple[str, ...]  # their names, by label
     validation_samples: int
     test_samples: int
     # Why no trial can be written in integers, whatever its precision; None where nothing in the network prevents it.

@@ -29,8 +29,8 @@ def test_front_json_keeps_its_contract(run_folder, command):
     document = json.loads(answer.out)
     assert document == json.loads((run_folder.path / "front.json").read_text())
     assert list(document) == [
-        *("run", "objectives", "constant_objectives", "reference_point", "hypervolume", "seconds", "interval"),
-        *("constraints", "trials", "baseline"),
+        *("run", "classes", "objectives", "constant_objectives", "reference_point", "hypervolume", "seconds"),
+        *("interval", "constraints", "trials", "baseline"),
         "members",
     ]
     assert document["run"] == "tiny"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -206,3 +207,14 @@ def test_a_pattern_must_be_one() -> None:
         read_space(tiny, ["data.group=(user"])
     with pytest.raises(UserError, match="group: fashion-events has no such option"):
         loading.load("fashion-events", time_steps=1, options=DataSpace(name="fashion-events", group="x"))
+
+
+def test_names_of_classes_are_text(tmp_path: Path) -> None:
+    """They go into JSON, C and pages; the bytes of some other encoding would be lost on the way."""
+    for name in ("ant", "B\u00e4r", "\u4e2d\U0001f41d"):
+        (tmp_path / name).mkdir()
+    assert class_names(tmp_path) == ("B\u00e4r", "ant", "\u4e2d\U0001f41d")
+    os.mkdir(os.fsencode(tmp_path) + b"/caf\xe9")
+    with pytest.raises(UserError) as caught:
+        class_names(tmp_path)
+    assert str(caught.value) == f"{tmp_path}: the name of the class folder 'caf\\udce9' is no text in UTF-8; rename it"

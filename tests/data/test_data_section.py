@@ -67,7 +67,7 @@ def test_a_run_keeps_the_channels_that_its_images_had(tmp_path: Path) -> None:
     assert (given.input.channels, given.space.file.data.channels) == (1, 1)
     assert "all 6 images are grey: frames have one channel; data.channels: 3 makes it three" in given.remarks
     folder = RunFolder(path=tmp_path.with_name("run"))
-    facts = RunFacts(source="s", command="", data="", classes=2, validation_samples=1, test_samples=1)
+    facts = RunFacts(source="s", command="", data="", classes=("a", "b"), validation_samples=1, test_samples=1)
     open_run(folder, given.space.file, facts)
     check_run(folder, given.space.file)
     Image.new("RGB", (4, 4), "red").save(tmp_path / "ant" / "red.png")

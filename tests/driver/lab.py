@@ -39,7 +39,9 @@ from spquant_search.workers.messages import (
 )
 
 TINY = Path(__file__).parents[2] / "spaces" / "tiny.yaml"
-FACTS = RunFacts(source="tiny", command="", data="", classes=10, validation_samples=1000, test_samples=1)
+FACTS = RunFacts(
+    source="tiny", command="", data="", classes=tuple("0123456789"), validation_samples=1000, test_samples=1
+)
 Play = Generator[Message, str | None, None]
 
 

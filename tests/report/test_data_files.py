@@ -94,6 +94,7 @@ def test_front_json_by_hand(tmp_path):
     assert document.pop("reference_point") == pytest.approx(reference)
     assert document == {
         "run": "tiny",
+        "classes": list("0123456789"),
         "objectives": ["accuracy", "memory_bytes", "effective_macs"],
         "constant_objectives": [],
         "interval": {"method": "wilson", "confidence": 0.95},

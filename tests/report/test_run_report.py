@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from examples import example_run
 
+from spquant_search.report.class_words import classes_sentence
 from spquant_search.report.run_report import report_markdown
 from spquant_search.runs.finals import TestUse
 from spquant_search.runs.results import Outcome
@@ -47,3 +48,16 @@ def test_names_with_spaces_are_quoted_in_commands():
     text = report_markdown(example_run(run="my run", source="my space.yaml"))
     assert "spquant-search pick 'my run' --knee" in text
     assert "spquant-search --space 'my space.yaml' --run 'my run'" in text
+
+
+def test_report_names_the_classes_by_their_numbers():
+    assert "\nClasses: 10, called by their numbers from 0.\n" in report_markdown(example_run())
+    named = ("ant", "class2", "class10", "*bee*\n")
+    assert "\nClasses by their numbers: 0 ant, 1 class2, 2 class10, 3 \\*bee\\*.\n" in report_markdown(
+        example_run(classes=named)
+    )
+    most = classes_sentence([f"name {number}" for number in range(101)])
+    assert most.startswith("Classes by their numbers: 0 name 0, 1 name 1, ")
+    assert most.endswith(", 100 name 100.")
+    many = classes_sentence([f"name {number}" for number in range(1000)])
+    assert many.endswith(", 19 name 19, ..., 999 name 999 (all of them are in front.json).")

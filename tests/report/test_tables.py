@@ -6,6 +6,9 @@ import io
 
 import pytest
 from examples import config, example_run, trial
+from hypothesis import example, given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 from rich.console import Console
 from shapes import convolution, readout
 
@@ -13,7 +16,7 @@ from spquant_search.costs.memory import cost_report
 from spquant_search.report.cost_table import cost_table
 from spquant_search.report.front_table import front_table, hypervolume_text
 from spquant_search.report.layer_table import layer_table
-from spquant_search.report.text_table import TextTable, one_line
+from spquant_search.report.text_table import TextTable, markdown_text, one_line
 from spquant_search.runs.pareto import ReferencePoint
 from spquant_search.runs.results import LayerActivity
 
@@ -26,6 +29,28 @@ def shown(renderable: object, width: int) -> list[str]:
 
 def test_one_line_keeps_words_and_drops_what_moves_a_cursor():
     assert one_line("a\x1b[31m b\r\n\tc\u202ed\x9b") == "a [31m b c d"
+
+
+@given(st.text(max_size=30) | st.text("\\`*_[]<>|~&$ a;#!(", max_size=12))
+@example("**a**")
+@example("_a_")
+@example("<b>&amp;")
+@example("[a](b)")
+@example("\\")
+@example("`a` | b")
+def test_markdown_shows_a_name_as_it_is(name: str) -> None:
+    page = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    cell = page.render(f"| n |\n|---|\n| x{markdown_text(name)}x |")
+    (tokens,) = page.parseInline(f"x{markdown_text(name)}x")
+    kinds = {token.type for token in tokens.children or ()}
+    assert kinds <= {"text", "text_special"}, "no emphasis, code, link or tag"
+    shown = "".join(token.content for token in tokens.children or ())
+    assert shown == f"x{one_line(name) or repr(name)}x"
+    assert cell.count("<td>") == 1
+
+
+def test_names_are_not_escaped_where_nothing_is_meant() -> None:
+    assert markdown_text("car_side 2.T-shirt/top (new)!") == "car_side 2.T-shirt/top (new)!"
 
 
 def test_front_table_by_hand():

@@ -366,3 +366,28 @@ def test_a_run_without_facts_is_of_no_layout(folder):
 
 def test_a_run_says_its_layout(folder):
     assert json.loads(folder.facts_file.read_text())["layout"] == LAYOUT
+
+
+CHANGED = {
+    ("a", "b", "d"): "label 2 was 'c', and is 'd' now",
+    ("b", "a", "c"): "label 0 was 'a', and is 'b' now",
+    ("a", "b"): "there were 3, and are 2 now; gone: 'c'",
+    ("_new", "a", "b", "c"): "there were 3, and are 4 now; new: '_new'",
+    ("v", "w", "x", "y", "z"): "there were 3, and are 5 now; gone: 'a', 'b', 'c'; new: 'v', 'w', 'x' and 2 more",
+}
+
+
+@pytest.mark.parametrize("now", CHANGED)
+def test_a_run_whose_classes_have_changed_is_not_continued(tmp_path, now):
+    """A folder that is added, removed or renamed gives the labels behind it to other classes."""
+    folder, facts = RunFolder(path=tmp_path / "runs" / "own"), replace(FACTS, classes=("a", "b", "c"))
+    open_run(folder, a_space(), facts)
+    open_run(folder, a_space("search.trials=9"), facts)
+    before = contents(folder.path)
+    with pytest.raises(UserError) as caught:
+        open_run(folder, a_space("search.trials=10"), replace(facts, classes=now))
+    assert str(caught.value) == (
+        f"{folder.path}: the classes of this run's data have changed since it began: {CHANGED[now]}. Undo the change "
+        "in the data, or start a run of its own with --run NAME"
+    )
+    assert contents(folder.path) == before
