@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int64
 
+from spquant_search.data.windows import Windows
 from spquant_search.errors import first_of
 
 CROWDED = 0.95  # share of the events in the fullest frames from which on a recording is told
@@ -31,13 +32,17 @@ def crowded_samples(counts: Int64[np.ndarray, "sample time"]) -> list[int]:
     return np.flatnonzero(crowded & (counts.sum(axis=1) >= _FEWEST)).tolist()
 
 
-def crowded_note(split: str, samples: int, steps: int, crowded: Sequence[str]) -> tuple[str, ...]:
+def crowded_note(
+    split: str, samples: int, steps: int, crowded: Sequence[str], windows: Windows | None
+) -> tuple[str, ...]:
     """Say which recordings are crowded into few frames; ``crowded`` are their files."""
     if not crowded:
         return ()
     few = "one" if steps < 4 else "one or two"
+    cause = "Does a time stamp lie far from the others"
+    if windows is not None and windows.us is not None:
+        cause = f"Is data.window_us, {windows.us:,}, too long"
     return (
         f"{len(crowded)} of {samples} recordings of {split} have {CROWDED:.0%} or more of their events in {few} of "
-        f"{steps} frames: {first_of(crowded, _SHOWN)}. Does a time stamp lie far from the others, or is "
-        "data.time_unit another?",
+        f"{steps} frames: {first_of(crowded, _SHOWN)}. {cause}, or is data.time_unit another?",
     )

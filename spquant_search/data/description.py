@@ -16,7 +16,7 @@ from spquant_search.data.catalog import (
     PublishedSet,
 )
 from spquant_search.data.class_folders import class_names, labelled_files, split_folders
-from spquant_search.data.events.binning import POLARITY_CHANNELS, Binning
+from spquant_search.data.events.binning import FIRST_WINDOWS_OF_WHAT, POLARITY_CHANNELS, Binning
 from spquant_search.data.file_listing import File
 from spquant_search.data.images.channels import folder_channels, published_channels, unseen_channels
 from spquant_search.data.images.colours import count_colours
@@ -102,6 +102,8 @@ def binning_of(name: str, options: DataSpace, time_steps: int) -> Binning:
         crop=crop,
         size=options.size or crop,
         polarity=options.polarity,
+        window_us=options.window_us,
+        first_windows=options.first_windows,
         denoise_us=options.denoise_us,
         sort_events=options.sort_events,
         time_steps=time_steps,
@@ -164,6 +166,8 @@ def _wrong_options(name: str, published: PublishedSet, options: DataSpace) -> li
         "size": fixed and options.size is not None,
         "crop": not recorded and options.crop is not None,
         "polarity": not recorded and options.polarity != "both",
+        "window_us": not recorded and options.window_us is not None,
+        "first_windows": not recorded and options.first_windows is not None,
         "denoise_us": not recorded and options.denoise_us is not None,
         "sort_events": not recorded and options.sort_events,
         "as_events": published.kind != "images" and options.as_events,
@@ -192,6 +196,8 @@ def _wrong_options(name: str, published: PublishedSet, options: DataSpace) -> li
         problems.append(Problem("sensor", sentence))
     elif recorded:
         problems += _too_large(recorded_size(name, options), options)
+    if recorded and name != EVENT_FOLDER and options.first_windows is not None and options.window_us is None:
+        problems.append(Problem("first_windows", FIRST_WINDOWS_OF_WHAT))
     if name == IMAGE_FOLDER and options.size is None:
         sentence = f"{name} needs the [height, width] in pixels to which its images are scaled"
         problems.append(Problem("size", sentence))

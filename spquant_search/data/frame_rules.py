@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 from spquant_search.data.catalog import IMAGE_FOLDER, SETS
 from spquant_search.data.description import DataInfo, binning_of
-from spquant_search.data.events.binning import MOST_COUNTED, POLARITY_CHANNELS
+from spquant_search.data.events.binning import MOST_COUNTED, POLARITY_CHANNELS, Binning
 from spquant_search.data.images.pixels import MOST_WHITE
 from spquant_search.data.images.stills import LUMA, RESAMPLING
 from spquant_search.data.simulation.saccades import DURATION_US, SACCADE_MARGIN
@@ -46,7 +46,8 @@ def _of_recordings(info: DataInfo, options: DataSpace, time_steps: int) -> Frame
     figures: dict[str, object] = {
         "made_of": "recordings",
         "time_steps": time_steps,
-        "step": "equal parts of the recording",
+        "step": "equal parts of the recording" if binning.step_us is None else "windows of time",
+        "step_us": binning.step_us,
         "sensor": [sensor_height, sensor_width],
         "crop": {"row": top, "column": left, "height": crop_height, "width": crop_width},
         "frame": [height, width],
@@ -55,11 +56,7 @@ def _of_recordings(info: DataInfo, options: DataSpace, time_steps: int) -> Frame
         "stored_up_to": MOST_COUNTED,
         "shown_up_to": info.largest,
     }
-    sentences = [
-        f"Time: step k of {time_steps} (k from 0) counts the events with t * {time_steps} // D == k, where t is the "
-        "time since the recording's first event and D the time from its first to its last event plus 1, in whole "
-        "microseconds."
-    ]
+    sentences = [_time_of_steps(binning)]
     if binning.crop != binning.sensor:
         sentences.append(
             f"Place: of the {sensor_height} x {sensor_width} pixels (height x width) of the sensor those from row "
@@ -80,6 +77,20 @@ def _of_recordings(info: DataInfo, options: DataSpace, time_steps: int) -> Frame
         f"(they are stored up to {MOST_COUNTED}).",
     ]
     return FrameRules(figures=figures, sentences=tuple(sentences))
+
+
+def _time_of_steps(binning: Binning) -> str:
+    if binning.step_us is None:
+        return (
+            f"Time: step k of {binning.time_steps} (k from 0) counts the events with t * {binning.time_steps} // D == "
+            "k, where t is the time since the recording's first event, wherever on the sensor, and D the time from its "
+            "first to its last event plus 1, in whole microseconds."
+        )
+    return (
+        f"Time: step k of {binning.time_steps} (k from 0) counts the events from k * {binning.step_us} us to (k + 1) * "
+        f"{binning.step_us} us, the end excluded, after the recording's first event, wherever on the sensor; what "
+        "comes after the last step is left out."
+    )
 
 
 def _of_images(info: DataInfo, options: DataSpace, time_steps: int) -> FrameRules:

@@ -28,8 +28,10 @@ from spquant_search.data.images.pixels import PixelRule
 from spquant_search.data.images.stills import ImageFiles, Images, StillFrames, StoredImages
 from spquant_search.data.layouts import SampleIndex, find_samples
 from spquant_search.data.simulation.simulated import MOST_TIME_STEPS, SimulatedFrames, camera_for, fashion_mnist
+from spquant_search.data.windows import Windows, window_notes, windows_of
 from spquant_search.errors import OptionError, Problem
 from spquant_search.runs.files import cache_folder
+from spquant_search.space.rules import rules_of_windows
 from spquant_search.space.schema import DataSpace
 
 SPLITS: tuple[str, ...] = ("train", "validation", "test")
@@ -51,8 +53,9 @@ class Split:
     frames: UInt8[np.ndarray, "sample time channel height width"]  # memory-mapped, read-only
     labels: Int64[np.ndarray, " sample"]
     files: tuple[str, ...] = ()  # of sets with one file a sample: its path in the data set's folder
-    # Of recordings: the events of each time step, before counts end at 255.
+    # Of recordings: the events of each time step, before counts end at 255, and those after the last step.
     events: Int64[np.ndarray, "sample time"] | None = None
+    left_out: Int64[np.ndarray, " sample"] | None = None
 
     def file_of(self, sample: int) -> str:
         """Return the file of a sample, or its number where it has none of its own."""
@@ -76,6 +79,7 @@ class DataSet:
     largest: int = LARGEST_COUNT  # value that a network is shown; larger values are to be clamped to it
     static: bool = False
     notes: tuple[str, ...] = ()  # what a user should know of its files and splits
+    windows: Windows | None = None  # that are seen of each recording; None: all of it
 
     @property
     def channels(self) -> int:
@@ -111,7 +115,7 @@ def load(
 ) -> DataSet:
     """Load a data set as frames from the cache, or make them.
 
-    A frame is one of ``time_steps`` equal parts of a recording.
+    A frame is one of ``time_steps`` equal parts of a recording, or fixed windows of it (``options.window_us``).
 
     ``options`` say where the set is and how it becomes frames; their counts of samples are ignored. ``limit`` takes
     only the first samples of a split, by its name: {"train": 256}. Without ``cache_dir`` the cache is in
@@ -125,10 +129,10 @@ def load(
     options = options or DataSpace(name=name)
     info = describe(name, options)
     unbinned, notes = _unbinned_splits(info, options, time_steps)
-    notes = (*info.notes, *notes)
+    notes, windows = (*info.notes, *notes), windows_of(options, time_steps)
     most_time_steps = MOST_TIME_STEPS if name == "fashion-events" or options.as_events else None
     available = {split: len(part.labels) for split, part in unbinned.items()}
-    counts = _sample_counts(time_steps, most_time_steps, limit or {}, available)
+    counts = _sample_counts(time_steps, most_time_steps, limit or {}, available, options)
     counter = _Counter(progress, total=sum(counts.values()))
     splits: dict[str, Split] = {}
     first_number = 0
@@ -136,7 +140,7 @@ def load(
         source = part.source(counts[split], first_number)
         path = cache_path(cache_dir or cache_folder(), f"{name}-{split}", source.recipe())
         splits[split] = _split_of(part, _frames(source, path, counter, processes))
-        notes += _notes_on(split, splits[split])
+        notes += _notes_on(split, splits[split], windows)
         first_number += len(part.labels)
     return DataSet(
         name=name,
@@ -146,6 +150,7 @@ def load(
         largest=info.largest,
         static=info.static,
         notes=notes,
+        windows=windows,
         **splits,
     )
 
@@ -257,20 +262,28 @@ def _split_of(part: _UnbinnedSplit, frames: Frames) -> Split:
         frames=frames,
         labels=part.labels[:samples],
         files=part.files[:samples],
-        events=counts[:, :-1] if counts.shape[1] else None,  # the last number is of those left out
+        events=counts[:, :-1] if counts.shape[1] else None,
+        left_out=counts[:, -1] if counts.shape[1] else None,
     )
 
 
-def _notes_on(name: str, split: Split) -> tuple[str, ...]:
+def _notes_on(name: str, split: Split, windows: Windows | None) -> tuple[str, ...]:
     """Say which recordings of a split are not as they should be."""
-    if split.events is None:
+    if split.events is None or split.left_out is None:
         return ()
     crowded = [split.file_of(sample) for sample in crowded_samples(split.events)]
-    return crowded_note(name, len(split.labels), split.events.shape[1], crowded)
+    notes = crowded_note(name, len(split.labels), split.events.shape[1], crowded, windows)
+    if windows is None:
+        return notes
+    return (*notes, *window_notes(name, split.events, split.left_out, split.file_of, windows))
 
 
 def _sample_counts(
-    time_steps: int, most_time_steps: int | None, limit: Mapping[str, int], available: Mapping[str, int]
+    time_steps: int,
+    most_time_steps: int | None,
+    limit: Mapping[str, int],
+    available: Mapping[str, int],
+    options: DataSpace,
 ) -> dict[str, int]:
     """Choose how many samples to take of each split; raise OptionError with all that is wrong."""
     problems = []
@@ -278,6 +291,8 @@ def _sample_counts(
         problems.append(Problem("time_steps", f"must be 1 to {most_time_steps}, not {time_steps}"))
     elif time_steps < 1:
         problems.append(Problem("time_steps", f"must be at least 1, not {time_steps}"))
+    else:
+        problems += rules_of_windows(options, time_steps)
     for split, count in limit.items():
         if split not in available:
             problems.append(Problem(f"limit.{split}", f"no such split; choose from {', '.join(available)}"))

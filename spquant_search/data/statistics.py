@@ -11,8 +11,9 @@ from jaxtyping import Float, Int64, UInt8
 from numpy import ndarray
 
 from spquant_search.data.cache import check_every_byte
-from spquant_search.data.crowding import crowded_note, crowded_samples, share_of_fullest
+from spquant_search.data.crowding import crowded_samples, share_of_fullest
 from spquant_search.data.loading import SPLITS, DataSet, Split
+from spquant_search.data.windows import MOST, Windows, ended_early, left_out_shares
 
 _BLOCK_BYTES = 32 << 20  # of frames that are read together
 _ROWS, _COLUMNS = 8, 10  # of the picture; samples in a larger one would be too small to see
@@ -34,8 +35,11 @@ class SplitStatistics:
 
     ``events`` are the events of a recording that are counted into its frames, after crop and denoising. ``pixels`` is
     the mean value of an image's pixels. ``fullest`` is the share of a recording's events in its fullest frame, in
-    ``crowded`` are the files with nearly all events in one or two frames. ``density`` is the share of values that are
-    not zero, ``clamped`` the share of values above the largest that a network is shown.
+    ``crowded`` are the files with nearly all events in one or two frames. Where steps are windows of time,
+    ``left_out`` is the share of a recording's events that come after the last one, ``cut_short`` are the files that
+    lose more than half of theirs, and ``ended_early`` recordings have no event in the last step, nor after it.
+    ``density`` is the share of values that are not zero, ``clamped`` the share of values above the largest that a
+    network is shown.
     """
 
     samples: int
@@ -44,6 +48,9 @@ class SplitStatistics:
     pixels: Summary | None
     fullest: Summary | None
     crowded: tuple[str, ...]
+    left_out: Summary | None
+    cut_short: tuple[str, ...]
+    ended_early: int | None
     density: float
     clamped: float
     file: str
@@ -64,6 +71,7 @@ class DataStatistics:
     static: bool
     largest: int
     splits: tuple[tuple[str, SplitStatistics], ...]
+    windows: Windows | None = None  # that are seen of each recording; None: all of it
     notes: tuple[str, ...] = ()  # what a user should know of its files and splits
 
     @property
@@ -100,9 +108,6 @@ def dataset_statistics(loaded: DataSet) -> DataStatistics:
     """
     splits: dict[str, Split] = {name: getattr(loaded, name) for name in SPLITS}
     measured = {name: _split_statistics(loaded, split) for name, split in splits.items()}
-    notes = [*loaded.notes]
-    for name, split in measured.items():
-        notes += crowded_note(name, split.samples, loaded.time_steps, split.crowded)
     return DataStatistics(
         name=loaded.name,
         description=loaded.description,
@@ -114,7 +119,8 @@ def dataset_statistics(loaded: DataSet) -> DataStatistics:
         static=loaded.static,
         largest=loaded.largest,
         splits=tuple(measured.items()),
-        notes=tuple(dict.fromkeys(notes)),
+        windows=loaded.windows,
+        notes=loaded.notes,
     )
 
 
@@ -130,11 +136,24 @@ def _split_statistics(loaded: DataSet, split: Split) -> SplitStatistics:
         pixels=None if totals.pixels is None else _summary(totals.pixels),
         fullest=None if counts is None else _summary(share_of_fullest(counts, 1)),
         crowded=() if counts is None else tuple(split.file_of(at) for at in crowded_samples(counts)),
+        **_losses(split, loaded.windows),
         density=totals.nonzero / split.frames.size,
         clamped=totals.clamped / split.frames.size,
         file=str(file),
         bytes=file.stat().st_size,
     )
+
+
+def _losses(split: Split, windows: Windows | None) -> dict[str, Any]:
+    """Return what windows leave out of the recordings of a split."""
+    if windows is None or split.events is None or split.left_out is None:
+        return {"left_out": None, "cut_short": (), "ended_early": None}
+    shares = left_out_shares(split.events, split.left_out)
+    return {
+        "left_out": _summary(shares),
+        "cut_short": tuple(split.file_of(at) for at in np.flatnonzero(shares > MOST).tolist()),
+        "ended_early": int(ended_early(split.events, split.left_out).sum()),
+    }
 
 
 def _summary(values: Float[np.ndarray, " sample"] | Int64[np.ndarray, " sample"]) -> Summary:

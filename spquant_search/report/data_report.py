@@ -28,10 +28,11 @@ _GAP = 0.06  # between cells, of a cell
 def split_table(facts: DataStatistics) -> TextTable:
     """Make a row for every split: samples, events of a sample (mean pixel value of an image), zeros, file size."""
     above = () if facts.static else (f"above {facts.largest} %", "fullest frame %")
+    windows = () if facts.windows is None else ("left out % (worst)", "ended early")
     what = "pixel mean" if facts.static else "events mean"
     return TextTable(
         title=f"{facts.name}: {facts.description}",
-        header=("split", "samples", what, "spread", "min..max", "non-zero %", *above, "MiB"),
+        header=("split", "samples", what, "spread", "min..max", "non-zero %", *above, *windows, "MiB"),
         rows=tuple(_split_row(name, split) for name, split in facts.splits),
         notes=_notes(facts),
         left=frozenset({"split"}),
@@ -42,7 +43,20 @@ def _split_row(name: str, split: SplitStatistics) -> tuple[str, ...]:
     spread = split.events or split.pixels
     words = ("", "", "") if spread is None else _spread_words(spread, decimals=0 if split.events else 1)
     above = () if split.fullest is None else (f"{100 * split.clamped:.2f}", percent(split.fullest.mean))
-    return (name, f"{split.samples:,}", *words, percent(split.density), *above, f"{split.bytes / 2**20:,.1f}")
+    windows = () if split.left_out is None else (_with_worst(split.left_out), f"{split.ended_early:,}")
+    return (
+        name,
+        f"{split.samples:,}",
+        *words,
+        percent(split.density),
+        *above,
+        *windows,
+        f"{split.bytes / 2**20:,.1f}",
+    )
+
+
+def _with_worst(shares: Summary) -> str:
+    return f"{percent(shares.mean)} ({percent(shares.max)})"
 
 
 def _spread_words(spread: Summary, *, decimals: int) -> tuple[str, str, str]:
@@ -68,9 +82,14 @@ def _notes(facts: DataStatistics) -> tuple[str, ...]:
         f"above {facts.largest}: share of the values that a network is shown as {facts.largest}",
         f"fullest frame: the share of a recording's events in the fullest of its {facts.time_steps}, on average",
     )
+    windows = (
+        f"left out: the share of a recording's events that come after its first {facts.windows}, on average (at most)",
+        "ended early: recordings without an event in the last time step or after it",
+    )
     folders = sorted({str(Path(split.file).parent) for _, split in facts.splits})
     cached = f"cache: {facts.cache_bytes / 2**20:,.1f} MiB in {', '.join(folders)}; it can be deleted at any time"
-    return (frames, counted, *(() if facts.static else shown), cached, *(f"note: {note}" for note in facts.notes))
+    figures = (*(() if facts.static else shown), *(() if facts.windows is None else windows))
+    return (frames, counted, *figures, cached, *(f"note: {note}" for note in facts.notes))
 
 
 def class_table(facts: DataStatistics) -> TextTable:

@@ -8,15 +8,23 @@ from spquant_search.errors import Problem
 from spquant_search.space.address import Address
 from spquant_search.space.configuration import FLOAT_BITS, FLOAT_MEMBRANE, PARAMETERS
 from spquant_search.space.fields import QUANTIZER_BITS
-from spquant_search.space.schema import DEFAULT_MOMENTUM, LayerChoices, ModelSpace, Search, SpaceFile, Training
+from spquant_search.space.schema import (
+    DEFAULT_MOMENTUM,
+    DataSpace,
+    LayerChoices,
+    ModelSpace,
+    Search,
+    SpaceFile,
+    Training,
+)
 from spquant_search.space.yaml_text import MOST_VALUES
 
 MOST_PROBLEMS = 100  # of one kind: each takes time to tell
 
 
 def rules_between_fields(file: SpaceFile) -> list[Problem]:
-    """Return what does not fit together in the neuron's grids, the quantizers and the layers' choices."""
-    problems = []
+    """Return what does not fit together: windows and time steps, the neuron's grids, quantizers and layers' choices."""
+    problems = [problem.below("data") for problem in rules_of_windows(file.data, file.time_steps)]
     for levels, lowest in file.neuron.lowest_level.items():
         try:
             file.neuron.grid(levels)
@@ -36,6 +44,18 @@ def rules_between_fields(file: SpaceFile) -> list[Problem]:
         if len(problems) > MOST_PROBLEMS:
             break
     return problems
+
+
+def rules_of_windows(data: DataSpace, time_steps: int) -> list[Problem]:
+    """Return why a recording's windows cannot be shared out to time steps; keys are those of the section data."""
+    if data.first_windows is None or data.first_windows % time_steps == 0:
+        return []
+    near = max(1, round(data.first_windows / time_steps)) * time_steps
+    sentence = (
+        f"must be a multiple of time_steps ({time_steps}), as each step is the sum of equally many windows; "
+        f"got {data.first_windows}; set it to {near}, or change time_steps"
+    )
+    return [Problem("first_windows", sentence)]
 
 
 def rules_of_size(layers: Mapping[str, LayerChoices]) -> list[Problem]:

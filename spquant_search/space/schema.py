@@ -74,6 +74,9 @@ class DataSpace:
     stream: str | None = None  # event-folder: the group or table with events of HDF5 files that have several
     crop: Size = None  # the middle of the sensor, [height, width] in pixels; None: all of it
     polarity: Literal["both", "sum", "both-and-sum"] = "both"
+    window_us: Microseconds | None = None  # a step counts the events of windows of this length; None: equal parts
+    # How many windows from its start a recording is seen in, a multiple of time_steps; None: as many as time_steps.
+    first_windows: Positive | None = None
     denoise_us: Microseconds | None = None  # drop events that no neighbour backs within this time
     sort_events: bool = False  # instead of refusing recordings in which time runs backwards
     # image-folder: the value of 16-bit pixels that is shown as white; None: 65535

@@ -35,8 +35,10 @@ def made_by_device(rows: Rows, rules: Mapping[str, Any]) -> NDArray[np.int64]:
         row, column = y - crop["row"], x - crop["column"]
         if 0 <= row < crop["height"] and 0 <= column < crop["width"]:
             step = (t - first) * rules["time_steps"] // (last - first + 1)
+            if rules["step_us"] is not None:
+                step = (t - first) // rules["step_us"]
             for channel, name in enumerate(names):
-                if ("OFF", "ON")[p] in name.split(" + "):
+                if ("OFF", "ON")[p] in name.split(" + ") and step < rules["time_steps"]:
                     frames[step, channel, row * height // crop["height"], column * width // crop["width"]] += 1
     return np.minimum(frames, rules["shown_up_to"])
 
@@ -48,6 +50,8 @@ def made_by_device(rows: Rows, rules: Mapping[str, Any]) -> NDArray[np.int64]:
         {"polarity": "sum", "crop": (11, 13), "size": (4, 5)},
         {"polarity": "both-and-sum", "size": (3, 24)},
         {"crop": (1, 24), "size": (1, 1)},
+        {"window_us": 70_000, "size": (8, 8), "polarity": "sum"},
+        {"window_us": 20_000, "first_windows": 12},
     ],
 )
 def test_a_device_makes_the_frames_of_recordings(tmp_path: Path, more: dict[str, Any]) -> None:
@@ -64,7 +68,8 @@ def test_a_device_makes_the_frames_of_recordings(tmp_path: Path, more: dict[str,
         np.testing.assert_array_equal(np.minimum(frames, loaded.largest), made_by_device(files[name], rules.figures))
     assert rules.figures["stored_up_to"] == 255
     words = " ".join(rules.sentences)
-    assert "t * 3 // D == k" in words
+    assert ("t * 3 // D == k" in words) == ("window_us" not in more)
+    assert ("(k + 1) * 80000 us, the end excluded" in words) == ("first_windows" in more)
     assert ("pixels (height x width) of the sensor" in words) == ("crop" in more)
 
 
@@ -123,7 +128,7 @@ def test_simulated_recordings_are_called_so(tmp_path: Path) -> None:
 
 def test_every_option_of_recordings_is_said() -> None:
     base = rules_of(DataSpace(name="nmnist"), 4)
-    for more in ({"denoise_us": 300}, {"polarity": "sum"}, {"crop": (20, 20)}, {"size": (17, 17)}):
+    for more in ({"denoise_us": 300}, {"window_us": 99}, {"polarity": "sum"}, {"crop": (20, 20)}, {"size": (17, 17)}):
         other = rules_of(DataSpace(name="nmnist", **more), 4)  # type: ignore[arg-type]
         assert other.figures != base.figures
         assert other.sentences != base.sentences

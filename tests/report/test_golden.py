@@ -16,6 +16,7 @@ from shapes import convolution, readout
 
 from spquant_search.costs.memory import cost_report
 from spquant_search.data.statistics import DataStatistics, SplitStatistics, Summary
+from spquant_search.data.windows import Windows
 from spquant_search.deploy.c_library import ObjectSize
 from spquant_search.deploy.verification_report import verification_lines
 from spquant_search.deploy.verify import Mismatch, Verification
@@ -113,6 +114,9 @@ def data_text() -> str:
         pixels=None,
         fullest=Summary(mean=0.31, deviation=0.02, min=0.26, max=0.5),
         crowded=(),
+        left_out=Summary(mean=0.123, deviation=0.1, min=0.0, max=0.71),
+        cut_short=("ant/3.npy",),
+        ended_early=1,
         density=0.071,
         clamped=0.0025,
         file="cache/x.npy",
@@ -128,6 +132,7 @@ def data_text() -> str:
         width=34,
         static=False,
         largest=15,
+        windows=Windows(count=8, us=2500),
         splits=(("train", split), ("validation", split), ("test", split)),
     )
     return f"{class_table(facts).plain()}\n{split_table(facts).plain()}"

@@ -282,6 +282,23 @@ def test_what_is_wrong_with_a_layers_choices(line, problem):
             "search.stopping.enable (line 9): unknown key; did you mean 'enabled'? "
             "Known here: enabled, margin, min_peers, optimism",
         ),
+        (
+            "  name: fashion-events",
+            "  name: fashion-events\n  first_windows: 5",
+            "data.first_windows (line 3): must be a multiple of time_steps (3), as each step is the sum of equally "
+            "many windows; got 5; set it to 6, or change time_steps",
+        ),
+        (
+            "  name: fashion-events",
+            "  name: fashion-events\n  window_us: yes",
+            "data.window_us (line 3): must be a number, not yes/no (YAML reads yes, no, on and off as true and false); "
+            "got True",
+        ),
+        (
+            "  name: fashion-events",
+            "  name: fashion-events\n  window_us: 0",
+            "data.window_us (line 3): must be greater than or equal to 1; got 0",
+        ),
         ("train:\n  epochs: 2", "search: {references: [3]}", "search.references.0 (line 9): must be a mapping; got 3"),
         (
             "  epochs: 2\n",

@@ -22,6 +22,9 @@ POLARITY_CHANNELS = {"both": ("OFF", "ON"), "sum": ("OFF + ON",), "both-and-sum"
 MOST_COUNTED = 255  # of one pixel and channel in one time step
 
 LONGEST_SPAN_US = 100 * 365 * 24 * 3600 * 10**6
+FIRST_WINDOWS_OF_WHAT = (
+    "counts windows of time, and nothing says how long one is; set data.window_us, or remove the key"
+)
 _BLOCK_BYTES = 8 << 20  # of the frames that are made before they are written
 
 
@@ -49,6 +52,8 @@ class Binning:
     crop: tuple[int, int]  # of the middle of the sensor
     size: tuple[int, int]  # of a frame; the pixels of the crop are merged evenly
     polarity: str
+    window_us: int | None  # None: steps are equal parts of the recording
+    first_windows: int | None  # that are seen; None: as many as time_steps
     denoise_us: int | None
     sort_events: bool
     time_steps: int
@@ -57,6 +62,13 @@ class Binning:
     def shape(self) -> tuple[int, int, int, int]:
         """The shape of a sample's frames: [time, channel, height, width]."""
         return (self.time_steps, len(POLARITY_CHANNELS[self.polarity]), *self.size)
+
+    @property
+    def step_us(self) -> int | None:
+        """The length of a time step; None where it is a part of the recording's."""
+        if self.window_us is None:
+            return None
+        return self.window_us * ((self.first_windows or self.time_steps) // self.time_steps)
 
     @property
     def corner(self) -> tuple[int, int]:
@@ -122,10 +134,12 @@ class Counted(NamedTuple):
 
 
 def count_events(events: Events, binning: Binning, *, source: Path) -> Counted:
-    """Count events in equal parts of the time from the first to the last event.
+    """Count events in equal parts of the time from the first to the last event, or in windows from the first on.
 
     Channels are OFF and ON (``both``), their sum (``sum``), or OFF, ON and their sum (``both-and-sum``).
     """
+    if binning.first_windows is not None and binning.window_us is None:
+        raise UserError(f"{source}: holds events: data.first_windows {FIRST_WINDOWS_OF_WHAT}")
     events = _checked(events, binning, source)
     begin, span = int(events.t[0]), int(events.t[-1]) - int(events.t[0]) + 1
     if span > LONGEST_SPAN_US:
@@ -137,20 +151,29 @@ def count_events(events: Events, binning: Binning, *, source: Path) -> Counted:
     if not len(events.t):
         raise UserError(f"{source}: no event is left by crop and denoise_us; choose a larger crop or a longer time")
     (crop_height, crop_width), (height, width) = binning.crop, binning.size
-    # Where each part ends: products of times with the number of parts may be too large for 64 bits.
-    ends = [-(-number * span // binning.time_steps) for number in range(1, binning.time_steps + 1)]
     # Events are in the order of time, so that those of a step need not be looked for one by one.
-    by_step = np.searchsorted(events.t - begin, np.array(ends, np.int64))
-    by_step[1:] -= by_step[:-1].copy()
+    before_end = np.searchsorted(events.t - begin, _ends_of_steps(binning, span))
+    seen = int(before_end[-1])
+    by_step = before_end.copy()
+    by_step[1:] -= before_end[:-1]
     step = np.repeat(np.arange(binning.time_steps), by_step)
-    row, column = events.y * height // crop_height, events.x * width // crop_width
-    cells = ((step * 2 + events.p) * height + row) * width + column
+    row, column = events.y[:seen] * height // crop_height, events.x[:seen] * width // crop_width
+    cells = ((step * 2 + events.p[:seen]) * height + row) * width + column
     shape = (binning.time_steps, 2, height, width)
     counts = np.bincount(cells, minlength=int(np.prod(shape))).reshape(shape)
     if binning.polarity != "both":
         total = counts.sum(1, keepdims=True)
         counts = total if binning.polarity == "sum" else np.concatenate([counts, total], axis=1)
-    return Counted(np.minimum(counts, MOST_COUNTED).astype(np.uint8), np.append(by_step, 0))
+    return Counted(np.minimum(counts, MOST_COUNTED).astype(np.uint8), np.append(by_step, len(events.t) - seen))
+
+
+def _ends_of_steps(binning: Binning, span: int) -> Int64[np.ndarray, " time"]:
+    """Return where each time step ends, in us after the first event of a recording of ``span`` us."""
+    # As Python's numbers: products of times with the number of steps may be too large for 64 bits.
+    numbers = range(1, binning.time_steps + 1)
+    if (step_us := binning.step_us) is not None:
+        return np.array([min(number * step_us, LONGEST_SPAN_US) for number in numbers], np.int64)
+    return np.array([-(-number * span // binning.time_steps) for number in numbers], np.int64)
 
 
 def backed_by_neighbours(events: Events, width: int, window_us: int) -> Bool[np.ndarray, " event"]:

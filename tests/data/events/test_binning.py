@@ -20,6 +20,8 @@ def binning(**changes: Any) -> Binning:
         "crop": (6, 8),
         "size": (6, 8),
         "polarity": "both",
+        "window_us": None,
+        "first_windows": None,
         "denoise_us": None,
         "sort_events": False,
         "time_steps": 2,
