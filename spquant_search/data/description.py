@@ -16,7 +16,9 @@ from spquant_search.data.catalog import (
     PublishedSet,
 )
 from spquant_search.data.class_folders import class_names, labelled_files, split_folders
-from spquant_search.data.events.binning import FIRST_WINDOWS_OF_WHAT, POLARITY_CHANNELS, Binning
+from spquant_search.data.events.binning import POLARITY_CHANNELS, Binning
+from spquant_search.data.events.event_files import EVENT_SUFFIXES
+from spquant_search.data.events.given_frames import holds_frames
 from spquant_search.data.file_listing import File
 from spquant_search.data.images.channels import folder_channels, published_channels, unseen_channels
 from spquant_search.data.images.colours import count_colours
@@ -43,6 +45,7 @@ class DataInfo:
     width: int
     largest: int = LARGEST_COUNT  # value that a network is shown; larger values are to be clamped to it
     static: bool = False  # one frame a sample, the same in every time step
+    frames_given: bool = False  # recordings are frames that another program has made, without times of events
     notes: tuple[str, ...] = ()  # what a user should know of its channels
 
 
@@ -66,6 +69,9 @@ def describe(name: str, options: DataSpace | None = None) -> DataInfo:
     classes = _folder_classes(name, options) if name in CLASS_FOLDER_SETS else published.classes
     height, width = options.size or options.crop or recorded_size(name, options)
     static = published.kind == "images" and not options.as_events
+    frames_given = name == EVENT_FOLDER and _first_holds_frames(options, classes)
+    if published.kind == "events" and (problems := _wrong_windows(name, options, frames_given=frames_given)):
+        raise OptionError(problems)
     channels, description, notes = published.channels, published.description, tuple[str, ...]()
     if published.kind == "events":
         channels = len(POLARITY_CHANNELS[options.polarity])
@@ -84,6 +90,7 @@ def describe(name: str, options: DataSpace | None = None) -> DataInfo:
         width=width,
         largest=LARGEST_PIXEL if static else LARGEST_COUNT,
         static=static,
+        frames_given=frames_given,
         notes=notes,
     )
 
@@ -144,6 +151,34 @@ def _image_channels(name: str, options: DataSpace, classes: Sequence[str]) -> tu
     return folder_channels(count_colours(folder, _image_files(folder, classes), cache=cache_folder()), options.channels)
 
 
+def _first_holds_frames(options: DataSpace, classes: Sequence[str]) -> bool:
+    """Tell whether the first recording of a user's folder is frames; False where it is not there."""
+    folder = None if options.root is None else folder_at(options.root)
+    if folder is None:
+        return False
+    below = split_folders(folder).by_split.get("train", "")
+    listed = (labelled_files(folder, below, [name], EVENT_SUFFIXES, group=None).files for name in classes)
+    first = next((files[0] for files in listed if files), None)
+    return first is not None and holds_frames(folder / first.name)
+
+
+def _wrong_windows(name: str, options: DataSpace, *, frames_given: bool) -> list[Problem]:
+    """Find the options of events that frames do not have, and windows of which nothing says how long they are."""
+    if not frames_given:
+        is_there = name != EVENT_FOLDER or (options.root is not None and folder_at(options.root) is not None)
+        if options.first_windows is None or options.window_us is not None or not is_there:
+            return []
+        sentence = "counts windows of time, and nothing says how long one is; set data.window_us, or remove the key"
+        return [Problem("first_windows", sentence)]
+    events_only = {
+        "window_us": options.window_us is not None,
+        "denoise_us": options.denoise_us is not None,
+        "sort_events": options.sort_events,
+    }
+    sentence = "is of events and their times; the files in data.root hold frames. Remove the key"
+    return [Problem(key, sentence) for key, is_given in events_only.items() if is_given]
+
+
 def _with_colours(name: str, channels: int) -> str:
     """Describe images that are shown as they are, with the colours that they are shown in."""
     published = SETS[name]
@@ -196,8 +231,6 @@ def _wrong_options(name: str, published: PublishedSet, options: DataSpace) -> li
         problems.append(Problem("sensor", sentence))
     elif recorded:
         problems += _too_large(recorded_size(name, options), options)
-    if recorded and name != EVENT_FOLDER and options.first_windows is not None and options.window_us is None:
-        problems.append(Problem("first_windows", FIRST_WINDOWS_OF_WHAT))
     if name == IMAGE_FOLDER and options.size is None:
         sentence = f"{name} needs the [height, width] in pixels to which its images are scaled"
         problems.append(Problem("size", sentence))

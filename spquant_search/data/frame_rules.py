@@ -46,7 +46,7 @@ def _of_recordings(info: DataInfo, options: DataSpace, time_steps: int) -> Frame
     figures: dict[str, object] = {
         "made_of": "recordings",
         "time_steps": time_steps,
-        "step": "equal parts of the recording" if binning.step_us is None else "windows of time",
+        "step": _step_words(binning, frames_given=info.frames_given),
         "step_us": binning.step_us,
         "sensor": [sensor_height, sensor_width],
         "crop": {"row": top, "column": left, "height": crop_height, "width": crop_width},
@@ -56,7 +56,7 @@ def _of_recordings(info: DataInfo, options: DataSpace, time_steps: int) -> Frame
         "stored_up_to": MOST_COUNTED,
         "shown_up_to": info.largest,
     }
-    sentences = [_time_of_steps(binning)]
+    sentences = [_sum_of_given(binning) if info.frames_given else _time_of_steps(binning)]
     if binning.crop != binning.sensor:
         sentences.append(
             f"Place: of the {sensor_height} x {sensor_width} pixels (height x width) of the sensor those from row "
@@ -77,6 +77,24 @@ def _of_recordings(info: DataInfo, options: DataSpace, time_steps: int) -> Frame
         f"(they are stored up to {MOST_COUNTED}).",
     ]
     return FrameRules(figures=figures, sentences=tuple(sentences))
+
+
+def _step_words(binning: Binning, *, frames_given: bool) -> str:
+    if frames_given:
+        return "sums of frames that another program has made"
+    return "equal parts of the recording" if binning.step_us is None else "windows of time"
+
+
+def _sum_of_given(binning: Binning) -> str:
+    if binning.first_windows is None:
+        seen = f"all of a recording, equally many to each of {binning.time_steps} steps"
+    else:
+        each = binning.first_windows // binning.time_steps
+        seen = f"the first {binning.first_windows} of a recording, {each} to each of {binning.time_steps} steps"
+    return (
+        f"Time: the recordings were frames, made by another program; neighbouring ones are summed, {seen}. Which time "
+        "or how many events such a frame has, only that program knows."
+    )
 
 
 def _time_of_steps(binning: Binning) -> str:

@@ -24,6 +24,7 @@ from spquant_search.data.description import LARGEST_COUNT, DataInfo, binning_of,
 from spquant_search.data.events import tonic_readers
 from spquant_search.data.events.binning import Reader, RecordedFrames
 from spquant_search.data.events.event_files import read_event_file
+from spquant_search.data.events.given_frames import GivenFrames
 from spquant_search.data.images.pixels import PixelRule
 from spquant_search.data.images.stills import ImageFiles, Images, StillFrames, StoredImages
 from spquant_search.data.layouts import SampleIndex, find_samples
@@ -191,11 +192,14 @@ def _source_of(
         chosen = order[:count]
         if SETS[info.name].kind == "events":
             files = tuple(found.files[index] for index in chosen)
+            binning = binning_of(info.name, options, time_steps)
+            if info.frames_given:
+                return GivenFrames(base=found.base, files=files, binning=binning)
             return RecordedFrames(
                 base=found.base,
                 files=files,
                 read=_READERS[info.name],
-                binning=binning_of(info.name, options, time_steps),
+                binning=binning,
                 read_options=_read_options(info.name, options),
             )
         images = _images(info, options, found, chosen)

@@ -126,7 +126,7 @@ def test_every_option_has_its_own_cache(tmp_path: Path) -> None:
 def test_recordings_are_binned_in_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_set(tmp_path / "files", NMNIST, per_class=4)
     whole = load_recorded(NMNIST, tmp_path / "files", tmp_path / "a")
-    monkeypatch.setattr(recordings, "_BLOCK_BYTES", 3 * 2 * 34 * 34 * 7)
+    monkeypatch.setattr(recordings, "BLOCK_BYTES", 3 * 2 * 34 * 34 * 7)
     calls: list[int] = []
     parts = loading.load(
         "nmnist",

@@ -22,10 +22,7 @@ POLARITY_CHANNELS = {"both": ("OFF", "ON"), "sum": ("OFF + ON",), "both-and-sum"
 MOST_COUNTED = 255  # of one pixel and channel in one time step
 
 LONGEST_SPAN_US = 100 * 365 * 24 * 3600 * 10**6
-FIRST_WINDOWS_OF_WHAT = (
-    "counts windows of time, and nothing says how long one is; set data.window_us, or remove the key"
-)
-_BLOCK_BYTES = 8 << 20  # of the frames that are made before they are written
+BLOCK_BYTES = 8 << 20  # of the frames that are made before they are written
 
 
 class Events(NamedTuple):
@@ -103,7 +100,7 @@ class RecordedFrames:
 
     @property
     def block_length(self) -> int:
-        return max(1, _BLOCK_BYTES // int(np.prod(self.binning.shape)))
+        return max(1, BLOCK_BYTES // int(np.prod(self.binning.shape)))
 
     @property
     def is_slow(self) -> bool:
@@ -138,8 +135,6 @@ def count_events(events: Events, binning: Binning, *, source: Path) -> Counted:
 
     Channels are OFF and ON (``both``), their sum (``sum``), or OFF, ON and their sum (``both-and-sum``).
     """
-    if binning.first_windows is not None and binning.window_us is None:
-        raise UserError(f"{source}: holds events: data.first_windows {FIRST_WINDOWS_OF_WHAT}")
     events = _checked(events, binning, source)
     begin, span = int(events.t[0]), int(events.t[-1]) - int(events.t[0]) + 1
     if span > LONGEST_SPAN_US:
@@ -161,10 +156,18 @@ def count_events(events: Events, binning: Binning, *, source: Path) -> Counted:
     cells = ((step * 2 + events.p[:seen]) * height + row) * width + column
     shape = (binning.time_steps, 2, height, width)
     counts = np.bincount(cells, minlength=int(np.prod(shape))).reshape(shape)
-    if binning.polarity != "both":
-        total = counts.sum(1, keepdims=True)
-        counts = total if binning.polarity == "sum" else np.concatenate([counts, total], axis=1)
-    return Counted(np.minimum(counts, MOST_COUNTED).astype(np.uint8), np.append(by_step, len(events.t) - seen))
+    frames = np.minimum(in_channels(counts, binning.polarity), MOST_COUNTED).astype(np.uint8)
+    return Counted(frames, np.append(by_step, len(events.t) - seen))
+
+
+def in_channels(
+    counts: Int64[np.ndarray, "time polarity height width"], polarity: str
+) -> Int64[np.ndarray, "time channel height width"]:
+    """Return counts of OFF and ON as the channels that ``data.polarity`` names."""
+    if polarity == "both":
+        return counts
+    total = counts.sum(1, keepdims=True)
+    return total if polarity == "sum" else np.concatenate([counts, total], axis=1)
 
 
 def _ends_of_steps(binning: Binning, span: int) -> Int64[np.ndarray, " time"]:

@@ -33,6 +33,7 @@ from spquant_search.errors import UserError
 TEXT_SUFFIXES = frozenset({".csv", ".txt"})  # notes have them, too
 _CAMERAS = {".raw": read_raw, ".dat": read_dat, ".aedat": read_aedat}  # their readers know the sensor's size
 EVENT_SUFFIXES = frozenset({".npy", ".npz", ".bin", ".aedat4", ".h5", ".hdf5", *_CAMERAS}) | TEXT_SUFFIXES
+FRAMES_KEY = "frames"  # of an .npz with frames that another program has made
 _PICKLED = "allow_pickle=False"  # in what numpy says of a pickle
 
 
@@ -81,7 +82,7 @@ def _read_npy(path: Path, columns: str | None) -> Columns:
         with path.open("rb") as file:
             table = np.lib.format.read_array(file, allow_pickle=False)
     except (OSError, ValueError, MemoryError) as error:  # MemoryError: the header promises too much
-        raise _unread(path, error) from error
+        raise unread(path, error) from error
     return columns_of_table(path, table, columns)
 
 
@@ -93,17 +94,22 @@ def _read_npz(path: Path, columns: str | None) -> Columns:
                 raise damaged(path, "it is one array, and no file of np.savez")
             if axes := names_of_axes(archive.files):
                 return {axis: archive[name] for axis, name in axes.items()}
+            if FRAMES_KEY in archive.files and len(archive[FRAMES_KEY].shape) == 4:
+                raise UserError(
+                    f"{path}: holds frames, and other files of data.root events; keep them in folders of their own"
+                )
             if len(archive.files) == 1:
                 return columns_of_table(path, archive[archive.files[0]], columns)
             held = ", ".join(archive.files) or "nothing"
     except (OSError, ValueError, MemoryError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise _unread(path, error) from error
+        raise unread(path, error) from error
     except NotImplementedError as error:  # raised for ways of packing that zipfile does not know
         raise damaged(path, str(error)) from error
     raise unfit(path, f"it must hold the arrays x, y, t, p, or one array of events; it holds {held}")
 
 
-def _unread(path: Path, error: Exception) -> UserError:
+def unread(path: Path, error: Exception) -> UserError:
+    """Return the error about a file of numpy that cannot be read, or that holds a pickle."""
     if _PICKLED in str(error):
         return UserError(
             f"{path}: holds a pickled Python object, which is not read, as reading one may run any program; load it "
