@@ -22,6 +22,7 @@ from spquant_search.data.catalog import EVENT_FOLDER, SETS
 from spquant_search.data.crowding import crowded_note, crowded_samples
 from spquant_search.data.description import LARGEST_COUNT, DataInfo, binning_of, describe, recorded_size
 from spquant_search.data.events import tonic_readers
+from spquant_search.data.events.aedat4_files import read_aedat4
 from spquant_search.data.events.binning import Reader, RecordedFrames
 from spquant_search.data.events.event_files import read_event_file
 from spquant_search.data.events.given_frames import GivenFrames
@@ -41,7 +42,7 @@ Progress = Callable[[int, int], None]  # samples done so far, samples in all
 _READERS: dict[str, Reader] = {
     "nmnist": tonic_readers.read_bin,
     "n-caltech101": tonic_readers.read_bin,
-    "cifar10-dvs": tonic_readers.read_aedat4,
+    "cifar10-dvs": read_aedat4,
     "dvs-gesture": tonic_readers.read_gesture,
     EVENT_FOLDER: read_event_file,
 }

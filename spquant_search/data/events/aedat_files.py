@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from spquant_search.data.events.binning import Events
 from spquant_search.data.events.camera_files import columns_of_blocks, read_lines, require_sensor
 from spquant_search.data.events.clocks import nearest_turns
-from spquant_search.data.events.tonic_readers import damaged
+from spquant_search.data.events.refusals import damaged
 from spquant_search.errors import UserError
 
 _DVS128 = (128, 128)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,14 @@ from numpy.typing import NDArray
 
 from spquant_search.data.events.binning import Events
 from spquant_search.data.events.clocks import wrapped_at
+from spquant_search.data.events.refusals import unfit
 from spquant_search.errors import UserError
 
 TIME_UNITS = {"s": (1_000_000, 1), "ms": (1000, 1), "us": (1, 1), "ns": (1, 1000)}  # microseconds: times, divided by
 _NAMES = {
-    "x": ("x", "xs"),
-    "y": ("y", "ys"),
-    "t": ("t", "ts", "time", "times", "timestamp", "timestamps"),
+    "x": ("x", "xs", "x_coordinate", "x_coordinates", "x_pos", "pos_x", "x_addr", "col", "column"),
+    "y": ("y", "ys", "y_coordinate", "y_coordinates", "y_pos", "pos_y", "y_addr", "row"),
+    "t": ("t", "ts", "time", "times", "timestamp", "timestamps", "time_stamp", "time_stamps"),
     "p": ("p", "ps", "pol", "polarity", "polarities", "on"),
 }
 _SHORTEST_US = 1000  # no camera records less on purpose
@@ -29,7 +31,7 @@ Columns = Mapping[str, NDArray[Any]]  # x, y, t and p with the values of the fil
 
 def names_of_axes(names: Iterable[object]) -> dict[str, str]:
     """Find the name of each of x, y, t, p among ``names``; return nothing unless all four are there."""
-    lower = {str(name).lower(): str(name) for name in names}
+    lower = {re.sub(r"[ -]", "_", str(name).strip().lower()): str(name) for name in names}
     found = {axis: lower[known] for axis, aliases in _NAMES.items() for known in reversed(aliases) if known in lower}
     return found if len(found) == len(_NAMES) else {}
 
@@ -128,8 +130,3 @@ def _require_one_turn(path: Path, times: NDArray[Any], t: NDArray[np.int64]) -> 
 def _off_and_on(polarity: NDArray[np.int64]) -> NDArray[np.int64]:
     """Convert polarities -1 and 1 to 0 and 1; all others stay as they are, and wrong ones are refused later."""
     return (polarity + 1) // 2 if np.isin(polarity, (-1, 1)).all() and (polarity == -1).any() else polarity
-
-
-def unfit(path: Path, why: str) -> UserError:
-    """Return the error about a file that can be read but holds no events."""
-    return UserError(f"{path}: {why}. Write the file again, or remove it")

@@ -6,8 +6,6 @@ Such a file is an .npz with an array ``frames`` [time, 2, height, width], whose 
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,20 +17,15 @@ from numpy.typing import NDArray
 
 from spquant_search.data.cache import Block, Shape
 from spquant_search.data.events.binning import BLOCK_BYTES, MOST_COUNTED, Binning, Counted, in_channels
-from spquant_search.data.events.event_columns import names_of_axes, unfit
-from spquant_search.data.events.event_files import FRAMES_KEY, unread
+from spquant_search.data.events.event_columns import names_of_axes
+from spquant_search.data.events.numpy_files import FRAMES_KEY, opened_archive
+from spquant_search.data.events.refusals import unfit
 from spquant_search.data.file_listing import File, fingerprint
 from spquant_search.errors import UserError
 
 # Raise this with every change that alters a frame: cached frames of the old code are then no longer used.
 GIVEN_FRAMES_VERSION = 1
 _MOST = 2**31  # events of one pixel; more are a damaged number
-
-# What numpy and zipfile raise; NotImplementedError for ways of packing that zipfile does not know.
-_UNREADABLE = (
-    *(OSError, ValueError, MemoryError, EOFError, KeyError, NotImplementedError),
-    *(zipfile.BadZipFile, zlib.error),
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,9 +78,9 @@ def holds_frames(path: Path) -> bool:
     if path.suffix.lower() != ".npz":
         return False
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return _names_frames(getattr(archive, "files", []))
-    except _UNREADABLE:
+        with opened_archive(path) as archive:
+            return _names_frames(archive.files)
+    except UserError:
         return False
 
 
@@ -97,12 +90,9 @@ def _names_frames(names: Sequence[str]) -> bool:
 
 def _read(path: Path) -> NDArray[Any]:
     if path.suffix.lower() == ".npz":
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                if _names_frames(getattr(archive, "files", [])):
-                    return np.asarray(archive[FRAMES_KEY])
-        except _UNREADABLE as error:
-            raise unread(path, error) from error
+        with opened_archive(path) as archive:
+            if _names_frames(archive.files):
+                return np.asarray(archive[FRAMES_KEY])
     raise UserError(
         f"{path}: holds no array {FRAMES_KEY!r}, as other files of data.root do; keep frames and events in folders of "
         "their own"

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from spquant_search.data.events.event_columns import Columns, columns_of_table, names_of_axes, unfit
-from spquant_search.data.events.tonic_readers import damaged
+from spquant_search.data.events.event_columns import Columns, columns_of_table, names_of_axes
+from spquant_search.data.events.refusals import damaged_if_it_fails, unfit
 from spquant_search.errors import UserError
 
 _ECF = 0x8ECF  # the filter of Prophesee's event compression format, which no package on PyPI brings
@@ -28,11 +28,8 @@ def read_h5(path: Path, columns: str | None, stream: str | None) -> Columns:
         raise UserError(
             f"{path}: reading it needs h5py, which cannot be imported ({error}); pip install h5py"
         ) from error
-    try:
-        with h5py.File(path, "r") as file:
-            return _columns_of_file(path, file, columns, stream, h5py)
-    except (OSError, RuntimeError, KeyError) as error:  # raised by h5py for a damaged file
-        raise damaged(path, str(error)) from error
+    with damaged_if_it_fails(path), h5py.File(path, "r") as file:
+        return _columns_of_file(path, file, columns, stream, h5py)
 
 
 def _columns_of_file(path: Path, file: Any, columns: str | None, stream: str | None, h5py: Any) -> Columns:

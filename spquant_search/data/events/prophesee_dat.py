@@ -12,7 +12,7 @@ import numpy as np
 from spquant_search.data.events.binning import Events
 from spquant_search.data.events.camera_files import read_header, require_sensor, size_in
 from spquant_search.data.events.clocks import nearest_turns
-from spquant_search.data.events.tonic_readers import damaged
+from spquant_search.data.events.refusals import damaged
 from spquant_search.errors import UserError
 
 _CHANGES = (0x00, 0x0C)  # types of events that are changes of contrast; the others are triggers and the like

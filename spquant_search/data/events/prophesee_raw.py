@@ -25,7 +25,7 @@ from spquant_search.data.events.camera_files import (
     size_in,
 )
 from spquant_search.data.events.clocks import counted_on
-from spquant_search.data.events.tonic_readers import damaged
+from spquant_search.data.events.refusals import damaged
 from spquant_search.errors import UserError
 
 _BLOCK_WORDS = 1 << 17  # few enough for a processor's cache

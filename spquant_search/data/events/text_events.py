@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spquant_search.data.events.event_columns import Columns, nameless, names_of_axes, unfit
-from spquant_search.data.events.tonic_readers import damaged
+from spquant_search.data.events.event_columns import Columns, nameless, names_of_axes
+from spquant_search.data.events.refusals import damaged, unfit
 
 _LONGEST_LINE = 4096  # bytes that are looked at for names and separators
 

@@ -1,13 +1,11 @@
 """Read the events of one file of a published data set by tonic's readers; no other module imports tonic.
 
 tonic is under the GPL-3.0-only licence, this package under MIT: tonic is not among its requirements, is not
-distributed with it, and is imported only when a recording is read. AEDAT4 also needs ``aedat``, which tonic does not
-install.
+distributed with it, and is imported only when a recording is read.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spquant_search.data.events.binning import Events
+from spquant_search.data.events.numpy_files import saved_array
+from spquant_search.data.events.refusals import damaged
 from spquant_search.errors import UserError
 
 _BIN_RECORD = 5  # bytes of an event
@@ -23,7 +23,7 @@ _XYTP = np.dtype([(name, np.int64) for name in "xytp"])
 
 def read_bin(path: Path) -> Events:
     """Read a file of N-MNIST or N-Caltech101: 40 bits an event, big-endian: x, y, polarity (1), time in us (23)."""
-    reader = _tonic_io("tonic")
+    reader = _tonic_io()
     try:
         size = path.stat().st_size
         if size % _BIN_RECORD:
@@ -33,32 +33,14 @@ def read_bin(path: Path) -> Events:
         raise damaged(path, error.strerror or str(error)) from error
 
 
-def read_aedat4(path: Path) -> Events:
-    """Read a file of CIFAR10-DVS: the first event stream of an AEDAT4 file."""
-    reader = _tonic_io("tonic", "aedat")
-    try:
-        packets = reader.read_aedat4(str(path))
-    except BaseException as error:
-        if isinstance(error, ValueError) and "at least one array" in str(error):  # numpy joins no packets
-            return Events(*(np.empty(0, np.int64) for _ in "xytp"))
-        # The decoder raises many kinds of exceptions, and panics of Rust, which are no Exception.
-        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
-            raise damaged(path, str(error)) from error
-        raise
-    return _events(packets, ("x", "y", "t", packets.dtype.names[-1]))  # polarity is called ``on`` or ``p``
-
-
 def read_gesture(path: Path) -> Events:
     """Read a gesture of DVS128 Gesture: rows x, y, polarity, time in ms.
 
     tonic reads these files only in the class of its data set, which multiplies the times in the type of the file:
     small integers overflow there.
     """
-    try:
-        table = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise damaged(path, str(error)) from error
-    if not isinstance(table, np.ndarray) or table.ndim != 2 or table.shape[1] != 4 or table.dtype.kind not in "iuf":
+    table = saved_array(path)
+    if table.ndim != 2 or table.shape[1] != 4 or table.dtype.kind not in "iuf":
         raise damaged(path, "it is no table of numbers with four columns")
     if not np.isfinite(table).all():
         raise damaged(path, "it holds values that are no finite numbers")
@@ -70,22 +52,13 @@ def _events(records: NDArray[Any], names: tuple[str, ...] | str) -> Events:
     return Events(*(np.asarray(records[name]).astype(np.int64) for name in names))
 
 
-def damaged(path: Path, why: str) -> UserError:
-    """Return the error about a file that cannot be read."""
-    return UserError(
-        f"{path}: cannot be read: {why.rstrip('.')}. It is truncated or damaged; get it again, or remove it"
-    )
-
-
-def _tonic_io(*packages: str) -> Any:
+def _tonic_io() -> Any:
     """Import tonic's readers, which takes seconds, as tonic imports torch."""
     try:
-        for package in packages:
-            import_module(package)
         from tonic import io  # type: ignore  # has no annotations, and may be absent
     except ImportError as error:
         raise UserError(
-            f"reading these recordings needs {' and '.join(packages)}, which cannot be imported ({error}); "
-            f"pip install {' '.join(packages)} (tonic's licence is GPL-3.0)"
+            f"reading these recordings needs tonic, which cannot be imported ({error}); "
+            "pip install tonic (its licence is GPL-3.0)"
         ) from error
     return io

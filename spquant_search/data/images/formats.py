@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import pickle
+import pickletools
 import zlib
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ _CIFAR_RECORD = 1 + 3 * 32 * 32  # bytes: label, then red, green and blue planes
 def read_idx(path: Path) -> NDArray[np.uint8]:
     """Read an array of bytes in LeCun's IDX format, plain or .gz: 0 0 8 n, n big-endian 32-bit sizes, the bytes."""
     content = _content(path)
-    if content[:3] != b"\x00\x00\x08" or len(content) < 4 + 4 * content[3]:
+    if content[:3] != b"\x00\x00\x08" or len(content) < 4 or len(content) < 4 + 4 * content[3]:
         raise UserError(f"{path}: is no IDX file of unsigned bytes (it starts with {content[:4].hex() or 'nothing'})")
     dimensions = content[3]
     shape = [int.from_bytes(content[4 + 4 * axis : 8 + 4 * axis], "big") for axis in range(dimensions)]
@@ -57,18 +58,33 @@ def read_cifar_pickle(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
     A pickle that asks for more than arrays is refused.
     """
+    content = _content(path)
     try:
-        batch = _ArraysOnly(io.BytesIO(_content(path)), encoding="bytes").load()
+        _require_bounded(content)
+        batch = _ArraysOnly(io.BytesIO(content), encoding="bytes").load()
         pixels, labels = np.asarray(batch[b"data"]), np.asarray(batch[b"labels"])
     except Exception as error:  # a damaged pickle may fail in any way
         raise UserError(
-            f"{path}: is no batch of CIFAR-10's python version ({error}); get it again, or take the binary version"
+            f"{path}: is no batch of CIFAR-10's python version ({ascii(str(error))[1:-1]}); get it again, or take the "
+            "binary version"
         ) from error
     if pixels.dtype != np.uint8 or pixels.shape != (len(labels), _CIFAR_RECORD - 1) or not len(labels):
         raise UserError(f"{path}: holds {pixels.dtype} {list(pixels.shape)} and {len(labels)} labels, not CIFAR-10")
     if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() > 255:
         raise UserError(f"{path}: its labels are no class numbers; get the file again")
     return pixels.reshape(-1, *_CIFAR_SHAPE), labels.astype(np.uint8)
+
+
+def _require_bounded(content: bytes) -> None:
+    """Refuse a pickle that numbers what it remembers beyond its own length: a table of that length would be made.
+
+    Arrays that can be written to in place are no part of the batches, and print a line where one is cut.
+    """
+    for operation, argument, _ in pickletools.genops(content):
+        if operation.name == "BYTEARRAY8":
+            raise pickle.UnpicklingError("it asks for a bytearray, which no array needs")
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > len(content):
+            raise pickle.UnpicklingError(f"it remembers {argument:,} things in {len(content):,} bytes")
 
 
 class _ArraysOnly(pickle.Unpickler):

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -16,6 +20,9 @@ from spquant_search.data.cache import Block, Shape
 from spquant_search.data.file_listing import File, fingerprint
 from spquant_search.data.images.pixels import PixelRule, eight_bit_picture
 from spquant_search.errors import UserError
+
+# What Pillow notes of a damaged file is not printed beside our error about it, unless a program asks for its notes.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 # Raise this with every change that alters a pixel: cached frames of the old code are then no longer used.
@@ -139,6 +146,15 @@ def luma(pixels: UInt8[np.ndarray, "sample channel rows columns"]) -> UInt8[np.n
     return ((red + green + blue + 0x8000) >> 16).astype(np.uint8)
 
 
+@contextmanager
+def _pillow_warnings() -> Iterator[None]:
+    """Refuse a picture that is too large, and pass over what is wrong with notes such as its camera's name."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
 def read_image(path: Path, size: tuple[int, int], *, grey: bool, rule: PixelRule) -> NDArray[np.uint8]:
     """Read an image file as red, green and blue [channel, height, width], or as grey [height, width].
 
@@ -148,12 +164,12 @@ def read_image(path: Path, size: tuple[int, int], *, grey: bool, rule: PixelRule
         UserError: the file is damaged, or its pixels fit into 8 bits by no ``rule``.
     """
     try:
-        with Image.open(path) as file:
+        with _pillow_warnings(), Image.open(path) as file:
             plain = eight_bit_picture(file, rule)
             picture = ImageOps.fit(plain.convert("L" if grey else "RGB"), size[::-1], RESAMPLING)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Exception as error:  # what Pillow's parts raise at a damaged file, and pictures that are too large
         raise UserError(f"{path}: is no image that can be read ({error}); replace it, or remove it") from error
     pixels = np.asarray(picture)
     return pixels if grey else np.ascontiguousarray(pixels.transpose(2, 0, 1))

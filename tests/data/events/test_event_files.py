@@ -16,7 +16,6 @@ from data.event_writers import (
     Rows,
     made_up_events,
     structured,
-    write_aedat4,
     write_bin,
     write_dataset,
     write_group,
@@ -46,14 +45,6 @@ def test_every_event_of_every_format(tmp_path: Path, suffix: str, write: Callabl
     np.testing.assert_array_equal(read(path), rows)
 
 
-def test_every_event_of_an_aedat4_file(tmp_path: Path) -> None:
-    pytest.importorskip("tonic")
-    rows = made_up_events(1, WIDTH, HEIGHT)
-    write_aedat4(tmp_path / "a.aedat4", rows)
-    found = read(tmp_path / "a.aedat4")
-    np.testing.assert_array_equal(found - [0, 0, found[0, 2] - rows[0, 2], 0], rows)
-
-
 @given(st.permutations("xytp"))
 def test_columns_in_any_order(tmp_path_factory: pytest.TempPathFactory, order: list[str]) -> None:
     rows, path = made_up_events(2, WIDTH, HEIGHT, count=5), tmp_path_factory.mktemp("columns") / "a.npy"
@@ -62,6 +53,40 @@ def test_columns_in_any_order(tmp_path_factory: pytest.TempPathFactory, order: l
     with h5py.File(path.with_suffix(".h5"), "w") as file:
         file["table"] = np.load(path)
     np.testing.assert_array_equal(read(path.with_suffix(".h5"), columns="".join(order)), rows)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "x y t p",
+        "X Y T P",
+        "x y ts on",
+        "xs ys ts ps",
+        "x y timestamp polarity",
+        "X Y Timestamp Polarity",
+        "x_coordinate y_coordinate timestamp polarity",
+        "X-Coordinate Y-Coordinate Time-Stamp Polarity",
+        "x_pos y_pos time pol",
+        "pos_x pos_y times polarities",
+        "x_addr y_addr timestamps polarity",
+        "col row t p",
+        "column row time_stamp on",
+    ],
+)
+@pytest.mark.parametrize("order", ["xytp", "xypt", "tpyx"])
+def test_names_of_fields_as_they_occur(tmp_path: Path, names: str, order: str) -> None:
+    """As a table of numpy, as datasets of HDF5, and as the first line of a text."""
+    rows = made_up_events(2, WIDTH, HEIGHT, count=5)
+    columns = dict(zip("xytp", zip(names.split(), rows.T, strict=True), strict=True))
+    table = np.empty(5, [(columns[axis][0], "<u4" if axis == "t" else "<u2") for axis in order])
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name, values in columns.values():
+            table[name] = file[f"CD/events/{name}"] = values
+    np.save(tmp_path / "a.npy", table)
+    text = [",".join(map(str, row)) for row in table.tolist()]
+    (tmp_path / "a.csv").write_text("\n".join([", ".join(table.dtype.names or ()).replace("_", " "), *text]))
+    for suffix in ("npy", "h5", "csv"):
+        np.testing.assert_array_equal(read(tmp_path / f"a.{suffix}"), rows)
 
 
 @pytest.mark.parametrize(

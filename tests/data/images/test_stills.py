@@ -98,3 +98,26 @@ def test_image_files_as_events(tmp_path: Path) -> None:
     place = loaded.train.labels.tolist().index(0)
     expected = simulate_frames(drawing[None], np.array([place]), time_steps=4, camera=Camera(height=26, width=26))
     np.testing.assert_array_equal(loaded.train.frames[place], expected[0])
+
+
+def test_notes_on_a_picture_that_are_damaged_are_no_matter(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Pillow warns of them; a picture that is read is shown without a warning between the lines of a search."""
+    picture = Image.fromarray(made_up_pixels(1, 8, 8, 3)[0])
+    notes = Image.Exif()
+    notes[271] = "camera " * 20
+    picture.save(tmp_path / "a.tif", exif=notes)
+    whole = (tmp_path / "a.tif").read_bytes()
+    at = whole.index(b"\x0f\x01\x02\x00") + 4  # how many letters the camera's name has
+    (tmp_path / "a.tif").write_bytes(whole[:at] + b"\xff\xff\x00\x00" + whole[at + 4 :])
+    pixels = stills.read_image(tmp_path / "a.tif", (8, 8), grey=False, rule=PixelRule())
+    np.testing.assert_array_equal(pixels.transpose(1, 2, 0), np.asarray(picture))
+    assert capfd.readouterr().err == ""
+
+
+def test_a_picture_of_more_pixels_than_pillow_takes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(made_up_pixels(1, 8, 8, 3)[0]).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
+    with pytest.raises(
+        UserError, match=r"a\.png: is no image that can be read \(Image size \(64 pixels\) exceeds limit of 50"
+    ):
+        stills.read_image(tmp_path / "a.png", (8, 8), grey=False, rule=PixelRule())
