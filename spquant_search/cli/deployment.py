@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from spquant_search.data.loading import DataSet
     from spquant_search.deploy.artifact import Artifact
+    from spquant_search.deploy.device_facts import DeviceFacts
+    from spquant_search.deploy.vectors import Vectors
     from spquant_search.report.pick_reasons import Wish
     from spquant_search.report.run_summary import RunSummary
     from spquant_search.report.stages import Stage
@@ -79,10 +81,11 @@ def pick(  # noqa: PLR0913 - one parameter an option
 
 def _pick(folder: RunFolder, out: Path, wish: Wish, *, trial: int | None, knee: bool) -> None:
     from spquant_search.deploy.artifact import MissingWeights, write_artifact
+    from spquant_search.deploy.device_facts import device_facts
     from spquant_search.report.pick_reasons import member_figures
     from spquant_search.report.picked import picked_lines
     from spquant_search.report.run_summary import summarize_run
-    from spquant_search.runs.records import read_frozen_space
+    from spquant_search.runs.records import read_facts, read_frozen_space
     from spquant_search.runs.selection import pick as choose
     from spquant_search.training.prepare import bind_network
 
@@ -97,7 +100,8 @@ def _pick(folder: RunFolder, out: Path, wish: Wish, *, trial: int | None, knee: 
     wanted, member = (choose(some, wish.budget, at_knee=knee) for some in (members, fitting))
     if member is None:
         raise UserError(_nothing_to_write(prepared, summary, members, fitting, wish))
-    frames = _vector_frames(prepared)
+    facts = device_facts(prepared.space.file, read_facts(folder).classes)
+    vectors = _vectors(prepared, facts)
     try:
         write_artifact(
             folder,
@@ -108,7 +112,8 @@ def _pick(folder: RunFolder, out: Path, wish: Wish, *, trial: int | None, knee: 
             test_accuracy=summary.test_accuracy.get(member.number),
             test_samples=summary.test_samples,
             shape=prepared.input,
-            frames=frames,
+            vectors=vectors,
+            facts=facts,
             note=_note,
         )
     except MissingWeights:
@@ -172,21 +177,27 @@ def _note(words: str) -> None:
     typer.echo(f"note: {words}", err=True)
 
 
-def _vector_frames(prepared: Prepared) -> NDArray[np.uint8]:
-    """Return the frames of the test vectors, made up where the data's files are absent."""
-    from spquant_search.deploy.vectors import first_test_frames, made_up_frames
+def _vectors(prepared: Prepared, facts: DeviceFacts) -> Vectors:
+    """Return the test vectors, made up where the data's files are absent or its classes are others now."""
+    from spquant_search.deploy.vectors import first_test_samples, made_up_vectors
 
     file = prepared.space.file
     try:
-        return first_test_frames(_recordings(file))
+        return first_test_samples(_recordings(file, facts.classes))
     except UserError as error:
         _note(f"the test vectors are made-up frames, as the data is not there: {error}")
-        return made_up_frames(prepared.input, time_steps=file.time_steps)
+        return made_up_vectors(prepared.input, frames=1 if facts.same_frame else file.time_steps)
 
 
-def _recordings(file: SpaceFile) -> DataSet:
+def _recordings(file: SpaceFile, classes: Sequence[str]) -> DataSet:
+    """Load the data; raise UserError where it is not there, or no longer has these classes."""
+    from spquant_search.runs.opening import changed_classes
+
     with _bars_on_terminal() as stage:
-        return load_shown(file, stage)
+        loaded = load_shown(file, stage)
+    if change := changed_classes(classes, loaded.classes):
+        raise UserError(f"its classes are not those that the network was trained for: {change}")
+    return loaded
 
 
 @contextmanager
@@ -228,7 +239,7 @@ def verify(
         raise UserError(f"{error}; write the folder again with spquant-search pick") from None
     artifact = read_artifact(folder)
     shape = InputShape(**manifest["input"])
-    frames, labels, note = _samples_of(artifact, folder, samples)
+    frames, labels, note = _samples_of(artifact, folder, samples, classes=manifest["classes"])
     with _bars_on_terminal() as stage:
         found = compare(
             folder,
@@ -251,7 +262,7 @@ def verify(
 
 
 def _samples_of(
-    artifact: Artifact, folder: Path, samples: int | None
+    artifact: Artifact, folder: Path, samples: int | None, *, classes: Sequence[str]
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None, str]:
     """Return the frames to compare on, labels where they are of the test split, and a note where they are not."""
     import numpy as np
@@ -259,7 +270,7 @@ def _samples_of(
     from spquant_search.deploy.reference import VECTORS_FILE
 
     try:
-        loaded = _recordings(artifact.space())
+        loaded = _recordings(artifact.space(), classes)
     except UserError as error:
         with np.load(folder / VECTORS_FILE) as vectors:
             return vectors["frames"], None, f"compared on the stored test vectors alone: {error}"

@@ -14,16 +14,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
-from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 from safetensors.numpy import load_file, save
 from torch import nn
 
 from spquant_search.deploy.c_tables import TooLarge
-from spquant_search.deploy.export import PAGE_FILE, Differs, export, page, sealed
+from spquant_search.deploy.device_facts import DeviceFacts
+from spquant_search.deploy.export import Differs, export, sealed
 from spquant_search.deploy.integer_form import NoIntegerForm
+from spquant_search.deploy.page import PAGE_FILE, page
+from spquant_search.deploy.vectors import Vectors
 from spquant_search.errors import SpaceError, UserError
 from spquant_search.runs.drafts import draft_folder, remove_leftovers
 from spquant_search.runs.files import write_bytes
@@ -95,16 +96,17 @@ def write_artifact(  # noqa: PLR0913 - options by name
     *,
     test_accuracy: float | None,
     shape: InputShape,
-    frames: NDArray[np.uint8],
+    vectors: Vectors,
+    facts: DeviceFacts,
     note: Callable[[str], None] = lambda words: None,
     samples: int = 0,
     test_samples: int = 0,
 ) -> Artifact:
     """Write a member of a run's front to the new folder ``out``, which appears whole or not at all.
 
-    ``frames`` [sample, time or 1, channel, row, column] are those of the test vectors: before anything is written,
-    PyTorch, numpy and C must agree on them. ``note`` is told where C could not be run. ``samples``, ``test_samples``:
-    on which the accuracies were measured, 0 if unknown.
+    Before anything is written, PyTorch, numpy and C must agree on the test ``vectors``. ``facts``: what a device's
+    program must know beside the network. ``note`` is told where C could not be run. ``samples``, ``test_samples``: on
+    which the accuracies were measured, 0 if unknown.
 
     Raises:
         UserError: ``out`` holds something already or cannot be written, the run lacks the member's weights, or the
@@ -132,7 +134,7 @@ def write_artifact(  # noqa: PLR0913 - options by name
         effective_macs=member.effective_macs,
         weights_sha256=_sha256(weights),
     )
-    content = _content(artifact, weights, network, shape=shape, frames=frames, note=note)
+    content = _content(artifact, weights, network, shape=shape, vectors=vectors, facts=facts, note=note)
     _write_folder(content, out)
     return artifact
 
@@ -166,7 +168,8 @@ def _content(
     network: nn.Module,
     *,
     shape: InputShape,
-    frames: NDArray[np.uint8],
+    vectors: Vectors,
+    facts: DeviceFacts,
     note: Callable[[str], None],
 ) -> dict[str, bytes]:
     """Return every file of the folder by its name."""
@@ -182,9 +185,10 @@ def _content(
         "flash_bytes": artifact.flash_bytes,
         "ram_bytes": artifact.ram_bytes,
         "input": asdict(shape),
+        "test_vectors": vectors.manifest(),
     }
     try:
-        exported = export(network, shape, frames, time_steps=artifact.time_steps, about=about)
+        exported = export(network, shape, vectors.frames, time_steps=artifact.time_steps, about=about, facts=facts)
     except (NoIntegerForm, TooLarge) as error:
         raise UserError(f"trial {artifact.trial} cannot be written in integers: {error}") from None
     except Differs as error:
@@ -194,7 +198,7 @@ def _content(
     others = {
         CONFIG_FILE: _yaml(artifact).encode(),
         FLOAT_WEIGHTS_FILE: weights,
-        PAGE_FILE: page(about, exported.c).encode(),
+        PAGE_FILE: page(about, exported.c, facts).encode(),
     }
     return sealed(exported.manifest, exported.files | others)
 

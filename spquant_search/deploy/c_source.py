@@ -23,7 +23,9 @@ from spquant_search.costs.engine_limits import (
     sum_excess,
 )
 from spquant_search.costs.memory import membrane_bits
+from spquant_search.deploy.c_header import header
 from spquant_search.deploy.c_tables import TableWriter, TooLarge, membrane_bytes
+from spquant_search.deploy.device_facts import DeviceFacts
 from spquant_search.deploy.reference import Model
 
 _NOTICE = "/* Written by spquant-search pick; manifest.json says from which run. MIT licence. */"
@@ -63,8 +65,10 @@ class _Limits:
     sum_bits: int
 
 
-def c_source(model: Model, weights: bytes) -> CSource:
+def c_source(model: Model, weights: bytes, facts: DeviceFacts | None = None) -> CSource:
     """Write the library of a network; the same network always gives the same text.
+
+    ``facts``: what ``model.h`` says of frames and classes.
 
     Raises:
         TooLarge: a layer has more than 65,535 channels, rows or columns, or sums leave 32 bits; and other sizes that
@@ -76,10 +80,12 @@ def c_source(model: Model, weights: bytes) -> CSource:
     writer = TableWriter(model, weights)
     limits = _limits(steps, writer)
     channels, height, width = steps[0]["shape"]
-    header = _header(
+    text = header(
         time_steps=model.manifest["network"]["time_steps"],
         shape=(channels, height, width),
+        largest=steps[0]["largest"],
         classes=limits.classes,
+        facts=facts,
     )
     declarations = "\n".join([*_types(limits), *_shared_arrays(steps, writer, limits), "", *writer.declarations])
     source = (
@@ -88,7 +94,7 @@ def c_source(model: Model, weights: bytes) -> CSource:
         .replace("/*@TABLES@*/", declarations)
         .replace("/*@STEPS@*/", _network_functions(steps, writer.calls))
     )
-    return CSource(header, source, _sizes(steps, writer, limits))
+    return CSource(text, source, _sizes(steps, writer, limits))
 
 
 def _check_fits(step: dict[str, Any]) -> None:
@@ -233,46 +239,3 @@ def _membranes_at_rest(step: dict[str, Any]) -> list[str]:
 def _codes_straddle_bytes(step: dict[str, Any]) -> bool:
     """Tell whether the bits of a code do not divide a byte, so that bytes at rest are not all equal."""
     return bool(8 % membrane_bits(step["neuron"]["levels"]))
-
-
-def _header(*, time_steps: int, shape: tuple[int, int, int], classes: int) -> str:
-    channels, height, width = shape
-    return f"""/* Written by spquant-search pick. For each sample: spq_reset, spq_step with every frame, spq_class. */
-#ifndef SPQ_MODEL_H
-#define SPQ_MODEL_H
-
-#include <stdint.h>
-
-#ifdef __cplusplus
-extern "C" {{
-#endif
-
-#define SPQ_TIME_STEPS {time_steps}
-#define SPQ_HEIGHT {height}
-#define SPQ_WIDTH {width}
-#define SPQ_CHANNELS {channels}
-#define SPQ_CLASSES {classes}
-
-/* Brings all membranes to rest, and the logits to their offsets. */
-void spq_reset(void);
-
-/* Runs one time step with the counts of a frame, [row][column][channel]: SPQ_HEIGHT * SPQ_WIDTH * SPQ_CHANNELS. */
-void spq_step(const uint8_t *counts);
-
-/* After the last time step: a number for each class, and the class with the largest number (the first of several). */
-const int32_t *spq_logits(void);
-int spq_class(void);
-
-/* With SPQ_COUNT defined: the synaptic operations of computed neurons since the program started. */
-extern uint64_t spq_synaptic_ops;
-
-/* With SPQ_TRACE defined: called with the spikes of each layer, [row][column], channels in whole bytes. The comments in
- * model.c have the layers' numbers. */
-extern void (*spq_trace)(int layer, const uint8_t *spikes, uint32_t bytes);
-
-#ifdef __cplusplus
-}}
-#endif
-
-#endif
-"""

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from spquant_search import __version__
+from spquant_search.deploy.c_header import main_program
 from spquant_search.deploy.c_library import QUICK, CLibrary, CompilerFailed, compiler, refusal
 from spquant_search.deploy.c_source import CSource, c_source
 from spquant_search.deploy.comparison import compare, whole_logits
+from spquant_search.deploy.device_facts import DeviceFacts
 from spquant_search.deploy.integer_form import IntegerNetwork, integer_network
 from spquant_search.deploy.pytorch_run import run_in_pytorch
 from spquant_search.deploy.reference import (
@@ -33,11 +35,9 @@ from spquant_search.deploy.reference import (
     manifest_bytes,
 )
 from spquant_search.deploy.vectors import vectors_file
-from spquant_search.report.numbers import interval_text
-from spquant_search.runs.intervals import CONFIDENCE, wilson_interval
 from spquant_search.space.shapes import InputShape
 
-REFERENCE_FILE, HEADER_FILE, SOURCE_FILE, PAGE_FILE = "reference.py", "model.h", "model.c", "README.md"
+REFERENCE_FILE, HEADER_FILE, SOURCE_FILE, MAIN_FILE = "reference.py", "model.h", "model.c", "main.c"
 _RULES = {
     "ties": "a membrane potential halfway between two levels is stored as the one nearer to zero",
     "threshold": "a neuron spikes above its threshold, not at it; its membrane then is 0",
@@ -65,9 +65,17 @@ class Export:
 
 
 def export(
-    network: nn.Module, shape: InputShape, frames: NDArray[np.uint8], *, time_steps: int, about: dict[str, Any]
+    network: nn.Module,
+    shape: InputShape,
+    frames: NDArray[np.uint8],
+    *,
+    time_steps: int,
+    about: dict[str, Any],
+    facts: DeviceFacts | None = None,
 ) -> Export:
     """Export a network in the precision that it has now; ``about`` goes into the manifest as it is.
+
+    ``facts``: what a device's program must know beside the network.
 
     ``frames`` [sample, time or 1, channel, row, column] are those of the test vectors. They are run in PyTorch, in
     numpy and, where there is a C compiler, in C, and must give the same spikes and logits.
@@ -77,10 +85,11 @@ def export(
         TooLarge: the C library cannot hold it.
         Differs: PyTorch, numpy and C do not agree, or the C library does not compile.
     """
+    facts = facts or DeviceFacts()
     form = integer_network(network, shape, time_steps=time_steps)
     description, weights = manifest_and_weights(form)
     model = Model.of(description, weights)
-    c = c_source(model, weights)
+    c = c_source(model, weights, facts)
     outputs = model.run(frames)
     _check_against_pytorch(network, frames, description["network"], outputs)
     reference = resources.files("spquant_search.deploy").joinpath("reference.py").read_bytes()
@@ -90,9 +99,10 @@ def export(
         REFERENCE_FILE: reference,
         HEADER_FILE: c.header.encode(),
         SOURCE_FILE: c.source.encode(),
+        MAIN_FILE: main_program(facts).encode(),
     }
     unchecked = _check_in_c(files, frames, description["network"], outputs)
-    return Export(about | description, files, c, unchecked)
+    return Export(about | facts.manifest() | description, files, c, unchecked)
 
 
 def _check_against_pytorch(
@@ -167,56 +177,3 @@ def manifest_and_weights(form: IntegerNetwork) -> tuple[dict[str, Any], bytes]:
         "segments": segments,
     }
     return description, bytes(weights)
-
-
-def page(about: dict[str, Any], c: CSource) -> str:
-    """Write the folder's README.md."""
-    tested = about["test_accuracy"] is not None
-    on_device = (("flash", about["flash_bytes"]), ("RAM", about["ram_bytes"]))
-    rows = [
-        f"| accuracy on the validation split | {_accuracy_cell(about['accuracy'], about['accuracy_samples'])} |",
-        "| accuracy on the test split | "
-        f"{_accuracy_cell(about['test_accuracy'], about['test_samples']) if tested else 'not tested'} |",
-        f"| memory as the front counts it | {about['memory_bytes']:,} bytes |",
-        *(f"| {name} as the front counts it | {size:,} bytes |" for name, size in on_device if size is not None),
-        f"| weights, packed | {c.sizes.weights:,} bytes |",
-        f"| slopes, offsets, gates | {c.sizes.overhead:,} bytes |",
-        f"| membranes, packed | {c.sizes.membrane:,} bytes |",
-        f"| spikes between layers, in RAM | {c.sizes.maps:,} bytes |",
-        f"| sums of one position, in RAM | {c.sizes.scratch:,} bytes |",
-    ]
-    table = "\n".join(["| | |", "|---|--:|", *rows])
-    return _PAGE.format(run=about["run"], trial=about["trial"], table=table)
-
-
-def _accuracy_cell(accuracy: float, samples: int) -> str:
-    """Write an accuracy with its interval: ``86.40 %; 84.8 to 87.9 (95 %, Wilson) of 2,000 samples``."""
-    interval, words = wilson_interval(accuracy, samples), f"{100 * accuracy:.2f} %"
-    if interval is None:
-        return words
-    return f"{words}; {interval_text(interval, ' to ')} ({100 * CONFIDENCE:g} %, Wilson) of {samples:,} samples"
-
-
-_PAGE = """\
-# Trial {trial} of {run}, as integers
-
-{table}
-
-| file | what it is |
-|---|---|
-| `manifest.json` | the network's steps, bits, shifts, packing and rules; a checksum of every file |
-| `weights.bin` | all its numbers, packed |
-| `model.h`, `model.c` | a C99 library: no floating point, no allocation |
-| `reference.py` | the same in numpy, which reads the two files above: `python reference.py` repeats the test vectors |
-| `test_vectors.npz` | frames, the spikes of every layer, and the logits that they must give |
-| `config.yaml`, `weights.safetensors` | the configuration and the trained floating-point weights, to train on from |
-
-Once a sample: `spq_reset()`, then `spq_step(counts)` for each of its SPQ_TIME_STEPS frames, then `spq_class()`.
-
-    cc -std=c99 -Os -c model.c                 # for a device
-    cc -std=c99 -O3 -DSPQ_FAST -c model.c      # larger and faster
-    cc -std=c99 -DSPQ_COUNT -c model.c         # counts synaptic operations
-
-`spquant-search verify FOLDER` runs PyTorch, numpy and C on the test split and compares every spike. It compiles and
-runs the C that lies in the folder; the checksums are no signature.
-"""

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST_FILE, WEIGHTS_FILE, VECTORS_FILE = "manifest.json", "weights.bin", "test_vectors.npz"
 GAIN_BITS = 4  # a learned threshold's gain is in sixteenths
 POOL = 2

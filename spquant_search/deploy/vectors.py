@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,15 +19,37 @@ VECTOR_SAMPLES = 8
 _MEAN_COUNT = 0.5  # of made-up frames
 
 
-def first_test_frames(data: DataSet) -> NDArray[np.uint8]:
-    """Return the frames of the test split's first samples, [sample, time or 1, channel, row, column]."""
-    return np.array(data.test.frames[:VECTOR_SAMPLES])
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Vectors:
+    """Samples to compare implementations on: frames [sample, time or 1, channel, row, column], and whose they are."""
+
+    frames: NDArray[np.uint8]
+    labels: tuple[int, ...] = ()  # empty where the frames are made up
+    files: tuple[str, ...] = ()  # paths in the data set, of sets with one file a sample
+
+    def manifest(self) -> dict[str, Any]:
+        """Return the part of the manifest that says whose frames they are."""
+        samples: list[dict[str, Any]] = [{"class": label} for label in self.labels]
+        for sample, file in zip(samples, self.files, strict=False):
+            sample["file"] = file.encode("utf-8", "backslashreplace").decode()
+        return {"made_up": not samples, "samples": samples}
 
 
-def made_up_frames(shape: InputShape, *, time_steps: int) -> NDArray[np.uint8]:
-    """Draw random counts [sample, time, channel, row, column], which are always the same."""
-    size = (VECTOR_SAMPLES, time_steps, shape.channels, shape.height, shape.width)
-    return random_generator(0, Purpose.TEST_VECTORS).poisson(_MEAN_COUNT, size).clip(max=shape.largest).astype(np.uint8)
+def first_test_samples(data: DataSet) -> Vectors:
+    """Return the test split's first samples."""
+    first = slice(VECTOR_SAMPLES)
+    return Vectors(
+        frames=np.array(data.test.frames[first]),
+        labels=tuple(data.test.labels[first].tolist()),
+        files=data.test.files[first],
+    )
+
+
+def made_up_vectors(shape: InputShape, *, frames: int) -> Vectors:
+    """Draw random counts, which are always the same, of samples of so many frames."""
+    size = (VECTOR_SAMPLES, frames, shape.channels, shape.height, shape.width)
+    counts = random_generator(0, Purpose.TEST_VECTORS).poisson(_MEAN_COUNT, size)
+    return Vectors(frames=counts.clip(max=shape.largest).astype(np.uint8))
 
 
 def vectors_file(frames: NDArray[np.uint8], outputs: ModelOutputs, steps: Sequence[dict[str, Any]]) -> bytes:

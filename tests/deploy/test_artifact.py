@@ -25,8 +25,10 @@ from spquant_search.deploy import export as export_module
 from spquant_search.deploy.artifact import Artifact, read_artifact, write_artifact
 from spquant_search.deploy.c_library import compiler
 from spquant_search.deploy.c_source import CSource, c_source
+from spquant_search.deploy.device_facts import DeviceFacts
 from spquant_search.deploy.pytorch_run import PytorchOutputs, run_in_pytorch
 from spquant_search.deploy.reference import Model
+from spquant_search.deploy.vectors import Vectors
 from spquant_search.deploy.verify import verify
 from spquant_search.errors import UserError
 from spquant_search.runs.files import write_bytes
@@ -44,10 +46,16 @@ model: {network: vgg9, width: 0.02, quantizer: {2: ternary-mean, 4: mean}}
 neuron: {leak: 0.25, lowest_level: {24: -2}, learn_threshold: true}
 layers: {all: {weight_bits: [2, 4]}}
 """
-FILES = ["README.md", "manifest.json", "model.c", "model.h", "reference.py", "test_vectors.npz", "weights.bin"]
+FILES = [
+    *("README.md", "main.c", "manifest.json", "model.c", "model.h", "reference.py", "test_vectors.npz"),
+    "weights.bin",
+]
 MEMBER = trial(7, 0.75, 10, 12.5, of=config("848484242", "24 3 16 24 3 16 24 3", skip=-1.0))
 SHAPE = InputShape(channels=2, height=16, width=16, classes=10, largest=15)
 FRAMES = np.random.default_rng(0).poisson(0.5, (2, 3, 2, 16, 16)).astype(np.uint8)
+
+
+VECTORS, FACTS = Vectors(frames=FRAMES), DeviceFacts()
 
 
 def a_space() -> SpaceFile:
@@ -72,7 +80,9 @@ def checked(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
 
 
 def write(folder: RunFolder, out: Path, member: TrialResult = MEMBER, test_accuracy: float | None = 0.7) -> Artifact:
-    return write_artifact(folder, a_space(), member, out, test_accuracy=test_accuracy, shape=SHAPE, frames=FRAMES)
+    return write_artifact(
+        folder, a_space(), member, out, test_accuracy=test_accuracy, shape=SHAPE, vectors=VECTORS, facts=FACTS
+    )
 
 
 def test_what_is_written_is_read_back(folder, tmp_path):
@@ -194,8 +204,8 @@ def test_a_subnet_is_written_with_the_weights_of_the_supernet(folder, tmp_path):
 def changed_source(monkeypatch: pytest.MonkeyPatch, old: str, new: str) -> None:
     """Have the C library written with another text in one place."""
 
-    def other(model: Model, weights: bytes) -> CSource:
-        written = c_source(model, weights)
+    def other(model: Model, weights: bytes, facts: DeviceFacts) -> CSource:
+        written = c_source(model, weights, facts)
         assert old in written.source
         return replace(written, source=written.source.replace(old, new))
 
@@ -253,7 +263,17 @@ def test_nothing_is_written_where_pytorch_computes_something_else(
 
 def notes_of(folder: RunFolder, out: Path) -> list[str]:
     notes: list[str] = []
-    write_artifact(folder, a_space(), MEMBER, out, test_accuracy=None, shape=SHAPE, frames=FRAMES, note=notes.append)
+    write_artifact(
+        folder,
+        a_space(),
+        MEMBER,
+        out,
+        test_accuracy=None,
+        shape=SHAPE,
+        vectors=VECTORS,
+        facts=FACTS,
+        note=notes.append,
+    )
     assert (out / "model.c").is_file()
     return notes
 

@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 
 from spquant_search.deploy import c_library, export, verify
 from spquant_search.deploy.artifact import read_artifact, write_artifact
+from spquant_search.deploy.device_facts import DeviceFacts
 from spquant_search.deploy.names import identifier, in_comment
+from spquant_search.deploy.vectors import Vectors
 from spquant_search.runs.folder import RunFolder
 from spquant_search.snn.layers import searchable_layers
 from spquant_search.snn.networks.catalog import build
@@ -83,7 +85,8 @@ def pick_and_verify(builder: str, names: list[str], seed: int, tmp_path: Path) -
     write_weights(network, folder.weights_file(7))
     member = trial(7, of=config)
     out = tmp_path / "picked"
-    write_artifact(folder, space, member, out, test_accuracy=None, shape=SHAPE, frames=frames[:2])
+    facts, vectors = DeviceFacts(), Vectors(frames=frames[:2])
+    write_artifact(folder, space, member, out, test_accuracy=None, shape=SHAPE, vectors=vectors, facts=facts)
     found = verify.verify(out, read_artifact(out), frames, None, shape=SHAPE, flags=export.QUICK)
     assert (found.holds, found.samples, found.mismatches) == (True, 64, {"PyTorch": 0, "C": 0})
     assert found.spikes > 10_000

@@ -71,5 +71,5 @@ def test_a_missing_file_and_an_unknown_format_are_named(deployed: Export, tmp_pa
         read_manifest(folder)
     later = sealed(deployed.manifest | {"format": 99}, deployed.files)
     (folder / "manifest.json").write_bytes(later[engine.MANIFEST_FILE])
-    with pytest.raises(DamagedArtifact, match="has format 99; this program reads 2"):
+    with pytest.raises(DamagedArtifact, match="has format 99; this program reads 3"):
         read_manifest(folder)

@@ -1,0 +1,37 @@
+"""What a device's program must know beside the network: how frames are made, and what the classes are called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from spquant_search.data.description import describe
+from spquant_search.data.frame_rules import frame_rules
+from spquant_search.space.schema import SpaceFile
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeviceFacts:
+    """The names of the classes by number, and the way to a sample's frames; empty where they are not known."""
+
+    classes: tuple[str, ...] = ()
+    frame_figures: dict[str, Any] = field(default_factory=dict)
+    frame_sentences: tuple[str, ...] = ()
+    same_frame: bool = False  # in every time step
+
+    def manifest(self) -> dict[str, Any]:
+        """Return the part of the manifest that says it."""
+        return {"classes": list(self.classes), "frames": self.frame_figures | {"rules": list(self.frame_sentences)}}
+
+
+def device_facts(space: SpaceFile, classes: Sequence[str]) -> DeviceFacts:
+    """Return what is known of a space's data; ``classes`` are those that its networks were trained for."""
+    info = describe(space.data.name, space.data)
+    rules = frame_rules(info, space.data, space.time_steps)
+    return DeviceFacts(
+        classes=tuple(classes),
+        frame_figures=rules.figures,
+        frame_sentences=rules.sentences,
+        same_frame=info.static,
+    )
