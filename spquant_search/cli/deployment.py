@@ -185,7 +185,7 @@ def _vectors(prepared: Prepared, facts: DeviceFacts) -> Vectors:
     try:
         return first_test_samples(_recordings(file, facts.classes))
     except UserError as error:
-        _note(f"the test vectors are made-up frames, as the data is not there: {error}")
+        _note(f"the test vectors are made-up frames, not those of the data: {error}")
         return made_up_vectors(prepared.input, frames=1 if facts.same_frame else file.time_steps)
 
 
@@ -196,7 +196,7 @@ def _recordings(file: SpaceFile, classes: Sequence[str]) -> DataSet:
     with _bars_on_terminal() as stage:
         loaded = load_shown(file, stage)
     if change := changed_classes(classes, loaded.classes):
-        raise UserError(f"its classes are not those that the network was trained for: {change}")
+        raise UserError(f"the classes of {file.data.name} are not those that the network was trained for: {change}")
     return loaded
 
 

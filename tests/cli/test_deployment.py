@@ -7,10 +7,12 @@ import math
 import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from spquant_search.data.loading import DataSet
 from spquant_search.deploy.artifact import read_artifact
 from spquant_search.deploy.c_library import compiler
 from spquant_search.deploy.export import sealed
@@ -216,6 +218,34 @@ def test_verify_takes_the_stored_vectors_where_the_data_is_absent(run_folder, co
     assert made.code == 0
     assert re.fullmatch(r"note: .* made-up frames, .*: data.root: no such folder\n", made.err)
     assert command("verify", tmp_path / "made").code == 0
+    manifest = json.loads((tmp_path / "made" / "manifest.json").read_text())
+    assert manifest["test_vectors"] == {"made_up": True, "samples": []}
+    assert manifest["classes"][:2] == ["T-shirt/top", "trouser"]
+
+
+def test_data_whose_classes_have_changed_is_not_compared_by_its_labels(run_folder, command, tmp_path, monkeypatch):
+    assert command("pick", "tiny", "--out", tmp_path / "picked").code == 0
+    as_it_was = data_set.load_data
+    shuffled = ("trouser", "T-shirt/top")
+    change = "label 0 was 'T-shirt/top', and is 'trouser' now"
+
+    def renamed(*arguments: object, **options: object) -> DataSet:
+        found = as_it_was(*arguments, **options)
+        return replace(found, classes=(*shuffled, *found.classes[2:]))
+
+    monkeypatch.setattr(data_set, "load_data", renamed)
+    words = f"the classes of fashion-events are not those that the network was trained for: {change}"
+    answer = command("verify", tmp_path / "picked")
+    assert (answer.code, answer.err) == (0, "")
+    assert f"note: compared on the stored test vectors alone: {words}" in answer.out
+    made = command("pick", "tiny", "--out", tmp_path / "made")
+    assert (made.code, made.err) == (0, f"note: the test vectors are made-up frames, not those of the data: {words}\n")
+    assert "| 0 | T-shirt/top |" in (tmp_path / "made" / "README.md").read_text()
+    before = (run_folder.path / "front.json").read_bytes()
+    refused = command("finalize", "tiny", "--epochs", "1", "--workers", "1")
+    assert refused.code == 2
+    assert f"the classes of this run's data have changed since it began: {change}. Undo the change" in refused.err
+    assert (run_folder.path / "front.json").read_bytes() == before
 
 
 def test_pick_says_that_c_was_not_run(run_folder, command, tmp_path, monkeypatch):
