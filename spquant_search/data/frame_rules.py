@@ -125,8 +125,12 @@ def _of_images(info: DataInfo, options: DataSpace, time_steps: int) -> FrameRule
     }
     sentences = [
         f"Size: the largest middle part of the picture that has the ratio of {info.height} x {info.width} (height x "
-        f"width) is scaled to it: Pillow's ImageOps.fit with Resampling.{RESAMPLING.name}, which takes the mean of "
-        "all pixels below one of the frame, weighted by a triangle, when it makes a picture smaller.",
+        f"width) is scaled to it: Pillow's ImageOps.fit with Resampling.{RESAMPLING.name}.",
+        "Scaling: of an axis on which the picture has N pixels and the frame n, pixel i of the frame is the mean of "
+        "the picture's pixels j (all from 0), weighted by max(0, 1 - |j + 0.5 - c| / max(s, 1)), where s is the "
+        f"smaller of the picture's height / {info.height} and width / {info.width}, and c = (N - n * s) / 2 + "
+        "(i + 0.5) * s. Each row is scaled first, then each column, and both times values are rounded. Pillow, which "
+        "computes in fixed point, differs from this by at most 1.",
         f"Channels: {_numbered(channels)}.",
         f"Values: 0 to {info.largest} as they are in the picture, 0 black; nothing is subtracted or divided before "
         "the network.",
