@@ -11,9 +11,10 @@ from spquant_search.data.simulation.saccades import POLARITIES, Camera
 TRAIN_FOLDER = "train"
 IMAGE_FOLDER = "image-folder"
 EVENT_FOLDER = "event-folder"
+PYTHON = "python"
 CLASS_FOLDER_SETS = (IMAGE_FOLDER, EVENT_FOLDER)  # of the user, with a folder for each class
 
-Kind = Literal["package", "events", "images"]
+Kind = Literal["package", "events", "images", "python"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -266,6 +267,11 @@ SETS: Mapping[str, PublishedSet] = {
             "or train/CLASS/RECORDING.npy beside test/CLASS/RECORDING.npy (or val/)"
         ),
         source="wherever the recordings are from",
+    ),
+    PYTHON: PublishedSet(
+        kind="python",
+        description="samples that a function of the user's returns",
+        source="wherever the samples are from",
     ),
 }
 NAMES: tuple[str, ...] = tuple(SETS)

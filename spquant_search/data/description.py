@@ -12,6 +12,7 @@ from spquant_search.data.catalog import (
     EVENT_FOLDER,
     IMAGE_FOLDER,
     NAMES,
+    PYTHON,
     SETS,
     PublishedSet,
 )
@@ -20,6 +21,8 @@ from spquant_search.data.events.binning import POLARITY_CHANNELS, Binning
 from spquant_search.data.events.event_files import EVENT_SUFFIXES
 from spquant_search.data.events.given_frames import holds_frames
 from spquant_search.data.file_listing import File
+from spquant_search.data.from_python.samples import class_names as python_classes
+from spquant_search.data.from_python.values import SampleForm
 from spquant_search.data.images.channels import folder_channels, published_channels, unseen_channels
 from spquant_search.data.images.colours import count_colours
 from spquant_search.data.images.stills import IMAGE_SUFFIXES
@@ -49,8 +52,10 @@ class DataInfo:
     notes: tuple[str, ...] = ()  # what a user should know of its channels
 
 
-def describe(name: str, options: DataSpace | None = None) -> DataInfo:
+def describe(name: str, options: DataSpace | None = None, *, time_steps: int = 1) -> DataInfo:
     """Return the classes and the frame size of a data set, without its files.
+
+    Samples that a user's function returns are looked at; it may return others for other ``time_steps``.
 
     Only ``image-folder`` and ``event-folder`` may need the files: their classes are their folders, unless
     ``options.classes`` says how many there are. Of images that are there the headers are read: where all are grey,
@@ -66,6 +71,8 @@ def describe(name: str, options: DataSpace | None = None) -> DataInfo:
     published = SETS[name]
     if problems := _wrong_options(name, published, options):
         raise OptionError(problems)
+    if name == PYTHON:
+        return python_info(options, *python_classes(options, time_steps, cache_folder() / "recordings"))
     classes = _folder_classes(name, options) if name in CLASS_FOLDER_SETS else published.classes
     height, width = options.size or options.crop or recorded_size(name, options)
     static = published.kind == "images" and not options.as_events
@@ -92,6 +99,21 @@ def describe(name: str, options: DataSpace | None = None) -> DataInfo:
         static=static,
         frames_given=frames_given,
         notes=notes,
+    )
+
+
+def python_info(options: DataSpace, form: SampleForm, classes: tuple[str, ...]) -> DataInfo:
+    """Describe samples of this form that a user's function returns."""
+    _, channels, height, width = form.frames
+    return DataInfo(
+        name=PYTHON,
+        description=f"{form.words} that {options.build} returns",
+        classes=classes,
+        channels=channels,
+        height=height,
+        width=width,
+        largest=LARGEST_PIXEL if form.static else LARGEST_COUNT,
+        static=form.static,
     )
 
 
@@ -195,8 +217,9 @@ def _image_files(folder: Path, classes: Sequence[str]) -> list[File]:
 
 def _wrong_options(name: str, published: PublishedSet, options: DataSpace) -> list[Problem]:
     """Find the options that this data set does not have, needs, or cannot fulfil."""
-    recorded, fixed = published.kind == "events", published.kind == "package"
+    recorded, fixed = published.kind == "events", published.kind in ("package", "python")
     meaningless = {
+        "build": name != PYTHON and options.build is not None,
         "root": fixed and options.root is not None,
         "size": fixed and options.size is not None,
         "crop": not recorded and options.crop is not None,
@@ -210,7 +233,7 @@ def _wrong_options(name: str, published: PublishedSet, options: DataSpace) -> li
         "white": name != IMAGE_FOLDER and options.white is not None,
         "background": name != IMAGE_FOLDER and options.background is not None,
         "partial": (fixed or name in CLASS_FOLDER_SETS) and options.partial,
-        "classes": name not in CLASS_FOLDER_SETS and options.classes is not None,
+        "classes": name not in (*CLASS_FOLDER_SETS, PYTHON) and options.classes is not None,
         "group": name not in CLASS_FOLDER_SETS and options.group is not None,
         "sensor": name != EVENT_FOLDER and options.sensor is not None,
         "time_unit": name != EVENT_FOLDER and options.time_unit != "us",
@@ -226,6 +249,9 @@ def _wrong_options(name: str, published: PublishedSet, options: DataSpace) -> li
         problems.append(
             Problem("channels", "as_events turns images grey before it records them; remove one of the two")
         )
+    if name == PYTHON and options.build is None:
+        sentence = f"{name} needs the function that returns its samples, written package.module:function"
+        problems.append(Problem("build", sentence))
     if name == EVENT_FOLDER and options.sensor is None:
         sentence = f"{name} needs the [height, width] in pixels of the camera that recorded it"
         problems.append(Problem("sensor", sentence))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from spquant_search.data.catalog import IMAGE_FOLDER, SETS
+from spquant_search.data.catalog import IMAGE_FOLDER, PYTHON, SETS
 from spquant_search.data.description import DataInfo, binning_of
 from spquant_search.data.events.binning import MOST_COUNTED, POLARITY_CHANNELS, Binning
 from spquant_search.data.images.pixels import MOST_WHITE
@@ -31,6 +31,8 @@ class FrameRules:
 
 def frame_rules(info: DataInfo, options: DataSpace, time_steps: int) -> FrameRules:
     """Return how the frames of a data set are made with these options. No file is read."""
+    if info.name == PYTHON:
+        return _of_python(info, options, time_steps)
     if SETS[info.name].kind == "events":
         return _of_recordings(info, options, time_steps)
     if info.static:
@@ -148,6 +150,27 @@ def _of_images(info: DataInfo, options: DataSpace, time_steps: int) -> FrameRule
         figures |= {"grey": list(LUMA)}
         sentences.insert(-2, f"Grey: of colours {_GREY_OF_COLOURS}, before the scaling.")
     return FrameRules(figures=figures, sentences=tuple(sentences))
+
+
+def _of_python(info: DataInfo, options: DataSpace, time_steps: int) -> FrameRules:
+    figures: dict[str, object] = {
+        "made_of": info.description,
+        "time_steps": time_steps,
+        "step": "the same frame in every step" if info.static else "the frames that the function returns",
+        "frame": [info.height, info.width],
+        "channels": info.channels,
+        "values": [0, info.largest],
+    }
+    same = "the same frame in each" if info.static else "one frame for each"
+    sentences = (
+        f"The samples are those that {options.build} returned: the device must make its frames as that code does.",
+        f"Time: {same} of the {time_steps} time steps; where the function returns a multiple of so many, neighbours "
+        "are added.",
+        f"Values: of each of the {info.channels} channels and {info.height} x {info.width} pixels (height x width) a "
+        f"whole number; the network is shown {info.largest} for more than {info.largest}."
+        + (" A floating-point value from 0 to 1 became round(255 * value)." if info.static else ""),
+    )
+    return FrameRules(figures=figures, sentences=sentences)
 
 
 def _of_simulated(info: DataInfo, time_steps: int) -> FrameRules:

@@ -82,10 +82,13 @@ def _divided(parts: Sequence[LabelledFiles], base: Path, options: DataSpace) -> 
     groups = [group for part in parts for group in part.groups]
     bounds = np.cumsum([0, *(len(part.files) for part in parts)])
     ranges = [np.arange(low, high) for low, high in pairwise(bounds)]
-    return SampleIndex(labels=labels, splits=_splits(labels, ranges, groups, options), base=base, files=files)
+    return SampleIndex(labels=labels, splits=split_samples(labels, ranges, groups, options), base=base, files=files)
 
 
-def _splits(labels: Indices, parts: Sequence[Indices], groups: Sequence[str], options: DataSpace) -> dict[str, Indices]:
+def split_samples(
+    labels: Indices, parts: Sequence[Indices], groups: Sequence[str], options: DataSpace
+) -> dict[str, Indices]:
+    """Put samples into splits: one part holds all, two are train and test, three have validation between."""
     seed = options.split_seed
 
     def without(split: str, indices: Indices, share: float, *, keep: int) -> tuple[Indices, Indices]:
@@ -273,7 +276,7 @@ def _index_of_arrays(name: str, options: DataSpace, base: Path, read: _ReadPart)
         labels.append(part_labels.astype(np.int64))
     all_labels, bound = np.concatenate(labels), len(labels[0])
     parts = [np.arange(bound), np.arange(bound, len(all_labels))]
-    splits = _splits(all_labels, parts, (), options)
+    splits = split_samples(all_labels, parts, (), options)
     return SampleIndex(labels=all_labels, splits=splits, base=base, pixels=np.concatenate(pixels))
 
 

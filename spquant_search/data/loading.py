@@ -10,7 +10,7 @@ All other sets are read from the folder ``options.root``; nothing is downloaded 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +18,18 @@ from jaxtyping import Int64, UInt8
 
 from spquant_search.data.building import FrameSource, frame_blocks
 from spquant_search.data.cache import Block, Frames, cache_path, counts_of, read_or_build
-from spquant_search.data.catalog import EVENT_FOLDER, SETS
+from spquant_search.data.catalog import EVENT_FOLDER, PYTHON, SETS
 from spquant_search.data.crowding import crowded_note, crowded_samples
-from spquant_search.data.description import LARGEST_COUNT, DataInfo, binning_of, describe, recorded_size
+from spquant_search.data.description import LARGEST_COUNT, DataInfo, binning_of, describe, python_info, recorded_size
 from spquant_search.data.events import tonic_readers
 from spquant_search.data.events.aedat4_files import read_aedat4
 from spquant_search.data.events.binning import Reader, RecordedFrames
 from spquant_search.data.events.event_files import read_event_file
 from spquant_search.data.events.given_frames import GivenFrames
+from spquant_search.data.from_python.samples import Gathered, python_samples, require_enough
 from spquant_search.data.images.pixels import PixelRule
 from spquant_search.data.images.stills import ImageFiles, Images, StillFrames, StoredImages
-from spquant_search.data.layouts import SampleIndex, find_samples
+from spquant_search.data.layouts import SampleIndex, find_samples, split_samples
 from spquant_search.data.simulation.simulated import MOST_TIME_STEPS, SimulatedFrames, camera_for, fashion_mnist
 from spquant_search.data.windows import Windows, window_notes, windows_of
 from spquant_search.errors import OptionError, Problem
@@ -105,7 +106,7 @@ class _UnbinnedSplit:
     files: tuple[str, ...] = ()
 
 
-def load(
+def load(  # noqa: PLR0913 - one parameter an option
     name: str,
     *,
     time_steps: int,
@@ -114,6 +115,7 @@ def load(
     limit: Mapping[str, int] | None = None,
     progress: Progress | None = None,
     processes: int = 1,
+    is_made: bool = False,
 ) -> DataSet:
     """Load a data set as frames from the cache, or make them.
 
@@ -123,27 +125,26 @@ def load(
     only the first samples of a split, by its name: {"train": 256}. Without ``cache_dir`` the cache is in
     :func:`spquant_search.runs.files.cache_folder``. ``progress` is called with the samples that are done and those of
     all splits. ``processes`` is how many processes make the frames of large splits
-    (:func:`spquant_search.data.building.frame_blocks`).
+    (:func:`spquant_search.data.building.frame_blocks`). ``is_made``: another process has just made them, so that no
+    code of the user's need run.
 
     Raises:
         UserError: an option is wrong, or a file is missing or damaged.
     """
     options = options or DataSpace(name=name)
-    info = describe(name, options)
-    unbinned, notes = _unbinned_splits(info, options, time_steps)
+    folder = cache_dir or cache_folder()
+    if name == PYTHON:
+        info, unbinned, notes = _python_splits(options, time_steps, folder, progress, is_made=is_made)
+    else:
+        info = describe(name, options)
+        unbinned, notes = _unbinned_splits(info, options, time_steps)
     notes, windows = (*info.notes, *notes), windows_of(options, time_steps)
     most_time_steps = MOST_TIME_STEPS if name == "fashion-events" or options.as_events else None
     available = {split: len(part.labels) for split, part in unbinned.items()}
     counts = _sample_counts(time_steps, most_time_steps, limit or {}, available, options)
-    counter = _Counter(progress, total=sum(counts.values()))
-    splits: dict[str, Split] = {}
-    first_number = 0
-    for split, part in unbinned.items():
-        source = part.source(counts[split], first_number)
-        path = cache_path(cache_dir or cache_folder(), f"{name}-{split}", source.recipe())
-        splits[split] = _split_of(part, _frames(source, path, counter, processes))
-        notes += _notes_on(split, splits[split], windows)
-        first_number += len(part.labels)
+    splits = _made(name, unbinned, counts, folder, _Counter(progress, total=sum(counts.values())), processes)
+    for split, made in splits.items():
+        notes += _notes_on(split, made, windows)
     return DataSet(
         name=name,
         description=info.description,
@@ -155,6 +156,25 @@ def load(
         windows=windows,
         **splits,
     )
+
+
+def _made(
+    name: str,
+    unbinned: Mapping[str, _UnbinnedSplit],
+    counts: Mapping[str, int],
+    folder: Path,
+    counter: _Counter,
+    processes: int,
+) -> dict[str, Split]:
+    """Open or make the frames of the first samples of each split."""
+    splits: dict[str, Split] = {}
+    first_number = 0
+    for split, part in unbinned.items():
+        source = part.source(counts[split], first_number)
+        path = cache_path(folder, f"{name}-{split}", source.recipe())
+        splits[split] = _split_of(part, _frames(source, path, counter, processes))
+        first_number += len(part.labels)
+    return splits
 
 
 def _unbinned_splits(
@@ -175,6 +195,26 @@ def _unbinned_splits(
         )
         for split, order in found.splits.items()
     }, found.notes
+
+
+def _python_splits(
+    options: DataSpace, time_steps: int, folder: Path, progress: Progress | None, *, is_made: bool
+) -> tuple[DataInfo, dict[str, _UnbinnedSplit], tuple[str, ...]]:
+    """Read the samples that a user's function returns, and divide them where it leaves that to be done."""
+    samples = python_samples(options, time_steps, folder, progress=progress, is_made=is_made)
+    require_enough(samples, options.build or "")
+    info = python_info(options, samples.known.form, samples.known.classes)
+    # A run keeps this, and so knows when its samples have changed.
+    info = replace(info, description=f"{info.description} (samples {samples.known.digest[:8]})")
+
+    def source_of(order: Int64[np.ndarray, " sample"]) -> Callable[[int, int], FrameSource]:
+        return lambda count, _first_number: Gathered(samples=samples, order=order[:count])
+
+    splits = {
+        split: _UnbinnedSplit(labels=samples.labels[order], source=source_of(order))
+        for split, order in split_samples(samples.labels, samples.parts, (), options).items()
+    }
+    return info, splits, samples.known.notes
 
 
 def _simulated_source_of(

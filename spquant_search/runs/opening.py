@@ -42,6 +42,7 @@ def open_run(folder: RunFolder, file: SpaceFile, facts: RunFacts, *, shared: boo
         UserError: as :func:`check_run` and :func:`require_same_classes`, or another command is working on this run.
     """
     check_run(folder, file, shared=shared)
+    _require_same_samples(folder, file, facts)
     remove_leftovers(folder.path.parent)
     if not folder.exists():
         try:
@@ -92,6 +93,18 @@ def check_run(folder: RunFolder, file: SpaceFile, *, shared: bool = False) -> No
         raise UserError(_cannot_make(folder, f"{nearest} is no folder"))
     if not os.access(nearest, os.W_OK):
         raise UserError(_cannot_make(folder, f"{nearest} cannot be written"))
+
+
+def _require_same_samples(folder: RunFolder, file: SpaceFile, facts: RunFacts) -> None:
+    """Check that a function of the user's still returns what the run began with: nothing else tells its samples."""
+    if file.data.build is None or not folder.exists():
+        return
+    then = read_facts(folder).data
+    if then != facts.data:
+        raise UserError(
+            f"{folder.path}: this run began with other samples ({then}) than {file.data.build} returns now "
+            f"({facts.data}); undo the change, or start a run of its own with --run NAME"
+        )
 
 
 def _cannot_make(folder: RunFolder, reason: str | None) -> str:

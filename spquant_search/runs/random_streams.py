@@ -10,6 +10,10 @@ samplers keep 32 bits of a seed, so that two of their streams are equal by chanc
 
 from __future__ import annotations
 
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 
 import numpy as np
@@ -39,6 +43,7 @@ class Purpose(IntEnum):
     SUBNETS = 16  # the configurations of the supernet's steps
     TEST_VECTORS = 17  # made-up frames
     MADE_UP_SIGNALS = 18  # of a network that is looked at before any training
+    USERS_SAMPLES = 19  # what a user's code draws that returns samples, by generators that a process has one of
 
 
 def seed_sequence(seed: int, purpose: Purpose, *numbers: int) -> np.random.SeedSequence:
@@ -60,3 +65,26 @@ def derived_seed(seed: int, purpose: Purpose, *numbers: int) -> int:
 def derived_seed_of_32_bits(seed: int, purpose: Purpose, *numbers: int) -> int:
     """Return a seed below 2^32 for a generator that takes no larger one."""
     return int(seed_sequence(seed, purpose, *numbers).generate_state(1)[0])
+
+
+@contextmanager
+def repeatable(seed: int) -> Iterator[None]:
+    """Let a user's code draw the same numbers every time from Python's, numpy's and torch's own generators.
+
+    They have their old states at the end. Torch's is left alone where nobody has imported it.
+    """
+    torch = sys.modules.get("torch")
+    old, old_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - those that such code draws from
+    old_torch = None if torch is None else torch.get_rng_state()
+    word = derived_seed_of_32_bits(seed, Purpose.USERS_SAMPLES)
+    random.seed(word)
+    np.random.seed(word)  # noqa: NPY002
+    if torch is not None:
+        torch.manual_seed(word)
+    try:
+        yield
+    finally:
+        random.setstate(old)
+        np.random.set_state(old_numpy)  # noqa: NPY002
+        if torch is not None:
+            torch.set_rng_state(old_torch)

@@ -62,6 +62,7 @@ class DataSpace:
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     name: str
+    build: str | None = None  # python: "package.module:function" that returns (train, validation, test)
     root: str | None = None  # the folder with the files, of sets that do not come with the package
     train_samples: Samples | None = None
     validation_samples: Samples | None = None
@@ -85,7 +86,7 @@ class DataSpace:
     # images: 1 shows them grey, 3 in red, green and blue; None: as they are
     channels: Annotated[Literal[1, 3], BeforeValidator(refuse_bool)] | None = None
     as_events: bool = False  # images: recorded by a simulated event camera
-    classes: Classes | None = None  # of an image or event folder that is not there yet
+    classes: Classes | None = None  # of an image or event folder that is not there yet; python: how many
     # image-folder, event-folder: finds in a file's name the person or session that must stay in one split
     group: Annotated[str, AfterValidator(check_pattern)] | None = None
     validation_share: ProperShare = 0.1  # of train

@@ -26,7 +26,7 @@ def describe_data(file: SpaceFile, *, source: str) -> DataInfo:
         SpaceError: an option of the space does not fit the data set.
     """
     try:
-        return describe(file.data.name, file.data)
+        return describe(file.data.name, file.data, time_steps=file.time_steps)
     except OptionError as error:
         raise SpaceError(source, [problem.below("data") for problem in error.problems]) from None
 
@@ -50,9 +50,17 @@ def input_shape(data: DataSet | DataInfo) -> InputShape:
 
 
 def load_data(
-    file: SpaceFile, *, cache: Path, progress: Callable[[int, int], None] | None = None, processes: int = 1
+    file: SpaceFile,
+    *,
+    cache: Path,
+    progress: Callable[[int, int], None] | None = None,
+    processes: int = 1,
+    is_made: bool = False,
 ) -> DataSet:
-    """Read a space's samples from the cache, or make them now with so many processes."""
+    """Read a space's samples from the cache, or make them now with so many processes.
+
+    ``is_made``: the command that started this process has made them.
+    """
     counts = {split: getattr(file.data, f"{split}_samples") for split in loading.SPLITS}
     limit = {split: count for split, count in counts.items() if count is not None}
     try:
@@ -64,6 +72,7 @@ def load_data(
             limit=limit,
             progress=progress,
             processes=processes,
+            is_made=is_made,
         )
     except OptionError as error:
         raise OptionError([_in_space_file(problem) for problem in error.problems]) from None

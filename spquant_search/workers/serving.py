@@ -80,7 +80,7 @@ class Server:
         torch.set_num_threads(1)
         self._connection, self._space = connection, config.space
         self._device = torch.device(config.device)
-        self._data = load_data(config.space.file, cache=config.cache)
+        self._data = load_data(config.space.file, cache=config.cache, is_made=True)
         self.shape = input_shape(self._data)
         self._sharers = config.space.file.search.workers
         self.training = split_on_device(self._data, "train", self._device, sharers=self._sharers)

@@ -85,7 +85,8 @@ def test_the_page_on_data_names_every_set_and_shows_spaces_that_work() -> None:
     shown = [yaml.safe_load(block.split("```")[0])["data"] for block in page.split("```yaml\n")[1:]]
     for values in shown:
         space = parse_space(SPACE.format(data=json.dumps(values)), source="docs/data.md")
-        assert description.describe(space.data.name, space.data).name == values["name"]
+        if values["name"] != catalog.PYTHON:  # whose function is in docs/own_data.md
+            assert description.describe(space.data.name, space.data).name == values["name"]
     assert {values["name"] for values in shown} >= set(catalog.NAMES) - {"fashion-mnist"}
     for field in fields(DataSpace):
         assert f"`{field.name}`" in page or field.name == "name"

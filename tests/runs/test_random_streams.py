@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import random
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +20,7 @@ from spquant_search.runs.random_streams import (
     derived_seed,
     derived_seed_of_32_bits,
     random_generator,
+    repeatable,
     seed_sequence,
 )
 
@@ -99,3 +102,25 @@ def test_all_random_numbers_of_the_package_come_from_streams() -> None:
         if by_itself.search(line) or seeded.search(line)
     ]
     assert found == []
+
+
+def test_code_of_a_user_draws_the_same_numbers_and_leaves_those_of_the_program_alone() -> None:
+    def draw() -> tuple[float, float, float]:
+        return random.random(), float(np.random.rand()), float(torch.rand(1))  # noqa: NPY002
+
+    def seed_program() -> None:
+        random.seed(1)
+        np.random.seed(1)  # noqa: NPY002
+        torch.manual_seed(1)
+
+    seed_program()
+    undisturbed = draw(), draw()
+    seed_program()
+    before = draw()
+    with repeatable(3):
+        first = draw()
+    assert (before, draw()) == undisturbed
+    with repeatable(3):
+        assert draw() == first
+    with repeatable(4):
+        assert set(draw()).isdisjoint(first)

@@ -4,39 +4,21 @@ from __future__ import annotations
 
 import inspect
 import re
-import traceback
-from pathlib import Path
-
-import torch
 
 from spquant_search import snn
 from spquant_search.space.messages import suggestion
+from spquant_search.space.user_functions import failure
 
 _CALLED = re.compile(r"([\w.]+)\(\) (?:got|missing|takes)")
 _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
-_NOT_THE_USERS = tuple(
-    str(Path(file).parents[level])
-    for file, level in ((str(torch.__file__), 1), (str(snn.__file__), 1), (str(inspect.__file__), 0))
-)
 
 
 def error_words(error: BaseException) -> str:
     """Describe an exception that a user's code raised, with its place and, where they were wrong, the arguments."""
-    place = _place(error)
-    words = f"{type(error).__name__}: {error}" + (f" ({place})" if place else "")
+    words = failure(error)
     if "meta tensor" in words:
         words += "; what is computed must not depend on the numbers in a signal, which are not there yet"
     return words + _arguments(error)
-
-
-def _place(error: BaseException) -> str:
-    """Return the last line outside installed packages and this one that the exception passed through."""
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(_NOT_THE_USERS) and not frame.filename.startswith("<")
-    ]
-    return f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
 
 
 def _arguments(error: BaseException) -> str:
