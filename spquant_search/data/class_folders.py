@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spquant_search.data.events.event_files import TEXT_SUFFIXES
-from spquant_search.data.file_listing import LabelledFiles, files_in, folders_in
+from spquant_search.data.file_listing import ANY_FILE, LabelledFiles, files_in, folders_in
 from spquant_search.errors import UserError, first_of
 
 # How folders of splits are called, apart from capitals, signs, and a word such as "set" behind.
@@ -99,7 +99,8 @@ def labelled_files(
     part = LabelledFiles()
     for label, class_name in enumerate(classes):
         files = files_in(folder, f"{below}/{class_name}" if below else class_name, suffixes)
-        files = [file for file in files if Path(file.name).suffix.lower() not in TEXT_SUFFIXES] or files
+        if suffixes != ANY_FILE:
+            files = [file for file in files if Path(file.name).suffix.lower() not in TEXT_SUFFIXES] or files
         groups = None if group is None else [_group_of(folder / file.name, group) for file in files]
         part.add(files, label, groups)
     return part

@@ -76,7 +76,7 @@ def describe(name: str, options: DataSpace | None = None, *, time_steps: int = 1
     classes = _folder_classes(name, options) if name in CLASS_FOLDER_SETS else published.classes
     height, width = options.size or options.crop or recorded_size(name, options)
     static = published.kind == "images" and not options.as_events
-    frames_given = name == EVENT_FOLDER and _first_holds_frames(options, classes)
+    frames_given = name == EVENT_FOLDER and options.reader is None and _first_holds_frames(options, classes)
     if published.kind == "events" and (problems := _wrong_windows(name, options, frames_given=frames_given)):
         raise OptionError(problems)
     channels, description, notes = published.channels, published.description, tuple[str, ...]()
@@ -237,6 +237,7 @@ def _wrong_options(name: str, published: PublishedSet, options: DataSpace) -> li
         "group": name not in CLASS_FOLDER_SETS and options.group is not None,
         "sensor": name != EVENT_FOLDER and options.sensor is not None,
         "time_unit": name != EVENT_FOLDER and options.time_unit != "us",
+        "reader": name != EVENT_FOLDER and options.reader is not None,
         "stream": name != EVENT_FOLDER and options.stream is not None,
         "columns": name != EVENT_FOLDER and options.columns is not None,
     }

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+ANY_FILE = ("",)  # as suffixes: every file, whatever it is called
+
 
 class File(NamedTuple):
     """A file in a data set's folder or below it."""
@@ -44,7 +46,7 @@ def files_in(base: Path, folder: str, suffixes: Collection[str]) -> list[File]:
         with _opened(base / folder) as here, os.scandir(here) as entries:
             for entry in entries:
                 name = entry.name
-                if name.lower().endswith(endings) and name[0] != ".":
+                if name.lower().endswith(endings) and name[0] != "." and (suffixes != ANY_FILE or entry.is_file()):
                     status = entry.stat()
                     found.append(File(prefix + name, status.st_size, status.st_mtime_ns))
     except (FileNotFoundError, NotADirectoryError):

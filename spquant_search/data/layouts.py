@@ -24,7 +24,7 @@ from spquant_search.data.class_folders import (
     unused_note,
 )
 from spquant_search.data.description import folder_of
-from spquant_search.data.events.event_files import EVENT_SUFFIXES
+from spquant_search.data.events.event_files import event_suffixes
 from spquant_search.data.file_listing import File, LabelledFiles, files_in, folders_in
 from spquant_search.data.images.formats import read_cifar_bin, read_cifar_pickle, read_idx
 from spquant_search.data.images.stills import IMAGE_SUFFIXES
@@ -181,7 +181,7 @@ def _index_of_class_folders(name: str, folder: Path, options: DataSpace) -> Samp
     if not classes:
         raise UserError(f"{folder}: holds no class folders; expected there: {SETS[name].layout}")
     names = tuple(found.by_split.values()) or ("",)
-    suffixes, kind = (EVENT_SUFFIXES, "recording") if name == EVENT_FOLDER else (IMAGE_SUFFIXES, "image")
+    suffixes, kind = (event_suffixes(options), "recording") if name == EVENT_FOLDER else (IMAGE_SUFFIXES, "image")
     parts = [labelled_files(folder, below, classes, suffixes, group=options.group) for below in names]
     by_folder = dict(zip(names, parts, strict=True))
     _require_class_samples(folder, by_folder, classes, kind, grouped=bool(options.group))

@@ -26,6 +26,7 @@ from spquant_search.data.events.aedat4_files import read_aedat4
 from spquant_search.data.events.binning import Reader, RecordedFrames
 from spquant_search.data.events.event_files import read_event_file
 from spquant_search.data.events.given_frames import GivenFrames
+from spquant_search.data.events.user_reader import read_by_function
 from spquant_search.data.from_python.samples import Gathered, python_samples, require_enough
 from spquant_search.data.images.pixels import PixelRule
 from spquant_search.data.images.stills import ImageFiles, Images, StillFrames, StoredImages
@@ -36,6 +37,7 @@ from spquant_search.errors import OptionError, Problem
 from spquant_search.runs.files import cache_folder
 from spquant_search.space.rules import rules_of_windows
 from spquant_search.space.schema import DataSpace
+from spquant_search.space.user_functions import code_digest
 
 SPLITS: tuple[str, ...] = ("train", "validation", "test")
 Progress = Callable[[int, int], None]  # samples done so far, samples in all
@@ -239,7 +241,7 @@ def _source_of(
             return RecordedFrames(
                 base=found.base,
                 files=files,
-                read=_READERS[info.name],
+                read=_READERS[info.name] if options.reader is None else read_by_function,
                 binning=binning,
                 read_options=_read_options(info.name, options),
             )
@@ -255,6 +257,9 @@ def _source_of(
 def _read_options(name: str, options: DataSpace) -> dict[str, object]:
     if name != EVENT_FOLDER:
         return {}
+    if options.reader is not None:
+        by = {"reader": options.reader, "code": code_digest(options.reader)}
+        return {**by, "time_unit": options.time_unit, "columns": options.columns}
     said = {"time_unit": options.time_unit, "columns": options.columns, "stream": options.stream}
     return {**said, "sensor": options.sensor}
 

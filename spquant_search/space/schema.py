@@ -72,6 +72,7 @@ class DataSpace:
     time_unit: Literal["s", "ms", "us", "ns"] = "us"  # event-folder: of the times in files that do not say it
     # event-folder: which column of a table without names is which
     columns: Annotated[str, AfterValidator(check_columns)] | None = None
+    reader: str | None = None  # event-folder: "package.module:function" that reads the events of a file
     stream: str | None = None  # event-folder: the group or table with events of HDF5 files that have several
     crop: Size = None  # the middle of the sensor, [height, width] in pixels; None: all of it
     polarity: Literal["both", "sum", "both-and-sum"] = "both"

@@ -7,6 +7,7 @@ columns. Files of cameras describe themselves: .raw and .dat (Prophesee), .aedat
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from spquant_search.data.events.aedat4_files import read_aedat4
@@ -21,10 +22,17 @@ from spquant_search.data.events.prophesee_raw import read_raw
 from spquant_search.data.events.refusals import too_large
 from spquant_search.data.events.text_events import read_text
 from spquant_search.data.events.tonic_readers import read_bin
+from spquant_search.data.file_listing import ANY_FILE
+from spquant_search.space.schema import DataSpace
 
 TEXT_SUFFIXES = frozenset({".csv", ".txt"})  # notes have them, too
 _CAMERAS = {".raw": read_raw, ".dat": read_dat, ".aedat": read_aedat, ".aedat4": read_aedat4}  # these say their sensor
 EVENT_SUFFIXES = frozenset({".npy", ".npz", ".bin", ".h5", ".hdf5", *_CAMERAS}) | TEXT_SUFFIXES
+
+
+def event_suffixes(options: DataSpace) -> Collection[str]:
+    """Return the suffixes of the files that are recordings: any, where a function of the user's reads them."""
+    return EVENT_SUFFIXES if options.reader is None else ANY_FILE
 
 
 def read_event_file(
