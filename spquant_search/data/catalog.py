@@ -254,14 +254,14 @@ SETS: Mapping[str, PublishedSet] = {
     ),
     IMAGE_FOLDER: PublishedSet(
         kind="images",
-        description="images of the user's, a folder for each class",
+        description="images, a folder for each class",
         channels=3,
         layout="CLASS/IMAGE.png (or .jpg, ...), or train/CLASS/IMAGE.png beside test/CLASS/IMAGE.png (or val/)",
         source="wherever the images are from",
     ),
     EVENT_FOLDER: PublishedSet(
         kind="events",
-        description="event-camera recordings of the user's, a folder for each class",
+        description="event-camera recordings, a folder for each class",
         layout=(
             "CLASS/RECORDING.npy (or .npz, .h5, .csv, .raw, .dat, .aedat, .aedat4, .bin), "
             "or train/CLASS/RECORDING.npy beside test/CLASS/RECORDING.npy (or val/)"

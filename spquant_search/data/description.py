@@ -282,8 +282,13 @@ def _folder_classes(name: str, options: DataSpace) -> tuple[str, ...]:
     if folder is not None:
         return _classes_in(name, folder, options)
     if options.classes is None:
-        sentence = f"say how many {name} has, or name by root a folder that holds class folders"
-        raise OptionError([Problem("classes", sentence)])
+        if options.root is not None:
+            folder_of(name, options)  # says what is there instead
+        sentence = (
+            f"name the folder with {SETS[name].layout}, as by --set data.root=FOLDER; for costs alone, data.classes "
+            "may say how many classes there are"
+        )
+        raise OptionError([Problem("root", sentence)])
     return tuple(f"class {number}" for number in range(options.classes))
 
 

@@ -75,3 +75,15 @@ def test_an_image_folder_can_be_described_before_it_is_there(tmp_path: Path) -> 
         )
     with pytest.raises(UserError, match=r"^size: image-folder needs the \[height, width\] in pixels"):
         description.describe("image-folder", DataSpace(name="image-folder", classes=2))
+
+
+@pytest.mark.parametrize("name", ["image-folder", "event-folder"])
+def test_a_folder_of_classes_that_is_missing_or_not_named(name: str, tmp_path: Path) -> None:
+    more: dict[str, Any] = {"size": (8, 8), "sensor": (8, 8) if name == "event-folder" else None}
+    with pytest.raises(
+        UserError, match=r"^root: name the folder with CLASS/.*, as by --set data.root=FOLDER; for costs"
+    ):
+        description.describe(name, DataSpace(name=name, **more))
+    absent = tmp_path / "absent"
+    with pytest.raises(UserError, match=rf"^root: {absent} is no folder; {name} needs one that holds CLASS/"):
+        description.describe(name, DataSpace(name=name, root=str(absent), **more))

@@ -124,7 +124,7 @@ def data_text() -> str:
     )
     facts = DataStatistics(
         name="event-folder",
-        description="event-camera recordings of the user's, a folder for each class",
+        description="event-camera recordings, a folder for each class",
         classes=("ant", "bee"),
         time_steps=4,
         channels=2,

@@ -375,7 +375,7 @@ def test_the_papers_cells_on_the_page_are_those_in_the_code() -> None:
 
 @pytest.mark.parametrize("file", sorted(Path(__file__).parents[2].glob("spaces/*.yaml")), ids=lambda file: file.stem)
 def test_every_space_that_comes_along_holds_its_references_and_costs_less_as_a_preset(file: Path) -> None:
-    prepared = prepare(file)
+    prepared = prepare(file, ["data.classes=3"] if file.stem == "vgg5-images" else [])  # which has no images yet
     network, shapes = prepared.space.file.model.network, prepared.shapes
     memory = {
         preset: cost_report(

@@ -137,7 +137,7 @@ layers: {{all: {{weight_bits: [4], membrane_levels: [3]}}}}
             "classes: 2",
             "s: data.sensor: event-folder needs the [height, width] in pixels of the camera",
         ),
-        ("event-folder", "sensor: 40", "s: data.classes: say how many event-folder has, or name by root a folder"),
+        ("event-folder", "sensor: 40", "s: data.root: name the folder with CLASS/RECORDING.npy"),
         (
             "event-folder",
             "sensor: 40, classes: 2, size: 48",

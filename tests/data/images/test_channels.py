@@ -55,7 +55,7 @@ def test_a_folder_of_grey_images_has_one_channel(mode: str, tmp_path: Path) -> N
     info = described(tmp_path / "files")
     assert info.channels == 1
     assert info.notes == ("all 8 images are grey: frames have one channel; data.channels: 3 makes it three",)
-    assert info.description == "grey images of the user's, a folder for each class"
+    assert info.description == "grey images, a folder for each class"
     loaded = load_images("image-folder", tmp_path / "files", tmp_path / "cache", size=(8, 8))
     assert loaded.train.frames.shape[1:] == (1, 1, 8, 8)
     assert loaded.notes[0] == info.notes[0]
@@ -76,7 +76,7 @@ def test_one_image_in_colour_makes_three_channels(mode: str, tmp_path: Path) -> 
         "1 of 12 images is in colour: frames have three channels, which are equal where an image is grey; "
         "data.channels: 1 turns all of them grey",
     )
-    assert info.description == "colour images of the user's, a folder for each class"
+    assert info.description == "colour images, a folder for each class"
     loaded = load_images("image-folder", tmp_path / "files", tmp_path / "cache", size=(8, 8))
     assert loaded.train.frames.shape[2] == 3
     assert sum(not equal_channels(part.frames) for part in (loaded.train, loaded.validation, loaded.test)) == 1
@@ -104,7 +104,7 @@ def test_files_in_colour_that_show_only_grey_are_told(tmp_path: Path) -> None:
 def test_one_channel_of_colours_is_pillows_luma(size: tuple[int, int], tmp_path: Path) -> None:
     write(tmp_path / "files", [("RGB", True)] * 9 + [("L", False)])
     info = described(tmp_path / "files", channels=1)
-    assert (info.channels, info.description) == (1, "grey images of the user's, a folder for each class")
+    assert (info.channels, info.description) == (1, "grey images, a folder for each class")
     assert info.notes == (
         "9 of 10 images are in colour: turned grey, as data.channels: 1 says (0.299 red + 0.587 green + 0.114 blue)",
     )
