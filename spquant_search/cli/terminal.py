@@ -50,5 +50,11 @@ def load_shown(file: SpaceFile, stage: Stage) -> DataSet:
         file,
         cache=cache_folder(),
         progress=lambda done, total: stage(words, done, total),
+        waiting=lambda who, done, total: stage(f"waiting for {who}, which makes these frames; MiB", *_mib(done, total)),
         processes=available_cores(),
     )
+
+
+def _mib(done: int, total: int) -> tuple[int, int]:
+    whole = max(1, round(total / 2**20))
+    return min(round(done / 2**20), whole), whole

@@ -42,6 +42,7 @@ from spquant_search.runs.locks import LockHeld, locked_for_a_while
 Frames = UInt8[np.ndarray, "sample time channel height width"]
 Counts = Int64[np.ndarray, "sample number"]
 Shape = tuple[int, int, int, int, int]
+Waiting = Callable[[str, int, int], None]  # who builds the same file, bytes done so far, bytes in all
 
 _LOCK = ".lock-"
 _LOOK_S = 1.0  # between two looks at what another process builds
@@ -66,14 +67,22 @@ class Block(NamedTuple):
     counts: Counts
 
 
-def read_or_build(path: Path, shape: Shape, build: Callable[[], Iterable[Block]], *, numbers: int = 0) -> Frames:
+def read_or_build(
+    path: Path,
+    shape: Shape,
+    build: Callable[[], Iterable[Block]],
+    *,
+    numbers: int = 0,
+    waiting: Waiting | None = None,
+) -> Frames:
     """Open the frames in ``path``, read-only; :func:`counts_of` reads the ``numbers`` that were counted of each sample.
 
-    Where they are missing or damaged, ``build`` makes them block by block, and they are written first.
+    Where they are missing or damaged, ``build`` makes them block by block, and they are written first. ``waiting`` is
+    called now and then while another process builds them.
     """
     frames = _read(path, shape, numbers)
     if frames is None:
-        with _exclusive(path):
+        with _exclusive(path, math.prod(shape), waiting):
             frames = _read(path, shape, numbers)  # another process may have built it in the meantime
             if frames is None:
                 _require_space(path.parent, shape)
@@ -203,7 +212,7 @@ def _remove_lock_files(folder: Path) -> None:
 
 
 @contextmanager
-def _exclusive(path: Path) -> Iterator[None]:
+def _exclusive(path: Path, total: int, waiting: Waiting | None) -> Iterator[None]:
     """Keep other processes out; the system lets the next one in when this process ends, however it ends.
 
     On a file system without locks, and where the one that builds is stopped, several processes may build: the last
@@ -218,6 +227,8 @@ def _exclusive(path: Path) -> Iterator[None]:
                     held.enter_context(locked_for_a_while(path.with_name(f"{_LOCK}{path.name}"), seconds=_LOOK_S))
                     break
                 except LockHeld as error:
+                    if waiting is not None:
+                        waiting(error.holder, min(_size_of_drafts(path), total), total)
                     if (now := _size_of_drafts(path)) != size:
                         size, looked = now, time.monotonic()
                     elif time.monotonic() - looked > _STUCK_S:

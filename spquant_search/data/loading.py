@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from spquant_search.data.building import FrameSource, frame_blocks
-from spquant_search.data.cache import Block, Frames, cache_path, counts_of, read_or_build
+from spquant_search.data.cache import Block, Frames, Waiting, cache_path, counts_of, read_or_build
 from spquant_search.data.catalog import EVENT_FOLDER, PYTHON, SETS
 from spquant_search.data.crowding import crowded_note, crowded_samples
 from spquant_search.data.description import LARGEST_COUNT, DataInfo, binning_of, describe, python_info, recorded_size
@@ -116,19 +116,19 @@ def load(  # noqa: PLR0913 - one parameter an option
     cache_dir: Path | None = None,
     limit: Mapping[str, int] | None = None,
     progress: Progress | None = None,
+    waiting: Waiting | None = None,
     processes: int = 1,
     is_made: bool = False,
 ) -> DataSet:
     """Load a data set as frames from the cache, or make them.
 
     A frame is one of ``time_steps`` equal parts of a recording, or fixed windows of it (``options.window_us``).
-
     ``options`` say where the set is and how it becomes frames; their counts of samples are ignored. ``limit`` takes
     only the first samples of a split, by its name: {"train": 256}. Without ``cache_dir`` the cache is in
-    :func:`spquant_search.runs.files.cache_folder``. ``progress` is called with the samples that are done and those of
-    all splits. ``processes`` is how many processes make the frames of large splits
-    (:func:`spquant_search.data.building.frame_blocks`). ``is_made``: another process has just made them, so that no
-    code of the user's need run.
+    :func:`spquant_search.runs.files.cache_folder``. ``progress`` is called with the samples that are done and those of
+    all splits, ``waiting`` while another process makes the same frames. ``processes`` is how many processes make the
+    frames of large splits (:func:`spquant_search.data.building.frame_blocks`). ``is_made``: another process has just
+    made them, so that no code of the user's need run.
 
     Raises:
         UserError: an option is wrong, or a file is missing or damaged.
@@ -141,10 +141,10 @@ def load(  # noqa: PLR0913 - one parameter an option
         info = describe(name, options)
         unbinned, notes = _unbinned_splits(info, options, time_steps)
     notes, windows = (*info.notes, *notes), windows_of(options, time_steps)
-    most_time_steps = MOST_TIME_STEPS if name == "fashion-events" or options.as_events else None
     available = {split: len(part.labels) for split, part in unbinned.items()}
-    counts = _sample_counts(time_steps, most_time_steps, limit or {}, available, options)
-    splits = _made(name, unbinned, counts, folder, _Counter(progress, total=sum(counts.values())), processes)
+    counts = _sample_counts(info, options, time_steps, limit or {}, available)
+    counter = _Counter(progress, waiting, total=sum(counts.values()))
+    splits = _made(name, unbinned, counts, folder, counter, processes)
     for split, made in splits.items():
         notes += _notes_on(split, made, windows)
     return DataSet(
@@ -277,8 +277,9 @@ def _images(info: DataInfo, options: DataSpace, found: SampleIndex, chosen: Int6
 class _Counter:
     """A counter of samples whose frames are made; it reports them to ``progress``."""
 
-    def __init__(self, progress: Progress | None, total: int) -> None:
+    def __init__(self, progress: Progress | None, waiting: Waiting | None, total: int) -> None:
         self._progress = progress
+        self.waiting = waiting
         self._total = total
         self.done = 0
 
@@ -300,7 +301,7 @@ def _frames(source: FrameSource, path: Path, counter: _Counter, processes: int) 
     def build() -> Iterator[Block]:
         return counter.counted(frame_blocks(source, processes=processes))
 
-    frames = read_or_build(path, source.shape, build, numbers=source.numbers)
+    frames = read_or_build(path, source.shape, build, numbers=source.numbers, waiting=counter.waiting)
     counter.reach(end)  # frames from the cache are not counted block by block
     return frames
 
@@ -329,14 +330,12 @@ def _notes_on(name: str, split: Split, windows: Windows | None) -> tuple[str, ..
 
 
 def _sample_counts(
-    time_steps: int,
-    most_time_steps: int | None,
-    limit: Mapping[str, int],
-    available: Mapping[str, int],
-    options: DataSpace,
+    info: DataInfo, options: DataSpace, time_steps: int, limit: Mapping[str, int], available: Mapping[str, int]
 ) -> dict[str, int]:
     """Choose how many samples to take of each split; raise OptionError with all that is wrong."""
     problems = []
+    is_simulated = SETS[info.name].kind == "package" or options.as_events
+    most_time_steps = MOST_TIME_STEPS if is_simulated else None
     if most_time_steps is not None and not 1 <= time_steps <= most_time_steps:
         problems.append(Problem("time_steps", f"must be 1 to {most_time_steps}, not {time_steps}"))
     elif time_steps < 1:

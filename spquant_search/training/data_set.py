@@ -54,6 +54,7 @@ def load_data(
     *,
     cache: Path,
     progress: Callable[[int, int], None] | None = None,
+    waiting: Callable[[str, int, int], None] | None = None,
     processes: int = 1,
     is_made: bool = False,
 ) -> DataSet:
@@ -71,6 +72,7 @@ def load_data(
             cache_dir=cache / "recordings",
             limit=limit,
             progress=progress,
+            waiting=waiting,
             processes=processes,
             is_made=is_made,
         )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +21,9 @@ from data.image_files import write_cifar_bin, write_idx_set, write_image_folder
 from data.published import CIFAR10_DVS, DVS_GESTURE, N_CALTECH101, NMNIST, RecordedSet, write_set
 from data.server import Server, publish_nmnist
 from PIL import Image
+
+from spquant_search.data import cache
+from spquant_search.runs.locks import locked_for_a_while
 
 TINY = Path(__file__).parents[2] / "spaces" / "tiny.yaml"
 
@@ -80,6 +85,21 @@ def test_a_picture_that_cannot_be_written(command: Command, tmp_path: Path) -> N
     assert (answer.code, answer.out) == (2, "")
     assert "a.png: cannot be written: " in answer.err
     assert answer.err.rstrip().endswith("Give another path")
+
+
+def test_what_another_process_makes_is_waited_for_and_told(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_LOOK_S", 0.05)
+    document = json.loads(command("data", "--space", TINY, *FEW, "--json").out)
+    path = Path(document["splits"]["validation"]["file"])
+    path.unlink()
+    held = ExitStack()
+    held.enter_context(locked_for_a_while(path.with_name(f".lock-{path.name}"), seconds=5))
+    threading.Timer(0.3, held.close).start()
+    answer = command("data", "--space", TINY, *FEW)
+    assert answer.code == 0
+    told = rf"^waiting for process {os.getpid()} on \S+, which makes these frames; MiB  0/1$"
+    assert len(re.findall(told, answer.err, re.M)) == 1
+    assert "waiting" not in answer.out
 
 
 def test_a_damaged_cache_is_named(command: Command) -> None:

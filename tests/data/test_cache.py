@@ -266,6 +266,33 @@ def test_of_several_that_start_together_one_builds(tmp_path: Path) -> None:
     assert cached_files(tmp_path) == [path]
 
 
+def test_whoever_waits_is_told_for_whom_and_how_far_that_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "_LOOK_S", 0.02)
+    path, whole = tmp_path / "a.npy", sample_frames()
+    began, goes_on, told = threading.Event(), threading.Event(), []
+
+    def slow() -> Iterator[frames.Block]:
+        yield block(whole[:2])
+        began.set()
+        goes_on.wait(30)
+        yield block(whole[2:])
+
+    def waiting(who: str, done: int, total: int) -> None:
+        told.append((who, done, total))
+        goes_on.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        slow_one = pool.submit(lambda: frames.read_or_build(path, SHAPE, slow, waiting=waiting))
+        assert began.wait(10)
+        mine = frames.read_or_build(path, SHAPE, lambda: pytest.fail("must be waited for"), waiting=waiting)
+        np.testing.assert_array_equal(mine, slow_one.result())
+    who, done, total = told[0]
+    assert who.startswith(f"process {os.getpid()} on ")
+    header = path.stat().st_size - whole.nbytes - 12
+    assert (done, total) == (min(header + whole[:2].nbytes, whole.nbytes), whole.nbytes)
+    frames.read_or_build(path, SHAPE, lambda: pytest.fail("must be cached"), waiting=lambda *_: pytest.fail("no wait"))
+
+
 def test_without_locks_a_build_that_another_overtakes_gives_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
