@@ -83,14 +83,14 @@ extern "C" {{
 #define SPQ_WIDTH {width}
 #define SPQ_CHANNELS {channels}
 #define SPQ_FRAME_BYTES {frame_bytes}UL /* SPQ_HEIGHT * SPQ_WIDTH * SPQ_CHANNELS */
-#define SPQ_LARGEST {largest} /* larger counts are read as this */
+#define SPQ_LARGEST {largest} /* larger values are read as this */
 #define SPQ_CLASSES {classes}
 
 {how_frames_are_made}/* Brings all membranes to rest, and the logits to their offsets. */
 void spq_reset(void);
 
-/* Runs one time step with the counts of a frame, [row][column][channel]: SPQ_FRAME_BYTES. They are not changed. */
-void spq_step(const uint8_t *counts);
+/* Runs one time step with a frame, which it only reads: event counts or pixel values, [row][column][channel]. */
+void spq_step(const uint8_t *frame);
 
 /* After the last time step: a number for each class, and the class with the largest number (the first of several). */
 const int32_t *spq_logits(void);

@@ -220,7 +220,7 @@ def _network_functions(steps: Sequence[dict[str, Any]], calls: Sequence[str]) ->
     for step in filter(_stores, steps):
         lines += _membranes_at_rest(step)
     lines += [f"    memcpy(logits, {steps[-1]['identifier']}_offset, sizeof logits);", "}", ""]
-    lines += ["void spq_step(const uint8_t *counts)", "{", "    input = counts;"]
+    lines += ["void spq_step(const uint8_t *frame)", "{", "    input = frame;"]
     lines += [f"    {call}" for call in calls]
     return "\n".join([*lines, "}"])
 
