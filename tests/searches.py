@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from spquant_search.data.catalog import SETS
 from spquant_search.runs.folder import RunFolder
 from spquant_search.runs.opening import open_run
 from spquant_search.runs.records import RunFacts, write_result
@@ -50,8 +51,8 @@ def program(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
 def unfinished_run(path: Path, *results: TrialResult) -> RunFolder:
     """Make a run of the tiny space that holds these results and nothing else."""
     folder = RunFolder(path=path)
-    digits = tuple("0123456789")
-    facts = RunFacts(source="tiny", command="", data="", classes=digits, validation_samples=1, test_samples=1)
+    clothes = SETS["fashion-events"].classes
+    facts = RunFacts(source="tiny", command="", data="", classes=clothes, validation_samples=1, test_samples=1)
     open_run(folder, read_space(TINY), facts)
     for result in results:
         write_result(folder, result)

@@ -223,7 +223,9 @@ def test_verify_takes_the_stored_vectors_where_the_data_is_absent(run_folder, co
     assert manifest["classes"][:2] == ["T-shirt/top", "trouser"]
 
 
-def test_data_whose_classes_have_changed_is_not_compared_by_its_labels(run_folder, command, tmp_path, monkeypatch):
+def test_data_whose_classes_have_changed_is_not_compared_by_its_labels(finished, command, tmp_path, monkeypatch):
+    shutil.copytree(finished[0] / "runs", tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
     assert command("pick", "tiny", "--out", tmp_path / "picked").code == 0
     as_it_was = data_set.load_data
     shuffled = ("trouser", "T-shirt/top")
@@ -241,11 +243,11 @@ def test_data_whose_classes_have_changed_is_not_compared_by_its_labels(run_folde
     made = command("pick", "tiny", "--out", tmp_path / "made")
     assert (made.code, made.err) == (0, f"note: the test vectors are made-up frames, not those of the data: {words}\n")
     assert "| 0 | T-shirt/top |" in (tmp_path / "made" / "README.md").read_text()
-    before = (run_folder.path / "front.json").read_bytes()
+    before = Path("runs/tiny/front.json").read_bytes()
     refused = command("finalize", "tiny", "--epochs", "1", "--workers", "1")
     assert refused.code == 2
     assert f"the classes of this run's data have changed since it began: {change}. Undo the change" in refused.err
-    assert (run_folder.path / "front.json").read_bytes() == before
+    assert Path("runs/tiny/front.json").read_bytes() == before
 
 
 def test_pick_says_that_c_was_not_run(run_folder, command, tmp_path, monkeypatch):

@@ -69,7 +69,7 @@ def trained_run(space: Path, *overrides: str) -> tuple[RunFolder, Prepared]:
         source=str(space),
         command="",
         data="",
-        classes=tuple("0123456789"),
+        classes=data.classes,
         validation_samples=4,
         test_samples=4,
         no_integer_form=prepared.no_integer_form,
