@@ -34,6 +34,7 @@ from spquant_search.runs.folder import RunFolder
 from spquant_search.runs.opening import open_run
 from spquant_search.runs.records import RunFacts, read_results
 from spquant_search.runs.results import EpochMetrics, Outcome, TrialResult
+from spquant_search.runs.work import Part
 from spquant_search.training.prepare import prepare
 from spquant_search.training.tasks import Task, TestTask
 from spquant_search.workers.messages import Epoch, Message, Tested, Trained, TrainerConfig
@@ -130,7 +131,7 @@ class _Watching:
         self._since = time.perf_counter()
 
     def plan(self, plan: SearchPlan) -> None: ...
-    def stage(self, text: str, done: int = 0, total: int = 0) -> None: ...
+    def stage(self, text: str, done: int = 0, total: int = 0, *, part: Part | None = None) -> None: ...
     def started(self, task: TrialResult, epochs: int) -> None: ...
     def epoch(self, number: int, metrics: EpochMetrics) -> None: ...
 

@@ -30,6 +30,36 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def available_memory() -> int | None:
+    """Return the bytes that this machine can give to new processes, within the limit of its container, if it has one.
+
+    None where the system does not say.
+    """
+    bounds = [_free_memory(), _free_in_container(Path("/sys/fs/cgroup"))]
+    known = [bound for bound in bounds if bound is not None]
+    return min(known, default=None)
+
+
+def _free_memory() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, ValueError, IndexError, StopIteration):
+        return None
+
+
+def _free_in_container(folder: Path) -> int | None:
+    """Return what is left of a control group's limit (version 2); cached files do not count, as they make room."""
+    try:
+        limit = int((folder / "memory.max").read_text(encoding="ascii"))  # "max" where there is none
+        used = int((folder / "memory.current").read_text(encoding="ascii"))
+        lines = (folder / "memory.stat").read_text(encoding="ascii").splitlines()
+        cached = next(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
+    except (OSError, ValueError, IndexError, StopIteration):
+        return None
+    return max(0, limit - used + cached)
+
+
 def keep_compiled_code(folder: Path) -> None:
     """Let torch keep what it compiles below ``folder``, for the next run and for every trainer."""
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder / "compiled"))

@@ -6,6 +6,7 @@ from examples import config, epoch, example_run, trial
 
 from spquant_search.report.search_progress import Progress, RunningTrial
 from spquant_search.runs.events import SearchPlan
+from spquant_search.runs.work import Part, PartWork
 
 
 class Clock:
@@ -23,11 +24,14 @@ def a_plan(**changes) -> SearchPlan:
         "data": "fashion-events (simulated)",
         "network": "vgg9",
         "trials": 5,
-        "epochs": 3,
         "work": "trials of 3 epochs after a float baseline of 4",
         "workers": 2,
         "chance": 0.1,
         "finished": (),
+        "parts": (
+            PartWork(part=Part.BASELINE, tasks=1, epochs=4, trained=10, evaluated=5),
+            PartWork(part=Part.TRIALS, tasks=5, epochs=3, trained=10, evaluated=5, at_most=True),
+        ),
     }
     return SearchPlan(**(values | changes))
 
@@ -47,7 +51,8 @@ def start(progress: Progress, number: int, origin: str = "tpe", epochs: int = 3)
 def busy_progress() -> Progress:
     clock = Clock()
     progress = Progress(clock=clock)
-    progress.take_plan(a_plan(trials=50))
+    trials = PartWork(part=Part.TRIALS, tasks=50, epochs=3, trained=10, evaluated=5, at_most=True)
+    progress.take_plan(a_plan(trials=50, parts=(trials,)))
     for result in example_run().results:
         progress.take_result(result)
     nine = config("844422223", "3 3 3 3 16 256 3 3")

@@ -28,12 +28,14 @@ def cost(
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show bytes, dense operations and energy of a network."""
+    """Show bytes, dense operations and energy of a network, and what a search of its space takes."""
     from rich.console import Console
 
+    from spquant_search.cli.needs import known_needs, work_table
     from spquant_search.costs.memory import cost_report
     from spquant_search.report.cost_table import cost_table
     from spquant_search.report.paper import paper_comparison, paper_table
+    from spquant_search.runs.folder import find_run
     from spquant_search.space.references import preset_config
     from spquant_search.training.prepare import prepare
 
@@ -44,9 +46,12 @@ def cost(
     report = cost_report(prepared.shapes, config, time_steps=file.time_steps)
     size = {"height": prepared.input.height, "width": prepared.input.width}
     paper = paper_comparison(report, preset, model=file.model, **size)
+    needs = known_needs(prepared, find_run(space.stem).path, trials=file.search.trials)
+    macs = report.dense_macs_all_steps
     if as_json:
         known = {"no_integer_form": prepared.no_integer_form, "notes": list(prepared.all_notes)}
-        document = {"space": str(space), "preset": str(preset), **known, **report.as_dict()}
+        search = {"not_known": needs} if isinstance(needs, str) else needs.as_dict(macs=macs)
+        document = {"space": str(space), "preset": str(preset), **known, **report.as_dict(), "search": search}
         beside = {} if paper is None else {"paper": paper.as_dict()}
         typer.echo(json.dumps(document | beside, indent=1))
         return
@@ -55,7 +60,12 @@ def cost(
     show_table(cost_table(report, title=title, energy_columns=is_wide(console)), console)
     if paper is not None:
         show_table(paper_table(paper), console)
-    for remark in prepared.remarks:
+    remarks = list(prepared.remarks)
+    if isinstance(needs, str):
+        remarks.append(f"what a search takes is known once its data are there: {needs}")
+    else:
+        show_table(work_table(needs, macs=macs), console)
+    for remark in remarks:
         console.print(f"note: {remark}", markup=False, highlight=False, soft_wrap=True)
 
 

@@ -193,9 +193,9 @@ def sensitivity(
         check_run(folder, prepared.space.file)
         from spquant_search.driver.coordinator import run_sensitivity
 
-        with open_session(space, prepared, folder, device=device, console=console, started=started) as session:
+        with open_session(prepared, folder, device=device, console=console, started=started) as session:
             work = _analysis_work(prepared.space)
-            session.watcher.plan(search_plan(prepared.space, folder, session.facts, trials=0, work=work))
+            session.watcher.plan(search_plan(prepared.space, folder, session, trials=0, work=work))
             for remark in prepared.remarks:
                 session.watcher.warning(remark)
             run_sensitivity(prepared, folder, trainer_config=session.trainer_config, watcher=session.watcher)

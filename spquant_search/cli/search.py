@@ -171,11 +171,17 @@ def _run(asked: _Search) -> None:
     database = None if asked.storage is None else find_database(asked.storage)
     shared = database is not None
     opened = open_session(
-        asked.space, prepared, folder, device=asked.device, console=console, started=started, shared=shared
+        prepared,
+        folder,
+        device=asked.device,
+        console=console,
+        started=started,
+        shared=shared,
+        trials=trials,
     )
     with opened as session:
         watcher, work = session.watcher, _work(prepared.space.file, trials)
-        watcher.plan(search_plan(prepared.space, folder, session.facts, trials=trials, work=work))
+        watcher.plan(search_plan(prepared.space, folder, session, trials=trials, work=work, minutes=asked.minutes))
         for remark in prepared.remarks:
             watcher.warning(remark)
         study = None if database is None else shared_study(database, folder, watcher.warning)

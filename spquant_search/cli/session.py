@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from spquant_search.cli.exit_codes import EXIT_INTERRUPTED
+from spquant_search.cli.needs import known_needs, show_needs
 from spquant_search.cli.reports import report_interrupted
 from spquant_search.cli.secrets import without_password
 from spquant_search.cli.terminal import load_shown
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from spquant_search.runs.events import SearchPlan, Watcher
     from spquant_search.runs.folder import RunFolder
     from spquant_search.runs.records import RunFacts
+    from spquant_search.runs.results import TrialResult
+    from spquant_search.runs.work import Part, SampleCounts
     from spquant_search.space.search_space import SearchSpace
     from spquant_search.training.prepared import Prepared
     from spquant_search.workers.messages import TrainerConfig
@@ -38,11 +41,11 @@ class Session:
     trainer_config: TrainerConfig
     watcher: Watcher
     facts: RunFacts
+    samples: SampleCounts
 
 
 @contextmanager
 def open_session(
-    space: Path,
     prepared: Prepared,
     folder: RunFolder,
     *,
@@ -50,10 +53,12 @@ def open_session(
     console: Console,
     started: float,
     shared: bool = False,
+    trials: int = 0,
 ) -> Iterator[Session]:
     """Open a run with its data at hand, for work by trainers that Ctrl-C may interrupt; count its time.
 
-    ``started``: when the command began, by the monotonic clock. ``shared``: the study lies in a database.
+    ``started``: when the command began, by the monotonic clock. ``shared``: the study lies in a database. What so many
+    ``trials`` take of disks and memory is printed first.
     """
     from spquant_search.profile import PROCESS
     from spquant_search.report.live import watcher as watcher_for
@@ -64,6 +69,7 @@ def open_session(
     trainer_config = _trainer_config(prepared, device)
     check_run(folder, file, shared=shared)
     prepared.require_network_of(folder)
+    show_needs(known_needs(prepared, folder.path, trials=trials), console, device=trainer_config.device)
     watcher = watcher_for(console)
     try:
         with PROCESS.on("data"):
@@ -72,10 +78,12 @@ def open_session(
             if note not in prepared.remarks:  # which are told below
                 watcher.warning(note)
         require_memory(prepared, samples=len(recordings.train.labels))
-        facts = _run_facts(space, recordings, prepared.no_integer_form)
+        facts = _run_facts(prepared, recordings)
         open_run(folder, file, facts, shared=shared)
         with exclusive(folder, shared=shared, note=watcher.warning), count_seconds(folder, started):
-            yield Session(trainer_config=trainer_config, watcher=watcher, facts=facts)
+            yield Session(
+                trainer_config=trainer_config, watcher=watcher, facts=facts, samples=_sample_counts(recordings)
+            )
     except KeyboardInterrupt:
         watcher.close()
         console.print(f"Interrupted. Nothing finished is lost: the same command goes on with run {folder.name}.")
@@ -83,6 +91,13 @@ def open_session(
         raise typer.Exit(EXIT_INTERRUPTED) from None
     finally:
         watcher.close()
+
+
+def _sample_counts(recordings: DataSet) -> SampleCounts:
+    from spquant_search.runs.work import SampleCounts
+
+    splits = {"train": recordings.train, "validation": recordings.validation, "test": recordings.test}
+    return SampleCounts(**{name: len(split.labels) for name, split in splits.items()})
 
 
 def _trainer_config(prepared: Prepared, device: str) -> TrainerConfig:
@@ -99,42 +114,66 @@ def _trainer_config(prepared: Prepared, device: str) -> TrainerConfig:
     return config
 
 
-def _run_facts(space: Path, recordings: DataSet, no_integer_form: str | None) -> RunFacts:
+def _run_facts(prepared: Prepared, recordings: DataSet) -> RunFacts:
     from spquant_search.runs.records import RunFacts
 
     return RunFacts(
-        source=str(space),
+        source=prepared.space.source,
         command=" ".join(["spquant-search", *map(without_password, sys.argv[1:])]),
         data=recordings.description,
         classes=recordings.classes,
         validation_samples=len(recordings.validation.labels),
         test_samples=len(recordings.test.labels),
-        no_integer_form=no_integer_form,
+        no_integer_form=prepared.no_integer_form,
     )
 
 
-def search_plan(space: SearchSpace, folder: RunFolder, facts: RunFacts, *, trials: int, work: str) -> SearchPlan:
-    """Say what a search or an analysis is about to do; ``work`` says it in words."""
+def search_plan(
+    space: SearchSpace,
+    folder: RunFolder,
+    session: Session,
+    *,
+    trials: int,
+    work: str,
+    minutes: float | None = None,
+) -> SearchPlan:
+    """Say what a search, or an analysis, which tries no trials, is about to do; ``work`` says it in words."""
+    from spquant_search.processes import available_cores
     from spquant_search.runs.events import SearchPlan
     from spquant_search.runs.pareto import fixed_objectives
     from spquant_search.runs.records import read_results
     from spquant_search.runs.selection import Budget
+    from spquant_search.runs.work import search_work, work_left
 
-    file = space.file
+    file, facts, finished = space.file, session.facts, read_results(folder)
+    parts = search_work(space, session.samples, trials=trials) if trials else ()
     return SearchPlan(
         run=folder.name,
         source=space.source,
         data=facts.data,
         network=file.model.network,
         trials=trials,
-        epochs=0 if file.search.strategy == "supernet" else file.train.epochs,
         work=work,
         workers=file.search.workers,
         chance=1.0 / len(facts.classes),
-        finished=read_results(folder),
+        finished=finished,
         budget=Budget.of(file.constraints),
         fixed=fixed_objectives(file),
+        parts=work_left(parts, _tasks_done(folder, finished)),
+        cores=available_cores(),
+        minutes=minutes,
     )
+
+
+def _tasks_done(folder: RunFolder, finished: Sequence[TrialResult]) -> dict[Part, int]:
+    """Count what an earlier start has done of each part."""
+    from spquant_search.runs.work import Part, part_of
+
+    done = Counter(part_of(result) for result in finished if result.outcome.is_tried)
+    done[Part.SUPERNET] = int(folder.supernet_file.is_file())
+    if folder.sensitivity_file.is_file():
+        done[Part.LADDER] = sys.maxsize
+    return done
 
 
 @contextmanager

@@ -60,6 +60,19 @@ def cache_path(folder: Path, name: str, recipe: Mapping[str, object]) -> Path:
     return folder / f"{name}-{key}.npy"
 
 
+def file_bytes(shape: Shape, *, numbers: int = 0) -> int:
+    """Return the size of the file of frames of this shape, with so many ``numbers`` that are counted of each sample."""
+    return len(_header(shape)) + math.prod(shape) + shape[0] * numbers * _COUNT.itemsize + _TRAILER.size
+
+
+def has_size(path: Path, size: int) -> bool:
+    """Return whether a file of this size is there, as every whole file of the cache is; its bytes are not read."""
+    try:
+        return path.stat().st_size == size
+    except OSError:
+        return False
+
+
 class Block(NamedTuple):
     """The frames of some samples, and what was counted of each: as many numbers as its source says."""
 

@@ -17,7 +17,16 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from spquant_search.data.building import FrameSource, frame_blocks
-from spquant_search.data.cache import Block, Frames, Waiting, cache_path, counts_of, read_or_build
+from spquant_search.data.cache import (
+    Block,
+    Frames,
+    Waiting,
+    cache_path,
+    counts_of,
+    file_bytes,
+    has_size,
+    read_or_build,
+)
 from spquant_search.data.catalog import EVENT_FOLDER, PYTHON, SETS
 from spquant_search.data.crowding import crowded_note, crowded_samples
 from spquant_search.data.description import LARGEST_COUNT, DataInfo, binning_of, describe, python_info, recorded_size
@@ -33,7 +42,7 @@ from spquant_search.data.images.stills import ImageFiles, Images, StillFrames, S
 from spquant_search.data.layouts import SampleIndex, find_samples, split_samples
 from spquant_search.data.simulation.simulated import MOST_TIME_STEPS, SimulatedFrames, camera_for, fashion_mnist
 from spquant_search.data.windows import Windows, window_notes, windows_of
-from spquant_search.errors import OptionError, Problem
+from spquant_search.errors import OptionError, Problem, UserError
 from spquant_search.runs.files import cache_folder
 from spquant_search.space.rules import rules_of_windows
 from spquant_search.space.schema import DataSpace
@@ -141,10 +150,9 @@ def load(  # noqa: PLR0913 - one parameter an option
         info = describe(name, options)
         unbinned, notes = _unbinned_splits(info, options, time_steps)
     notes, windows = (*info.notes, *notes), windows_of(options, time_steps)
-    available = {split: len(part.labels) for split, part in unbinned.items()}
-    counts = _sample_counts(info, options, time_steps, limit or {}, available)
-    counter = _Counter(progress, waiting, total=sum(counts.values()))
-    splits = _made(name, unbinned, counts, folder, counter, processes)
+    sources = _sources(info, unbinned, options, time_steps, limit or {})
+    counter = _Counter(progress, waiting, total=sum(source.shape[0] for source in sources.values()))
+    splits = _made(name, unbinned, sources, folder, counter, processes)
     for split, made in splits.items():
         notes += _notes_on(split, made, windows)
     return DataSet(
@@ -160,23 +168,80 @@ def load(  # noqa: PLR0913 - one parameter an option
     )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FrameFile:
+    """The file in the cache that holds the frames of a split, or will hold them."""
+
+    split: str
+    samples: int
+    path: Path
+    bytes: int
+    is_there: bool
+
+
+def frame_files(
+    name: str,
+    *,
+    time_steps: int,
+    options: DataSpace | None = None,
+    cache_dir: Path | None = None,
+    limit: Mapping[str, int] | None = None,
+) -> tuple[FrameFile, ...]:
+    """Return the files that :func:`load` opens or makes with these arguments, and how large they are.
+
+    Raises:
+        UserError: as :func:`load`, but for what is found wrong in recordings and images only as they are read.
+    """
+    options = options or DataSpace(name=name)
+    if name == PYTHON:
+        raise UserError("the data are those of a function, which has not been called yet")
+    info = describe(name, options)
+    unbinned, _ = _unbinned_splits(info, options, time_steps)
+    found = []
+    for split, source in _sources(info, unbinned, options, time_steps, limit or {}).items():
+        path = _cached_file(cache_dir or cache_folder(), name, split, source)
+        size = file_bytes(source.shape, numbers=source.numbers)
+        found.append(
+            FrameFile(split=split, samples=source.shape[0], path=path, bytes=size, is_there=has_size(path, size))
+        )
+    return tuple(found)
+
+
+def _sources(
+    info: DataInfo,
+    unbinned: Mapping[str, _UnbinnedSplit],
+    options: DataSpace,
+    time_steps: int,
+    limit: Mapping[str, int],
+) -> dict[str, FrameSource]:
+    """Return what makes the frames of each split, of as many samples as are wanted."""
+    available = {split: len(part.labels) for split, part in unbinned.items()}
+    counts = _sample_counts(info, options, time_steps, limit, available)
+    sources, first_number = {}, 0
+    for split, part in unbinned.items():
+        sources[split] = part.source(counts[split], first_number)
+        first_number += len(part.labels)
+    return sources
+
+
 def _made(
     name: str,
     unbinned: Mapping[str, _UnbinnedSplit],
-    counts: Mapping[str, int],
+    sources: Mapping[str, FrameSource],
     folder: Path,
     counter: _Counter,
     processes: int,
 ) -> dict[str, Split]:
-    """Open or make the frames of the first samples of each split."""
-    splits: dict[str, Split] = {}
-    first_number = 0
-    for split, part in unbinned.items():
-        source = part.source(counts[split], first_number)
-        path = cache_path(folder, f"{name}-{split}", source.recipe())
-        splits[split] = _split_of(part, _frames(source, path, counter, processes))
-        first_number += len(part.labels)
+    """Open or make the frames of each split."""
+    splits = {}
+    for split, source in sources.items():
+        path = _cached_file(folder, name, split, source)
+        splits[split] = _split_of(unbinned[split], _frames(source, path, counter, processes))
     return splits
+
+
+def _cached_file(folder: Path, name: str, split: str, source: FrameSource) -> Path:
+    return cache_path(folder, f"{name}-{split}", source.recipe())
 
 
 def _unbinned_splits(

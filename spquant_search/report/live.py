@@ -32,6 +32,7 @@ from spquant_search.report.text_table import one_line
 from spquant_search.runs import selection
 from spquant_search.runs.events import SearchPlan, Watcher
 from spquant_search.runs.results import EpochMetrics, Origin, Outcome, TrialResult
+from spquant_search.runs.work import Part
 from spquant_search.space.configuration import NetworkConfig
 
 FRAMES_A_SECOND = 2
@@ -63,8 +64,8 @@ class LiveView:
     def plan(self, plan: SearchPlan) -> None:
         self._take(lambda: self.progress.take_plan(plan))
 
-    def stage(self, text: str, done: int = 0, total: int = 0) -> None:
-        self._take(lambda: self.progress.take_stage(text, done, total))
+    def stage(self, text: str, done: int = 0, total: int = 0, *, part: Part | None = None) -> None:
+        self._take(lambda: self.progress.take_stage(text, done, total, part))
 
     def started(self, task: TrialResult, epochs: int) -> None:
         self._take(lambda: self.progress.take_start(RunningTrial(task=task, epochs=epochs)))

@@ -19,6 +19,14 @@ def kib(size_bytes: float) -> str:
     return _thousands(size_bytes / 1024)
 
 
+def binary_size(size_bytes: float) -> str:
+    """Write a size with its unit: ``812 KiB``, ``54.2 MiB`` or ``1.52 GiB``."""
+    for limit, unit in ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB")):
+        if size_bytes >= limit * 0.9995:
+            return f"{_three_digits(size_bytes / limit)} {unit}"
+    return f"{_three_digits(size_bytes / 1024)} KiB"
+
+
 def mega(count: float) -> str:
     """Write millions without the unit."""
     return _thousands(count / 1e6)

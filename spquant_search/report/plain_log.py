@@ -14,6 +14,7 @@ from spquant_search.report.search_progress import Clock, Progress, RunningTrial,
 from spquant_search.report.text_table import one_line
 from spquant_search.runs.events import SearchPlan
 from spquant_search.runs.results import EpochMetrics, TrialResult
+from spquant_search.runs.work import Part
 
 STAGE_LINE_SECONDS = 15.0
 FIXED_OPERATIONS = (
@@ -29,6 +30,7 @@ class PlainLog:
         self.progress = Progress(clock=clock)
         self._file = file
         self._stage: tuple[str, float] = ("", -math.inf)
+        self._has_estimate = False  # once is enough: what is left stands behind every trial
         self._closed = False
 
     def plan(self, plan: SearchPlan) -> None:
@@ -39,8 +41,11 @@ class PlainLog:
         self._line(f"{plan.work}, {plan.workers} at a time{resumed}")
         if plan.fixed and plan.trials:
             self._line(FIXED_OPERATIONS)
+        self._estimate()
 
-    def stage(self, text: str, done: int = 0, total: int = 0) -> None:
+    def stage(self, text: str, done: int = 0, total: int = 0, *, part: Part | None = None) -> None:
+        if part is not None:
+            self.progress.take_stage(text, done, total, part)
         previous, since = self._stage
         now = self.progress.clock()
         # A stage may report every recording; a log wants its beginning, its end and a sign of life between.
@@ -61,6 +66,7 @@ class PlainLog:
         operations = flops(metrics.effective_macs * FLOPS_PER_MAC)
         accuracy, loss = percent(metrics.accuracy), MISSING if metrics.loss is None else f"{metrics.loss:.3f}"
         self._line(f"trial {number}  epoch {metrics.epoch}{of}  loss {loss}  accuracy {accuracy} %  {operations}")
+        self._estimate()
 
     def finished(self, result: TrialResult) -> None:
         self.progress.take_result(result)
@@ -83,6 +89,13 @@ class PlainLog:
         if not self._closed and self.progress.plan:  # without a plan nothing was begun
             self._line(closing_text(self.progress))
         self._closed = True
+
+    def _estimate(self) -> None:
+        """Write how long the search takes, once that can be said."""
+        text = None if self._has_estimate else self.progress.estimate_text()
+        if text is not None:
+            self._has_estimate = True
+            self._line(text)
 
     def _line(self, text: str) -> None:
         encoding = getattr(self._file, "encoding", None) or "utf-8"

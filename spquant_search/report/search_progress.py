@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from spquant_search.report.front_table import hypervolume_text
 from spquant_search.report.numbers import duration
 from spquant_search.report.text_table import one_line
+from spquant_search.report.time_estimate import TimeEstimate, estimate_text
 from spquant_search.runs import pareto, selection
 from spquant_search.runs.events import SearchPlan
 from spquant_search.runs.results import EpochMetrics, Origin, Outcome, TrialResult
+from spquant_search.runs.work import Part, part_of
 
 Clock = Callable[[], float]
 
@@ -43,11 +45,7 @@ class Progress:
     reference: pareto.ReferencePoint | None = None
     stage: str = ""
     warnings: list[str] = field(default_factory=list)
-    _epochs_done: int = 0
-    _training_since: float | None = None
-    _only_baseline: bool = True
-    _subnets_done: int = 0
-    _subnets_since: float | None = None
+    time_estimate: TimeEstimate | None = None
 
     def __post_init__(self) -> None:
         self.begun = self.clock()
@@ -55,32 +53,41 @@ class Progress:
     def take_plan(self, plan: SearchPlan) -> None:
         self.plan = plan
         self.finished = list(plan.finished)
+        self.time_estimate = TimeEstimate.of(
+            plan.parts, plan.finished, workers=plan.workers, cores=plan.cores, begun=self.begun
+        )
         self._update_front()
 
-    def take_stage(self, text: str, done: int, total: int) -> None:
+    def take_stage(self, text: str, done: int, total: int, part: Part | None = None) -> None:
         self.stage = one_line(text) + (f" {done:,} of {total:,}" if total else "")
+        if part is not None and self.time_estimate is not None:
+            self.time_estimate.reach(part, done, total, self.clock())
 
     def take_start(self, trial: RunningTrial) -> None:
         self.stage = ""
-        candidate = trial.task.origin is not Origin.BASELINE
-        # Candidates train in parallel and in low precision: their pace replaces the baseline's.
-        if self._training_since is None or (candidate and self._only_baseline):
-            self._training_since, self._epochs_done = self.clock(), 0
-        self._only_baseline = self._only_baseline and not candidate
-        if candidate and trial.epochs == 0 and self._subnets_since is None:
-            self._subnets_since = self.clock()
+        if self.time_estimate is not None:
+            self.time_estimate.begin(part_of(trial.task), self.clock())
         self.running[trial.task.number] = trial
 
     def take_epoch(self, number: int, metrics: EpochMetrics) -> None:
-        self._epochs_done += 1
-        if number in self.running:
-            self.running[number].latest = metrics
+        trial = self.running.get(number)
+        if trial is None:
+            return
+        trial.latest = metrics
+        if self.time_estimate is not None:
+            self.time_estimate.step(part_of(trial.task), self.clock())
 
     def take_result(self, result: TrialResult) -> None:
-        self.running.pop(result.number, None)
+        trial = self.running.pop(result.number, None)
         self.finished.append(result)
-        self._subnets_done += self._subnets_since is not None and result.outcome is Outcome.SUBNET
         self._update_front()
+        if self.time_estimate is None or not result.outcome.is_tried:
+            return
+        part = part_of(result)
+        if result.outcome is Outcome.SUBNET or trial is None:  # without one it is another coordinator's
+            self.time_estimate.step(part, self.clock(), max(1, result.trained_epochs))
+        else:
+            self.time_estimate.skip(part, trial.epochs_left)
 
     @property
     def baseline(self) -> TrialResult | None:
@@ -100,26 +107,15 @@ class Progress:
         return tuple(name for name in equal if name in fixed)
 
     def seconds_left(self) -> float | None:
-        """Estimate the time until the candidates are tried; None where nothing is known to estimate it from.
+        """Estimate the time until the search ends; None as long as nothing tells how fast this machine is."""
+        return None if self.time_estimate is None else self.time_estimate.seconds_left(self.clock())
 
-        Of trials that are trained: the epochs still to train if no trial is stopped, by the epochs a second so far. Of
-        subnets: the subnets still to evaluate, by the subnets a second so far.
-        """
-        if self.plan is None:
+    def estimate_text(self) -> str | None:
+        """Write what the search takes in all, and each of its parts; None as long as that is not known."""
+        parts = None if self.time_estimate is None else self.time_estimate.in_all(self.clock())
+        if self.time_estimate is None or self.plan is None or not parts:
             return None
-        if self.plan.epochs == 0:
-            return self._subnet_seconds_left(self.plan.trials - self.trials_done)
-        if self._training_since is None or not self._epochs_done:
-            return None
-        begun = sum(trial.task.is_candidate for trial in self.running.values())
-        untouched = max(0, self.plan.trials - self.trials_done - begun) * self.plan.epochs
-        left = untouched + sum(trial.epochs_left for trial in self.running.values())
-        return left * (self.clock() - self._training_since) / self._epochs_done
-
-    def _subnet_seconds_left(self, left: int) -> float | None:
-        if left <= 0 or self._subnets_since is None or not self._subnets_done:
-            return None
-        return left * (self.clock() - self._subnets_since) / self._subnets_done
+        return estimate_text(parts, before=self.time_estimate.seconds_before(), minutes=self.plan.minutes)
 
     def _update_front(self) -> None:
         budget = selection.Budget() if self.plan is None else self.plan.budget
@@ -157,6 +153,5 @@ def times_text(progress: Progress) -> str:
     """Write how many trials are done, the time so far and the time left."""
     done = trial_count_text(progress) if progress.plan else "preparing"
     left = progress.seconds_left()
-    subnets = " for the subnets" if progress.plan and progress.plan.epochs == 0 else ""
-    estimate = "" if left is None else f", about {duration(left)} left{subnets}"
+    estimate = f", about {duration(left)} left" if left else ""
     return f"{done}, {duration(progress.clock() - progress.begun)} elapsed{estimate}"

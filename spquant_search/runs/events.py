@@ -7,6 +7,7 @@ from typing import Protocol
 
 from spquant_search.runs.results import EpochMetrics, TrialResult
 from spquant_search.runs.selection import Budget
+from spquant_search.runs.work import Part, PartWork
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,13 +19,15 @@ class SearchPlan:
     data: str  # what the data set says of itself, "simulated" included
     network: str
     trials: int  # besides the baseline
-    epochs: int  # of a trial; 0 where it is evaluated as a subnet
     work: str  # all that is to be done, in words
     workers: int
     chance: float  # accuracy of a guess
     finished: tuple[TrialResult, ...]  # of an earlier start of the same run
     budget: Budget = field(default_factory=Budget)  # what members of the front must keep
     fixed: tuple[str, ...] = ()  # the objectives that no choice of the space changes
+    parts: tuple[PartWork, ...] = ()  # what is left to do, in its order
+    cores: int = 1  # that the trainers share
+    minutes: float | None = None  # after which no further trial begins
 
 
 class Watcher(Protocol):
@@ -32,7 +35,7 @@ class Watcher(Protocol):
 
     def plan(self, plan: SearchPlan) -> None: ...
 
-    def stage(self, text: str, done: int = 0, total: int = 0) -> None:
+    def stage(self, text: str, done: int = 0, total: int = 0, *, part: Part | None = None) -> None:
         """Show a step outside the trials (making recordings, compiling, testing the front); ``total`` 0: unknown."""
 
     def started(self, task: TrialResult, epochs: int) -> None:

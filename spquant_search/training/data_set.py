@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -12,7 +13,7 @@ import torch
 from spquant_search.data import loading
 from spquant_search.data.catalog import IMAGE_FOLDER
 from spquant_search.data.description import DataInfo, describe
-from spquant_search.data.loading import DataSet, Split
+from spquant_search.data.loading import DataSet, FrameFile, Split
 from spquant_search.errors import OptionError, Problem, SpaceError
 from spquant_search.space.schema import SpaceFile
 from spquant_search.space.shapes import InputShape
@@ -62,20 +63,46 @@ def load_data(
 
     ``is_made``: the command that started this process has made them.
     """
-    counts = {split: getattr(file.data, f"{split}_samples") for split in loading.SPLITS}
-    limit = {split: count for split, count in counts.items() if count is not None}
-    try:
+    with _in_words_of_the_space():
         return loading.load(
             file.data.name,
             time_steps=file.time_steps,
             options=file.data,
-            cache_dir=cache / "recordings",
-            limit=limit,
+            cache_dir=recordings_folder(cache),
+            limit=_limits(file),
             progress=progress,
             waiting=waiting,
             processes=processes,
             is_made=is_made,
         )
+
+
+def data_files(file: SpaceFile, *, cache: Path) -> tuple[FrameFile, ...]:
+    """Return the files of frames that :func:`load_data` opens or makes, without making any."""
+    with _in_words_of_the_space():
+        return loading.frame_files(
+            file.data.name,
+            time_steps=file.time_steps,
+            options=file.data,
+            cache_dir=recordings_folder(cache),
+            limit=_limits(file),
+        )
+
+
+def recordings_folder(cache: Path) -> Path:
+    """Return the folder of the cache that holds frames."""
+    return cache / "recordings"
+
+
+def _limits(file: SpaceFile) -> dict[str, int]:
+    counts = {split: getattr(file.data, f"{split}_samples") for split in loading.SPLITS}
+    return {split: count for split, count in counts.items() if count is not None}
+
+
+@contextmanager
+def _in_words_of_the_space() -> Iterator[None]:
+    try:
+        yield
     except OptionError as error:
         raise OptionError([_in_space_file(problem) for problem in error.problems]) from None
 

@@ -17,6 +17,7 @@ from torch.amp.grad_scaler import GradScaler
 from spquant_search.profile import PROCESS
 from spquant_search.runs.random_streams import Purpose, derived_seed, random_generator
 from spquant_search.runs.results import EpochMetrics
+from spquant_search.runs.work import samples_of_epoch
 from spquant_search.snn.gate import channel_gates
 from spquant_search.snn.layers import searchable_layers
 from spquant_search.space.schema import Training
@@ -122,9 +123,8 @@ def _train_epoch(
 ) -> float:
     """Train on all samples in this order, and return the mean loss of the steps."""
     recipe = run.recipe
-    # Full batches; a split smaller than one is a batch of its own.
-    batches = max(1, len(order) // recipe.batch_size)
-    order = order[: batches * recipe.batch_size]
+    order = order[: samples_of_epoch(len(order), recipe.batch_size)]
+    batches = -(-len(order) // recipe.batch_size)
     run.network.train()
     total = torch.zeros((), device=run.training.device)
     for index, batch in enumerate(run.training.batches(recipe.batch_size, order=order)):

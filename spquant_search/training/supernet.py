@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from spquant_search.runs import work
 from spquant_search.runs.random_streams import Purpose, derived_seed
 from spquant_search.snn.layers import configure
 from spquant_search.space.configuration import OFF, PARAMETERS, NetworkConfig
@@ -36,7 +37,6 @@ from spquant_search.training.schedule import Schedule
 UNIFORM_SHARE = 0.25
 # This share has neither gates nor masks, as the most accurate configurations do.
 DENSE_SHARE = 0.4
-STATISTICS_BATCH = 128
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,10 +133,8 @@ def gathering_statistics(network: nn.Module) -> Iterator[None]:
 
 def statistics_batches(training: LoadedSplit, samples: int) -> Iterator[DeviceSplit]:
     """Return the batches of the first ``samples``, on which statistics are measured."""
-    count = min(samples, len(training))
-    # Full batches only, as a small last one would weigh as much as the others.
-    count -= count % STATISTICS_BATCH if count > STATISTICS_BATCH else 0
-    return training.batches(STATISTICS_BATCH, order=torch.arange(count))
+    count = work.statistics_samples(len(training), samples)
+    return training.batches(work.STATISTICS_BATCH, order=torch.arange(count))
 
 
 def measure_statistics(network: nn.Module, training: LoadedSplit, *, samples: int) -> None:

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from network_shapes import layer_shapes
 from searches import SMALLER, TINY
 
+from spquant_search.cli.needs import disk_warnings, memory_warnings
+from spquant_search.data.loading import FrameFile
 from spquant_search.runs.records import read_results
 from spquant_search.space.binding import bind
 from spquant_search.space.reading import read_space
 from spquant_search.space.shapes import InputShape
 from spquant_search.training import prepare, prepared
+from spquant_search.training.demand import DiskDemand, MemoryDemand
+
+KEYS = ["space", "preset", "no_integer_form", "notes", "time_steps", "layers", "total", "search"]
 
 
 def test_cost_json_keeps_its_contract(command):
     answer = command("cost", "--space", TINY, "--json")
     assert (answer.code, answer.err) == (0, "")
     document = json.loads(answer.out)
-    assert list(document) == ["space", "preset", "no_integer_form", "notes", "time_steps", "layers", "total"]
+    assert list(document) == KEYS
     assert (document["space"], document["preset"], document["time_steps"]) == (str(TINY), "snn-bl", 3)
     for layer in document["layers"]:
         assert list(layer) == [
@@ -63,7 +70,7 @@ def test_cost_is_a_table_for_people(command):
 def test_cost_of_a_preset_whatever_the_space_has(command, preset):
     # tiny.yaml has no channel mass of 0.85.
     document = json.loads(command("cost", "--space", TINY, "--preset", preset, "--json").out)
-    assert list(document) == ["space", "preset", "no_integer_form", "notes", "time_steps", "layers", "total"]
+    assert list(document) == KEYS
     assert document["preset"] == preset
     quantized, gated = preset != "snn-bl", preset == "spquant-snn"
     for layer in document["layers"]:
@@ -75,7 +82,11 @@ def test_cost_of_a_preset_whatever_the_space_has(command, preset):
 
 
 def test_cost_without_a_preset_is_that_of_the_float_network(command):
-    plain, named = (command("cost", "--space", TINY, "--json", *words) for words in ((), ("--preset", "snn-bl")))
+    answers = [command("cost", "--space", TINY, "--json", *words) for words in ((), ("--preset", "snn-bl"))]
+    plain, named = (json.loads(answer.out) for answer in answers)
+    for document in (plain, named):
+        for changing in ("disk", "memory"):  # what is free
+            del document["search"][changing]
     assert plain == named
 
 
@@ -97,10 +108,76 @@ def prepare_at_48x48(path: Path, overrides: list[str]) -> prepared.Prepared:
 def test_cost_beside_the_papers_table(command, monkeypatch):
     monkeypatch.setattr(prepare, "prepare", prepare_at_48x48)
     document = json.loads(command("cost", "--space", TINY, "--preset", "quant-snn", "--json").out)
-    assert list(document) == ["space", "preset", "no_integer_form", "notes", "time_steps", "layers", "total", "paper"]
+    assert list(document) == [
+        "space",
+        "preset",
+        "no_integer_form",
+        "notes",
+        "time_steps",
+        "layers",
+        "total",
+        "search",
+        "paper",
+    ]
     cells = {cell["cell"]: cell for cell in document["paper"]["cells"]}
     assert (cells["U"]["ours"], cells["U"]["paper"]) == (0.2304, 0.23)
     assert round(1e6 * cells["W + U + X"]["ours"]) == document["total"]["paper_total_bytes"]
     lines = command("cost", "--space", TINY, "--preset", "snn-bl").out.splitlines()
     (row,) = [line.split() for line in lines if line.startswith("U ")]
     assert row == ["U", "3.6864", "3.68", "+0.2"]
+
+
+def test_cost_says_what_a_search_takes(command):
+    search = json.loads(command("cost", "--space", TINY, "--json").out)["search"]
+    assert list(search) == ["work", "disk", "memory"]
+    assert [work["part"] for work in search["work"]] == ["baseline", "supernet", "trials", "finalists", "test split"]
+    assert list(search["work"][0]) == [
+        *("part", "tasks", "epochs", "at_most", "trained_samples", "evaluated_samples", "passes", "macs")
+    ]
+    macs = search["work"][0]["macs"] // search["work"][0]["passes"]
+    assert macs == json.loads(command("cost", "--space", TINY, "--json").out)["total"]["dense_macs_all_steps"]
+    frames = {file["split"]: (file["samples"], file["bytes"]) for file in search["disk"]["frames"]}
+    for samples, size in frames.values():
+        assert 0 <= size - samples * 3 * 2 * 34 * 34 < 256 + 64 * samples  # header, checksum, and what is counted
+    assert {split: samples for split, (samples, _) in frames.items()} == {"train": 512, "validation": 128, "test": 128}
+    assert search["memory"]["trainers"] == 2
+    words = command("cost", "--space", TINY).out
+    assert "What a search of this space does, at most" in words
+    assert re.search(r"^disk: frames 5\.\d\d MiB, .* free\); the run at most 4\.\d\d MiB", words, re.M)
+    assert "memory: about " in words
+
+
+def test_cost_without_the_data_says_what_is_missing(command):
+    overrides = ("--set", "data={name: n-caltech101, root: /nowhere}", "--set", "time_steps=3")
+    answer = command("cost", "--space", TINY, *overrides)
+    assert answer.code == 0
+    assert "note: what a search takes is known once its data are there: " in answer.out
+    assert "/nowhere" in answer.out
+    document = json.loads(command("cost", "--space", TINY, "--json", *overrides).out)
+    assert list(document["search"]) == ["not_known"]
+
+
+def test_what_does_not_fit_is_warned_of_with_a_remedy():
+    memory = MemoryDemand(trainers=4, training_bytes=3 * 2**30, evaluation_bytes=2**30, available_bytes=8 * 2**30)
+    (words,) = memory_warnings(memory)
+    assert words.startswith("memory may run out: about 12.4 GiB are needed, and 8.00 GiB are available; take a smaller")
+    assert "train.batch_size, fewer time_steps, or fewer workers (--workers)" in words
+    (words,) = memory_warnings(replace(memory, trainers=1, training_bytes=0, evaluation_bytes=9 * 2**30))
+    assert words.endswith("take smaller frames, fewer time_steps")
+    assert memory_warnings(replace(memory, available_bytes=13 * 2**30)) == ()
+    assert memory_warnings(replace(memory, available_bytes=None)) == ()
+    place = Path("runs/x")
+    file = FrameFile(split="train", samples=1, path=place, bytes=3 * 2**30, is_there=False)
+    disk = DiskDemand(
+        frames=(file,),
+        frames_folder=Path("cache"),
+        frames_free_bytes=2**30,
+        run_bytes=2 * 2**30,
+        run_folder=place,
+        run_free_bytes=2**30,
+    )
+    of_frames, of_run = disk_warnings(disk)
+    assert of_frames.startswith("cache: the frames to be made take 3.00 GiB, and 1.00 GiB are free")
+    assert of_run.startswith("runs/x: the run may take 2.00 GiB, and 1.00 GiB are free; ")
+    there = replace(disk, frames=(replace(file, is_there=True),), run_free_bytes=None)
+    assert disk_warnings(there) == ()

@@ -146,3 +146,18 @@ def test_unknown_name_gets_a_suggestion() -> None:
 def test_loading_does_not_import_torch() -> None:
     program = "import sys; from spquant_search.data import loading; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_the_files_of_frames_are_known_to_the_byte_before_they_are_made(tmp_path: Path) -> None:
+    limit = {"train": 3, "validation": 2, "test": 1}
+
+    def files() -> tuple[loading.FrameFile, ...]:
+        return loading.frame_files("fashion-events", time_steps=2, cache_dir=tmp_path, limit=limit)
+
+    before = files()
+    assert [(file.split, file.samples, file.is_there) for file in before] == [
+        *(("train", 3, False), ("validation", 2, False), ("test", 1, False))
+    ]
+    loading.load("fashion-events", time_steps=2, cache_dir=tmp_path, limit=limit)
+    assert [file.path.stat().st_size for file in before] == [file.bytes for file in before]
+    assert all(file.is_there for file in files())

@@ -23,6 +23,7 @@ from spquant_search.runs.opening import open_run
 from spquant_search.runs.records import RunFacts
 from spquant_search.runs.results import EpochMetrics, Outcome, TrialResult
 from spquant_search.runs.sensitivity import Sensitivity
+from spquant_search.runs.work import Part
 from spquant_search.space.configuration import NetworkConfig
 from spquant_search.training.prepare import prepare
 from spquant_search.training.prepared import Prepared
@@ -76,7 +77,7 @@ class Watching:
 
     def plan(self, plan: SearchPlan) -> None: ...
 
-    def stage(self, text: str, done: int = 0, total: int = 0) -> None:
+    def stage(self, text: str, done: int = 0, total: int = 0, *, part: Part | None = None) -> None:
         self.stages.append((text, done, total))
 
     def started(self, task: TrialResult, epochs: int) -> None:

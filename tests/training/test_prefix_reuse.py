@@ -73,7 +73,7 @@ def test_they_are_what_reading_out_each_gives(
         logits.append(network(batch.spikes(torch.float32).repeated()).sum(dim=0))
         return (logits[-1].argmax(dim=1) == batch.labels).sum()
 
-    monkeypatch.setattr("spquant_search.training.supernet.STATISTICS_BATCH", 3)
+    monkeypatch.setattr("spquant_search.runs.work.STATISTICS_BATCH", 3)
     for module in ("prefix_reuse", "evaluation"):
         monkeypatch.setattr(f"spquant_search.training.{module}.EVALUATION_BATCH", 8)
         monkeypatch.setattr(f"spquant_search.training.{module}.correctly_classified", spied)

@@ -200,7 +200,7 @@ def test_equal_seeds_give_equal_networks(prepared: Prepared) -> None:
 def test_statistics_are_the_means_over_whole_batches(
     prepared: Prepared, network: nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared, "STATISTICS_BATCH", 8)
+    monkeypatch.setattr("spquant_search.runs.work.STATISTICS_BATCH", 8)
     space, training = prepared.space, recordings(40, seed=1)
     configure(network, space.references[0], space.file.neuron)
     layer = searchable_layers(network)["conv1"]

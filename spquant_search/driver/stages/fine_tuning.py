@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from spquant_search.driver.finalists import Finalist, FineTuner, search_recipe
 from spquant_search.driver.search import Search
@@ -10,6 +11,7 @@ from spquant_search.profile import PROCESS
 from spquant_search.runs.pareto import reference_point
 from spquant_search.runs.results import BASELINE, Origin, Outcome, TrialResult
 from spquant_search.runs.selection import Budget, select_finalists
+from spquant_search.runs.work import Part
 
 
 def fine_tune_front(search: Search) -> None:
@@ -63,6 +65,6 @@ def _repeat_with_further_seeds(search: Search) -> None:
         prepared=context.prepared,
         folder=context.folder,
         pool=context.pool,
-        stage=context.watcher.stage,
+        stage=partial(context.watcher.stage, part=Part.SEEDS),
         warn=context.watcher.warning,
     ).run(context.limits.late)

@@ -19,6 +19,7 @@ from spquant_search.runs.records import (
     write_sensitivity_progress,
 )
 from spquant_search.runs.sensitivity import Sensitivity, by_layer, lowered_configurations, sensitivity
+from spquant_search.runs.work import Part
 from spquant_search.space.configuration import NetworkConfig
 from spquant_search.training.tasks import AccuraciesTask
 from spquant_search.workers.messages import Accuracies, Failed, Message
@@ -63,7 +64,7 @@ class _Measurement:
                     self._give(trainer)
             if not self._pool.busy():
                 break
-            self._context.watcher.stage(f"{STAGE}, done:", len(self._known), len(self._configs))
+            self._context.watcher.stage(f"{STAGE}, done:", len(self._known), len(self._configs), part=Part.LADDER)
             for trainer, message in self._pool.messages():
                 self._take(trainer, message, self._given[trainer])
         return self._analysis() if len(self._known) == len(self._configs) else None

@@ -7,6 +7,7 @@ from spquant_search.driver.search_context import SearchContext
 from spquant_search.driver.seeds import supernet_seed
 from spquant_search.errors import UserError
 from spquant_search.runs.results import BASELINE
+from spquant_search.runs.work import Part
 from spquant_search.training.schedule import Schedule
 from spquant_search.training.tasks import SupernetTask
 from spquant_search.workers.messages import Failed, SupernetProgress, SupernetTrained
@@ -29,7 +30,7 @@ def _train(context: SearchContext) -> None:
     pool.idle()[0].give(_task(context))
     done = 0
     while pool.busy():
-        context.watcher.stage("training the supernet, epochs done:", done, epochs)
+        context.watcher.stage("training the supernet, epochs done:", done, epochs, part=Part.SUPERNET)
         for trainer, message in pool.messages():
             if isinstance(message, SupernetProgress):
                 done = message.epoch

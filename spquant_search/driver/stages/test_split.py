@@ -7,6 +7,7 @@ from spquant_search.runs.finals import read_latest_results, read_latest_test_acc
 from spquant_search.runs.records import read_test_accuracies, write_test_accuracies
 from spquant_search.runs.results import BASELINE, TrialResult
 from spquant_search.runs.selection import Budget, front
+from spquant_search.runs.work import Part
 from spquant_search.training.tasks import TestTask
 from spquant_search.workers.messages import Failed, Tested
 
@@ -40,7 +41,7 @@ def _evaluate(search: Search) -> None:
             elif isinstance(message, Failed):
                 context.watcher.warning(f"a member of the front could not be tested: {message.reason}")
                 pool.mark_failed(trainer, message)
-        context.watcher.stage(STAGE, total - len(tasks) - len(pool.busy()), total)
+        context.watcher.stage(STAGE, total - len(tasks) - len(pool.busy()), total, part=Part.TESTS)
 
 
 def _untested(search: Search, known: dict[int, float]) -> list[TrialResult]:

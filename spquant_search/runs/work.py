@@ -1,0 +1,176 @@
+"""The work of a search, known before it begins: its parts, and the samples that each sends through the network.
+
+A pass is a sample that goes forward through the network in all its time steps. Training on a sample is three passes, as
+going backward takes about twice as much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from spquant_search.runs.results import Origin, TrialResult
+from spquant_search.runs.sensitivity import lowered_configurations
+from spquant_search.space.schema import SpaceFile
+from spquant_search.space.search_space import SearchSpace
+
+TRAINED = 3  # passes of a sample that is trained on
+STATISTICS_BATCH = 128  # samples together, by which the statistics of a subnet's batch norm are measured
+FRONT_PART = 5  # one of so many trials is on the front of the default search: a guess of how many are tested
+
+
+class Part(StrEnum):
+    """The parts of a search in their order, as tables name them."""
+
+    BASELINE = "baseline"
+    SUPERNET = "supernet"
+    LADDER = "budget ladder"
+    TRIALS = "trials"
+    FINALISTS = "finalists"
+    SEEDS = "further seeds"
+    TESTS = "test split"
+
+
+SERIAL = (Part.BASELINE, Part.SUPERNET)  # a single task, which gets the threads of all trainers
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SampleCounts:
+    """The samples of each split that a search uses."""
+
+    train: int
+    validation: int
+    test: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PartWork:
+    """One part: tasks of equal work, each of which one trainer does at a time."""
+
+    part: Part
+    tasks: int
+    epochs: int = 0  # of a task; 0: nothing is trained
+    trained: int = 0  # samples that an epoch trains on
+    evaluated: int = 0  # samples that an epoch, or a task without epochs, evaluates
+    once: int = 0  # samples that are evaluated before all tasks: what the float baseline says of them
+    at_most: bool = False  # fewer tasks or epochs are possible
+
+    @property
+    def steps(self) -> int:
+        """The steps by which its progress is told: epochs, or tasks without epochs."""
+        return self.tasks * max(1, self.epochs)
+
+    @property
+    def passes_of_step(self) -> int:
+        return TRAINED * self.trained + self.evaluated
+
+    @property
+    def trained_samples(self) -> int:
+        """All samples that are trained on, each counted as often as it is."""
+        return self.tasks * self.epochs * self.trained
+
+    @property
+    def evaluated_samples(self) -> int:
+        """All samples that are evaluated, each counted as often as it is."""
+        return self.steps * self.evaluated + self.once
+
+    @property
+    def passes(self) -> int:
+        return TRAINED * self.trained_samples + self.evaluated_samples
+
+    def as_dict(self, *, macs: int) -> dict[str, Any]:
+        """Return the part ready for JSON; ``macs`` are those of a pass."""
+        given = asdict(self)
+        counts = {name: given[name] for name in ("part", "tasks", "epochs", "at_most")}
+        samples = {"trained_samples": self.trained_samples, "evaluated_samples": self.evaluated_samples}
+        return {**counts, **samples, "passes": self.passes, "macs": self.passes * macs}
+
+
+def part_of(result: TrialResult) -> Part:
+    """Return the part that a trial belongs to."""
+    if result.origin is Origin.BASELINE:
+        return Part.BASELINE
+    return Part.FINALISTS if result.origin is Origin.FINE_TUNED else Part.TRIALS
+
+
+def samples_of_epoch(available: int, batch_size: int) -> int:
+    """Return how many samples an epoch trains on: full batches; a split smaller than one is a batch of its own."""
+    return min(available, max(1, available // batch_size) * batch_size)
+
+
+def statistics_samples(available: int, wanted: int) -> int:
+    """Return on how many samples a subnet's statistics are measured.
+
+    Full batches only, as a small last one would weigh as much as the others.
+    """
+    count = min(wanted, available)
+    return count - count % STATISTICS_BATCH if count > STATISTICS_BATCH else count
+
+
+def search_work(space: SearchSpace, samples: SampleCounts, *, trials: int) -> tuple[PartWork, ...]:
+    """Return the parts of a search of so many trials, from its beginning to its end."""
+    file = space.file
+    trained = samples_of_epoch(samples.train, file.train.batch_size)
+    with_teacher = file.search.strategy != "scratch" and file.train.distillation > 0
+    # What the float baseline says is computed once, or anew for every sample that augmentation has changed.
+    taught = trained if with_teacher and file.train.augment.is_on else 0
+    once = samples.train if with_teacher and not taught else 0
+    shared = file.search.strategy == "supernet" and trials > 0
+    candidates = PartWork(
+        part=Part.TRIALS,
+        tasks=trials,
+        epochs=file.train.epochs,
+        trained=trained,
+        evaluated=taught + samples.validation,
+        once=once * min(trials, file.search.workers),  # trainers that begin together each compute it
+        at_most=file.search.stopping.enabled,
+    )
+    baseline = PartWork(
+        part=Part.BASELINE,
+        tasks=1,
+        epochs=file.train.baseline_epochs,
+        trained=trained,
+        evaluated=samples.validation,
+    )
+    middle = (
+        _supernet_work(space, samples, trials, trained, taught, once) if shared else (candidates,) if trials else ()
+    )
+    finalists = file.final.members if shared else 0
+    tested = PartWork(part=Part.TESTS, tasks=1 + trials + finalists, evaluated=samples.test, at_most=trials > 0)
+    return (baseline, *middle, tested)
+
+
+def _supernet_work(
+    space: SearchSpace, samples: SampleCounts, trials: int, trained: int, taught: int, once: int
+) -> tuple[PartWork, ...]:
+    file = space.file
+    judged = min(samples.validation, file.supernet.validation_samples or samples.validation)
+    subnet = statistics_samples(samples.train, file.supernet.statistics_samples) + judged
+    supernet = PartWork(
+        part=Part.SUPERNET, tasks=1, epochs=file.supernet.epochs, trained=trained, evaluated=taught, once=once
+    )
+    has_ladder = file.search.ladder_points > 0 and trials > len(space.references)
+    ladder = PartWork(part=Part.LADDER, tasks=len(lowered_configurations(space)), evaluated=subnet)
+    subnets = PartWork(part=Part.TRIALS, tasks=trials, evaluated=subnet)
+    return (supernet, *((ladder,) if has_ladder else ()), subnets, *_finalist_work(file, samples, trained, taught))
+
+
+def _finalist_work(file: SpaceFile, samples: SampleCounts, trained: int, taught: int) -> tuple[PartWork, ...]:
+    final = file.final
+    epoch = {"epochs": final.epochs, "trained": trained, "evaluated": taught + samples.validation}
+    first = PartWork(part=Part.FINALISTS, tasks=final.members, at_most=True, **epoch)
+    more = PartWork(
+        part=Part.SEEDS,
+        tasks=final.members * (final.seeds - 1),
+        once=final.members * final.seeds * samples.test,  # every seed, the first one too, is tested
+        at_most=True,
+        **epoch,
+    )
+    return (first, more) if final.seeds > 1 else (first,)
+
+
+def work_left(parts: Sequence[PartWork], done: Mapping[Part, int]) -> tuple[PartWork, ...]:
+    """Return what is left of the work after so many tasks of each part; a part that is done has no tasks."""
+    return tuple(replace(part, tasks=max(0, part.tasks - done.get(part.part, 0))) for part in parts)
