@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from spquant_search.errors import UserError
+
 ANY_FILE = ("",)  # as suffixes: every file, whatever it is called
 
 
@@ -40,19 +42,32 @@ def files_in(base: Path, folder: str, suffixes: Collection[str]) -> list[File]:
     """List the files of ``base``/``folder`` with one of these suffixes (in lower case), sorted by name.
 
     A folder that does not exist has no files.
+
+    Raises:
+        UserError: the folder or a file in it cannot be looked at.
     """
     endings, prefix, found = tuple(suffixes), f"{folder}/" if folder else "", []
+    place = base / folder
     try:
-        with _opened(base / folder) as here, os.scandir(here) as entries:
+        with _opened(place) as here, os.scandir(here) as entries:
             for entry in entries:
                 name = entry.name
                 if name.lower().endswith(endings) and name[0] != "." and (suffixes != ANY_FILE or entry.is_file()):
+                    place = base / folder / name
                     status = entry.stat()
                     found.append(File(prefix + name, status.st_size, status.st_mtime_ns))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    except OSError as error:
+        if place == base / folder and isinstance(error, FileNotFoundError | NotADirectoryError):
+            return []
+        raise _unseen(place, error) from error
     found.sort()
     return found
+
+
+def _unseen(place: Path, error: OSError) -> UserError:
+    if isinstance(error, FileNotFoundError):
+        return UserError(f"{place}: is a link to a file that is not there; replace it, or remove it")
+    return UserError(f"{place}: cannot be looked at ({error.strerror}); change its permissions, or move it elsewhere")
 
 
 @contextmanager
@@ -66,12 +81,18 @@ def _opened(folder: Path) -> Iterator[int]:
 
 
 def folders_in(base: Path) -> list[str]:
-    """List the names of the folders in ``base``, sorted; a folder that does not exist has none."""
+    """List the names of the folders in ``base``, sorted; a folder that does not exist has none.
+
+    Raises:
+        UserError: ``base`` cannot be looked at.
+    """
     try:
         with os.scandir(base) as entries:
             return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        raise _unseen(base, error) from error
 
 
 def fingerprint(base: Path, files: Sequence[File]) -> str:
