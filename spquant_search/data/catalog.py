@@ -39,7 +39,7 @@ class PublishedSet:
     width: int = 0
     counts: Mapping[str, int] = field(default_factory=dict)  # samples by the folder or file that holds them
     layout: str = ""
-    source: str = ""
+    source: str = ""  # empty for a set of the user's own
     archives: tuple[Archive, ...] = ()
 
 
@@ -257,7 +257,6 @@ SETS: Mapping[str, PublishedSet] = {
         description="images, a folder for each class",
         channels=3,
         layout="CLASS/IMAGE.png (or .jpg, ...), or train/CLASS/IMAGE.png beside test/CLASS/IMAGE.png (or val/)",
-        source="wherever the images are from",
     ),
     EVENT_FOLDER: PublishedSet(
         kind="events",
@@ -266,7 +265,6 @@ SETS: Mapping[str, PublishedSet] = {
             "CLASS/RECORDING.npy (or .npz, .h5, .csv, .raw, .dat, .aedat, .aedat4, .bin), "
             "or train/CLASS/RECORDING.npy beside test/CLASS/RECORDING.npy (or val/)"
         ),
-        source="wherever the recordings are from",
     ),
     PYTHON: PublishedSet(
         kind="python",

@@ -142,14 +142,14 @@ def binning_of(name: str, options: DataSpace, time_steps: int) -> Binning:
 def folder_of(name: str, options: DataSpace) -> Path:
     """Return the folder with the files of a set that does not come with the package."""
     published = SETS[name]
-    source = f"Published at {published.source}"
+    source = f". Published at {published.source}" if published.source else ""
     if options.root is None:
-        sentence = f"{name} does not come with the package; name the folder that holds {published.layout}. {source}"
+        sentence = f"{name} does not come with the package; name the folder that holds {published.layout}{source}"
         raise OptionError([Problem("root", sentence)])
     folder = folder_at(options.root)
     if folder is None:
         place = options.root[:LONGEST_VALUE]
-        sentence = f"{place} is no folder; {name} needs one that holds {published.layout}. {source}"
+        sentence = f"{place} is no folder; {name} needs one that holds {published.layout}{source}"
         raise OptionError([Problem("root", sentence)])
     return folder
 

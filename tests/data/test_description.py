@@ -85,5 +85,5 @@ def test_a_folder_of_classes_that_is_missing_or_not_named(name: str, tmp_path: P
     ):
         description.describe(name, DataSpace(name=name, **more))
     absent = tmp_path / "absent"
-    with pytest.raises(UserError, match=rf"^root: {absent} is no folder; {name} needs one that holds CLASS/"):
+    with pytest.raises(UserError, match=rf"^root: {absent} is no folder; {name} needs one that holds CLASS/.*val/\)$"):
         description.describe(name, DataSpace(name=name, root=str(absent), **more))
