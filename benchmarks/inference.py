@@ -53,6 +53,7 @@ def median_ms(run: Callable[[int], object], samples: int) -> float:
 def in_floats(config: NetworkConfig) -> NetworkConfig:
     """Return the same network's configuration with nothing quantized and nothing omitted."""
     return NetworkConfig(
+        time_steps=config.time_steps,
         layers=tuple(
             (
                 name,
@@ -62,7 +63,7 @@ def in_floats(config: NetworkConfig) -> NetworkConfig:
                 ),
             )
             for name, precision in config.layers
-        )
+        ),
     )
 
 

@@ -56,15 +56,17 @@ class System:
 
     def config(self, prepared: Prepared) -> NetworkConfig:
         shapes = prepared.shapes
-        network = prepared.space.file.model.network
-        preset = preset_config(self.preset, network=network, shapes=shapes, weight_bits=self.weight_bits)
+        network, time_steps = prepared.space.file.model.network, prepared.space.file.time_steps
+        preset = preset_config(
+            self.preset, network=network, shapes=shapes, time_steps=time_steps, weight_bits=self.weight_bits
+        )
         if self.channel_mass is None:
             return preset
         layers = (
             (name, replace(layer, channel_mass=self.channel_mass) if layer.channel_mass < 1 else layer)
             for name, layer in preset.layers
         )
-        return NetworkConfig(layers=tuple(layers))
+        return replace(preset, layers=tuple(layers))
 
 
 PRESETS = tuple(System(name=preset.value, preset=preset) for preset in Preset)

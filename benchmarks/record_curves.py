@@ -60,7 +60,7 @@ class Recording:
     def __init__(self, number: int, config: NetworkConfig, way: str, prepared: Prepared, run: RunFolder) -> None:
         self.number, self.way, self._prepared, self._run = number, way, prepared, run
         file = prepared.space.file
-        cost = cost_report(prepared.shapes, config, time_steps=file.time_steps)
+        cost = cost_report(prepared.shapes, config)
         self._known = unmeasured(
             number=number,
             origin=Origin.BASELINE if number == BASELINE else Origin.RANDOM,

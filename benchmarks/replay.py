@@ -310,7 +310,7 @@ def _tried(
 def _recorded_result(
     prepared: Prepared, number: int, origin: Origin, config: NetworkConfig, found: Recorded
 ) -> TrialResult:
-    cost = cost_report(prepared.shapes, config, time_steps=prepared.space.file.time_steps)
+    cost = cost_report(prepared.shapes, config)
     known = unmeasured(
         number=number,
         origin=origin,

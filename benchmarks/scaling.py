@@ -50,10 +50,11 @@ def measure(width: float, time_steps: int, batch: int) -> dict[str, float]:
     torch.manual_seed(0)
     network = build(model, SHAPE, source="benchmark").to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     config = NetworkConfig(
+        time_steps=time_steps,
         layers=tuple(
             (name, replace(LayerPrecision(weight_bits=4), membrane_levels=3 if hasattr(layer, "neuron") else None))
             for name, layer in searchable_layers(network).items()
-        )
+        ),
     )
     configure(network, config, NeuronSpace())
     recipe = Training()
@@ -67,7 +68,7 @@ def measure(width: float, time_steps: int, batch: int) -> dict[str, float]:
         started = time.perf_counter()
         train_step(network, batch_of, recipe, optimizer)
         milliseconds.append(1000 * (time.perf_counter() - started))
-    macs = cost_report(shapes, config, time_steps=time_steps).dense_macs_all_steps * batch
+    macs = cost_report(shapes, config).dense_macs_all_steps * batch
     return {"ms": statistics.median(milliseconds[WARM_UP:]), "forward_mmacs": macs / 1e6}
 
 

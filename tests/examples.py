@@ -7,7 +7,9 @@ from spquant_search.runs.results import EpochMetrics, LayerActivity, Origin, Out
 from spquant_search.space.configuration import LayerPrecision, NetworkConfig
 
 
-def config(bits: str = "844", levels: str = "3 16", mass: float = 1.0, skip: float | None = None) -> NetworkConfig:
+def config(
+    bits: str = "844", levels: str = "3 16", mass: float = 1.0, skip: float | None = None, *, time_steps: int = 4
+) -> NetworkConfig:
     """conv1, conv2, ... with one digit of weight bits each (0: float), the last one the readout."""
     numbers = [int(digit) or 32 for digit in bits]
     membranes: list[int | None] = [*map(int, levels.split()), None]
@@ -19,7 +21,7 @@ def config(bits: str = "844", levels: str = "3 16", mass: float = 1.0, skip: flo
             weight_bits=bit, membrane_levels=membrane, channel_mass=gate, skip_below=None if readout else skip
         )
         layers.append(("readout" if readout else f"conv{index}", precision))
-    return NetworkConfig(layers=tuple(layers))
+    return NetworkConfig(time_steps=time_steps, layers=tuple(layers))
 
 
 def epoch(number: int, accuracy: float, macs: float) -> EpochMetrics:

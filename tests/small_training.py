@@ -36,7 +36,7 @@ def network(*, seed: int = 0, mass: float = 0.8) -> Vgg:
     layers = [("conv1", precision)]
     layers += [(f"conv{index}", replace(precision, channel_mass=mass, skip_below=0.0)) for index in range(2, 9)]
     layers += [("readout", LayerPrecision(weight_bits=4, membrane_levels=None))]
-    configure(built, NetworkConfig(layers=tuple(layers)), NeuronSpace())
+    configure(built, NetworkConfig(time_steps=3, layers=tuple(layers)), NeuronSpace())
     return built
 
 

@@ -22,12 +22,10 @@ if TYPE_CHECKING:
 def shown_front(summary: RunSummary, folder: RunFolder, console: Console, *, trained_only: bool = False) -> TextTable:
     """Return the front's table, with as many of its further columns as the terminal has room for."""
     from spquant_search.report.front_table import INTERVAL_COLUMNS, front_table
-    from spquant_search.runs.records import read_frozen_space
 
-    time_steps = read_frozen_space(folder).time_steps
-    further = ((INTERVAL_COLUMNS, time_steps), (INTERVAL_COLUMNS, None), (INTERVAL_COLUMNS[:1], None), ((), None))
-    for intervals, steps in further:
-        table = front_table(summary, intervals=intervals, time_steps=steps, trained_only=trained_only)
+    further = ((INTERVAL_COLUMNS, True), (INTERVAL_COLUMNS, False), (INTERVAL_COLUMNS[:1], False), ((), False))
+    for intervals, with_energy in further:
+        table = front_table(summary, intervals=intervals, with_energy=with_energy, trained_only=trained_only)
         if fits(table, console):
             break
     return table

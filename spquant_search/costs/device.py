@@ -149,7 +149,7 @@ def _scratch_bytes(architecture: Architecture, layers: Sequence[LayerCost]) -> i
 
 
 def _stores(layers: Sequence[LayerCost]) -> bool:
-    return any(layer.shape.has_membrane for layer in layers)
+    return any(layer.precision.membrane_levels is not None for layer in layers)
 
 
 def _largest_sum(layer: LayerCost, largest: int) -> int:
@@ -161,7 +161,7 @@ def _largest_sum(layer: LayerCost, largest: int) -> int:
 
 
 def _code_bytes(architecture: Architecture, layers: Sequence[LayerCost]) -> int:
-    widths = [membrane_bits(layer.precision.membrane_levels) for layer in layers if layer.shape.has_membrane]
+    widths = [membrane_bits(levels) for layer in layers if (levels := layer.precision.membrane_levels) is not None]
     parts = (
         (MEMBRANES_CODE_BYTES, _stores(layers)),
         (GATES_CODE_BYTES, any(layer.precision.channel_mass < 1.0 for layer in layers)),

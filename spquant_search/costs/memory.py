@@ -157,10 +157,10 @@ class CostReport:
         }
 
 
-def cost_report(shapes: Sequence[LayerShape], config: NetworkConfig, *, time_steps: int) -> CostReport:
+def cost_report(shapes: Sequence[LayerShape], config: NetworkConfig) -> CostReport:
     """Return the cost of ``config`` on a network whose layers are ``shapes``."""
     layers = tuple(LayerCost(shape=shape, precision=config[shape.name]) for shape in shapes)
-    return CostReport(layers=layers, time_steps=time_steps)
+    return CostReport(layers=layers, time_steps=config.time_steps)
 
 
 def bytes_by_choice(layer: LayerSpace, shape: LayerShape) -> dict[tuple[int, int | None, float], int]:
@@ -181,10 +181,10 @@ def min_memory_bytes(layer: LayerSpace, shape: LayerShape) -> int:
     return min(bytes_by_choice(layer, shape).values())
 
 
-def known_effective_macs(shapes: Sequence[LayerShape], config: NetworkConfig, *, time_steps: int) -> int | None:
+def known_effective_macs(shapes: Sequence[LayerShape], config: NetworkConfig) -> int | None:
     """Return a configuration's effective MACs before any training; None where a gate or a mask may save some.
 
     Without gates and masks these are the dense MACs. What gates and masks save only shows in training.
     """
     saves = any(getattr(layer, kind) != value for _, layer in config.layers for kind, value in OFF.items())
-    return None if saves else cost_report(shapes, config, time_steps=time_steps).dense_macs_all_steps
+    return None if saves else cost_report(shapes, config).dense_macs_all_steps

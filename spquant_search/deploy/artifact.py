@@ -68,7 +68,7 @@ class Artifact:
 
     @property
     def config(self) -> NetworkConfig:
-        return NetworkConfig(layers=tuple(self.layers.items()))
+        return NetworkConfig(time_steps=self.time_steps, layers=tuple(self.layers.items()))
 
     def space(self) -> SpaceFile:
         """Return the space that the artifact's data can be loaded for; it has nothing to search."""
@@ -120,7 +120,7 @@ def write_artifact(  # noqa: PLR0913 - options by name
         run=folder.name,
         trial=member.number,
         data=space.data,
-        time_steps=space.time_steps,
+        time_steps=member.config.time_steps,
         model=space.model,
         neuron=space.neuron,
         layers=dict(member.config.layers),

@@ -29,7 +29,7 @@ def smallest_figures(prepared: Prepared) -> dict[str, float]:
         address: (min if address.parameter in LOWERED else max)(options, key=partial(precision, address.parameter))
         for address, options in prepared.space.choices().items()
     }
-    cost = cost_report(prepared.shapes, prepared.space.config(lowered), time_steps=prepared.space.file.time_steps)
+    cost = cost_report(prepared.shapes, prepared.space.config(lowered))
     found: dict[str, float] = {"memory_bytes": cost.memory_bytes}
     device = prepared.footprint(cost)
     return found if device is None else found | {"flash_bytes": device.flash, "ram_bytes": device.ram}

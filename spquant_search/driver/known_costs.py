@@ -20,7 +20,7 @@ from spquant_search.space.shapes import LayerShape
 def known_costs(space: SearchSpace, shapes: Sequence[LayerShape]) -> KnownCosts:
     """Return what the sampler knows of a configuration from its sampled values alone, by tables for every layer."""
     tables = [_bytes_by_choice(layer, shape) for layer, shape in zip(space.layers, shapes, strict=True)]
-    dense = cost_report(shapes, space.baseline(), time_steps=space.file.time_steps).dense_macs_all_steps
+    dense = cost_report(shapes, space.baseline()).dense_macs_all_steps
     fixed = {str(address): options[0] for address, options in space.choices().items() if len(options) == 1}
 
     def memory_bytes(grid: Grid) -> Callable[[NDArray[np.int_]], NDArray[np.int_]]:

@@ -76,7 +76,7 @@ class Study:
     ) -> None:
         """Open the study in ``storage``, or begin it; ``note`` is called once where TPE stands in for the sampler."""
         self._space = space
-        baseline = cost_report(shapes, space.baseline(), time_steps=space.file.time_steps)
+        baseline = cost_report(shapes, space.baseline())
         self._costs = known_costs(space, shapes)
         self._budget = Budget.of(space.file.constraints)
         self._reference = reference_at(baseline, chance=chance)

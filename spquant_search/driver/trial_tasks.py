@@ -26,7 +26,7 @@ class TrialTasks:
     def known_result(self, trial: PendingTrial, outcome: Outcome, reason: str) -> TrialResult:
         """Return a trial's result as far as it is known beforehand: costs, and what was measured as a subnet."""
         prepared, file = self._context.prepared, self._context.file
-        cost = cost_report(prepared.shapes, trial.config, time_steps=file.time_steps)
+        cost = cost_report(prepared.shapes, trial.config)
         known = unmeasured(
             number=trial.number,
             origin=trial.origin,
@@ -47,11 +47,11 @@ class TrialTasks:
         if trial.number == BASELINE or not self._budget:
             return None
         memory, flops = self._budget.max_memory_bytes, self._budget.max_effective_flops
-        shapes, time_steps = self._context.prepared.shapes, self._context.file.time_steps
-        cost = cost_report(shapes, trial.config, time_steps=time_steps)
+        shapes = self._context.prepared.shapes
+        cost = cost_report(shapes, trial.config)
         if memory is not None and cost.memory_bytes > memory:
             return f"memory_bytes {cost.memory_bytes:,} is over constraints.memory_bytes, {memory:,.0f}"
-        macs = known_effective_macs(shapes, trial.config, time_steps=time_steps)
+        macs = known_effective_macs(shapes, trial.config)
         if flops is not None and macs is not None and FLOPS_PER_MAC * macs > flops:
             return f"effective_flops {FLOPS_PER_MAC * macs:,} is over constraints.effective_flops, {flops:,.0f}"
         return None

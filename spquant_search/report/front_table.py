@@ -29,21 +29,21 @@ INTERVAL_COLUMNS = ("val 95 %", "test 95 %")
 def front_table(
     summary: RunSummary,
     *,
-    time_steps: int | None = None,
+    with_energy: bool = False,
     intervals: Collection[str] = INTERVAL_COLUMNS,
     trained_only: bool = False,
 ) -> TextTable:
     """Make the table of the front, smallest memory first, with factors against the float baseline.
 
-    With ``time_steps`` (of a sample) it has the estimate of a sample's energy, too. ``intervals``: the columns with the
-    accuracies' intervals that are wanted. ``trained_only``: without the members that are subnets.
+    ``with_energy``: with the estimate of a sample's energy. ``intervals``: the columns with the accuracies' intervals
+    that are wanted. ``trained_only``: without the members that are subnets.
     """
     header = (
         *("trial", "val", INTERVAL_COLUMNS[0], "test", INTERVAL_COLUMNS[1], "mean val", "mean test"),
         *("KiB", "factor", "FLOPs", "factor", *ENERGY_COLUMNS, "bits", "levels", "gate"),
     )
     members = shown_members(summary, trained_only=trained_only)
-    rows = [_front_row(summary, member, time_steps) for member in members]
+    rows = [_front_row(summary, member, with_energy=with_energy) for member in members]
     dropped = [name for name in INTERVAL_COLUMNS if name not in intervals]
     kept = [column for column in _filled_columns(header, rows) if header[column] not in dropped]
     names = tuple(header[column] for column in kept)
@@ -66,8 +66,8 @@ def _filled_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> lis
     return [column for column in range(len(header)) if any(row[column] for row in rows) or not rows]
 
 
-def _front_row(summary: RunSummary, member: TrialResult, time_steps: int | None) -> tuple[str, ...]:
-    energy = None if time_steps is None else measured_energy(member, time_steps=time_steps)
+def _front_row(summary: RunSummary, member: TrialResult, *, with_energy: bool) -> tuple[str, ...]:
+    energy = measured_energy(member) if with_energy else None
     test, final = summary.test_accuracy.get(member.number), member.final
     mark = ORIGIN_MARKS.get(member.origin, "")
     return (

@@ -82,7 +82,7 @@ def upper_bounds(report: CostReport) -> tuple[Energy, ...]:
     )
 
 
-def measured_energy(result: TrialResult, *, time_steps: int) -> Energy | None:
+def measured_energy(result: TrialResult) -> Energy | None:
     """Estimate from the synaptic operations of a trial's last epoch on validation; None before its first epoch.
 
     A result does not say which layers are attention, so the few products of spikes there take the fp32 price.
@@ -99,7 +99,7 @@ def measured_energy(result: TrialResult, *, time_steps: int) -> Energy | None:
         )
         for index, (name, precision) in enumerate(result.config.layers)
     ]
-    return total_energy([*operations, _membrane_traffic(result.membrane_bytes * time_steps)])
+    return total_energy([*operations, _membrane_traffic(result.membrane_bytes * result.config.time_steps)])
 
 
 def _energy(operations: float, *, is_first: bool, is_float: bool, membrane_bytes: float) -> Energy:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Annotated, Any
 
-from pydantic import GetCoreSchemaHandler, GetPydanticSchema
+from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from spquant_search.costs.device import Footprint
 from spquant_search.costs.memory import FLOPS_PER_MAC, CostReport
-from spquant_search.space.configuration import NetworkConfig
+from spquant_search.space.configuration import BY_NAME, NetworkConfig
 
 BASELINE = 0  # the number of the float baseline's trial
 
@@ -110,16 +110,6 @@ class FineTuning:
         return {name: getattr(self, name) for name in names}
 
 
-def _activity_by_layer(source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-    """Let (name, activity) pairs be an object by name in documents."""
-    by_layer = handler.generate_schema(dict[str, LayerActivity])
-    return core_schema.no_info_after_validator_function(
-        lambda layers: tuple(layers.items()),
-        by_layer,
-        serialization=core_schema.plain_serializer_function_ser_schema(dict, return_schema=by_layer),
-    )
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialResult:
     """One configuration, trained. ``reason`` says why it ended so, naming the trial that beat it if one did."""
@@ -138,7 +128,7 @@ class TrialResult:
     dense_macs: int  # per sample, all time steps
     engine_flash_bytes: int | None = None  # of the C engine that runs it on a device; None where floats are kept
     engine_ram_bytes: int | None = None
-    layers: Annotated[tuple[tuple[str, LayerActivity], ...], GetPydanticSchema(_activity_by_layer)] = ()
+    layers: Annotated[tuple[tuple[str, LayerActivity], ...], BY_NAME] = ()
     seconds: float = 0.0
     parent: int | None = None  # the trial that evaluated this configuration as a subnet, where this trial fine-tunes it
     final: FineTuning | None = None  # once it was fine-tuned with several seeds

@@ -295,7 +295,8 @@ def member_dict(
         "effective_flops": member.effective_flops,
         "synaptic_ops": member.synaptic_ops,
         "final": None if member.final is None else member.final.figures(),
-        "config": member.config.as_dict(),
+        "time_steps": member.config.time_steps,
+        "config": member.config.layers_dict(),
     }
 
 

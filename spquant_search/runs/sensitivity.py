@@ -98,7 +98,7 @@ def with_values(config: NetworkConfig, values: Mapping[Address, Any]) -> Network
     layers = dict(config.layers)
     for (name, parameter), value in values.items():
         layers[name] = replace(layers[name], **{parameter: value})
-    return NetworkConfig(layers=tuple(layers.items()))
+    return replace(config, layers=tuple(layers.items()))
 
 
 def lower_choices(layer: LayerSpace, parameter: str) -> tuple[int, ...]:
@@ -143,7 +143,7 @@ def sensitivity(
     configs = lowered_configurations(space)
 
     def memory(name: str) -> int:
-        return cost_report(shapes, configs[name], time_steps=space.file.time_steps).memory_bytes
+        return cost_report(shapes, configs[name]).memory_bytes
 
     choices = []
     for name in list(configs)[1:]:

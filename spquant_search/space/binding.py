@@ -35,7 +35,7 @@ def bind(
     for shape in shapes:
         choices = file.layers.get(shape.name, LayerChoices())
         problems += _unfit_parameters(choices, shape)
-        layers.append(_layer_space(shape, choices, for_all))
+        layers.append(_layer_space(shape, choices, for_all, stores=file.time_steps > 1))
     space = SearchSpace(source=source, file=file, layers=tuple(layers), references=())
     references, more = reference_configurations(space, shapes)
     if problems + more:
@@ -82,12 +82,13 @@ def _unfit_parameters(choices: LayerChoices, shape: LayerShape) -> list[Problem]
     return problems
 
 
-def _layer_space(shape: LayerShape, choices: LayerChoices, for_all: LayerChoices) -> LayerSpace:
-    gated, skipped = shape.can_gate, shape.has_membrane and shape.can_skip
+def _layer_space(shape: LayerShape, choices: LayerChoices, for_all: LayerChoices, *, stores: bool) -> LayerSpace:
+    """Return a layer's choices; ``stores``: potentials are stored, from one time step to the next."""
+    gated, skipped, has_membrane = shape.can_gate, shape.can_skip and stores, shape.has_neurons and stores
     return LayerSpace(
         name=shape.name,
         weight_bits=(shape.has_weights and (choices.weight_bits or for_all.weight_bits)) or (FLOAT_BITS,),
-        membrane_levels=(choices.membrane_levels or for_all.membrane_levels or (0,)) if shape.has_membrane else (None,),
+        membrane_levels=(choices.membrane_levels or for_all.membrane_levels or (0,)) if has_membrane else (None,),
         channel_mass=(gated and (choices.channel_mass or for_all.channel_mass)) or (1.0,),
         skip_below=(skipped and (choices.skip_below or for_all.skip_below)) or (None,),
     )

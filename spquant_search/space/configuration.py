@@ -1,11 +1,11 @@
-"""A configuration: the precision of every layer of a network."""
+"""A configuration: the number of time steps of a network, and the precision of every layer."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any, get_args
 
-from pydantic import GetCoreSchemaHandler
+from pydantic import GetCoreSchemaHandler, GetPydanticSchema
 from pydantic_core import CoreSchema, core_schema
 
 from spquant_search.space.address import Address
@@ -13,6 +13,7 @@ from spquant_search.space.address import Address
 FLOAT_BITS = 32
 FLOAT_MEMBRANE = 0
 PARAMETERS = ("weight_bits", "membrane_levels", "channel_mass", "skip_below")
+TIME_STEPS = Address("", "time_steps")  # of the whole network
 OFF: dict[str, float | None] = {"channel_mass": 1.0, "skip_below": None}  # values that switch a mechanism off
 
 
@@ -31,11 +32,30 @@ class LayerPrecision:
         return self.weight_bits == FLOAT_BITS and self.membrane_levels in (None, FLOAT_MEMBRANE)
 
 
+def _by_name(source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    """Let a tuple of (name, value) pairs be an object by name in documents."""
+    pair, *_ = get_args(source)
+    _name, value = get_args(pair)
+    by_name = handler.generate_schema(dict[str, value])  # type: ignore[valid-type]
+    return core_schema.no_info_after_validator_function(
+        lambda values: tuple(values.items()),
+        by_name,
+        serialization=core_schema.plain_serializer_function_ser_schema(dict, return_schema=by_name),
+    )
+
+
+BY_NAME = GetPydanticSchema(_by_name)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NetworkConfig:
-    """The precision of every layer, in the network's order."""
+    """A network's time steps, and the precision of every layer in the network's order.
 
-    layers: tuple[tuple[str, LayerPrecision], ...]
+    With one time step nothing is stored from one step to the next: no layer has membrane levels or a cut.
+    """
+
+    time_steps: int
+    layers: Annotated[tuple[tuple[str, LayerPrecision], ...], BY_NAME]
 
     def __getitem__(self, name: str) -> LayerPrecision:
         for layer, precision in self.layers:
@@ -43,26 +63,19 @@ class NetworkConfig:
                 return precision
         raise KeyError(name)
 
-    def as_dict(self) -> dict[str, dict[str, Any]]:
+    def as_dict(self) -> dict[str, Any]:
+        """Return ``{time_steps, layers: {layer: {weight_bits, ...}}}``, as it stands in documents."""
+        return {"time_steps": self.time_steps, "layers": self.layers_dict()}
+
+    def layers_dict(self) -> dict[str, dict[str, Any]]:
         """Return ``{layer: {weight_bits, membrane_levels, channel_mass, skip_below}}``, ready for JSON."""
         return {name: asdict(precision) for name, precision in self.layers}
 
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Stand in documents as an object of precisions by layer, like :meth:`as_dict`."""
-        by_layer = handler.generate_schema(dict[str, LayerPrecision])
-        return core_schema.no_info_after_validator_function(
-            lambda layers: cls(layers=tuple(layers.items())),
-            by_layer,
-            serialization=core_schema.plain_serializer_function_ser_schema(
-                lambda config: dict(config.layers), return_schema=by_layer
-            ),
-        )
-
     def flat(self) -> dict[Address, Any]:
-        """Return every value by its address, layer after layer."""
-        return {
+        """Return every value by its address: the time steps, and layer after layer."""
+        by_layer = {
             Address(name, parameter): getattr(precision, parameter)
             for name, precision in self.layers
             for parameter in PARAMETERS
         }
+        return {TIME_STEPS: self.time_steps, **by_layer}

@@ -15,31 +15,38 @@ from spquant_search.space.shapes import LayerShape
 
 
 def preset_config(
-    preset: Preset, *, network: str, shapes: Sequence[LayerShape], weight_bits: int | None = None
+    preset: Preset,
+    *,
+    network: str,
+    shapes: Sequence[LayerShape],
+    time_steps: int,
+    weight_bits: int | None = None,
 ) -> NetworkConfig:
     """Return the configuration of a preset on a network with these shapes, whatever a space file's choices are.
 
     ``weight_bits`` replaces those that the preset has for ``network``; otherwise a network that SpQuant-SNN does not
     have takes the bits of vgg9.
     """
-    return _uniform(preset_values(preset, network, weight_bits=weight_bits), shapes)
+    return _uniform(preset_values(preset, network, weight_bits=weight_bits), shapes, time_steps=time_steps)
 
 
-def _uniform(values: Mapping[str, Any], shapes: Sequence[LayerShape]) -> NetworkConfig:
+def _uniform(values: Mapping[str, Any], shapes: Sequence[LayerShape], *, time_steps: int) -> NetworkConfig:
     """Return the configuration of one value a parameter; a layer without a parameter has the value for "none"."""
+    stores = time_steps > 1
     return NetworkConfig(
+        time_steps=time_steps,
         layers=tuple(
             (
                 shape.name,
                 LayerPrecision(
                     weight_bits=values["weight_bits"] if shape.has_weights else FLOAT_BITS,
-                    membrane_levels=values["membrane_levels"] if shape.has_membrane else None,
+                    membrane_levels=values["membrane_levels"] if shape.has_neurons and stores else None,
                     channel_mass=values.get("channel_mass", 1.0) if shape.can_gate else 1.0,
-                    skip_below=values.get("skip_below") if shape.has_membrane and shape.can_skip else None,
+                    skip_below=values.get("skip_below") if shape.can_skip and stores else None,
                 ),
             )
             for shape in shapes
-        )
+        ),
     )
 
 
@@ -78,7 +85,8 @@ def _preset_reference(
         return {}, {"preset": f"unknown preset {shown(name)}{suggestion(str(name), known)} Known: {', '.join(known)}"}
     # Keys beside the preset replace its values: a custom network may need other bits than vgg9's.
     replaced = {key: None if value == "none" else value for key, value in reference.items() if key in PARAMETERS}
-    wanted = _uniform(preset_values(Preset(name), space.file.model.network) | replaced, shapes).flat()
+    network, time_steps = space.file.model.network, space.file.time_steps
+    wanted = _uniform(preset_values(Preset(name), network) | replaced, shapes, time_steps=time_steps).flat()
     values: dict[Address, Any] = {}
     mismatches: dict[str, str] = {}
     for address, options in space.choices().items():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spquant_search.space.address import Address
-from spquant_search.space.configuration import PARAMETERS, LayerPrecision, NetworkConfig
+from spquant_search.space.configuration import PARAMETERS, TIME_STEPS, LayerPrecision, NetworkConfig
 from spquant_search.space.schema import SpaceFile
 
 
@@ -38,20 +38,26 @@ class SearchSpace:
 
     def choices(self) -> dict[Address, tuple[Any, ...]]:
         """Return every address with its choices, in the network's order; those with a single choice included."""
+        return {TIME_STEPS: (self.file.time_steps,), **self.layer_choices()}
+
+    def layer_choices(self) -> dict[Address, tuple[Any, ...]]:
+        """Return the addresses of layers with their choices, in the network's order."""
         return {address: values for layer in self.layers for address, values in layer.choices().items()}
 
     def baseline(self) -> NetworkConfig:
         """Return the float network without gates and masks."""
         return NetworkConfig(
+            time_steps=self.file.time_steps,
             layers=tuple(
                 (layer.name, LayerPrecision(membrane_levels=None if layer.membrane_levels == (None,) else 0))
                 for layer in self.layers
-            )
+            ),
         )
 
     def config(self, values: Mapping[Address, Any]) -> NetworkConfig:
         """Return the configuration with these values; an address with a single choice may be absent."""
         return NetworkConfig(
+            time_steps=values.get(TIME_STEPS, self.file.time_steps),
             layers=tuple(
                 (
                     layer.name,
@@ -63,7 +69,7 @@ class SearchSpace:
                     ),
                 )
                 for layer in self.layers
-            )
+            ),
         )
 
     def __contains__(self, config: NetworkConfig) -> bool:

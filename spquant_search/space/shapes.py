@@ -22,7 +22,6 @@ class LayerShape:
     groups: int = 1  # input and output channels fall into so many groups that do not see each other
     weightless_macs: int = 0  # of one time step: products of two signals, as in attention
     learns_threshold: bool = False
-    stores_potentials: bool = True  # between time steps; False where there is one step alone
 
     @property
     def weights(self) -> int:
@@ -35,11 +34,6 @@ class LayerShape:
     @property
     def has_neurons(self) -> bool:
         return self.kind in ("convolution", "attention")
-
-    @property
-    def has_membrane(self) -> bool:
-        """True where neurons store their potentials between time steps: levels and cuts are chosen for those alone."""
-        return self.has_neurons and self.stores_potentials
 
     @property
     def dense_macs(self) -> int:

@@ -36,10 +36,7 @@ def bind_network(file: SpaceFile, *, source: str) -> Prepared:
     shape = input_shape(info)
     network = inspect_network(file.model, shape, time_steps=file.time_steps, source=source)
     learns = file.neuron.learn_threshold
-    shapes = tuple(
-        replace(layer, learns_threshold=learns and layer.has_neurons, stores_potentials=file.time_steps > 1)
-        for layer in network.shapes
-    )
+    shapes = tuple(replace(layer, learns_threshold=learns and layer.has_neurons) for layer in network.shapes)
     try:
         space = bind(file, shapes, source=source, idle=network.idle, other_names=network.other_names)
     except SpaceError as error:
@@ -82,7 +79,7 @@ def _unreachable_budgets(space: SearchSpace, shapes: Sequence[LayerShape]) -> li
             f"got {bounds.memory_bytes:,}; raise it, or give layers choices of fewer bits or levels"
         )
         problems.append(Problem("constraints.memory_bytes", sentence))
-    dense = FLOPS_PER_MAC * cost_report(shapes, space.baseline(), time_steps=space.file.time_steps).dense_macs_all_steps
+    dense = FLOPS_PER_MAC * cost_report(shapes, space.baseline()).dense_macs_all_steps
     may_be_less = any(OFF[kind] != value for layer in space.layers for kind in OFF for value in getattr(layer, kind))
     if bounds.effective_flops is not None and bounds.effective_flops < dense and not may_be_less:
         sentence = (

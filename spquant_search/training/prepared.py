@@ -53,7 +53,7 @@ class Prepared:
                 new, gone = ", ".join(sorted(now - then)) or "none", ", ".join(sorted(then - now)) or "none"
                 change = f"layers that are new: {new}; that are gone: {gone}"
             else:
-                cost = cost_report(self.shapes, result.config, time_steps=self.space.file.time_steps)
+                cost = cost_report(self.shapes, result.config)
                 if (cost.memory_bytes, cost.dense_macs_all_steps) == (result.memory_bytes, result.dense_macs):
                     return
                 change = (

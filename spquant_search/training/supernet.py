@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 from spquant_search.runs import work
 from spquant_search.runs.random_streams import Purpose, derived_seed
 from spquant_search.snn.layers import configure
+from spquant_search.space.address import Address
 from spquant_search.space.configuration import OFF, PARAMETERS, NetworkConfig
 from spquant_search.space.schema import NeuronSpace
 from spquant_search.space.search_space import SearchSpace
@@ -52,8 +54,8 @@ def random_configuration(space: SearchSpace, generator: random.Random) -> Networ
     """Draw a configuration for one step of training; any of the space may come."""
     uniform, dense = generator.random() < UNIFORM_SHARE, generator.random() < DENSE_SHARE
     common = {parameter: generator.random() for parameter in PARAMETERS}
-    values = {}
-    for address, options in space.choices().items():
+    values: dict[Address, Any] = {}
+    for address, options in space.layer_choices().items():
         parameter = address.parameter
         place = common[parameter] if uniform else generator.random()
         values[address] = options[int(place * len(options))]

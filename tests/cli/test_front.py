@@ -19,7 +19,7 @@ MEMBER_KEYS = [
     *("number", "origin", "trained", "accuracy", "accuracy_split", "accuracy_samples", "accuracy_interval"),
     *("test_accuracy", "test_samples", "test_accuracy_interval", "memory_bytes", "weight_bytes"),
     *("membrane_bytes", "overhead_bytes", "flash_bytes", "ram_bytes", "dense_macs", "effective_macs"),
-    *("effective_flops", "synaptic_ops", "final", "config"),
+    *("effective_flops", "synaptic_ops", "final", "time_steps", "config"),
 ]
 
 

@@ -254,7 +254,7 @@ def test_a_preset_is_trained_alone_after_the_baseline(tmp_path):
     baseline, only = read_results(run)
     assert (baseline.origin, only.origin) == ("baseline", "reference")
     shapes = prepare.prepare(TINY).shapes
-    assert only.config == preset_config(Preset.SPQUANT_SNN, network="vgg9", shapes=shapes)
+    assert only.config == preset_config(Preset.SPQUANT_SNN, network="vgg9", shapes=shapes, time_steps=2)
     assert len(only.epochs) == 1
     assert "uJ fp32" in done.stdout
 

@@ -91,7 +91,7 @@ def test_the_widest_weights_are_those_that_the_library_refuses(
         ("wide", LayerPrecision(weight_bits=8, membrane_levels=3)),
         ("readout", LayerPrecision(weight_bits=4, membrane_levels=None)),
     ]
-    configure(network, NetworkConfig(layers=tuple(precisions)), NeuronSpace())
+    configure(network, NetworkConfig(time_steps=1, layers=tuple(precisions)), NeuronSpace())
     with torch.no_grad():
         network.wide.weight.fill_(1.0)
     frames = torch.zeros(1, 1, channels, 32, 32, dtype=torch.uint8).numpy()

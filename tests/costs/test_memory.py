@@ -34,7 +34,7 @@ def paper_report(bits: int, levels: int) -> CostReport:
         (shape.name, LayerPrecision(weight_bits=bits, membrane_levels=levels if shape.neurons else None))
         for shape in shapes
     ]
-    return cost_report(shapes, NetworkConfig(layers=tuple(precisions)), time_steps=10)
+    return cost_report(shapes, NetworkConfig(time_steps=10, layers=tuple(precisions)))
 
 
 # Packing
@@ -127,12 +127,13 @@ def test_bytes_of_a_read_out(bits: int, weights: int) -> None:
 
 def test_a_report_adds_its_layers() -> None:
     config = NetworkConfig(
+        time_steps=6,
         layers=(
             ("conv2", LayerPrecision(weight_bits=4, membrane_levels=3, channel_mass=0.8)),
             ("readout", LayerPrecision(weight_bits=8, membrane_levels=None)),
-        )
+        ),
     )
-    report = cost_report((CONVOLUTION, READOUT), config, time_steps=6)
+    report = cost_report((CONVOLUTION, READOUT), config)
     assert report.weight_bytes == 68 + 450
     assert report.membrane_bytes == 12
     assert report.overhead_bytes == 47 + 40
@@ -180,8 +181,8 @@ def test_a_report_adds_its_layers() -> None:
 
 def test_layers_take_their_precision_by_name_not_by_place() -> None:
     readout, convolution = LayerPrecision(weight_bits=8, membrane_levels=None), LayerPrecision(weight_bits=2)
-    config = NetworkConfig(layers=(("readout", readout), ("conv2", convolution)))
-    report = cost_report((CONVOLUTION, READOUT), config, time_steps=1)
+    config = NetworkConfig(time_steps=1, layers=(("readout", readout), ("conv2", convolution)))
+    report = cost_report((CONVOLUTION, READOUT), config)
     assert [layer.precision for layer in report.layers] == [convolution, readout]
 
 

@@ -60,7 +60,7 @@ def drawn_config(network: nn.Module, generator: np.random.Generator, choices: Ch
             else None,
         )
         layers.append((name, precision))
-    return NetworkConfig(layers=tuple(layers))
+    return NetworkConfig(time_steps=TIME, layers=tuple(layers))
 
 
 def lively(network: nn.Module, frames: NDArray[np.uint8], largest: int) -> None:

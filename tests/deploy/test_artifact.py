@@ -50,7 +50,7 @@ FILES = [
     *("README.md", "main.c", "manifest.json", "model.c", "model.h", "reference.py", "test_vectors.npz"),
     "weights.bin",
 ]
-MEMBER = trial(7, 0.75, 10, 12.5, of=config("848484242", "24 3 16 24 3 16 24 3", skip=-1.0))
+MEMBER = trial(7, 0.75, 10, 12.5, of=config("848484242", "24 3 16 24 3 16 24 3", skip=-1.0, time_steps=3))
 SHAPE = InputShape(channels=2, height=16, width=16, classes=10, largest=15)
 FRAMES = np.random.default_rng(0).poisson(0.5, (2, 3, 2, 16, 16)).astype(np.uint8)
 

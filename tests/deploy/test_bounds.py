@@ -186,7 +186,7 @@ def one_neuron(
         ("only", LayerPrecision(weight_bits=8, membrane_levels=3)),
         ("readout", LayerPrecision(weight_bits=8, membrane_levels=None)),
     )
-    configure(network, NetworkConfig(layers=layers), NeuronSpace(lowest_level={3: -2}))
+    configure(network, NetworkConfig(time_steps=3, layers=layers), NeuronSpace(lowest_level={3: -2}))
     with torch.no_grad():
         network.only.weight.fill_(weight)
         assert network.only.bias is not None

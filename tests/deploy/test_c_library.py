@@ -108,7 +108,7 @@ def test_sizes_do_not_rely_on_an_int_of_32_bits(tmp_path: Path, plain_neurons: N
     )
     layers = [(name, LayerPrecision(weight_bits=8, membrane_levels=24)) for name in ("0", "1")]
     layers.append(("2", LayerPrecision(weight_bits=8, membrane_levels=None)))
-    configure(network, NetworkConfig(layers=tuple(layers)), NeuronSpace())
+    configure(network, NetworkConfig(time_steps=3, layers=tuple(layers)), NeuronSpace())
     shape = InputShape(channels=1, height=192, width=96, classes=3, largest=15)
     frames = np.random.default_rng(1).poisson(0.3, (1, 2, 1, 192, 96)).astype(np.uint8)
     lively(network, frames, 15)

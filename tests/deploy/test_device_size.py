@@ -28,9 +28,8 @@ def device_size(folder: Path, work: Path) -> ObjectSize:
 
 def without_membranes(config: NetworkConfig) -> NetworkConfig:
     """Return a configuration as a space of one time step has it."""
-    return NetworkConfig(
-        layers=tuple((name, replace(layer, membrane_levels=None, skip_below=None)) for name, layer in config.layers)
-    )
+    layers = tuple((name, replace(layer, membrane_levels=None, skip_below=None)) for name, layer in config.layers)
+    return NetworkConfig(time_steps=1, layers=layers)
 
 
 FOOTPRINTS: list[tuple[str, dict[str, Any]]] = [
@@ -55,17 +54,16 @@ def test_what_a_device_needs_is_known_before_training(
     for seed in (3, 4):
         network, shape, frames = a_network(name, seed=seed, **options)
         model = ModelSpace(network=name, width=options.get("width", 1 / 16), pool=options.get("pool", "before"))
-        shapes = tuple(
-            replace(layer, stores_potentials=time_steps > 1) for layer in layer_shapes(model, shape, source="test")
-        )
+        shapes = layer_shapes(model, shape, source="test")
         config = NetworkConfig(
-            layers=tuple((name, layer.precision) for name, layer in searchable_layers(network).items())
+            time_steps=time_steps,
+            layers=tuple((name, layer.precision) for name, layer in searchable_layers(network).items()),
         )
         if time_steps == 1:
             config = without_membranes(config)
         of_network = inspect_network(model, shape, time_steps=time_steps, source="test").architecture
         assert of_network is not None
-        expected = footprint(of_network, cost_report(shapes, config, time_steps=time_steps))
+        expected = footprint(of_network, cost_report(shapes, config))
         assert expected is not None
 
         folder = written(
@@ -88,4 +86,4 @@ def test_a_configuration_that_keeps_floats_has_no_footprint(plain_neurons: None)
     for floats in ({"weight_bits": 32}, {"membrane_levels": FLOAT_MEMBRANE}):
         names = [one.name for one in shapes]
         layers = tuple(zip(names, [replace(precisions[0], **floats), *precisions[1:]], strict=True))
-        assert footprint(of_network, cost_report(shapes, NetworkConfig(layers=layers), time_steps=TIME)) is None
+        assert footprint(of_network, cost_report(shapes, NetworkConfig(time_steps=TIME, layers=layers))) is None

@@ -40,7 +40,7 @@ def test_values_without_their_divisor_are_a_current(tmp_path: Path, plain_neuron
     network = ResidualWithoutDivisor()
     firing = LayerPrecision(weight_bits=4, membrane_levels=3)
     layers = (("stem", firing), ("last", firing), ("readout", LayerPrecision(weight_bits=4, membrane_levels=None)))
-    configure(network, NetworkConfig(layers=layers), NeuronSpace())
+    configure(network, NetworkConfig(time_steps=3, layers=layers), NeuronSpace())
     frames = np.random.default_rng(0).poisson(0.8, (8, 3, 2, 12, 12)).astype(np.uint8)
     lively(network, frames, 15)
     assert_all_agree(network, SHAPE, frames, tmp_path)

@@ -319,4 +319,4 @@ def killed_here(_task: object) -> Play:
 def memory_of(*values: dict[str, object]) -> list[int]:
     """Bytes of uniform configurations."""
     prepared = prepare(TINY, (f"search.references={list(values)}",))
-    return [cost_report(prepared.shapes, one, time_steps=3).memory_bytes for one in prepared.space.references]
+    return [cost_report(prepared.shapes, one).memory_bytes for one in prepared.space.references]

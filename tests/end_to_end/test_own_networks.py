@@ -76,7 +76,7 @@ def trained_run(space: Path, *overrides: str) -> tuple[RunFolder, Prepared]:
     )
     open_run(folder, file, facts)
     config = prepared.space.config({address: options[0] for address, options in prepared.space.choices().items()})
-    cost = cost_report(prepared.shapes, config, time_steps=file.time_steps)
+    cost = cost_report(prepared.shapes, config)
     known = unmeasured(
         number=1,
         origin=Origin.REFERENCE,

@@ -18,9 +18,12 @@ from spquant_search.runs.selection import Budget
 from spquant_search.space.configuration import NetworkConfig
 
 ADDRESSES = [
-    f"{layer}.{parameter}"
-    for layer in ("conv1", "conv2", "readout")
-    for parameter in ("weight_bits", "membrane_levels", "channel_mass", "skip_below")
+    "time_steps",
+    *(
+        f"{layer}.{parameter}"
+        for layer in ("conv1", "conv2", "readout")
+        for parameter in ("weight_bits", "membrane_levels", "channel_mass", "skip_below")
+    ),
 ]
 
 
@@ -111,7 +114,8 @@ def test_front_json_by_hand(tmp_path):
     assert members[1]["test_accuracy"] is None
     assert members[0]["accuracy_split"] == "validation"
     assert members[0]["effective_flops"] == 2 * members[0]["effective_macs"] == 25e6
-    assert TypeAdapter(NetworkConfig).validate_python(members[0]["config"]) == example_run().results[2].config
+    stored = {"time_steps": members[0]["time_steps"], "layers": members[0]["config"]}
+    assert TypeAdapter(NetworkConfig).validate_python(stored) == example_run().results[2].config
 
 
 def test_front_json_without_a_baseline_says_null():

@@ -26,7 +26,7 @@ def test_a_layer_stands_in_one_place_in_every_row():
 
 def test_a_layer_without_membrane_keeps_its_place():
     layers = config("444", "3 3").layers
-    assert forms.levels_form(NetworkConfig(layers=(layers[2], layers[0], layers[2]))) == "-3"
+    assert forms.levels_form(NetworkConfig(time_steps=5, layers=(layers[2], layers[0], layers[2]))) == "-3"
 
 
 def test_legend_explains_the_letters_in_use_and_no_others():

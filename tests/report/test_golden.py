@@ -72,7 +72,7 @@ def finished_run(**changes: object):
 
 
 def front_text() -> str:
-    return front_table(finished_run(), time_steps=4).plain()
+    return front_table(finished_run(), with_energy=True).plain()
 
 
 def constraints_text() -> str:
@@ -82,13 +82,13 @@ def constraints_text() -> str:
 
 
 def cost_text() -> str:
-    report = cost_report(SHAPES, config("80", "3"), time_steps=5)
+    report = cost_report(SHAPES, config("80", "3", time_steps=5))
     tables = (cost_table(report, title="Cost of vgg9", energy_columns=columns) for columns in (True, False))
     return "\n".join(table.plain() for table in tables)
 
 
 def paper_text() -> str:
-    report = cost_report(SHAPES, config("00", "0"), time_steps=4)
+    report = cost_report(SHAPES, config("00", "0"))
     comparison = paper_comparison(report, Preset.SNN_BL, model=ModelSpace(network="vgg9"), height=48, width=48)
     assert comparison is not None
     return paper_table(comparison).plain()

@@ -145,7 +145,7 @@ def test_a_choice_leans_to_the_high_side_only_where_there_was_one():
 def test_membranes_count_where_there_are_any():
     assert "membranes at ceil(log2 levels) bits" in report_markdown(example_run())
     plain = [(name, replace(layer, membrane_levels=None)) for name, layer in config().layers]
-    one_step = trial(0, 0.9, 100, 50, origin="baseline", of=NetworkConfig(layers=tuple(plain)))
+    one_step = trial(0, 0.9, 100, 50, origin="baseline", of=NetworkConfig(time_steps=1, layers=tuple(plain)))
     assert "no membranes (with one time step nothing is stored between steps)" in report_markdown(
         example_run(results=(one_step,))
     )

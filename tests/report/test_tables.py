@@ -127,7 +127,7 @@ def test_cost_table_by_hand():
         convolution("conv1", 2, 4, 16, gate=False),
         readout(256, 10),
     )
-    table = cost_table(cost_report(shapes, config("80", "3"), time_steps=5), title="Cost", energy_columns=False)
+    table = cost_table(cost_report(shapes, config("80", "3", time_steps=5)), title="Cost", energy_columns=False)
     assert table.header == ("layer", "weights", "neurons", "bits", "levels", "W KiB", "U KiB", "other", "MACs", "FLOPs")
     # readout: 2,560 float weights in 10 KiB
     assert table.rows == (

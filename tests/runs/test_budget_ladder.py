@@ -75,7 +75,7 @@ def test_bytes_add_up_over_layers_and_parameters(prepared: Prepared) -> None:
     for _ in range(50):
         values = {address: generator.choice(options) for address, options in space.choices().items()}
         values |= {address: reference[address] for address in values if address.parameter in OFF}
-        memory = cost_report(prepared.shapes, space.config(values), time_steps=3).memory_bytes
+        memory = cost_report(prepared.shapes, space.config(values)).memory_bytes
         assert memory == found.memory_bytes - sum(saved.get(item, 0) for item in values.items())
 
 
@@ -86,7 +86,7 @@ def test_rungs_rise_and_lose_less_and_keep_their_budgets(prepared: Prepared, see
     assert 2 <= len(points) <= 8
     for point in points:
         assert point.memory_bytes <= point.budget_bytes
-        assert cost_report(prepared.shapes, point.config, time_steps=3).memory_bytes == point.memory_bytes
+        assert cost_report(prepared.shapes, point.config).memory_bytes == point.memory_bytes
     for lower, higher in itertools.pairwise(points):
         assert lower.memory_bytes < higher.memory_bytes
         assert lower.loss > higher.loss

@@ -69,7 +69,7 @@ def test_damage_is_told_by_file_place_and_rule(shelf, old, new, key, sentence):
     [
         ('"COMPLETE"', '"FINISHED"', "outcome"),
         ('"tpe"', '"guess"', "origin"),
-        ('"weight_bits": 8', '"weight_bits": "8"', "config.conv1.weight_bits"),
+        ('"weight_bits": 8', '"weight_bits": "8"', "config.layers.conv1.weight_bits"),
         ('"open_share": 1.0', '"open_share": null', "layers.conv1.open_share"),
         ('"density": 0.125', '"dense": 0.125', "epochs.0.density"),
     ],

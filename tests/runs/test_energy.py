@@ -32,7 +32,7 @@ def activity(synaptic_ops: float) -> LayerActivity:
 
 
 def bounds(network: NetworkConfig) -> tuple[Energy, ...]:
-    return upper_bounds(cost_report((FIRST, SECOND, READOUT), network, time_steps=STEPS))
+    return upper_bounds(cost_report((FIRST, SECOND, READOUT), network))
 
 
 def test_prices_are_those_of_the_table() -> None:
@@ -42,7 +42,7 @@ def test_prices_are_those_of_the_table() -> None:
 
 
 def test_upper_bound_of_integer_layers_by_hand() -> None:
-    first, second, readout = bounds(config("442", "3 16"))
+    first, second, readout = bounds(config("442", "3 16", time_steps=STEPS))
     # 72 weights at 16 positions in 5 steps; 64 membranes of 2 bits, read and written in each step.
     assert first.fp32_operations == pytest.approx(5760 * 4.6)
     assert first.integer_operations == pytest.approx(5760 * 0.3)
@@ -58,34 +58,36 @@ def test_upper_bound_of_integer_layers_by_hand() -> None:
 
 
 def test_float_layers_have_one_price() -> None:
-    layers = bounds(config("000", "0 0"))
+    layers = bounds(config("000", "0 0", time_steps=STEPS))
     assert all(layer.fp32_operations == layer.integer_operations for layer in layers)
     assert layers[0].membranes == pytest.approx(2 * 64 * 32 * STEPS * WORD)
 
 
 def test_float_weights_beside_quantized_membranes_stay_float() -> None:
-    layers = bounds(config("000", "3 3"))
+    layers = bounds(config("000", "3 3", time_steps=STEPS))
     assert layers[1].integer_operations == layers[1].fp32_operations
 
 
 def test_gates_add_their_predictors_products() -> None:
-    plain, gated = bounds(config("444", "3 3"))[1], bounds(config("444", "3 3", mass=0.85))[1]
+    plain = bounds(config("444", "3 3", time_steps=STEPS))[1]
+    gated = bounds(config("444", "3 3", mass=0.85, time_steps=STEPS))[1]
     assert gated.fp32_operations - plain.fp32_operations == pytest.approx(4 * 8 * STEPS * 0.9)
 
 
 @pytest.mark.parametrize(("levels", "price"), [(3, 0.1), (0, 0.9)])
 def test_attention_adds_integers_once_its_membrane_is_quantized(levels: int, price: float) -> None:
     network = NetworkConfig(
+        time_steps=STEPS,
         layers=(("conv1", LayerPrecision()), ("attention", LayerPrecision(membrane_levels=levels))),
     )
-    _, attention = upper_bounds(cost_report((FIRST, ATTENTION), network, time_steps=STEPS))
+    _, attention = upper_bounds(cost_report((FIRST, ATTENTION), network))
     assert attention.integer_operations == pytest.approx(1000 * STEPS * price)
 
 
 def test_measured_energy_by_hand() -> None:
     layers = (("conv1", activity(1000.0)), ("conv2", activity(200.0)), ("readout", activity(30.0)))
-    result = trial(1, kib=10, of=config("440", "3 16"), layers=layers)
-    found = measured_energy(result, time_steps=STEPS)
+    result = trial(1, kib=10, of=config("440", "3 16", time_steps=STEPS), layers=layers)
+    found = measured_energy(result)
     assert found is not None
     assert found.fp32_operations == pytest.approx(1000 * 4.6 + 230 * 0.9)
     assert found.integer_operations == pytest.approx(1000 * 0.3 + 200 * 0.1 + 30 * 0.9)  # the subnet's are floats
@@ -95,17 +97,17 @@ def test_measured_energy_by_hand() -> None:
 
 
 def test_nothing_is_estimated_without_measured_operations() -> None:
-    assert measured_energy(trial(1), time_steps=STEPS) is None
+    assert measured_energy(trial(1)) is None
     partly = trial(1, layers=(("conv1", activity(1.0)),))
-    assert measured_energy(partly, time_steps=STEPS) is None
+    assert measured_energy(partly) is None
 
 
 def test_full_density_is_the_measured_estimate_of_a_network_that_is_never_silent() -> None:
-    network = config("442", "3 16")
-    report = cost_report((FIRST, SECOND, READOUT), network, time_steps=STEPS)
+    network = config("442", "3 16", time_steps=STEPS)
+    report = cost_report((FIRST, SECOND, READOUT), network)
     layers = tuple((cost.shape.name, activity(cost.shape.dense_macs * STEPS)) for cost in report.layers)
     result = trial(1, of=network, layers=layers)
-    found = measured_energy(result, time_steps=STEPS)
+    found = measured_energy(result)
     bound = total_energy(upper_bounds(report))
     assert found is not None
     assert found.fp32_operations == pytest.approx(bound.fp32_operations)
@@ -130,7 +132,7 @@ def test_microjoules_as_people_read_them(picojoules: float, text: str) -> None:
 
 
 def test_cost_table_says_that_it_is_an_upper_bound() -> None:
-    report = cost_report((FIRST, SECOND, READOUT), config("442", "3 16"), time_steps=STEPS)
+    report = cost_report((FIRST, SECOND, READOUT), config("442", "3 16", time_steps=STEPS))
     table = cost_table(report, title="Cost", energy_columns=True)
     assert table.header[-2:] == ("uJ fp32", "uJ int")
     # 26,496 pJ of operations and 200 pJ of membranes; 1,728 and 200.
@@ -145,7 +147,7 @@ def test_cost_table_says_that_it_is_an_upper_bound() -> None:
 
 
 def test_tables_of_nine_layers_with_energy_fit_100_columns_and_with_intervals_125() -> None:
-    nine = config("844422223", "3 3 3 3 16 256 3 3", mass=0.85, skip=0.0)
+    nine = config("844422223", "3 3 3 3 16 256 3 3", mass=0.85, skip=0.0, time_steps=STEPS)
     layers = tuple((name, activity(123e6)) for name, _ in nine.layers)
     baseline = trial(0, 0.9, 1000, 4900, origin="baseline", of=config("0" * 9, " ".join("0" * 8)), layers=layers)
     run = example_run(
@@ -155,10 +157,10 @@ def test_tables_of_nine_layers_with_energy_fit_100_columns_and_with_intervals_12
     # As large as VGG-9 at 48x48.
     wide = replace(SECOND, in_channels=512, out_channels=512, positions=2304, neurons=294_912)
     shapes = tuple(replace(wide, name=name) for name, _ in nine.layers)
-    cost = cost_report(shapes, nine, time_steps=10)
+    cost = cost_report(shapes, nine)
     for table, width in (
-        (tables.front_table(run, time_steps=10, intervals=()), 100),
-        (tables.front_table(run, time_steps=10), 125),
+        (tables.front_table(run, with_energy=True, intervals=()), 100),
+        (tables.front_table(run, with_energy=True), 125),
         (cost_table(cost, title="Cost", energy_columns=True), 100),
     ):
         file = io.StringIO()
@@ -171,9 +173,11 @@ def test_tables_of_nine_layers_with_energy_fit_100_columns_and_with_intervals_12
 
 def test_front_table_has_it_where_operations_were_measured() -> None:
     layers = tuple((name, activity(1e6)) for name in ("conv1", "conv2", "readout"))
-    baseline = trial(0, 0.9, 100, 50, origin="baseline", of=config("000", "0 0"))
-    run = example_run(results=(baseline, trial(2, 0.864, 10, 12.5, of=config("844", "3 16"), layers=layers)))
-    table = tables.front_table(run, time_steps=STEPS)
+    baseline = trial(0, 0.9, 100, 50, origin="baseline", of=config("000", "0 0", time_steps=STEPS))
+    run = example_run(
+        results=(baseline, trial(2, 0.864, 10, 12.5, of=config("844", "3 16", time_steps=STEPS), layers=layers))
+    )
+    table = tables.front_table(run, with_energy=True)
     place = table.header.index("uJ fp32")
     assert table.header[place : place + 2] == ("uJ fp32", "uJ int")
     # 6.4 and 0.5 million pJ, and 2,048 bytes of membranes: 25,600 pJ.

@@ -55,7 +55,7 @@ def test_json_round_trip(accuracies, outcome, skip):
 def test_a_result_without_epochs_is_known_by_its_cost():
     shape = readout(8, 10, area=4)
     of = replace(config(), layers=config("4", "").layers)
-    cost = cost_report((shape,), of, time_steps=3)
+    cost = cost_report((shape,), of)
     result = unmeasured(
         number=5,
         origin=Origin.TPE,
@@ -70,7 +70,7 @@ def test_a_result_without_epochs_is_known_by_its_cost():
     assert (result.flash_bytes, result.ram_bytes) == (220, 60)
     plain = replace(result, engine_flash_bytes=None, engine_ram_bytes=None)
     assert (plain.flash_bytes, plain.ram_bytes) == (None, None)
-    assert result.dense_macs == 320 * 3
+    assert result.dense_macs == 320 * 4
     assert result.epochs == ()
     assert (result.number, result.origin, result.seed, result.outcome) == (5, "tpe", 9, Outcome.DUPLICATE)
     assert result.reason == "same as trial 2"

@@ -49,7 +49,7 @@ def test_losses_and_bytes_are_against_the_reference() -> None:
     first, second = found.choices[:2]
     assert (str(first.address), first.value, round(found.loss(first), 6)) == ("conv2.weight_bits", 4, -0.02)
     assert round(found.loss(second), 6) == 0.05
-    memory = {name: cost_report(prepared.shapes, config, time_steps=3).memory_bytes for name, config in configs.items()}
+    memory = {name: cost_report(prepared.shapes, config).memory_bytes for name, config in configs.items()}
     assert found.bytes_saved(second) == memory[REFERENCE] - memory["conv2.weight_bits=2"] > 0
     assert TypeAdapter(Sensitivity).validate_json(json.dumps(found.as_dict()), strict=True) == found
 

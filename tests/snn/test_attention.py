@@ -334,10 +334,10 @@ def test_dense_macs_are_half_the_operations_that_torch_counts(
 def test_attention_costs_its_membranes_only() -> None:
     layer, inputs = a_layer(6, 2), some_inputs(6, 2, 4)
     shape = layer.shape("b1attention", *inputs)
-    assert (shape.kind, shape.weights, shape.has_membrane, shape.has_weights) == ("attention", 0, True, False)
+    assert (shape.kind, shape.weights, shape.has_neurons, shape.has_weights) == ("attention", 0, True, False)
     assert not shape.can_gate
-    config = NetworkConfig(layers=(("b1attention", LayerPrecision(membrane_levels=3)),))
-    report = cost_report((shape,), config, time_steps=TIME)
+    config = NetworkConfig(time_steps=TIME, layers=(("b1attention", LayerPrecision(membrane_levels=3)),))
+    report = cost_report((shape,), config)
     assert (report.memory_bytes, report.membrane_bytes) == (12, 12)  # 48 neurons of 2 bits
 
 

@@ -193,7 +193,7 @@ def test_a_shortcut_is_the_slow_current_and_counts_its_open_inputs(bits: int, st
     assert found.synaptic_ops == 5 * np.count_nonzero(array(spikes.values)[:, :, ::stride, ::stride]) / BATCH
     assert (found.density, found.open_share) == (0.0, 1.0)
     shape = shortcut.shape("s2b1shortcut", spikes)
-    assert (shape.kind, shape.neurons, shape.can_gate, shape.has_membrane) == ("shortcut", 0, False, False)
+    assert (shape.kind, shape.neurons, shape.can_gate, shape.has_neurons) == ("shortcut", 0, False, False)
     assert shape.dense_macs == 4 * 5 * rows * columns
 
 

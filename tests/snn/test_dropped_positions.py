@@ -165,8 +165,8 @@ def test_a_shortcut_is_computed_only_where_a_layer_takes_it(plain_neurons: None)
     assert [shapes[name].positions for name in ("first", "shortcut", "pooling", "identity")] == [35, 24, 24, 24]
     for name in ("first", "shortcut", "pooling", "identity"):
         assert activities[name].total("effective_macs") == shapes[name].dense_macs * STEPS * SAMPLES, name
-    config = NetworkConfig(layers=tuple((name, LayerPrecision()) for name in shapes))
-    assert cost_report(tuple(shapes.values()), config, time_steps=1).membrane_bytes == 4 * 4 * (35 + 24 + 24)
+    config = NetworkConfig(time_steps=1, layers=tuple((name, LayerPrecision()) for name in shapes))
+    assert cost_report(tuple(shapes.values()), config).membrane_bytes == 4 * 4 * (35 + 24 + 24)
 
 
 def test_a_residual_of_the_whole_map_and_one_of_what_is_taken_are_the_same(plain_neurons: None) -> None:

@@ -28,7 +28,7 @@ def quantized(network: nn.Module) -> nn.Module:
     for name, layer in searchable_layers(network).items():
         fires = isinstance(layer, SpikingConv2d | SpikingSelfAttention)
         layers.append((name, LayerPrecision(weight_bits=4, membrane_levels=3 if fires else None)))
-    configure(network, NetworkConfig(layers=tuple(layers)), NeuronSpace())
+    configure(network, NetworkConfig(time_steps=2, layers=tuple(layers)), NeuronSpace())
     return network.eval()
 
 
@@ -732,7 +732,7 @@ def test_idle_layers_are_left_out_of_the_integer_form(plain_neurons: None) -> No
     network = Idle()
     names = ("stem", "last", "readout")
     precisions = [LayerPrecision(weight_bits=4, membrane_levels=None if name == "readout" else 3) for name in names]
-    configure(network, NetworkConfig(layers=tuple(zip(names, precisions, strict=True))), NeuronSpace())
+    configure(network, NetworkConfig(time_steps=2, layers=tuple(zip(names, precisions, strict=True))), NeuronSpace())
     form = integer_network(network.eval(), SHAPE, time_steps=3)
     assert [step["name"] for step in form.steps] == ["input", "stem", "last", "readout"]
 

@@ -57,15 +57,14 @@ def test_references_that_become_one_configuration_count_once() -> None:
 @pytest.mark.parametrize("preset", list(Preset))
 def test_membranes_cost_no_bytes_and_no_energy(preset: Preset) -> None:
     prepared = one_step()
-    config = preset_config(preset, network="vgg9", shapes=prepared.shapes)
-    report = cost_report(prepared.shapes, config, time_steps=1)
+    config = preset_config(preset, network="vgg9", shapes=prepared.shapes, time_steps=1)
+    report = cost_report(prepared.shapes, config)
     assert report.membrane_bytes == 0
     assert report.memory_bytes == report.weight_bytes + report.overhead_bytes
     assert all(bound.membranes == 0 for bound in upper_bounds(report))
     several = prepare(SPACES / "tiny.yaml")
-    of_three_steps = cost_report(
-        several.shapes, preset_config(preset, network="vgg9", shapes=several.shapes), time_steps=3
-    )
+    at_three_steps = preset_config(preset, network="vgg9", shapes=several.shapes, time_steps=3)
+    of_three_steps = cost_report(several.shapes, at_three_steps)
     assert of_three_steps.membrane_bytes > 0
     assert of_three_steps.memory_bytes - of_three_steps.membrane_bytes == report.memory_bytes
     found = prepared.footprint(report)
@@ -92,7 +91,7 @@ def test_tables_say_why_there_are_no_levels() -> None:
     config = prepared.space.references[0]
     assert short_form(config) == "4444 4444 4"
     assert legend([config]) == "bits: one character a layer; no membrane: one time step"
-    report = cost_report(prepared.shapes, config, time_steps=1)
+    report = cost_report(prepared.shapes, config)
     notes = cost_table(report, title="", energy_columns=False).notes
     assert "no membrane: one time step" in notes
     assert not any("1 steps" in note for note in notes)

@@ -719,7 +719,8 @@ def test_layers_take_their_own_choices_then_those_of_all_then_none():
         "train:", "  conv2: {weight_bits: 8}\ntrain:"
     )
     choices = {str(address): options for address, options in bound(text).choices().items()}
-    assert list(choices)[:4] == ["conv1.weight_bits", "conv1.membrane_levels", "conv1.channel_mass", "conv1.skip_below"]
+    first = ["time_steps", "conv1.weight_bits", "conv1.membrane_levels", "conv1.channel_mass", "conv1.skip_below"]
+    assert list(choices)[:5] == first
     assert choices["conv1.weight_bits"] == (2, 4)
     assert choices["conv2.weight_bits"] == (8,)
     assert choices["conv1.channel_mass"] == (1.0,)

@@ -36,7 +36,7 @@ CONVOLUTIONS = (SHAPES[0], SHAPES[1], SHAPES[4])
 
 
 def test_snn_bl_is_the_float_network() -> None:
-    config = preset_config(Preset.SNN_BL, network="vgg9", shapes=SHAPES)
+    config = preset_config(Preset.SNN_BL, network="vgg9", shapes=SHAPES, time_steps=4)
     assert config["conv2"] == LayerPrecision()
     assert all(precision.is_float for _, precision in config.layers)
     assert config["readout"].membrane_levels is None
@@ -47,7 +47,7 @@ def test_snn_bl_is_the_float_network() -> None:
     [("vgg9", 2), ("vgg5", 2), ("mobilenet", 2), ("resnet19", 4), ("resnet34", 4), ("spikformer4-256", 8)],
 )
 def test_quant_snn_has_the_papers_bits_in_every_layer(network: str, bits: int) -> None:
-    config = preset_config(Preset.QUANT_SNN, network=network, shapes=SHAPES)
+    config = preset_config(Preset.QUANT_SNN, network=network, shapes=SHAPES, time_steps=4)
     assert config.layers == (
         ("conv1", LayerPrecision(weight_bits=bits, membrane_levels=3)),
         ("conv2", LayerPrecision(weight_bits=bits, membrane_levels=3)),
@@ -58,16 +58,16 @@ def test_quant_snn_has_the_papers_bits_in_every_layer(network: str, bits: int) -
 
 
 def test_spquant_snn_adds_gates_and_masks_where_a_layer_can_have_them() -> None:
-    config = preset_config(Preset.SPQUANT_SNN, network="resnet19", shapes=SHAPES)
+    config = preset_config(Preset.SPQUANT_SNN, network="resnet19", shapes=SHAPES, time_steps=4)
     assert [precision.channel_mass for _, precision in config.layers] == [1.0, 0.85, 1.0, 1.0, 1.0]
     assert [precision.skip_below for _, precision in config.layers] == [0.0, 0.0, None, None, None]
     assert [precision.weight_bits for _, precision in config.layers] == [4, 4, 4, 32, 4]
 
 
 def test_a_network_of_ones_own_has_the_bits_of_vgg9_unless_told_otherwise() -> None:
-    own = preset_config(Preset.QUANT_SNN, network="mine", shapes=SHAPES)
-    assert own == preset_config(Preset.QUANT_SNN, network="vgg9", shapes=SHAPES)
-    told = preset_config(Preset.QUANT_SNN, network="mine", shapes=SHAPES, weight_bits=3)
+    own = preset_config(Preset.QUANT_SNN, network="mine", shapes=SHAPES, time_steps=4)
+    assert own == preset_config(Preset.QUANT_SNN, network="vgg9", shapes=SHAPES, time_steps=4)
+    told = preset_config(Preset.QUANT_SNN, network="mine", shapes=SHAPES, time_steps=4, weight_bits=3)
     assert (told["conv1"].weight_bits, told["conv1"].membrane_levels) == (3, 3)
     assert preset_values(Preset.SNN_BL, "mine", weight_bits=3)["weight_bits"] == 32
 
@@ -100,7 +100,7 @@ def problems(reference: str, network: str = "vgg9", **changes: object) -> tuple[
 @pytest.mark.parametrize("network", ["vgg9", "resnet19"])
 def test_a_preset_is_a_reference(preset: Preset, network: str) -> None:
     space = bound(f"{{preset: {preset}}}", network)
-    assert space.references == (preset_config(preset, network=network, shapes=CONVOLUTIONS),)
+    assert space.references == (preset_config(preset, network=network, shapes=CONVOLUTIONS, time_steps=4),)
     assert parse_space(frozen_space(space.file), source="frozen") == space.file
 
 
@@ -175,8 +175,8 @@ def vgg9(
 ) -> PaperComparison | None:
     model = ModelSpace(network="vgg9", pool=pool, width=width)  # type: ignore[arg-type]
     shapes = layer_shapes(model, InputShape(channels=3, height=size[0], width=size[1], classes=10), source="space.yaml")
-    config = preset_config(preset, network="vgg9", shapes=shapes)
-    report = cost_report(shapes, config, time_steps=10)
+    config = preset_config(preset, network="vgg9", shapes=shapes, time_steps=10)
+    report = cost_report(shapes, config)
     return paper_comparison(report, preset, model=model, height=size[0], width=size[1])
 
 
@@ -197,8 +197,8 @@ RESNET19 = (
 
 def resnet19(preset: Preset) -> PaperComparison | None:
     model = ModelSpace(network="resnet19")
-    config: NetworkConfig = preset_config(preset, network="resnet19", shapes=RESNET19)
-    report = cost_report(RESNET19, config, time_steps=2)
+    config: NetworkConfig = preset_config(preset, network="resnet19", shapes=RESNET19, time_steps=2)
+    report = cost_report(RESNET19, config)
     return paper_comparison(report, preset, model=model, height=32, width=32)
 
 
@@ -272,8 +272,8 @@ def test_no_row_for_another_input_or_width(changes: dict[str, object]) -> None:
 
 
 def test_no_row_for_a_network_of_ones_own_by_the_same_name() -> None:
-    config = preset_config(Preset.SNN_BL, network="resnet19", shapes=RESNET19)
-    report = cost_report(RESNET19, config, time_steps=2)
+    config = preset_config(Preset.SNN_BL, network="resnet19", shapes=RESNET19, time_steps=2)
+    report = cost_report(RESNET19, config)
     for own, found in ((None, True), ("package.module:function", False)):
         model = ModelSpace(network="resnet19", build=own)
         comparison = paper_comparison(report, Preset.SNN_BL, model=model, height=32, width=32)
@@ -340,8 +340,8 @@ def of_file(name: str, preset: Preset) -> tuple[CostReport, PaperComparison | No
     network, height, width, classes = FILES[name]
     model = ModelSpace(network=network, pool="after")
     shapes = layer_shapes(model, InputShape(channels=3, height=height, width=width, classes=classes), source=name)
-    config = preset_config(preset, network=network, shapes=shapes)
-    report = cost_report(shapes, config, time_steps=1)
+    config = preset_config(preset, network=network, shapes=shapes, time_steps=2)  # what is stored is that of one step
+    report = cost_report(shapes, config)
     return report, paper_comparison(report, preset, model=model, height=height, width=width)
 
 
@@ -380,8 +380,7 @@ def test_every_space_that_comes_along_holds_its_references_and_costs_less_as_a_p
     memory = {
         preset: cost_report(
             prepared.shapes,
-            preset_config(preset, network=network, shapes=shapes),
-            time_steps=prepared.space.file.time_steps,
+            preset_config(preset, network=network, shapes=shapes, time_steps=prepared.space.file.time_steps),
         ).memory_bytes
         for preset in Preset
     }

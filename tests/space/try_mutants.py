@@ -31,7 +31,7 @@ def read_all(path: Path) -> str:
     except UserError as error:
         return refused(error, path)
     for config in (prepared.space.baseline(), *prepared.space.references):
-        assert cost_report(prepared.shapes, config, time_steps=file.time_steps).memory_bytes >= 0
+        assert cost_report(prepared.shapes, config).memory_bytes >= 0
     known_costs(prepared.space, prepared.shapes)
     assert parse_space(frozen_space(file), source="frozen") == file, "the frozen space is another"
     return "space"

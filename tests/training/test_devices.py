@@ -48,7 +48,7 @@ def sparse(network: nn.Module) -> nn.Module:
             continue
         mass = 1.0 if layer.gate is None else 0.8
         layers[name] = LayerPrecision(weight_bits=4, membrane_levels=3, channel_mass=mass, skip_below=0.0)
-    configure(network, NetworkConfig(layers=tuple(layers.items())), NEURON)
+    configure(network, NetworkConfig(time_steps=3, layers=tuple(layers.items())), NEURON)
     return network
 
 

@@ -52,7 +52,7 @@ def uniform(bits: int, levels: int, *, mass: float = 1.0, skip: float | None = N
         )
         for name in NAMES
     ]
-    return NetworkConfig(layers=tuple(layers))
+    return NetworkConfig(time_steps=4, layers=tuple(layers))
 
 
 # The table of layers
@@ -76,7 +76,7 @@ def test_vgg9_on_a_34x34_camera_by_hand() -> None:
     assert [shape.kernel_area for shape in shapes] == [9] * 8 + [1]
     assert [shape.kind for shape in shapes] == ["convolution"] * 8 + ["readout"]
     assert [shape.can_gate for shape in shapes] == [False, *[True] * 7, False]
-    assert [shape.has_membrane for shape in shapes] == [True] * 8 + [False]
+    assert [shape.has_neurons for shape in shapes] == [True] * 8 + [False]
 
 
 @pytest.mark.parametrize("pool", ["before", "after"])

@@ -79,7 +79,8 @@ def precise(network: Spikformer, *, bits: int, levels: int, mass: float = 1.0, s
             weight_bits=bits, membrane_levels=levels, channel_mass=mass if gated else 1.0, skip_below=skip
         )
 
-    config = NetworkConfig(layers=tuple((name, precision(layer)) for name, layer in searchable_layers(network).items()))
+    layers = tuple((name, precision(layer)) for name, layer in searchable_layers(network).items())
+    config = NetworkConfig(time_steps=2, layers=layers)
     configure(network, config, NeuronSpace())
 
 
