@@ -7,7 +7,8 @@ import shutil
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,14 @@ from typing import Any
 from spquant_search.data.catalog import SETS, Archive
 from spquant_search.data.layouts import find_samples
 from spquant_search.errors import UserError
+from spquant_search.runs.locks import LockHeld, locked_for_a_while
 from spquant_search.space.schema import DataSpace
 
 Stage = Callable[[str, int, int], None]  # the action, bytes so far, bytes in all (0: not known)
 
 _WORK_FOLDER = ".download"  # in the data's folder; holds unfinished files
+_LOCK = ".download.lock"  # beside it, as the work folder is removed while the lock is held
+_LOOK_S = 1.0  # how often who waits for another download says so
 _CHUNK_BYTES = 1 << 20
 _TIMEOUT_S = 60.0  # without a byte
 
@@ -28,18 +32,40 @@ def download(options: DataSpace, stage: Stage) -> None:
     """Download the archives of a published set that the folder ``options.root`` lacks; a complete set stays as it is.
 
     An archive is downloaded into a work folder, compared with its MD5, unpacked there, and only then moved to its
-    place: an interrupted download leaves nothing that could be taken for complete.
+    place: an interrupted download leaves nothing that could be taken for complete. Another process that downloads into
+    the same folder is waited for.
     """
     archives, folder = SETS[options.name].archives, _target(options)
     if _is_complete(options):
         return
-    for archive in archives:
-        if not all((folder / leaf).exists() for leaf in archive.leaves):
-            try:
-                _install(archive, folder, stage)
-            except (OSError, ValueError, zipfile.BadZipFile, tarfile.TarError) as error:  # requests' are OSErrors
-                raise _download_failed(options.name, archive, folder, error) from error
-    shutil.rmtree(folder / _WORK_FOLDER, ignore_errors=True)
+    with _alone(options.name, folder, stage):
+        if _is_complete(options):  # by the process that was waited for
+            return
+        for archive in archives:
+            if not all((folder / leaf).exists() for leaf in archive.leaves):
+                try:
+                    _install(archive, folder, stage)
+                except (OSError, ValueError, zipfile.BadZipFile, tarfile.TarError) as error:  # requests' are OSErrors
+                    raise _download_failed(options.name, archive, folder, error) from error
+        shutil.rmtree(folder / _WORK_FOLDER, ignore_errors=True)
+
+
+@contextmanager
+def _alone(name: str, folder: Path, stage: Stage) -> Iterator[None]:
+    """Make the folder and keep other downloads out of it, as far as its file system has locks."""
+    with ExitStack() as held:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            while True:
+                try:
+                    held.enter_context(locked_for_a_while(folder / _LOCK, seconds=_LOOK_S))
+                    break
+                except LockHeld as error:
+                    stage(f"waiting for {error.holder}, which downloads into {folder}", 0, 0)
+        except OSError as error:
+            words = error.strerror or str(error)
+            raise UserError(f"data.root: {folder}: {words}; name a folder that {name} can be written into") from None
+        yield
 
 
 def _target(options: DataSpace) -> Path:
@@ -70,7 +96,7 @@ def _is_complete(options: DataSpace) -> bool:
 def _install(archive: Archive, folder: Path, stage: Stage) -> None:
     """Download an archive, unpack it, and move its files or folders to their place."""
     work = folder / _WORK_FOLDER
-    work.mkdir(parents=True, exist_ok=True)
+    work.mkdir(exist_ok=True)
     packed = _download_archive(archive, work, stage)
     if archive.leaves == (archive.file,):
         os.replace(packed, folder / archive.file)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import platform
 import re
 import sys
 import tarfile
+import threading
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from data.published import CIFAR10_DVS, write_set
 from data.server import Server, publish, publish_nmnist, zipped
 
 from spquant_search.data import catalog, loading
+from spquant_search.data import download as downloading
 from spquant_search.data.download import download
 from spquant_search.errors import UserError
 from spquant_search.space.schema import DataSpace
@@ -145,6 +149,40 @@ def test_a_stop_while_unpacking_leaves_nothing_that_is_taken_for_whole(
     fetch("nmnist", tmp_path / "root")
     assert server.asked == ["/train.zip", "/test.zip"]  # the archive that was whole is not fetched twice
     assert content_of(tmp_path / "root") == content_of(tmp_path / "source")
+
+
+def test_two_downloads_into_one_folder_follow_each_other(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_nmnist(tmp_path, server, monkeypatch)
+    monkeypatch.setattr(downloading, "_LOOK_S", 0.02)
+    root, second_waits = tmp_path / "root", threading.Event()
+    heard: Said = []
+
+    def hear(*words: Any) -> None:
+        heard.append(words)
+        second_waits.set()
+
+    second = threading.Thread(target=download, args=(options("nmnist", root), hear))
+
+    def first(text: str, done: int, total: int) -> None:
+        if text == "unpacking train.zip":
+            second.start()
+            assert second_waits.wait(20)
+
+    download(options("nmnist", root), first)
+    second.join(20)
+    assert server.asked == ["/train.zip", "/test.zip"], "the second finds all there"
+    holder = f"process {os.getpid()} on {platform.node()}"
+    assert set(heard) == {(f"waiting for {holder}, which downloads into {root}", 0, 0)}
+    assert content_of(root) == content_of(tmp_path / "source")
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    words = f"data.root: {tmp_path}/file/root: Not a directory; name a folder that nmnist can be written into"
+    with pytest.raises(UserError, match=f"^{re.escape(words)}$"):
+        fetch("nmnist", tmp_path / "file" / "root")
 
 
 def test_an_archive_without_what_it_should_hold(
