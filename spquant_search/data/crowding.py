@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int64
 
+from spquant_search.data.catalog import EVENT_FOLDER, PYTHON
 from spquant_search.data.windows import Windows
 from spquant_search.errors import first_of
 
@@ -32,17 +33,26 @@ def crowded_samples(counts: Int64[np.ndarray, "sample time"]) -> list[int]:
     return np.flatnonzero(crowded & (counts.sum(axis=1) >= _FEWEST)).tolist()
 
 
-def crowded_note(
-    split: str, samples: int, steps: int, crowded: Sequence[str], windows: Windows | None
-) -> tuple[str, ...]:
-    """Say which recordings are crowded into few frames; ``crowded`` are their files."""
+def crowded_note(split: str, samples: int, steps: int, crowded: Sequence[str], question: str) -> tuple[str, ...]:
+    """Say which recordings are crowded into few frames, and ask why; ``crowded`` are their files."""
     if not crowded:
         return ()
     few = "one" if steps < 4 else "one or two"
-    cause = "Does a time stamp lie far from the others"
-    if windows is not None and windows.us is not None:
-        cause = f"Is data.window_us, {windows.us:,}, too long"
     return (
         f"{len(crowded)} of {samples} recordings of {split} have {CROWDED:.0%} or more of their events in {few} of "
-        f"{steps} frames: {first_of(crowded, _SHOWN)}. {cause}, or is data.time_unit another?",
+        f"{steps} frames: {first_of(crowded, _SHOWN)}. {question}",
     )
+
+
+def crowding_question(name: str, windows: Windows | None, *, frames_given: bool) -> str:
+    """Ask for what crowds recordings of a data set, by what its user can change."""
+    if name == PYTHON:
+        return "Does data.build count the events of each frame by their times?"
+    if frames_given:
+        return "Has the program that made these frames divided the events by their times, in their unit?"
+    has_unit = name == EVENT_FOLDER
+    if windows is not None and windows.us is not None:
+        cause = f"Is data.window_us, {windows.us:,}, too long"
+        return f"{cause}, or is data.time_unit another?" if has_unit else f"{cause}?"
+    cause = "Does a time stamp lie far from the others"
+    return f"{cause}, or is data.time_unit another?" if has_unit else f"{cause}? If so, fetch these files anew"

@@ -28,7 +28,7 @@ from spquant_search.data.cache import (
     read_or_build,
 )
 from spquant_search.data.catalog import EVENT_FOLDER, PYTHON, SETS
-from spquant_search.data.crowding import crowded_note, crowded_samples
+from spquant_search.data.crowding import crowded_note, crowded_samples, crowding_question
 from spquant_search.data.description import LARGEST_COUNT, DataInfo, binning_of, describe, python_info, recorded_size
 from spquant_search.data.events import tonic_readers
 from spquant_search.data.events.aedat4_files import read_aedat4
@@ -153,8 +153,9 @@ def load(  # noqa: PLR0913 - one parameter an option
     sources = _sources(info, unbinned, options, time_steps, limit or {})
     counter = _Counter(progress, waiting, total=sum(source.shape[0] for source in sources.values()))
     splits = _made(name, unbinned, sources, folder, counter, processes)
+    question = crowding_question(name, windows, frames_given=info.frames_given)
     for split, made in splits.items():
-        notes += _notes_on(split, made, windows)
+        notes += _notes_on(split, made, windows, question)
     return DataSet(
         name=name,
         description=info.description,
@@ -383,12 +384,12 @@ def _split_of(part: _UnbinnedSplit, frames: Frames) -> Split:
     )
 
 
-def _notes_on(name: str, split: Split, windows: Windows | None) -> tuple[str, ...]:
+def _notes_on(name: str, split: Split, windows: Windows | None, question: str) -> tuple[str, ...]:
     """Say which recordings of a split are not as they should be."""
     if split.events is None or split.left_out is None:
         return ()
     crowded = [split.file_of(sample) for sample in crowded_samples(split.events)]
-    notes = crowded_note(name, len(split.labels), split.events.shape[1], crowded, windows)
+    notes = crowded_note(name, len(split.labels), split.events.shape[1], crowded, question)
     if windows is None:
         return notes
     return (*notes, *window_notes(name, split.events, split.left_out, split.file_of, windows))

@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 from data.event_writers import HEIGHT, WIDTH, made_up_events
+from data.user_data import BUILD, in_folder, write_module
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from spquant_search.data import loading
-from spquant_search.data.crowding import crowded_samples, share_of_fullest
+from spquant_search.data import catalog, loading
+from spquant_search.data.crowding import crowded_samples, crowding_question, share_of_fullest
 from spquant_search.data.events.event_files import read_event_file
 from spquant_search.data.statistics import dataset_statistics
+from spquant_search.data.windows import Windows
 from spquant_search.errors import UserError
 from spquant_search.space.schema import DataSpace
 
@@ -54,6 +56,29 @@ def test_a_time_stamp_far_away_is_told_with_its_file(tmp_path: Path, time_steps:
     assert train.fullest is not None
     assert train.fullest.max == 199 / 200
     assert sorted(train.crowded) == sorted(name for name in loaded.train.files if name.startswith("a/"))
+
+
+@pytest.mark.parametrize("frames_given", [False, True])
+@pytest.mark.parametrize("windows", [None, Windows(count=4, us=25_000), Windows(count=4, us=None)])
+@pytest.mark.parametrize("name", catalog.NAMES)
+def test_only_options_that_the_data_have_are_asked_for(name: str, windows: Windows | None, frames_given: bool) -> None:
+    question = crowding_question(name, windows, frames_given=frames_given)
+    has_times = not frames_given and name != "python"
+    assert ("data.time_unit" in question) == (name == "event-folder" and has_times)
+    assert ("data.window_us, 25,000," in question) == (has_times and windows is not None and windows.us is not None)
+    assert ("data.build" in question) == (name == "python")
+
+
+def test_frames_of_a_function_are_not_asked_for_the_unit_of_their_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with in_folder(tmp_path, monkeypatch):
+        write_module(tmp_path, "frames[:, 1:] = 0\nreturn parts(frames)")
+        options = DataSpace(name="python", build=BUILD)
+        loaded = loading.load("python", time_steps=4, options=options, cache_dir=tmp_path / "cache")
+    told = [note for note in loaded.notes if "95%" in note]
+    assert told
+    assert all(note.endswith(". Does data.build count the events of each frame by their times?") for note in told)
 
 
 def test_recordings_as_they_should_be_are_not_told(tmp_path: Path) -> None:
