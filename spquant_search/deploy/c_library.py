@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -55,13 +56,29 @@ class CompilerFailed(Exception):
 
 
 def compiler() -> str | None:
-    """Find $CC or a C compiler of this machine; return None where there is none."""
-    names = [name for name in (os.environ.get("CC"), "cc", "gcc", "clang") if name]
-    return next((found for name in names if (found := shutil.which(name))), None)
+    """Return the command of $CC or of a C compiler of this machine, quoted for a shell; None where there is none.
+
+    $CC may have arguments, as "ccache gcc" has. What cannot be started fails where it is used, and is named there.
+    """
+    if named := os.environ.get("CC", "").strip():
+        name, *arguments = [named] if shutil.which(named) else _words(named)  # a path may have a blank
+        return shlex.join([shutil.which(name) or name, *arguments])
+    return next((shlex.quote(found) for name in ("cc", "gcc", "clang") if (found := shutil.which(name))), None)
+
+
+def _words(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError:  # a quotation mark that is not closed
+        return [command]
 
 
 def _compile(arguments: Sequence[str]) -> None:
-    answer = subprocess.run(list(arguments), capture_output=True, text=True, check=False)
+    try:
+        answer = subprocess.run(list(arguments), capture_output=True, text=True, check=False)
+    except OSError as error:
+        named = f" ($CC is {os.environ['CC']})" if os.environ.get("CC") else ""
+        raise CompilerFailed(f"{arguments[0]} cannot be started: {error.strerror}{named}") from None
     if answer.returncode:
         lines = answer.stderr.strip().splitlines()
         more = [f"... and {len(lines) - _MOST_LINES} more lines"] if len(lines) > _MOST_LINES else []
@@ -74,7 +91,7 @@ def refusal(cc: str, work: Path) -> str | None:
     source, library = work / "nothing.c", work / "nothing.so"
     source.write_text("#include <stdint.h>\n#include <string.h>\nuint8_t nothing;\n", encoding="utf-8")
     try:
-        _compile([cc, *STANDARD, "-shared", "-fPIC", "-o", str(library), str(source)])
+        _compile([*shlex.split(cc), *STANDARD, "-shared", "-fPIC", "-o", str(library), str(source)])
         _load(library)
     except CompilerFailed as error:
         return f"the C compiler does not work here: {error}"
@@ -115,11 +132,11 @@ class CLibrary:
         options = ("-DSPQ_TRACE", "-DSPQ_COUNT", f"-I{folder}", "-shared", "-fPIC", "-o", str(library))
         sources = (str(folder / "model.c"), str(harness))
         try:
-            _compile([cc, *STANDARD, *flags, *options, *sources])
+            _compile([*shlex.split(cc), *STANDARD, *flags, *options, *sources])
         except CompilerFailed:
             if flags != FAST:
                 raise
-            _compile([cc, *STANDARD, *_FAST_FALLBACK, *options, *sources])
+            _compile([*shlex.split(cc), *STANDARD, *_FAST_FALLBACK, *options, *sources])
         self._library = _load(library)
 
     def run(self, frames: NDArray[np.uint8], *, keep_spikes: bool = True) -> COutputs:
@@ -173,14 +190,18 @@ def object_size(folder: Path, *, cc: str, work: Path, flags: Sequence[str] = ())
         FileNotFoundError: there is no ``size``.
     """
     target = work / "model.o"
-    _compile([cc, *STANDARD, *SMALL, *flags, "-c", str(folder / "model.c"), f"-I{folder}", "-o", str(target)])
-    tool = "arm-none-eabi-size" if Path(cc).name.startswith("arm-none-eabi") else "size"
+    _compile(
+        [*shlex.split(cc), *STANDARD, *SMALL, *flags, "-c", str(folder / "model.c"), f"-I{folder}", "-o", str(target)]
+    )
+    first, *others = shlex.split(cc)
+    is_arm = any(Path(word).name.startswith("arm-none-eabi") for word in (first, *others))
+    tool = "arm-none-eabi-size" if is_arm else "size"
     answer = subprocess.run([tool, str(target)], capture_output=True, text=True, check=True)
     text, data, bss = (int(word) for word in answer.stdout.splitlines()[1].split()[:3])
-    return ObjectSize(compiler=Path(cc).name, text=text, data=data, bss=bss)
+    return ObjectSize(compiler=" ".join([Path(first).name, *others]), text=text, data=data, bss=bss)
 
 
 def device_compiler() -> tuple[str, tuple[str, ...]] | None:
     """Find the compiler for a Cortex-M4; return it with its flags, or None where it is not installed."""
     found = shutil.which(ARM_COMPILER)
-    return None if found is None else (found, CORTEX_M4)
+    return None if found is None else (shlex.quote(found), CORTEX_M4)

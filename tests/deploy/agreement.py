@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from pathlib import Path
 from unittest import mock
@@ -55,7 +56,8 @@ def assert_runs_clean(made: Export, frames: NDArray[np.uint8], tmp_path: Path) -
     (tmp_path / "main.c").write_text(_MAIN)
     program = tmp_path / "program"
     flags = ("-O0", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-    command = [compiler(), *STRICT, *flags, f"-I{folder}", folder / "model.c", tmp_path / "main.c", "-o", program]
+    sources = (folder / "model.c", tmp_path / "main.c")
+    command = [*shlex.split(str(compiler())), *STRICT, *flags, f"-I{folder}", *sources, "-o", program]
     subprocess.run([str(part) for part in command], check=True)
     counts = frames[:2].transpose(0, 1, 3, 4, 2).tobytes()
     answer = subprocess.run([str(program)], input=counts, capture_output=True, check=False)

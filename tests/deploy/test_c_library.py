@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,7 +15,7 @@ from deploy.agreement import STRICT, assert_runs_clean, exported
 from deploy.networks import Choices, a_network, drawn_config, lively, loaded, needs_compiler, written
 from torch import nn
 
-from spquant_search.deploy.c_library import FAST, SMALL, CLibrary, compiler, device_compiler, object_size
+from spquant_search.deploy.c_library import FAST, SMALL, CLibrary, compiler, device_compiler, object_size, refusal
 from spquant_search.deploy.export import Export
 from spquant_search.snn.layers import configure
 from spquant_search.snn.readout import Readout
@@ -70,9 +72,9 @@ def test_a_network_of_any_size_compiles_without_a_warning(channels: int, tmp_pat
     for name, flags in COMPILED_AS.items():
         if name == "C++" and shutil.which("c++") is None:
             continue
-        cc = "c++" if name == "C++" else str(compiler())
+        cc = ["c++"] if name == "C++" else shlex.split(str(compiler()))
         strict = STRICT[1:] if name == "C++" else STRICT
-        command = [cc, *strict, *flags, "-c", str(folder / "model.c"), "-o", str(tmp_path / "model.o")]
+        command = [*cc, *strict, *flags, "-c", str(folder / "model.c"), "-o", str(tmp_path / "model.o")]
         subprocess.run(command, check=True)
 
 
@@ -84,7 +86,7 @@ def test_a_program_in_cpp_links_the_library(compiled_as: str, deployed: Export, 
     main, library, program = tmp_path / "main.cpp", tmp_path / "model.o", tmp_path / "program"
     main.write_text(_CPP_MAIN)
     cpp = ["c++", "-std=c++11", *STRICT[1:]]
-    by = [str(compiler()), *STRICT] if compiled_as == "C" else [*cpp, "-x", "c++"]
+    by = [*shlex.split(str(compiler())), *STRICT] if compiled_as == "C" else [*cpp, "-x", "c++"]
     subprocess.run([*by, "-c", str(folder / "model.c"), "-o", str(library)], check=True)
     subprocess.run([*cpp, f"-I{folder}", str(main), str(library), "-o", str(program)], check=True)
     assert subprocess.run([str(program)], check=False).returncode == 0
@@ -138,3 +140,29 @@ def test_an_object_file_holds_the_bytes_that_were_promised(deployed: Export, tmp
         ram = sizes.membrane + sizes.maps + sizes.scratch
         assert ram <= found.ram <= ram + 300, "alignment"
         assert found.data == 0
+
+
+@needs_compiler
+@pytest.mark.parametrize("arguments", ["", " -DA=1", " '-DA=\"a b\"' -O0", "  "])
+def test_the_compiler_that_is_named_may_have_arguments(
+    arguments: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own compiler"
+    own.write_text(f'#!/bin/sh\nprintf "<%s>" "$@" > {tmp_path}/said\nexec {shutil.which("cc") or "gcc"} "$@"\n')
+    own.chmod(0o755)
+    monkeypatch.setenv("CC", (shlex.quote(str(own)) if arguments.strip() else str(own)) + arguments)
+    cc = compiler()
+    assert cc is not None
+    assert refusal(cc, tmp_path) is None
+    expected = "".join(f"<{word}>" for word in shlex.split(arguments))
+    assert (tmp_path / "said").read_text().startswith(f"{expected}<-std=c99>")
+
+
+@pytest.mark.parametrize("named", ["no-such-cc", "no-such-cc -m64", "/no/such cc", "'no-such-cc", "''", "."])
+def test_a_compiler_that_cannot_be_started_is_named(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CC", named)
+    words = refusal(str(compiler()), tmp_path)
+    assert words is not None
+    assert re.fullmatch(rf"the C compiler does not work here: .* \(\$CC is {re.escape(named)}\)", words)

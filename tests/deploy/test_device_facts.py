@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -119,7 +120,7 @@ def test_hostile_names_come_out_of_a_program_as_they_are(language: str, tmp_path
     source = _NAMES_MAIN.replace("int main", f"static const int sizes[] = {{{sizes}}};\nint main")
     (tmp_path / "names.c").write_text(source)
     strict = STRICT if language == "C" else ("-x", "c++", "-std=c++11", *STRICT[1:])
-    cc = [str(compiler()), *strict, str(tmp_path / "names.c"), "-o", str(tmp_path / "names")]
+    cc = [*shlex.split(str(compiler())), *strict, str(tmp_path / "names.c"), "-o", str(tmp_path / "names")]
     subprocess.run(cc, check=True)
     out = subprocess.run([str(tmp_path / "names")], capture_output=True, check=True).stdout
     expected = [b"", *map(bytes_of, HOSTILE), b""]
@@ -132,7 +133,15 @@ def test_names_that_nobody_asks_for_are_not_in_the_program(tmp_path: Path) -> No
     text = header_of(DeviceFacts(classes=("a name to look for",)), 1)
     (tmp_path / "model.h").write_text(text)
     (tmp_path / "user.c").write_text('#include "model.h"\nint user(void) { return SPQ_CLASSES; }\n')
-    command = [str(compiler()), *STRICT, "-O0", "-c", str(tmp_path / "user.c"), "-o", str(tmp_path / "user.o")]
+    command = [
+        *shlex.split(str(compiler())),
+        *STRICT,
+        "-O0",
+        "-c",
+        str(tmp_path / "user.c"),
+        "-o",
+        str(tmp_path / "user.o"),
+    ]
     subprocess.run(command, check=True)
     assert b"look for" not in (tmp_path / "user.o").read_bytes()
 
@@ -263,7 +272,7 @@ def test_a_stranger_makes_the_frames_of_an_image_and_reads_its_class(picked: Pic
         assert frame.tolist() == pixels
     sources = [str(found.folder / name) for name in ("main.c", "model.c")]
     program = tmp_path / "model"
-    subprocess.run([str(compiler()), *STRICT, "-O1", *sources, "-o", str(program)], check=True)
+    subprocess.run([*shlex.split(str(compiler())), *STRICT, "-O1", *sources, "-o", str(program)], check=True)
     for frames, logits in zip(found.vectors["frames"], found.vectors["logits"], strict=True):
         sent = b"".join(
             bytes(int(frame[c][y][x]) for y in range(16) for x in range(17) for c in range(3)) for frame in frames
