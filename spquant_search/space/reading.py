@@ -20,7 +20,7 @@ from spquant_search.space.rules import (
     rules_of_the_optimizer,
 )
 from spquant_search.space.schema import SpaceFile
-from spquant_search.space.yaml_text import MOST_BYTES, read_yaml, too_large
+from spquant_search.space.yaml_text import MOST_BYTES, half_character_in, read_yaml, too_large
 
 
 def read_space(path: Path, overrides: Sequence[str] = ()) -> SpaceFile:
@@ -79,6 +79,8 @@ def _apply_override(document: dict[str, Any], override: str) -> str:
     path, equals, text = override.partition("=")
     if not equals or not path:
         raise UserError(f"--set {override}: must be PATH=VALUE, for example --set train.epochs=3")
+    if (sentence := half_character_in(path)) is not None:
+        raise UserError(f"--set {override}: the path {sentence}".encode(errors="backslashreplace").decode())
     value = read_yaml(text, source=f"--set {override}").value
     *parents, last = _keys(path, document, value)
     node: Any = document

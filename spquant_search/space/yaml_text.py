@@ -153,6 +153,10 @@ class _Values:
             if key is None:
                 continue
             place = path_below(path, key)
+            if (sentence := half_character_in(key)) is not None:
+                self.lines[place] = _line(key_node)
+                self.problems.append(Problem(place, sentence))
+                continue
             if key in values:
                 sentence = f"is in line {self.lines[place]} already; keep one of the two"
                 self.problems.append(Problem(place, sentence))
@@ -209,10 +213,7 @@ class _Values:
         return float(self.scalars.construct_yaml_float(node))
 
     def _text(self, text: str, path: str) -> str:
-        odd = next((sign for sign in text if _is_odd(sign)), None)
-        if odd is not None:
-            name = unicodedata.name(odd, "line break" if odd in "\r\n" else "control character").lower()
-            sentence = f"holds the sign U+{ord(odd):04X} ({name}), which cannot be seen; remove it"
+        if (sentence := odd_sign_in(text)) is not None:
             self.problems.append(Problem(path, sentence))
         return text
 
@@ -225,6 +226,21 @@ class _Values:
 
 def _line(node: yaml.Node) -> int:
     return int(node.start_mark.line) + 1
+
+
+def half_character_in(key: str) -> str | None:
+    """Say which half of a character a key holds, as no file can; other odd signs may be in the name of a layer."""
+    return odd_sign_in("".join(sign for sign in key if unicodedata.category(sign) == "Cs"))
+
+
+def odd_sign_in(text: str) -> str | None:
+    """Say which sign of a text no value of a space can hold; None where there is none."""
+    odd = next((sign for sign in text if _is_odd(sign)), None)
+    if odd is None:
+        return None
+    other = "half of a character" if unicodedata.category(odd) == "Cs" else "control character"
+    name = unicodedata.name(odd, "line break" if odd in "\r\n" else other).lower()
+    return f"holds the sign U+{ord(odd):04X} ({name}), which cannot be seen; remove it"
 
 
 def _is_odd(sign: str) -> bool:

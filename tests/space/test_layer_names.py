@@ -109,3 +109,21 @@ def test_paths_reach_keys_that_are_numbers_and_places_in_lists() -> None:
         with pytest.raises(UserError, match=f"'{wrong}' must be one of the places 0 to 1 of a list"):
             parse_space(text, source="s.yaml", overrides=[f"search.references.{wrong}.weight_bits=2"])
     assert yaml.safe_load(text)["neuron"]["lowest_level"] == {24: -2}
+
+
+@pytest.mark.parametrize("sign", ["\ud800"])
+@pytest.mark.parametrize("place", ["layers", "layers.all", "data", "neuron.lowest_level", ""])
+def test_a_key_that_no_file_can_hold_is_named(sign: str, place: str) -> None:
+    code = f"\\u{ord(sign):04x}"
+    inner = f'"a{code}": {{weight_bits: 4}}'
+    for name in reversed([part for part in place.split(".") if part]):
+        inner = f"{name}: {{{inner}}}"
+    text = f"{{{inner}}}"
+    expected = f"{place}.".lstrip(".") + ascii(f"a{sign}") + " (line 1): holds the sign " + f"U+{ord(sign):04X}"
+    with pytest.raises(SpaceError) as caught:
+        parse_space(text, source="s.yaml")
+    assert expected in str(caught.value)
+    str(caught.value).encode()
+    with pytest.raises(UserError, match=rf"the path holds the sign U\+{ord(sign):04X}") as refused:
+        parse_space(BASE, source="s.yaml", overrides=[f"layers.a{sign}.weight_bits=4"])
+    str(refused.value).encode()
