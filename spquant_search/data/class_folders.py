@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from spquant_search.data.events.event_files import TEXT_SUFFIXES
-from spquant_search.data.file_listing import ANY_FILE, LabelledFiles, files_in, folders_in
+from spquant_search.data.file_listing import ANY_FILE, LabelledFiles, files_in, folders_in, visible_files
 from spquant_search.errors import UserError, first_of
 
 # How folders of splits are called, apart from capitals, signs, and a word such as "set" behind.
@@ -104,6 +105,20 @@ def labelled_files(
         groups = None if group is None else [_group_of(folder / file.name, group) for file in files]
         part.add(files, label, groups)
     return part
+
+
+def unread_files(folder: Path, parts: Mapping[str, LabelledFiles], classes: Sequence[str]) -> str:
+    """Say how many files of class folders are not among the listed ones, by their suffixes; "" where all are."""
+    listed = {file.name for part in parts.values() for file in part.files}
+    left: Counter[str] = Counter()
+    for below in (f"{part}/{name}" if part else name for part in parts for name in classes):
+        others = (name for name in visible_files(folder / below) if f"{below}/{name}" not in listed)
+        left.update(Path(name).suffix.lower() or "without a suffix" for name in others)
+    if not left:
+        return ""
+    suffixes = [f"{suffix} ({count:,})" for suffix, count in sorted(left.items(), key=lambda item: (-item[1], item))]
+    count = left.total()
+    return f"{count:,} file{' is' if count == 1 else 's are'} not read: {first_of(suffixes, _FEW)}"
 
 
 def unknown_classes(folder: Path, below: str, classes: Sequence[str]) -> list[str]:

@@ -64,6 +64,21 @@ def files_in(base: Path, folder: str, suffixes: Collection[str]) -> list[File]:
     return found
 
 
+def visible_files(folder: Path) -> list[str]:
+    """List the names of the files in a folder that are not hidden; a folder that does not exist has none.
+
+    Raises:
+        UserError: the folder cannot be looked at.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries if entry.name[0] != "." and entry.is_file()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise _unseen(folder, error) from error
+
+
 def _unseen(place: Path, error: OSError) -> UserError:
     if isinstance(error, FileNotFoundError):
         return UserError(f"{place}: is a link to a file that is not there; replace it, or remove it")

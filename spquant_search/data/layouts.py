@@ -6,7 +6,7 @@ Validation is taken from train. DVS128 Gesture is divided by people, like its pu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 from pathlib import Path
@@ -21,6 +21,7 @@ from spquant_search.data.class_folders import (
     shared_prefix_note,
     split_folders,
     unknown_classes,
+    unread_files,
     unused_note,
 )
 from spquant_search.data.description import folder_of
@@ -184,7 +185,7 @@ def _index_of_class_folders(name: str, folder: Path, options: DataSpace) -> Samp
     suffixes, kind = (event_suffixes(options), "recording") if name == EVENT_FOLDER else (IMAGE_SUFFIXES, "image")
     parts = [labelled_files(folder, below, classes, suffixes, group=options.group) for below in names]
     by_folder = dict(zip(names, parts, strict=True))
-    _require_class_samples(folder, by_folder, classes, kind, grouped=bool(options.group))
+    _require_class_samples(folder, by_folder, classes, kind, suffixes, grouped=bool(options.group))
     if options.group is not None:
         _require_groups(folder, by_folder)
     index = _divided(parts, folder, options)
@@ -193,13 +194,21 @@ def _index_of_class_folders(name: str, folder: Path, options: DataSpace) -> Samp
         for split, order in index.splits.items()
     }
     notes = [*unused_note(folder, found), *_absent_class_notes(index, classes)]
+    if unread := unread_files(folder, by_folder, classes):
+        notes.append(f"in class folders {unread}")
     if options.group is None:
         notes += shared_prefix_note(splits)
     return replace(index, notes=tuple(notes))
 
 
 def _require_class_samples(
-    folder: Path, parts: Mapping[str, LabelledFiles], classes: Sequence[str], kind: str, *, grouped: bool
+    folder: Path,
+    parts: Mapping[str, LabelledFiles],
+    classes: Sequence[str],
+    kind: str,
+    suffixes: Collection[str],
+    *,
+    grouped: bool,
 ) -> None:
     """Refuse parts in which a class has too few samples, one for each split, or that have other classes than train."""
     problems, first = [], next(iter(parts))
@@ -216,7 +225,11 @@ def _require_class_samples(
         problems += [f"{name}/{other} is no class of {first}" for other in unknown_classes(folder, name, classes)]
     if problems:
         more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
-        raise UserError(f"{folder}: {'; '.join(problems[:3])}{more}. Add {kind}s, or remove the folder of the class")
+        words = f"{'; '.join(problems[:3])}{more}. "
+        if unread := unread_files(folder, parts, classes):
+            words += f"There {unread}; {kind}s are {', '.join(sorted(suffixes))}"
+            words += "; a function of yours reads others (data.reader). " if kind == "recording" else ". "
+        raise UserError(f"{folder}: {words}Add {kind}s, or remove the folder of the class")
 
 
 def _require_groups(folder: Path, parts: Mapping[str, LabelledFiles]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from data.image_files import image_failure, load_images, write_image_folder
 from hypothesis import given
@@ -218,3 +219,37 @@ def test_names_of_classes_are_text(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         class_names(tmp_path)
     assert str(caught.value) == f"{tmp_path}: the name of the class folder 'caf\\udce9' is no text in UTF-8; rename it"
+
+
+def test_files_that_are_not_read_are_counted_by_their_suffix(tmp_path: Path) -> None:
+    """Those of every class and split count, hidden ones and folders do not; text beside recordings is not read."""
+    for split in ("train", "test"):
+        for name in ("a", "b"):
+            folder = tmp_path / split / name
+            folder.mkdir(parents=True)
+            for number in range(4):
+                np.save(folder / f"{number}.npy", np.zeros((4, 4)))
+                (folder / f"{number}.JSON").write_text("{}")
+            (folder / "notes.txt").write_text("windy")
+            (folder / ".hidden.json").write_text("{}")
+            (folder / "older").mkdir()
+    (tmp_path / "test" / "b" / "Makefile").write_text("all:")
+    found = find_samples("event-folder", DataSpace(name="event-folder", root=str(tmp_path), sensor=4))
+    assert len(found.files) == 16
+    words = "in class folders 21 files are not read: .json (16), .txt (4), without a suffix (1)"
+    assert words in found.notes
+    everything = DataSpace(name="event-folder", root=str(tmp_path), sensor=4, reader="mine:read")
+    assert not any("not read" in note for note in find_samples("event-folder", everything).notes)
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [("event-folder", ".npy"), ("image-folder", ".png")])
+def test_a_class_of_other_files_is_told_what_is_read(tmp_path: Path, kind: str, suffix: str) -> None:
+    for number in range(3):
+        (tmp_path / "a").mkdir(exist_ok=True)
+        (tmp_path / "a" / f"{number}.xyz").write_text("")
+    with pytest.raises(UserError) as caught:
+        find_samples(kind, DataSpace(name=kind, root=str(tmp_path)))
+    words = str(caught.value)
+    assert "There 3 files are not read: .xyz (3); " in words
+    assert f" {suffix}, " in words
+    assert ("data.reader" in words) == (kind == "event-folder")

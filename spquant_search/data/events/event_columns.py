@@ -23,6 +23,7 @@ _NAMES = {
     "p": ("p", "ps", "pol", "polarity", "polarities", "on"),
 }
 _SHORTEST_US = 1000  # no camera records less on purpose
+_FEWEST_MOMENTS = 10  # different times from which anything is concluded
 _HIGHEST_US = 2**62  # beyond, differences of times would overflow
 _CLOCKS = (31, 32)  # bits of cameras' clocks, which start again after 36 or 72 minutes in microseconds
 
@@ -86,7 +87,7 @@ def _microseconds(path: Path, times: NDArray[Any], unit: str) -> NDArray[np.int6
     # In floating point: the product may be larger than any whole number of 64 bits.
     inexact = times.astype(np.float64) * factor / divisor
     if len(times) and np.abs(inexact).max() > _HIGHEST_US:
-        raise unfit(path, f"it has times beyond {_HIGHEST_US} us; is data.time_unit, now {unit}, that of the file?")
+        raise _of_another_unit(path, f"it has times beyond {_HIGHEST_US} us", unit)
     if times.dtype.kind == "f":
         rounded = np.rint(inexact).astype(np.int64)
         _require_resolution(path, inexact, rounded, unit)
@@ -98,12 +99,21 @@ def _require_resolution(path: Path, times: NDArray[np.float64], rounded: NDArray
     """Refuse fractions of microseconds that make up a whole recording: its times are in a larger unit."""
     moments = int(np.count_nonzero(np.diff(times))) + 1
     left = int(np.count_nonzero(np.diff(rounded))) + 1
-    if len(times) and 2 * left < moments and (span := float(times.max() - times.min())) < _SHORTEST_US:
-        raise unfit(
+    if moments >= _FEWEST_MOMENTS and 2 * left < moments and (span := float(times.max() - times.min())) < _SHORTEST_US:
+        raise _of_another_unit(
             path,
             f"its {moments:,} moments lie within {span:.6g} us, and only {left:,} of them are left in whole "
-            f"microseconds; is data.time_unit, now {unit}, that of the file?",
+            "microseconds",
+            unit,
         )
+
+
+def _of_another_unit(path: Path, what: str, unit: str) -> UserError:
+    others = ", ".join(other for other in TIME_UNITS if other != unit)
+    return UserError(
+        f"{path}: {what}, its times read in {unit}. Set data.time_unit to the unit of the file ({others}); where it is "
+        f"{unit}, write the file again, or remove it"
+    )
 
 
 def _require_one_turn(path: Path, times: NDArray[Any], t: NDArray[np.int64]) -> None:
