@@ -46,20 +46,18 @@ def files_in(base: Path, folder: str, suffixes: Collection[str]) -> list[File]:
     Raises:
         UserError: the folder or a file in it cannot be looked at.
     """
-    endings, prefix, found = tuple(suffixes), f"{folder}/" if folder else "", []
-    place = base / folder
+    endings, prefix, found, name = tuple(suffixes), f"{folder}/" if folder else "", [], ""
     try:
-        with _opened(place) as here, os.scandir(here) as entries:
+        with _opened(base / folder) as here, os.scandir(here) as entries:
             for entry in entries:
                 name = entry.name
                 if name.lower().endswith(endings) and name[0] != "." and (suffixes != ANY_FILE or entry.is_file()):
-                    place = base / folder / name
                     status = entry.stat()
                     found.append(File(prefix + name, status.st_size, status.st_mtime_ns))
     except OSError as error:
-        if place == base / folder and isinstance(error, FileNotFoundError | NotADirectoryError):
+        if not name and isinstance(error, FileNotFoundError | NotADirectoryError):
             return []
-        raise _unseen(place, error) from error
+        raise _unseen(base / folder / name, error) from error
     found.sort()
     return found
 
