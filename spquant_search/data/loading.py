@@ -32,9 +32,9 @@ from spquant_search.data.crowding import crowded_note, crowded_samples, crowding
 from spquant_search.data.description import LARGEST_COUNT, DataInfo, binning_of, describe, python_info, recorded_size
 from spquant_search.data.events import tonic_readers
 from spquant_search.data.events.aedat4_files import read_aedat4
-from spquant_search.data.events.binning import Reader, RecordedFrames
+from spquant_search.data.events.binning import Reader, RecordedFrames, count_events
 from spquant_search.data.events.event_files import read_event_file
-from spquant_search.data.events.given_frames import GivenFrames
+from spquant_search.data.events.given_frames import read_given_frames, sum_frames
 from spquant_search.data.events.user_reader import read_by_function
 from spquant_search.data.from_python.samples import Gathered, python_samples, require_enough
 from spquant_search.data.images.pixels import PixelRule
@@ -300,16 +300,14 @@ def _source_of(
     def source(count: int, first_number: int) -> FrameSource:
         chosen = order[:count]
         if SETS[info.name].kind == "events":
-            files = tuple(found.files[index] for index in chosen)
-            binning = binning_of(info.name, options, time_steps)
-            if info.frames_given:
-                return GivenFrames(base=found.base, files=files, binning=binning)
+            read = _READERS[info.name] if options.reader is None else read_by_function
             return RecordedFrames(
                 base=found.base,
-                files=files,
-                read=_READERS[info.name] if options.reader is None else read_by_function,
-                binning=binning,
-                read_options=_read_options(info.name, options),
+                files=tuple(found.files[index] for index in chosen),
+                read=read_given_frames if info.frames_given else read,
+                count=sum_frames if info.frames_given else count_events,
+                binning=binning_of(info.name, options, time_steps),
+                read_options={} if info.frames_given else _read_options(info.name, options),
             )
         images = _images(info, options, found, chosen)
         if info.static:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
@@ -75,11 +75,12 @@ class Binning:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordedFrames:
-    """The recordings of a split, and how they are read and binned."""
+    """The recordings of a split, and how they are read and counted."""
 
     base: Path
     files: tuple[File, ...]
-    read: Reader
+    read: Callable[..., Any]  # a Reader, or one of other values that `count` takes
+    count: Callable[..., Counted]  # :func:`count_events`, or one like it
     binning: Binning
     read_options: Mapping[str, object] = field(default_factory=dict)
 
@@ -89,7 +90,10 @@ class RecordedFrames:
         return (len(self.files), *self.binning.shape)
 
     def recipe(self) -> dict[str, object]:
-        """Return everything that shapes the frames, as JSON; a file counts as changed when its size or time changes."""
+        """Return everything that shapes the frames, as JSON; a file counts as changed when its size or time changes.
+
+        The name of the reader says how a file is counted, too.
+        """
         return {
             "files": fingerprint(self.base, self.files),
             "reader": self.read.__name__,
@@ -117,9 +121,8 @@ class RecordedFrames:
         counts = np.empty((len(files), self.numbers), np.int64)
         for number, file in enumerate(files):
             path = self.base / file.name
-            frames[number], counts[number] = count_events(
-                self.read(path, **self.read_options), self.binning, source=path
-            )
+            recording = self.read(path, **self.read_options)
+            frames[number], counts[number] = self.count(recording, self.binning, source=path)
         return Block(frames, counts)
 
 

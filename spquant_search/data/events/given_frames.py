@@ -7,7 +7,6 @@ Such a file is an .npz with an array ``frames`` [time, 2, height, width], whose 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,62 +14,13 @@ import numpy as np
 from jaxtyping import Int64
 from numpy.typing import NDArray
 
-from spquant_search.data.cache import Block, Shape
-from spquant_search.data.events.binning import BLOCK_BYTES, MOST_COUNTED, Binning, Counted, in_channels
+from spquant_search.data.events.binning import MOST_COUNTED, Binning, Counted, in_channels
 from spquant_search.data.events.event_columns import names_of_axes
 from spquant_search.data.events.numpy_files import FRAMES_KEY, opened_archive
 from spquant_search.data.events.refusals import unfit
-from spquant_search.data.file_listing import File, fingerprint
 from spquant_search.errors import UserError
 
-# Raise this with every change that alters a frame: cached frames of the old code are then no longer used.
-GIVEN_FRAMES_VERSION = 1
 _MOST = 2**31  # events of one pixel; more are a damaged number
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GivenFrames:
-    """The files of a split that hold frames, and how these are summed, cropped and resized."""
-
-    base: Path
-    files: tuple[File, ...]
-    binning: Binning
-
-    @property
-    def shape(self) -> Shape:
-        """The shape of all frames: [sample, time, channel, height, width]."""
-        return (len(self.files), *self.binning.shape)
-
-    def recipe(self) -> dict[str, object]:
-        """Return everything that shapes the frames, as JSON."""
-        return {
-            "files": fingerprint(self.base, self.files),
-            "reader": "given_frames",
-            "binning": asdict(self.binning),
-            "given_frames_version": GIVEN_FRAMES_VERSION,
-        }
-
-    @property
-    def numbers(self) -> int:
-        return self.binning.time_steps + 1
-
-    @property
-    def block_length(self) -> int:
-        return max(1, BLOCK_BYTES // int(np.prod(self.binning.shape)))
-
-    @property
-    def is_slow(self) -> bool:
-        return True
-
-    def block(self, chosen: slice) -> Block:
-        """Read the files chosen, and count the events of each time step and those left out."""
-        files = self.files[chosen]
-        frames = np.empty((len(files), *self.binning.shape), np.uint8)
-        counts = np.empty((len(files), self.numbers), np.int64)
-        for number, file in enumerate(files):
-            path = self.base / file.name
-            frames[number], counts[number] = sum_frames(_read(path), self.binning, source=path)
-        return Block(frames, counts)
 
 
 def holds_frames(path: Path) -> bool:
@@ -88,7 +38,12 @@ def _names_frames(names: Sequence[str]) -> bool:
     return FRAMES_KEY in names and not names_of_axes(names)
 
 
-def _read(path: Path) -> NDArray[Any]:
+def read_given_frames(path: Path) -> NDArray[Any]:
+    """Read the frames of a file, for :func:`sum_frames`.
+
+    Raises:
+        UserError: the file is damaged, or holds events.
+    """
     if path.suffix.lower() == ".npz":
         with opened_archive(path) as archive:
             if _names_frames(archive.files):
