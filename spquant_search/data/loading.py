@@ -36,6 +36,7 @@ from spquant_search.data.events.binning import Reader, RecordedFrames, count_eve
 from spquant_search.data.events.event_files import read_event_file
 from spquant_search.data.events.given_frames import read_given_frames, sum_frames
 from spquant_search.data.events.user_reader import read_by_function
+from spquant_search.data.file_listing import File
 from spquant_search.data.from_python.samples import Gathered, python_samples, require_enough
 from spquant_search.data.images.pixels import PixelRule
 from spquant_search.data.images.stills import ImageFiles, Images, StillFrames, StoredImages
@@ -66,14 +67,14 @@ class Split:
 
     frames: UInt8[np.ndarray, "sample time channel height width"]  # memory-mapped, read-only
     labels: Int64[np.ndarray, " sample"]
-    files: tuple[str, ...] = ()  # of sets with one file a sample: its path in the data set's folder
+    files: tuple[File, ...] = ()  # of sets with one file a sample; their names are paths in the data set's folder
     # Of recordings: the events of each time step, before counts end at 255, and those after the last step.
     events: Int64[np.ndarray, "sample time"] | None = None
     left_out: Int64[np.ndarray, " sample"] | None = None
 
     def file_of(self, sample: int) -> str:
         """Return the file of a sample, or its number where it has none of its own."""
-        return self.files[sample] if self.files else f"sample {sample}"
+        return self.files[sample].name if self.files else f"sample {sample}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,7 +115,7 @@ class _UnbinnedSplit:
 
     labels: Int64[np.ndarray, " sample"]
     source: Callable[[int, int], FrameSource]
-    files: tuple[str, ...] = ()
+    files: tuple[File, ...] = ()
 
 
 def load(  # noqa: PLR0913 - one parameter an option
@@ -255,14 +256,12 @@ def _unbinned_splits(
             for split, (images, labels) in fashion_mnist().items()
         }, ()
     found = find_samples(info.name, options)
-    return {
-        split: _UnbinnedSplit(
-            labels=found.labels[order],
-            source=_source_of(info, options, found, order, time_steps),
-            files=tuple(found.files[index].name for index in order.tolist()) if found.files else (),
-        )
-        for split, order in found.splits.items()
-    }, found.notes
+    splits = {}
+    for split, order in found.splits.items():
+        files = tuple(found.files[index] for index in order.tolist()) if found.files else ()
+        source = _source_of(info, options, found, order, files, time_steps)
+        splits[split] = _UnbinnedSplit(labels=found.labels[order], source=source, files=files)
+    return splits, found.notes
 
 
 def _python_splits(
@@ -295,21 +294,27 @@ def _simulated_source_of(
 
 
 def _source_of(
-    info: DataInfo, options: DataSpace, found: SampleIndex, order: Int64[np.ndarray, " sample"], time_steps: int
+    info: DataInfo,
+    options: DataSpace,
+    found: SampleIndex,
+    order: Int64[np.ndarray, " sample"],
+    files: tuple[File, ...],
+    time_steps: int,
 ) -> Callable[[int, int], FrameSource]:
+    """Return what takes how many samples, and the number of the first; ``files`` are those of ``order``."""
+
     def source(count: int, first_number: int) -> FrameSource:
-        chosen = order[:count]
         if SETS[info.name].kind == "events":
             read = _READERS[info.name] if options.reader is None else read_by_function
             return RecordedFrames(
                 base=found.base,
-                files=tuple(found.files[index] for index in chosen),
+                files=files[:count],
                 read=read_given_frames if info.frames_given else read,
                 count=sum_frames if info.frames_given else count_events,
                 binning=binning_of(info.name, options, time_steps),
                 read_options={} if info.frames_given else _read_options(info.name, options),
             )
-        images = _images(info, options, found, chosen)
+        images = _images(info, options, found, order[:count], files[:count])
         if info.static:
             return StillFrames(images=images)
         camera = camera_for((images.shape[1], images.shape[2]))
@@ -328,12 +333,17 @@ def _read_options(name: str, options: DataSpace) -> dict[str, object]:
     return {**said, "sensor": options.sensor}
 
 
-def _images(info: DataInfo, options: DataSpace, found: SampleIndex, chosen: Int64[np.ndarray, " sample"]) -> Images:
+def _images(
+    info: DataInfo,
+    options: DataSpace,
+    found: SampleIndex,
+    chosen: Int64[np.ndarray, " sample"],
+    files: tuple[File, ...],
+) -> Images:
     size = options.size or recorded_size(info.name, options)
     channels = info.channels if info.static else None
     if found.pixels is not None:
         return StoredImages(pixels=found.pixels[chosen], size=size, channels=channels)
-    files = tuple(found.files[index] for index in chosen)
     rule = PixelRule(white=options.white, background=options.background)
     return ImageFiles(base=found.base, files=files, size=size, channels=channels, rule=rule)
 

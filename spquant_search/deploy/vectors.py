@@ -41,7 +41,7 @@ def first_test_samples(data: DataSet) -> Vectors:
     return Vectors(
         frames=np.array(data.test.frames[first]),
         labels=tuple(data.test.labels[first].tolist()),
-        files=data.test.files[first],
+        files=tuple(file.name for file in data.test.files[first]),
     )
 
 

@@ -55,7 +55,7 @@ def test_a_time_stamp_far_away_is_told_with_its_file(tmp_path: Path, time_steps:
     train = dict(facts.splits)["train"]
     assert train.fullest is not None
     assert train.fullest.max == 199 / 200
-    assert sorted(train.crowded) == sorted(name for name in loaded.train.files if name.startswith("a/"))
+    assert sorted(train.crowded) == sorted(file.name for file in loaded.train.files if file.name.startswith("a/"))
 
 
 @pytest.mark.parametrize("frames_given", [False, True])
@@ -101,6 +101,15 @@ def test_from_which_share_on() -> None:
     assert crowded_samples(np.array([[19, 0], [20, 0], [1, 0]])) == [1], "few events may lie anywhere"
     counts = np.array([[50, 44, 6, 0], [50, 45, 5, 0], [25, 25, 25, 25]])
     assert crowded_samples(counts) == [1]
+
+
+@given(arrays(np.int64, st.tuples(st.integers(1, 6), st.integers(2, 6)), elements=st.sampled_from([0, 1, 2, 19, 95])))
+def test_who_is_crowded_is_found_as_if_all_were_looked_at(counts: NDArray[np.int64]) -> None:
+    few = 1 if counts.shape[1] < 4 else 2
+    shares = [sum(sorted(row)[-few:]) / max(1, sum(row)) for row in counts.tolist()]
+    assert crowded_samples(counts) == [
+        at for at, share in enumerate(shares) if share >= 0.95 and counts[at].sum() >= 20
+    ]
 
 
 @pytest.mark.parametrize("kind", ["f8", "f4", "f2"])

@@ -64,7 +64,7 @@ def test_a_device_makes_the_frames_of_recordings(tmp_path: Path, more: dict[str,
     options = DataSpace(name="event-folder", root=str(tmp_path / "files"), sensor=(HEIGHT, WIDTH), **more)
     loaded = loading.load("event-folder", time_steps=3, options=options, cache_dir=tmp_path / "cache")
     rules = rules_of(options, 3)
-    for frames, name in zip(loaded.train.frames, loaded.train.files, strict=True):
+    for frames, (name, *_) in zip(loaded.train.frames, loaded.train.files, strict=True):
         np.testing.assert_array_equal(np.minimum(frames, loaded.largest), made_by_device(files[name], rules.figures))
     assert rules.figures["stored_up_to"] == 255
     words = " ".join(rules.sentences)
@@ -100,7 +100,7 @@ def test_a_device_makes_the_frames_of_images(tmp_path: Path, size: tuple[int, in
     rules = rules_of(options, 3)
     assert rules.figures["channels"] == ["red", "green", "blue"]
     assert (rules.figures["frame"], rules.figures["values"], rules.figures["white"]) == (list(size), [0, 255], 65535)
-    for frames, name in zip(loaded.train.frames, loaded.train.files, strict=True):
+    for frames, (name, *_) in zip(loaded.train.frames, loaded.train.files, strict=True):
         for channel in range(3):
             expected = seen_through_triangles(pictures[name][..., channel].astype(np.float64), size)
             assert np.abs(frames[0, channel] - expected).max() <= 1

@@ -162,7 +162,7 @@ def test_a_folder_of_frames_is_loaded_as_one_of_events_is(tmp_path: Path) -> Non
     ours = load(tmp_path / "events", first_windows=6, size=(10, 12), window_us=30_000)
     for split in loading.SPLITS:
         one, other = getattr(theirs, split), getattr(ours, split)
-        assert [Path(name).stem for name in one.files] == [Path(name).stem for name in other.files]
+        assert [Path(file.name).stem for file in one.files] == [Path(file.name).stem for file in other.files]
         np.testing.assert_array_equal(one.frames, other.frames)
         np.testing.assert_array_equal(one.left_out, other.left_out)
     facts = dataset_statistics(theirs)
