@@ -12,6 +12,7 @@ from data.user_data import BUILD, in_folder, write_module
 from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from numpy.typing import NDArray
 
 from spquant_search.data import catalog, loading
 from spquant_search.data.crowding import crowded_samples, crowding_question, share_of_fullest
