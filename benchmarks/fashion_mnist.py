@@ -79,7 +79,7 @@ def train_for(job: tuple[str, argparse.Namespace]) -> dict[str, Any]:
     seconds = time.perf_counter() - started
     row = {
         "form": form,
-        "time_steps": file.time_steps,
+        "time_steps": file.most_time_steps,
         "training_samples": len(training),
         "epochs": epochs,
         "seconds": seconds,

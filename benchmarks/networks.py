@@ -56,7 +56,7 @@ class System:
 
     def config(self, prepared: Prepared) -> NetworkConfig:
         shapes = prepared.shapes
-        network, time_steps = prepared.space.file.model.network, prepared.space.file.time_steps
+        network, time_steps = prepared.space.file.model.network, prepared.space.file.most_time_steps
         preset = preset_config(
             self.preset, network=network, shapes=shapes, time_steps=time_steps, weight_bits=self.weight_bits
         )

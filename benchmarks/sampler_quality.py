@@ -129,7 +129,11 @@ class Problem:
 
 
 def grey_box(seed: int) -> GreyBoxSampler:
-    costs = KnownCosts(memory_bytes=memory_of_rows, dense_macs=DENSE, are_dense=rows_without_gates_and_masks)
+    costs = KnownCosts(
+        memory_bytes=memory_of_rows,
+        dense_macs=lambda _grid: lambda rows: np.full(len(rows), DENSE),
+        are_dense=rows_without_gates_and_masks,
+    )
     return GreyBoxSampler(costs, SEARCHED, seed=seed, space=SPACE)
 
 

@@ -186,7 +186,7 @@ def _vectors(prepared: Prepared, facts: DeviceFacts) -> Vectors:
         return first_test_samples(_recordings(file, facts.classes))
     except UserError as error:
         _note(f"the test vectors are made-up frames, not those of the data: {error}")
-        return made_up_vectors(prepared.input, frames=1 if facts.same_frame else file.time_steps)
+        return made_up_vectors(prepared.input, frames=1 if facts.same_frame else file.most_time_steps)
 
 
 def _recordings(file: SpaceFile, classes: Sequence[str]) -> DataSet:

@@ -42,7 +42,7 @@ def cost(
     space = find_space_file(space)
     prepared = prepare(space, overrides or [])
     file = prepared.space.file
-    config = preset_config(preset, network=file.model.network, shapes=prepared.shapes, time_steps=file.time_steps)
+    config = preset_config(preset, network=file.model.network, shapes=prepared.shapes, time_steps=file.most_time_steps)
     report = cost_report(prepared.shapes, config)
     size = {"height": prepared.input.height, "width": prepared.input.width}
     paper = paper_comparison(report, preset, model=file.model, **size)

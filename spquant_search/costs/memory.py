@@ -163,12 +163,18 @@ def cost_report(shapes: Sequence[LayerShape], config: NetworkConfig) -> CostRepo
     return CostReport(layers=layers, time_steps=config.time_steps)
 
 
-def bytes_by_choice(layer: LayerSpace, shape: LayerShape) -> dict[tuple[int, int | None, float], int]:
-    """Return a layer's bytes by (weight_bits, membrane_levels, channel_mass); cuts of the skip mask cost none."""
+def bytes_by_choice(
+    layer: LayerSpace, shape: LayerShape, *, stores: bool = True
+) -> dict[tuple[int, int | None, float], int]:
+    """Return a layer's bytes by (weight_bits, membrane_levels, channel_mass); cuts of the skip mask cost none.
+
+    ``stores``: potentials are stored, from one time step to the next; otherwise levels cost nothing either.
+    """
     gates = {mass < 1.0: mass for mass in layer.channel_mass}  # with one, its threshold does not matter
     found = {
         (bits, levels, is_gated): LayerCost(
-            shape=shape, precision=LayerPrecision(weight_bits=bits, membrane_levels=levels, channel_mass=mass)
+            shape=shape,
+            precision=LayerPrecision(weight_bits=bits, membrane_levels=levels if stores else None, channel_mass=mass),
         ).memory_bytes
         for bits, levels, (is_gated, mass) in itertools.product(layer.weight_bits, layer.membrane_levels, gates.items())
     }
@@ -176,9 +182,9 @@ def bytes_by_choice(layer: LayerSpace, shape: LayerShape) -> dict[tuple[int, int
     return {(bits, levels, mass): found[bits, levels, mass < 1.0] for bits, levels, mass in choices}
 
 
-def min_memory_bytes(layer: LayerSpace, shape: LayerShape) -> int:
-    """Return the bytes that a layer takes at least, whatever is chosen for it."""
-    return min(bytes_by_choice(layer, shape).values())
+def min_memory_bytes(layer: LayerSpace, shape: LayerShape, *, stores: bool) -> int:
+    """Return the bytes that a layer takes at least, whatever is chosen for it; ``stores``: see above."""
+    return min(bytes_by_choice(layer, shape, stores=stores).values())
 
 
 def known_effective_macs(shapes: Sequence[LayerShape], config: NetworkConfig) -> int | None:

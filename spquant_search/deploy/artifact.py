@@ -72,7 +72,7 @@ class Artifact:
 
     def space(self) -> SpaceFile:
         """Return the space that the artifact's data can be loaded for; it has nothing to search."""
-        return SpaceFile(data=self.data, time_steps=self.time_steps, model=self.model, neuron=self.neuron, layers={})
+        return SpaceFile(data=self.data, time_steps=(self.time_steps,), model=self.model, neuron=self.neuron, layers={})
 
     def network(self, weights: Path, shape: InputShape) -> nn.Module:
         """Return the trained network in its precision, with the weights in the file ``weights``."""

@@ -7,7 +7,8 @@ from functools import partial
 from spquant_search.costs.device import kept_in_floats
 from spquant_search.costs.memory import cost_report
 from spquant_search.runs.results import TrialResult
-from spquant_search.runs.sensitivity import LOWERED, precision
+from spquant_search.runs.sensitivity import LOWERED
+from spquant_search.space.configuration import TIME_STEPS, precision
 from spquant_search.training.prepared import Prepared
 
 
@@ -23,10 +24,11 @@ def float_parts(prepared: Prepared, member: TrialResult) -> dict[str, str]:
 def smallest_figures(prepared: Prepared) -> dict[str, float]:
     """Return the bytes of a space's smallest configuration by figure: memory and, where it has any, flash and RAM.
 
-    It has the fewest bits and levels everywhere, and no gates where a layer can do without.
+    It has the fewest time steps, bits and levels everywhere, and no gates where a layer can do without.
     """
+    fewest = (*LOWERED, TIME_STEPS.parameter)
     lowered = {
-        address: (min if address.parameter in LOWERED else max)(options, key=partial(precision, address.parameter))
+        address: (min if address.parameter in fewest else max)(options, key=partial(precision, address.parameter))
         for address, options in prepared.space.choices().items()
     }
     cost = cost_report(prepared.shapes, prepared.space.config(lowered))

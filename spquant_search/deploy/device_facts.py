@@ -28,7 +28,7 @@ class DeviceFacts:
 def device_facts(space: SpaceFile, classes: Sequence[str]) -> DeviceFacts:
     """Return what is known of a space's data; ``classes`` are those that its networks were trained for."""
     info = describe(space.data.name, space.data)
-    rules = frame_rules(info, space.data, space.time_steps)
+    rules = frame_rules(info, space.data, space.most_time_steps)
     return DeviceFacts(
         classes=tuple(classes),
         frame_figures=rules.figures,

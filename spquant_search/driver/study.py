@@ -127,7 +127,7 @@ class Study:
                 return
 
     def _enqueue(self, config: NetworkConfig, attributes: Mapping[str, Any]) -> None:
-        values = {str(address): value for address, value in config.flat().items()}
+        values = {str(address): value for address, value in self._space.values(config).items()}
         sampled = {name: values[name] for name in self._distributions}
         self._study.enqueue_trial(sampled, user_attrs=dict(attributes))
 

@@ -167,5 +167,5 @@ def _searched(space: SpaceFile) -> tuple[str, ...]:
         for parameter, words in PARAMETER_WORDS.items()
         if any(len(getattr(layer, parameter) or ()) > 1 for layer in layers)
         # At one time step no membrane is stored.
-        and (space.time_steps > 1 or parameter not in ("membrane_levels", "skip_below"))
+        and (space.most_time_steps > 1 or parameter not in ("membrane_levels", "skip_below"))
     )

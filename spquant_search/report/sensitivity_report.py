@@ -16,7 +16,8 @@ from spquant_search.report.numbers import interval_text, kib, percent
 from spquant_search.report.text_table import TextTable
 from spquant_search.runs.budget_ladder import BudgetPoint
 from spquant_search.runs.intervals import CONFIDENCE, wilson_interval
-from spquant_search.runs.sensitivity import LOWERED, Choice, Sensitivity, choice_words, precision
+from spquant_search.runs.sensitivity import LOWERED, Choice, Sensitivity, choice_words
+from spquant_search.space.configuration import precision
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

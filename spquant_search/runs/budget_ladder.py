@@ -3,7 +3,8 @@
 It is a multiple-choice knapsack. Every layer's weights and every layer's membrane are a group, one option of each group
 is taken, and both bytes and losses add up. Bytes do so exactly: a layer's weights and scales depend on its
 ``weight_bits`` alone, its membrane on its ``membrane_levels`` alone. That losses add up is an assumption: it only
-proposes configurations, which are then measured.
+proposes configurations, which are then measured. Every number of time steps has a ladder of its own, in which a lower
+precision is taken to lose as much as at the most steps.
 
 The solution is exact, without a resolution in bytes, because losses are whole numbers: validation samples that are no
 longer classified correctly. Groups are merged one after the other, and of all partial choices only those stay that no
@@ -14,15 +15,15 @@ which every budget is served.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int
 
-from spquant_search.runs.sensitivity import Sensitivity, with_values
+from spquant_search.runs.sensitivity import Choice, Sensitivity, with_values
 from spquant_search.space.address import Address
-from spquant_search.space.configuration import NetworkConfig
+from spquant_search.space.configuration import STORED, TIME_STEPS, NetworkConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,30 +72,58 @@ def frontier(groups: Sequence[Sequence[Option]]) -> Frontier:
 
 
 def plan_budget_ladder(found: Sensitivity, points: int) -> tuple[BudgetPoint, ...]:
-    """Return at most ``points`` configurations, smallest memory first, each larger and losing less than the last.
+    """Return at most ``points`` configurations for each number of time steps, the most steps first.
 
-    Budgets are spread geometrically from the smallest configuration's memory to that of the one that loses least: more
-    memory would buy nothing. A single point is the configuration that loses least. Two budgets with the same solution
-    give one point.
+    Of one number of steps each configuration is larger and loses less than the last. Budgets are spread geometrically
+    from the smallest configuration's memory to that of the one that loses least: more memory would buy nothing. A
+    single point is the configuration that loses least. Two budgets with the same solution give one point.
     """
     if points < 1:
         return ()
-    groups = _groups(found)
+    most = _Steps(time_steps=found.reference.time_steps, memory_bytes=found.memory_bytes, lost=0)
+    fewer = [
+        _Steps(time_steps=choice.value, memory_bytes=choice.memory_bytes, lost=_samples_lost(found, choice))
+        for choice in found.fewer_steps
+    ]
+    return tuple(point for steps in (most, *fewer) for point in _points_at(steps, found, points))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Steps:
+    """The reference at a number of time steps: its bytes, and the samples that it loses against the most steps."""
+
+    time_steps: int
+    memory_bytes: int
+    lost: int
+
+
+def _points_at(steps: _Steps, found: Sensitivity, points: int) -> Iterable[BudgetPoint]:
+    groups = {
+        address: group
+        for address, group in _groups(found).items()
+        if steps.time_steps > 1 or address.parameter not in STORED
+    }
     best = frontier([[option for _, option in group] for group in groups.values()])
-    memory = found.memory_bytes + best.bytes
+    memory = steps.memory_bytes + best.bytes
     budgets = np.rint(np.geomspace(memory[-1], memory[0], points)).astype(np.int64)[::-1]
     made: dict[int, BudgetPoint] = {}
     for budget in budgets:
         place = int(np.searchsorted(memory, budget, side="right")) - 1
         taken = zip(groups.items(), best.options[place], strict=True)
+        values = {address: group[option][0] for (address, group), option in taken}
         point = BudgetPoint(
             budget_bytes=int(budget),
             memory_bytes=int(memory[place]),
-            loss=int(best.lost[place]) / found.samples,
-            config=with_values(found.reference, {address: group[option][0] for (address, group), option in taken}),
+            loss=(steps.lost + int(best.lost[place])) / found.samples,
+            config=with_values(found.reference, {TIME_STEPS: steps.time_steps, **values}),
         )
         made.setdefault(place, point)
-    return tuple(made.values())
+    return made.values()
+
+
+def _samples_lost(found: Sensitivity, choice: Choice) -> int:
+    """Return the samples that a choice loses; one that measured better than the reference loses none."""
+    return max(0, round(found.loss(choice) * found.samples))
 
 
 def _groups(found: Sensitivity) -> dict[Address, list[tuple[int, Option]]]:

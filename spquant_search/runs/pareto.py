@@ -47,11 +47,14 @@ def losses(points: Float[np.ndarray, "point 3"]) -> Float[np.ndarray, "point 3"]
 
 
 def fixed_objectives(space: SpaceFile) -> tuple[str, ...]:
-    """Name the objectives that no choice of a space can change: the operations, where nothing gates or skips."""
+    """Name the objectives that no choice of a space can change: the operations, where nothing gates or skips, and the
+    number of time steps is one."""
+    if len(space.time_steps) > 1:
+        return ()
     can_gate = any(mass < 1 for layer in space.layers.values() for mass in layer.channel_mass or ())
     # Before the second time step no membrane is below any cut.
     cuts = [cut for layer in space.layers.values() for cut in layer.skip_below or () if cut is not None]
-    can_skip = bool(cuts) and space.time_steps > 1
+    can_skip = bool(cuts) and space.most_time_steps > 1
     references = {key for reference in space.search.references for key in reference}
     if can_gate or can_skip or references & {"channel_mass", "skip_below", "preset"}:
         return ()

@@ -1,8 +1,9 @@
 """The cost of a lower precision in accuracy: one layer at a time, weights and membranes apart.
 
-The reference has every layer at the most precise choice of the space (most bits, most levels, no gate, no mask). Every
-other choice of ``weight_bits`` and ``membrane_levels`` is measured alone, with all else as in the reference, by the
-subnets of one supernet: what differs between two of them is the precision, and no training.
+The reference has every layer at the most precise choice of the space (most bits, most levels, no gate, no mask), and
+the most time steps. Every other choice of ``weight_bits`` and ``membrane_levels`` is measured alone, with all else as
+in the reference, by the subnets of one supernet: what differs between two of them is the precision, and no training.
+Fewer time steps are measured so as well, the whole network at once.
 
 After the per-layer sensitivities of HAWQ (Dong et al., ICCV 2019), measured instead of derived from a Hessian.
 """
@@ -16,7 +17,7 @@ from typing import Any
 from spquant_search.costs.memory import cost_report
 from spquant_search.runs.intervals import wilson_interval
 from spquant_search.space.address import Address
-from spquant_search.space.configuration import FLOAT_BITS, FLOAT_MEMBRANE, NetworkConfig
+from spquant_search.space.configuration import FLOAT_BITS, FLOAT_MEMBRANE, TIME_STEPS, NetworkConfig, precision
 from spquant_search.space.search_space import LayerSpace, SearchSpace
 from spquant_search.space.shapes import LayerShape
 
@@ -28,8 +29,8 @@ REFERENCE = "reference"
 class Choice:
     """One layer's parameter at one choice, everything else as in the reference."""
 
-    layer: str
-    parameter: str  # weight_bits or membrane_levels
+    layer: str  # empty where the choice is one of the whole network
+    parameter: str  # weight_bits or membrane_levels; time_steps of the whole network
     value: int
     accuracy: float  # on the validation split, a fraction
     memory_bytes: int  # of the whole configuration
@@ -48,6 +49,7 @@ class Sensitivity:
     memory_bytes: int  # of the reference
     samples: int  # of the validation split, that all of it was measured on
     choices: tuple[Choice, ...]
+    fewer_steps: tuple[Choice, ...] = ()  # numbers of time steps below the reference's, the larger first
 
     def loss(self, choice: Choice) -> float:
         """Return the accuracy lost against the reference, a fraction; below 0 where the choice measured better."""
@@ -59,10 +61,13 @@ class Sensitivity:
     def as_dict(self) -> dict[str, Any]:
         """Return the analysis ready for JSON, with what people read beside it: interval, ``loss``, ``bytes_saved``."""
         interval = wilson_interval(self.accuracy, self.samples)
-        choices = [
-            {**asdict(choice), "loss": round(self.loss(choice), 10), "bytes_saved": self.bytes_saved(choice)}
-            for choice in self.choices
-        ]
+
+        def listed(choices: Iterable[Choice]) -> list[dict[str, Any]]:
+            return [
+                {**asdict(choice), "loss": round(self.loss(choice), 10), "bytes_saved": self.bytes_saved(choice)}
+                for choice in choices
+            ]
+
         return {
             "accuracy": self.accuracy,
             "accuracy_split": "validation",
@@ -70,17 +75,9 @@ class Sensitivity:
             "samples": self.samples,
             "memory_bytes": self.memory_bytes,
             "reference": self.reference.as_dict(),
-            "choices": choices,
+            "choices": listed(self.choices),
+            "fewer_steps": listed(self.fewer_steps),
         }
-
-
-def precision(parameter: str, value: float | None) -> float:
-    """Return a number that grows with precision: bits and levels, where 0 levels are a float; no gate, no mask."""
-    if parameter == "skip_below":
-        return float("inf") if value is None else -value
-    if value is None:
-        return 0.0
-    return float("inf") if parameter == "membrane_levels" and value == FLOAT_MEMBRANE else float(value)
 
 
 def reference_configuration(space: SearchSpace) -> NetworkConfig:
@@ -94,11 +91,14 @@ def reference_configuration(space: SearchSpace) -> NetworkConfig:
 
 
 def with_values(config: NetworkConfig, values: Mapping[Address, Any]) -> NetworkConfig:
-    """Return ``config`` with other values at some addresses."""
-    layers = dict(config.layers)
+    """Return ``config`` with other values at some addresses; with one time step it has no membranes."""
+    time_steps, layers = values.get(TIME_STEPS, config.time_steps), dict(config.layers)
     for (name, parameter), value in values.items():
-        layers[name] = replace(layers[name], **{parameter: value})
-    return replace(config, layers=tuple(layers.items()))
+        if name:
+            layers[name] = replace(layers[name], **{parameter: value})
+    if time_steps == 1:
+        layers = {name: replace(layer, membrane_levels=None, skip_below=None) for name, layer in layers.items()}
+    return replace(config, time_steps=time_steps, layers=tuple(layers.items()))
 
 
 def lower_choices(layer: LayerSpace, parameter: str) -> tuple[int, ...]:
@@ -108,9 +108,11 @@ def lower_choices(layer: LayerSpace, parameter: str) -> tuple[int, ...]:
 
 
 def lowered_configurations(space: SearchSpace) -> dict[str, NetworkConfig]:
-    """Return the configurations to measure, by name: the reference, then ``conv3.weight_bits=2`` and so on."""
+    """Return the configurations to measure, by name: the reference, ``time_steps=2``, ``conv3.weight_bits=2``, ..."""
     reference = reference_configuration(space)
     found = {REFERENCE: reference}
+    for steps in reversed(space.file.time_steps[:-1]):
+        found[f"{TIME_STEPS}={steps}"] = with_values(reference, {TIME_STEPS: steps})
     for layer in space.layers:
         for parameter in LOWERED:
             address = Address(layer.name, parameter)
@@ -128,11 +130,14 @@ def _named_choice(name: str) -> tuple[Address, int]:
 
 
 def by_layer(names: Iterable[str]) -> list[tuple[str, ...]]:
-    """Group names of :func:`lowered_configurations` by the layer that they lower: they share all layers before it."""
+    """Group names of :func:`lowered_configurations` by the layer that they lower: they share all layers before it.
+
+    The reference and every number of time steps are groups of their own.
+    """
     groups: dict[str, list[str]] = {}
     for name in names:
         layer = "" if name == REFERENCE else _named_choice(name)[0].layer
-        groups.setdefault(layer, []).append(name)
+        groups.setdefault(layer or name, []).append(name)
     return [tuple(group) for group in groups.values()]
 
 
@@ -162,7 +167,8 @@ def sensitivity(
         accuracy=accuracies[REFERENCE],
         memory_bytes=memory(REFERENCE),
         samples=samples,
-        choices=tuple(choices),
+        choices=tuple(choice for choice in choices if choice.layer),
+        fewer_steps=tuple(choice for choice in choices if not choice.layer),
     )
 
 

@@ -21,9 +21,14 @@ def spikes_from_frames(frames: Tensor, *, largest: int, dtype: torch.dtype, time
 
     Counts are clamped to ``largest`` and used as they are: no scaling and no mean, so that the first layer adds
     integers too. A still image is one frame for all ``time_steps`` (None: as many as there are frames), and its values
-    are those of one step.
+    are those of one step. Of more frames than steps neighbours are added before they are clamped.
     """
-    time_steps = frames.shape[1] if time_steps is None else time_steps
+    made = frames.shape[1]
+    time_steps = made if time_steps is None else time_steps
+    if made > time_steps:
+        # A byte holds the counts of one frame, and not their sum.
+        summed = frames.reshape(len(frames), time_steps, made // time_steps, *frames.shape[2:])
+        frames = summed.sum(dim=2, dtype=torch.int32)
     values = frames.transpose(0, 1).flatten(0, 1).clamp(max=largest).to(dtype, memory_format=torch.channels_last)
     return Spikes(values=values, time_steps=time_steps, largest=largest, constant=frames.shape[1] < time_steps)
 

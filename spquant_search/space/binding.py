@@ -35,7 +35,7 @@ def bind(
     for shape in shapes:
         choices = file.layers.get(shape.name, LayerChoices())
         problems += _unfit_parameters(choices, shape)
-        layers.append(_layer_space(shape, choices, for_all, stores=file.time_steps > 1))
+        layers.append(_layer_space(shape, choices, for_all, stores=file.most_time_steps > 1))
     space = SearchSpace(source=source, file=file, layers=tuple(layers), references=())
     references, more = reference_configurations(space, shapes)
     if problems + more:

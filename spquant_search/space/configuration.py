@@ -14,6 +14,7 @@ FLOAT_BITS = 32
 FLOAT_MEMBRANE = 0
 PARAMETERS = ("weight_bits", "membrane_levels", "channel_mass", "skip_below")
 TIME_STEPS = Address("", "time_steps")  # of the whole network
+STORED = ("membrane_levels", "skip_below")  # parameters of what is stored between time steps: with one there are none
 OFF: dict[str, float | None] = {"channel_mass": 1.0, "skip_below": None}  # values that switch a mechanism off
 
 
@@ -79,3 +80,12 @@ class NetworkConfig:
             for parameter in PARAMETERS
         }
         return {TIME_STEPS: self.time_steps, **by_layer}
+
+
+def precision(parameter: str, value: float | None) -> float:
+    """Return a number that grows with precision: bits and levels, where 0 levels are a float; no gate, no mask."""
+    if parameter == "skip_below":
+        return float("inf") if value is None else -value
+    if value is None:
+        return 0.0
+    return float("inf") if parameter == "membrane_levels" and value == FLOAT_MEMBRANE else float(value)

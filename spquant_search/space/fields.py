@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 
 from spquant_search.space.configuration import FLOAT_BITS, FLOAT_MEMBRANE
 from spquant_search.space.units import byte_count, flop_count
@@ -120,11 +120,29 @@ def _listed(value: object) -> object:
     return value if isinstance(value, list | tuple | Mapping) or value is None else [value]
 
 
+def _divisors(value: tuple[int, ...]) -> tuple[int, ...]:
+    """Sort numbers of time steps; each must divide the largest, as it sums equally many of its frames to a step."""
+    most = max(value)
+    others = [steps for steps in value if most % steps]
+    if others:
+        raise ValueError(
+            f"every number must divide the largest, {most}, whose frames are summed to fewer steps; "
+            f"{', '.join(map(str, others))} {'does' if len(others) == 1 else 'do'} not"
+        )
+    return tuple(sorted(value))
+
+
 Positive = Annotated[int, BeforeValidator(refuse_bool), Field(ge=1, le=10**6)]
 Samples = Annotated[int, BeforeValidator(refuse_bool), Field(ge=1, le=10**9)]
 Pixels = Annotated[int, BeforeValidator(refuse_bool), Field(ge=1, le=2**14)]
 Classes = Annotated[int, BeforeValidator(refuse_bool), Field(ge=1, le=2**16 - 1)]
-TimeSteps = Annotated[int, BeforeValidator(refuse_bool), Field(ge=1, le=10_000)]
+TimeSteps = Annotated[
+    tuple[Annotated[int, BeforeValidator(refuse_bool), Field(ge=1, le=10_000)], ...],
+    BeforeValidator(_listed),
+    AfterValidator(_distinct),
+    AfterValidator(_divisors),
+    PlainSerializer(lambda steps: steps[0] if len(steps) == 1 else list(steps)),
+]
 Microseconds = Annotated[int, BeforeValidator(refuse_bool), Field(ge=1, le=10**12)]
 Minutes = Annotated[float, BeforeValidator(refuse_bool), Field(gt=0, le=10**6)]
 Workers = Annotated[int, BeforeValidator(refuse_bool), Field(ge=1, le=1024)]

@@ -7,11 +7,13 @@ from typing import Any
 
 from spquant_search.errors import Problem
 from spquant_search.space.address import Address
-from spquant_search.space.configuration import FLOAT_BITS, OFF, PARAMETERS, LayerPrecision, NetworkConfig
+from spquant_search.space.configuration import FLOAT_BITS, OFF, PARAMETERS, TIME_STEPS, LayerPrecision, NetworkConfig
 from spquant_search.space.messages import path_below, shown, suggestion
 from spquant_search.space.presets import Preset, preset_values
 from spquant_search.space.search_space import SearchSpace
 from spquant_search.space.shapes import LayerShape
+
+KEYS = (*PARAMETERS, TIME_STEPS.parameter)  # of a reference
 
 
 def preset_config(
@@ -61,11 +63,9 @@ def reference_configurations(
     for index, reference in enumerate(space.file.search.references):
         path = f"search.references.{index}"
         for key in reference:
-            if key not in (*PARAMETERS, "preset"):
-                near = suggestion(key, (*PARAMETERS, "preset"))
-                problems.append(
-                    Problem(path_below(path, key), f"unknown key{near} Known here: {', '.join(PARAMETERS)}")
-                )
+            if key not in (*KEYS, "preset"):
+                near = suggestion(key, (*KEYS, "preset"))
+                problems.append(Problem(path_below(path, key), f"unknown key{near} Known here: {', '.join(KEYS)}"))
         if "preset" in reference:
             values, mismatches = _preset_reference(space, shapes, reference)
         else:
@@ -85,11 +85,11 @@ def _preset_reference(
         return {}, {"preset": f"unknown preset {shown(name)}{suggestion(str(name), known)} Known: {', '.join(known)}"}
     # Keys beside the preset replace its values: a custom network may need other bits than vgg9's.
     replaced = {key: None if value == "none" else value for key, value in reference.items() if key in PARAMETERS}
-    network, time_steps = space.file.model.network, space.file.time_steps
-    wanted = _uniform(preset_values(Preset(name), network) | replaced, shapes, time_steps=time_steps).flat()
-    values: dict[Address, Any] = {}
-    mismatches: dict[str, str] = {}
-    for address, options in space.choices().items():
+    values, mismatches = _time_steps(space, reference)
+    wanted = _uniform(
+        preset_values(Preset(name), space.file.model.network) | replaced, shapes, time_steps=space.file.most_time_steps
+    ).flat()
+    for address, options in space.layer_choices().items():
         value, parameter = wanted[address], address.parameter
         key = parameter if parameter in replaced else "preset"
         if value in options and not isinstance(value, bool):
@@ -109,9 +109,8 @@ def _listed_choices(options: Iterable[float | None]) -> str:
 
 def _reference_values(space: SearchSpace, reference: Mapping[str, Any]) -> tuple[dict[Address, Any], dict[str, str]]:
     """Return a reference's value at every address, and its mismatches; gates and masks not named are off."""
-    values: dict[Address, Any] = {}
-    mismatches: dict[str, str] = {}
-    for address, options in space.choices().items():
+    values, mismatches = _time_steps(space, reference)
+    for address, options in space.layer_choices().items():
         if len(options) == 1:
             continue
         parameter = address.parameter
@@ -125,3 +124,13 @@ def _reference_values(space: SearchSpace, reference: Mapping[str, Any]) -> tuple
                 f"got {'nothing' if value is None else shown(value)}"
             )
     return values, mismatches
+
+
+def _time_steps(space: SearchSpace, reference: Mapping[str, Any]) -> tuple[dict[Address, Any], dict[str, str]]:
+    """Return a reference's time steps, the most where it names none, and what is wrong with them."""
+    options, key = space.file.time_steps, TIME_STEPS.parameter
+    value = reference.get(key, space.file.most_time_steps)
+    if value in options and not isinstance(value, bool):
+        return {TIME_STEPS: int(value)}, {}
+    sentence = f"must be a choice of {key}: {_listed_choices(options)}; got {shown(value)}"
+    return {}, {key: sentence}

@@ -24,7 +24,7 @@ MOST_PROBLEMS = 100  # of one kind: each takes time to tell
 
 def rules_between_fields(file: SpaceFile) -> list[Problem]:
     """Return what does not fit together: windows and time steps, the neuron's grids, quantizers and layers' choices."""
-    problems = [problem.below("data") for problem in rules_of_windows(file.data, file.time_steps)]
+    problems = [problem.below("data") for problem in rules_of_windows(file.data, file.most_time_steps)]
     for levels, lowest in file.neuron.lowest_level.items():
         try:
             file.neuron.grid(levels)

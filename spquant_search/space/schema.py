@@ -277,3 +277,8 @@ class SpaceFile:
     final: Final = field(default_factory=Final)
     constraints: Constraints = field(default_factory=Constraints)
     search: Search = field(default_factory=Search)
+
+    @property
+    def most_time_steps(self) -> int:
+        """The largest number of time steps: that of the frames, which fewer steps sum, and of the float baseline."""
+        return self.time_steps[-1]

@@ -5,10 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from spquant_search.space.address import Address
-from spquant_search.space.configuration import PARAMETERS, TIME_STEPS, LayerPrecision, NetworkConfig
+from spquant_search.space.configuration import (
+    PARAMETERS,
+    STORED,
+    TIME_STEPS,
+    LayerPrecision,
+    NetworkConfig,
+    precision,
+)
 from spquant_search.space.schema import SpaceFile
 
 
@@ -38,7 +46,7 @@ class SearchSpace:
 
     def choices(self) -> dict[Address, tuple[Any, ...]]:
         """Return every address with its choices, in the network's order; those with a single choice included."""
-        return {TIME_STEPS: (self.file.time_steps,), **self.layer_choices()}
+        return {TIME_STEPS: self.file.time_steps, **self.layer_choices()}
 
     def layer_choices(self) -> dict[Address, tuple[Any, ...]]:
         """Return the addresses of layers with their choices, in the network's order."""
@@ -47,7 +55,7 @@ class SearchSpace:
     def baseline(self) -> NetworkConfig:
         """Return the float network without gates and masks."""
         return NetworkConfig(
-            time_steps=self.file.time_steps,
+            time_steps=self.file.most_time_steps,
             layers=tuple(
                 (layer.name, LayerPrecision(membrane_levels=None if layer.membrane_levels == (None,) else 0))
                 for layer in self.layers
@@ -55,9 +63,15 @@ class SearchSpace:
         )
 
     def config(self, values: Mapping[Address, Any]) -> NetworkConfig:
-        """Return the configuration with these values; an address with a single choice may be absent."""
+        """Return the configuration with these values.
+
+        An address with a single choice may be absent, and the time steps where they are the most. With one time step
+        there are no membranes, whatever their values are.
+        """
+        time_steps = values.get(TIME_STEPS, self.file.most_time_steps)
+        none = dict.fromkeys(STORED) if time_steps == 1 else {}
         return NetworkConfig(
-            time_steps=values.get(TIME_STEPS, self.file.time_steps),
+            time_steps=time_steps,
             layers=tuple(
                 (
                     layer.name,
@@ -66,20 +80,42 @@ class SearchSpace:
                             address.parameter: values.get(address, options[0])
                             for address, options in layer.choices().items()
                         }
+                        | none
                     ),
                 )
                 for layer in self.layers
             ),
         )
 
+    def values(self, config: NetworkConfig) -> dict[Address, Any]:
+        """Return values of which :meth:`config` makes a configuration.
+
+        What a single time step leaves without effect has its most precise choice, so that one configuration has one
+        set of values.
+        """
+        values = config.flat()
+        if config.time_steps == 1:
+            values |= {
+                address: max(options, key=partial(precision, address.parameter))
+                for address, options in self.layer_choices().items()
+                if address.parameter in STORED
+            }
+        return values
+
     def __contains__(self, config: NetworkConfig) -> bool:
         """Return whether a search of this space may visit a configuration of its network."""
         values = config.flat()
-        return all(values[address] in options for address, options in self.choices().items())
+        return all(
+            values[address] in ((None,) if config.time_steps == 1 and address.parameter in STORED else options)
+            for address, options in self.choices().items()
+        )
 
     def size(self) -> float:
         """Return the number of configurations."""
-        return math.prod(float(len(options)) for options in self.choices().values())
+        sizes = {address: float(len(options)) for address, options in self.layer_choices().items()}
+        at_one_step = math.prod(size for address, size in sizes.items() if address.parameter not in STORED)
+        several = sum(steps > 1 for steps in self.file.time_steps)
+        return several * math.prod(sizes.values()) + (at_one_step if 1 in self.file.time_steps else 0.0)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -90,7 +126,7 @@ class SearchSpace:
             for parameter in ("membrane_levels", "skip_below")
             if getattr(choices, parameter) is not None
         ]
-        if self.file.time_steps > 1 or not keys:
+        if self.file.most_time_steps > 1 or not keys:
             return ()
         words = f"{', '.join(keys)} {'has' if len(keys) == 1 else 'have'} no effect"
         return (f"no membrane: with one time step nothing is stored between steps; {words}",)

@@ -12,7 +12,7 @@ from spquant_search.space.configuration import OFF, NetworkConfig
 from spquant_search.space.search_space import SearchSpace
 from spquant_search.space.shapes import InputShape
 from spquant_search.training.evaluation import evaluate
-from spquant_search.training.loader import LoadedSplit, take
+from spquant_search.training.loader import LoadedSplit, at_time_steps, take
 from spquant_search.training.network import new_network
 from spquant_search.training.precision import training_dtype
 from spquant_search.training.supernet import measure_statistics
@@ -27,18 +27,21 @@ def compile_ahead(space: SearchSpace, *, training: LoadedSplit, shape: InputShap
     network = new_network(space.file, shape, seed=0, device=training.device)
     few = take(training, 3)
     dtype = training_dtype(space.file.train, training.device)
-    compile_backward(space.file.time_steps, dtype, training.device)
+    for time_steps in space.file.time_steps:
+        compile_backward(time_steps, dtype, training.device)
     if training.device.type == "cpu":
         batch_norm.compile_ahead(dtype)
     yield
     if compiled.all_was_cached():
         return
-    for config in (space.baseline(), _with_everything(space)):
-        configure(network, config, space.file.neuron)
-        evaluate(network, few)
+    for time_steps in reversed(space.file.time_steps):
+        shown = at_time_steps(few, time_steps)
+        for config in (space.baseline(), _with_everything(space)):
+            configure(network, config, space.file.neuron)
+            evaluate(network, shown)
+            yield
+        measure_statistics(network, shown, samples=len(few))
         yield
-    measure_statistics(network, few, samples=len(few))
-    yield
 
 
 def _with_everything(space: SearchSpace) -> NetworkConfig:

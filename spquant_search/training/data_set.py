@@ -27,7 +27,7 @@ def describe_data(file: SpaceFile, *, source: str) -> DataInfo:
         SpaceError: an option of the space does not fit the data set.
     """
     try:
-        return describe(file.data.name, file.data, time_steps=file.time_steps)
+        return describe(file.data.name, file.data, time_steps=file.most_time_steps)
     except OptionError as error:
         raise SpaceError(source, [problem.below("data") for problem in error.problems]) from None
 
@@ -66,7 +66,7 @@ def load_data(
     with _in_words_of_the_space():
         return loading.load(
             file.data.name,
-            time_steps=file.time_steps,
+            time_steps=file.most_time_steps,
             options=file.data,
             cache_dir=recordings_folder(cache),
             limit=_limits(file),
@@ -82,7 +82,7 @@ def data_files(file: SpaceFile, *, cache: Path) -> tuple[FrameFile, ...]:
     with _in_words_of_the_space():
         return loading.frame_files(
             file.data.name,
-            time_steps=file.time_steps,
+            time_steps=file.most_time_steps,
             options=file.data,
             cache_dir=recordings_folder(cache),
             limit=_limits(file),

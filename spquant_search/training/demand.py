@@ -121,11 +121,11 @@ def require_memory(prepared: Prepared, *, samples: int) -> None:
         words = f"makes weights that take {_gib(weights)} in training"
         problems.append(Problem("model.width", f"{words}, where this machine has {_gib(memory)}; take a smaller one"))
     batch = min(file.train.batch_size, samples)
-    neurons = FLOAT_BYTES * batch * file.time_steps * sum(shape.neurons for shape in prepared.shapes)
+    neurons = FLOAT_BYTES * batch * file.most_time_steps * sum(shape.neurons for shape in prepared.shapes)
     if neurons > memory:
         sentence = (
-            f"{batch:,} samples of {file.time_steps:,} time steps take {_gib(neurons)} in training, where this machine "
-            f"has {_gib(memory)}; take smaller batches, fewer time_steps, or smaller frames"
+            f"{batch:,} samples of {file.most_time_steps:,} time steps take {_gib(neurons)} in training, where this "
+            f"machine has {_gib(memory)}; take smaller batches, fewer time_steps, or smaller frames"
         )
         problems.append(Problem("train.batch_size", sentence))
     if problems:
@@ -139,8 +139,8 @@ def memory_demand(prepared: Prepared, samples: SampleCounts) -> MemoryDemand:
     neurons = sum(shape.neurons for shape in prepared.shapes)
     dtype = training_dtype(file.train, torch.device("cpu")) if file.train.precision != "fp16" else torch.float32
     of_output, of_neuron = TRAINED_BYTES[dtype]
-    trained = min(file.train.batch_size, samples.train) * file.time_steps
-    evaluated = min(EVALUATION_BATCH, max(samples.train, samples.validation, samples.test)) * file.time_steps
+    trained = min(file.train.batch_size, samples.train) * file.most_time_steps
+    evaluated = min(EVALUATION_BATCH, max(samples.train, samples.validation, samples.test)) * file.most_time_steps
     fixed = IMPORTED_BYTES + _weight_bytes(prepared)
     return MemoryDemand(
         trainers=file.search.workers,

@@ -6,6 +6,7 @@ This is distillation (Hinton et al., 2015), from logits averaged over time.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from spquant_search.runs.files import write_bytes
 from spquant_search.training.evaluation import EVALUATION_BATCH
 from spquant_search.training.loader import DeviceSplit, LoadedSplit
+from spquant_search.training.loop import Lesson
 
 
 class FloatTeacher:
@@ -27,12 +29,16 @@ class FloatTeacher:
 
         Otherwise they are kept beside ``weights``, the file that the network is from, for the next process.
         """
-        self._network = network.eval()
+        self._network, self._time_steps = network.eval(), training.time_steps
         self._logits = None if varied else self._all_logits(training, weights)
 
-    def __call__(self, batch: DeviceSplit, chosen: Int[Tensor, " batch"]) -> Float[Tensor, "batch classes"]:
-        """Return the logits, means over time, of ``batch``, which holds the samples ``chosen`` of training."""
-        return self._evaluate(batch) if self._logits is None else self._logits[chosen.to(batch.device)]
+    def __call__(self, batch: DeviceSplit, chosen: Int[Tensor, " batch"]) -> Lesson:
+        """Return ``batch``, which holds the samples ``chosen`` of training, with the logits, means over time.
+
+        They are those of the float network's own time steps, whatever the steps of the batch.
+        """
+        logits = self._evaluate(batch) if self._logits is None else self._logits[chosen.to(batch.device)]
+        return Lesson(batch, logits)
 
     def _all_logits(self, training: LoadedSplit, weights: Path | None) -> Float[Tensor, "sample classes"]:
         known = None if weights is None else _kept_logits(weights, training)
@@ -46,7 +52,8 @@ class FloatTeacher:
 
     @torch.no_grad()
     def _evaluate(self, batch: DeviceSplit) -> Float[Tensor, "batch classes"]:
-        logits: Tensor = self._network(batch.spikes(torch.float32).repeated())
+        shown = replace(batch, time_steps=self._time_steps)
+        logits: Tensor = self._network(shown.spikes(torch.float32).repeated())
         return logits.mean(dim=0)
 
 

@@ -30,7 +30,7 @@ class DeviceSplit:
 
     frames: UInt8[Tensor, "sample time channel height width"]  # of a still image one, whatever time_steps is
     labels: Int[Tensor, " sample"]
-    time_steps: int
+    time_steps: int  # that a network is shown
     largest: int  # counts are clamped to it: in training, evaluation and on the device
 
     def __len__(self) -> int:
@@ -101,6 +101,11 @@ class HostSplit:
 
 
 LoadedSplit = DeviceSplit | HostSplit
+
+
+def at_time_steps(split: LoadedSplit, time_steps: int) -> LoadedSplit:
+    """Show the samples in so many steps, a divisor of those of the frames: neighbouring frames are added."""
+    return replace(split, time_steps=time_steps)
 
 
 def take(split: LoadedSplit, count: int | None) -> LoadedSplit:

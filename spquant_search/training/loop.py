@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -34,12 +34,20 @@ class Diverged(Exception):
     """The loss or a weight became infinite or not a number."""
 
 
+class Lesson(NamedTuple):
+    """What a step of training learns from."""
+
+    batch: DeviceSplit
+    teacher_logits: Float[Tensor, "batch classes"] | None = None
+
+
 @runtime_checkable
 class StepHook(Protocol):
     """A function that a training calls before each of its steps."""
 
-    def __call__(self, batch: DeviceSplit, chosen: Int[Tensor, " batch"]) -> Float[Tensor, "batch classes"] | None:
-        """Set the network's precision, if it changes, and return the teacher's logits of ``batch``, if there are any.
+    def __call__(self, batch: DeviceSplit, chosen: Int[Tensor, " batch"]) -> Lesson:
+        """Set the network's precision, if it changes, and return the batch, perhaps at other time steps, with the
+        teacher's logits of it, if there are any.
 
         ``chosen`` are the numbers of the batch's samples in the training split.
         """
@@ -134,8 +142,8 @@ def _train_epoch(
         seed = derived_seed(run.seed, Purpose.AUGMENTATION, epoch, index)
         varied = replace(batch, frames=augmented(batch.frames, recipe.augment, seed=seed))
         chosen = order[index * recipe.batch_size : index * recipe.batch_size + len(batch)]
-        teacher_logits = None if run.step_hook is None else run.step_hook(varied, chosen)
-        total += train_step(run.network, varied, recipe, optimizer, scaler, teacher_logits=teacher_logits)
+        shown, teacher_logits = Lesson(varied) if run.step_hook is None else run.step_hook(varied, chosen)
+        total += train_step(run.network, shown, recipe, optimizer, scaler, teacher_logits=teacher_logits)
     return float(total) / batches
 
 

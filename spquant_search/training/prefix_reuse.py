@@ -19,7 +19,7 @@ from spquant_search.snn.layers import SearchableLayer, configure, searchable_lay
 from spquant_search.space.configuration import NetworkConfig
 from spquant_search.space.schema import NeuronSpace
 from spquant_search.training.evaluation import EVALUATION_BATCH, correctly_classified
-from spquant_search.training.loader import LoadedSplit
+from spquant_search.training.loader import LoadedSplit, at_time_steps
 from spquant_search.training.precision import exact_fp32
 from spquant_search.training.supernet import gathering_statistics, norm_layers, statistics_batches
 
@@ -37,7 +37,14 @@ def subnet_accuracies(
 
     It is the accuracy that :func:`spquant_search.training.supernet.activate_subnet`, on ``samples`` of ``training``,
     and then :func:`spquant_search.training.evaluation.accuracy`, on all of ``validation``, give.
+
+    Raises:
+        ValueError: the configurations differ in their time steps, so that no layer has a result in common.
     """
+    steps, *others = {config.time_steps for config in configs}
+    if others:
+        raise ValueError(f"configurations of {steps} and {others[0]} time steps cannot take turns")
+    training, validation = (at_time_steps(split, steps) for split in (training, validation))
     turns = _Turns(network, configs, neuron)
     with PROCESS.on("statistics"), gathering_statistics(network):
         turns.keep_norms_apart()

@@ -34,7 +34,7 @@ def bind_network(file: SpaceFile, *, source: str) -> Prepared:
     file = with_channels(file, info)
     mismatches = _unfit_augmentation(file.train.augment, info)
     shape = input_shape(info)
-    network = inspect_network(file.model, shape, time_steps=file.time_steps, source=source)
+    network = inspect_network(file.model, shape, time_steps=file.most_time_steps, source=source)
     learns = file.neuron.learn_threshold
     shapes = tuple(replace(layer, learns_threshold=learns and layer.has_neurons) for layer in network.shapes)
     try:
@@ -47,7 +47,7 @@ def bind_network(file: SpaceFile, *, source: str) -> Prepared:
     notes, no_integer_form = [*info.notes, *network.notes], network.no_integer_form or _kept_in_floats(space, shapes)
     if network.architecture is not None:
         no_integer_form = no_integer_form or narrowest_sums(space.layers, shapes, network.architecture.largest)
-        sums = widest_sums(space.layers, shapes, network.architecture.largest, time_steps=file.time_steps)
+        sums = widest_sums(space.layers, shapes, network.architecture.largest, time_steps=file.most_time_steps)
         notes += [f"{sentence}; pick would refuse such a network" for sentence in sums]
     return Prepared(
         space=space,
@@ -72,14 +72,17 @@ def _kept_in_floats(space: SearchSpace, shapes: Sequence[LayerShape]) -> str | N
 def _unreachable_budgets(space: SearchSpace, shapes: Sequence[LayerShape]) -> list[Problem]:
     """Find the constraints that no configuration of the space can keep, as far as is known without training."""
     bounds, problems = space.file.constraints, []
-    smallest = sum(min_memory_bytes(layer, shape) for layer, shape in zip(space.layers, shapes, strict=True))
+    fewest = space.file.time_steps[0]
+    smallest = sum(
+        min_memory_bytes(layer, shape, stores=fewest > 1) for layer, shape in zip(space.layers, shapes, strict=True)
+    )
     if bounds.memory_bytes is not None and bounds.memory_bytes < smallest:
         sentence = (
             f"must be at least {smallest:,} bytes, what the smallest configuration of this space takes; "
             f"got {bounds.memory_bytes:,}; raise it, or give layers choices of fewer bits or levels"
         )
         problems.append(Problem("constraints.memory_bytes", sentence))
-    dense = FLOPS_PER_MAC * cost_report(shapes, space.baseline()).dense_macs_all_steps
+    dense = FLOPS_PER_MAC * cost_report(shapes, replace(space.baseline(), time_steps=fewest)).dense_macs_all_steps
     may_be_less = any(OFF[kind] != value for layer in space.layers for kind in OFF for value in getattr(layer, kind))
     if bounds.effective_flops is not None and bounds.effective_flops < dense and not may_be_less:
         sentence = (

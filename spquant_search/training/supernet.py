@@ -16,22 +16,22 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from spquant_search.runs import work
 from spquant_search.runs.random_streams import Purpose, derived_seed
 from spquant_search.snn.layers import configure
 from spquant_search.space.address import Address
-from spquant_search.space.configuration import OFF, PARAMETERS, NetworkConfig
+from spquant_search.space.configuration import OFF, PARAMETERS, TIME_STEPS, NetworkConfig
 from spquant_search.space.schema import NeuronSpace
 from spquant_search.space.search_space import SearchSpace
 from spquant_search.training.loader import DeviceSplit, LoadedSplit
-from spquant_search.training.loop import StepHook, TrainingRun, epoch_losses
+from spquant_search.training.loop import Lesson, StepHook, TrainingRun, epoch_losses
 from spquant_search.training.schedule import Schedule
 
 # This share of the steps has one value a parameter for all layers: independent draws hardly ever come near the corners
@@ -61,19 +61,24 @@ def random_configuration(space: SearchSpace, generator: random.Random) -> Networ
         values[address] = options[int(place * len(options))]
         if dense and parameter in OFF and OFF[parameter] in options:
             values[address] = OFF[parameter]
+    steps = space.file.time_steps
+    if len(steps) > 1:
+        values[TIME_STEPS] = steps[int(generator.random() * len(steps))]
     return space.config(values)
 
 
 class RandomSubnets:
-    """A step hook that sets a random configuration, and returns the logits that ``teacher`` gives."""
+    """A step hook that sets a random configuration and its time steps, with the logits that ``teacher`` gives."""
 
     def __init__(self, network: nn.Module, space: SearchSpace, *, seed: int, teacher: StepHook | None) -> None:
         self._network, self._space, self._teacher = network, space, teacher
         self._generator = random.Random(derived_seed(seed, Purpose.SUBNETS))
 
-    def __call__(self, batch: DeviceSplit, chosen: Int[Tensor, " batch"]) -> Float[Tensor, "batch classes"] | None:
-        configure(self._network, random_configuration(self._space, self._generator), self._space.file.neuron)
-        return None if self._teacher is None else self._teacher(batch, chosen)
+    def __call__(self, batch: DeviceSplit, chosen: Int[Tensor, " batch"]) -> Lesson:
+        config = random_configuration(self._space, self._generator)
+        configure(self._network, config, self._space.file.neuron)
+        lesson = Lesson(batch) if self._teacher is None else self._teacher(batch, chosen)
+        return lesson._replace(batch=replace(batch, time_steps=config.time_steps))
 
 
 def train_supernet(

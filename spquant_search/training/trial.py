@@ -18,7 +18,7 @@ from spquant_search.space.shapes import InputShape
 from spquant_search.training.checkpoint import Checkpoint
 from spquant_search.training.distillation import FloatTeacher
 from spquant_search.training.evaluation import accuracy, evaluate
-from spquant_search.training.loader import LoadedSplit, take
+from spquant_search.training.loader import LoadedSplit, at_time_steps, take
 from spquant_search.training.loop import Diverged, Progress, StepHook, TrainingRun, epoch_metrics, train
 from spquant_search.training.network import configured_network, load_weights, new_network, write_tensors, write_weights
 from spquant_search.training.prefix_reuse import subnet_accuracies
@@ -45,6 +45,7 @@ def run_trial(
     started = time.perf_counter()
     torch.set_num_threads(task.threads)
     config, seed, device = task.result.config, task.result.seed, training.device
+    training, validation = (at_time_steps(split, config.time_steps) for split in (training, validation))
     network = configured_network(space, shape, config, weights=task.initial_weights, seed=seed, device=device)
     checkpoint = Checkpoint(task)
     progress, result = checkpoint.read(network, device) or (Progress(), task.result)
@@ -81,7 +82,7 @@ def run_test(task: TestTask, space: SpaceFile, *, shape: InputShape, split: Load
     """Return the accuracy of a trained configuration on a split that the search has not seen."""
     network = configured_network(space, shape, task.config, weights=task.weights, device=split.device)
     with PROCESS.on("evaluation"):
-        return accuracy(network, split)
+        return accuracy(network, at_time_steps(split, task.config.time_steps))
 
 
 def float_teacher(weights: Path, space: SearchSpace, *, training: LoadedSplit, shape: InputShape) -> FloatTeacher:
@@ -121,6 +122,7 @@ def run_subnet(
     started = time.perf_counter()
     network = _load_supernet(task.supernet_weights, space, shape=shape, device=training.device)
     config, samples = task.result.config, space.supernet.statistics_samples
+    training, validation = (at_time_steps(split, config.time_steps) for split in (training, validation))
     with PROCESS.on("statistics"):
         activate_subnet(network, config, space.neuron, training=training, samples=samples)
     with PROCESS.on("evaluation"):

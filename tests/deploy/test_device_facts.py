@@ -186,7 +186,9 @@ def picked(tmp_path: Path, plain_neurons: None, monkeypatch: pytest.MonkeyPatch)
         prepared = bind_network(a_space(data), source="s.yaml")
         space, shape = prepared.space.file, prepared.input
         first = {address: options[0] for address, options in prepared.space.choices().items()}
-        loaded = load(space.data.name, time_steps=space.time_steps, options=space.data, cache_dir=tmp_path / "cache")
+        loaded = load(
+            space.data.name, time_steps=space.most_time_steps, options=space.data, cache_dir=tmp_path / "cache"
+        )
         run = RunFolder(path=tmp_path / "run")
         run.weights_file(7).parent.mkdir(parents=True)
         write_weights(new_network(space, shape, seed=0, device=torch.device("cpu")), run.weights_file(7))

@@ -84,7 +84,7 @@ def pick_and_verify(builder: str, names: list[str], seed: int, tmp_path: Path) -
     folder = RunFolder(path=tmp_path / "run")
     folder.weights_file(7).parent.mkdir(parents=True)
     write_weights(network, folder.weights_file(7))
-    member = trial(7, of=replace(config, time_steps=space.time_steps))
+    member = trial(7, of=replace(config, time_steps=space.most_time_steps))
     out = tmp_path / "picked"
     facts, vectors = DeviceFacts(), Vectors(frames=frames[:2])
     write_artifact(folder, space, member, out, test_accuracy=None, shape=SHAPE, vectors=vectors, facts=facts)

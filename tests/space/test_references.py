@@ -159,7 +159,7 @@ def test_keys_beside_a_preset_replace_its_values() -> None:
             "vgg9",
             {},
             "search.references.0.presets: unknown key; did you mean 'preset'? "
-            "Known here: weight_bits, membrane_levels, channel_mass, skip_below",
+            "Known here: weight_bits, membrane_levels, channel_mass, skip_below, time_steps",
         ),
     ],
 )
@@ -380,7 +380,7 @@ def test_every_space_that_comes_along_holds_its_references_and_costs_less_as_a_p
     memory = {
         preset: cost_report(
             prepared.shapes,
-            preset_config(preset, network=network, shapes=shapes, time_steps=prepared.space.file.time_steps),
+            preset_config(preset, network=network, shapes=shapes, time_steps=prepared.space.file.most_time_steps),
         ).memory_bytes
         for preset in Preset
     }

@@ -43,7 +43,7 @@ def network(prepared: Prepared) -> nn.Module:
 
 def recordings(prepared: Prepared, samples: int, seed: int) -> DeviceSplit:
     generator = torch.Generator().manual_seed(seed)
-    shape, steps = prepared.input, prepared.space.file.time_steps
+    shape, steps = prepared.input, prepared.space.file.most_time_steps
     size = (samples, 1 if shape.channels == 3 else steps, shape.channels, shape.height, shape.width)
     frames = torch.randint(0, shape.largest + 1, size, generator=generator, dtype=torch.uint8)
     return DeviceSplit(

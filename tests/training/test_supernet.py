@@ -111,7 +111,7 @@ def test_the_float_network_is_asked_about_the_very_samples_of_the_batch(network:
         expected = network.eval()(batch.spikes(torch.float32)).mean(dim=0)
         for parameter in network.parameters():  # the network learns; its teacher does not
             parameter.mul_(0.5)
-    torch.testing.assert_close(step_hook(batch, chosen), expected)
+    torch.testing.assert_close(step_hook(batch, chosen).teacher_logits, expected)
     drawn = {name: layer.precision for name, layer in searchable_layers(network).items()}
     assert drawn == dict(random_configuration(space, random.Random(derived_seed(0, Purpose.SUBNETS))).layers)
 
@@ -125,7 +125,7 @@ class Silent(nn.Module):
 
 def asked_of(weights: Path, network: nn.Module, training: DeviceSplit, *, varied: bool = False) -> Tensor:
     teacher = FloatTeacher(network, training, varied=varied, weights=weights)
-    return teacher(training, torch.arange(len(training)))
+    return teacher(training, torch.arange(len(training))).teacher_logits
 
 
 def test_what_the_teacher_says_is_kept_for_whoever_asks_next(network: nn.Module, tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_without_distillation_nobody_is_asked(network: nn.Module) -> None:
     space, training = prepare(TINY).space, recordings(8, seed=1)
     step_hook = shared.RandomSubnets(network, space, seed=0, teacher=None)
     chosen = torch.arange(4)
-    assert step_hook(training.batch(chosen), chosen) is None
+    assert step_hook(training.batch(chosen), chosen).teacher_logits is None
 
 
 def test_it_learns_to_serve_configurations_that_differ(prepared: Prepared, network: nn.Module) -> None:

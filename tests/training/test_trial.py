@@ -49,8 +49,8 @@ def space() -> SearchSpace:
 
 def recordings(samples: int) -> DeviceSplit:
     generator = torch.Generator().manual_seed(0)
-    frames = torch.randint(0, 3, (samples, 4, 2, 34, 34), generator=generator, dtype=torch.uint8)
-    return DeviceSplit(frames=frames, labels=torch.arange(samples) % 10, time_steps=4, largest=15)
+    frames = torch.randint(0, 3, (samples, 3, 2, 34, 34), generator=generator, dtype=torch.uint8)
+    return DeviceSplit(frames=frames, labels=torch.arange(samples) % 10, time_steps=3, largest=15)
 
 
 def a_task(space: SearchSpace, folder: Path) -> Task:

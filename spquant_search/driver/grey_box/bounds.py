@@ -24,7 +24,7 @@ class KnownCosts:
     """The costs of configurations that are known before any training, as functions of rows of a grid."""
 
     memory_bytes: Callable[[Grid], CostOfRows]  # exact
-    dense_macs: float  # of every configuration: the most that its effective MACs can be
+    dense_macs: Callable[[Grid], CostOfRows]  # the most that the effective MACs of each row can be
     are_dense: Callable[[Grid], CostOfRows]  # whether the effective MACs of each row are the dense ones
 
 
@@ -49,15 +49,18 @@ class Bounds:
     """The configurations that lie within a reference point, as far as that is known before any training."""
 
     def __init__(self, grid: Grid, costs: KnownCosts, reference: ReferencePoint) -> None:
-        self._grid, self.dense_macs, self.reference = grid, costs.dense_macs, reference
+        self._grid, self.reference = grid, reference
         self._memory_of, self._are_dense = costs.memory_bytes(grid), costs.are_dense(grid)
+        self._dense_macs_of = costs.dense_macs(grid)
 
     def feasible(self, rows: Int[np.ndarray, "row axis"]) -> Bool[np.ndarray, " row"]:
         """Return which rows have less memory than the reference, and are not known to have as many MACs."""
-        kept = ~self._too_large(rows)
-        if self.dense_macs < self.reference.effective_macs:
-            return kept
-        return np.asarray(kept & ~self.dense(rows))
+        too_many = self.dense(rows) & (self.dense_macs(rows) >= self.reference.effective_macs)
+        return np.asarray(~self._too_large(rows) & ~too_many)
+
+    def dense_macs(self, rows: Int[np.ndarray, "row axis"]) -> Float[np.ndarray, " row"]:
+        """Return the MACs of every row without gates and masks."""
+        return np.asarray(self._dense_macs_of(rows), float)
 
     def dense(self, rows: Int[np.ndarray, "row axis"]) -> Bool[np.ndarray, " row"]:
         """Return which rows are known to have as many MACs as the network has."""
@@ -82,7 +85,7 @@ class Bounds:
             few, many = np.where(too_few, middle, few), np.where(too_few, many, middle)
         found: Int[np.ndarray, "row axis"] = rows.copy()
         found[large] = np.where((rank < many[:, None]) & matters, smallest, rows[large])
-        return found
+        return self._grid.settled(found)
 
     def _smallest(self, row: Int[np.ndarray, " axis"]) -> tuple[Int[np.ndarray, " axis"], Bool[np.ndarray, " axis"]]:
         """Return the choice of every parameter with the least memory, found for one after the other from ``row`` on.

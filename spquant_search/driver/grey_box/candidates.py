@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from spquant_search.space.address import Address
+from spquant_search.space.configuration import STORED, TIME_STEPS
 
 RESOLUTION = 256  # values on a continuous range
 LOG_RATIO = 4.0  # positive choices that span this factor or more are features by their logarithm
@@ -96,6 +97,21 @@ class Grid:
         names = sorted({axis.kind for axis in self.axes})
         return np.array([names.index(axis.kind) for axis in self.axes for _ in range(axis.codes.shape[1])])
 
+    def settled(self, rows: Int[np.ndarray, "row axis"]) -> Int[np.ndarray, "row axis"]:
+        """Return rows in which what a single time step leaves without effect is at its most precise choice.
+
+        One configuration then is one row. The most precise levels come last, no mask and the lowest cut first.
+        """
+        names = [Address.parse(axis.name) for axis in self.axes]
+        if TIME_STEPS not in names or 1 not in (axis := self.axes[names.index(TIME_STEPS)]).choices:
+            return rows
+        at_one = rows[:, names.index(TIME_STEPS)] == axis.choices.index(1)
+        found = rows.copy()
+        for column, name in enumerate(names):
+            if name.parameter in STORED:
+                found[at_one, column] = self.sizes[column] - 1 if name.parameter == "membrane_levels" else 0
+        return found
+
     def features(self, rows: Int[np.ndarray, "row axis"]) -> Float[np.ndarray, "row feature"]:
         return np.concatenate([axis.codes[rows[:, i]] for i, axis in enumerate(self.axes)], axis=1)
 
@@ -108,7 +124,7 @@ class Grid:
     def rows(self, parameters: Sequence[Mapping[str, Any]]) -> Int[np.ndarray, "row axis"]:
         """Return the row of each configuration, given by its values."""
         columns = [axis.indices([values[axis.name] for values in parameters]) for axis in self.axes]
-        return np.stack(columns, axis=1)
+        return self.settled(np.stack(columns, axis=1))
 
     def parameters(self, rows: Int[np.ndarray, "row axis"]) -> list[dict[str, Any]]:
         """Return the values of every row, by name."""
@@ -118,10 +134,11 @@ class Grid:
 
     def all_rows(self) -> Int[np.ndarray, "row axis"]:
         """Return all rows; for small spaces only."""
-        return np.stack(np.meshgrid(*map(np.arange, self.sizes), indexing="ij"), axis=-1).reshape(-1, len(self.axes))
+        rows = np.stack(np.meshgrid(*map(np.arange, self.sizes), indexing="ij"), axis=-1).reshape(-1, len(self.axes))
+        return np.unique(self.settled(rows), axis=0)
 
     def uniform(self, rng: np.random.Generator, count: int) -> Int[np.ndarray, "row axis"]:
-        return rng.integers(self.sizes, size=(count, len(self.axes)))
+        return self.settled(rng.integers(self.sizes, size=(count, len(self.axes))))
 
     def tilted(self, rng: np.random.Generator, count: int) -> Int[np.ndarray, "row axis"]:
         """Draw random rows that lean, each kind as a whole, to small or to large choices.
@@ -133,7 +150,7 @@ class Grid:
         exponents = np.exp(rng.uniform(-TILT, TILT, size=(count, len(names))))[:, kinds]
         drawn = rng.random((count, len(self.axes))) ** exponents
         rows: NDArray[np.int_] = np.minimum((drawn * self.sizes).astype(int), self.sizes - 1)
-        return rows
+        return self.settled(rows)
 
     def offspring(
         self, rng: np.random.Generator, parents: Int[np.ndarray, "parent axis"], count: int
@@ -144,7 +161,7 @@ class Grid:
         rate = rng.choice(MUTATIONS, size=(count, 1)) / len(self.axes)
         changed = rng.random(mothers.shape) < rate
         rows: NDArray[np.int_] = np.where(crossed, fathers, mothers)
-        return np.where(changed, self._neighbours(rng, rows), rows)
+        return self.settled(np.where(changed, self._neighbours(rng, rows), rows))
 
     def _neighbours(self, rng: np.random.Generator, rows: NDArray[np.int_]) -> NDArray[np.int_]:
         reach = np.maximum(1, np.abs(rng.normal(0, STEP * self.sizes, size=rows.shape)).round()).astype(int)

@@ -102,12 +102,12 @@ def _box(strip: _Strip, accuracy_from: float) -> tuple[float, ...]:
 
 
 def expected_improvement(
-    predictions: Predictions, boxes: Boxes, *, dense_macs: float
+    predictions: Predictions, boxes: Boxes, *, dense_macs: Float[np.ndarray, " candidate"]
 ) -> Float[np.ndarray, " candidate"]:
     """Return the log-hypervolume that each candidate is expected to add.
 
     Args:
-        dense_macs: the most MACs of any configuration.
+        dense_macs: the most MACs that each candidate can have.
     """
     above = _above(boxes.accuracy_from, predictions) - _above(boxes.accuracy_to, predictions)
     memory_from = np.maximum(log2(boxes.memory_from), log2(predictions.memory_bytes)[:, None])
@@ -126,14 +126,16 @@ def _above(levels: Float[np.ndarray, " box"], predictions: Predictions) -> Float
     return above
 
 
-def _below(levels: Float[np.ndarray, " box"], predictions: Predictions, dense_macs: float) -> Array:
+def _below(
+    levels: Float[np.ndarray, " box"], predictions: Predictions, dense_macs: Float[np.ndarray, " candidate"]
+) -> Array:
     """Return E[max(log2(level) - log2(min(MACs, dense)), 0)], the halvings expected of a box below its ``macs_to``.
 
     A level above the dense MACs adds its distance from them.
     """
     unique, back = np.unique(levels, return_inverse=True)
     level = log2(unique)
-    cut = np.minimum(level, log2(dense_macs))
+    cut = np.minimum(level, log2(dense_macs)[:, None])
     mean, deviation = predictions.log_macs / np.log(2.0), predictions.log_macs_deviation / np.log(2.0)
     below: Array = (_positive_part(cut - mean[:, None], deviation) + (level - cut))[:, back]
     return below

@@ -86,7 +86,7 @@ def improvement_function(
     history: History, accuracy: GaussianProcess
 ) -> Callable[[Int[np.ndarray, "row axis"]], Float[np.ndarray, " row"]]:
     """Return the expected improvement as a function of rows; running trials count as if they ended as predicted."""
-    macs, points, dense_macs = macs_process(history), history.points, history.bounds.dense_macs
+    macs, points = macs_process(history), history.points
     if len(history.running):
         running = predictions(history, history.running, accuracy, macs)
         predicted = np.stack([running.accuracy, running.memory_bytes, np.exp(running.log_macs)], axis=1)
@@ -94,7 +94,7 @@ def improvement_function(
     boxes = open_boxes(points, history.bounds.reference)
     conditioned = accuracy.condition_on_predictions(history.grid.features(history.running))
     return lambda rows: expected_improvement(
-        predictions(history, rows, conditioned, macs), boxes, dense_macs=dense_macs
+        predictions(history, rows, conditioned, macs), boxes, dense_macs=history.bounds.dense_macs(rows)
     )
 
 
@@ -113,14 +113,14 @@ def predictions(
         accuracy=mean,
         accuracy_deviation=deviation,
         memory_bytes=history.bounds.memory(rows),
-        log_macs=np.log(history.bounds.dense_macs) + np.minimum(log_macs, 0.0),
+        log_macs=np.log(history.bounds.dense_macs(rows)) + np.minimum(log_macs, 0.0),
         log_macs_deviation=log_deviation,
     )
 
 
 def macs_process(history: History) -> GaussianProcess | None:
     """Return a model of log(effective / dense MACs); None where no trial has shown that they differ."""
-    dense_macs = history.bounds.dense_macs
+    dense_macs = history.bounds.dense_macs(history.complete)
     logs = np.log(np.clip(history.effective_macs, 1e-9 * dense_macs, None) / dense_macs)
     if not np.any(logs):
         return None

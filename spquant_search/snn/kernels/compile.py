@@ -7,6 +7,7 @@ import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -50,22 +51,35 @@ class Compiled:
         """Tell whether functions are compiled here, as far as is known."""
         return cls.enabled and not cls.failed
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._plain = function
-        self._compiled: Callable[..., Any] | None = None
+    def __init__(self, function: Callable[..., Any], *, unrolled: bool = False) -> None:
+        """Take a function of tensors; ``unrolled``: it has a loop over the first dimension of its first argument.
+
+        Every length of the loop is another graph. Of one function torch makes only a few graphs, and then runs it
+        uncompiled without a word; so each length has a copy of its own.
+        """
+        self._plain, self._is_unrolled = function, unrolled
+        self._compiled: dict[int, Callable[..., Any]] = {}
 
     def __call__(self, *arguments: Any) -> Any:
         if not Compiled.works() or arguments[0].device.type not in ("cpu", "cuda"):
             return self._plain(*arguments)
         try:
-            if self._compiled is None:
-                self._compiled = torch.compile(self._plain, dynamic=True, fullgraph=True, options=OPTIONS)
-            return self._compiled(*arguments)
+            length = len(arguments[0]) if self._is_unrolled else 0
+            if length not in self._compiled:
+                function = _copied(self._plain, length) if self._is_unrolled else self._plain
+                self._compiled[length] = torch.compile(function, dynamic=True, fullgraph=True, options=OPTIONS)
+            return self._compiled[length](*arguments)
         except Exception as error:  # whatever a compiler tool chain raises: the plain function is always right
             Compiled.failed = True
             first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
             warnings.warn(f"neurons run uncompiled, 2 to 3 times slower: {first_line}", stacklevel=2)
             return self._plain(*arguments)
+
+
+def _copied(function: Callable[..., Any], number: int) -> Callable[..., Any]:
+    """Return a copy of a function with code of its own, by which torch tells functions apart."""
+    code = function.__code__.replace(co_name=f"{function.__name__}_{number}")
+    return FunctionType(code, function.__globals__, code.co_name, function.__defaults__, function.__closure__)
 
 
 def all_was_cached() -> bool:

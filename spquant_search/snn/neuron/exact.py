@@ -120,9 +120,9 @@ def _count_skipped(
     return skipped_now, saved_now
 
 
-compiled_exactly = Compiled(_run_exactly)
-compiled_skipped_exactly = Compiled(_skipped_exactly)
-_compiled_fire_sums = Compiled(_fire_sums)
+compiled_exactly = Compiled(_run_exactly, unrolled=True)
+compiled_skipped_exactly = Compiled(_skipped_exactly, unrolled=True)
+_compiled_fire_sums = Compiled(_fire_sums, unrolled=True)
 
 
 def fire_sums(  # noqa: PLR0913 - all that lies between a convolution and the next one

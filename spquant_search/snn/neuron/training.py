@@ -113,12 +113,12 @@ def _skipped(potentials: Tensor, p: NeuronParameters) -> Tensor:
     return torch.stack([torch.zeros_like(potentials[0], dtype=torch.float32), *later])
 
 
-_compiled_forward = Compiled(_forward)
-_compiled_backward = Compiled(_backward)
-_compiled_potentials = Compiled(_potentials)
+_compiled_forward = Compiled(_forward, unrolled=True)
+_compiled_backward = Compiled(_backward, unrolled=True)
+_compiled_potentials = Compiled(_potentials, unrolled=True)
 _compiled_pooled_spikes = Compiled(_pooled_spikes)
-_compiled_backward_of_pooled = Compiled(_backward_of_pooled)
-_compiled_skipped = Compiled(_skipped)
+_compiled_backward_of_pooled = Compiled(_backward_of_pooled, unrolled=True)
+_compiled_skipped = Compiled(_skipped, unrolled=True)
 
 
 class _Fire(torch.autograd.Function):

@@ -70,11 +70,18 @@ def of_rows(cost):
     return lambda grid: lambda rows: cost(grid.parameters(rows))
 
 
+def in_every_row(value):
+    """Make a cost that all rows of a grid have."""
+    return of_rows(lambda many: np.full(len(many), float(value)))
+
+
 def never_dense(many):
     return [False for _ in many]
 
 
-COSTS = KnownCosts(memory_bytes=of_rows(memory_bytes), dense_macs=DENSE, are_dense=rows_without_gates_and_masks)
+COSTS = KnownCosts(
+    memory_bytes=of_rows(memory_bytes), dense_macs=in_every_row(DENSE), are_dense=rows_without_gates_and_masks
+)
 
 
 def grey_box(seed=0, **options):

@@ -25,7 +25,7 @@ def predictions(rows):
 
 def improvement(rows, front, *, dense=DENSE):
     front = np.array(front, float).reshape(-1, 3)
-    return expected_improvement(predictions(rows), open_boxes(front, CORNER), dense_macs=dense)
+    return expected_improvement(predictions(rows), open_boxes(front, CORNER), dense_macs=np.full(len(rows), dense))
 
 
 def by_simulation(row, front, *, draws, dense=DENSE):
@@ -120,6 +120,8 @@ def test_boxes_are_what_no_member_dominates(members, candidates):
     assert len(boxes.macs_to) <= 3 * len(front) + 1
     for accuracy, memory, macs in candidates:
         one = (float(accuracy), 2.0**memory, 2.0**macs)
-        (found,) = expected_improvement(predictions([(accuracy, 0.0, *one[1:], 0.0)]), boxes, dense_macs=1000.0)
+        (found,) = expected_improvement(
+            predictions([(accuracy, 0.0, *one[1:], 0.0)]), boxes, dense_macs=np.array([1000.0])
+        )
         added = log_hypervolume(np.concatenate([front, [one]]), corner) - log_hypervolume(front, corner)
         assert found == pytest.approx(added, abs=1e-6)

@@ -14,6 +14,7 @@ from driver.grey_box.synthetic import (
     effective_macs,
     finished,
     grid,
+    in_every_row,
     memory_bytes,
     of_rows,
     parameters,
@@ -127,7 +128,7 @@ def test_configurations_known_to_have_too_many_macs_are_not_proposed():
     space = {name: SPACE[name] for name in ("conv1.weight_bits", "conv1.skip_below")}
     costs = KnownCosts(
         memory_bytes=of_rows(lambda many: [one["conv1.weight_bits"] for one in many]),
-        dense_macs=DENSE,
+        dense_macs=in_every_row(DENSE),
         are_dense=rows_without_gates_and_masks,
     )
     corner = ReferencePoint(accuracy=0.1, memory_bytes=100, effective_macs=0.9 * DENSE)

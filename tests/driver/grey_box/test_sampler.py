@@ -17,6 +17,7 @@ from driver.grey_box.synthetic import (
     finished,
     grey_box,
     grid,
+    in_every_row,
     never_dense,
     next_proposer,
     objectives,
@@ -144,7 +145,7 @@ def test_a_small_space_is_exhausted_before_anything_is_repeated(luck):
     """24 configurations; whoever proposes. Afterwards configurations come again rather than an error."""
     costs = KnownCosts(
         memory_bytes=of_rows(lambda many: [one["conv1.weight_bits"] for one in many]),
-        dense_macs=DENSE,
+        dense_macs=in_every_row(DENSE),
         are_dense=of_rows(never_dense),
     )
     sampler = GreyBoxSampler(costs, CORNER, seed=0, space=TINY)
@@ -159,7 +160,7 @@ def test_works_with_optimize_and_a_space_that_it_is_not_told():
     """All kinds of distributions, one of a single value; the space is what the trials have in common."""
     costs = KnownCosts(
         memory_bytes=of_rows(lambda many: [one["bits"] * one["width"] for one in many]),
-        dense_macs=100.0,
+        dense_macs=in_every_row(100.0),
         are_dense=of_rows(never_dense),
     )
     corner = ReferencePoint(accuracy=0.0, memory_bytes=400.0, effective_macs=101.0)
