@@ -15,6 +15,7 @@ from spquant_search.driver.search import opened_search
 from spquant_search.driver.stages.baseline import train_baseline
 from spquant_search.driver.stages.candidates import try_candidates
 from spquant_search.driver.stages.fine_tuning import fine_tune_front
+from spquant_search.driver.stages.judging import judge_front
 from spquant_search.driver.stages.sensitivity import measure_sensitivity, plan_ladder
 from spquant_search.driver.stages.supernet import train_supernet
 from spquant_search.driver.stages.test_split import evaluate_on_test_split
@@ -56,6 +57,7 @@ def run_search(
             plan_ladder(search)
         try_candidates(search)
         fine_tune_front(search)
+        judge_front(search)
         evaluate_on_test_split(search)
     return search.book.results
 

@@ -33,7 +33,6 @@ class RunSummary:
     classes: tuple[str, ...]  # their names, by label
     results: tuple[TrialResult, ...]
     validation_samples: int
-    subnet_samples: int | None = None  # of validation, the first so many judge a subnet; None: all of them
     test_samples: int = 0
     test_use: TestUse = field(default_factory=TestUse)
     no_integer_form: str = ""  # why no member can be picked, where the network or the whole space is the reason
@@ -112,9 +111,8 @@ class RunSummary:
 
     def samples_of(self, result: TrialResult) -> int:
         """Return the number of validation samples that a trial's accuracy was measured on."""
-        if result.trained_epochs == 0 and self.subnet_samples is not None:
-            return min(self.subnet_samples, self.validation_samples)
-        return self.validation_samples
+        measured_by = result.epochs[-1].samples if result.epochs else None
+        return self.validation_samples if measured_by is None else measured_by
 
 
 def summarize_run(folder: RunFolder) -> RunSummary:
@@ -136,7 +134,6 @@ def summarize_run(folder: RunFolder) -> RunSummary:
         classes=facts.classes,
         results=results,
         validation_samples=facts.validation_samples,
-        subnet_samples=space.supernet.validation_samples,
         test_samples=facts.test_samples,
         test_use=count_tests(folder),
         searched=_searched(space),

@@ -180,7 +180,7 @@ class TimeEstimate:
 
 def _likely_tasks(work: PartWork) -> int:
     """Return how many tasks a part is likely to have, of those that it has at most."""
-    return -(-work.tasks // FRONT_PART) if work.part is Part.TESTS else work.tasks
+    return -(-work.tasks // FRONT_PART) if work.part in (Part.JUDGED, Part.TESTS) else work.tasks
 
 
 def _seconds_of_known_pass(baseline: PartWork | None, finished: Sequence[TrialResult]) -> float | None:

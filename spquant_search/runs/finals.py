@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from spquant_search.runs.documents import read_document, write_document
-from spquant_search.runs.folder import RunFolder
+from spquant_search.runs.folder import FinalFolder, RunFolder
 from spquant_search.runs.records import read_results, read_test_accuracies
 from spquant_search.runs.results import BASELINE, TrialResult
 
@@ -54,8 +54,23 @@ def write_final(folder: RunFolder, recipe: str, result: TrialResult) -> None:
 
 def read_searched_results(folder: RunFolder) -> tuple[TrialResult, ...]:
     """Return every finished trial, by number, as the search itself left it."""
-    finals = read_finals(folder, SEARCHED)
-    return tuple(finals.get(result.number, result) for result in read_results(folder))
+    latest = read_judged(folder) | read_finals(folder, SEARCHED)
+    return tuple(latest.get(result.number, result) for result in read_results(folder))
+
+
+def read_judged(folder: RunFolder) -> dict[int, TrialResult]:
+    """Return the subnets that were on the front, by number, as the whole validation split measures them."""
+    found = [read_document(file, TrialResult) for file in _judged(folder).result_files()]
+    return {result.number: result for result in found}
+
+
+def write_judged(folder: RunFolder, result: TrialResult) -> None:
+    _judged(folder).make()
+    write_document(_judged(folder).result_file(result.number), result)
+
+
+def _judged(folder: RunFolder) -> FinalFolder:
+    return FinalFolder(path=folder.path / "judged")
 
 
 def read_latest_results(folder: RunFolder) -> tuple[TrialResult, ...]:

@@ -85,6 +85,7 @@ class EpochMetrics:
     synaptic_ops: float
     density: float  # spikes per neuron and time step over the whole network
     seconds: float
+    samples: int | None = None  # of the validation split, the first so many measured it; None: all of them
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

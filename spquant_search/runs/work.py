@@ -30,6 +30,7 @@ class Part(StrEnum):
     TRIALS = "trials"
     FINALISTS = "finalists"
     SEEDS = "further seeds"
+    JUDGED = "whole validation split"
     TESTS = "test split"
 
 
@@ -151,10 +152,13 @@ def _supernet_work(
     supernet = PartWork(
         part=Part.SUPERNET, tasks=1, epochs=file.supernet.epochs, trained=trained, evaluated=taught, once=once
     )
+    is_part = judged < samples.validation
+    front = PartWork(part=Part.JUDGED, tasks=trials, evaluated=samples.validation, at_most=True)
     has_ladder = file.search.ladder_points > 0 and trials > len(space.references)
     ladder = PartWork(part=Part.LADDER, tasks=len(lowered_configurations(space)), evaluated=subnet)
     subnets = PartWork(part=Part.TRIALS, tasks=trials, evaluated=subnet)
-    return (supernet, *((ladder,) if has_ladder else ()), subnets, *_finalist_work(file, samples, trained, taught))
+    finalists = _finalist_work(file, samples, trained, taught)
+    return (supernet, *((ladder,) if has_ladder else ()), subnets, *finalists, *((front,) if is_part else ()))
 
 
 def _finalist_work(file: SpaceFile, samples: SampleCounts, trained: int, taught: int) -> tuple[PartWork, ...]:

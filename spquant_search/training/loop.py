@@ -168,8 +168,13 @@ def _raise_if_diverged(network: nn.Module, epoch: int, loss: float, scaler: Grad
         raise Diverged(f"in epoch {epoch}, gradients were not finite in fp16 at any scale of the loss")
 
 
-def epoch_metrics(epoch: int, loss: float | None, evaluation: Evaluation, seconds: float) -> EpochMetrics:
-    """Put together the metrics of a rung; ``loss`` is None where nothing was trained for it."""
+def epoch_metrics(
+    epoch: int, loss: float | None, evaluation: Evaluation, seconds: float, *, samples: int | None = None
+) -> EpochMetrics:
+    """Put together the metrics of a rung; ``loss`` is None where nothing was trained for it.
+
+    ``samples``: of the validation split, where not all of them were evaluated.
+    """
     return EpochMetrics(
         epoch=epoch,
         loss=loss,
@@ -178,6 +183,7 @@ def epoch_metrics(epoch: int, loss: float | None, evaluation: Evaluation, second
         synaptic_ops=evaluation.synaptic_ops,
         density=evaluation.density,
         seconds=seconds,
+        samples=samples,
     )
 
 

@@ -52,6 +52,14 @@ class AccuraciesTask:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class JudgeTask:
+    """Measure a subnet, which a part of the validation split has judged, on all of it."""
+
+    result: TrialResult
+    weights: tuple[Path, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TestTask:
     """Measure the accuracy of a trained configuration on the test split."""
 

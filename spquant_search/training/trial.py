@@ -23,7 +23,7 @@ from spquant_search.training.loop import Diverged, Progress, StepHook, TrainingR
 from spquant_search.training.network import configured_network, load_weights, new_network, write_tensors, write_weights
 from spquant_search.training.prefix_reuse import subnet_accuracies
 from spquant_search.training.supernet import SupernetEpoch, activate_subnet, norm_layers, train_supernet
-from spquant_search.training.tasks import AccuraciesTask, SubnetTask, SupernetTask, Task, TestTask
+from spquant_search.training.tasks import AccuraciesTask, JudgeTask, SubnetTask, SupernetTask, Task, TestTask
 
 
 def run_trial(
@@ -125,8 +125,9 @@ def run_subnet(
     training, validation = (at_time_steps(split, config.time_steps) for split in (training, validation))
     with PROCESS.on("statistics"):
         activate_subnet(network, config, space.neuron, training=training, samples=samples)
+    judged = take(validation, space.supernet.validation_samples)
     with PROCESS.on("evaluation"):
-        evaluation = evaluate(network, take(validation, space.supernet.validation_samples))
+        evaluation = evaluate(network, judged)
     statistics = {
         f"{name}.{key}": value for name, norm in norm_layers(network).items() for key, value in norm.named_buffers()
     }
@@ -136,9 +137,27 @@ def run_subnet(
         task.result,
         outcome=Outcome.SUBNET,
         reason=Outcome.SUBNET.value,
-        epochs=(epoch_metrics(0, None, evaluation, seconds),),
+        epochs=(epoch_metrics(0, None, evaluation, seconds, samples=_fewer(judged, validation)),),
         layers=evaluation.layers,
         seconds=seconds,
+    )
+
+
+def _fewer(judged: LoadedSplit, validation: LoadedSplit) -> int | None:
+    return len(judged) if len(judged) < len(validation) else None
+
+
+def run_judgement(task: JudgeTask, space: SpaceFile, *, validation: LoadedSplit, shape: InputShape) -> TrialResult:
+    """Return a trial's result with its last rung as the whole validation split measures it."""
+    started, config = time.perf_counter(), task.result.config
+    network = configured_network(space, shape, config, weights=task.weights, device=validation.device)
+    with PROCESS.on("evaluation"):
+        evaluation = evaluate(network, at_time_steps(validation, config.time_steps))
+    *before, last = task.result.epochs
+    seconds = time.perf_counter() - started
+    judged = epoch_metrics(last.epoch, last.loss, evaluation, last.seconds + seconds)
+    return replace(
+        task.result, epochs=(*before, judged), layers=evaluation.layers, seconds=task.result.seconds + seconds
     )
 
 

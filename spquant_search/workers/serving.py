@@ -17,8 +17,16 @@ from spquant_search.training.compilation import compile_ahead
 from spquant_search.training.data_set import input_shape, load_data, split_on_device
 from spquant_search.training.distillation import FloatTeacher
 from spquant_search.training.loader import LoadedSplit
-from spquant_search.training.tasks import AccuraciesTask, SubnetTask, SupernetTask, Task, TestTask
-from spquant_search.training.trial import float_teacher, run_accuracies, run_subnet, run_supernet, run_test, run_trial
+from spquant_search.training.tasks import AccuraciesTask, JudgeTask, SubnetTask, SupernetTask, Task, TestTask
+from spquant_search.training.trial import (
+    float_teacher,
+    run_accuracies,
+    run_judgement,
+    run_subnet,
+    run_supernet,
+    run_test,
+    run_trial,
+)
 from spquant_search.workers.connection import TrainerConnection
 from spquant_search.workers.messages import (
     Accuracies,
@@ -90,6 +98,7 @@ class Server:
         self._methods: dict[type, Callable[[Any], Message]] = {
             Task: self._train,
             SubnetTask: self._evaluate_subnet,
+            JudgeTask: self._judge,
             SupernetTask: self._train_supernet,
             AccuraciesTask: self._measure_accuracies,
             TestTask: self._test,
@@ -106,6 +115,11 @@ class Server:
 
     def _evaluate_subnet(self, task: SubnetTask) -> Message:
         return Trained(result=run_subnet(task, self._space.file, **self._splits), seconds=PROCESS.seconds())
+
+    def _judge(self, task: JudgeTask) -> Message:
+        validation = self._splits["validation"]
+        result = run_judgement(task, self._space.file, validation=validation, shape=self.shape)
+        return Trained(result=result, seconds=PROCESS.seconds())
 
     def _train_supernet(self, task: SupernetTask) -> Message:
         for epoch in run_supernet(task, self._space, training=self.training, shape=self.shape):

@@ -27,7 +27,7 @@ from spquant_search.runs.work import Part
 from spquant_search.space.configuration import NetworkConfig
 from spquant_search.training.prepare import prepare
 from spquant_search.training.prepared import Prepared
-from spquant_search.training.tasks import AccuraciesTask, SubnetTask, SupernetTask, Task, TestTask
+from spquant_search.training.tasks import AccuraciesTask, JudgeTask, SubnetTask, SupernetTask, Task, TestTask
 from spquant_search.workers.messages import (
     Accuracies,
     Epoch,
@@ -136,6 +136,14 @@ def evaluates(task: SubnetTask) -> Play:
     yield Trained(result=result, seconds={})
 
 
+def judges(task: JudgeTask) -> Play:
+    """A trainer to which the whole split gives a little less than the part did."""
+    assert all(file.is_file() for file in task.weights)
+    (part,) = task.result.epochs
+    whole = replace(part, accuracy=part.accuracy - 0.001, samples=None)
+    yield Trained(result=replace(task.result, epochs=(whole,)), seconds={})
+
+
 def evaluates_accuracies(task: AccuraciesTask) -> Play:
     assert task.supernet_weights.is_file()
     yield Accuracies(accuracies=tuple(map(accuracy_of, task.configs)), seconds={})
@@ -157,6 +165,8 @@ class Lab:
         self.lowered: list[AccuraciesTask] = []  # subnets that are no trials
         self.lower_plays: dict[int, Callable[[AccuraciesTask], Play]] = {}  # by how many there were
         self.supernet_play = trains_supernet
+        self.judged: list[int] = []
+        self.judge_plays: dict[int, Callable[[JudgeTask], Play]] = {}  # by trial
         self.tested: list[int] = []
         self.plays: dict[int, Callable[[Task], Play]] = {}
         self.test_plays: dict[int, Callable[[TestTask], Play]] = {}
@@ -238,6 +248,9 @@ class FakeTrainer:
         elif isinstance(task, AccuraciesTask):
             self.lab.lowered.append(task)
             self._play = self.lab.lower_plays.get(len(self.lab.lowered), evaluates_accuracies)(task)
+        elif isinstance(task, JudgeTask):
+            self.lab.judged.append(task.result.number)
+            self._play = self.lab.judge_plays.get(task.result.number, judges)(task)
         elif isinstance(task, SubnetTask):
             self.lab.subnets.append(task)
             self._play = self.lab.plays.get(task.result.number, evaluates)(task)

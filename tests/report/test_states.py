@@ -23,10 +23,12 @@ from spquant_search.space.configuration import NetworkConfig
 BASELINE = trial(0, 0.9, 100, 50, origin="baseline", of=config("000", "0 0"), epochs=3)
 
 
-def subnet(number: int, accuracy: float = 0.8, kib: float = 10, mega_macs: float = 12.5, **more) -> TrialResult:
+def subnet(
+    number: int, accuracy: float = 0.8, kib: float = 10, mega_macs: float = 12.5, *, samples=None, **more
+) -> TrialResult:
     """A subnet as it was evaluated: one rung, before any epoch."""
     found = trial(number, accuracy, kib, mega_macs, outcome=Outcome.SUBNET, **more)
-    return replace(found, epochs=(epoch(0, accuracy, mega_macs * 1e6),))
+    return replace(found, epochs=(replace(epoch(0, accuracy, mega_macs * 1e6), samples=samples),))
 
 
 def words(text: str) -> str:
@@ -37,13 +39,13 @@ def words(text: str) -> str:
 
 
 def test_subnets_are_judged_by_fewer_samples_and_that_is_said():
-    run = example_run(results=(BASELINE, subnet(1), trial(2, 0.85, 20)), subnet_samples=400)
+    run = example_run(results=(BASELINE, subnet(1, samples=400), trial(2, 0.85, 20)))
     assert run.samples_of(run.results[1]) == 400
     assert run.samples_of(run.results[2]) == 2000
     assert "on 400 (subnets) and 2,000 validation samples" in report_markdown(run)
     assert "400 validation samples: one sample is worth 0.25 points" in front_table(run).plain()
-    # More samples than validation has are all of them.
-    assert replace(run, subnet_samples=9000).samples_of(run.results[1]) == 2000
+    # One that the whole split has judged since is no exception any more.
+    assert replace(run, results=(BASELINE, subnet(1), trial(2, 0.85, 20))).samples_of(subnet(1)) == 2000
 
 
 def test_accuracy_is_that_of_subnets_or_of_last_epochs_as_it_is():
@@ -274,8 +276,10 @@ FINAL = FineTuning(
 )
 MADE = st.builds(
     lambda number, accuracy, kib, macs, kind, tuned: replace(
-        (subnet if kind == "subnet" else trial)(
-            number, accuracy / 20, kib, macs, **({"outcome": Outcome[kind]} if kind != "subnet" else {})
+        (
+            trial(number, accuracy / 20, kib, macs, outcome=Outcome[kind])
+            if isinstance(kind, str)
+            else subnet(number, accuracy / 20, kib, macs, samples=kind)
         ),
         final=FINAL if tuned else None,
     ),
@@ -283,7 +287,8 @@ MADE = st.builds(
     st.integers(0, 20),
     st.integers(1, 4),
     st.sampled_from([50.0, 25.0]),
-    st.sampled_from(["subnet", "COMPLETE", "STOPPED", "FAILED", "DIVERGED", "OVER_BUDGET", "DUPLICATE"]),
+    # A number: of the samples that have judged a subnet.
+    st.sampled_from([None, 1, 40, "COMPLETE", "STOPPED", "FAILED", "DIVERGED", "OVER_BUDGET", "DUPLICATE"]),
     st.booleans(),
 )
 STATES = st.builds(
@@ -291,7 +296,6 @@ STATES = st.builds(
         results=(BASELINE, *(replace(result, number=number) for number, result in enumerate(results, 1))), **changes
     ),
     st.lists(MADE, max_size=5),
-    subnet_samples=st.sampled_from([None, 1, 40, 5000]),
     validation_samples=st.sampled_from([1, 160, 2000]),
     test_use=st.builds(TestUse, baseline=st.integers(0, 1), members=st.integers(0, 2), seeds=st.integers(0, 3)),
     trials_wanted=st.sampled_from([None, 1, 4]),

@@ -127,3 +127,39 @@ def test_a_space_without_choices_has_no_ladder_to_climb() -> None:
     fixed = prepare(TINY, ("layers.all.weight_bits=4", "layers.all.membrane_levels=3", NO_REFERENCES))
     found = sensitivity(fixed.space, fixed.shapes, {REFERENCE: 0.8}, samples=SAMPLES)
     assert [point.config for point in plan_budget_ladder(found, 8)] == [found.reference]
+
+
+# ---------------------------------------------------------------- fewer time steps
+
+
+def test_every_number_of_time_steps_has_a_ladder_of_its_own() -> None:
+    """Bytes are exact; a precision loses what it loses at the most steps, and the steps what they lose alone."""
+    steps = ("time_steps=[1, 2, 4]", "layers.all.weight_bits=[2, 8, 1]", "layers.all.membrane_levels=[3, 16]")
+    prepared = prepare(TINY, (*steps, NO_REFERENCES))
+    generator = random.Random(0)
+    accuracies = {name: generator.randint(600, 840) / SAMPLES for name in lowered_configurations(prepared.space)}
+    alone = {REFERENCE: 0.85, "time_steps=2": 0.83, "time_steps=1": 0.87}
+    found = sensitivity(prepared.space, prepared.shapes, accuracies | alone, samples=SAMPLES)
+    ladder = plan_budget_ladder(found, 5)
+    lost = {4: 0.0, 2: 0.02, 1: 0.0}  # one step measured better than four: that is noise, and no gain
+    of_weights = {
+        (choice.address, choice.value): found.loss(choice) for choice in found.choices if choice.address.parameter
+    }
+    for steps_of_ladder, base in lost.items():
+        points = [point for point in ladder if point.config.time_steps == steps_of_ladder]
+        assert 2 <= len(points) <= 5
+        assert points[-1].loss == base
+        assert [point.memory_bytes for point in points] == sorted(point.memory_bytes for point in points)
+        for point in points:
+            assert point.config in prepared.space
+            assert point.memory_bytes == cost_report(prepared.shapes, point.config).memory_bytes <= point.budget_bytes
+            own = prepared.space.values(point.config).items()
+            # Of what is no gain, nothing is taken back.
+            least = sum(max(0.0, of_weights.get(item, 0.0)) for item in own)
+            assert point.loss >= base + least - 1e-9
+    assert [point.config.time_steps for point in ladder] == sorted(
+        (point.config.time_steps for point in ladder), reverse=True
+    )
+    # With one step nothing is stored, so that the smallest network is smaller, and no two points differ in levels.
+    smallest = {steps: min(p.memory_bytes for p in ladder if p.config.time_steps == steps) for steps in lost}
+    assert smallest[1] < smallest[2] == smallest[4]

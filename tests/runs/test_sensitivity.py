@@ -8,7 +8,14 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from spquant_search.costs.memory import cost_report
-from spquant_search.runs.sensitivity import REFERENCE, Sensitivity, choice_words, lowered_configurations, sensitivity
+from spquant_search.runs.sensitivity import (
+    REFERENCE,
+    Sensitivity,
+    by_layer,
+    choice_words,
+    lowered_configurations,
+    sensitivity,
+)
 from spquant_search.training.prepare import prepare
 from spquant_search.training.prepared import Prepared
 
@@ -58,3 +65,25 @@ def test_choices_in_words() -> None:
     words = [choice_words("weight_bits", value) for value in (32, 4, 1)]
     words += [choice_words("membrane_levels", value) for value in (0, 3)]
     assert words == ["float", "4 bits", "1 bit", "float", "3 levels"]
+
+
+def test_fewer_time_steps_are_measured_alone_and_are_no_choice_of_a_layer() -> None:
+    prepared = small("time_steps=[1, 2, 4]")
+    configs = lowered_configurations(prepared.space)
+    assert list(configs)[:3] == [REFERENCE, "time_steps=2", "time_steps=1"]
+    assert [configs[name].time_steps for name in list(configs)[:3]] == [4, 2, 1]
+    assert {config.time_steps for name, config in configs.items() if name.startswith("conv")} == {4}
+    assert all(config in prepared.space for config in configs.values())
+    # Networks of different steps have no result in common that could be computed once.
+    assert by_layer(configs)[:3] == [(REFERENCE,), ("time_steps=2",), ("time_steps=1",)]
+    accuracies = dict.fromkeys(configs, 0.75) | {REFERENCE: 0.8, "time_steps=1": 0.7}
+    found = sensitivity(prepared.space, prepared.shapes, accuracies, samples=100)
+    assert [(one.layer, one.parameter, one.value) for one in found.fewer_steps] == [
+        ("", "time_steps", 2),
+        ("", "time_steps", 1),
+    ]
+    assert {choice.layer for choice in found.choices} == {"conv2"}
+    two, one = found.fewer_steps
+    assert (found.bytes_saved(two), round(found.loss(one), 6)) == (0, 0.1)
+    assert found.bytes_saved(one) == cost_report(prepared.shapes, configs[REFERENCE]).membrane_bytes
+    assert TypeAdapter(Sensitivity).validate_json(json.dumps(found.as_dict()), strict=True) == found

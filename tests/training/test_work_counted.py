@@ -28,7 +28,7 @@ from spquant_search.snn.spikes import Spikes
 from spquant_search.training.loader import DeviceSplit
 from spquant_search.training.prepare import prepare
 from spquant_search.training.prepared import Prepared
-from spquant_search.training.tasks import AccuraciesTask, SubnetTask, SupernetTask, TestTask
+from spquant_search.training.tasks import AccuraciesTask, JudgeTask, SubnetTask, SupernetTask, TestTask
 from spquant_search.workers.messages import Message, TrainerConfig
 from spquant_search.workers.serving import Server
 
@@ -78,7 +78,13 @@ class Here:
 
 
 def part_of(task: Any) -> Part:
-    kinds = {SupernetTask: Part.SUPERNET, AccuraciesTask: Part.LADDER, SubnetTask: Part.TRIALS, TestTask: Part.TESTS}
+    kinds = {
+        SupernetTask: Part.SUPERNET,
+        AccuraciesTask: Part.LADDER,
+        SubnetTask: Part.TRIALS,
+        JudgeTask: Part.JUDGED,
+        TestTask: Part.TESTS,
+    }
     if type(task) in kinds:
         return kinds[type(task)]
     origins = {Origin.BASELINE: Part.BASELINE, Origin.FINE_TUNED: Part.FINALISTS}
@@ -123,7 +129,8 @@ def test_the_samples_of_every_part_are_those_announced(
         work.part: work for work in search_work(prepared.space, SampleCounts(train=20, validation=10, test=5), trials=2)
     }
     assert sum(result.is_candidate for result in results) == works[Part.TRIALS].tasks
-    bounded = works.pop(Part.TESTS)
-    assert 0 < evaluated.pop(Part.TESTS) <= bounded.evaluated_samples
+    for part in {Part.JUDGED, Part.TESTS} & works.keys():
+        # Where every subnet of the front was fine-tuned, none is left to judge.
+        assert (part is Part.TESTS) <= evaluated.pop(part, 0) <= works.pop(part).evaluated_samples
     assert trained == Counter({part: work.trained_samples for part, work in works.items() if work.epochs})
     assert evaluated == Counter({part: work.evaluated_samples for part, work in works.items()})

@@ -108,3 +108,30 @@ def test_a_failing_compiler_is_said_once_and_then_left_alone(monkeypatch: pytest
     assert torch.equal(spikes, expected)
     assert torch.equal(again, expected)
     torch.testing.assert_close(gradient, expected_gradient)
+
+
+def test_every_number_of_time_steps_is_a_graph_of_its_own_and_none_falls_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Torch makes a few graphs of a function (8 by default), and then runs it as it is without a word.
+
+    Graphs are made by torch's tracer; what C++ is made of them does not matter here, and takes long.
+    """
+    plain, backend = torch.compile, "eager"
+    monkeypatch.setattr(torch, "compile", lambda function, **_options: plain(function, dynamic=True, backend=backend))
+    monkeypatch.setattr(Compiled, "enabled", True)
+    unrolled, p = Compiled(training._potentials, unrolled=True), parameters((3, None, 0.5))
+    for number in range(1, 10):
+        before = graphs()
+        for size in (96, 160):
+            found = unrolled(currents(number, size), p)
+            torch.testing.assert_close(found, training._potentials(currents(number, size), p))
+            assert graphs() == before + 1, f"{number} steps"
+    assert not counters["graph_break"]
+    assert not Compiled.failed
+    # Without copies torch gives up on the ninth: the count above does notice.
+    single = Compiled(training._potentials)
+    before = graphs()
+    for number in range(1, 10):
+        single(currents(number, 96), p)
+    assert graphs() < before + 9
