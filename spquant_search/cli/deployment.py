@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from spquant_search.deploy.artifact import Artifact
     from spquant_search.deploy.device_facts import DeviceFacts
     from spquant_search.deploy.vectors import Vectors
+    from spquant_search.deploy.verify import Verification
     from spquant_search.report.pick_reasons import Wish
     from spquant_search.report.run_summary import RunSummary
     from spquant_search.report.stages import Stage
@@ -76,16 +77,20 @@ def pick(  # noqa: PLR0913 - one parameter an option
         "accuracy": min_accuracy,
     }
     wish = Wish(budget=budget, options={name: f"{BUDGET_OPTIONS[name]} {text}" for name, text in given.items()})
-    _pick(folder, out, wish, trial=trial, knee=knee)
+    pick_member(folder, out, wish, trial=trial, knee=knee)
 
 
-def _pick(folder: RunFolder, out: Path, wish: Wish, *, trial: int | None, knee: bool) -> None:
-    from spquant_search.deploy.artifact import MissingWeights, write_artifact
-    from spquant_search.deploy.device_facts import device_facts
+def pick_member(folder: RunFolder, out: Path, wish: Wish, *, trial: int | None = None, knee: bool = False) -> None:
+    """Write a member of a run's front to the new folder ``out``, and print what was chosen.
+
+    Raises:
+        UserError: no member fits the wish, or the one that does cannot be written.
+    """
+    from spquant_search.deploy.artifact import MissingWeights
     from spquant_search.report.pick_reasons import member_figures
     from spquant_search.report.picked import picked_lines
     from spquant_search.report.run_summary import summarize_run
-    from spquant_search.runs.records import read_facts, read_frozen_space
+    from spquant_search.runs.records import read_frozen_space
     from spquant_search.runs.selection import pick as choose
     from spquant_search.training.prepare import bind_network
 
@@ -100,32 +105,44 @@ def _pick(folder: RunFolder, out: Path, wish: Wish, *, trial: int | None, knee: 
     wanted, member = (choose(some, wish.budget, at_knee=knee) for some in (members, fitting))
     if member is None:
         raise UserError(_nothing_to_write(prepared, summary, members, fitting, wish))
-    facts = device_facts(prepared.space.file, read_facts(folder).classes)
-    vectors = _vectors(prepared, facts)
     try:
-        write_artifact(
-            folder,
-            file,
-            member,
-            out,
-            samples=summary.samples_of(member),
-            test_accuracy=summary.test_accuracy.get(member.number),
-            test_samples=summary.test_samples,
-            shape=prepared.input,
-            vectors=vectors,
-            facts=facts,
-            note=_note,
-        )
+        steps = _write_member(folder, out, member, file=file, prepared=prepared, summary=summary)
     except MissingWeights:
         if summarize_run(folder).front == summary.front:
             raise
-        _pick(folder, out, wish, trial=trial, knee=knee)  # a command that works on the run has better ones by now
+        pick_member(folder, out, wish, trial=trial, knee=knee)  # a command that works on the run has better ones by now
         return
-    for line in picked_lines(summary, member, str(out)):
+    for line in picked_lines(summary, member, str(out), time_steps=steps if len(file.time_steps) > 1 else ""):
         typer.echo(line)
     if wanted is not None and not wanted.has_integer_form:
         floats = _floats_words(prepared, wanted)
         typer.echo(f"  not taken: trial {wanted.number} ({member_figures(wanted)}), which keeps {floats}")
+
+
+def _write_member(
+    folder: RunFolder, out: Path, member: TrialResult, *, file: SpaceFile, prepared: Prepared, summary: RunSummary
+) -> str:
+    """Write a member with its test vectors, and return its time steps in words."""
+    from spquant_search.deploy.artifact import write_artifact
+    from spquant_search.deploy.device_facts import device_facts
+    from spquant_search.runs.records import read_facts
+
+    time_steps = member.config.time_steps
+    facts = device_facts(prepared.space.file, read_facts(folder).classes, time_steps=time_steps)
+    write_artifact(
+        folder,
+        file,
+        member,
+        out,
+        samples=summary.samples_of(member),
+        test_accuracy=summary.test_accuracy.get(member.number),
+        test_samples=summary.test_samples,
+        shape=prepared.input,
+        vectors=_vectors(prepared, facts, time_steps=time_steps),
+        facts=facts,
+        note=_note,
+    )
+    return facts.steps_words(time_steps)
 
 
 def _named_member(number: int, summary: RunSummary, folder: RunFolder) -> Members:
@@ -177,16 +194,17 @@ def _note(words: str) -> None:
     typer.echo(f"note: {words}", err=True)
 
 
-def _vectors(prepared: Prepared, facts: DeviceFacts) -> Vectors:
-    """Return the test vectors, made up where the data's files are absent or its classes are others now."""
+def _vectors(prepared: Prepared, facts: DeviceFacts, *, time_steps: int) -> Vectors:
+    """Return the test vectors at a network's time steps, made up where the data is absent or its classes are others."""
     from spquant_search.deploy.vectors import first_test_samples, made_up_vectors
 
     file = prepared.space.file
     try:
-        return first_test_samples(_recordings(file, facts.classes))
+        return first_test_samples(_recordings(file, facts.classes), time_steps=time_steps)
     except UserError as error:
         _note(f"the test vectors are made-up frames, not those of the data: {error}")
-        return made_up_vectors(prepared.input, frames=1 if facts.same_frame else file.most_time_steps)
+        made = 1 if facts.same_frame else file.most_time_steps
+        return made_up_vectors(prepared.input, frames=made, time_steps=time_steps)
 
 
 def _recordings(file: SpaceFile, classes: Sequence[str]) -> DataSet:
@@ -224,15 +242,29 @@ def verify(
 
     Every spike and every logit on the test split must be equal. The C that lies in DIR is compiled and run.
     """
-    from rich.console import Console
+    from spquant_search.deploy.verification_report import verification_dict
 
+    require_picked(folder)
+    artifact, found = compare_all(folder, samples=samples)
+    if as_json:
+        typer.echo(json.dumps(verification_dict(found, artifact), indent=2))
+    else:
+        show_verification(artifact, found)
+    if not found.holds:
+        sys.exit(EXIT_MISMATCH)
+
+
+def compare_all(folder: Path, *, samples: int | None = None) -> tuple[Artifact, Verification]:
+    """Compare a picked network's implementations on the test split, or on the first ``samples`` of it.
+
+    Raises:
+        UserError: the folder's files are not those that were written.
+    """
     from spquant_search.deploy.artifact import read_artifact
     from spquant_search.deploy.reference import DamagedArtifact, read_manifest
-    from spquant_search.deploy.verification_report import verification_dict, verification_lines
     from spquant_search.deploy.verify import verify as compare
     from spquant_search.space.shapes import InputShape
 
-    require_picked(folder)
     try:
         manifest = read_manifest(folder)
     except DamagedArtifact as error:
@@ -251,14 +283,18 @@ def verify(
         )
     if note:
         found.notes.insert(0, note)
-    if as_json:
-        typer.echo(json.dumps(verification_dict(found, artifact), indent=2))
-    else:
-        console = Console(soft_wrap=True, markup=False, emoji=False)  # names hold what they like
-        for line in verification_lines(found, artifact):
-            console.print(line)
-    if not found.holds:
-        sys.exit(EXIT_MISMATCH)
+    return artifact, found
+
+
+def show_verification(artifact: Artifact, found: Verification) -> None:
+    """Print what a comparison found."""
+    from rich.console import Console
+
+    from spquant_search.deploy.verification_report import verification_lines
+
+    console = Console(soft_wrap=True, markup=False, emoji=False)  # names hold what they like
+    for line in verification_lines(found, artifact):
+        console.print(line)
 
 
 def _samples_of(

@@ -5,7 +5,7 @@ Numbers and names come from where the code makes frames: a rule that is changed 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from spquant_search.data.catalog import IMAGE_FOLDER, PYTHON, SETS
 from spquant_search.data.description import DataInfo, binning_of
@@ -27,27 +27,85 @@ class FrameRules:
 
     figures: dict[str, object]
     sentences: tuple[str, ...]
+    fewer_steps: str = ""  # how the network's time steps come from those of its search, where it takes fewer
 
 
-def frame_rules(info: DataInfo, options: DataSpace, time_steps: int) -> FrameRules:
-    """Return how the frames of a data set are made with these options. No file is read."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Steps:
+    """The time steps of a network, and of the frames that its search made, which are a multiple of them."""
+
+    shown: int
+    made: int
+
+    @property
+    def summed(self) -> int:
+        """How many neighbouring frames of the search a step of the network sums."""
+        return self.made // self.shown
+
+    def figures(self, *, same_frame: bool = False) -> dict[str, object]:
+        """Return the figures for JSON; ``same_frame``: each step has the one frame of a sample, and sums none."""
+        summed = 1 if same_frame else self.summed
+        return {"time_steps": self.shown, "search_time_steps": self.made, "search_frames_per_step": summed}
+
+    def words(self, *, same_frame: bool = False) -> str:
+        """Return what is to be said after the network's number of steps, where the search made more."""
+        if self.shown == self.made:
+            return ""
+        if same_frame:
+            return f"of up to {self.made} in the search"
+        if self.shown == 1:
+            return f"the sum of the {self.made} frames that the search made"
+        return f"each the sum of {self.summed} neighbouring frames of the {self.made} that the search made"
+
+    def of_same_frame(self) -> str:
+        """Return the sentence on the time of a sample of one frame."""
+        if self.shown == 1:
+            return "Time: the frame in the one time step."
+        return f"Time: the same frame in each of the {self.shown} time steps."
+
+    def sums(self) -> str:
+        """Return what a frame of fewer steps is, in the middle of a sentence."""
+        frame = "the one frame here" if self.shown == 1 else f"each of the {self.shown} frames here"
+        return f"{frame} is the sum of {self.summed} neighbours of those"
+
+    def sentences(self) -> tuple[str, ...]:
+        """Return the sentence on frames of recordings that are sums of the search's; none where they are those."""
+        if self.shown == self.made:
+            return ()
+        return (
+            f"Search: it made {self.made} frames of a recording; {self.sums()}, which gives the same numbers. "
+            "Counts are clamped after such a sum.",
+        )
+
+
+def frame_rules(info: DataInfo, options: DataSpace, *, time_steps: int, made: int) -> FrameRules:
+    """Return how the frames of a data set are made with these options. No file is read.
+
+    Args:
+        time_steps: those of the network.
+        made: the most time steps of its search, a multiple, in which the search made its frames. A step is then as
+            long as so many of the search's, and its frame their sum.
+    """
+    steps = _Steps(shown=time_steps, made=made)
     if info.name == PYTHON:
-        return _of_python(info, options, time_steps)
+        return _of_python(info, options, steps)
     if SETS[info.name].kind == "events":
-        return _of_recordings(info, options, time_steps)
+        return _of_recordings(info, options, steps)
     if info.static:
-        return _of_images(info, options, time_steps)
-    return _of_simulated(info, time_steps)
+        return _of_images(info, options, steps)
+    return _of_simulated(info, steps)
 
 
-def _of_recordings(info: DataInfo, options: DataSpace, time_steps: int) -> FrameRules:
-    binning = binning_of(info.name, options, time_steps)
+def _of_recordings(info: DataInfo, options: DataSpace, steps: _Steps) -> FrameRules:
+    binning = binning_of(info.name, options, steps.shown)
+    if binning.window_us is not None:  # fewer steps are longer, and see as much of a recording
+        binning = replace(binning, first_windows=binning.first_windows or steps.made)
     (sensor_height, sensor_width), (crop_height, crop_width) = binning.sensor, binning.crop
     (height, width), (top, left) = binning.size, binning.corner
     channels = POLARITY_CHANNELS[binning.polarity]
     figures: dict[str, object] = {
         "made_of": "recordings",
-        "time_steps": time_steps,
+        **steps.figures(),
         "step": _step_words(binning, frames_given=info.frames_given),
         "step_us": binning.step_us,
         "sensor": [sensor_height, sensor_width],
@@ -78,7 +136,8 @@ def _of_recordings(info: DataInfo, options: DataSpace, time_steps: int) -> Frame
         f"Counts: of each pixel, channel and step; the network is shown {info.largest} for more than {info.largest} "
         f"(they are stored up to {MOST_COUNTED}).",
     ]
-    return FrameRules(figures=figures, sentences=tuple(sentences))
+    sentences += steps.sentences()
+    return FrameRules(figures=figures, sentences=tuple(sentences), fewer_steps=steps.words())
 
 
 def _step_words(binning: Binning, *, frames_given: bool) -> str:
@@ -113,11 +172,11 @@ def _time_of_steps(binning: Binning) -> str:
     )
 
 
-def _of_images(info: DataInfo, options: DataSpace, time_steps: int) -> FrameRules:
+def _of_images(info: DataInfo, options: DataSpace, steps: _Steps) -> FrameRules:
     channels = _COLOURS[info.channels]
     figures: dict[str, object] = {
         "made_of": "images",
-        "time_steps": time_steps,
+        **steps.figures(same_frame=True),
         "step": "the same frame in every step",
         "frame": [info.height, info.width],
         "fit": "the middle that has the frame's ratio of sides, scaled to the frame",
@@ -136,7 +195,7 @@ def _of_images(info: DataInfo, options: DataSpace, time_steps: int) -> FrameRule
         f"Channels: {_numbered(channels)}.",
         f"Values: 0 to {info.largest} as they are in the picture, 0 black; nothing is subtracted or divided before "
         "the network.",
-        f"Time: the same frame in each of the {time_steps} time steps.",
+        steps.of_same_frame(),
     ]
     if info.name == IMAGE_FOLDER:
         figures |= {"white": options.white or MOST_WHITE, "background": options.background}
@@ -149,36 +208,49 @@ def _of_images(info: DataInfo, options: DataSpace, time_steps: int) -> FrameRule
     if info.channels == 1:
         figures |= {"grey": list(LUMA)}
         sentences.insert(-2, f"Grey: of colours {_GREY_OF_COLOURS}, before the scaling.")
-    return FrameRules(figures=figures, sentences=tuple(sentences))
+    return FrameRules(figures=figures, sentences=tuple(sentences), fewer_steps=steps.words(same_frame=True))
 
 
-def _of_python(info: DataInfo, options: DataSpace, time_steps: int) -> FrameRules:
+def _of_python(info: DataInfo, options: DataSpace, steps: _Steps) -> FrameRules:
     figures: dict[str, object] = {
         "made_of": info.description,
-        "time_steps": time_steps,
+        **steps.figures(same_frame=info.static),
         "step": "the same frame in every step" if info.static else "the frames that the function returns",
         "frame": [info.height, info.width],
         "channels": info.channels,
         "values": [0, info.largest],
     }
-    same = "the same frame in each" if info.static else "one frame for each"
+    time = (steps.of_same_frame(),) if info.static else _time_of_python(steps)
     sentences = (
         f"The samples are those that {options.build} returned: the device must make its frames as that code does.",
-        f"Time: {same} of the {time_steps} time steps; where the function returns a multiple of so many, neighbours "
-        "are added.",
+        *time,
         f"Values: of each of the {info.channels} channels and {info.height} x {info.width} pixels (height x width) a "
         f"whole number; the network is shown {info.largest} for more than {info.largest}."
         + (" A floating-point value from 0 to 1 became round(255 * value)." if info.static else ""),
     )
-    return FrameRules(figures=figures, sentences=sentences)
+    return FrameRules(figures=figures, sentences=sentences, fewer_steps=steps.words(same_frame=info.static))
 
 
-def _of_simulated(info: DataInfo, time_steps: int) -> FrameRules:
+def _time_of_python(steps: _Steps) -> tuple[str, ...]:
+    """Return the sentences on the time that a frame counts: the function knows the search's time steps alone."""
+    first = (
+        f"Time: one frame for each of {steps.made} time steps, the function's argument time_steps if it has one; where "
+        "it returns a multiple of so many, neighbours are added."
+    )
+    if steps.shown == steps.made:
+        return (first,)
+    return (
+        first,
+        f"Steps: {steps.sums()}. Counts are clamped after such a sum.",
+    )
+
+
+def _of_simulated(info: DataInfo, steps: _Steps) -> FrameRules:
     size = (info.height - SACCADE_MARGIN, info.width - SACCADE_MARGIN)
     channels = POLARITY_CHANNELS["both"]
     figures: dict[str, object] = {
         "made_of": "images before a simulated event camera",
-        "time_steps": time_steps,
+        **steps.figures(),
         "step": "equal parts of the recording",
         "recording_us": DURATION_US,
         "image": list(size),
@@ -192,13 +264,15 @@ def _of_simulated(info: DataInfo, time_steps: int) -> FrameRules:
         f"Recordings are simulated: grey images of {size[0]} x {size[1]} (height x width) move in three saccades "
         f"before an event camera of {info.height} x {info.width} pixels, {DURATION_US} us long. No device sees such "
         "events: what is said here is of the simulated ones.",
-        f"Time: the recording is divided into {time_steps} equal parts; step k counts the events with t * {time_steps} "
-        f"// {DURATION_US} == k.",
+        f"Time: the recording is divided into {steps.shown} equal parts; step k counts the events with t * "
+        f"{steps.shown} // {DURATION_US} == k."
+        if steps.shown > 1
+        else "Time: the one step counts all events of the recording.",
         f"Channels: {_numbered(channels)}. OFF is darker, ON brighter.",
         f"Counts: of each pixel, channel and step; the network is shown {info.largest} for more than {info.largest} "
         f"(they are stored up to {MOST_COUNTED}).",
     )
-    return FrameRules(figures=figures, sentences=sentences)
+    return FrameRules(figures=figures, sentences=(*sentences, *steps.sentences()), fewer_steps=steps.words())
 
 
 def _numbered(channels: tuple[str, ...]) -> str:

@@ -53,6 +53,7 @@ class Artifact:
     trial: int
     data: DataSpace
     time_steps: int
+    most_time_steps: int  # of the search, whose frames are summed where the network takes fewer steps
     model: ModelSpace
     neuron: NeuronSpace
     layers: dict[str, LayerPrecision]
@@ -71,8 +72,12 @@ class Artifact:
         return NetworkConfig(time_steps=self.time_steps, layers=tuple(self.layers.items()))
 
     def space(self) -> SpaceFile:
-        """Return the space that the artifact's data can be loaded for; it has nothing to search."""
-        return SpaceFile(data=self.data, time_steps=(self.time_steps,), model=self.model, neuron=self.neuron, layers={})
+        """Return the space that the artifact's data can be loaded for, in frames of the search's most time steps.
+
+        It has nothing to search.
+        """
+        steps = (self.most_time_steps,)
+        return SpaceFile(data=self.data, time_steps=steps, model=self.model, neuron=self.neuron, layers={})
 
     def network(self, weights: Path, shape: InputShape) -> nn.Module:
         """Return the trained network in its precision, with the weights in the file ``weights``."""
@@ -104,9 +109,9 @@ def write_artifact(  # noqa: PLR0913 - options by name
 ) -> Artifact:
     """Write a member of a run's front to the new folder ``out``, which appears whole or not at all.
 
-    Before anything is written, PyTorch, numpy and C must agree on the test ``vectors``. ``facts``: what a device's
-    program must know beside the network. ``note`` is told where C could not be run. ``samples``, ``test_samples``: on
-    which the accuracies were measured, 0 if unknown.
+    Before anything is written, PyTorch, numpy and C must agree on the test ``vectors``, at the member's time steps.
+    ``facts``: what a device's program must know beside the network. ``note`` is told where C could not be run.
+    ``samples``, ``test_samples``: on which the accuracies were measured, 0 if unknown.
 
     Raises:
         UserError: ``out`` holds something already or cannot be written, the run lacks the member's weights, or the
@@ -121,6 +126,7 @@ def write_artifact(  # noqa: PLR0913 - options by name
         trial=member.number,
         data=space.data,
         time_steps=member.config.time_steps,
+        most_time_steps=space.most_time_steps,
         model=space.model,
         neuron=space.neuron,
         layers=dict(member.config.layers),
@@ -198,7 +204,7 @@ def _content(
     others = {
         CONFIG_FILE: _yaml(artifact).encode(),
         FLOAT_WEIGHTS_FILE: weights,
-        PAGE_FILE: page(about, exported.c, facts).encode(),
+        PAGE_FILE: page(about, exported.c, facts, time_steps=artifact.time_steps).encode(),
     }
     return sealed(exported.manifest, exported.files | others)
 

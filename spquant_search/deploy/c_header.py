@@ -19,6 +19,7 @@ def header(
     channels, height, width = shape
     return _HEADER.format(
         time_steps=time_steps,
+        fewer_steps=f" /* {facts.fewer_steps} */" if facts.fewer_steps else "",
         frames=1 if facts.same_frame else time_steps,
         height=height,
         width=width,
@@ -77,7 +78,7 @@ _HEADER = """\
 extern "C" {{
 #endif
 
-#define SPQ_TIME_STEPS {time_steps}
+#define SPQ_TIME_STEPS {time_steps}{fewer_steps}
 #define SPQ_FRAMES {frames} /* of a sample: one for each step, or 1, which is shown in every step */
 #define SPQ_HEIGHT {height}
 #define SPQ_WIDTH {width}

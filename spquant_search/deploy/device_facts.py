@@ -19,19 +19,28 @@ class DeviceFacts:
     frame_figures: dict[str, Any] = field(default_factory=dict)
     frame_sentences: tuple[str, ...] = ()
     same_frame: bool = False  # in every time step
+    fewer_steps: str = ""  # how the time steps come from those of the search, where the network takes fewer
 
     def manifest(self) -> dict[str, Any]:
         """Return the part of the manifest that says it."""
         return {"classes": list(self.classes), "frames": self.frame_figures | {"rules": list(self.frame_sentences)}}
 
+    def steps_words(self, time_steps: int) -> str:
+        """Return a number of time steps, and how they come from those of the search: ``2, each the sum of ..``."""
+        return f"{time_steps:,}, {self.fewer_steps}" if self.fewer_steps else f"{time_steps:,}"
 
-def device_facts(space: SpaceFile, classes: Sequence[str]) -> DeviceFacts:
-    """Return what is known of a space's data; ``classes`` are those that its networks were trained for."""
-    info = describe(space.data.name, space.data)
-    rules = frame_rules(info, space.data, space.most_time_steps)
+
+def device_facts(space: SpaceFile, classes: Sequence[str], *, time_steps: int) -> DeviceFacts:
+    """Return what is known of a space's data, as a network of so many time steps is shown it.
+
+    ``classes`` are those that the space's networks were trained for.
+    """
+    info = describe(space.data.name, space.data, time_steps=space.most_time_steps)
+    rules = frame_rules(info, space.data, time_steps=time_steps, made=space.most_time_steps)
     return DeviceFacts(
         classes=tuple(classes),
         frame_figures=rules.figures,
         frame_sentences=rules.sentences,
         same_frame=info.static,
+        fewer_steps=rules.fewer_steps,
     )

@@ -15,11 +15,11 @@ from spquant_search.runs.intervals import CONFIDENCE, wilson_interval
 PAGE_FILE = "README.md"
 
 
-def page(about: dict[str, Any], c: CSource, facts: DeviceFacts) -> str:
-    """Write the folder's README.md."""
+def page(about: dict[str, Any], c: CSource, facts: DeviceFacts, *, time_steps: int) -> str:
+    """Write the folder's README.md; ``time_steps`` are the network's."""
     return _PAGE.format(
         title=markdown_text(f"Trial {about['trial']} of {about['run']}"),
-        sizes=_sizes_table(about, c),
+        sizes=_sizes_table(about, c, facts.steps_words(time_steps)),
         frames=_frames(facts),
         how_often="the same frame SPQ_TIME_STEPS times" if facts.same_frame else "each of its SPQ_TIME_STEPS frames",
         vectors=_vectors(about["test_vectors"]),
@@ -27,10 +27,11 @@ def page(about: dict[str, Any], c: CSource, facts: DeviceFacts) -> str:
     )
 
 
-def _sizes_table(about: dict[str, Any], c: CSource) -> str:
+def _sizes_table(about: dict[str, Any], c: CSource, steps: str) -> str:
     tested = about["test_accuracy"] is not None
     on_device = (("flash", about["flash_bytes"]), ("RAM", about["ram_bytes"]))
     rows = [
+        f"| time steps | {steps} |",
         f"| accuracy on the validation split | {_accuracy_cell(about['accuracy'], about['accuracy_samples'])} |",
         "| accuracy on the test split | "
         f"{_accuracy_cell(about['test_accuracy'], about['test_samples']) if tested else 'not tested'} |",

@@ -12,7 +12,7 @@ from torch import nn
 
 from spquant_search.snn.kernels.compile import uncompiled
 from spquant_search.snn.layers import searchable_layers
-from spquant_search.snn.spikes import Spikes
+from spquant_search.snn.spikes import spikes_from_frames
 from spquant_search.training.precision import exact_fp32
 
 
@@ -25,7 +25,8 @@ class PytorchOutputs:
 
 
 def run_in_pytorch(network: nn.Module, frames: NDArray[np.uint8], form: dict[str, Any]) -> PytorchOutputs:
-    """Evaluate a network on frames [sample, time or 1, channel, row, column].
+    """Evaluate a network on frames [sample, time or 1, channel, row, column]; of more frames than steps it is shown
+    sums, as in training.
 
     ``form`` is the part of the manifest that describes the network.
     """
@@ -45,10 +46,8 @@ def run_in_pytorch(network: nn.Module, frames: NDArray[np.uint8], form: dict[str
     # Through the layers, as a name that holds a dot, or none at all, is no path of attributes.
     neurons = [layers[step["name"]].get_submodule("neuron.spikes") for step in firing]
     handles = [neuron.register_forward_hook(keep(step)) for neuron, step in zip(neurons, firing, strict=True)]
-    largest = steps[0]["largest"]
-    counts = torch.from_numpy(np.array(frames)).to(device).transpose(0, 1).flatten(0, 1)
-    values = counts.clamp(max=largest).to(torch.float32, memory_format=torch.channels_last)
-    spikes = Spikes(values=values, time_steps=time_steps, largest=largest, constant=frames.shape[1] < time_steps)
+    counts = torch.from_numpy(np.array(frames)).to(device)
+    spikes = spikes_from_frames(counts, largest=steps[0]["largest"], dtype=torch.float32, time_steps=time_steps)
     try:
         with torch.inference_mode(), exact_fp32(), uncompiled():
             logits = network.eval()(spikes.repeated() if spikes.constant else spikes)

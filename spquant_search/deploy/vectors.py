@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spquant_search.data.events.binning import MOST_COUNTED
 from spquant_search.data.loading import DataSet
 from spquant_search.deploy.reference import ModelOutputs
 from spquant_search.runs.random_streams import Purpose, random_generator
@@ -21,7 +22,10 @@ _MEAN_COUNT = 0.5  # of made-up frames
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Vectors:
-    """Samples to compare implementations on: frames [sample, time or 1, channel, row, column], and whose they are."""
+    """Samples to compare implementations on: frames [sample, time or 1, channel, row, column], and whose they are.
+
+    Their time steps are the network's, whatever those of the search were.
+    """
 
     frames: NDArray[np.uint8]
     labels: tuple[int, ...] = ()  # empty where the frames are made up
@@ -35,21 +39,34 @@ class Vectors:
         return {"made_up": not samples, "samples": samples}
 
 
-def first_test_samples(data: DataSet) -> Vectors:
-    """Return the test split's first samples."""
+def at_time_steps(frames: NDArray[np.uint8], time_steps: int) -> NDArray[np.uint8]:
+    """Return frames [sample, time or 1, ...] as a device of ``time_steps``, a divisor of theirs, makes them.
+
+    Neighbouring frames are added. Their counts end at 255, as everywhere; the one frame of a still image stays.
+    """
+    samples, made, *rest = frames.shape
+    if made <= time_steps:
+        return frames
+    added = frames.reshape(samples, time_steps, made // time_steps, *rest).sum(axis=2, dtype=np.int64)
+    shown: NDArray[np.uint8] = np.minimum(added, MOST_COUNTED).astype(np.uint8)
+    return shown
+
+
+def first_test_samples(data: DataSet, *, time_steps: int) -> Vectors:
+    """Return the test split's first samples at ``time_steps``, a divisor of those of the data's frames."""
     first = slice(VECTOR_SAMPLES)
     return Vectors(
-        frames=np.array(data.test.frames[first]),
+        frames=at_time_steps(np.array(data.test.frames[first]), time_steps),
         labels=tuple(data.test.labels[first].tolist()),
         files=tuple(file.name for file in data.test.files[first]),
     )
 
 
-def made_up_vectors(shape: InputShape, *, frames: int) -> Vectors:
-    """Draw random counts, which are always the same, of samples of so many frames."""
+def made_up_vectors(shape: InputShape, *, frames: int, time_steps: int) -> Vectors:
+    """Draw random counts, always the same ones, of so many frames a sample, and return them at ``time_steps``."""
     size = (VECTOR_SAMPLES, frames, shape.channels, shape.height, shape.width)
     counts = random_generator(0, Purpose.TEST_VECTORS).poisson(_MEAN_COUNT, size)
-    return Vectors(frames=counts.clip(max=shape.largest).astype(np.uint8))
+    return Vectors(frames=at_time_steps(counts.clip(max=shape.largest).astype(np.uint8), time_steps))
 
 
 def vectors_file(frames: NDArray[np.uint8], outputs: ModelOutputs, steps: Sequence[dict[str, Any]]) -> bytes:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def verification_lines(found: Verification, artifact: Artifact) -> Iterator[RenderableType]:
     """Give the tables and sentences in the order in which they are read."""
     on = "samples of the test split" if found.of_test_split else "stored test vectors"
-    yield f"trial {artifact.trial} of {artifact.run}, on {found.samples:,} {on}"
+    yield f"trial {artifact.trial} of {artifact.run}, on {found.samples:,} {on}{_steps_words(artifact)}"
     table = Table(box=None, pad_edge=False)
     for heading in ("", "accuracy", "numbers that differ from numpy's"):
         table.add_column(heading, justify="left" if not heading else "right")
@@ -39,6 +39,11 @@ def verification_lines(found: Verification, artifact: Artifact) -> Iterator[Rend
     yield f"{ops}; the front's effective MACs: {artifact.effective_macs:,.0f} ({FLOPS_PER_MAC} FLOPs each)"
     for note in found.notes:
         yield f"note: {note}"
+
+
+def _steps_words(artifact: Artifact) -> str:
+    steps, most = artifact.time_steps, artifact.most_time_steps
+    return "" if steps == most else f", in {steps} time step{'s' if steps > 1 else ''} of the search's {most}"
 
 
 def _sizes(found: Verification, artifact: Artifact) -> Table:
@@ -62,6 +67,7 @@ def verification_dict(found: Verification, artifact: Artifact) -> dict[str, Any]
     return {
         "trial": artifact.trial,
         "run": artifact.run,
+        "time_steps": artifact.time_steps,
         "samples": found.samples,
         "of_test_split": found.of_test_split,
         "spikes_compared": found.spikes,

@@ -25,6 +25,7 @@ from spquant_search.deploy.c_library import (
 from spquant_search.deploy.comparison import Comparison, Mismatch, compare, whole_logits
 from spquant_search.deploy.pytorch_run import run_in_pytorch
 from spquant_search.deploy.reference import Model
+from spquant_search.deploy.vectors import at_time_steps
 from spquant_search.space.shapes import InputShape
 
 BATCH = 64
@@ -68,7 +69,8 @@ def verify(
 ) -> Verification:
     """Compare the implementations on frames [sample, time or 1, channel, row, column], batch by batch.
 
-    The C library is compiled with ``flags``.
+    Of frames of more time steps than the network's PyTorch is shown sums, as in the search; numpy and C are shown the
+    frames that a device makes. The C library is compiled with ``flags``.
 
     Raises:
         DamagedArtifact: the folder's files are not those that were written.
@@ -84,9 +86,10 @@ def verify(
         found.correct = None if labels is None else dict.fromkeys(names, 0)
         operations = executed = 0
         for begin in range(0, len(frames), BATCH):
-            batch = np.asarray(frames[begin : begin + BATCH])
+            searched = np.asarray(frames[begin : begin + BATCH])
+            in_pytorch = run_in_pytorch(network, searched, form)
+            batch = at_time_steps(searched, artifact.time_steps)
             expected = model.run(batch)
-            in_pytorch = run_in_pytorch(network, batch, form)
             predictions = {"numpy": expected.predictions, "PyTorch": in_pytorch.logits.argmax(axis=1)}
             logits = whole_logits(in_pytorch, form["steps"][-1]["unit"])
             _add(found, "PyTorch", compare("PyTorch", expected, in_pytorch.spikes, logits, first_sample=begin))
@@ -98,9 +101,7 @@ def verify(
             operations += sum(expected.operations.values())
             found.samples += len(batch)
             found.spikes += sum(fired.size for fired in expected.spikes.values())
-            if found.correct is not None and labels is not None:
-                for name, predicted in predictions.items():
-                    found.correct[name] += int((predicted == labels[begin : begin + BATCH]).sum())
+            _count_correct(found, predictions, None if labels is None else labels[begin : begin + BATCH])
             progress(found.samples, len(frames))
         found.synaptic_ops = operations / max(found.samples, 1)
         found.executed_ops = executed / max(found.samples, 1) if library else None
@@ -127,6 +128,12 @@ def _library(
 def _add(found: Verification, name: str, compared: Comparison) -> None:
     found.mismatches[name] += compared.wrong
     found.first = found.first or compared.first
+
+
+def _count_correct(found: Verification, predictions: dict[str, NDArray[Any]], labels: NDArray[Any] | None) -> None:
+    if found.correct is not None and labels is not None:
+        for name, predicted in predictions.items():
+            found.correct[name] += int((predicted == labels).sum())
 
 
 def _sizes(folder: Path, work: Path, found: Verification) -> Iterator[ObjectSize]:

@@ -11,12 +11,16 @@ from spquant_search.runs.intervals import CONFIDENCE, wilson_interval
 from spquant_search.runs.results import TrialResult
 
 
-def picked_lines(summary: RunSummary, member: TrialResult, out: str) -> list[str]:
-    """Write the member that was taken, and its neighbours on the front, which is sorted by memory."""
+def picked_lines(summary: RunSummary, member: TrialResult, out: str, *, time_steps: str = "") -> list[str]:
+    """Write the member that was taken, and its neighbours on the front, which is sorted by memory.
+
+    ``time_steps``: in words, those that it takes, where they were searched.
+    """
     members = summary.front
     return [
         f"trial {member.number} of {len(members)} members of the front: {member_figures(member)} -> {out}",
         f"  {_accuracy_words(summary, member)}",
+        *([f"  time steps: {time_steps}"] if time_steps else []),
         *([f"  {_seeds_words(member)}"] if member.final is not None else []),
         *(
             [f"  on a device: flash {member.flash_bytes:,} bytes, RAM {member.ram_bytes:,} bytes"]

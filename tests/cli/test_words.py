@@ -177,7 +177,7 @@ def start_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name in (
         (search, "_run"),
         (search, "_preset_alone"),
-        (deployment, "_pick"),
+        (deployment, "pick_member"),
         (deployment, "_samples_of"),
         (describe, "load_shown"),
         (runs, "show_reports"),

@@ -20,8 +20,9 @@ from spquant_search.data.frame_rules import FrameRules, frame_rules
 from spquant_search.space.schema import DataSpace
 
 
-def rules_of(options: DataSpace, time_steps: int) -> FrameRules:
-    found = frame_rules(describe(options.name, options), options, time_steps)
+def rules_of(options: DataSpace, time_steps: int, *, made: int | None = None) -> FrameRules:
+    info = describe(options.name, options, time_steps=made or time_steps)
+    found = frame_rules(info, options, time_steps=time_steps, made=made or time_steps)
     assert json.loads(json.dumps(found.figures)) == found.figures
     return found
 

@@ -32,6 +32,7 @@ from spquant_search.deploy.device_facts import DeviceFacts, device_facts
 from spquant_search.deploy.names import in_string, without_comment_marks
 from spquant_search.deploy.vectors import first_test_samples
 from spquant_search.runs.folder import RunFolder
+from spquant_search.space.configuration import TIME_STEPS
 from spquant_search.space.reading import parse_space
 from spquant_search.space.schema import SpaceFile
 from spquant_search.training.network import new_network, write_weights
@@ -174,7 +175,7 @@ class Picked:
             return {name: vectors[name] for name in ("frames", "logits")}
 
 
-Pick = Callable[[str], Picked]
+Pick = Callable[..., Picked]
 
 
 @pytest.fixture
@@ -182,13 +183,12 @@ def picked(tmp_path: Path, plain_neurons: None, monkeypatch: pytest.MonkeyPatch)
     """Pick an untrained network for a data set; its C is not compiled, which takes most of the time."""
     monkeypatch.setattr(export_module, "compiler", lambda: None)
 
-    def pick(data: str) -> Picked:
-        prepared = bind_network(a_space(data), source="s.yaml")
+    def pick(data: str, steps: int = 3, of: str = "3") -> Picked:
+        prepared = bind_network(a_space(data, of), source="s.yaml")
         space, shape = prepared.space.file, prepared.input
-        first = {address: options[0] for address, options in prepared.space.choices().items()}
-        loaded = load(
-            space.data.name, time_steps=space.most_time_steps, options=space.data, cache_dir=tmp_path / "cache"
-        )
+        first = {address: options[0] for address, options in prepared.space.choices().items()} | {TIME_STEPS: steps}
+        made, cache = space.most_time_steps, tmp_path / "cache"
+        loaded = load(space.data.name, time_steps=made, options=space.data, cache_dir=cache)
         run = RunFolder(path=tmp_path / "run")
         run.weights_file(7).parent.mkdir(parents=True)
         write_weights(new_network(space, shape, seed=0, device=torch.device("cpu")), run.weights_file(7))
@@ -199,21 +199,31 @@ def picked(tmp_path: Path, plain_neurons: None, monkeypatch: pytest.MonkeyPatch)
             tmp_path / "picked",
             test_accuracy=None,
             shape=shape,
-            vectors=first_test_samples(loaded),
-            facts=device_facts(space, loaded.classes),
+            vectors=first_test_samples(loaded, time_steps=steps),
+            facts=device_facts(space, loaded.classes, time_steps=steps),
         )
         return Picked(folder=tmp_path / "picked", data=loaded)
 
     return pick
 
 
-def a_space(data: str) -> SpaceFile:
+def a_space(data: str, steps: str = "3") -> SpaceFile:
     layers = "all: {weight_bits: [4], membrane_levels: [16]}"
-    text = f"data: {data}\ntime_steps: 3\nmodel: {{network: vgg5, width: 0.1}}\nlayers: {{{layers}}}\n"
+    text = f"data: {data}\ntime_steps: {steps}\nmodel: {{network: vgg5, width: 0.1}}\nlayers: {{{layers}}}\n"
     return parse_space(text, source="s.yaml")
 
 
-def test_a_stranger_makes_the_frames_of_a_recording(picked: Pick, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("steps", "of", "said"),
+    [
+        (3, "3", "time steps | 3 |"),
+        (3, "[1, 3, 6]", "time steps | 3, each the sum of 2 neighbouring frames of the 6 that the search made |"),
+        (1, "[1, 3, 6]", "time steps | 1, the sum of the 6 frames that the search made |"),
+    ],
+)
+def test_a_stranger_makes_the_frames_of_a_recording(
+    picked: Pick, tmp_path: Path, steps: int, of: str, said: str
+) -> None:
     """By the sentences of README.md: nothing but whole numbers and loops, and no line of this package."""
     recordings: dict[str, Rows] = {}
     for number in range(12):
@@ -222,10 +232,12 @@ def test_a_stranger_makes_the_frames_of_a_recording(picked: Pick, tmp_path: Path
         recordings[name] = made_up_events(number, WIDTH, HEIGHT, count=800)
         write_structured(tmp_path / "files" / name, recordings[name])
     size = "crop: [16, 20], size: [8, 10], polarity: both-and-sum"
-    found = picked(f"{{name: event-folder, root: {tmp_path / 'files'}, sensor: [{HEIGHT}, {WIDTH}], {size}}}")
+    data = f"{{name: event-folder, root: {tmp_path / 'files'}, sensor: [{HEIGHT}, {WIDTH}], {size}}}"
+    found = picked(data, steps, of)
     top, left = (HEIGHT - 16) // 2, (WIDTH - 20) // 2
     for words in (
-        time := "step k of 3 (k from 0) counts the events with t * 3 // D == k",
+        time := f"step k of {steps} (k from 0) counts the events with t * {steps} // D == k",
+        said,
         f"from row {top} and column {left} on are seen, 16 x 20",
         "counts in row y * 8 // 16 and column x * 10 // 20 of a frame of 8 x 10",
         "0 is OFF, 1 is ON, 2 is OFF + ON",
@@ -239,11 +251,11 @@ def test_a_stranger_makes_the_frames_of_a_recording(picked: Pick, tmp_path: Path
     for sample, frames in zip(samples, found.vectors["frames"], strict=True):
         assert f"| {sample['file']} | {sample['class']} |" in found.page
         assert found.manifest["classes"][sample["class"]] == sample["file"].split("/")[0]
-        assert frames.tolist() == strangers_frames(recordings[sample["file"]].tolist(), top, left)
+        assert frames.tolist() == strangers_frames(recordings[sample["file"]].tolist(), top, left, steps)
 
 
-def strangers_frames(events: list[list[int]], top: int, left: int) -> list[Any]:
-    frames = [[[[0] * 10 for _ in range(8)] for _ in range(3)] for _ in range(3)]
+def strangers_frames(events: list[list[int]], top: int, left: int, steps: int) -> list[Any]:
+    frames = [[[[0] * 10 for _ in range(8)] for _ in range(3)] for _ in range(steps)]
     first = events[0][2]
     duration = events[-1][2] - first + 1
     for x, y, time, polarity in events:
@@ -251,20 +263,27 @@ def strangers_frames(events: list[list[int]], top: int, left: int) -> list[Any]:
         if row < 0 or row >= 16 or column < 0 or column >= 20:
             continue
         for channel in (polarity, 2):
-            frames[(time - first) * 3 // duration][channel][row * 8 // 16][column * 10 // 20] += 1
+            frames[(time - first) * steps // duration][channel][row * 8 // 16][column * 10 // 20] += 1
     return [[[[min(n, 255) for n in row] for row in plane] for plane in step] for step in frames]
 
 
 @needs_compiler
-def test_a_stranger_makes_the_frames_of_an_image_and_reads_its_class(picked: Pick, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("steps", "of"), [(3, "3"), (2, "[1, 2, 4]")])
+def test_a_stranger_makes_the_frames_of_an_image_and_reads_its_class(
+    picked: Pick, tmp_path: Path, steps: int, of: str
+) -> None:
     """By the sentences of README.md, with Pillow; and the example in C prints what the reference says."""
     generator = np.random.default_rng(0)
     for number in range(12):
         file = tmp_path / "files" / ("Bär", "*bee* | wasp")[number % 2] / f"{number}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(generator.integers(0, 256, (23, 31, 3), np.uint8)).save(file)
-    found = picked(f"{{name: image-folder, root: {tmp_path / 'files'}, size: [16, 17]}}")
-    for words in ("ImageOps.fit with Resampling.BILINEAR", "0 is red, 1 is green, 2 is blue", "the same frame"):
+    found = picked(f"{{name: image-folder, root: {tmp_path / 'files'}, size: [16, 17]}}", steps, of)
+    for words in (
+        "ImageOps.fit with Resampling.BILINEAR",
+        "0 is red, 1 is green, 2 is blue",
+        f"the same frame in each of the {steps}",
+    ):
         assert words in found.page
     samples = found.manifest["test_vectors"]["samples"]
     for sample, (frame,) in zip(samples, found.vectors["frames"], strict=True):
@@ -289,7 +308,7 @@ def test_a_stranger_makes_the_frames_of_an_image_and_reads_its_class(picked: Pic
 
 def test_simulated_recordings_are_called_so_where_a_device_is_built(picked: Pick) -> None:
     space = a_space("{name: fashion-events}")
-    facts = device_facts(space, ("a", "b"))
+    facts = device_facts(space, ("a", "b"), time_steps=3)
     assert facts.frame_sentences[0].startswith("Recordings are simulated")
     assert facts.manifest()["frames"]["made_of"] == "images before a simulated event camera"
     assert not facts.same_frame

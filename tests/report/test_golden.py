@@ -170,7 +170,15 @@ def profile_text() -> str:
 
 
 def verification_text() -> str:
-    artifact = SimpleNamespace(trial=2, run="tiny", flash_bytes=20_000, ram_bytes=4_000, effective_macs=12.5e6)
+    artifact = SimpleNamespace(
+        trial=2,
+        run="tiny",
+        flash_bytes=20_000,
+        ram_bytes=4_000,
+        effective_macs=12.5e6,
+        time_steps=2,
+        most_time_steps=4,
+    )
     found = Verification(
         samples=1000,
         spikes=31_568_000,

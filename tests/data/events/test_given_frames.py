@@ -198,7 +198,7 @@ def test_frames_and_events_in_one_folder_are_refused(tmp_path: Path, first: str)
 def test_rules_say_that_frames_were_given(tmp_path: Path) -> None:
     write_folder(tmp_path / "files")
     options = options_of(tmp_path / "files", first_windows=6)
-    rules = frame_rules(describe("event-folder", options), options, 2)
+    rules = frame_rules(describe("event-folder", options), options, time_steps=2, made=2)
     assert rules.figures["step"] == "sums of frames that another program has made"
     assert "the first 6 of a recording, 3 to each of 2 steps" in rules.sentences[0]
 
