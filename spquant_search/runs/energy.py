@@ -71,11 +71,12 @@ def total_energy(energies: Iterable[Energy]) -> Energy:
 
 def upper_bounds(report: CostReport) -> tuple[Energy, ...]:
     """Return every layer's energy if all of its inputs were non-zero and no channel or neuron left out."""
+    in_floats = all(layer.precision.weight_bits == FLOAT_BITS for layer in report.layers if layer.shape.has_weights)
     return tuple(
         _energy(
             (layer.shape.dense_macs + layer.predictor_macs) * report.time_steps,
             is_first=index == 0,
-            is_float=_has_float_weights(layer),
+            is_float=_computes_in_floats(layer, others_do=in_floats),
             membrane_bytes=layer.membrane_bytes * report.time_steps,
         )
         for index, layer in enumerate(report.layers)
@@ -116,7 +117,12 @@ def _membrane_traffic(size_bytes: float) -> Energy:
     return Energy(fp32_operations=0.0, integer_operations=0.0, membranes=ACCESSES * 8 * size_bytes * SRAM_BIT)
 
 
-def _has_float_weights(layer: LayerCost) -> bool:
-    """Return whether a layer computes in floats; attention has no weights, so its membrane decides."""
+def _computes_in_floats(layer: LayerCost, *, others_do: bool) -> bool:
+    """Return whether a layer computes in floats.
+
+    Attention has no weights, so its membrane decides, and where a single time step leaves none, the other layers.
+    """
     precision: LayerPrecision = layer.precision
-    return precision.weight_bits == FLOAT_BITS if layer.shape.has_weights else precision.is_float
+    if layer.shape.has_weights:
+        return precision.weight_bits == FLOAT_BITS
+    return others_do if precision.membrane_levels is None else precision.is_float

@@ -84,6 +84,17 @@ def test_attention_adds_integers_once_its_membrane_is_quantized(levels: int, pri
     assert attention.integer_operations == pytest.approx(1000 * STEPS * price)
 
 
+@pytest.mark.parametrize(("bits", "price"), [(4, 0.1), (32, 0.9)])
+def test_attention_of_one_time_step_computes_as_the_other_layers_do(bits: int, price: float) -> None:
+    of_weights = LayerPrecision(weight_bits=bits, membrane_levels=None)
+    network = NetworkConfig(
+        time_steps=1, layers=(("conv1", of_weights), ("attention", LayerPrecision(membrane_levels=None)))
+    )
+    _, attention = upper_bounds(cost_report((FIRST, ATTENTION), network))
+    assert attention.integer_operations == pytest.approx(1000 * price)
+    assert attention.membranes == 0
+
+
 def test_measured_energy_by_hand() -> None:
     layers = (("conv1", activity(1000.0)), ("conv2", activity(200.0)), ("readout", activity(30.0)))
     result = trial(1, kib=10, of=config("440", "3 16", time_steps=STEPS), layers=layers)
