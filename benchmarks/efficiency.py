@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from spquant_search.runs.sensitivity import lowered_configurations
 from spquant_search.space.schema import SpaceFile
 from spquant_search.space.search_space import SearchSpace
 
-TRAINED = 3  # passes of a sample: forward, and a backward that is twice as much
+TRAINED = 3  # as much work as a sample forward: a backward is twice as much
 CHANCE = 0.1
 OURS, TPE, WARM_TPE = "ours", "tpe, from scratch", "tpe, warm-started"
 # No searches: looked up in the table of a replay.
@@ -76,7 +77,7 @@ def strategies(file: SpaceFile, trials: Mapping[str, int]) -> list[Strategy]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prices:
-    """The work of a strategy's parts, in passes of a sample."""
+    """The work of a strategy's parts, in samples times time steps; that of trials is for each of their time steps."""
 
     epoch: int  # of training, with the evaluation after it
     subnet: int  # its batch norm's statistics, and its evaluation
@@ -85,20 +86,22 @@ class Prices:
     @classmethod
     def of(cls, space: SearchSpace, strategy: Strategy, *, samples: int, judged: int) -> Prices:
         file = space.file
+        most = file.most_time_steps
         epoch = TRAINED * samples + judged
         subnet = file.supernet.statistics_samples + min(judged, file.supernet.validation_samples or judged)
-        before = epoch * file.train.baseline_epochs if strategy.counts_baseline else 0
+        before: float = epoch * file.train.baseline_epochs * most if strategy.counts_baseline else 0
         if file.search.strategy != "scratch" and file.train.distillation > 0:
-            before += samples  # what the float network says of every sample, once
+            before += samples * most  # what the float network says of every sample, once
         if file.search.strategy == "supernet":
-            before += TRAINED * samples * file.supernet.epochs
-            before += subnet * len(lowered_configurations(space)) if file.search.ladder_points else 0
-        return cls(epoch=epoch, subnet=subnet, before=before)
+            # Its steps draw the numbers of time steps alike.
+            before += TRAINED * samples * file.supernet.epochs * fmean(file.time_steps)
+            lowered = lowered_configurations(space).values() if file.search.ladder_points else ()
+            before += subnet * sum(config.time_steps for config in lowered)
+        return cls(epoch=epoch, subnet=subnet, before=round(before))
 
     def of_trial(self, result: TrialResult) -> int:
-        if result.outcome is Outcome.SUBNET:
-            return self.subnet
-        return self.epoch * result.trained_epochs
+        a_step = self.subnet if result.outcome is Outcome.SUBNET else self.epoch * result.trained_epochs
+        return a_step * result.config.time_steps
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

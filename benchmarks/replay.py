@@ -63,9 +63,13 @@ LONG, TIMES_AS_LONG = "scratch-long", 3
 
 
 def every_configuration(space: SearchSpace) -> list[NetworkConfig]:
-    """List a space's configurations in the order of its choices; the place of each is its number in the table."""
+    """List a space's configurations in the order of its choices; the place of each is its number in the table.
+
+    Choices of what is stored between time steps make no difference with a single one, and are listed once.
+    """
     choices = space.choices()
-    return [space.config(dict(zip(choices, values, strict=True))) for values in product(*choices.values())]
+    every = (space.config(dict(zip(choices, values, strict=True))) for values in product(*choices.values()))
+    return list(dict.fromkeys(every))
 
 
 def trained_long(name: str, configurations: int) -> list[int]:
@@ -371,7 +375,9 @@ def explained(
 ) -> Float[np.ndarray, "configs figures"]:
     """Predict figures from choices and pairs of choices, by least squares."""
     chosen = [
-        {(name, *choice) for name, layer in config.layers for choice in asdict(layer).items()} for config in configs
+        {(name, *choice) for name, layer in config.layers for choice in asdict(layer).items()}
+        | {("", "time_steps", config.time_steps)}
+        for config in configs
     ]
     varied = sorted(set.union(*chosen) - set.intersection(*chosen), key=str)
     single = [np.array([choice in one for one in chosen], dtype=float) for choice in varied]

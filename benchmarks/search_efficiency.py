@@ -8,10 +8,11 @@
 Every strategy is a search of the default space by the command line, on the same data. Those of one seed share the float
 baseline that ours has trained, and the supernet, so that they differ in what they do with it.
 
-Work is counted in sample passes, three for a sample trained with (forward and backward) and one for a sample that is
-only run, with everything that a strategy needs in it: baseline, supernet, subnets, training, the evaluation
-after every epoch. Strategies from scratch need no float baseline, and are not charged for it. Test splits are charged
-to nobody.
+Work is counted in samples times time steps: a sample that goes through a network once is as many as it is shown time
+steps, one that is trained with (forward and backward) three times as many. Everything that a strategy needs is in it:
+baseline, supernet, subnets, training, the evaluation after every epoch. The supernet draws its time steps, and is
+charged for their mean. Strategies from scratch need no float baseline, and are not charged for it. Test splits are
+charged to nobody.
 
 What a search holds after so much work is the front of the figures that it has measured by then, and what that is worth
 is the hypervolume of its members' accuracies on the test split, each with the weights that the search has left it, so
@@ -218,7 +219,7 @@ def figures(curves: Curves) -> dict[str, float | None]:
         for part, other in PARTS.items():
             if other in curves:
                 found[f"hv_gain_{part}{suffix}"], found[f"hv_gain_{part}{suffix}_95"] = gain(curves, other, corner)
-    return found | {"work_of_ours_passes": statistics.mean(one.work[-1] for one in curves[OURS])}
+    return found | {"work_of_ours_sample_steps": statistics.mean(one.work[-1] for one in curves[OURS])}
 
 
 def as_table(document: dict[str, Any]) -> str:
@@ -261,7 +262,7 @@ def draw(curves: Curves, file: Path) -> None:
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
-    passes = statistics.mean(one.work[-1] for one in curves[OURS])
+    of_ours = statistics.mean(one.work[-1] for one in curves[OURS])
     for name, runs in curves.items():
         # To where the first of them ends: a mean over fewer would jump.
         end = min(one.work[-1] for one in runs)
@@ -269,7 +270,7 @@ def draw(curves: Curves, file: Path) -> None:
         values = [statistics.mean(one.at(spent, WORTHWHILE) for one in runs) for spent in work]
         colour, line = _style(name)
         width = 2.4 if name == OURS else 1.3
-        axes.step(work / passes, values, where="post", label=name, linewidth=width, color=colour, linestyle=line)
+        axes.step(work / of_ours, values, where="post", label=name, linewidth=width, color=colour, linestyle=line)
     axes.set(
         xscale="log", xlabel="training work, as a multiple of ours", ylabel="hypervolume (test split)", xlim=(0.2, None)
     )

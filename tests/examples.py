@@ -10,16 +10,19 @@ from spquant_search.space.configuration import LayerPrecision, NetworkConfig
 def config(
     bits: str = "844", levels: str = "3 16", mass: float = 1.0, skip: float | None = None, *, time_steps: int = 4
 ) -> NetworkConfig:
-    """conv1, conv2, ... with one digit of weight bits each (0: float), the last one the readout."""
+    """conv1, conv2, ... with one digit of weight bits each (0: float), the last one the readout.
+
+    With one time step there are neither levels nor cuts, whatever is given.
+    """
     numbers = [int(digit) or 32 for digit in bits]
     membranes: list[int | None] = [*map(int, levels.split()), None]
     layers = []
     for index, (bit, membrane) in enumerate(zip(numbers, membranes, strict=True), 1):
         readout = membrane is None
         gate = mass if index > 1 and not readout else 1.0
-        precision = LayerPrecision(
-            weight_bits=bit, membrane_levels=membrane, channel_mass=gate, skip_below=None if readout else skip
-        )
+        stored = None if time_steps == 1 else membrane
+        cut = None if readout or time_steps == 1 else skip
+        precision = LayerPrecision(weight_bits=bit, membrane_levels=stored, channel_mass=gate, skip_below=cut)
         layers.append(("readout" if readout else f"conv{index}", precision))
     return NetworkConfig(time_steps=time_steps, layers=tuple(layers))
 
@@ -81,6 +84,7 @@ def example_run(**changes: object) -> RunSummary:
         "network": "vgg9",
         "data": "fashion-events (simulated)",
         "classes": tuple("0123456789"),
+        "time_steps": (4,),
         "validation_samples": 2000,
         "searched": ("weight bits", "membrane levels", "channel gates", "skip masks"),
         "seconds": 65.0,

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from examples import epoch, trial
+
+from spquant_search.runs.results import Outcome
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 TRAIN, VALIDATION, STATISTICS = 1000, 1000, 128  # samples, of both spaces in benchmarks/curves
+STEPS = 2  # time steps, of both; work is counted in samples times time steps
 EPOCH = 3 * TRAIN + VALIDATION
 SUBNET = STATISTICS + VALIDATION
 
@@ -74,7 +79,7 @@ def test_a_replayed_search_finds_what_was_recorded_and_is_charged_for_it(table):
     # 8 epochs of the baseline, 48 of the supernet, what the baseline says of all samples, and one subnet with
     # every layer at its most precise choice, 3 each for lower bits of two layers, 1 for the subnet layer's, 3 levels.
     before = 8 * EPOCH + 48 * 3 * TRAIN + TRAIN + (1 + 3 + 3 + 1 + 3) * SUBNET
-    assert curve.work[-1] == before + 14 * SUBNET + len(tuned) * EPOCH
+    assert curve.work[-1] == STEPS * (before + 14 * SUBNET + len(tuned) * EPOCH)
     assert curve.volumes["chance"][-1] > 0
 
 
@@ -97,7 +102,7 @@ def test_what_is_stopped_is_charged_for_the_epochs_until_then(table):
         assert one.epochs == whole[: len(one.epochs)]
     trained = sum(one.trained_epochs for one in results[1:])
     assert trained < 3 * 16
-    assert curve.work[-1] == 8 * EPOCH + TRAIN + trained * EPOCH
+    assert curve.work[-1] == STEPS * (8 * EPOCH + TRAIN + trained * EPOCH)
 
 
 def test_from_scratch_no_baseline_is_charged(table):
@@ -106,7 +111,7 @@ def test_from_scratch_no_baseline_is_charged(table):
     settings = ("search.strategy=scratch", "search.trials=4", "search.sampler=random", "search.stopping.enabled=false")
     results, curve = run(settings, counts_baseline=False)
     assert all(one.epochs == table.ways[one.config, replay.SCRATCH].epochs for one in results[1:])
-    assert curve.work[-1] == 4 * 8 * EPOCH
+    assert curve.work[-1] == STEPS * 4 * 8 * EPOCH
 
 
 def test_longer_trainings_are_charged_for_what_they_take(table):
@@ -117,8 +122,56 @@ def test_longer_trainings_are_charged_for_what_they_take(table):
     results = replay.tried_long("narrow", strategy, 0)
     assert len({one.config for one in results}) == 1 + 256
     assert all(one.epochs == table.ways[one.config, replay.LONG].epochs for one in results[1:])
-    assert replay.curve("narrow", strategy, 0, results).work[-1] == 256 * 24 * EPOCH
+    assert replay.curve("narrow", strategy, 0, results).work[-1] == STEPS * 256 * 24 * EPOCH
     assert [one.config for one in replay.tried_long("narrow", strategy, 1)] != [one.config for one in results]
+
+
+def prices(*settings):
+    """Return what the recorded space of several time steps charges, and the space."""
+    import efficiency
+    import replay
+
+    strategy = efficiency.Strategy(name="ours", settings=settings)
+    space = replay.prepared_space("narrow", settings).space
+    return efficiency.Prices.of(space, strategy, samples=TRAIN, judged=VALIDATION), space
+
+
+def test_a_sample_in_fewer_time_steps_is_less_work():
+    # The baseline, and what it says, in 4; the supernet in (1 + 2 + 4) / 3 on the mean; the ladder's subnets in 4.
+    found, space = prices("time_steps=[1,2,4]", "search.budget_ladder=3")
+    ladder = sum(config.time_steps for config in _lowered(space))
+    assert ladder >= 11 * 4
+    expected = 4 * (8 * EPOCH + TRAIN) + 48 * 3 * TRAIN * 7 / 3 + ladder * SUBNET
+    assert found.before == round(expected)
+    for time_steps in (1, 2, 4):
+        config = replace(space.baseline(), time_steps=time_steps)
+        assert found.of_trial(trial(1, of=config, epochs=3)) == time_steps * 3 * EPOCH
+        subnet = replace(trial(1, of=config, outcome=Outcome.SUBNET), epochs=(epoch(0, 0.5, 1e6),))
+        assert found.of_trial(subnet) == time_steps * SUBNET
+
+
+@pytest.mark.parametrize("settings", [(), ("search.strategy=warm-start",), ("search.strategy=scratch",)])
+def test_with_one_number_of_time_steps_all_work_is_in_proportion_to_it(settings):
+    one, _ = prices("time_steps=2", *settings)
+    other, _ = prices("time_steps=6", *settings)
+    assert other.before == 3 * one.before
+    assert (other.epoch, other.subnet) == (one.epoch, one.subnet)
+
+
+def test_a_configuration_of_one_time_step_is_listed_once():
+    import replay
+
+    several = replay.every_configuration(replay.prepared_space("narrow", ("time_steps=[1,2]",)).space)
+    assert len(several) == len(set(several))
+    at_one = [config for config in several if config.time_steps == 1]
+    assert len(several) - len(at_one) == 1024
+    assert len(at_one) == 128  # three layers have two levels each
+
+
+def _lowered(space):
+    from spquant_search.runs.sensitivity import lowered_configurations
+
+    return lowered_configurations(space).values()
 
 
 def test_choices_explain_what_depends_on_pairs_of_them_and_nothing_of_three():
