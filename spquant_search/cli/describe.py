@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,7 +18,9 @@ from spquant_search.errors import nearest
 from spquant_search.space.presets import Preset
 
 if TYPE_CHECKING:
+    from spquant_search.costs.memory import CostReport
     from spquant_search.data.loading import DataSet
+    from spquant_search.training.prepared import Prepared
 
 
 def cost(
@@ -32,18 +35,17 @@ def cost(
     from rich.console import Console
 
     from spquant_search.cli.needs import known_needs, work_table
-    from spquant_search.costs.memory import cost_report
-    from spquant_search.report.cost_table import cost_table
+    from spquant_search.report.cost_table import cost_table, steps_table
     from spquant_search.report.paper import paper_comparison, paper_table
+    from spquant_search.report.step_words import steps_words
     from spquant_search.runs.folder import find_run
-    from spquant_search.space.references import preset_config
     from spquant_search.training.prepare import prepare
 
     space = find_space_file(space)
     prepared = prepare(space, overrides or [])
     file = prepared.space.file
-    config = preset_config(preset, network=file.model.network, shapes=prepared.shapes, time_steps=file.most_time_steps)
-    report = cost_report(prepared.shapes, config)
+    by_steps = _costs_by_steps(prepared, preset)
+    report = by_steps[-1]
     size = {"height": prepared.input.height, "width": prepared.input.width}
     paper = paper_comparison(report, preset, model=file.model, **size)
     needs = known_needs(prepared, find_run(space.stem).path, trials=file.search.trials)
@@ -51,22 +53,38 @@ def cost(
     if as_json:
         known = {"no_integer_form": prepared.no_integer_form, "notes": list(prepared.all_notes)}
         search = {"not_known": needs} if isinstance(needs, str) else needs.as_dict(macs=macs)
-        document = {"space": str(space), "preset": str(preset), **known, **report.as_dict(), "search": search}
-        beside = {} if paper is None else {"paper": paper.as_dict()}
+        steps = [{"time_steps": one.time_steps, **one.as_dict()["total"]} for one in by_steps]
+        document = {"space": str(space), "preset": str(preset), **known, **report.as_dict(), "by_time_steps": steps}
+        beside = {"search": search} | ({} if paper is None else {"paper": paper.as_dict()})
         typer.echo(json.dumps(document | beside, indent=1))
         return
     console = Console()
-    title = f"Cost of {file.model.network} as {preset}"
+    at_most = f" at {steps_words(report.time_steps)}" if len(by_steps) > 1 else ""
+    title = f"Cost of {file.model.network} as {preset}{at_most}"
     show_table(cost_table(report, title=title, energy_columns=is_wide(console)), console)
+    if len(by_steps) > 1:
+        show_table(steps_table(by_steps, _costs_by_steps(prepared, Preset.SNN_BL)[-1]), console)
     if paper is not None:
         show_table(paper_table(paper), console)
     remarks = list(prepared.remarks)
     if isinstance(needs, str):
         remarks.append(f"what a search takes is known once its data are there: {needs}")
     else:
-        show_table(work_table(needs, macs=macs), console)
+        show_table(work_table(needs, macs=macs, time_steps=file.time_steps), console)
     for remark in remarks:
         console.print(f"note: {remark}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _costs_by_steps(prepared: Prepared, preset: Preset) -> list[CostReport]:
+    """Return what a preset costs at each number of time steps that the space has, the most last."""
+    from spquant_search.costs.memory import cost_report
+    from spquant_search.space.references import preset_config
+
+    file, shapes = prepared.space.file, prepared.shapes
+    return [
+        cost_report(shapes, preset_config(preset, network=file.model.network, shapes=shapes, time_steps=time_steps))
+        for time_steps in file.time_steps
+    ]
 
 
 def data(
@@ -92,16 +110,17 @@ def data(
         if download:
             fetch(file.data, stage)
         loaded = load_shown(file, stage)
-    _show_data(replace(loaded, notes=(*loaded.notes, *filter(None, [unfit]))), space, as_json=as_json, out=out)
+    loaded = replace(loaded, notes=(*loaded.notes, *filter(None, [unfit])))
+    _show_data(loaded, file.time_steps, space, as_json=as_json, out=out)
 
 
-def _show_data(loaded: DataSet, space: Path, *, as_json: bool, out: Path | None) -> None:
+def _show_data(loaded: DataSet, time_steps: Sequence[int], space: Path, *, as_json: bool, out: Path | None) -> None:
     from rich.console import Console
 
     from spquant_search.data.statistics import dataset_statistics, examples
-    from spquant_search.report.data_report import class_table, split_table, write_sample_figure
+    from spquant_search.report.data_report import class_table, split_table, steps_table, write_sample_figure
 
-    facts = dataset_statistics(loaded)
+    facts = dataset_statistics(loaded, time_steps)
     if out is not None:
         write_sample_figure(facts, examples(loaded), out)
     if as_json:
@@ -110,6 +129,8 @@ def _show_data(loaded: DataSet, space: Path, *, as_json: bool, out: Path | None)
     console = Console()
     show_table(class_table(facts), console)
     show_table(split_table(facts), console)
+    if (of_steps := steps_table(facts)) is not None:
+        show_table(of_steps, console)
     if out is not None:
         console.print(f"Written to {out}")
 

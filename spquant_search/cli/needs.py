@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -126,8 +127,11 @@ def memory_warnings(memory: MemoryDemand) -> tuple[str, ...]:
     )
 
 
-def work_table(needs: Needs, *, macs: int) -> TextTable:
-    """Make the table of a search's parts, with its needs below; ``macs`` are those of a sample in all time steps."""
+def work_table(needs: Needs, *, macs: int, time_steps: Sequence[int]) -> TextTable:
+    """Make the table of a search's parts, with its needs below.
+
+    ``macs`` are those of a sample in all of the most ``time_steps`` that the space has.
+    """
     from spquant_search.report.numbers import quantity
     from spquant_search.report.text_table import TextTable
 
@@ -145,19 +149,32 @@ def work_table(needs: Needs, *, macs: int) -> TextTable:
     )
     passes = sum(work.passes for work in needs.parts)
     return TextTable(
-        title="What a search of this space does, at most",
+        title="What a search of this space does" + (", at most" if len(time_steps) == 1 else ""),
         header=("part", "tasks", "epochs", "trained on", "evaluated", "passes", "MACs"),
         rows=rows,
         total=("total", "", "", "", "", f"{passes:,}", quantity(passes * macs)),
         notes=(
             "samples, each as often as it is used; a pass is a sample forward through the network in all its time "
             "steps, and training on it takes three; MACs are dense, as of the network in floats",
+            *_fewer_steps_words(time_steps),
             disk_words(needs.disk),
             memory_words(needs.memory),
             *(f"warning: {text}" for text in (*disk_warnings(needs.disk), *memory_warnings(needs.memory))),
             "how many minutes that takes is estimated from the first epochs of a search, and shown while it runs",
         ),
         left=frozenset({"part"}),
+    )
+
+
+def _fewer_steps_words(time_steps: Sequence[int]) -> tuple[str, ...]:
+    """Say how samples in fewer time steps are counted, and what of that is not known before a search."""
+    *fewer, most = time_steps
+    if not fewer:
+        return ()
+    return (
+        f"a sample in fewer than {most} time steps is that part of a pass; the supernet draws each of "
+        f"{', '.join(map(str, fewer))} and {most} as often, and trials and finalists are taken to have them as often: "
+        "they take more where the search prefers many",
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int32, Int64, UInt8
 from numpy import ndarray
 
 from spquant_search.data.cache import check_every_byte
@@ -30,6 +31,20 @@ class Summary:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class StepStatistics:
+    """Figures of recordings as a network of some time steps is shown them, which sums neighbouring frames.
+
+    ``density`` is the share of values that are not zero, ``clamped`` the share of values above the largest that it is
+    shown, and ``lost`` the share of all counts that are beyond it, and so are not shown.
+    """
+
+    time_steps: int
+    density: float
+    clamped: float
+    lost: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SplitStatistics:
     """Figures of a split's frames.
 
@@ -39,7 +54,8 @@ class SplitStatistics:
     ``left_out`` is the share of a recording's events that come after the last one, ``cut_short`` are the files that
     lose more than half of theirs, and ``ended_early`` recordings have no event in the last step, nor after it.
     ``density`` is the share of values that are not zero, ``clamped`` the share of values above the largest that a
-    network is shown.
+    network is shown, both in the most time steps; ``by_time_steps`` has those of every number of steps, the most last.
+    Images have none, as they are the same in every step.
     """
 
     samples: int
@@ -55,6 +71,7 @@ class SplitStatistics:
     clamped: float
     file: str
     bytes: int
+    by_time_steps: tuple[StepStatistics, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +81,8 @@ class DataStatistics:
     name: str
     description: str
     classes: tuple[str, ...]
-    time_steps: int
+    time_steps: int  # of the frames
+    steps_shown: tuple[int, ...]  # to networks: divisors of it, the most last
     channels: int
     height: int
     width: int
@@ -100,19 +118,24 @@ class Examples:
     frames: UInt8[ndarray, "row column channel height width"]
 
 
-def dataset_statistics(loaded: DataSet) -> DataStatistics:
+def dataset_statistics(loaded: DataSet, time_steps: Sequence[int] = ()) -> DataStatistics:
     """Measure every split of a data set.
+
+    Args:
+        time_steps: that networks are shown, divisors of those of the frames; without any, those.
 
     Raises:
         UserError: a file of frames is not as it was written; all of them are read.
     """
+    shown = tuple(time_steps) or (loaded.time_steps,)
     splits: dict[str, Split] = {name: getattr(loaded, name) for name in SPLITS}
-    measured = {name: _split_statistics(loaded, split) for name, split in splits.items()}
+    measured = {name: _split_statistics(loaded, split, shown) for name, split in splits.items()}
     return DataStatistics(
         name=loaded.name,
         description=loaded.description,
         classes=loaded.classes,
         time_steps=loaded.time_steps,
+        steps_shown=shown,
         channels=loaded.channels,
         height=loaded.height,
         width=loaded.width,
@@ -124,10 +147,10 @@ def dataset_statistics(loaded: DataSet) -> DataStatistics:
     )
 
 
-def _split_statistics(loaded: DataSet, split: Split) -> SplitStatistics:
+def _split_statistics(loaded: DataSet, split: Split, shown: tuple[int, ...]) -> SplitStatistics:
     check_every_byte(split.frames)
     file = Path(str(getattr(split.frames, "filename", "")))
-    totals = _totals(split, static=loaded.static, largest=loaded.largest)
+    totals = _totals(split, shown, static=loaded.static, largest=loaded.largest)
     counts = split.events
     return SplitStatistics(
         samples=len(split.labels),
@@ -137,10 +160,11 @@ def _split_statistics(loaded: DataSet, split: Split) -> SplitStatistics:
         fullest=None if counts is None else _summary(share_of_fullest(counts, 1)),
         crowded=() if counts is None else tuple(split.file_of(at) for at in crowded_samples(counts)),
         **_losses(split, loaded.windows),
-        density=totals.nonzero / split.frames.size,
-        clamped=totals.clamped / split.frames.size,
+        density=totals.of_frames.nonzero / split.frames.size,
+        clamped=totals.of_frames.clamped / split.frames.size,
         file=str(file),
         bytes=file.stat().st_size,
+        by_time_steps=() if loaded.static else totals.by_steps(split.frames.size),
     )
 
 
@@ -162,25 +186,66 @@ def _summary(values: Float[np.ndarray, " sample"] | Int64[np.ndarray, " sample"]
     )
 
 
+class _Values(NamedTuple):
+    """How many values are not zero and too large, their sum, and the sum of what is beyond the largest shown."""
+
+    nonzero: int = 0
+    clamped: int = 0
+    total: int = 0
+    beyond: int = 0
+
+    def and_those_of(self, values: UInt8[np.ndarray, "..."] | Int32[np.ndarray, "..."], largest: int) -> _Values:
+        above = values[values > largest]
+        sums = values.sum(dtype=np.int64), (above - largest).sum(dtype=np.int64)
+        found = (np.count_nonzero(values), len(above), *sums)
+        return _Values(*(before + int(more) for before, more in zip(self, found, strict=True)))
+
+
 class _Totals(NamedTuple):
-    """What the pixels of each image are, and how many values of the whole split are not zero or too large."""
+    """What the pixels of each image are, and the values of the whole split by the time steps of a network."""
 
     pixels: Float[np.ndarray, " sample"] | None  # of images: the mean value
-    nonzero: int
-    clamped: int
+    values: dict[int, _Values]  # the most steps last
+
+    @property
+    def of_frames(self) -> _Values:
+        return self.values[max(self.values)]
+
+    def by_steps(self, size: int) -> tuple[StepStatistics, ...]:
+        """Return the figures of each number of time steps; the frames have ``size`` values."""
+        most = max(self.values)
+        return tuple(
+            StepStatistics(
+                time_steps=steps,
+                density=found.nonzero * most / (size * steps),
+                clamped=found.clamped * most / (size * steps),
+                lost=found.beyond / max(found.total, 1),
+            )
+            for steps, found in self.values.items()
+        )
 
 
-def _totals(split: Split, *, static: bool, largest: int) -> _Totals:
-    samples, nonzero, clamped = len(split.frames), 0, 0
+def _totals(split: Split, shown: tuple[int, ...], *, static: bool, largest: int) -> _Totals:
+    samples, values = len(split.frames), {steps: _Values() for steps in (shown[-1:] if static else shown)}
     pixels = np.empty(samples) if static else None
     length = max(1, _BLOCK_BYTES // int(np.prod(split.frames.shape[1:])))
     for start in range(0, samples, length):
         block = split.frames[start : start + length]
-        nonzero += int(np.count_nonzero(block))
-        clamped += int(np.count_nonzero(block > largest))
+        values = {
+            steps: found.and_those_of(block if static else _summed(block, steps), largest)
+            for steps, found in values.items()
+        }
         if pixels is not None:
             pixels[start : start + length] = block.sum(axis=(1, 2, 3, 4), dtype=np.int64) / block[0].size
-    return _Totals(pixels, nonzero, clamped)
+    return _Totals(pixels, values)
+
+
+def _summed(
+    frames: UInt8[np.ndarray, "sample time channel height width"], steps: int
+) -> UInt8[np.ndarray, "..."] | Int32[np.ndarray, "..."]:
+    """Add neighbouring frames, as a network of so many time steps is shown them."""
+    samples, made, *rest = frames.shape
+    return frames if made == steps else frames.reshape(samples, steps, made // steps, *rest).sum(axis=2, dtype=np.int32)
 
 
 def examples(loaded: DataSet) -> Examples:

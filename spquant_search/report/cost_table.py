@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from spquant_search.costs.memory import FLOPS_PER_MAC, CostReport
 from spquant_search.report.energy_columns import ENERGY_COLUMNS, ENERGY_NOTES, energy_cells
 from spquant_search.report.forms import NO_MEMBRANE
 from spquant_search.report.layer_table import levels_cell
-from spquant_search.report.numbers import flops, kib, quantity, with_unit
+from spquant_search.report.numbers import flops, kib, quantity, reduction, with_unit
+from spquant_search.report.step_words import steps_words
 from spquant_search.report.text_table import TextTable
 from spquant_search.runs.energy import Energy, total_energy, upper_bounds
 from spquant_search.space.configuration import FLOAT_BITS
@@ -44,6 +47,34 @@ def cost_table(report: CostReport, *, title: str, energy_columns: bool) -> TextT
         total=totals,
         notes=(*_cost_notes(report), _bound_note(total_energy(bounds), report.time_steps), *ENERGY_NOTES),
         left=frozenset({"layer"}),
+    )
+
+
+def steps_table(reports: Sequence[CostReport], baseline: CostReport) -> TextTable:
+    """Make the table of a configuration's costs by the time steps that a space lets it have, the most last.
+
+    ``baseline`` is the float network's, at the most, which factors are taken against.
+    """
+    most = steps_words(baseline.time_steps)
+    return TextTable(
+        title=f"The same at every number of time steps of the space; the table of layers is that at {most}",
+        header=("T", "U KiB", "KiB", "factor", "FLOPs", "factor"),
+        rows=tuple(
+            (
+                str(report.time_steps),
+                kib(report.membrane_bytes),
+                kib(report.memory_bytes),
+                reduction(baseline.memory_bytes, report.memory_bytes),
+                quantity(report.dense_macs_all_steps * FLOPS_PER_MAC),
+                reduction(baseline.dense_macs_all_steps, report.dense_macs_all_steps),
+            )
+            for report in reports
+        ),
+        notes=(
+            "T: time steps; FLOPs: dense, 2 per MAC, a sample over all of them; factor: against the float network at "
+            f"{most}",
+            *(["with 1 no membrane (U) is stored"] if reports[0].time_steps == 1 else []),
+        ),
     )
 
 

@@ -12,6 +12,7 @@ from spquant_search.data.statistics import DataStatistics, Examples, SplitStatis
 from spquant_search.errors import UserError
 from spquant_search.report.drawing import INK, SOFT, plain_text, write_png
 from spquant_search.report.numbers import percent
+from spquant_search.report.step_words import steps_words
 from spquant_search.report.text_table import TextTable
 
 if TYPE_CHECKING:
@@ -68,11 +69,12 @@ def _spread_words(spread: Summary, *, decimals: int) -> tuple[str, str, str]:
 
 def _notes(facts: DataStatistics) -> tuple[str, ...]:
     shape = f"{facts.channels} x {facts.height} x {facts.width}"
-    frames = (
-        f"frames: {shape} (channels, height, width), the same in each of {facts.time_steps} time steps"
-        if facts.static
-        else f"frames: {facts.time_steps} x {shape} (time steps, channels, height, width)"
-    )
+    if facts.static:
+        each = steps_words(*facts.steps_shown)
+        frames = f"frames: {shape} (channels, height, width), the same in each of {each}"
+    else:
+        frames = f"frames: {facts.time_steps} x {shape} (time steps, channels, height, width)"
+        frames += f"; {_fewer_words(facts)}" if len(facts.steps_shown) > 1 else ""
     counted = (
         "pixel mean: of a sample's pixels and channels; spread: the standard deviation over samples"
         if facts.static
@@ -90,6 +92,40 @@ def _notes(facts: DataStatistics) -> tuple[str, ...]:
     cached = f"cache: {facts.cache_bytes / 2**20:,.1f} MiB in {', '.join(folders)}; it can be deleted at any time"
     figures = (*(() if facts.static else shown), *(() if facts.windows is None else windows))
     return (frames, counted, *figures, cached, *(f"note: {note}" for note in facts.notes))
+
+
+def _fewer_words(facts: DataStatistics) -> str:
+    *fewer, most = facts.steps_shown
+    return f"a network of {steps_words(*fewer)} is shown sums of neighbouring ones, and all figures here are of {most}"
+
+
+def steps_table(facts: DataStatistics) -> TextTable | None:
+    """Make a row for every number of time steps: what summing frames does to the values that a network is shown.
+
+    None where there is one number, and of images, which are the same in every step.
+    """
+    _, training = facts.splits[0]
+    if len(facts.steps_shown) < 2 or facts.static:
+        return None
+    return TextTable(
+        title=f"{facts.name} by the time steps of a network",
+        header=("T", "frames each", "non-zero %", f"above {facts.largest} %", "counts lost %"),
+        rows=tuple(
+            (
+                str(shown.time_steps),
+                str(facts.time_steps // shown.time_steps),
+                percent(shown.density),
+                f"{100 * shown.clamped:.2f}",
+                f"{100 * shown.lost:.2f}",
+            )
+            for shown in training.by_time_steps
+        ),
+        notes=(
+            "of the training split; T: time steps; frames each: neighbouring frames that a step sums",
+            f"above {facts.largest}: share of the values that a network is shown as {facts.largest}; counts lost: the "
+            "share of all counts that these values are shown too small by",
+        ),
+    )
 
 
 def class_table(facts: DataStatistics) -> TextTable:

@@ -1,14 +1,16 @@
 """The work of a search, known before it begins: its parts, and the samples that each sends through the network.
 
-A pass is a sample that goes forward through the network in all its time steps. Training on a sample is three passes, as
-going backward takes about twice as much.
+A pass is a sample that goes forward through the float baseline, in the most time steps that the space has; a sample
+that is shown in fewer is that part of a pass. Training on a sample is three passes, as going backward takes about twice
+as much.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
+from statistics import fmean
 from typing import Any
 
 from spquant_search.runs.results import Origin, TrialResult
@@ -55,7 +57,10 @@ class PartWork:
     epochs: int = 0  # of a task; 0: nothing is trained
     trained: int = 0  # samples that an epoch trains on
     evaluated: int = 0  # samples that an epoch, or a task without epochs, evaluates
-    once: int = 0  # samples that are evaluated before all tasks: what the float baseline says of them
+    taught: int = 0  # samples of an epoch that the float baseline says something of
+    once: int = 0  # samples that it says something of before all tasks
+    tested: int = 0  # samples of the test split that all tasks together evaluate
+    share: float = 1.0  # of a pass, that a sample of trained, evaluated or tested takes on the mean
     at_most: bool = False  # fewer tasks or epochs are possible
 
     @property
@@ -64,8 +69,8 @@ class PartWork:
         return self.tasks * max(1, self.epochs)
 
     @property
-    def passes_of_step(self) -> int:
-        return TRAINED * self.trained + self.evaluated
+    def passes_of_step(self) -> float:
+        return self.share * (TRAINED * self.trained + self.evaluated) + self.taught
 
     @property
     def trained_samples(self) -> int:
@@ -75,11 +80,13 @@ class PartWork:
     @property
     def evaluated_samples(self) -> int:
         """All samples that are evaluated, each counted as often as it is."""
-        return self.steps * self.evaluated + self.once
+        return self.steps * (self.evaluated + self.taught) + self.once + self.tested
 
     @property
     def passes(self) -> int:
-        return TRAINED * self.trained_samples + self.evaluated_samples
+        """All passes, rounded."""
+        own = TRAINED * self.trained_samples + self.steps * self.evaluated + self.tested
+        return round(self.share * own) + self.steps * self.taught + self.once
 
     def as_dict(self, *, macs: int) -> dict[str, Any]:
         """Return the part ready for JSON; ``macs`` are those of a pass."""
@@ -110,6 +117,20 @@ def statistics_samples(available: int, wanted: int) -> int:
     return count - count % STATISTICS_BATCH if count > STATISTICS_BATCH else count
 
 
+def mean_share(time_steps: Iterable[float], file: SpaceFile) -> float:
+    """Return which part of a pass a sample takes on the mean, that is shown in these numbers of time steps."""
+    return fmean(time_steps) / file.most_time_steps
+
+
+def _share_of_trials(space: SearchSpace, trials: int) -> float:
+    """Return the part of a pass in trials, which begin with the references.
+
+    Which numbers of time steps will be proposed is not known before: each counts alike.
+    """
+    drawn, known = fmean(space.file.time_steps), [config.time_steps for config in space.references[:trials]]
+    return mean_share([*known, *[drawn] * (trials - len(known))], space.file)
+
+
 def search_work(space: SearchSpace, samples: SampleCounts, *, trials: int) -> tuple[PartWork, ...]:
     """Return the parts of a search of so many trials, from its beginning to its end."""
     file = space.file
@@ -119,15 +140,6 @@ def search_work(space: SearchSpace, samples: SampleCounts, *, trials: int) -> tu
     taught = trained if with_teacher and file.train.augment.is_on else 0
     once = samples.train if with_teacher and not taught else 0
     shared = file.search.strategy == "supernet" and trials > 0
-    candidates = PartWork(
-        part=Part.TRIALS,
-        tasks=trials,
-        epochs=file.train.epochs,
-        trained=trained,
-        evaluated=taught + samples.validation,
-        once=once * min(trials, file.search.workers),  # trainers that begin together each compute it
-        at_most=file.search.stopping.enabled,
-    )
     baseline = PartWork(
         part=Part.BASELINE,
         tasks=1,
@@ -135,11 +147,31 @@ def search_work(space: SearchSpace, samples: SampleCounts, *, trials: int) -> tu
         trained=trained,
         evaluated=samples.validation,
     )
-    middle = (
-        _supernet_work(space, samples, trials, trained, taught, once) if shared else (candidates,) if trials else ()
+    middle: tuple[PartWork, ...] = ()
+    if shared:
+        middle = _supernet_work(space, samples, trials, trained, taught, once)
+    elif trials:
+        candidates = PartWork(
+            part=Part.TRIALS,
+            tasks=trials,
+            epochs=file.train.epochs,
+            trained=trained,
+            evaluated=samples.validation,
+            taught=taught,
+            once=once * min(trials, file.search.workers),  # trainers that begin together each compute it
+            share=_share_of_trials(space, trials),
+            at_most=file.search.stopping.enabled,
+        )
+        middle = (candidates,)
+    others = trials + (file.final.members if shared else 0)
+    steps = [file.most_time_steps, *[fmean(file.time_steps)] * others]
+    tested = PartWork(
+        part=Part.TESTS,
+        tasks=1 + others,
+        evaluated=samples.test,
+        share=mean_share(steps, file),
+        at_most=trials > 0,
     )
-    finalists = file.final.members if shared else 0
-    tested = PartWork(part=Part.TESTS, tasks=1 + trials + finalists, evaluated=samples.test, at_most=trials > 0)
     return (baseline, *middle, tested)
 
 
@@ -150,26 +182,36 @@ def _supernet_work(
     judged = min(samples.validation, file.supernet.validation_samples or samples.validation)
     subnet = statistics_samples(samples.train, file.supernet.statistics_samples) + judged
     supernet = PartWork(
-        part=Part.SUPERNET, tasks=1, epochs=file.supernet.epochs, trained=trained, evaluated=taught, once=once
+        part=Part.SUPERNET,
+        tasks=1,
+        epochs=file.supernet.epochs,
+        trained=trained,
+        taught=taught,
+        once=once,
+        share=mean_share(file.time_steps, file),  # each is drawn as often
     )
-    is_part = judged < samples.validation
-    front = PartWork(part=Part.JUDGED, tasks=trials, evaluated=samples.validation, at_most=True)
     has_ladder = file.search.ladder_points > 0 and trials > len(space.references)
-    ladder = PartWork(part=Part.LADDER, tasks=len(lowered_configurations(space)), evaluated=subnet)
-    subnets = PartWork(part=Part.TRIALS, tasks=trials, evaluated=subnet)
+    lowered = [config.time_steps for config in lowered_configurations(space).values()]
+    ladder = PartWork(part=Part.LADDER, tasks=len(lowered), evaluated=subnet, share=mean_share(lowered, file))
+    of_trials = _share_of_trials(space, trials)
+    subnets = PartWork(part=Part.TRIALS, tasks=trials, evaluated=subnet, share=of_trials)
+    front = PartWork(part=Part.JUDGED, tasks=trials, evaluated=samples.validation, share=of_trials, at_most=True)
     finalists = _finalist_work(file, samples, trained, taught)
+    is_part = judged < samples.validation
     return (supernet, *((ladder,) if has_ladder else ()), subnets, *finalists, *((front,) if is_part else ()))
 
 
 def _finalist_work(file: SpaceFile, samples: SampleCounts, trained: int, taught: int) -> tuple[PartWork, ...]:
     final = file.final
-    epoch = {"epochs": final.epochs, "trained": trained, "evaluated": taught + samples.validation}
-    first = PartWork(part=Part.FINALISTS, tasks=final.members, at_most=True, **epoch)
+    epoch = {"epochs": final.epochs, "trained": trained, "evaluated": samples.validation, "taught": taught}
+    share = mean_share(file.time_steps, file)  # a guess: which members a front will have is not known before
+    first = PartWork(part=Part.FINALISTS, tasks=final.members, at_most=True, share=share, **epoch)
     more = PartWork(
         part=Part.SEEDS,
         tasks=final.members * (final.seeds - 1),
-        once=final.members * final.seeds * samples.test,  # every seed, the first one too, is tested
+        tested=final.members * final.seeds * samples.test,  # every seed, the first one too
         at_most=True,
+        share=share,
         **epoch,
     )
     return (first, more) if final.seeds > 1 else (first,)

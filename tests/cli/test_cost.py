@@ -20,7 +20,7 @@ from spquant_search.space.shapes import InputShape
 from spquant_search.training import prepare, prepared
 from spquant_search.training.demand import DiskDemand, MemoryDemand
 
-KEYS = ["space", "preset", "no_integer_form", "notes", "time_steps", "layers", "total", "search"]
+KEYS = ["space", "preset", "no_integer_form", "notes", "time_steps", "layers", "total", "by_time_steps", "search"]
 
 
 def test_cost_json_keeps_its_contract(command):
@@ -55,6 +55,29 @@ def test_cost_agrees_with_the_trained_baseline(run_folder, command):
     baseline = read_results(run_folder)[0]
     assert total["memory_bytes"] == baseline.memory_bytes
     assert total["dense_macs_all_steps"] == baseline.dense_macs == baseline.effective_macs
+
+
+def test_cost_at_every_number_of_time_steps(command):
+    several = ("--space", TINY, "--set", "time_steps=[1,2,4]")
+    document = json.loads(command("cost", *several, "--preset", "quant-snn", "--json").out)
+    assert document["time_steps"] == 4
+    by_steps = {found.pop("time_steps"): found for found in document["by_time_steps"]}
+    assert list(by_steps) == [1, 2, 4]
+    assert by_steps[4] == document["total"]
+    for steps, found in by_steps.items():
+        alone = json.loads(
+            command("cost", "--space", TINY, "--set", f"time_steps={steps}", "--preset", "quant-snn", "--json").out
+        )
+        assert alone["total"] == found
+        assert [{"time_steps": steps, **found}] == alone["by_time_steps"]
+        assert (found["membrane_bytes"] == 0) == (steps == 1)
+    text = command("cost", *several, "--preset", "quant-snn").out
+    assert text.startswith("Cost of vgg9 as quant-snn at 4 time steps\n")
+    assert "The same at every number of time steps of the space; the table of layers is that at 4 time steps" in text
+    rows = [line.split() for line in text.splitlines() if re.match(r"[124] +\d", line)]
+    assert [(row[0], row[-1]) for row in rows] == [("1", "1/4.00"), ("2", "1/2.00"), ("4", "1")]
+    assert "a sample in fewer than 4 time steps is that part of a pass; the supernet draws each of 1, 2 and 4" in text
+    assert "every number of time steps" not in command("cost", "--space", TINY).out
 
 
 def test_cost_is_a_table_for_people(command):
@@ -116,6 +139,7 @@ def test_cost_beside_the_papers_table(command, monkeypatch):
         "time_steps",
         "layers",
         "total",
+        "by_time_steps",
         "search",
         "paper",
     ]

@@ -64,14 +64,15 @@ def test_the_document(command: Command) -> None:
     answer = command("data", "--space", TINY, *FEW, "--json")
     document = json.loads(answer.out)
     assert list(document) == [
-        *("space", "name", "description", "classes", "time_steps", "channels", "height", "width", "static", "largest"),
+        *("space", "name", "description", "classes", "time_steps", "steps_shown", "channels", "height", "width"),
+        *("static", "largest"),
         *("splits", "windows", "notes", "cache_bytes"),
     ]
     assert (document["space"], document["name"], document["time_steps"]) == (str(TINY), "fashion-events", 3)
     train = document["splits"]["train"]
     assert document["windows"] is None
     assert (train["left_out"], train["cut_short"], train["ended_early"]) == (None, [], None)
-    more = ("left_out", "cut_short", "ended_early", "density", "clamped", "file", "bytes")
+    more = ("left_out", "cut_short", "ended_early", "density", "clamped", "file", "bytes", "by_time_steps")
     assert list(train) == ["samples", "samples_by_class", "events", "pixels", "fullest", "crowded", *more]
     assert train["samples"] == sum(train["samples_by_class"].values()) == 30
     assert list(train["samples_by_class"]) == document["classes"]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pytest
 from data.described import facts_of, write_known
+from data.tiny_events import load_tiny
 
 from spquant_search.data import loading
-from spquant_search.data.statistics import examples
+from spquant_search.data.statistics import dataset_statistics, examples
 
 
 def test_figures_that_can_be_counted_by_hand(tmp_path: Path) -> None:
@@ -28,6 +31,14 @@ def test_figures_that_can_be_counted_by_hand(tmp_path: Path) -> None:
         assert split.bytes == Path(split.file).stat().st_size == 128 + 240 + 2 * 4 * 8 + 12
     assert (facts.time_steps, facts.channels, facts.height, facts.width) == (3, 2, 4, 5)
     assert facts.cache_bytes == 3 * 444
+    assert facts.steps_shown == (3,)
+    in_one = dataset_statistics(loaded, (1, 3))
+    for _, split in in_one.splits:
+        one, three = split.by_time_steps
+        # Of 91 counts 15 and 1 are shown in one step, and 3 times 15 and 1 in three.
+        assert (one.lost, three.lost) == (75 / 91, 45 / 91)
+        assert (one.density, one.clamped) == (2 / (2 * 2 * 4 * 5), 1 / (2 * 2 * 4 * 5))
+        assert (three.density, three.clamped) == (split.density, split.clamped)
     with_sum, _ = facts_of(
         "event-folder", tmp_path / "c", root=str(tmp_path / "files"), sensor=(4, 5), polarity="both-and-sum"
     )
@@ -35,6 +46,32 @@ def test_figures_that_can_be_counted_by_hand(tmp_path: Path) -> None:
     shown = examples(loaded)
     assert (shown.classes, shown.columns) == (("a", "b"), (1, 2, 3))
     assert np.argwhere(shown.frames).tolist() == [[0, 0, 1, 2, 1], [0, 1, 1, 2, 1], [0, 2, 1, 2, 1], [1, 0, 0, 2, 1]]
+
+
+def test_figures_by_time_steps_are_those_of_what_a_network_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spquant_search.data.statistics._BLOCK_BYTES", 7 * 6 * 2 * 34 * 34)  # blocks of 7 samples
+    loaded = load_tiny(tmp_path, time_steps=6)
+    facts = dataset_statistics(loaded, (1, 2, 3, 6))
+    assert dict(facts.splits)["train"].by_time_steps[-1].clamped == dict(facts.splits)["train"].clamped
+    for name, split in facts.splits:
+        frames = np.asarray(getattr(loaded, name).frames, int)
+        for found in split.by_time_steps:
+            steps = [
+                frames[:, start : start + 6 // found.time_steps].sum(axis=1)
+                for start in range(0, 6, 6 // found.time_steps)
+            ]
+            values = np.stack(steps)
+            assert len(values) == found.time_steps
+            assert found.density == pytest.approx((values > 0).mean())
+            assert found.clamped == pytest.approx((values > 15).mean())
+            assert found.lost == pytest.approx(1 - np.minimum(values, 15).sum() / values.sum())
+        losses = [found.lost for found in split.by_time_steps]
+        assert losses == sorted(losses, reverse=True)
+    assert facts.as_dict()["splits"]["train"]["by_time_steps"][0] == asdict(
+        dict(facts.splits)["train"].by_time_steps[0]
+    )
 
 
 def test_many_classes_and_steps_are_shown_evenly(tmp_path: Path) -> None:

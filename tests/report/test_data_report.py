@@ -9,13 +9,13 @@ import pytest
 from data.described import facts_of, write_known
 from PIL import Image
 
-from spquant_search.data.statistics import examples
-from spquant_search.report.data_report import OFF, ON, class_table, coloured, draw_samples, split_table
+from spquant_search.data.statistics import dataset_statistics, examples
+from spquant_search.report.data_report import OFF, ON, class_table, coloured, draw_samples, split_table, steps_table
 
 
 def test_tables_of_recordings(tmp_path: Path) -> None:
     write_known(tmp_path / "files", 90, 90, 90)
-    facts, _ = facts_of("event-folder", tmp_path / "cache", root=str(tmp_path / "files"), sensor=(4, 5))
+    facts, loaded = facts_of("event-folder", tmp_path / "cache", root=str(tmp_path / "files"), sensor=(4, 5))
     classes = class_table(facts)
     assert classes.header == ("class", "train", "validation", "test", "all")
     assert classes.rows == (("a", "1", "1", "1", "3"), ("b", "1", "1", "1", "3"))
@@ -26,6 +26,18 @@ def test_tables_of_recordings(tmp_path: Path) -> None:
     assert splits.rows[0] == ("train", "2", "46", "44", "1..90", "1.7", "1.25", "66.7", "0.0")
     assert "3 x 2 x 4 x 5" in splits.notes[0]
     assert str(tmp_path / "cache") in splits.notes[-1]
+    assert steps_table(facts) is None
+    several = dataset_statistics(loaded, (1, 3))
+    table = steps_table(several)
+    assert table is not None
+    # Of 80 and 240 values 2 and 4 are not zero; of 91 counts 15 + 1 and 3 times 15 + 1 are shown.
+    assert table.rows == (("1", "3", "2.5", "1.25", "82.42"), ("3", "1", "1.7", "1.25", "49.45"))
+    assert split_table(several).rows == splits.rows
+    frames = split_table(several).notes[0]
+    assert frames == (
+        "frames: 3 x 2 x 4 x 5 (time steps, channels, height, width); a network of 1 time step is shown sums of "
+        "neighbouring ones, and all figures here are of 3"
+    )
 
 
 def test_tables_of_images(tmp_path: Path) -> None:
@@ -43,6 +55,10 @@ def test_tables_of_images(tmp_path: Path) -> None:
     assert splits.header == ("split", "samples", "pixel mean", "spread", "min..max", "non-zero %", "MiB")
     assert splits.rows[0][:6] == ("train", "2", "13.3", "6.7", "6.7..20.0", "66.7")
     assert "3 x 4 x 4 " in splits.notes[0]
+    several = dataset_statistics(loaded, (1, 3))
+    assert steps_table(several) is None
+    assert split_table(several).rows == splits.rows
+    assert split_table(several).notes[0].endswith("the same in each of 1 or 3 time steps")
     shown = examples(loaded)
     assert shown.frames.shape == (2, 1, 3, 4, 4)  # a sample of each class in train
 

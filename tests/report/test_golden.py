@@ -12,6 +12,7 @@ from examples import config, epoch, example_run, trial
 from golden import FOLDER, check_golden
 from rich.console import Console
 from searching import Clock, a_plan, busy_progress
+from several_steps import several_progress, several_run
 from shapes import convolution, readout
 
 from spquant_search.costs.memory import cost_report
@@ -127,6 +128,7 @@ def data_text() -> str:
         description="event-camera recordings, a folder for each class",
         classes=("ant", "bee"),
         time_steps=4,
+        steps_shown=(4,),
         channels=2,
         height=34,
         width=34,
@@ -158,6 +160,18 @@ def live_text() -> str:
     console = Console(file=file, width=100, height=30, color_system=None)
     console.print(frame(busy_progress(), width=100, height=30))
     return file.getvalue()
+
+
+def time_steps_text() -> str:
+    """A space of several numbers of time steps: the front as wide as it may be, and the live view of 80 columns."""
+    run = several_run()
+    tables = [
+        front_table(run).plain(),
+        front_table(run, intervals=(), grouped=False).plain(),
+    ]
+    file = io.StringIO()
+    Console(file=file, width=80, height=24, color_system=None).print(frame(several_progress(), width=80, height=24))
+    return "\n".join([*tables, file.getvalue()])
 
 
 def profile_text() -> str:
@@ -210,6 +224,8 @@ REPORTS: dict[str, Callable[[], str]] = {
     "trial-note.md": lambda: trial_note(example_run().results[4]),
     "log.txt": log_text,
     "live.txt": live_text,
+    "time-steps.txt": time_steps_text,
+    "time-steps.md": lambda: report_markdown(several_run()),
     "profile.txt": profile_text,
     "verification.txt": verification_text,
 }

@@ -84,6 +84,56 @@ def test_training_on_a_sample_is_three_passes() -> None:
     }
 
 
+def test_a_sample_in_fewer_time_steps_is_part_of_a_pass() -> None:
+    found = parts("time_steps=[1,2,4]", "search.budget_ladder=2", "final.seeds=3", "search.references=[]", trials=5)
+    one = parts("time_steps=4", "search.budget_ladder=2", "final.seeds=3", "search.references=[]", trials=5)
+    assert list(found) == list(one)
+    for part, work in found.items():
+        assert work.trained_samples == one[part].trained_samples
+        assert part is Part.LADDER or work.tasks == one[part].tasks
+    mean = (1 + 2 + 4) / 3 / 4
+    # The float baseline has all steps, and says something of 512 samples in all of them.
+    assert found[Part.BASELINE].passes == one[Part.BASELINE].passes == 6 * (3 * 512 + 128)
+    assert found[Part.SUPERNET].passes == round(mean * 2 * 3 * 512) + 512
+    # 18 subnets in all steps, as with 4 alone, and the most precise one in 2 steps and in 1.
+    assert found[Part.LADDER].passes == round((18 + 2 / 4 + 1 / 4) * (128 + 128))
+    assert found[Part.TRIALS].passes == round(mean * 5 * (128 + 128))
+    assert found[Part.FINALISTS].passes == round(mean * 2 * (3 * 512 + 128))
+    assert found[Part.SEEDS].passes == round(mean * (4 * (3 * 512 + 128) + 2 * 3 * 96))
+    assert found[Part.TESTS].passes == round(96 * (1 + 7 * mean))
+
+
+def test_references_have_their_own_time_steps() -> None:
+    space = prepare(TINY, ["time_steps=[1,3]"]).space
+    known = [config.time_steps for config in space.references]
+    assert len(known) == 2
+    found = parts("time_steps=[1,3]", trials=4)[Part.TRIALS]
+    assert found.share == pytest.approx((sum(known) + 2 * 2) / 4 / 3)
+    assert parts("time_steps=[1,3]", trials=1)[Part.TRIALS].share == pytest.approx(known[0] / 3)
+
+
+def test_what_augmentation_changes_is_taught_in_all_time_steps() -> None:
+    several = parts("time_steps=[1,3]", "train.augment.roll=2", trials=5)
+    assert several[Part.SUPERNET].passes == round(2 / 3 * 2 * 3 * 512) + 2 * 512
+    work = several[Part.FINALISTS]
+    assert work.passes_of_step == pytest.approx(2 / 3 * (3 * 512 + 128) + 512)
+    trained = parts("time_steps=[1,3]", "train.augment.roll=2", "search.strategy=warm-start", trials=5)[Part.TRIALS]
+    assert trained.passes == round(trained.share * 5 * 2 * (3 * 512 + 128)) + 5 * 2 * 512
+
+
+@pytest.mark.parametrize("strategy", ["supernet", "warm-start", "scratch"])
+def test_passes_lie_between_those_of_the_fewest_and_the_most_time_steps(strategy: str) -> None:
+    overrides = (f"search.strategy={strategy}", "train.augment.roll=1", "final.seeds=2")
+    overrides += ("search.budget_ladder=2",) if strategy == "supernet" else ("final.seeds=1",)
+    several, most = parts("time_steps=[1,2,6]", *overrides, trials=5), parts("time_steps=6", *overrides, trials=5)
+    for part, work in several.items():
+        if part is not Part.LADDER:  # which has a task for each number of steps besides
+            assert most[part].passes / 6 <= work.passes <= most[part].passes
+        assert work.passes == pytest.approx(
+            work.steps * work.passes_of_step + work.once + work.share * work.tested, abs=1
+        )
+
+
 def test_what_is_left_of_the_work() -> None:
     works = search_work(prepare(TINY).space, SAMPLES, trials=5)
     left = work_left(works, {Part.BASELINE: 1, Part.TRIALS: 3, Part.FINALISTS: 9})

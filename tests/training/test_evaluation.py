@@ -6,15 +6,22 @@ from dataclasses import replace
 
 import pytest
 import torch
+from network_shapes import layer_shapes
 from small_training import RECIPE, network, recordings
 from torch import Tensor, nn
 
+from spquant_search.costs.memory import cost_report
+from spquant_search.snn.layers import configure, searchable_layers
 from spquant_search.snn.spikes import Spikes
+from spquant_search.space.configuration import LayerPrecision, NetworkConfig
+from spquant_search.space.schema import ModelSpace, NeuronSpace
+from spquant_search.space.shapes import InputShape
 from spquant_search.training import evaluation
 from spquant_search.training.evaluation import Evaluation, accuracy, evaluate
-from spquant_search.training.loader import DeviceSplit
+from spquant_search.training.loader import DeviceSplit, at_time_steps
 from spquant_search.training.loop import TrainingRun, train
 from spquant_search.training.schedule import Schedule
+from spquant_search.training.supernet import norm_layers
 
 
 class Answers(nn.Module):
@@ -91,3 +98,30 @@ def test_still_images_are_evaluated_as_if_shown_at_every_step_and_clamped_to_the
         for data in (still, shown)
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_figures_are_of_a_sample_over_the_time_steps_that_it_is_shown(plain_neurons: None) -> None:
+    generator = torch.Generator().manual_seed(3)
+    frames = torch.randint(0, 3, (5, 4, 2, 16, 16), generator=generator, dtype=torch.uint8)
+    split = DeviceSplit(frames=frames, labels=torch.arange(5) % 2, time_steps=4, largest=15)
+    subject = network()
+    model = ModelSpace(network="vgg9", width=1 / 16, pool="before")
+    shapes = layer_shapes(model, InputShape(channels=2, height=16, width=16, classes=2), source="s")
+    names = list(searchable_layers(subject))
+    for steps in (1, 2, 4):
+        stored = 16 if steps > 1 else None
+        precisions = [LayerPrecision(weight_bits=4, membrane_levels=stored) for _ in names[:-1]]
+        layers = zip(names, [*precisions, LayerPrecision(weight_bits=4, membrane_levels=None)], strict=True)
+        config = NetworkConfig(time_steps=steps, layers=tuple(layers))
+        configure(subject, config, NeuronSpace())
+        for offset, density in ((100.0, 1.0), (-100.0, 0.0)):
+            # So large a current makes every neuron spike in every step, so low a one none.
+            for norm in norm_layers(subject).values():
+                torch.nn.init.constant_(norm.bias, offset)
+            found = evaluate(subject, at_time_steps(split, steps))
+            assert found.density == density
+            assert [activity.density for _, activity in found.layers] == [density] * 8 + [0.0]
+            # Without gates and masks these are the dense ones.
+            assert found.effective_macs == cost_report(shapes, config).dense_macs_all_steps
+            # Every neuron of the last layer spikes, and each is read by 2 classes.
+            assert dict(found.layers)["readout"].synaptic_ops == density * steps * 2 * shapes[-1].in_channels

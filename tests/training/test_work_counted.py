@@ -21,8 +21,8 @@ from spquant_search.runs.files import cache_folder
 from spquant_search.runs.folder import RunFolder
 from spquant_search.runs.opening import open_run
 from spquant_search.runs.records import RunFacts
-from spquant_search.runs.results import Origin
-from spquant_search.runs.work import Part, SampleCounts, search_work
+from spquant_search.runs.results import Origin, TrialResult
+from spquant_search.runs.work import TRAINED, Part, PartWork, SampleCounts, search_work
 from spquant_search.snn.kernels.compile import Compiled
 from spquant_search.snn.spikes import Spikes
 from spquant_search.training.loader import DeviceSplit
@@ -96,8 +96,9 @@ def part_of(task: Any) -> Part:
     [
         ("search.budget_ladder=1", "final.members=1"),
         ("search.strategy=warm-start", "train.augment.roll=1"),
+        ("search.budget_ladder=1", "final.members=1", "time_steps=[1,2]"),
     ],
-    ids=["supernet", "warm-start"],
+    ids=["supernet", "warm-start", "time steps"],
 )
 def test_the_samples_of_every_part_are_those_announced(
     overrides: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -108,11 +109,13 @@ def test_the_samples_of_every_part_are_those_announced(
         source="", command="", data="", classes=tuple(map(str, range(10))), validation_samples=10, test_samples=5
     )
     open_run(folder, prepared.space.file, facts)
-    trained, evaluated = Counter[Part](), Counter[Part]()
+    trained, evaluated, sample_steps = Counter[Part](), Counter[Part](), Counter[Part]()
     spikes: Callable[[DeviceSplit, torch.dtype], Spikes] = DeviceSplit.spikes
 
     def counting(batch: DeviceSplit, dtype: torch.dtype) -> Spikes:
-        (trained if torch.is_grad_enabled() else evaluated)[part_of(trainer.task)] += len(batch)
+        part, learns = part_of(trainer.task), torch.is_grad_enabled()
+        (trained if learns else evaluated)[part] += len(batch)
+        sample_steps[part] += len(batch) * batch.time_steps * (TRAINED if learns else 1)
         return spikes(batch, dtype)
 
     monkeypatch.setattr(DeviceSplit, "spikes", counting)
@@ -134,3 +137,20 @@ def test_the_samples_of_every_part_are_those_announced(
         assert (part is Part.TESTS) <= evaluated.pop(part, 0) <= works.pop(part).evaluated_samples
     assert trained == Counter({part: work.trained_samples for part, work in works.items() if work.epochs})
     assert evaluated == Counter({part: work.evaluated_samples for part, work in works.items()})
+    for part, work in works.items():
+        _require_steps(work, sample_steps[part], prepared, results)
+
+
+def _require_steps(work: PartWork, counted: int, prepared: Prepared, results: Sequence[TrialResult]) -> None:
+    """Compare the time steps that the samples of a part were shown with its passes."""
+    steps = prepared.space.file.time_steps
+    origins = {Part.TRIALS: lambda one: one.is_candidate, Part.FINALISTS: lambda one: one.parent is not None}
+    if part_results := [one for one in results if work.part in origins and origins[work.part](one)]:
+        own = work.passes_of_step - work.taught
+        of_each = [one.config.time_steps * own / work.share * max(1, work.epochs) for one in part_results]
+        taught = steps[-1] * (work.taught * work.steps + work.once)
+        assert counted == round(sum(of_each)) + taught
+    elif work.part is Part.SUPERNET:  # draws the steps of its batches
+        assert steps[0] * work.passes / steps[-1] <= counted <= steps[-1] * work.passes / work.share
+    else:
+        assert counted == steps[-1] * work.passes
