@@ -23,6 +23,7 @@ def a_plan(**changes) -> SearchPlan:
         "source": "spaces/tiny.yaml",
         "data": "fashion-events (simulated)",
         "network": "vgg9",
+        "time_steps": (4,),
         "trials": 5,
         "work": "trials of 3 epochs after a float baseline of 4",
         "workers": 2,

@@ -116,7 +116,8 @@ def pick_member(folder: RunFolder, out: Path, wish: Wish, *, trial: int | None =
         typer.echo(line)
     if wanted is not None and not wanted.has_integer_form:
         floats = _floats_words(prepared, wanted)
-        typer.echo(f"  not taken: trial {wanted.number} ({member_figures(wanted)}), which keeps {floats}")
+        figures = member_figures(summary, wanted)
+        typer.echo(f"  not taken: trial {wanted.number} ({figures}), which keeps {floats}")
 
 
 def _write_member(
@@ -175,7 +176,8 @@ def _nothing_to_write(
         return f"nothing on the front can be picked: {why_nothing_is_pickable(summary)}"
     words = why_nothing_fits(summary, deployable, wish, smallest=smallest_figures(prepared))
     for kept in within(members, wish.budget):
-        words += f"\nTrial {kept.number} ({member_figures(kept)}) fits, but keeps {_floats_words(prepared, kept)}"
+        figures = member_figures(summary, kept)
+        words += f"\nTrial {kept.number} ({figures}) fits, but keeps {_floats_words(prepared, kept)}"
     return words
 
 

@@ -27,8 +27,9 @@ def shown_front(summary: RunSummary, folder: RunFolder, console: Console, *, tra
     for intervals, with_energy in further:
         table = front_table(summary, intervals=intervals, with_energy=with_energy, trained_only=trained_only)
         if fits(table, console):
-            break
-    return table
+            return table
+    narrow = front_table(summary, intervals=(), trained_only=trained_only, grouped=False)
+    return narrow if fits(narrow, console) else table
 
 
 def show_reports(folder: RunFolder, console: Console) -> None:

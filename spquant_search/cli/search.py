@@ -195,12 +195,15 @@ def _run(asked: _Search) -> None:
 
 def _work(file: SpaceFile, trials: int) -> str:
     """Say in words all that a search will do."""
+    from spquant_search.report.step_words import steps_words
+
     baseline, train, final = f"a float baseline of {file.train.baseline_epochs} epochs", file.train, file.final
+    steps = f" in {steps_words(*file.time_steps)}" if len(file.time_steps) > 1 else ""
     if file.search.strategy != "supernet":
-        return f"{trials} trials of {train.epochs} epochs after {baseline}"
-    points = file.search.ladder_points
+        return f"{trials} trials{steps} of {train.epochs} epochs after {baseline}"
+    points = file.search.ladder_points * len(file.time_steps)
     ladder = f", up to {points} of them on the budget ladder" if points else ""
     return (
-        f"{trials} trials{ladder}, as subnets of a supernet of {file.supernet.epochs} epochs after {baseline}; "
+        f"{trials} trials{steps}{ladder}, as subnets of a supernet of {file.supernet.epochs} epochs after {baseline}; "
         f"then up to {final.members} of them fine-tuned for {final.epochs}"
     )

@@ -152,6 +152,7 @@ def search_plan(
         source=space.source,
         data=facts.data,
         network=file.model.network,
+        time_steps=file.time_steps,
         trials=trials,
         work=work,
         workers=file.search.workers,

@@ -48,6 +48,7 @@ def trial_attributes(result: TrialResult, baseline: TrialResult | None) -> dict[
     }
     return {
         **{name: float(f"{value:.5g}") for name, value in numbers.items() if math.isfinite(value)},
+        "time_steps": result.config.time_steps,
         "epochs": result.trained_epochs,
         "seed": result.seed,
         **{name: text for name, text in words.items() if text},

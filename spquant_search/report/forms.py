@@ -20,9 +20,13 @@ def bits_form(config: NetworkConfig) -> str:
     return _grouped("F" if layer.weight_bits == FLOAT_BITS else str(layer.weight_bits) for _, layer in config.layers)
 
 
-def levels_form(config: NetworkConfig) -> str:
-    """Write the membrane levels of every layer up to the last membrane: ``3333 3A33``. See :func:`legend`."""
-    return _grouped(_levels_letter(layer.membrane_levels) for _, layer in config.layers).rstrip(f"{MISSING} ")
+def levels_form(config: NetworkConfig, *, none: str = "") -> str:
+    """Write the membrane levels of every layer up to the last membrane: ``3333 3A33``. See :func:`legend`.
+
+    ``none`` stands where no layer has any, as with one time step, beside networks that have some.
+    """
+    letters = (_levels_letter(layer.membrane_levels) for _, layer in config.layers)
+    return _grouped(letters).rstrip(f"{MISSING} ") or none
 
 
 def has_membranes(config: NetworkConfig) -> bool:
@@ -37,10 +41,15 @@ def sparsity_form(config: NetworkConfig) -> str:
     return "".join(f"{letter}{count}" for letter, count in (("g", gates), ("s", skips)) if count)
 
 
-def short_form(config: NetworkConfig) -> str:
-    """Write a whole configuration in one line: ``8444 2222 4 / 3333 3A33 g5s3``."""
+def short_form(config: NetworkConfig, *, with_steps: bool = False) -> str:
+    """Write a whole configuration in one line: ``8444 2222 4 / 3333 3A33 g5s3``.
+
+    ``with_steps``: and its time steps, ``... in 2 steps``, for a space in which networks differ in them.
+    """
     levels = levels_form(config)
-    return " ".join(part for part in (bits_form(config), levels and f"/ {levels}", sparsity_form(config)) if part)
+    steps = f"in {config.time_steps} step{'s' if config.time_steps > 1 else ''}" if with_steps else ""
+    parts = (bits_form(config), levels and f"/ {levels}", sparsity_form(config), steps)
+    return " ".join(part for part in parts if part)
 
 
 def legend(configs: Iterable[NetworkConfig]) -> str:

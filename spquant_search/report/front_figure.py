@@ -1,7 +1,8 @@
 """The picture of a front: accuracy against memory, coloured by operations.
 
 Where all trials have the same number of operations there is no colour, and where all have the same memory the axis is
-that of operations.
+that of operations. Where networks differ in their time steps the shape of a point says how many it has, and a subnet
+that was not fine-tuned has no ring.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from spquant_search.report.accuracy_words import validation_words
 from spquant_search.report.drawing import INK, SOFT, plain_text, write_png
 from spquant_search.report.forms import uniform_label
 from spquant_search.report.run_summary import RunSummary
+from spquant_search.report.step_words import baseline_words, steps_words
 from spquant_search.runs.intervals import CONFIDENCE, Interval, wilson_interval
 from spquant_search.runs.results import Origin, Outcome, TrialResult
 from spquant_search.runs.selection import deployable
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 SIZE_INCHES = (7.4, 4.8)
 COLOURS = "viridis_r"
 PLAIN = "#8fb3d9"  # of all points, where colour would mean nothing
+SHAPES = ("o", "^", "v", "P", "X", "p")  # by time steps, the most first; the fewest of more numbers share the last
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +47,15 @@ class _Picture:
 
     def cost(self, result: TrialResult) -> float:
         return _megaflops(result) if self.by_operations else _memory_kib(result)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the time steps by the shape that stands for them."""
+        found: dict[str, tuple[int, ...]] = {}
+        for place, steps in enumerate(reversed(self.summary.time_steps)):
+            shape = SHAPES[min(place, len(SHAPES) - 1)]
+            found[shape] = (steps, *found.get(shape, ()))
+        return found
 
     def interval(self, result: TrialResult) -> Interval:
         """Return the interval of an accuracy; of an unknown number of samples that accuracy alone."""
@@ -172,18 +184,32 @@ def _points(picture: _Picture) -> None:
     members = {result.number for result in picture.summary.front}
     searched = [result for result in picture.trials if result.origin not in (Origin.BASELINE, Origin.REFERENCE)]
     others = [result for result in searched if result.number not in members]
-    if others:
-        _scatter(picture, others, s=26, alpha=0.45, linewidths=0, zorder=2, label="other trial")
+    _shaped(picture, others, "o", "other trial", s=26, alpha=0.45, linewidths=0, zorder=2)
     drawn = [result for result in searched if result.number in members]
-    for trained, marker, size, words in (
-        (True, "o", 58, "front, trained"),
-        (False, "D", 40, "front, not fine-tuned (subnet)"),
-    ):
-        if found := [result for result in drawn if result.is_trained is trained]:
-            _scatter(picture, found, **_ringed(marker, size), label=words)
+    trained, subnets = ([result for result in drawn if result.is_trained is kind] for kind in (True, False))
+    _shaped(picture, trained, "o", "front, trained", **_ringed(58))
+    thin = {"edgecolors": "white", "linewidths": 0.5} if picture.summary.searches_steps else {}
+    _shaped(picture, subnets, "D", "front, not fine-tuned (subnet)", **(_ringed(40) | thin))
+    if picture.summary.searches_steps:
+        for shape, steps in picture.shapes.items():
+            picture.axes.scatter([], [], marker=shape, **_ringed(58), label=steps_words(*steps))
     baseline = [result for result in picture.trials if result.origin is Origin.BASELINE]
     if baseline:
-        _scatter(picture, baseline, **_ringed("*", 190), label="float baseline")
+        _scatter(picture, baseline, marker="*", **_ringed(190), label=baseline_words(picture.summary.time_steps)[4:])
+
+
+def _shaped(picture: _Picture, results: Sequence[TrialResult], shape: str, label: str | None, **style: Any) -> None:
+    """Draw results in ``shape``, or each in that of its time steps where networks differ in them; one legend entry."""
+    groups = {shape: results}
+    if picture.summary.searches_steps:
+        groups = {
+            marker: [result for result in results if result.config.time_steps in steps]
+            for marker, steps in picture.shapes.items()
+        }
+    for marker, found in groups.items():
+        if found:
+            _scatter(picture, found, marker=marker, label=label, **style)
+            label = None
 
 
 def _references(picture: _Picture) -> None:
@@ -191,9 +217,11 @@ def _references(picture: _Picture) -> None:
     references = [result for result in picture.trials if result.origin is Origin.REFERENCE]
     for reference in sorted(references, key=picture.cost):
         label = f"trial {reference.number}: {uniform_label(reference.config)}"
+        if picture.summary.searches_steps:
+            label += f", {steps_words(reference.config.time_steps)}"
         if not reference.is_trained:
             label += " (subnet)"
-        _scatter(picture, [reference], **_ringed("s", 100), label=label)
+        _scatter(picture, [reference], marker="s", **_ringed(100), label=label)
         place = (picture.cost(reference), 100 * reference.accuracy)
         # The colours of many operations are dark.
         is_dark = picture.scale is not None and picture.scale(_megaflops(reference)) > 0.5
@@ -212,8 +240,8 @@ def _scatter(picture: _Picture, results: Sequence[TrialResult], **style: Any) ->
     picture.axes.scatter(x, y, c=megaflops, cmap=COLOURS, norm=picture.scale, **style)
 
 
-def _ringed(marker: str, size: float) -> dict[str, Any]:
-    return {"marker": marker, "s": size, "edgecolors": INK, "linewidths": 0.9, "zorder": 4}
+def _ringed(size: float) -> dict[str, Any]:
+    return {"s": size, "edgecolors": INK, "linewidths": 0.9, "zorder": 4}
 
 
 def _error_bars(picture: _Picture) -> None:

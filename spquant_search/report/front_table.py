@@ -12,8 +12,9 @@ from spquant_search.report.accuracy_words import best_interval, few_samples_of_f
 from spquant_search.report.budget_words import budget_words
 from spquant_search.report.energy_columns import ENERGY_COLUMNS, ENERGY_NOTES, energy_cells
 from spquant_search.report.forms import bits_form, legend, levels_form, sparsity_form
-from spquant_search.report.numbers import flops, interval_text, kib, percent, quantity, reduction
+from spquant_search.report.numbers import MISSING, flops, interval_text, kib, percent, quantity, reduction
 from spquant_search.report.run_summary import RunSummary
+from spquant_search.report.step_words import baseline_words, column_note, over_steps
 from spquant_search.report.text_table import TextTable
 from spquant_search.runs.energy import measured_energy
 from spquant_search.runs.intervals import CONFIDENCE, wilson_interval
@@ -32,18 +33,20 @@ def front_table(
     with_energy: bool = False,
     intervals: Collection[str] = INTERVAL_COLUMNS,
     trained_only: bool = False,
+    grouped: bool = True,
 ) -> TextTable:
     """Make the table of the front, smallest memory first, with factors against the float baseline.
 
     ``with_energy``: with the estimate of a sample's energy. ``intervals``: the columns with the accuracies' intervals
-    that are wanted. ``trained_only``: without the members that are subnets.
+    that are wanted. ``trained_only``: without the members that are subnets. ``grouped``: with spaces between the layers
+    of bits and levels, four by four.
     """
     header = (
         *("trial", "val", INTERVAL_COLUMNS[0], "test", INTERVAL_COLUMNS[1], "mean val", "mean test"),
-        *("KiB", "factor", "FLOPs", "factor", *ENERGY_COLUMNS, "bits", "levels", "gate"),
+        *("KiB", "factor", "FLOPs", "factor", *ENERGY_COLUMNS, "T", "bits", "levels", "gate"),
     )
     members = shown_members(summary, trained_only=trained_only)
-    rows = [_front_row(summary, member, with_energy=with_energy) for member in members]
+    rows = [_front_row(summary, member, with_energy=with_energy, grouped=grouped) for member in members]
     dropped = [name for name in INTERVAL_COLUMNS if name not in intervals]
     kept = [column for column in _filled_columns(header, rows) if header[column] not in dropped]
     names = tuple(header[column] for column in kept)
@@ -66,10 +69,12 @@ def _filled_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> lis
     return [column for column in range(len(header)) if any(row[column] for row in rows) or not rows]
 
 
-def _front_row(summary: RunSummary, member: TrialResult, *, with_energy: bool) -> tuple[str, ...]:
+def _front_row(summary: RunSummary, member: TrialResult, *, with_energy: bool, grouped: bool) -> tuple[str, ...]:
     energy = measured_energy(member) if with_energy else None
     test, final = summary.test_accuracy.get(member.number), member.final
     mark = ORIGIN_MARKS.get(member.origin, "")
+    forms = bits_form(member.config), levels_form(member.config, none=MISSING if summary.searches_steps else "")
+    bits, levels = forms if grouped else (form.replace(" ", "") for form in forms)
     return (
         f"{member.number}{'*' if member.is_trained else ''} {mark}".rstrip(),
         percent(member.accuracy),
@@ -80,8 +85,9 @@ def _front_row(summary: RunSummary, member: TrialResult, *, with_energy: bool) -
         "" if final is None else _mean_cell(final.test_mean, final.test_std),
         *_cost_cells(summary, member),
         *(("", "") if energy is None else energy_cells(energy)),
-        bits_form(member.config),
-        levels_form(member.config),
+        str(member.config.time_steps) if summary.searches_steps else "",
+        bits,
+        levels,
         sparsity_form(member.config),
     )
 
@@ -146,9 +152,11 @@ def _accuracy_notes(summary: RunSummary, members: tuple[TrialResult, ...], colum
 
 
 def _cost_notes(summary: RunSummary, columns: Sequence[str]) -> list[str]:
-    shown = ["FLOPs: effective, 2 per MAC, a sample over all time steps"] if "FLOPs" in columns else []
-    shown += ["factor: against the float baseline"] if "factor" in columns else []
-    return ["; ".join(shown), *constant_notes(summary)]
+    counted = f"FLOPs: effective, 2 per MAC, a sample {over_steps(summary.time_steps)}"
+    shown = [counted] if "FLOPs" in columns else []
+    shown += [f"factor: against {baseline_words(summary.time_steps)}"] if "factor" in columns else []
+    steps = column_note(summary.time_steps) if "T" in columns else ""
+    return ["; ".join(shown), steps, *constant_notes(summary)]
 
 
 def constant_notes(summary: RunSummary) -> list[str]:

@@ -7,6 +7,7 @@ import math
 from spquant_search.costs.memory import FLOPS_PER_MAC
 from spquant_search.report.forms import NO_MEMBRANE, has_membranes
 from spquant_search.report.numbers import MISSING, mega, percent
+from spquant_search.report.step_words import over_steps
 from spquant_search.report.text_table import TextTable
 from spquant_search.runs.results import LayerActivity, TrialResult
 from spquant_search.space.configuration import FLOAT_BITS, FLOAT_MEMBRANE, LayerPrecision
@@ -19,7 +20,8 @@ def levels_cell(precision: LayerPrecision) -> str:
 
 
 def _notes(result: TrialResult) -> tuple[str, ...]:
-    notes = ("MFLOPs: effective, 2 per MAC, a sample over all time steps",) if result.layers else ()
+    counted = f"MFLOPs: effective, 2 per MAC, a sample {over_steps((result.config.time_steps,))}"
+    notes = (counted,) if result.layers else ()
     return notes if has_membranes(result.config) else (*notes, NO_MEMBRANE)
 
 

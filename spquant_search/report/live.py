@@ -18,7 +18,7 @@ from rich.text import Text
 
 from spquant_search.costs.memory import FLOPS_PER_MAC
 from spquant_search.report.forms import GROUP, bits_form, legend, levels_form
-from spquant_search.report.numbers import kib, mega, percent, reduction
+from spquant_search.report.numbers import MISSING, kib, mega, percent, reduction
 from spquant_search.report.plain_log import PlainLog
 from spquant_search.report.search_progress import (
     Clock,
@@ -28,6 +28,7 @@ from spquant_search.report.search_progress import (
     progress_hypervolume_text,
     times_text,
 )
+from spquant_search.report.step_words import baseline_words
 from spquant_search.report.text_table import one_line
 from spquant_search.runs import selection
 from spquant_search.runs.events import SearchPlan, Watcher
@@ -102,40 +103,52 @@ class LiveView:
 class Columns:
     """The widths of a frame's columns, which its two tables share, so that they line up."""
 
-    form: int  # of the bits and of the levels
+    bits: int
+    levels: int
+    steps: int  # 0: all networks have the same number of time steps
     origin: bool
     last: int
 
     @classmethod
-    def fitting(cls, width: int, layers: int) -> Columns:
+    def fitting(cls, width: int, layers: int, *, steps: int = 0) -> Columns:
         """Fit columns to a terminal: forms of deep networks share the rest; the origin needs 100 columns."""
         uncut = layers + (layers - 1) // GROUP  # with the spaces between groups
         origin = width >= 100
-        fixed = 5 + 6 + 5 + 7 + 7 + 7 * 2 + (ORIGIN_WIDTH + 2 if origin else 0)
-        form = max(4, min(uncut, (width - fixed - 13) // 2))
-        return cls(form=form, origin=origin, last=max(1, width - fixed - 2 * form))
+        fixed = 5 + 6 + 5 + 7 + 7 + 7 * 2 + (ORIGIN_WIDTH + 2 if origin else 0) + (steps + 2 if steps else 0)
+        room = width - fixed - 13
+        # The last layer, a readout, has no levels: where there is little room their column leaves it out.
+        of_levels = uncut if room >= 2 * uncut else layers - 1 + (layers - 2) // GROUP
+        levels = max(4, min(of_levels, room // 2))
+        bits = max(4, min(uncut, max(room // 2, room - of_levels)))
+        last = max(1, width - fixed - bits - levels)
+        return cls(bits=bits, levels=levels, steps=steps, origin=origin, last=last)
 
     def table(self, first: str, last: str) -> Table:
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
         table.add_column(first, width=5, justify="right", no_wrap=True)
         if self.origin:
             table.add_column("origin", width=ORIGIN_WIDTH, no_wrap=True)
-        table.add_column("bits", width=self.form, no_wrap=True)
-        table.add_column("levels", width=self.form, no_wrap=True)
+        if self.steps:
+            table.add_column("T", width=self.steps, justify="right", no_wrap=True)
+        table.add_column("bits", width=self.bits, no_wrap=True)
+        table.add_column("levels", width=self.levels, no_wrap=True)
         for name, width in (("epoch", 6), ("val %", 5), ("KiB", 7), ("MFLOPs", 7)):
             table.add_column(name, width=width, justify="right", no_wrap=True)
         table.add_column(last, width=self.last, no_wrap=True)
         return table
 
     def row(self, number: int, origin: Origin, config: NetworkConfig, *rest: str) -> list[Text]:
-        forms = (bits_form(config), levels_form(config))
-        return [Text(cell) for cell in (str(number), *((origin,) if self.origin else ()), *forms, *rest)]
+        first = (str(number), *((origin,) if self.origin else ()), *((str(config.time_steps),) if self.steps else ()))
+        levels = levels_form(config, none=MISSING if self.steps else "")
+        return [Text(cell) for cell in (*first, bits_form(config), levels, *rest)]
 
 
 def frame(progress: Progress, *, width: int, height: int) -> RenderableType:
     """Draw one picture of the search that fills at most ``height`` lines."""
-    columns = Columns.fitting(width, next((len(config.layers) for config in _configs(progress)), 9))
-    foot = [Text(_front_words(progress), style="bold"), Text(legend(_configs(progress)), style="dim")]
+    layers = next((len(config.layers) for config in _configs(progress)), 9)
+    steps = len(str(progress.time_steps[-1])) if progress.searches_steps else 0
+    columns = Columns.fitting(width, layers, steps=steps)
+    foot = [Text(_front_words(progress), style="bold"), Text(_legend(progress), style="dim")]
     foot_lines = sum(-(-len(text) // width) + (len(text) > width) for text in foot)
     rows = height - (3 + 1 + 2 + 1 + 2 + 1 + foot_lines)  # the header, both tables' heads, blank lines
     front_rows = max(
@@ -154,6 +167,14 @@ def frame(progress: Progress, *, width: int, height: int) -> RenderableType:
 
 def _configs(progress: Progress) -> list[NetworkConfig]:
     return [trial.task.config for trial in progress.running.values()] + [result.config for result in progress.finished]
+
+
+def _legend(progress: Progress) -> str:
+    words = legend(_configs(progress))
+    if not progress.searches_steps:
+        return words
+    none = ", without membranes at 1" if 1 in progress.time_steps else ""
+    return f"{words}; T: time steps{none}; factors: against {baseline_words(progress.time_steps)}"
 
 
 def _front_words(progress: Progress) -> str:

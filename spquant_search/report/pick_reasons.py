@@ -10,6 +10,7 @@ from spquant_search.report.budget_words import difference_text, figure_text
 from spquant_search.report.numbers import flops, kib, percent
 from spquant_search.report.pick_advice import run_words
 from spquant_search.report.run_summary import RunSummary
+from spquant_search.report.step_words import steps_words
 from spquant_search.runs import selection
 from spquant_search.runs.intervals import wilson_interval
 from spquant_search.runs.results import Origin, TrialResult
@@ -32,10 +33,11 @@ class Wish:
     options: Mapping[str, str]  # such as {"flash_bytes": "--max-flash 24"}
 
 
-def member_figures(member: TrialResult) -> str:
-    """Write what a member is known by: accuracy, memory, operations."""
+def member_figures(summary: RunSummary, member: TrialResult) -> str:
+    """Write what a member is known by: accuracy, memory, operations, and time steps where members differ in them."""
     accuracy = f"{percent(member.accuracy)} %"
-    return f"{accuracy}, {kib(member.memory_bytes)} KiB, {flops(member.effective_flops)}"
+    steps = f", {steps_words(member.config.time_steps)}" if summary.searches_steps else ""
+    return f"{accuracy}, {kib(member.memory_bytes)} KiB, {flops(member.effective_flops)}{steps}"
 
 
 def why_nothing_fits(
@@ -47,7 +49,8 @@ def why_nothing_fits(
     """
     near = selection.nearest(members, wish.budget)
     missed = list(wish.budget.excess(near))
-    lines = [f"no member of the front fits. Nearest is trial {near.number} ({member_figures(near)}), which misses"]
+    figures = member_figures(summary, near)
+    lines = [f"no member of the front fits. Nearest is trial {near.number} ({figures}), which misses"]
     lines += [f"  {_miss_words(name, near, members, wish)}" for name in missed]
     lines += [
         f"  {remedy}"
@@ -94,9 +97,10 @@ def _remedy(name: str, summary: RunSummary, wish: Wish, smallest: Mapping[str, f
         return f"{smallest_words}: more --trials may find one that fits"
     if name == "effective_flops":
         if name_is_fixed(summary):
+            fewer = ", or several time_steps" if summary.time_steps[-1] > 1 else ""
             return (
                 "no search of this space can do it: no layer has a channel gate or skips neurons; give layers choices "
-                "of channel_mass or skip_below"
+                f"of channel_mass or skip_below{fewer}"
             )
         return "more --trials may find one with fewer operations"
     return _accuracy_remedy(summary, bound)
@@ -104,7 +108,7 @@ def _remedy(name: str, summary: RunSummary, wish: Wish, smallest: Mapping[str, f
 
 def name_is_fixed(summary: RunSummary) -> bool:
     """Return whether the number of operations is the same in all trials."""
-    return "effective_macs" in summary.constant_objectives
+    return "effective_macs" in summary.constant_objectives and not summary.searches_steps
 
 
 def _accuracy_remedy(summary: RunSummary, bound: float) -> str:

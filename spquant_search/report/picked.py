@@ -18,7 +18,7 @@ def picked_lines(summary: RunSummary, member: TrialResult, out: str, *, time_ste
     """
     members = summary.front
     return [
-        f"trial {member.number} of {len(members)} members of the front: {member_figures(member)} -> {out}",
+        f"trial {member.number} of {len(members)} members of the front: {member_figures(summary, member)} -> {out}",
         f"  {_accuracy_words(summary, member)}",
         *([f"  time steps: {time_steps}"] if time_steps else []),
         *([f"  {_seeds_words(member)}"] if member.final is not None else []),
@@ -74,7 +74,7 @@ def _neighbours(summary: RunSummary, member: TrialResult) -> list[str]:
     place = members.index(member)
     smaller, larger = members[max(0, place - 1) : place], members[place + 1 : place + 2]
     return [
-        f"  next {word}: trial {neighbour.number} ({member_figures(neighbour)}), "
+        f"  next {word}: trial {neighbour.number} ({member_figures(summary, neighbour)}), "
         f"{100 * (neighbour.accuracy - member.accuracy):+.1f} points"
         for word, neighbours in (("smaller", smaller), ("larger", larger))
         for neighbour in neighbours

@@ -57,7 +57,8 @@ class PlainLog:
     def started(self, task: TrialResult, epochs: int) -> None:
         self.progress.take_start(RunningTrial(task=task, epochs=epochs))
         memory = f"{kib(task.memory_bytes)} KiB"
-        self._line(f"trial {task.number}  started  {task.origin}  {short_form(task.config)}  {memory}")
+        form = short_form(task.config, with_steps=self.progress.searches_steps)
+        self._line(f"trial {task.number}  started  {task.origin}  {form}  {memory}")
 
     def epoch(self, number: int, metrics: EpochMetrics) -> None:
         self.progress.take_epoch(number, metrics)

@@ -6,15 +6,16 @@ import shlex
 from collections import Counter
 from pathlib import Path
 
-from spquant_search.costs.memory import FLOPS_PER_MAC
 from spquant_search.report.accuracy_words import best_interval, validation_words
 from spquant_search.report.class_words import classes_sentence
 from spquant_search.report.forms import short_form
 from spquant_search.report.front_table import front_table, run_hypervolume_text
 from spquant_search.report.layer_table import layer_table
-from spquant_search.report.numbers import duration, flops, kib, percent
+from spquant_search.report.numbers import duration
 from spquant_search.report.pick_advice import pick_advice, run_words, why_nothing_is_pickable
+from spquant_search.report.pick_reasons import member_figures
 from spquant_search.report.run_summary import RunSummary
+from spquant_search.report.step_words import dense_words, enumerated, over_steps
 from spquant_search.report.text_table import one_line
 from spquant_search.runs.files import write_text
 from spquant_search.runs.results import Outcome
@@ -45,11 +46,15 @@ Data: {one_line(summary.data)}.
 
 
 def _searched_sentence(summary: RunSummary) -> str:
-    if not summary.searched:
+    if not summary.has_choices:
         return f"Nothing was searched: `{summary.source}` gives every layer of {summary.network} one choice."
-    *others, last = summary.searched
-    words = f"{', '.join(others)} and {last}" if others else last
-    return f"Searched: {words}, layer by layer, of {summary.network}, as `{summary.source}` allows."
+    words = []
+    if summary.searches_steps:
+        words.append(f"the number of time steps ({enumerated(summary.time_steps, 'or')})")
+    if summary.searched:
+        words.append(f"{enumerated(summary.searched, 'and')}, layer by layer,")
+    listed = ", and ".join(words)
+    return f"Searched: {listed} of {summary.network}, as `{summary.source}` allows."
 
 
 def _accuracy_sentence(summary: RunSummary) -> str:
@@ -141,7 +146,7 @@ def _count_sentence(summary: RunSummary) -> str:
     """Say how many trials there are, and how many were asked for where those are not all."""
     total, tried = len(summary.trials), summary.candidates_tried
     words = f"{total} {'trial' if total == 1 else 'trials'} besides the float baseline"
-    if summary.searched and summary.trials_wanted not in (None, tried):
+    if summary.has_choices and summary.trials_wanted not in (None, tried):
         words += f", {tried} of them candidates, of which {summary.trials_wanted} were asked for"
     return f"{words}."
 
@@ -150,13 +155,13 @@ def _counting_section(summary: RunSummary) -> str:
     baseline = summary.baseline
     dense = ""
     if baseline is not None:
-        dense = f"\n- Dense operations of the network: {flops(baseline.dense_macs * FLOPS_PER_MAC)}."
+        dense = f"\n- Dense operations of the network: {dense_words(baseline.dense_macs, summary.time_steps)}."
     return f"""## What is counted
 
 - Memory: weights packed at their bits, {_membranes_words(summary)},
   scales, offsets and gate predictors. Code, input frames and scratch buffers are not in it.
-- FLOPs: 2 per MAC, a sample over all time steps. Effective FLOPs omit closed channels and skipped neurons, include the
-  gates' predictors, and are measured with the accuracy; zeros in the input are counted.{dense}
+- FLOPs: 2 per MAC, a sample {over_steps(summary.time_steps)}. Effective FLOPs omit closed channels and skipped
+  neurons, include the gates' predictors, and are measured with the accuracy; zeros in the input are counted.{dense}
 """
 
 
@@ -164,7 +169,8 @@ def _membranes_words(summary: RunSummary) -> str:
     levels = [layer.membrane_levels for result in summary.results for _, layer in result.config.layers]
     if levels and all(level is None for level in levels):
         return "no membranes (with one time step nothing is stored between steps)"
-    return "membranes at ceil(log2 levels) bits a neuron (one sample, one time step)"
+    none = "; none with a single time step" if summary.searches_steps and 1 in summary.time_steps else ""
+    return f"membranes at ceil(log2 levels) bits a neuron (one sample, one time step{none})"
 
 
 def _next_section(summary: RunSummary) -> str:
@@ -183,9 +189,10 @@ def _pick_lines(summary: RunSummary) -> list[str]:
     advice = pick_advice(summary)
     if advice is None:
         return [f"Nothing can be picked: {why_nothing_is_pickable(summary)}.", ""]
+    form = short_form(advice.member.config, with_steps=summary.searches_steps)
     return [
         "To deploy the member nearest to the ideal corner of those that have a form in integers (the knee: here trial "
-        f"{advice.member.number}, `{short_form(advice.member.config)}`), or the most accurate one within a memory:",
+        f"{advice.member.number}, `{form}`), or the most accurate one within a memory:",
         "",
         f"    {advice.at_knee}",
         f"    {advice.within_memory}",
@@ -222,6 +229,6 @@ def _layers_section(summary: RunSummary) -> str:
         return ""
     parts = ["## Layers of the front's members\n"]
     for member in summary.front:
-        figures = f"{percent(member.accuracy)} %, {kib(member.memory_bytes)} KiB, {flops(member.effective_flops)}"
+        figures = member_figures(summary, member)
         parts.append(f"### Trial {member.number} ({member.origin}): {figures}\n\n{layer_table(member).markdown()}")
     return "\n".join(parts)

@@ -31,6 +31,7 @@ class RunSummary:
     network: str
     data: str  # the data set's description, "simulated" included
     classes: tuple[str, ...]  # their names, by label
+    time_steps: tuple[int, ...]  # of its networks: the choices of the space, the most last
     results: tuple[TrialResult, ...]
     validation_samples: int
     test_samples: int = 0
@@ -47,6 +48,16 @@ class RunSummary:
     environment: Mapping[str, str] = field(default_factory=dict)  # machine and versions
     test_accuracy: Mapping[int, float] = field(default_factory=dict)  # by trial number, fractions
     budget: selection.Budget = field(default_factory=selection.Budget)  # the space file's constraints
+
+    @property
+    def searches_steps(self) -> bool:
+        """True where networks of the space differ in their time steps."""
+        return len(self.time_steps) > 1
+
+    @property
+    def has_choices(self) -> bool:
+        """True where there was anything to search."""
+        return bool(self.searched) or self.searches_steps
 
     @property
     def baseline(self) -> TrialResult | None:
@@ -132,6 +143,7 @@ def summarize_run(folder: RunFolder) -> RunSummary:
         network=space.model.network,
         data=facts.data,
         classes=facts.classes,
+        time_steps=space.time_steps,
         results=results,
         validation_samples=facts.validation_samples,
         test_samples=facts.test_samples,

@@ -90,6 +90,16 @@ class Progress:
             self.time_estimate.skip(part, trial.epochs_left)
 
     @property
+    def time_steps(self) -> tuple[int, ...]:
+        """The numbers of time steps that networks of the space have; none before there is a plan."""
+        return () if self.plan is None else self.plan.time_steps
+
+    @property
+    def searches_steps(self) -> bool:
+        """True where networks of the space differ in their time steps."""
+        return len(self.time_steps) > 1
+
+    @property
     def baseline(self) -> TrialResult | None:
         done = (result for result in self.finished if result.origin is Origin.BASELINE)
         return next((result for result in done if result.outcome is Outcome.COMPLETE), None)

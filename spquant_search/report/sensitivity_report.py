@@ -12,7 +12,8 @@ import numpy as np
 from spquant_search.report.accuracy_words import one_sample_note
 from spquant_search.report.drawing import INK, SOFT, plain_text, write_png
 from spquant_search.report.forms import bits_form, legend, levels_form
-from spquant_search.report.numbers import interval_text, kib, percent
+from spquant_search.report.numbers import MISSING, interval_text, kib, percent, reduction
+from spquant_search.report.step_words import column_note, steps_words
 from spquant_search.report.text_table import TextTable
 from spquant_search.runs.budget_ladder import BudgetPoint
 from spquant_search.runs.intervals import CONFIDENCE, wilson_interval
@@ -30,17 +31,43 @@ LARGEST_SHADE = 0.05  # the darkest colour is at least this loss of accuracy, a 
 
 
 def sensitivity_tables(found: Sensitivity, *, run: str) -> tuple[TextTable, ...]:
-    """Make a table for weights and one for membranes: points of accuracy lost and KiB saved, layer by choice."""
+    """Make a table for weights and one for membranes: points of accuracy lost and KiB saved, layer by choice.
+
+    And one for fewer time steps, where the space has any.
+    """
     made = [_table(found, parameter, run) for parameter in LOWERED if _columns(found, parameter)]
+    at_most = at_once = ""
+    if found.fewer_steps:
+        made.append(_steps_table(found, run))
+        at_most = f" and {steps_words(found.reference.time_steps)}"
+        at_once = ", or all at fewer time steps (operations: dense ones, against those of the most steps)"
     interval = interval_text(wilson_interval(found.accuracy, found.samples), " to ")
     notes = (
         f"points of validation accuracy lost, and KiB saved, against {percent(found.accuracy)} % and "
-        f"{kib(found.memory_bytes)} KiB with every layer at its most precise choice; one layer lowered at a time",
+        f"{kib(found.memory_bytes)} KiB with every layer at its most precise choice{at_most}; one layer lowered at a "
+        f"time{at_once}",
         f"{100 * CONFIDENCE:g} % interval (Wilson) of that accuracy on {found.samples:,} samples: {interval}; "
         "differences between two accuracies are less uncertain, as both are measured on the same samples",
         *filter(None, [one_sample_note(found.samples)]),
     )
     return (*made[:-1], *(replace(table, notes=notes) for table in made[-1:]))
+
+
+def _steps_table(found: Sensitivity, run: str) -> TextTable:
+    most = found.reference.time_steps
+    return TextTable(
+        title=f"{run}: what fewer time steps cost",
+        header=("time steps", "points", "KiB", "operations"),
+        rows=tuple(
+            (
+                str(choice.value),
+                points(found.loss(choice)),
+                kib(found.bytes_saved(choice)),
+                reduction(most, choice.value),
+            )
+            for choice in found.fewer_steps
+        ),
+    )
 
 
 def _table(found: Sensitivity, parameter: str, run: str) -> TextTable:
@@ -75,21 +102,33 @@ def _cells(found: Sensitivity, parameter: str) -> dict[tuple[str, int], Choice]:
 
 
 def ladder_table(ladder: Sequence[BudgetPoint]) -> TextTable:
-    """Make the table of the budget ladder: configurations that should lose least within a memory."""
+    """Make the table of the budget ladder: configurations that should lose least within a memory.
+
+    With several numbers of time steps each has a ladder of its own.
+    """
+    time_steps = sorted({point.config.time_steps for point in ladder})
+    several = len(time_steps) > 1
     return TextTable(
-        title="Budget ladder: what should lose least within a memory, if losses add up over layers",
-        header=("budget KiB", "KiB", "points lost", "bits", "levels"),
+        title="Budget ladder: what should lose least within a memory"
+        + (" and so many time steps" if several else "")
+        + ", if losses add up over layers",
+        header=(*(("T",) if several else ()), "budget KiB", "KiB", "points lost", "bits", "levels"),
         rows=tuple(
             (
+                *((str(point.config.time_steps),) if several else ()),
                 kib(point.budget_bytes),
                 kib(point.memory_bytes),
                 points(point.loss),
                 bits_form(point.config),
-                levels_form(point.config),
+                levels_form(point.config, none=MISSING if several else ""),
             )
             for point in ladder
         ),
-        notes=("predicted and not measured", legend(point.config for point in ladder)),
+        notes=(
+            "predicted and not measured",
+            *((column_note(time_steps),) if several else ()),
+            legend(point.config for point in ladder),
+        ),
         left=frozenset({"bits", "levels"}),
     )
 
@@ -110,7 +149,8 @@ def draw_sensitivity(found: Sensitivity, *, title: str) -> Figure:
     figure = Figure(figsize=(width, 1.7 + 0.42 * len(names)), layout="constrained")
     figure.suptitle(plain_text(title, wrap=int(TITLE_CHARACTERS * width)), color=INK, fontsize=11)
     if not parameters:
-        figure.text(0.5, 0.5, "no layer has more than one choice", ha="center", color=SOFT)
+        words = "\n".join(["no layer has more than one choice", *_fewer_steps_words(found)])
+        figure.text(0.5, 0.5, words, ha="center", color=SOFT)
         return figure
     panels: Any = figure.subplots(1, len(parameters), sharey=True, squeeze=False, width_ratios=columns)[0]
     limit = max([LARGEST_SHADE, *(found.loss(choice) for choice in found.choices)])
@@ -121,8 +161,16 @@ def draw_sensitivity(found: Sensitivity, *, title: str) -> Figure:
     bar.outline.set_visible(False)
     bar.set_label("points of validation accuracy lost", color=INK, fontsize=9)
     words = f"of {percent(found.accuracy)} % on n = {found.samples:,} samples; small: KiB saved"
-    figure.supxlabel(f"large: points lost {words} of {kib(found.memory_bytes)}", color=SOFT, fontsize=8.5)
+    text = f"large: points lost {words} of {kib(found.memory_bytes)}"
+    figure.supxlabel("\n".join([text, *_fewer_steps_words(found)]), color=SOFT, fontsize=8.5)
     return figure
+
+
+def _fewer_steps_words(found: Sensitivity) -> list[str]:
+    """Say what fewer time steps lose, of all layers at once; nothing where the space has one number of them."""
+    fewer = ", ".join(f"{points(found.loss(choice))} at {choice.value}" for choice in found.fewer_steps)
+    most = steps_words(found.reference.time_steps)
+    return [f"points lost by fewer than {most}, in all layers: {fewer}"] if fewer else []
 
 
 def _map(axes: Axes, found: Sensitivity, parameter: str, names: Sequence[str], *, limit: float) -> Any:

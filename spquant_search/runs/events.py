@@ -18,6 +18,7 @@ class SearchPlan:
     source: str  # the space file
     data: str  # what the data set says of itself, "simulated" included
     network: str
+    time_steps: tuple[int, ...]  # of its networks: the choices of the space, the most last
     trials: int  # besides the baseline
     work: str  # all that is to be done, in words
     workers: int

@@ -21,6 +21,7 @@ def test_attributes_are_flat_readable_and_finite():
         "weight_bits_mean_over_layers": 5.3333,  # (8 + 4 + 4) / 3
         "membrane_bits_mean_over_layers": 3.0,  # 3 levels in 2 bits, 16 in 4
         "seconds": 4.5,
+        "time_steps": 4,
         "epochs": 2,
         "seed": 102,
         "origin": "tpe",

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from examples import config, example_run, trial
 from matplotlib.collections import LineCollection, PathCollection
+from several_steps import at_steps, several_results, several_run
 
 from spquant_search.report.front_figure import draw_front, write_front_figure
+from spquant_search.report.step_words import steps_words
 from spquant_search.runs.intervals import wilson_interval
 from spquant_search.runs.results import Outcome
 
@@ -142,6 +144,53 @@ def test_references_hold_their_trials_numbers_smallest_memory_first_in_the_legen
     assert texts(figure)[1:] == list("765432")
     words = [text.get_text() for text in figure.legends[0].get_texts()]
     assert words[-7:-1] == [f"trial {number}: 4 bit / {number} levels" for number in range(7, 1, -1)]
+
+
+def shape_of(group: PathCollection) -> tuple[tuple[float, ...], ...]:
+    """The outline of a marker."""
+    (path,) = group.get_paths()
+    return tuple(map(tuple, np.round(path.vertices, 6).tolist()))
+
+
+def shapes_by_steps(figure) -> dict[tuple[tuple[float, ...], ...], str]:
+    """The words of the legend that explain a shape, which no point has."""
+    groups = [group for group in figure.axes[0].collections if isinstance(group, PathCollection)]
+    return {shape_of(group): group.get_label() for group in groups if not len(group.get_offsets())}
+
+
+def test_the_shape_of_a_point_is_its_time_steps():
+    figure = draw_front(several_run())
+    words = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert {"4 time steps", "2 time steps", "1 time step", "float baseline at 4 time steps"} <= set(words)
+    assert "trial 1: 4 bit / 3 levels, 4 time steps" in words
+    assert len(words) == len(set(words))
+    known = shapes_by_steps(figure)
+    assert sorted(known.values()) == ["1 time step", "2 time steps", "4 time steps"]
+    drawn = {}
+    for group in figure.axes[0].collections:
+        if isinstance(group, PathCollection) and shape_of(group) in known:
+            for x, y in np.asarray(group.get_offsets()).tolist():
+                drawn[round(x, 6), round(y, 6)] = known[shape_of(group)]
+    assert drawn == {
+        (round(result.memory_bytes / 1024, 6), round(100 * result.accuracy, 6)): steps_words(result.config.time_steps)
+        for result in several_results()
+        if result.origin.value == "tpe"
+    }
+
+
+def test_a_single_number_of_time_steps_has_no_shapes():
+    words = [text.get_text() for text in draw_front(example_run()).legends[0].get_texts()]
+    assert not any("time step" in word for word in words)
+
+
+def test_more_numbers_of_time_steps_than_shapes_share_the_last():
+    steps = (1, 2, 3, 4, 6, 8, 12, 24)
+    members = tuple(trial(number, 0.5 + number / 50, 5 * number, of=at_steps(number)) for number in steps)
+    figure = draw_front(several_run(time_steps=steps, results=(several_results()[0], *members)))
+    known = shapes_by_steps(figure)
+    assert sorted(known.values()) == sorted(
+        ["24 time steps", "12 time steps", "8 time steps", "6 time steps", "4 time steps", "1, 2 or 3 time steps"]
+    )
 
 
 def test_error_bars_are_the_intervals_of_the_front():
