@@ -86,8 +86,8 @@ def search(  # noqa: PLR0913 - one parameter an option
 ) -> None:
     """Search how few bits and how few operations a spiking network needs.
 
-    It tries per-layer weight bits, membrane levels and sparsity thresholds, and leaves the Pareto front of accuracy,
-    memory and operations in runs/NAME. The same command again resumes an interrupted search.
+    It tries per-layer weight bits, membrane levels and sparsity thresholds, and numbers of time steps, and leaves the
+    Pareto front of accuracy, memory and operations in runs/NAME. The same command again resumes an interrupted search.
     """
     del version
     if context.invoked_subcommand is not None:
