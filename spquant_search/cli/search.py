@@ -135,10 +135,12 @@ def _preset_alone(preset: Preset, space: Path, overrides: list[str]) -> list[str
     """Write overrides that leave one configuration to search, the preset's, whatever the file's choices are."""
     from spquant_search.space.reading import read_space
 
-    layers = preset_values(preset, read_space(space, overrides).model.network)
+    file = read_space(space, overrides)
+    layers = preset_values(preset, file.model.network)
     references = [] if preset is Preset.SNN_BL else [{"preset": preset}]  # the float baseline is trained in any case
     values = {
         "layers": {"all": layers},
+        "time_steps": file.most_time_steps,
         "search.references": references,
         "search.trials": 1,
         "search.workers": 1,

@@ -118,7 +118,7 @@ class Columns:
         room = width - fixed - 13
         # The last layer, a readout, has no levels: where there is little room their column leaves it out.
         of_levels = uncut if room >= 2 * uncut else layers - 1 + (layers - 2) // GROUP
-        levels = max(4, min(of_levels, room // 2))
+        levels = max(4, min(max(len("levels"), of_levels), room // 2))
         bits = max(4, min(uncut, max(room // 2, room - of_levels)))
         last = max(1, width - fixed - bits - levels)
         return cls(bits=bits, levels=levels, steps=steps, origin=origin, last=last)

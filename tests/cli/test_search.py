@@ -17,6 +17,7 @@ import pytest
 from processes import children_of, is_alive
 from searches import LIMIT_SECONDS, PROGRAM, SEARCH, SMALLER, TINY, environment, program, unfinished_run
 
+from spquant_search.cli.search import _preset_alone
 from spquant_search.cli.session import count_seconds
 from spquant_search.driver import coordinator
 from spquant_search.runs.folder import RunFolder
@@ -257,6 +258,13 @@ def test_a_preset_is_trained_alone_after_the_baseline(tmp_path):
     assert only.config == preset_config(Preset.SPQUANT_SNN, network="vgg9", shapes=shapes, time_steps=2)
     assert len(only.epochs) == 1
     assert "uJ fp32" in done.stdout
+
+
+@pytest.mark.parametrize("preset", list(Preset))
+def test_a_preset_alone_leaves_nothing_to_search(preset):
+    given = ["time_steps=[1,3]"]
+    space = prepare.prepare(TINY, [*given, *_preset_alone(preset, TINY, given)]).space
+    assert (space.size(), space.file.time_steps) == (1, (3,))
 
 
 def test_the_float_preset_is_the_baseline(tmp_path):

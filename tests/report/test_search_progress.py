@@ -72,6 +72,18 @@ def test_time_left_by_hand():
     assert progress.seconds_left() == pytest.approx(2 * 7 + trials + tests - 4)
 
 
+def test_samples_in_fewer_time_steps_take_less():
+    baseline, trials, _ = TRAINING
+    left = []
+    for work in (trials, replace(trials, share=0.5)):
+        progress, clock = planned((baseline, work))
+        train_baseline(progress, clock, epochs=4)
+        found = progress.seconds_left()
+        assert found is not None
+        left.append(found - 3 * TASK_SECONDS)
+    assert left[1] == pytest.approx(left[0] / 2)
+
+
 def test_a_part_goes_on_at_its_own_pace():
     progress, clock = planned(TRAINING)
     train_baseline(progress, clock, epochs=4)

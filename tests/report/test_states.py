@@ -275,11 +275,11 @@ FINAL = FineTuning(
     epochs=3, seeds=2, validation_mean=0.8, validation_std=0.01, test_mean=None, test_std=None, improved=True
 )
 MADE = st.builds(
-    lambda number, accuracy, kib, macs, kind, tuned: replace(
+    lambda number, accuracy, kib, macs, kind, tuned, steps: replace(
         (
-            trial(number, accuracy / 20, kib, macs, outcome=Outcome[kind])
+            trial(number, accuracy / 20, kib, macs, outcome=Outcome[kind], of=config(time_steps=steps))
             if isinstance(kind, str)
-            else subnet(number, accuracy / 20, kib, macs, samples=kind)
+            else subnet(number, accuracy / 20, kib, macs, samples=kind, of=config(time_steps=steps))
         ),
         final=FINAL if tuned else None,
     ),
@@ -290,12 +290,22 @@ MADE = st.builds(
     # A number: of the samples that have judged a subnet.
     st.sampled_from([None, 1, 40, "COMPLETE", "STOPPED", "FAILED", "DIVERGED", "OVER_BUDGET", "DUPLICATE"]),
     st.booleans(),
+    st.sampled_from([1, 2, 4]),
 )
 STATES = st.builds(
-    lambda results, **changes: example_run(
-        results=(BASELINE, *(replace(result, number=number) for number, result in enumerate(results, 1))), **changes
+    lambda results, several, **changes: example_run(
+        results=(
+            BASELINE,
+            *(
+                replace(result, number=number, config=result.config if several else config())
+                for number, result in enumerate(results, 1)
+            ),
+        ),
+        time_steps=(1, 2, 4) if several else (4,),
+        **changes,
     ),
     st.lists(MADE, max_size=5),
+    st.booleans(),
     validation_samples=st.sampled_from([1, 160, 2000]),
     test_use=st.builds(TestUse, baseline=st.integers(0, 1), members=st.integers(0, 2), seeds=st.integers(0, 3)),
     trials_wanted=st.sampled_from([None, 1, 4]),
@@ -323,6 +333,12 @@ def test_what_is_said_holds_in_any_state(run):
     table = front_table(run)
     if "FLOPs" not in table.header and run.front:
         assert len({member.effective_macs for member in run.front}) == 1
+    # Time steps are a column of members, or said once; and so is what factors are against.
+    several = len(run.time_steps) > 1
+    assert ("T" in table.header) == several or not run.front
+    if "factor" in table.header:
+        against = "factor: against the float baseline" + (" at 4 time steps" if several else "")
+        assert sum(note.endswith(against) for note in table.notes) == 1
     marks = {row[0].split()[0] for row in table.rows}
     assert marks == {f"{member.number}{'*' * member.is_trained}" for member in run.front}
     assert (f"was used {run.test_use.total} times" in text) == (run.test_use.total > 1)
