@@ -203,7 +203,7 @@ def _work(file: SpaceFile, trials: int) -> str:
     steps = f" in {steps_words(*file.time_steps)}" if len(file.time_steps) > 1 else ""
     if file.search.strategy != "supernet":
         return f"{trials} trials{steps} of {train.epochs} epochs after {baseline}"
-    points = file.search.ladder_points * len(file.time_steps)
+    points = min(trials, file.search.ladder_points * len(file.time_steps))
     ladder = f", up to {points} of them on the budget ladder" if points else ""
     return (
         f"{trials} trials{steps}{ladder}, as subnets of a supernet of {file.supernet.epochs} epochs after {baseline}; "
