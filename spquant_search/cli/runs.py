@@ -73,7 +73,11 @@ def report(run: RunArgument) -> None:
 def finalize(
     run: RunArgument,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Of every seed (default: three times final.epochs).")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Of every seed (default: three times final.epochs); at fewer time steps more, of as much work.",
+        ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Each member is trained so often.")] = 3,
     members: Annotated[
@@ -233,7 +237,7 @@ def _analysis_work(space: SearchSpace) -> str:
 
     file, count = space.file, len(lowered_configurations(space))
     return (
-        f"{count} configurations, as subnets of a supernet of {file.supernet.epochs} epochs after a float "
+        f"{count} configurations, as subnets of a supernet of {file.supernet_epochs} epochs after a float "
         f"baseline of {file.train.baseline_epochs} epochs"
     )
 

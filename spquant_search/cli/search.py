@@ -23,6 +23,7 @@ from spquant_search.cli.terminal import show_table
 from spquant_search.cli.usage import misplaced_options, missing_space
 from spquant_search.errors import UserError
 from spquant_search.space.presets import Preset, preset_values
+from spquant_search.training.schedule import Schedule
 
 if TYPE_CHECKING:
     from spquant_search.space.schema import SpaceFile
@@ -206,6 +207,12 @@ def _work(file: SpaceFile, trials: int) -> str:
     points = min(trials, file.search.ladder_points * len(file.time_steps))
     ladder = f", up to {points} of them on the budget ladder" if points else ""
     return (
-        f"{trials} trials{steps}{ladder}, as subnets of a supernet of {file.supernet.epochs} epochs after {baseline}; "
-        f"then up to {final.members} of them fine-tuned for {final.epochs}"
+        f"{trials} trials{steps}{ladder}, as subnets of a supernet of {file.supernet_epochs} epochs after {baseline}; "
+        f"then up to {final.members} of them fine-tuned for {final.epochs}{_epochs_at_fewer_steps(file)}"
     )
+
+
+def _epochs_at_fewer_steps(file: SpaceFile) -> str:
+    schedule, most = Schedule.of_finalists(file.final), file.most_time_steps
+    words = [f"{schedule.at(steps, most=most).epochs} at {steps}" for steps in reversed(file.time_steps[:-1])]
+    return f" ({', '.join(words)} time steps, of as much work)" if words else ""

@@ -43,11 +43,18 @@ Stage = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """How members are fine-tuned; ``name``: of the folder with the results."""
+    """How members are fine-tuned; ``name``: of the folder with the results.
+
+    ``schedule`` is that of a member with ``most_time_steps``; of one with fewer it has more epochs.
+    """
 
     name: str
     schedule: Schedule
+    most_time_steps: int
     seeds: int
+
+    def schedule_of(self, member: TrialResult) -> Schedule:
+        return self.schedule.at(member.config.time_steps, most=self.most_time_steps)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +69,12 @@ class Finalist:
 
 def search_recipe(file: SpaceFile) -> Recipe:
     """Return the recipe of a search's own last stage."""
-    return Recipe(name=SEARCHED, schedule=Schedule.of_finalists(file.final), seeds=file.final.seeds)
+    return Recipe(
+        name=SEARCHED,
+        schedule=Schedule.of_finalists(file.final),
+        most_time_steps=file.most_time_steps,
+        seeds=file.final.seeds,
+    )
 
 
 def finalize_recipe(file: SpaceFile, *, epochs: int | None, seeds: int) -> Recipe:
@@ -70,7 +82,7 @@ def finalize_recipe(file: SpaceFile, *, epochs: int | None, seeds: int) -> Recip
     count = epochs or LONGER * file.final.epochs
     # With other gates a member would be another network, and be missing from the front.
     schedule = replace(Schedule.of_finalists(file.final, epochs=count), trains_gates=False)
-    return Recipe(name=f"{count}-epochs", schedule=schedule, seeds=seeds)
+    return Recipe(name=f"{count}-epochs", schedule=schedule, most_time_steps=file.most_time_steps, seeds=seeds)
 
 
 def front_finalists(folder: RunFolder, file: SpaceFile, *, classes: int, members: int | None) -> tuple[Finalist, ...]:
@@ -141,7 +153,9 @@ class FineTuner:
         for finalist in self._finalists:
             self._record_first_seed(finalist)
         self._waiting = [job for finalist in self._finalists for job in self._missing(finalist)]
-        self._epochs_to_do = self._recipe.schedule.epochs * sum(job.trained is None for job in self._waiting)
+        self._epochs_to_do = sum(
+            self._recipe.schedule_of(job.finalist.member).epochs for job in self._waiting if job.trained is None
+        )
         self._work_off(is_late)
         return tuple(finalist.member.number for finalist in self._finalists if not self._conclude(finalist))
 
@@ -211,7 +225,7 @@ class FineTuner:
         imitates = not has_no_teacher and self._file.train.distillation > 0
         return Task(
             result=replace(member, seed=seed, outcome=Outcome.FAILED, reason="not finished", epochs=(), layers=()),
-            schedule=self._recipe.schedule,
+            schedule=self._recipe.schedule_of(member),
             initial_weights=job.finalist.weights,
             weights_file=self._folder.final_folder(self._recipe.name).repeat_weights(member.number, job.repeat),
             teacher_weights=self._folder.weights_file(BASELINE) if imitates else None,
@@ -268,7 +282,7 @@ class FineTuner:
         on_validation = [repeat.result.accuracy for repeat in complete]
         on_test = [repeat.test_accuracy for repeat in complete if repeat.test_accuracy is not None]
         final = FineTuning(
-            epochs=self._recipe.schedule.epochs,
+            epochs=self._recipe.schedule_of(member).epochs,
             seeds=len(complete),
             validation_mean=statistics.fmean(on_validation) if complete else None,
             validation_std=statistics.stdev(on_validation) if len(complete) > 1 else None,

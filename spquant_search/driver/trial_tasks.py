@@ -66,11 +66,12 @@ class TrialTasks:
 
     def schedule(self, trial: PendingTrial) -> Schedule:
         """Return how a trial is trained."""
-        recipe = self._context.file.train
+        file = self._context.file
+        recipe = file.train
         if trial.number == BASELINE:
             return Schedule(epochs=recipe.baseline_epochs, learning_rate=recipe.baseline_learning_rate)
         if trial.origin is Origin.FINE_TUNED:
-            return Schedule.of_finalists(self._context.file.final)
+            return Schedule.of_finalists(file.final).at(trial.config.time_steps, most=file.most_time_steps)
         return Schedule(epochs=recipe.epochs, learning_rate=recipe.learning_rate)
 
     def task(self, trial: PendingTrial, known: TrialResult) -> Task | SubnetTask:

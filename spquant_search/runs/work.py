@@ -184,11 +184,11 @@ def _supernet_work(
     supernet = PartWork(
         part=Part.SUPERNET,
         tasks=1,
-        epochs=file.supernet.epochs,
+        epochs=file.supernet_epochs,
         trained=trained,
         taught=taught,
         once=once,
-        share=mean_share(file.time_steps, file),  # each is drawn as often
+        share=file.mean_drawn_steps / file.most_time_steps,
     )
     has_ladder = file.search.ladder_points > 0 and trials > len(space.references)
     lowered = [config.time_steps for config in lowered_configurations(space).values()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -190,7 +191,8 @@ class Supernet:
     :mod:`spquant_search.training.supernet`."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    epochs: Positive = 6  # from the float baseline's weights
+    # From the float baseline's weights, with its time steps; where fewer are drawn there are more, of as much work.
+    epochs: Positive = 6
     learning_rate: Rate = 2e-3
     statistics_samples: Samples = 384  # of train, for the batch norm of a configuration
     validation_samples: Samples | None = None  # the first so many judge a subnet; None: all of validation
@@ -282,3 +284,13 @@ class SpaceFile:
     def most_time_steps(self) -> int:
         """The largest number of time steps: that of the frames, which fewer steps sum, and of the float baseline."""
         return self.time_steps[-1]
+
+    @property
+    def mean_drawn_steps(self) -> float:
+        """The time steps of a supernet's batch on the mean: every number of steps is drawn for equal work."""
+        return statistics.harmonic_mean(self.time_steps)
+
+    @property
+    def supernet_epochs(self) -> int:
+        """The epochs of the supernet: more than ``supernet.epochs``, of as much work, where fewer steps are drawn."""
+        return round(self.supernet.epochs * self.most_time_steps / self.mean_drawn_steps)

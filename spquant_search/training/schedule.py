@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from spquant_search.space.schema import Final
@@ -29,6 +29,14 @@ class Schedule:
         channels than a low threshold asks for and fewer than a high one.
         """
         return cls(epochs=epochs or final.epochs, learning_rate=final.learning_rate, trains_gates=final.train_gates)
+
+    def at(self, time_steps: int, *, most: int) -> Schedule:
+        """Return the schedule of as much work at fewer time steps, for which there are more epochs.
+
+        ``most``: the time steps that ``epochs`` are meant for, a multiple of ``time_steps``. Half the steps make an
+        epoch half as long, and have to make up for more.
+        """
+        return replace(self, epochs=self.epochs * most // time_steps)
 
 
 def rate_at(

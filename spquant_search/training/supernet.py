@@ -51,7 +51,11 @@ class SupernetEpoch:
 
 
 def random_configuration(space: SearchSpace, generator: random.Random) -> NetworkConfig:
-    """Draw a configuration for one step of training; any of the space may come."""
+    """Draw a configuration for one step of training; any of the space may come.
+
+    A number of time steps is drawn the more often the fewer they are, so that each gets as much work: drawn alike, one
+    step, which differs most from what the float network has learned, would learn least.
+    """
     uniform, dense = generator.random() < UNIFORM_SHARE, generator.random() < DENSE_SHARE
     common = {parameter: generator.random() for parameter in PARAMETERS}
     values: dict[Address, Any] = {}
@@ -63,7 +67,7 @@ def random_configuration(space: SearchSpace, generator: random.Random) -> Networ
             values[address] = OFF[parameter]
     steps = space.file.time_steps
     if len(steps) > 1:
-        values[TIME_STEPS] = steps[int(generator.random() * len(steps))]
+        (values[TIME_STEPS],) = generator.choices(steps, weights=[1 / number for number in steps])
     return space.config(values)
 
 

@@ -461,3 +461,19 @@ def test_gates_are_kept_also_where_the_search_has_trained_them():
     recipe = finalize_recipe(space.file, epochs=None, seeds=3)
     assert recipe.schedule == Schedule(epochs=6, learning_rate=space.file.final.learning_rate, trains_gates=False)
     assert search_recipe(space.file).schedule.trains_gates
+
+
+UNIFORM = "weight_bits: 4, membrane_levels: 3"
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_members_of_fewer_time_steps_are_fine_tuned_with_as_much_work(new_lab, steps: int) -> None:
+    lab = new_lab(*SUPERNET, "time_steps=[1, 2, 4]", f"search.references=[{{{UNIFORM}, time_steps: {steps}}}]")
+    results = lab.run(1)
+    (tuned,) = (result for result in results if result.parent == 1)
+    assert tuned.config.time_steps == steps
+    assert [task.schedule.epochs for task in lab.tasks if task.result.number == tuned.number] == [2 * 4 // steps]
+    recipe = finalize_recipe(lab.prepared.space.file, epochs=None, seeds=2)
+    assert recipe.schedule_of(tuned).epochs == 6 * 4 // steps
+    assert not recipe.schedule_of(tuned).trains_gates
+    assert search_recipe(lab.prepared.space.file).schedule_of(tuned).epochs == 2 * 4 // steps

@@ -229,6 +229,13 @@ def test_gates_learn_beside_the_task_by_their_weight_in_the_loss(plain_neurons: 
     assert all(torch.equal(still[name], start[name]) for name in gates)
 
 
+@pytest.mark.parametrize(("steps", "epochs"), [(4, 3), (2, 6), (1, 12)])
+def test_fewer_time_steps_are_trained_for_more_epochs_of_as_much_work(steps: int, epochs: int) -> None:
+    schedule = Schedule(epochs=3, learning_rate=1e-2, trains_gates=False)
+    assert schedule.at(steps, most=4) == replace(schedule, epochs=epochs)
+    assert schedule.at(steps, most=4).epochs * steps == schedule.epochs * 4
+
+
 def test_finalists_keep_their_gates_and_train_all_else(plain_neurons: None) -> None:
     start = network().state_dict()
     schedule = Schedule.of_finalists(Final(epochs=2, learning_rate=1e-2))

@@ -71,6 +71,19 @@ def test_every_choice_of_every_layer_comes(prepared: Prepared) -> None:
     assert seen == wanted
 
 
+@pytest.mark.parametrize(("steps", "mean"), [("[1, 2, 4]", 12 / 7), ("[2, 4]", 8 / 3), ("4", 4.0)])
+def test_every_number_of_time_steps_gets_as_much_work(steps: str, mean: float) -> None:
+    space, generator = prepare(TINY, (f"time_steps={steps}", "supernet.epochs=5")).space, random.Random(0)
+    drawn = Counter(random_configuration(space, generator).time_steps for _ in range(2000))
+    work = {number: number * count for number, count in drawn.items()}
+    assert work.keys() == set(space.file.time_steps)
+    assert min(work.values()) > 0.85 * max(work.values())
+    # More epochs make up for what fewer steps save.
+    assert sum(work.values()) / 2000 == pytest.approx(mean, rel=0.05)
+    assert space.file.mean_drawn_steps == pytest.approx(mean)
+    assert space.file.supernet_epochs == round(5 * max(work) / mean)
+
+
 def test_some_are_uniform_and_some_dense(prepared: Prepared) -> None:
     generator = random.Random(0)
     drawn = [random_configuration(prepared.space, generator) for _ in range(600)]

@@ -26,7 +26,7 @@ def train_supernet(search: Search) -> None:
 
 
 def _train(context: SearchContext) -> None:
-    pool, epochs = context.pool, context.file.supernet.epochs
+    pool, epochs = context.pool, context.file.supernet_epochs
     pool.idle()[0].give(_task(context))
     done = 0
     while pool.busy():
@@ -47,7 +47,7 @@ def _train(context: SearchContext) -> None:
 def _task(context: SearchContext) -> SupernetTask:
     recipe = context.file.supernet
     return SupernetTask(
-        schedule=Schedule(epochs=recipe.epochs, learning_rate=recipe.learning_rate),
+        schedule=Schedule(epochs=context.file.supernet_epochs, learning_rate=recipe.learning_rate),
         seed=supernet_seed(context.file.search.seed),
         initial_weights=context.folder.weights_file(BASELINE),
         weights_file=context.folder.supernet_file,
