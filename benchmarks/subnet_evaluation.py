@@ -2,11 +2,12 @@
 
     .venv/bin/python benchmarks/subnet_evaluation.py runs/vgg9
 
-A finished run of the default search has evaluated its configurations as subnets of the supernet. Some of them, evenly
-from the least to the most accurate, are trained on as the search trains its finalists (`final.epochs`; with
-`--train-gates` their gates too), and measured on the whole validation split. Figures: Spearman's rank correlation, the
-mean difference (the subnet's accuracy less that after training on) and the lowest one, of all configurations and of
-those without 1-bit layers; and the ratio of the operations after training on to those of the subnet: least, mean, most.
+A finished run of the default search has evaluated its configurations as subnets of the supernet. Some of them, alike
+many of each number of time steps and of those evenly from the least to the most accurate, are trained on as the
+search trains its finalists (`final.epochs`; with `--train-gates` their gates too), and measured on the whole validation
+split. Figures: Spearman's rank correlation, the mean difference (the subnet's accuracy less that after training on) and
+the lowest one, of all configurations, of each number of time steps, and of those without 1-bit layers; and the ratio of
+the operations after training on to those of the subnet: least, mean, most.
 """
 
 from __future__ import annotations
@@ -36,14 +37,23 @@ from spquant_search.workers.messages import Epoch, Trained, TrainerConfig
 from spquant_search.workers.pool import TrainerPool
 from spquant_search.workers.trainer import Trainer
 
-COUNT, WORKERS = 40, 2
+COUNT, WORKERS = 60, 2
 
 
 def chosen(results: tuple[TrialResult, ...], count: int) -> list[TrialResult]:
-    """Choose subnets evenly from the least to the most accurate."""
-    subnets = sorted((result for result in results if result.outcome is Outcome.SUBNET), key=lambda one: one.accuracy)
-    places = np.unique(np.linspace(0, len(subnets) - 1, min(count, len(subnets))).astype(int))
-    return [subnets[place] for place in places]
+    """Choose subnets: alike many of each number of time steps, as far as there are, evenly from the least accurate."""
+    subnets = [result for result in results if result.outcome is Outcome.SUBNET]
+    groups = [
+        sorted((one for one in subnets if one.config.time_steps == steps), key=lambda one: one.accuracy)
+        for steps in {one.config.time_steps for one in subnets}
+    ]
+    found, left = [], count
+    for index, group in enumerate(sorted(groups, key=len)):  # what a small group lacks, larger ones make up for
+        share = min(len(group), left // (len(groups) - index))
+        places = np.unique(np.linspace(0, len(group) - 1, share).astype(int))
+        found += [group[place] for place in places]
+        left -= len(places)
+    return found
 
 
 def train_on(
@@ -68,10 +78,11 @@ def train_on(
 
 
 def _task(run: RunFolder, member: TrialResult, folder: Path, *, gates: bool) -> Task:
-    final, seed = read_frozen_space(run).final, read_frozen_space(run).search.seed
+    file = read_frozen_space(run)
+    schedule = Schedule.of_finalists(file.final).at(member.config.time_steps, most=file.most_time_steps)
     return Task(
-        result=replace(member, seed=trial_seed(seed, 10_000 + member.number), final=None),
-        schedule=replace(Schedule.of_finalists(final), trains_gates=gates),
+        result=replace(member, seed=trial_seed(file.search.seed, 10_000 + member.number), final=None),
+        schedule=replace(schedule, trains_gates=gates),
         initial_weights=run.weights_of(member),
         weights_file=folder / f"{member.number}.safetensors",
         teacher_weights=run.weights_file(BASELINE),
@@ -90,8 +101,11 @@ def _listen(pool: TrainerPool, trainer: Trainer, message: Any, found: dict[int, 
 
 
 def figures(rows: list[dict[str, Any]]) -> dict[str, float]:
-    found = {}
-    for name, part in (("", rows), ("_from_2_bits", [row for row in rows if row["fewest_bits"] > 1])):
+    found: dict[str, float] = {}
+    parts = {"": rows, "_from_2_bits": [row for row in rows if row["fewest_bits"] > 1]}
+    for steps in sorted({row["time_steps"] for row in rows}):
+        parts[f"_at_{steps}_steps"] = [row for row in rows if row["time_steps"] == steps]
+    for name, part in parts.items():
         if len(part) < 2:
             continue
         subnet, trained = (np.array([row[key] for row in part]) for key in ("subnet", "trained_on"))
@@ -125,6 +139,7 @@ def main() -> None:
     rows = [
         {
             "trial": member.number,
+            "time_steps": member.config.time_steps,
             "memory_bytes": member.memory_bytes,
             "fewest_bits": min(layer.weight_bits for _, layer in member.config.layers),
             "subnet": member.accuracy,
