@@ -23,7 +23,6 @@ from spquant_search.cli.terminal import show_table
 from spquant_search.cli.usage import misplaced_options, missing_space
 from spquant_search.errors import UserError
 from spquant_search.space.presets import Preset, preset_values
-from spquant_search.training.schedule import Schedule
 
 if TYPE_CHECKING:
     from spquant_search.space.schema import SpaceFile
@@ -213,6 +212,8 @@ def _work(file: SpaceFile, trials: int) -> str:
 
 
 def _epochs_at_fewer_steps(file: SpaceFile) -> str:
+    from spquant_search.training.schedule import Schedule
+
     schedule, most = Schedule.of_finalists(file.final), file.most_time_steps
     words = [f"{schedule.at(steps, most=most).epochs} at {steps}" for steps in reversed(file.time_steps[:-1])]
     return f" ({', '.join(words)} time steps, of as much work)" if words else ""
