@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 
 import numpy as np
 
@@ -81,6 +80,7 @@ class Prices:
 
     epoch: int  # of training, with the evaluation after it
     subnet: int  # its batch norm's statistics, and its evaluation
+    judgement: int  # of a subnet on the front, by the whole validation split
     before: int  # the first candidate: what the strategy trains and evaluates for all of them
 
     @classmethod
@@ -93,11 +93,10 @@ class Prices:
         if file.search.strategy != "scratch" and file.train.distillation > 0:
             before += samples * most  # what the float network says of every sample, once
         if file.search.strategy == "supernet":
-            # Its steps draw the numbers of time steps alike.
-            before += TRAINED * samples * file.supernet.epochs * fmean(file.time_steps)
+            before += TRAINED * samples * file.supernet_epochs * file.mean_drawn_steps
             lowered = lowered_configurations(space).values() if file.search.ladder_points else ()
             before += subnet * sum(config.time_steps for config in lowered)
-        return cls(epoch=epoch, subnet=subnet, before=round(before))
+        return cls(epoch=epoch, subnet=subnet, judgement=judged, before=round(before))
 
     def of_trial(self, result: TrialResult) -> int:
         a_step = self.subnet if result.outcome is Outcome.SUBNET else self.epoch * result.trained_epochs
@@ -112,8 +111,13 @@ class Held:
     members: tuple[TrialResult, ...]
 
 
-def fronts(results: Sequence[TrialResult], prices: Prices) -> list[Held]:
-    """Collect every front of candidates that the search has held, and the last one again with all of its work."""
+def fronts(
+    results: Sequence[TrialResult], prices: Prices, *, judged: Mapping[int, TrialResult] | None = None
+) -> list[Held]:
+    """Collect every front of candidates that the search has held, and the last one with all of its work.
+
+    ``judged``: subnets that the whole validation split has measured at the end, by number. The last front is of them.
+    """
     candidates = [result for result in results if result.number != BASELINE]
     work, found = prices.before, [Held(work=0, members=())]
     for count, result in enumerate(candidates, start=1):
@@ -121,7 +125,10 @@ def fronts(results: Sequence[TrialResult], prices: Prices) -> list[Held]:
         members = front(candidates[:count])
         if members != found[-1].members:
             found.append(Held(work=work, members=members))
-    return [*found, Held(work=work, members=found[-1].members)]
+    judged = judged or {}
+    work += sum(prices.judgement * one.config.time_steps for one in judged.values())
+    last = front([judged.get(one.number, one) for one in candidates])
+    return [*found, Held(work=work, members=last)]
 
 
 def corners(baseline: TrialResult, test_accuracy: float) -> dict[str, ReferencePoint]:

@@ -55,6 +55,7 @@ from scipy import stats
 
 from spquant_search.processes import keep_compiled_code
 from spquant_search.runs.files import cache_folder, write_bytes
+from spquant_search.runs.finals import read_judged
 from spquant_search.runs.folder import RunFolder
 from spquant_search.runs.opening import open_run
 from spquant_search.runs.records import read_facts, read_frozen_space, read_results, read_test_accuracies
@@ -141,7 +142,7 @@ def curve(strategy: Strategy, run: RunFolder, seed: int, workers: int) -> Curve:
     space = bind_network(read_frozen_space(run), source=str(run.space_file)).space
     prices = Prices.of(space, strategy, samples=len(data.train.labels), judged=len(data.validation.labels))
     results = read_results(run)
-    held = fronts(results, prices)
+    held = fronts(results, prices, judged=read_judged(run))
     members = {one.number: one for one in (results[BASELINE], *(one for each in held for one in each.members))}
     return curve_of(strategy, seed, results, held, test_accuracies(run, list(members.values()), workers))
 

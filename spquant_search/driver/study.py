@@ -29,7 +29,7 @@ from spquant_search.driver.optuna_samplers import distributions, new_sampler, qu
 from spquant_search.driver.storage.protocol import Storage
 from spquant_search.runs.pareto import OBJECTIVES, ReferencePoint, reference_at
 from spquant_search.runs.results import BASELINE, Origin, Outcome, TrialResult
-from spquant_search.runs.selection import Budget, sampler_reference
+from spquant_search.runs.selection import Budget, sampler_reference, worthwhile_share
 from spquant_search.space.configuration import NetworkConfig
 from spquant_search.space.search_space import SearchSpace
 from spquant_search.space.shapes import LayerShape
@@ -199,7 +199,12 @@ class Study:
             if not complete or complete[0].number != BASELINE:
                 return sampler_reference(self._reference, self._budget)
             self._baseline_accuracy = complete[0].values[0]
-        return sampler_reference(self._reference, self._budget, baseline_accuracy=self._baseline_accuracy)
+        return sampler_reference(
+            self._reference,
+            self._budget,
+            baseline_accuracy=self._baseline_accuracy,
+            share=worthwhile_share(self._space.file),
+        )
 
     def _note_once(self, words: str) -> None:
         if self._note is not None:

@@ -75,7 +75,16 @@ class Progress:
             return
         trial.latest = metrics
         if self.time_estimate is not None:
-            self.time_estimate.step(part_of(trial.task), self.clock())
+            self.time_estimate.step(part_of(trial.task), self.clock(), self._steps_of_epoch(trial.task))
+
+    def _steps_of_epoch(self, trial: TrialResult) -> float:
+        """Return for how many steps of its part an epoch of a trial counts.
+
+        A finalist has the more epochs the fewer time steps it has, each of so much less work.
+        """
+        if part_of(trial) is not Part.FINALISTS or not self.time_steps:
+            return 1.0
+        return trial.config.time_steps / self.time_steps[-1]
 
     def take_result(self, result: TrialResult) -> None:
         trial = self.running.pop(result.number, None)
@@ -85,9 +94,10 @@ class Progress:
             return
         part = part_of(result)
         if result.outcome is Outcome.SUBNET or trial is None:  # without one it is another coordinator's
-            self.time_estimate.step(part, self.clock(), max(1, result.trained_epochs))
+            epochs = max(1, result.trained_epochs)
+            self.time_estimate.step(part, self.clock(), epochs * self._steps_of_epoch(result))
         else:
-            self.time_estimate.skip(part, trial.epochs_left)
+            self.time_estimate.skip(part, trial.epochs_left * self._steps_of_epoch(result))
 
     @property
     def time_steps(self) -> tuple[int, ...]:

@@ -30,9 +30,9 @@ class _Pace:
     """How far a part is, by the clock."""
 
     work: PartWork
-    left: int  # steps
-    before: int = 0  # steps that were done before it was told of
-    done: int = 0  # steps since then
+    left: float  # steps
+    before: float = 0  # steps that were done before it was told of
+    done: float = 0  # steps since then
     since: float | None = None
     first: float = 0.0  # when its first step was done
     last: float = 0.0
@@ -80,7 +80,7 @@ class TimeEstimate:
             other.left = 0
             other.ended = now if other.ended is None and other.since is not None else other.ended
 
-    def step(self, part: Part, now: float, count: int = 1) -> None:
+    def step(self, part: Part, now: float, count: float = 1) -> None:
         """Note that steps of a part are done."""
         pace = self.parts.get(part)
         if pace is None or count <= 0:
@@ -88,7 +88,7 @@ class TimeEstimate:
         pace.first = now if pace.done == 0 else pace.first
         pace.done, pace.last, pace.left = pace.done + count, now, max(0, pace.left - count)
 
-    def skip(self, part: Part, count: int) -> None:
+    def skip(self, part: Part, count: float) -> None:
         """Note that steps of a part are not to be done any more."""
         if part in self.parts:
             self.parts[part].left = max(0, self.parts[part].left - count)

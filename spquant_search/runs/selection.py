@@ -21,11 +21,15 @@ from spquant_search.runs.pareto import (
     objectives,
 )
 from spquant_search.runs.results import Outcome, TrialResult
-from spquant_search.space.schema import Constraints
+from spquant_search.space.schema import Constraints, SpaceFile
 
 # Of the float baseline's accuracy above chance. Networks that keep less are hardly deployed, but counted from chance
 # their few operations add so much volume that a search would spend most of its work on them.
 WORTHWHILE_SHARE = 0.9
+# The same of a subnet, where time steps are searched: fine-tuning gains back half of what a subnet has lost, so that a
+# network that is worth deploying may have lost twice as much as a subnet. What has few operations loses most: counted
+# from the share above, a subnet of one time step would hardly ever be proposed, or fine-tuned.
+WORTHWHILE_SHARE_OF_SUBNET = 0.8
 # Times the float baseline's MACs, where no budget bounds them, that a search counts halvings from: what has neither
 # gates nor masks has halved them once, so that its memory and accuracy weigh against what sparse ones save.
 DENSE_SLACK = 2.0
@@ -86,17 +90,32 @@ def clip_to_budget(reference: ReferencePoint, budget: Budget) -> ReferencePoint:
     )
 
 
-def near_baseline(reference: ReferencePoint, *, baseline_accuracy: float) -> ReferencePoint:
+def worthwhile_share(space: SpaceFile) -> float:
+    """Return how much of the float baseline's accuracy above chance the trials of a search are worth looking at from.
+
+    Where all configurations have one number of time steps, their subnets lose alike.
+    """
+    of_subnets = space.search.strategy == "supernet" and len(space.time_steps) > 1
+    return WORTHWHILE_SHARE_OF_SUBNET if of_subnets else WORTHWHILE_SHARE
+
+
+def near_baseline(
+    reference: ReferencePoint, *, baseline_accuracy: float, share: float = WORTHWHILE_SHARE
+) -> ReferencePoint:
     """Return ``reference`` moved up from chance to the accuracy above which a search looks for gains.
 
-    That is nine tenths of the way from chance to the float baseline's accuracy.
+    That is the ``share`` of the way from chance to the float baseline's accuracy.
     """
     above_chance = max(0.0, baseline_accuracy - reference.accuracy)
-    return replace(reference, accuracy=reference.accuracy + WORTHWHILE_SHARE * above_chance)
+    return replace(reference, accuracy=reference.accuracy + share * above_chance)
 
 
 def sampler_reference(
-    reference: ReferencePoint, budget: Budget, *, baseline_accuracy: float | None = None
+    reference: ReferencePoint,
+    budget: Budget,
+    *,
+    baseline_accuracy: float | None = None,
+    share: float = WORTHWHILE_SHARE,
 ) -> ReferencePoint:
     """Return the point from which a search looks for gains: within the budget, near the float baseline's accuracy.
 
@@ -104,7 +123,7 @@ def sampler_reference(
     """
     from_accuracy = reference
     if baseline_accuracy is not None:
-        from_accuracy = near_baseline(reference, baseline_accuracy=baseline_accuracy)
+        from_accuracy = near_baseline(reference, baseline_accuracy=baseline_accuracy, share=share)
     corner = clip_to_budget(from_accuracy, budget)
     if corner.effective_macs < reference.effective_macs:
         return corner
@@ -173,10 +192,11 @@ def select_finalists(
     baseline_accuracy: float,
     limit: int,
     margin: float,
+    share: float = WORTHWHILE_SHARE,
 ) -> tuple[TrialResult, ...]:
     """Return the trials to fine-tune: :func:`greedy_hypervolume_subset` from near the baseline's accuracy within the
     budget, or from chance where no trial is that accurate."""
-    high = sampler_reference(reference, budget, baseline_accuracy=baseline_accuracy)
+    high = sampler_reference(reference, budget, baseline_accuracy=baseline_accuracy, share=share)
     return greedy_hypervolume_subset(results, high, limit=limit, margin=margin) or greedy_hypervolume_subset(
         results, sampler_reference(reference, budget), limit=limit, margin=margin
     )

@@ -203,15 +203,16 @@ def _supernet_work(
 
 def _finalist_work(file: SpaceFile, samples: SampleCounts, trained: int, taught: int) -> tuple[PartWork, ...]:
     final = file.final
+    # At fewer time steps there are more epochs, of as much work: counted are those of the most. What the float baseline
+    # says has all steps in each of them; which steps members will have is not known before, so that each counts alike.
+    taught = round(taught * file.most_time_steps / file.mean_drawn_steps)
     epoch = {"epochs": final.epochs, "trained": trained, "evaluated": samples.validation, "taught": taught}
-    share = mean_share(file.time_steps, file)  # a guess: which members a front will have is not known before
-    first = PartWork(part=Part.FINALISTS, tasks=final.members, at_most=True, share=share, **epoch)
+    first = PartWork(part=Part.FINALISTS, tasks=final.members, at_most=True, **epoch)
     more = PartWork(
         part=Part.SEEDS,
         tasks=final.members * (final.seeds - 1),
         tested=final.members * final.seeds * samples.test,  # every seed, the first one too
         at_most=True,
-        share=share,
         **epoch,
     )
     return (first, more) if final.seeds > 1 else (first,)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,9 @@ from spquant_search.runs import selection
 from spquant_search.runs.pareto import ReferencePoint, log_hypervolume, objectives
 from spquant_search.runs.results import Outcome, TrialResult
 from spquant_search.runs.selection import Budget
+from spquant_search.space.reading import read_space
 
+TINY = Path(__file__).parents[2] / "spaces" / "tiny.yaml"
 # Few values an axis, so that ties and equal points are common.
 POINTS = st.lists(
     st.tuples(st.integers(0, 5).map(lambda n: n / 5), st.integers(1, 5), st.integers(1, 5)), min_size=1, max_size=12
@@ -198,6 +201,21 @@ def test_gains_begin_nine_tenths_of_the_way_from_chance_to_the_baseline():
     assert selection.near_baseline(corner, baseline_accuracy=0.9).accuracy == pytest.approx(0.82)
     assert selection.near_baseline(corner, baseline_accuracy=0.9).memory_bytes == 1.1
     assert selection.near_baseline(corner, baseline_accuracy=0.05) == corner  # a baseline below chance moves nothing
+
+
+@pytest.mark.parametrize(
+    ("steps", "strategy", "share"),
+    [("4", "supernet", 0.9), ("[1, 4]", "supernet", 0.8), ("[1, 4]", "warm-start", 0.9), ("[1, 4]", "scratch", 0.9)],
+)
+def test_subnets_of_several_time_steps_are_looked_at_from_further_below(steps, strategy, share):
+    file = read_space(TINY, (f"time_steps={steps}", f"search.strategy={strategy}"))
+    assert selection.worthwhile_share(file) == share
+    corner = ReferencePoint(accuracy=0.1, memory_bytes=110.0 * 1024, effective_macs=110e6)
+    accurate, of_one_step = trial(1, 0.83, 90, 90), trial(2, 0.76, 10, 10)
+    options = {"baseline_accuracy": 0.87, "share": share, "limit": 2, "margin": 0.0}
+    chosen = selection.select_finalists([accurate, of_one_step], corner, Budget(), **options)
+    assert (of_one_step in chosen) == (share == 0.8)
+    assert accurate in chosen
 
 
 def test_cheap_networks_of_little_accuracy_are_no_finalists():

@@ -135,6 +135,13 @@ def test_the_samples_of_every_part_are_those_announced(
     for part in {Part.JUDGED, Part.TESTS} & works.keys():
         # Where every subnet of the front was fine-tuned, none is left to judge.
         assert (part is Part.TESTS) <= evaluated.pop(part, 0) <= works.pop(part).evaluated_samples
+    for tuned in (
+        result for result in results if result.parent is not None
+    ):  # a single one, of as much work as announced
+        for counted in (trained, evaluated):
+            counted[Part.FINALISTS] = (
+                counted[Part.FINALISTS] * tuned.config.time_steps // prepared.space.file.most_time_steps
+            )
     assert trained == Counter({part: work.trained_samples for part, work in works.items() if work.epochs})
     assert evaluated == Counter({part: work.evaluated_samples for part, work in works.items()})
     for part, work in works.items():
@@ -144,8 +151,7 @@ def test_the_samples_of_every_part_are_those_announced(
 def _require_steps(work: PartWork, counted: int, prepared: Prepared, results: Sequence[TrialResult]) -> None:
     """Compare the time steps that the samples of a part were shown with its passes."""
     steps = prepared.space.file.time_steps
-    origins = {Part.TRIALS: lambda one: one.is_candidate, Part.FINALISTS: lambda one: one.parent is not None}
-    if part_results := [one for one in results if work.part in origins and origins[work.part](one)]:
+    if part_results := [one for one in results if work.part is Part.TRIALS and one.is_candidate]:
         own = work.passes_of_step - work.taught
         of_each = [one.config.time_steps * own / work.share * max(1, work.epochs) for one in part_results]
         taught = steps[-1] * (work.taught * work.steps + work.once)

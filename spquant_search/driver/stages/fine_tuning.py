@@ -10,7 +10,7 @@ from spquant_search.driver.search import Search
 from spquant_search.profile import PROCESS
 from spquant_search.runs.pareto import reference_point
 from spquant_search.runs.results import BASELINE, Origin, Outcome, TrialResult
-from spquant_search.runs.selection import Budget, select_finalists
+from spquant_search.runs.selection import Budget, select_finalists, worthwhile_share
 from spquant_search.runs.work import Part
 
 
@@ -40,6 +40,7 @@ def _selected_subnets(search: Search) -> tuple[TrialResult, ...]:
             baseline_accuracy=baseline.accuracy,
             limit=context.file.final.members,
             margin=context.file.search.stopping.margin,
+            share=worthwhile_share(context.file),
         )
     )
 
