@@ -17,6 +17,7 @@ EXAMPLES = {
     "--device": "cpu",
     "--seed": "0",
     "--preset": "quant-snn",
+    "--target": "64KiB",
     "--storage": "postgresql://USER@HOST/DATABASE",
     "--set": "train.epochs=3",
     "--out": "picked",

@@ -32,8 +32,8 @@ def shown_front(summary: RunSummary, folder: RunFolder, console: Console, *, tra
     return narrow if fits(narrow, console) else table
 
 
-def show_reports(folder: RunFolder, console: Console) -> None:
-    """Write the files that people and scripts read, and show the front."""
+def show_reports(folder: RunFolder, console: Console, *, advises: bool = True) -> None:
+    """Write the files that people and scripts read, and show the front; ``advises``: with a command that picks."""
     from spquant_search.report.pick_advice import pick_advice, why_nothing_is_pickable
     from spquant_search.report.run_summary import summarize_run
     from spquant_search.report.writing import write_reports, write_sensitivity_picture
@@ -45,6 +45,8 @@ def show_reports(folder: RunFolder, console: Console) -> None:
         write_sensitivity_picture(folder)
     show_table(shown_front(summary, folder, console), console)
     console.print(f"Written to {folder.path}: front.png, front.csv, front.json, results.csv, report.md", markup=False)
+    if not advises:
+        return
     advice = pick_advice(summary, out=_free_folder())
     if advice is None:
         words = f"Nothing can be picked: {why_nothing_is_pickable(summary)}."

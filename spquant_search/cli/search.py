@@ -19,6 +19,7 @@ from spquant_search.cli.expected import find_space_file
 from spquant_search.cli.options import DeviceOption, SetOption, StorageOption, WorkersOption, as_overrides
 from spquant_search.cli.reports import show_reports
 from spquant_search.cli.session import find_database, open_session, search_plan, shared_study
+from spquant_search.cli.target import Target, prepare_within, read_target, require_deployable, write_target
 from spquant_search.cli.terminal import show_table
 from spquant_search.cli.usage import misplaced_options, missing_space
 from spquant_search.errors import UserError
@@ -52,6 +53,16 @@ _RunOption = Annotated[
 _PresetOption = Annotated[
     Preset | None, typer.Option(help="Search nothing: train the float baseline and this configuration alone.")
 ]
+_TargetOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="The most memory that the network may take, such as 64KiB: search, pick and verify in one.",
+    ),
+]
+_OutOption = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="The new folder that --target writes (default: picked).")
+]
 _VersionOption = Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")]
 
 
@@ -67,6 +78,7 @@ class _Search:
     storage: str | None
     profile: bool
     baseline_only: bool
+    target: Target | None
 
 
 def search(  # noqa: PLR0913 - one parameter an option
@@ -79,6 +91,8 @@ def search(  # noqa: PLR0913 - one parameter an option
     device: DeviceOption = "auto",
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the whole search.")] = None,
     preset: _PresetOption = None,
+    target: _TargetOption = None,
+    out: _OutOption = None,
     storage: StorageOption = None,
     profile: Annotated[bool, typer.Option("--profile", help="Show where every second went.")] = False,
     overrides: SetOption = None,
@@ -88,6 +102,7 @@ def search(  # noqa: PLR0913 - one parameter an option
 
     It tries per-layer weight bits, membrane levels and sparsity thresholds, and numbers of time steps, and leaves the
     Pareto front of accuracy, memory and operations in runs/NAME. The same command again resumes an interrupted search.
+    With --target the most accurate network within so much memory is also written as integers in C, and verified.
     """
     del version
     if context.invoked_subcommand is not None:
@@ -99,17 +114,20 @@ def search(  # noqa: PLR0913 - one parameter an option
     if preset is not None and trials is not None:
         raise UserError(f"--trials {trials}: --preset {preset} trains one configuration; give one of the two")
     given = overrides or []
+    wanted = read_target(target, out, space=space, overrides=given, is_preset=preset is not None)
     alone = [] if preset is None else _preset_alone(preset, space, given)
+    bounds = [] if wanted is None else [wanted.override]
     _run(
         _Search(
             space=space,
-            overrides=[*given, *alone, *as_overrides(trials=trials, workers=workers, seed=seed)],
+            overrides=[*given, *alone, *as_overrides(trials=trials, workers=workers, seed=seed), *bounds],
             run=run or (space.stem if preset is None else f"{space.stem}-{preset}"),
             device=device,
             minutes=minutes,
             storage=storage,
             profile=profile,
             baseline_only=preset is Preset.SNN_BL,
+            target=wanted,
         )
     )
 
@@ -166,10 +184,14 @@ def _run(asked: _Search) -> None:
     from spquant_search.report.profile_table import profile_table
     from spquant_search.training.prepare import prepare
 
-    prepared = prepare(asked.space, asked.overrides)
+    wanted = asked.target
+    file, changes = asked.space, asked.overrides
+    prepared = prepare(file, changes) if wanted is None else prepare_within(wanted, file, changes)
     trials = 0 if asked.baseline_only else prepared.space.file.search.trials
     limits = Limits(trials=trials, deadline=None if asked.minutes is None else started + 60 * asked.minutes)
     folder, console = find_run(asked.run), Console()
+    if wanted is not None:
+        require_deployable(wanted, prepared, folder)
     database = None if asked.storage is None else find_database(asked.storage)
     shared = database is not None
     opened = open_session(
@@ -184,15 +206,17 @@ def _run(asked: _Search) -> None:
     with opened as session:
         watcher, work = session.watcher, _work(prepared.space.file, trials)
         watcher.plan(search_plan(prepared.space, folder, session, trials=trials, work=work, minutes=asked.minutes))
-        for remark in prepared.remarks:
+        for remark in (*prepared.remarks, *(wanted.remarks if wanted is not None else ())):
             watcher.warning(remark)
         study = None if database is None else shared_study(database, folder, watcher.warning)
         run_search(
             prepared, folder, trainer_config=session.trainer_config, limits=limits, watcher=watcher, storage=study
         )
-    show_reports(folder, console)
+    show_reports(folder, console, advises=wanted is None)
     if asked.profile:
         show_table(profile_table(read_profile(folder)), console)
+    if wanted is not None:
+        write_target(wanted, folder)
 
 
 def _work(file: SpaceFile, trials: int) -> str:

@@ -26,7 +26,7 @@ from spquant_search.deploy.integer_form import NoIntegerForm
 from spquant_search.deploy.page import PAGE_FILE, page
 from spquant_search.deploy.vectors import Vectors
 from spquant_search.errors import SpaceError, UserError
-from spquant_search.runs.drafts import draft_folder, remove_leftovers
+from spquant_search.runs.drafts import draft_folder, remove_leftovers, require_new_folder
 from spquant_search.runs.files import write_bytes
 from spquant_search.runs.folder import RunFolder
 from spquant_search.runs.results import TrialResult
@@ -118,8 +118,7 @@ def write_artifact(  # noqa: PLR0913 - options by name
             network has no integer form or computes something else in it.
     """
     _require_weights(folder, member)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out}: exists already; give --out a new folder")
+    require_new_folder(out)
     weights, network = _weights_and_network(folder, space, member, shape)
     artifact = Artifact(
         run=folder.name,

@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
+from spquant_search.errors import UserError
 from spquant_search.runs.locks import LockHeld, is_in_place, take
 
 SECONDS_TO_WRITE = 24 * 60 * 60  # at most, of a draft that may be another machine's, clocks that differ included
@@ -65,6 +66,33 @@ def remove_leftovers(folder: Path, *, deep: bool = False) -> None:
             if found is not None:
                 with suppress(OSError, LockHeld):
                     _remove_if_left(left, is_from_here=found["system"] == _system())
+
+
+def require_new_folder(path: Path) -> None:
+    """Raise UserError where a folder that a command is to make is there already, or nothing can be made there."""
+    try:
+        is_new = not _is_there(path) or (path.is_dir() and not path.is_symlink() and not any(path.iterdir()))
+        above = next((parent for parent in path.absolute().parents if _is_there(parent)), path)
+        stays = is_new and path.is_dir() and (path.samefile(os.curdir) or os.path.ismount(path))
+        may_be_made = above.is_dir() and os.access(above, os.W_OK | os.X_OK)
+    except OSError as error:  # a name that is too long, or a folder that may not be read
+        raise UserError(f"{path}: cannot be written: {error.strerror}; give --out another folder") from error
+    if stays:
+        where = "is a file system of its own" if os.path.ismount(path) else "is the folder in which this command runs"
+        raise UserError(f"{path}: {where}, which no new folder can replace; give --out a new one in it")
+    if not is_new:
+        raise UserError(f"{path}: exists already; give --out a new folder")
+    if not may_be_made:
+        why = "may not be written to" if above.is_dir() else "is no folder"
+        raise UserError(f"{path}: cannot be written: {above} {why}; give --out another folder")
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _name_beside(path: Path) -> Path:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from killing import killed_at
 
+from spquant_search.errors import UserError
 from spquant_search.runs import drafts
-from spquant_search.runs.drafts import draft_folder, new_draft, remove_leftovers
+from spquant_search.runs.drafts import draft_folder, new_draft, remove_leftovers, require_new_folder
 from spquant_search.runs.files import write_bytes
 
 
@@ -168,3 +171,29 @@ def test_drafts_in_folders_below_go_where_that_is_asked_for(tmp_path):
     assert draft.exists()
     remove_leftovers(tmp_path, deep=True)
     assert not draft.exists()
+
+
+@pytest.mark.parametrize("kind", ["absent", "empty", "full", "file", "link", "dangling", "below", "deep", "long", "."])
+def test_what_is_called_a_new_folder_is_one_that_can_be_made(tmp_path, monkeypatch, kind):
+    """And what is refused could not have been: the answer before a long work is that at its end."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "full" / "mine").mkdir(parents=True)
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("empty")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    path = Path({"below": "file/x", "deep": "a/b/c", "long": "n" * 300}.get(kind, kind))
+    before = sorted(tmp_path.rglob("*"))
+    was_refused = kind not in ("absent", "empty", "deep")
+    with pytest.raises(UserError, match=rf"^{re.escape(str(path))}: .*give --out ") if was_refused else nullcontext():
+        require_new_folder(path)
+    assert sorted(tmp_path.rglob("*")) == before
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with draft_folder(path) as draft:
+            (draft / "whole").mkdir()
+            os.rename(draft / "whole", path)
+        was_made = True
+    except (OSError, ValueError):
+        was_made = False
+    assert was_made != was_refused
