@@ -112,7 +112,7 @@ def pick_member(folder: RunFolder, out: Path, wish: Wish, *, trial: int | None =
             raise
         pick_member(folder, out, wish, trial=trial, knee=knee)  # a command that works on the run has better ones by now
         return
-    for line in picked_lines(summary, member, str(out), time_steps=steps if len(file.time_steps) > 1 else ""):
+    for line in picked_lines(summary, member, str(out), time_steps=steps):
         typer.echo(line)
     if wanted is not None and not wanted.has_integer_form:
         floats = _floats_words(prepared, wanted)
@@ -123,7 +123,7 @@ def pick_member(folder: RunFolder, out: Path, wish: Wish, *, trial: int | None =
 def _write_member(
     folder: RunFolder, out: Path, member: TrialResult, *, file: SpaceFile, prepared: Prepared, summary: RunSummary
 ) -> str:
-    """Write a member with its test vectors, and return its time steps in words."""
+    """Write a member with its test vectors, and return its time steps in words where they are fewer than the most."""
     from spquant_search.deploy.artifact import write_artifact
     from spquant_search.deploy.device_facts import device_facts
     from spquant_search.runs.records import read_facts
@@ -143,7 +143,7 @@ def _write_member(
         facts=facts,
         note=_note,
     )
-    return facts.steps_words(time_steps)
+    return facts.steps_words(time_steps) if facts.fewer_steps else ""
 
 
 def _named_member(number: int, summary: RunSummary, folder: RunFolder) -> Members:

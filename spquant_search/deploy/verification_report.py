@@ -10,6 +10,7 @@ from rich.table import Table
 
 from spquant_search.costs.memory import FLOPS_PER_MAC
 from spquant_search.report.numbers import percent
+from spquant_search.report.step_words import steps_words
 
 if TYPE_CHECKING:
     from spquant_search.deploy.artifact import Artifact
@@ -43,7 +44,7 @@ def verification_lines(found: Verification, artifact: Artifact) -> Iterator[Rend
 
 def _steps_words(artifact: Artifact) -> str:
     steps, most = artifact.time_steps, artifact.most_time_steps
-    return "" if steps == most else f", in {steps} time step{'s' if steps > 1 else ''} of the search's {most}"
+    return "" if steps == most else f", in {steps_words(steps)} of the search's {most}"
 
 
 def _sizes(found: Verification, artifact: Artifact) -> Table:

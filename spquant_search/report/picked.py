@@ -14,7 +14,7 @@ from spquant_search.runs.results import TrialResult
 def picked_lines(summary: RunSummary, member: TrialResult, out: str, *, time_steps: str = "") -> list[str]:
     """Write the member that was taken, and its neighbours on the front, which is sorted by memory.
 
-    ``time_steps``: in words, those that it takes, where they were searched.
+    ``time_steps``: in words, those that it takes, where they are fewer than the search made frames for.
     """
     members = summary.front
     return [

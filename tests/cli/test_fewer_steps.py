@@ -57,7 +57,7 @@ def test_every_member_is_picked_at_its_own_time_steps(
     """And the test vectors are as many frames, of the data or made up where that is not there."""
     monkeypatch.setenv("CC", "false")
     said = {
-        1: "  time steps: 4\n",
+        1: ", 4 time steps -> ",
         2: "  time steps: 2, each the sum of 2 neighbouring frames of the 4 that the search made\n",
         3: "  time steps: 1, the sum of the 4 frames that the search made\n",
     }
@@ -67,6 +67,7 @@ def test_every_member_is_picked_at_its_own_time_steps(
         answer = command("pick", run.path, "--trial", str(number), "--out", out)
         assert answer.code == 0, answer.err
         assert said[number] in answer.out
+        assert ("  time steps: " in answer.out) == (steps < 4)
         assert (read_artifact(out).time_steps, read_artifact(out).most_time_steps) == (steps, 4)
         with np.load(out / "test_vectors.npz") as vectors:
             frames[steps] = vectors["frames"].astype(int)
