@@ -22,6 +22,7 @@ from spquant_search.runs.folder import RunFolder, find_run
 from spquant_search.runs.records import read_environment, read_facts, read_results
 from spquant_search.runs.results import TrialResult
 from spquant_search.runs.selection import front
+from spquant_search.space.objectives import DEFAULT_COSTS
 
 STARTS = 7
 
@@ -42,7 +43,7 @@ def main() -> None:
 def measure(folder: RunFolder) -> dict[str, Any]:
     """Return the document that every benchmark prints."""
     results, facts = read_results(folder), read_facts(folder)
-    baseline, members = results[0], front(results)
+    baseline, members = results[0], front(results, DEFAULT_COSTS)
     figures = {
         "minutes": facts.seconds / 60,
         "trials_subnet": sum(result.outcome.name == "SUBNET" for result in results[1:]),

@@ -11,6 +11,7 @@ from spquant_search.runs.pareto import ReferencePoint, hypervolume, reference_po
 from spquant_search.runs.results import BASELINE, Outcome, TrialResult
 from spquant_search.runs.selection import front, near_baseline
 from spquant_search.runs.sensitivity import lowered_configurations
+from spquant_search.space.objectives import DEFAULT_COSTS
 from spquant_search.space.schema import SpaceFile
 from spquant_search.space.search_space import SearchSpace
 
@@ -122,7 +123,7 @@ def fronts(
     work, found = prices.before, [Held(work=0, members=())]
     for count, result in enumerate(candidates, start=1):
         work += prices.of_trial(result)
-        members = front(candidates[:count])
+        members = front(candidates[:count], DEFAULT_COSTS)
         if members != found[-1].members:
             found.append(Held(work=work, members=members))
     judged = judged or {}
@@ -133,7 +134,7 @@ def fronts(
 
 def corners(baseline: TrialResult, test_accuracy: float) -> dict[str, ReferencePoint]:
     """Return the points that volumes are counted from; ``test_accuracy`` is the baseline's."""
-    point = reference_point(baseline, chance=CHANCE)
+    point = reference_point(baseline, DEFAULT_COSTS, chance=CHANCE, dearest={})
     return {WORTHWHILE: near_baseline(point, baseline_accuracy=test_accuracy), FROM_CHANCE: point}
 
 
@@ -166,7 +167,7 @@ def curve_of(
 ) -> Curve:
     """Make the curve of all results, the baseline's first, from the fronts that were held and the test accuracies."""
     judged = [
-        np.array([[tested[one.number], one.memory_bytes, one.effective_macs] for one in each.members]).reshape(-1, 3)
+        np.array([[tested[one.number], one.memory_bytes, one.effective_flops] for one in each.members]).reshape(-1, 3)
         for each in held
     ]
     return Curve(

@@ -65,6 +65,7 @@ def _plays(task: Task) -> Play:
             accuracy=_accuracy(result, index),
             effective_macs=result.dense_macs * kept,
             synaptic_ops=result.dense_macs * kept * 0.1,
+            energy_uj=result.dense_macs * kept * 1e-8,
             density=0.1,
             seconds=1.0,
         )

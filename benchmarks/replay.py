@@ -38,6 +38,7 @@ from spquant_search.runs.records import RunFacts
 from spquant_search.runs.results import BASELINE, EpochMetrics, LayerActivity, Origin, Outcome, TrialResult, unmeasured
 from spquant_search.runs.selection import front
 from spquant_search.space.configuration import NetworkConfig
+from spquant_search.space.objectives import DEFAULT_COSTS
 from spquant_search.space.search_space import SearchSpace
 from spquant_search.training.prepare import prepare
 from spquant_search.training.prepared import Prepared
@@ -348,10 +349,10 @@ def of_every_configuration(name: str) -> list[dict[str, Any]]:
             _recorded_result(prepared, number, Origin.RANDOM, config, one)
             for number, (config, one) in enumerate(zip(configs, found, strict=True), start=1)
         ]
-        members = front(results)
-        points = [(table.ways[one.config, way].test_accuracy, one.memory_bytes, one.effective_macs) for one in members]
+        members = front(results, DEFAULT_COSTS)
+        points = [(table.ways[one.config, way].test_accuracy, one.memory_bytes, one.effective_flops) for one in members]
         accuracies = np.array([one.test_accuracy for one in found])
-        operations = np.array([one.effective_macs for one in results])
+        operations = np.array([one.effective_flops for one in results])
         known = explained(configs, np.column_stack([accuracies, np.log(operations)]))
         expected = np.column_stack([known[:, 0], [one.memory_bytes for one in results], np.exp(known[:, 1])])
         rows.append(

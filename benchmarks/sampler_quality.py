@@ -29,7 +29,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, create_trial
 
-from spquant_search.driver.grey_box.bounds import KnownCosts, rows_without_gates_and_masks
+from spquant_search.driver.grey_box.bounds import KnownCost, rows_without_gates_and_masks
 from spquant_search.driver.grey_box.candidates import Grid
 from spquant_search.driver.grey_box.sampler import MIN_SKILL, PROPOSED_BY, SKILL, GreyBoxSampler
 from spquant_search.runs.pareto import ReferencePoint, hypervolume, log_hypervolume
@@ -74,7 +74,7 @@ def memory_of_rows(grid: Grid) -> Callable[[np.ndarray], np.ndarray]:
     return lambda rows: of_smallest + sum(one[rows[:, column]] for column, one in enumerate(more))
 
 
-def effective_macs(parameters: Parameters) -> float:
+def effective_flops(parameters: Parameters) -> float:
     _, _, mass, skipped = columns(parameters)
     open_before = np.concatenate([[1.0], mass[:-1] ** 1.5])
     return float((MACS * open_before * mass**1.5 * np.where(skipped, 0.8, 1.0)).sum())
@@ -84,9 +84,12 @@ LARGEST = {"weight_bits": 8, "membrane_levels": 256, "channel_mass": 1.0, "skip_
 UNIFORM = {name: LARGEST[name.partition(".")[2]] for name in SPACE}
 # A little beyond the largest configuration, so that those with dense MACs count, too.
 REFERENCE = ReferencePoint(
-    accuracy=0.1, memory_bytes=1.05 * float(memory_bytes([UNIFORM])[0]), effective_macs=1.05 * DENSE
+    accuracy=0.1,
+    costs={"memory_bytes": 1.05 * float(memory_bytes([UNIFORM])[0]), "effective_flops": 1.05 * DENSE},
 )
-SEARCHED = replace(REFERENCE, effective_macs=DENSE_SLACK * DENSE)  # as a search counts from
+SEARCHED = replace(
+    REFERENCE, costs={**REFERENCE.costs, "effective_flops": DENSE_SLACK * DENSE}
+)  # as a search counts from
 
 
 class Problem:
@@ -115,13 +118,13 @@ class Problem:
 
     def told(self, parameters: Parameters, rng: np.random.Generator) -> list[float]:
         accuracy = self.accuracy(parameters) + float(rng.normal(0, NOISE))
-        return [accuracy, float(memory_bytes([parameters])[0]), effective_macs(parameters)]
+        return [accuracy, float(memory_bytes([parameters])[0]), effective_flops(parameters)]
 
     def volumes(self, trials: Sequence[FrozenTrial]) -> tuple[float, float]:
         """Return the true hypervolume and log-hypervolume of these trials."""
         points = np.array(
             [
-                [self.accuracy(trial.params), float(memory_bytes([trial.params])[0]), effective_macs(trial.params)]
+                [self.accuracy(trial.params), float(memory_bytes([trial.params])[0]), effective_flops(trial.params)]
                 for trial in trials
             ]
         )
@@ -129,11 +132,8 @@ class Problem:
 
 
 def grey_box(seed: int) -> GreyBoxSampler:
-    costs = KnownCosts(
-        memory_bytes=memory_of_rows,
-        dense_macs=lambda _grid: lambda rows: np.full(len(rows), DENSE),
-        are_dense=rows_without_gates_and_masks,
-    )
+    most = KnownCost(most=lambda _grid: lambda rows: np.full(len(rows), DENSE), is_most=rows_without_gates_and_masks)
+    costs = {"memory_bytes": KnownCost(most=memory_of_rows), "effective_flops": most}
     return GreyBoxSampler(costs, SEARCHED, seed=seed, space=SPACE)
 
 

@@ -35,6 +35,7 @@ def epoch(number: int, accuracy: float, macs: float) -> EpochMetrics:
         effective_macs=macs,
         synaptic_ops=macs / 4,
         density=0.125,
+        energy_uj=macs / 1e7,
         seconds=2.0,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +16,7 @@ from spquant_search.cli.expected import require_picked
 from spquant_search.cli.options import BUDGET_OPTIONS, JsonOption, RunArgument, parse_bound, parse_share
 from spquant_search.cli.terminal import load_shown
 from spquant_search.errors import UserError
+from spquant_search.space.objectives import ACCURACY
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,10 +45,14 @@ def pick(  # noqa: PLR0913 - one parameter an option
     max_memory: Annotated[str | None, typer.Option(help="For example 64KiB.")] = None,
     max_flash: Annotated[str | None, typer.Option(help="Weights, overhead and the engine's code.")] = None,
     max_ram: Annotated[str | None, typer.Option(help="Membranes, spikes between layers and sums.")] = None,
-    min_accuracy: Annotated[str | None, typer.Option(help="Validation accuracy, such as 0.95 or 95%.")] = None,
     max_flops: Annotated[
         str | None, typer.Option(help="Effective FLOPs (2 per MAC) a sample, for example 60M.")
     ] = None,
+    max_synaptic_ops: Annotated[
+        str | None, typer.Option(help="Operations of non-zero inputs a sample, for example 20M.")
+    ] = None,
+    max_energy: Annotated[str | None, typer.Option(help="Microjoules a sample, estimated, for example 1.5.")] = None,
+    min_accuracy: Annotated[str | None, typer.Option(help="Validation accuracy, such as 0.95 or 95%.")] = None,
     knee: Annotated[bool, typer.Option("--knee", help="The balanced member instead of the most accurate one.")] = False,
 ) -> None:
     """Write a member of the front as an integer network in C.
@@ -55,29 +60,35 @@ def pick(  # noqa: PLR0913 - one parameter an option
     The folder also holds what numpy and PyTorch need to check it. Before it is written, all three must agree on the
     test vectors.
     """
-    from spquant_search.report.pick_reasons import Wish
     from spquant_search.runs.folder import find_run
-    from spquant_search.runs.selection import Budget
 
     folder = find_run(run)
-    budget = Budget(
-        max_memory_bytes=parse_bound(max_memory, "--max-memory"),
-        max_flash_bytes=parse_bound(max_flash, "--max-flash"),
-        max_ram_bytes=parse_bound(max_ram, "--max-ram"),
-        min_accuracy=parse_share(min_accuracy, "--min-accuracy"),
-        max_effective_flops=parse_bound(max_flops, "--max-flops"),
-    )
-    if trial is not None and (budget or knee):
-        raise UserError("--trial names the member to take; omit the budgets and --knee")
     given = {
         "memory_bytes": max_memory,
         "flash_bytes": max_flash,
         "ram_bytes": max_ram,
         "effective_flops": max_flops,
+        "synaptic_ops": max_synaptic_ops,
+        "energy_uj": max_energy,
         "accuracy": min_accuracy,
     }
-    wish = Wish(budget=budget, options={name: f"{BUDGET_OPTIONS[name]} {text}" for name, text in given.items()})
+    wish = _wish(given)
+    if trial is not None and (wish.budget or knee):
+        raise UserError("--trial names the member to take; omit the budgets and --knee")
     pick_member(folder, out, wish, trial=trial, knee=knee)
+
+
+def _wish(given: Mapping[str, str | None]) -> Wish:
+    """Return what is wished from the words behind the options, by what they bound; raise UserError on other words."""
+    from spquant_search.report.pick_reasons import Wish
+    from spquant_search.runs.selection import Budget, bound_field
+
+    options = {name: BUDGET_OPTIONS[name] for name in given}
+    bounds = {
+        bound_field(name): (parse_share if name == ACCURACY else parse_bound)(text, options[name])
+        for name, text in given.items()
+    }
+    return Wish(budget=Budget(**bounds), options={name: f"{options[name]} {text}" for name, text in given.items()})
 
 
 def pick_member(folder: RunFolder, out: Path, wish: Wish, *, trial: int | None = None, knee: bool = False) -> None:
@@ -102,7 +113,7 @@ def pick_member(folder: RunFolder, out: Path, wish: Wish, *, trial: int | None =
     prepared.require_network_of(folder)
     can_be_picked = summary.pickable
     fitting = tuple(member for member in members if member in can_be_picked)
-    wanted, member = (choose(some, wish.budget, at_knee=knee) for some in (members, fitting))
+    wanted, member = (choose(some, summary.costs, wish.budget, at_knee=knee) for some in (members, fitting))
     if member is None:
         raise UserError(_nothing_to_write(prepared, summary, members, fitting, wish))
     try:
@@ -163,7 +174,7 @@ def _nothing_to_write(
     prepared: Prepared, summary: RunSummary, members: Members, deployable: Members, wish: Wish
 ) -> str:
     """Explain why none of these members is written, of which some can be deployed, perhaps."""
-    from spquant_search.deploy.deployable import smallest_figures
+    from spquant_search.costs.extremes import smallest_figures
     from spquant_search.report.pick_advice import why_nothing_is_pickable
     from spquant_search.report.pick_reasons import member_figures, why_nothing_fits
     from spquant_search.runs.selection import within
@@ -174,7 +185,8 @@ def _nothing_to_write(
         )
     if not deployable:
         return f"nothing on the front can be picked: {why_nothing_is_pickable(summary)}"
-    words = why_nothing_fits(summary, deployable, wish, smallest=smallest_figures(prepared))
+    smallest = smallest_figures(prepared.space, prepared.shapes, prepared.architecture)
+    words = why_nothing_fits(summary, deployable, wish, smallest=smallest)
     for kept in within(members, wish.budget):
         figures = member_figures(summary, kept)
         words += f"\nTrial {kept.number} ({figures}) fits, but keeps {_floats_words(prepared, kept)}"

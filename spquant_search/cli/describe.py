@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,24 +18,32 @@ from spquant_search.errors import nearest
 from spquant_search.space.presets import Preset
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from spquant_search.cli.needs import Needs
     from spquant_search.costs.memory import CostReport
     from spquant_search.data.loading import DataSet
+    from spquant_search.space.configuration import NetworkConfig
     from spquant_search.training.prepared import Prepared
 
 
 def cost(
     space: SpaceOption,
     preset: Annotated[
-        Preset, typer.Option(help="Of which system of the SpQuant-SNN paper, whatever the file searches.")
-    ] = Preset.SNN_BL,
+        Preset | None,
+        typer.Option(
+            help="Of which system of the SpQuant-SNN paper, whatever the file searches. Default: snn-bl; with --set of "
+            "layers, and where a space has a single configuration, what the space itself has."
+        ),
+    ] = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show bytes, dense operations and energy of a network, and what a search of its space takes."""
     from rich.console import Console
 
-    from spquant_search.cli.needs import known_needs, work_table
-    from spquant_search.report.cost_table import cost_table, steps_table
+    from spquant_search.cli.needs import known_needs
+    from spquant_search.report.cost_table import cost_table, device_notes, steps_table
     from spquant_search.report.paper import paper_comparison, paper_table
     from spquant_search.report.step_words import steps_words
     from spquant_search.runs.folder import find_run
@@ -44,47 +52,100 @@ def cost(
     space = find_space_file(space)
     prepared = prepare(space, overrides or [])
     file = prepared.space.file
-    by_steps = _costs_by_steps(prepared, preset)
-    report = by_steps[-1]
+    shown = _shown_configuration(prepared, preset, overrides or [])
+    by_steps = _costs_by_steps(prepared, shown.config)
+    report, dense = by_steps[-1], _costs_by_steps(prepared, prepared.space.baseline())[-1]
     size = {"height": prepared.input.height, "width": prepared.input.width}
-    paper = paper_comparison(report, preset, model=file.model, **size)
+    paper = None if shown.preset is None else paper_comparison(report, shown.preset, model=file.model, **size)
     needs = known_needs(prepared, find_run(space.stem).path, trials=file.search.trials)
-    macs = report.dense_macs_all_steps
+    macs = dense.dense_macs_all_steps
     if as_json:
-        known = {"no_integer_form": prepared.no_integer_form, "notes": list(prepared.all_notes)}
         search = {"not_known": needs} if isinstance(needs, str) else needs.as_dict(macs=macs)
-        steps = [{"time_steps": one.time_steps, **one.as_dict()["total"]} for one in by_steps]
-        document = {"space": str(space), "preset": str(preset), **known, **report.as_dict(), "by_time_steps": steps}
         beside = {"search": search} | ({} if paper is None else {"paper": paper.as_dict()})
-        typer.echo(json.dumps(document | beside, indent=1))
+        typer.echo(json.dumps(_cost_document(space, prepared, shown, by_steps) | beside, indent=1))
         return
     console = Console()
     at_most = f" at {steps_words(report.time_steps)}" if len(by_steps) > 1 else ""
-    title = f"Cost of {file.model.network} as {preset}{at_most}"
-    show_table(cost_table(report, title=title, energy_columns=is_wide(console)), console)
+    title = f"Cost of {file.model.network} {shown.title}{at_most}"
+    further = (*shown.notes, *device_notes(report, prepared))
+    show_table(cost_table(report, title=title, energy_columns=is_wide(console), further=further), console)
     if len(by_steps) > 1:
-        show_table(steps_table(by_steps, _costs_by_steps(prepared, Preset.SNN_BL)[-1]), console)
+        show_table(steps_table(by_steps, dense), console)
     if paper is not None:
         show_table(paper_table(paper), console)
+    _show_work(prepared, needs, console, macs=macs)
+
+
+def _show_work(prepared: Prepared, needs: Needs | str, console: Console, *, macs: int) -> None:
+    """Show what a search takes, and what else is to be said of the space."""
+    from spquant_search.cli.needs import work_table
+
     remarks = list(prepared.remarks)
     if isinstance(needs, str):
         remarks.append(f"what a search takes is known once its data are there: {needs}")
     else:
-        show_table(work_table(needs, macs=macs, time_steps=file.time_steps), console)
+        show_table(work_table(needs, macs=macs, time_steps=prepared.space.file.time_steps), console)
     for remark in remarks:
         console.print(f"note: {remark}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _costs_by_steps(prepared: Prepared, preset: Preset) -> list[CostReport]:
-    """Return what a preset costs at each number of time steps that the space has, the most last."""
+def _cost_document(space: Path, prepared: Prepared, shown: _Shown, by_steps: Sequence[CostReport]) -> dict[str, object]:
+    """Return what `cost --json` says of a configuration and of the space."""
+    from spquant_search.report.cost_table import cost_document
+
+    preset = None if shown.preset is None else str(shown.preset)
+    steps = [{"time_steps": one.time_steps, **cost_document(one, prepared)["total"]} for one in by_steps]
+    return {
+        **{"space": str(space), "preset": preset, "no_integer_form": prepared.no_integer_form},
+        **{"notes": list(prepared.all_notes), **cost_document(by_steps[-1], prepared)},
+        **{"by_time_steps": steps, "range": prepared.byte_ranges()},
+    }
+
+
+def _costs_by_steps(prepared: Prepared, config: NetworkConfig) -> list[CostReport]:
+    """Return what a configuration costs at each number of time steps that the space has, the most last."""
     from spquant_search.costs.memory import cost_report
+    from spquant_search.runs.sensitivity import with_values
+    from spquant_search.space.configuration import TIME_STEPS
+
+    at_steps = [with_values(config, {TIME_STEPS: time_steps}) for time_steps in prepared.space.file.time_steps]
+    return [cost_report(prepared.shapes, one) for one in at_steps]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Shown:
+    """A configuration whose cost is shown, and why it is this one."""
+
+    config: NetworkConfig
+    title: str
+    preset: Preset | None = None
+    notes: tuple[str, ...] = ()
+
+
+def _shown_configuration(prepared: Prepared, preset: Preset | None, overrides: Sequence[str]) -> _Shown:
+    """Return a preset, or what the space itself has: where its choices were set, or where it has no others."""
+    from spquant_search.runs.sensitivity import reference_configuration
+    from spquant_search.space.configuration import PARAMETERS
     from spquant_search.space.references import preset_config
 
-    file, shapes = prepared.space.file, prepared.shapes
-    return [
-        cost_report(shapes, preset_config(preset, network=file.model.network, shapes=shapes, time_steps=time_steps))
-        for time_steps in file.time_steps
-    ]
+    file, choices = prepared.space.file, prepared.space.choices()
+    chosen = {address.parameter for address, options in choices.items() if len(options) > 1}
+    several = [name for name in PARAMETERS if name in chosen]
+    is_set = any(override.startswith("layers") for override in overrides)
+    if preset is None and (is_set or not several):
+        if not several:
+            return _Shown(config=reference_configuration(prepared.space), title="in its one configuration")
+        note = (
+            f"of {', '.join(several)} there are several choices: shown is the most precise one of every layer; fix "
+            f"them with --set, as in --set layers.all.{several[-1]}=..., or name a --preset"
+        )
+        return _Shown(
+            config=reference_configuration(prepared.space), title="at its most precise choices", notes=(note,)
+        )
+    named = preset or Preset.SNN_BL
+    network, shapes = file.model.network, prepared.shapes
+    config = preset_config(named, network=network, shapes=shapes, time_steps=file.most_time_steps)
+    return _Shown(config=config, title=f"as {named}", preset=named)
 
 
 def data(

@@ -10,15 +10,16 @@ import typer
 
 from spquant_search.cli.completion import complete_run, complete_space
 from spquant_search.errors import UserError
-from spquant_search.space.units import byte_count, flop_count
+from spquant_search.space.objectives import ACCURACY, COSTS
+from spquant_search.space.units import byte_count, flop_count, microjoule_count, operation_count
 
 # Options of `pick` by the figure of a member that they bound.
-BUDGET_OPTIONS = {
-    "memory_bytes": "--max-memory",
-    "flash_bytes": "--max-flash",
-    "ram_bytes": "--max-ram",
-    "effective_flops": "--max-flops",
-    "accuracy": "--min-accuracy",
+BUDGET_OPTIONS = {**{name: cost.option for name, cost in COSTS.items()}, ACCURACY: "--min-accuracy"}
+UNIT_READERS = {
+    "bytes": byte_count,
+    "FLOPs": flop_count,
+    "operations": operation_count,
+    "uJ": microjoule_count,
 }
 
 RunArgument = Annotated[
@@ -55,13 +56,14 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 
 
 def parse_quantity(text: str, option: str) -> float:
-    """Read the bytes, such as ``64KiB``, or for --max-flops the FLOPs, such as ``60M``, that an option is given.
+    """Read what an option is given: bytes, such as ``64KiB``, or operations or microjoules where it bounds them.
 
     Raises:
         UserError: ``text`` is none; the message names ``option``.
     """
+    units = {cost.option: cost.unit for cost in COSTS.values()}
     try:
-        return flop_count(text) if option == BUDGET_OPTIONS["effective_flops"] else byte_count(text)
+        return UNIT_READERS[units.get(option, "bytes")](text)
     except ValueError as error:
         raise UserError(f"{option} {text}: {error}") from None
 

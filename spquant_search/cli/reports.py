@@ -51,7 +51,7 @@ def show_reports(folder: RunFolder, console: Console, *, advises: bool = True) -
     if advice is None:
         words = f"Nothing can be picked: {why_nothing_is_pickable(summary)}."
     else:
-        words = f"Pick from it: {advice.within_memory}"
+        words = f"Pick from it: {advice.within_cost}"
     console.print(words, markup=False, soft_wrap=True)
 
 

@@ -62,7 +62,7 @@ def open_session(
     """
     from spquant_search.profile import PROCESS
     from spquant_search.report.live import watcher as watcher_for
-    from spquant_search.runs.opening import check_run, exclusive, open_run
+    from spquant_search.runs.opening import changed_constraints, check_run, exclusive, open_run
     from spquant_search.training.demand import require_memory
 
     file = prepared.space.file
@@ -79,7 +79,10 @@ def open_session(
                 watcher.warning(note)
         require_memory(prepared, samples=len(recordings.train.labels))
         facts = _run_facts(prepared, recordings)
+        constraints = changed_constraints(folder, file)
         open_run(folder, file, facts, shared=shared)
+        if constraints:
+            watcher.warning(f"the run goes on with other constraints, which choose its front anew: {constraints}")
         with exclusive(folder, shared=shared, note=watcher.warning), count_seconds(folder, started):
             yield Session(
                 trainer_config=trainer_config, watcher=watcher, facts=facts, samples=_sample_counts(recordings)
@@ -125,6 +128,7 @@ def _run_facts(prepared: Prepared, recordings: DataSet) -> RunFacts:
         validation_samples=len(recordings.validation.labels),
         test_samples=len(recordings.test.labels),
         no_integer_form=prepared.no_integer_form,
+        dearest=prepared.dearest(),
     )
 
 
@@ -158,6 +162,8 @@ def search_plan(
         workers=file.search.workers,
         chance=1.0 / len(facts.classes),
         finished=finished,
+        costs=file.search.costs,
+        dearest=facts.dearest,
         budget=Budget.of(file.constraints),
         fixed=fixed_objectives(file),
         parts=work_left(parts, _tasks_done(folder, finished)),

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from spquant_search.costs.memory import CostReport, LayerCost, membrane_bits
 from spquant_search.space.configuration import FLOAT_BITS, FLOAT_MEMBRANE, LayerPrecision
+from spquant_search.space.shapes import LayerShape
 
 POTENTIAL_BITS = 32  # 64 only where a network's sums leave them, which is known after training
 # Bytes of code: of the engine without its optional parts, of each of them, and of a layer's description and its call.
@@ -124,32 +126,53 @@ class Footprint:
     engine_ram: int
 
 
+class Needs(NamedTuple):
+    """What a layer's precision needs of the engine; the engine has what any of its layers needs."""
+
+    floats: bool  # there is no engine for them
+    stores: bool  # potentials, from one time step to the next
+    gates: bool
+    rest: bool  # of a byte in which potentials laid end to end do not come out even
+    wide: bool  # sums of codes of 32 bits
+
+
+def needs_of(architecture: Architecture, layer: LayerCost) -> Needs:
+    """Return what a layer needs of the engine."""
+    shape, precision = layer.shape, layer.precision
+    levels = precision.membrane_levels
+    has_sums = shape.kind in ("convolution", "shortcut")
+    return Needs(
+        floats=kept_in_floats(precision, has_weights=shape.has_weights) is not None,
+        stores=levels is not None,
+        gates=precision.channel_mass < 1.0,
+        rest=levels is not None and bool(8 % membrane_bits(levels)),
+        wide=has_sums and sum_bits(_largest_sum(layer, architecture.largest[shape.name])) > sum_bits(0),
+    )
+
+
 def footprint(architecture: Architecture, cost: CostReport) -> Footprint | None:
     """Return the footprint of a configuration; None where a layer keeps floating-point numbers."""
-    for layer in cost.layers:
-        if kept_in_floats(layer.precision, has_weights=layer.shape.has_weights) is not None:
-            return None
-    code = _code_bytes(architecture, cost.layers)
-    ram = architecture.map_bytes + architecture.average_bytes + _scratch_bytes(architecture, cost.layers)
+    needs = Needs(*map(any, zip(*(needs_of(architecture, layer) for layer in cost.layers), strict=True)))
+    if needs.floats:
+        return None
+    code, ram = engine_bytes(architecture, [layer.shape for layer in cost.layers], needs)
     numbers = cost.weight_bytes + cost.overhead_bytes
     return Footprint(flash=numbers + code, ram=cost.membrane_bytes + ram, engine_flash=code, engine_ram=ram)
 
 
-def _scratch_bytes(architecture: Architecture, layers: Sequence[LayerCost]) -> int:
-    rows = [layer for layer in layers if layer.shape.kind in ("convolution", "shortcut")]
-    largest = max((_largest_sum(layer, architecture.largest[layer.shape.name]) for layer in rows), default=0)
-    return scratch_bytes(
+def engine_bytes(architecture: Architecture, shapes: Sequence[LayerShape], needs: Needs) -> tuple[int, int]:
+    """Return the bytes of an engine in flash and in RAM, without the network's own numbers."""
+    scratch = scratch_bytes(
         inputs=architecture.inputs,
-        channels=max((layer.shape.out_channels for layer in layers if layer.shape.kind != "readout"), default=0),
-        by_channel=channel_bytes(sum_bits=sum_bits(largest), potential_bits=POTENTIAL_BITS, stores=_stores(layers)),
-        classes=layers[-1].shape.out_channels,
+        channels=max((shape.out_channels for shape in shapes if shape.kind != "readout"), default=0),
+        by_channel=channel_bytes(
+            sum_bits=32 if needs.wide else sum_bits(0), potential_bits=POTENTIAL_BITS, stores=needs.stores
+        ),
+        classes=shapes[-1].out_channels,
         heads=architecture.heads,
-        gated=any(layer.precision.channel_mass < 1.0 for layer in layers),
+        gated=needs.gates,
     )
-
-
-def _stores(layers: Sequence[LayerCost]) -> bool:
-    return any(layer.precision.membrane_levels is not None for layer in layers)
+    return _code_bytes(architecture, shapes, needs), architecture.map_bytes + architecture.average_bytes + scratch
 
 
 def _largest_sum(layer: LayerCost, largest: int) -> int:
@@ -160,16 +183,15 @@ def _largest_sum(layer: LayerCost, largest: int) -> int:
     return products * largest_code(layer.precision.weight_bits) * largest
 
 
-def _code_bytes(architecture: Architecture, layers: Sequence[LayerCost]) -> int:
-    widths = [membrane_bits(levels) for layer in layers if (levels := layer.precision.membrane_levels) is not None]
+def _code_bytes(architecture: Architecture, shapes: Sequence[LayerShape], needs: Needs) -> int:
     parts = (
-        (MEMBRANES_CODE_BYTES, _stores(layers)),
-        (GATES_CODE_BYTES, any(layer.precision.channel_mass < 1.0 for layer in layers)),
-        (REST_CODE_BYTES, any(8 % bits for bits in widths)),
-        (ATTENTION_CODE_BYTES, any(layer.shape.kind == "attention" for layer in layers)),
+        (MEMBRANES_CODE_BYTES, needs.stores),
+        (GATES_CODE_BYTES, needs.gates),
+        (REST_CODE_BYTES, needs.rest),
+        (ATTENTION_CODE_BYTES, any(shape.kind == "attention" for shape in shapes)),
         (SUMS_CODE_BYTES, architecture.sums > 0),
         (AVERAGE_CODE_BYTES, architecture.averages > 0),
     )
     optional = sum(size for size, is_needed in parts if is_needed)
-    layer_bytes = LAYER_BYTES if _stores(layers) else LAYER_BYTES_AT_ONE_STEP
-    return CODE_BYTES + optional + layer_bytes * len(layers) + SUM_BYTES * architecture.sums
+    layer_bytes = LAYER_BYTES if needs.stores else LAYER_BYTES_AT_ONE_STEP
+    return CODE_BYTES + optional + layer_bytes * len(shapes) + SUM_BYTES * architecture.sums

@@ -8,13 +8,11 @@ own number of bits; membranes are stored from one time step to the next, and so 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from spquant_search.space.configuration import FLOAT_BITS, FLOAT_MEMBRANE, OFF, LayerPrecision, NetworkConfig
-from spquant_search.space.search_space import LayerSpace
 from spquant_search.space.shapes import LayerShape
 
 FLOPS_PER_MAC = 2
@@ -161,30 +159,6 @@ def cost_report(shapes: Sequence[LayerShape], config: NetworkConfig) -> CostRepo
     """Return the cost of ``config`` on a network whose layers are ``shapes``."""
     layers = tuple(LayerCost(shape=shape, precision=config[shape.name]) for shape in shapes)
     return CostReport(layers=layers, time_steps=config.time_steps)
-
-
-def bytes_by_choice(
-    layer: LayerSpace, shape: LayerShape, *, stores: bool = True
-) -> dict[tuple[int, int | None, float], int]:
-    """Return a layer's bytes by (weight_bits, membrane_levels, channel_mass); cuts of the skip mask cost none.
-
-    ``stores``: potentials are stored, from one time step to the next; otherwise levels cost nothing either.
-    """
-    gates = {mass < 1.0: mass for mass in layer.channel_mass}  # with one, its threshold does not matter
-    found = {
-        (bits, levels, is_gated): LayerCost(
-            shape=shape,
-            precision=LayerPrecision(weight_bits=bits, membrane_levels=levels if stores else None, channel_mass=mass),
-        ).memory_bytes
-        for bits, levels, (is_gated, mass) in itertools.product(layer.weight_bits, layer.membrane_levels, gates.items())
-    }
-    choices = itertools.product(layer.weight_bits, layer.membrane_levels, layer.channel_mass)
-    return {(bits, levels, mass): found[bits, levels, mass < 1.0] for bits, levels, mass in choices}
-
-
-def min_memory_bytes(layer: LayerSpace, shape: LayerShape, *, stores: bool) -> int:
-    """Return the bytes that a layer takes at least, whatever is chosen for it; ``stores``: see above."""
-    return min(bytes_by_choice(layer, shape, stores=stores).values())
 
 
 def known_effective_macs(shapes: Sequence[LayerShape], config: NetworkConfig) -> int | None:

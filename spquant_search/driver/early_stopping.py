@@ -3,40 +3,52 @@
 Optuna's own pruning refuses several objectives, and stopping by accuracy alone kills every small network. Here a
 candidate is stopped at a rung (a finished epoch that is not its last) only when one named trial makes it hopeless:
 
-A. *dominated at the rung*: a peer with no more memory had, at the same epoch, no more effective MACs and at least the
-   candidate's accuracy plus a margin.
-B. *optimistic final dominated*: a completed peer with no more memory ended at least as accurate as the candidate can
-   be expected to end at best, and with no more effective MACs. "At best" is the regression of final on present
-   accuracy over the completed peers, plus ``optimism`` standard deviations of its residuals; likewise the MACs.
+A. *dominated at the rung*: a peer that is no dearer at the same epoch had at least the candidate's accuracy plus a
+   margin.
+B. *optimistic final dominated*: a completed peer ended at least as accurate as the candidate can be expected to end at
+   best, and no dearer. "At best" is the regression of final on present accuracy over the completed peers, plus
+   ``optimism`` standard deviations of its residuals; likewise the costs that are measured at every rung.
 
-Memory is exact beforehand, so only accuracy and MACs carry uncertainty.
+Bytes are exact beforehand, so only accuracy and what is measured carry uncertainty.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from spquant_search.space.objectives import no_more
+
 MIN_COMPLETED = 8  # a regression of two coefficients and a spread over fewer points is a guess
+SMALLEST = 1e-9  # cost that another one is divided by
 SMALLEST_SPREAD = 0.005  # of accuracy: the noise of a thousand validation samples never vanishes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LearningCurve:
-    """A trial as the rule sees it: its memory, and accuracy and effective MACs at each rung."""
+    """A trial as the rule sees it: accuracy and costs at each rung, and the costs that are known beforehand."""
 
     number: int
-    memory_bytes: float
+    known: Mapping[str, float]  # costs, by objective
     accuracies: tuple[float, ...]
-    effective_macs: tuple[float, ...]
+    measured: Mapping[str, tuple[float, ...]]  # costs, by objective
     complete: bool
     first_epoch: int = 1  # of the first figures; 0 where the trial was evaluated as a subnet before it was trained
 
     def epoch_at(self, rung: int) -> int:
         """Return the epoch of the ``rung``-th figures, counted from 1."""
         return self.first_epoch + rung - 1
+
+    def at(self, rung: int) -> dict[str, float]:
+        """Return the costs that are measured, as they were at the ``rung``-th figures."""
+        return {name: values[rung - 1] for name, values in self.measured.items()}
+
+    @property
+    def costs(self) -> str:
+        """What this trial would have to be no dearer in, as a sentence ends with it."""
+        return no_more([*self.known, *self.measured])
 
 
 def stopping_reason(
@@ -53,7 +65,7 @@ def stopping_reason(
     if rung == 0:
         return None
     reached = [peer for peer in peers if len(peer.accuracies) >= rung and peer.number != candidate.number]
-    smaller = [peer for peer in reached if peer.memory_bytes <= candidate.memory_bytes]
+    smaller = [peer for peer in reached if _no_dearer(peer.known, candidate.known)]
     if len(reached) >= min_peers:
         reason = _dominated_at_rung(candidate, smaller, rung, margin)
         if reason:
@@ -67,14 +79,14 @@ def stopping_reason(
 def _dominated_at_rung(
     candidate: LearningCurve, smaller: Sequence[LearningCurve], rung: int, margin: float
 ) -> str | None:
-    accuracy, macs = candidate.accuracies[rung - 1], candidate.effective_macs[rung - 1]
+    accuracy, costs = candidate.accuracies[rung - 1], {**candidate.known, **candidate.at(rung)}
     for peer in smaller:
-        lead, peer_macs = peer.accuracies[rung - 1] - accuracy, peer.effective_macs[rung - 1]
-        strictly = lead > 0 or peer_macs < macs or peer.memory_bytes < candidate.memory_bytes
-        if lead >= margin and peer_macs <= macs and strictly:
+        lead, peer_costs = peer.accuracies[rung - 1] - accuracy, {**peer.known, **peer.at(rung)}
+        strictly = lead > 0 or any(peer_costs[name] < cost for name, cost in costs.items())
+        if lead >= margin and _no_dearer(peer_costs, costs) and strictly:
             return (
                 f"after epoch {candidate.epoch_at(rung)} trial {peer.number} was {100 * lead:.1f} points more accurate "
-                f"with no more memory and no more operations"
+                f"with {candidate.costs}"
             )
     return None
 
@@ -83,14 +95,14 @@ def _optimistic_final_dominated(
     candidate: LearningCurve, completed: Sequence[LearningCurve], rung: int, optimism: float
 ) -> str | None:
     accuracy = _best_final_accuracy(candidate.accuracies[rung - 1], completed, rung, optimism)
-    macs = _best_final_macs(candidate.effective_macs[rung - 1], completed, rung, optimism)
+    best = {name: _best_final_cost(name, now, completed, rung, optimism) for name, now in candidate.at(rung).items()}
     for peer in completed:
-        if peer.memory_bytes > candidate.memory_bytes or peer.effective_macs[-1] > macs:
+        if not _no_dearer({**peer.known, **peer.at(len(peer.accuracies))}, {**candidate.known, **best}):
             continue
         if peer.accuracies[-1] >= accuracy:
             return (
                 f"after epoch {candidate.epoch_at(rung)} it could end at {100 * accuracy:.1f} % at best, and trial "
-                f"{peer.number} ended at {100 * peer.accuracies[-1]:.1f} % with no more memory and no more operations"
+                f"{peer.number} ended at {100 * peer.accuracies[-1]:.1f} % with {candidate.costs}"
             )
     return None
 
@@ -108,6 +120,12 @@ def _best_final_accuracy(now: float, completed: Sequence[LearningCurve], rung: i
     return max(now, predicted + optimism * spread)
 
 
-def _best_final_macs(now: float, completed: Sequence[LearningCurve], rung: int, optimism: float) -> float:
-    ratios = np.array([peer.effective_macs[-1] / max(peer.effective_macs[rung - 1], 1.0) for peer in completed])
+def _no_dearer(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
+    return all(one[name] <= cost for name, cost in other.items())
+
+
+def _best_final_cost(name: str, now: float, completed: Iterable[LearningCurve], rung: int, optimism: float) -> float:
+    ratios = np.array(
+        [curve[-1] / max(curve[rung - 1], SMALLEST) for curve in (peer.measured[name] for peer in completed)]
+    )
     return now * min(1.0, float(ratios.mean() - optimism * ratios.std()))

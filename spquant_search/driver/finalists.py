@@ -27,6 +27,7 @@ from spquant_search.runs.finals import (
 )
 from spquant_search.runs.folder import RunFolder
 from spquant_search.runs.pareto import reference_point
+from spquant_search.runs.records import read_facts
 from spquant_search.runs.results import BASELINE, EpochMetrics, FineTuning, Outcome, TrialResult
 from spquant_search.runs.selection import Budget, front, select_finalists
 from spquant_search.space.schema import SpaceFile
@@ -92,14 +93,14 @@ def front_finalists(folder: RunFolder, file: SpaceFile, *, classes: int, members
         UserError: the run has no front yet.
     """
     results = read_searched_results(folder)
-    found = front(results, Budget.of(file.constraints))
+    found = front(results, file.search.costs, Budget.of(file.constraints))
     if not found or results[BASELINE].outcome is not Outcome.COMPLETE:
         raise UserError(f"{folder.path}: no trial of this run is complete yet; start its search again")
     if members is not None:
         baseline = results[BASELINE]
         found = select_finalists(
             found,
-            reference_point(baseline, chance=1.0 / classes),
+            reference_point(baseline, file.search.costs, chance=1.0 / classes, dearest=read_facts(folder).dearest),
             Budget(),
             baseline_accuracy=baseline.accuracy,
             limit=members,

@@ -1,64 +1,128 @@
-"""The costs that the sampler knows of a configuration before any training, from tables of a space's layers."""
+"""The costs that the sampler knows of a configuration before any training, from tables of a space's layers.
+
+Bytes are exact. Of the operations and the energy it is the most that they can be: what no gate closes, no mask skips
+and no missing spike saves. Every figure is a sum over layers of what a layer's own choices cost; what the engine in C
+takes on top is looked up by what any layer needs of it.
+"""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spquant_search.costs.memory import bytes_by_choice, cost_report
-from spquant_search.driver.grey_box.bounds import KnownCosts, rows_without_gates_and_masks, without_gates_and_masks
+from spquant_search.costs.device import Architecture, Needs, engine_bytes, needs_of
+from spquant_search.costs.memory import FLOPS_PER_MAC, LayerCost, cost_report
+from spquant_search.driver.grey_box.bounds import (
+    KnownCost,
+    KnownCosts,
+    rows_without_gates_and_masks,
+    without_gates_and_masks,
+)
 from spquant_search.driver.grey_box.candidates import Grid
+from spquant_search.runs.energy import most_energy
 from spquant_search.space.address import Address
-from spquant_search.space.configuration import STORED, TIME_STEPS
+from spquant_search.space.configuration import STORED, TIME_STEPS, LayerPrecision
 from spquant_search.space.search_space import LayerSpace, SearchSpace
 from spquant_search.space.shapes import LayerShape
 
+Rows = NDArray[np.int_]
+OfRows = Callable[[Rows], NDArray[np.float64]]
+Figures = Callable[[int, LayerCost], Sequence[float]]  # of a layer, by its place in the network
+Table = Mapping[tuple[int, int | None, bool], Sequence[float]]  # by weight bits, levels, and whether there is a gate
 
-def known_costs(space: SearchSpace, shapes: Sequence[LayerShape]) -> KnownCosts:
-    """Return what the sampler knows of a configuration from its sampled values alone, by tables for every layer."""
 
-    def tables(*, stores: bool) -> list[Callable[[Mapping[str, Any]], int]]:
-        return [
-            _bytes_by_choice(layer, shape, stores=stores) for layer, shape in zip(space.layers, shapes, strict=True)
-        ]
+def known_costs(
+    space: SearchSpace, shapes: Sequence[LayerShape], architecture: Architecture | None = None
+) -> KnownCosts:
+    """Return what the sampler knows of a configuration from its sampled values alone.
 
-    stored, unstored = tables(stores=True), tables(stores=False)
-    dense_a_step = cost_report(shapes, space.baseline()).dense_macs
+    Flash and RAM are missing without an ``architecture``: such a network has no integer form.
+    """
     fixed = {address: options[0] for address, options in space.layer_choices().items() if len(options) == 1}
+    dense_a_step = cost_report(shapes, space.baseline()).dense_macs
 
-    def by_name(values: Mapping[Address, Any]) -> dict[str, Any]:
-        return {str(address): value for address, value in values.items()}
-
-    def memory_bytes(grid: Grid) -> Callable[[NDArray[np.int_]], NDArray[np.int_]]:
+    def dense_flops(grid: Grid) -> OfRows:
         steps_of = _steps_of_rows(grid, space)
+        return lambda rows: (FLOPS_PER_MAC * dense_a_step * steps_of(rows)).astype(np.float64)
 
-        def total(tables: Sequence[Callable[[Mapping[str, Any]], int]]) -> Callable[[NDArray[np.int_]], Any]:
-            layers = [_bytes_of_rows(grid, layer, table) for layer, table in zip(space.layers, tables, strict=True)]
-            return lambda rows: np.sum([bytes_of(rows) for bytes_of in layers], axis=0)
-
-        at_several, at_one = total(stored), total(unstored)
-        return lambda rows: np.where(steps_of(rows) == 1, at_one(rows), at_several(rows))
-
-    def dense_macs(grid: Grid) -> Callable[[NDArray[np.int_]], NDArray[np.float64]]:
-        steps_of = _steps_of_rows(grid, space)
-        return lambda rows: (dense_a_step * steps_of(rows)).astype(np.float64)
-
-    def are_dense(grid: Grid) -> Callable[[NDArray[np.int_]], NDArray[np.bool_]]:
+    def are_dense(grid: Grid) -> Callable[[Rows], NDArray[np.bool_]]:
         sampled, steps_of = rows_without_gates_and_masks(grid), _steps_of_rows(grid, space)
-        at_several = without_gates_and_masks(by_name(fixed))
+        at_several = without_gates_and_masks(_by_name(fixed))
+        # With one time step nothing is skipped, whatever cut a layer is fixed to.
         at_one = without_gates_and_masks(
-            by_name({address: value for address, value in fixed.items() if address.parameter not in STORED})
+            _by_name({address: value for address, value in fixed.items() if address.parameter not in STORED})
         )
         return lambda rows: sampled(rows) & np.where(steps_of(rows) == 1, at_one, at_several)
 
-    return KnownCosts(memory_bytes=memory_bytes, dense_macs=dense_macs, are_dense=are_dense)
+    memory = _totals(space, shapes, lambda _place, layer: (layer.memory_bytes,))
+    operations = _totals(space, shapes, lambda _place, layer: (layer.shape.dense_macs + layer.predictor_macs,))
+    energy = _totals(space, shapes, _energy_of_a_step)
+    found = {
+        "memory_bytes": KnownCost(most=lambda grid: _first(memory(grid))),
+        "effective_flops": KnownCost(most=dense_flops, is_most=are_dense),
+        "synaptic_ops": KnownCost(most=partial(_over_all_steps, space, operations), is_most=_of_no_row),
+        "energy_uj": KnownCost(most=partial(_over_all_steps, space, energy), is_most=_of_no_row),
+    }
+    return found if architecture is None else {**found, **_on_device(space, shapes, architecture)}
 
 
-def _steps_of_rows(grid: Grid, space: SearchSpace) -> Callable[[NDArray[np.int_]], NDArray[np.int_]]:
+def _by_name(values: Mapping[Address, Any]) -> dict[str, Any]:
+    return {str(address): value for address, value in values.items()}
+
+
+def _energy_of_a_step(place: int, layer: LayerCost) -> tuple[float]:
+    return (most_energy(layer, is_first=place == 0, time_steps=1).microjoules,)
+
+
+def _of_no_row(grid: Grid) -> Callable[[Rows], NDArray[np.bool_]]:
+    del grid
+    return lambda rows: np.zeros(len(rows), bool)
+
+
+def _first(totals: OfRows) -> OfRows:
+    return lambda rows: totals(rows)[:, 0]
+
+
+def _over_all_steps(space: SearchSpace, of_a_step: Callable[[Grid], OfRows], grid: Grid) -> OfRows:
+    steps_of, totals = _steps_of_rows(grid, space), of_a_step(grid)
+    return lambda rows: totals(rows)[:, 0] * steps_of(rows)
+
+
+def _on_device(space: SearchSpace, shapes: Sequence[LayerShape], architecture: Architecture) -> KnownCosts:
+    """Return flash and RAM, infinite where a layer keeps floating-point numbers."""
+    engines = {
+        needs: engine_bytes(architecture, shapes, Needs(False, *needs))
+        for needs in itertools.product((False, True), repeat=len(Needs._fields) - 1)
+    }
+
+    def cost(part: int, numbers: Callable[[LayerCost], int]) -> KnownCost:
+        engine = np.array([sizes[part] for sizes in engines.values()], float).reshape([2] * (len(Needs._fields) - 1))
+        of_layers = _totals(space, shapes, lambda _place, layer: (numbers(layer), *needs_of(architecture, layer)))
+
+        def most(grid: Grid) -> OfRows:
+            totals = of_layers(grid)
+
+            def of_rows(rows: Rows) -> NDArray[np.float64]:
+                own, floats, *needs = totals(rows).T
+                size = own + engine[tuple((need > 0).astype(int) for need in needs)]
+                return np.where(floats > 0, np.inf, size)
+
+            return of_rows
+
+        return KnownCost(most=most)
+
+    return {
+        "flash_bytes": cost(0, lambda layer: layer.weight_bytes + layer.overhead_bytes),
+        "ram_bytes": cost(1, lambda layer: layer.membrane_bytes),
+    }
+
+
+def _steps_of_rows(grid: Grid, space: SearchSpace) -> Callable[[Rows], Rows]:
     """Return the time steps of rows of a grid as a function."""
     for column, axis in enumerate(grid.axes):
         if axis.name == str(TIME_STEPS):
@@ -67,31 +131,78 @@ def _steps_of_rows(grid: Grid, space: SearchSpace) -> Callable[[NDArray[np.int_]
     return lambda rows: np.full(len(rows), space.file.most_time_steps)
 
 
-def _addresses_with_bytes(layer: LayerSpace) -> list[str]:
-    """Return the addresses on which a layer's bytes depend; cuts of the skip mask cost none."""
-    return [str(Address(layer.name, parameter)) for parameter in ("weight_bits", "membrane_levels", "channel_mass")]
+# ---------------------------------------------------------------- sums over layers
 
 
-def _bytes_of_rows(
-    grid: Grid, layer: LayerSpace, table: Callable[[Mapping[str, Any]], int]
-) -> Callable[[NDArray[np.int_]], NDArray[np.int_]]:
-    """Return a layer's bytes as a function of rows of a grid."""
+def _totals(space: SearchSpace, shapes: Sequence[LayerShape], figures: Figures) -> Callable[[Grid], OfRows]:
+    """Return sums over layers as functions of rows of a grid: of every figure, a column."""
+    layers = list(zip(space.layers, shapes, strict=True))
+    # With a single time step no potential is stored, so that levels cost nothing.
+    tables = {
+        stores: [
+            _table(layer, shape, partial(figures, place), stores=stores) for place, (layer, shape) in enumerate(layers)
+        ]
+        for stores in {steps > 1 for steps in space.file.time_steps}
+    }
+
+    def of_grid(grid: Grid) -> OfRows:
+        steps_of = _steps_of_rows(grid, space)
+        of_layers = {
+            stores: [_of_rows(grid, layer, table) for layer, table in zip(space.layers, ones, strict=True)]
+            for stores, ones in tables.items()
+        }
+
+        def of_rows(rows: Rows) -> NDArray[np.float64]:
+            found = {
+                stores: np.asarray(np.sum([one(rows) for one in ones], axis=0), float)
+                for stores, ones in of_layers.items()
+            }
+            if len(found) == 1:
+                return next(iter(found.values()))
+            return np.where((steps_of(rows) == 1)[:, None], found[False], found[True])
+
+        return of_rows
+
+    return of_grid
+
+
+def _table(
+    layer: LayerSpace, shape: LayerShape, figures: Callable[[LayerCost], Sequence[float]], *, stores: bool
+) -> Table:
+    """Return a layer's figures by what they depend on; a gate's threshold does not matter, and cuts never do."""
+    masses = {mass < 1.0: mass for mass in layer.channel_mass}
+    return {
+        (bits, levels, is_gated): figures(
+            LayerCost(
+                shape=shape,
+                precision=LayerPrecision(
+                    weight_bits=bits, membrane_levels=levels if stores else None, channel_mass=mass
+                ),
+            )
+        )
+        for bits, levels, (is_gated, mass) in itertools.product(
+            layer.weight_bits, layer.membrane_levels, masses.items()
+        )
+    }
+
+
+def _of_rows(grid: Grid, layer: LayerSpace, table: Table) -> OfRows:
+    """Return a layer's figures as a function of rows of a grid."""
     columns = {axis.name: column for column, axis in enumerate(grid.axes)}
-    sampled = [address for address in _addresses_with_bytes(layer) if address in columns]
+    first: dict[str, Any] = {
+        str(Address(layer.name, parameter)): getattr(layer, parameter)[0]
+        for parameter in ("weight_bits", "membrane_levels", "channel_mass")
+    }
+    sampled = [address for address in first if address in columns]
     choices = [grid.axes[columns[address]].choices for address in sampled]
-    all_bytes = [table(dict(zip(sampled, values, strict=True))) for values in itertools.product(*choices)]
-    by_choice = np.array(all_bytes, int).reshape([len(options) for options in choices])
-    return lambda rows: np.broadcast_to(by_choice[tuple(rows[:, columns[address]] for address in sampled)], len(rows))
+    found = []
+    for values in itertools.product(*choices):
+        bits, levels, mass = {**first, **dict(zip(sampled, values, strict=True))}.values()
+        found.append(table[bits, levels, mass < 1.0])
+    by_choice = np.array(found, float).reshape([*(len(options) for options in choices), -1])
 
+    def of_rows(rows: Rows) -> NDArray[np.float64]:
+        of_layer = by_choice[tuple(rows[:, columns[address]] for address in sampled)]
+        return np.broadcast_to(of_layer, (len(rows), by_choice.shape[-1]))
 
-def _bytes_by_choice(layer: LayerSpace, shape: LayerShape, *, stores: bool) -> Callable[[Mapping[str, Any]], int]:
-    """Return a layer's bytes as a function of its sampled values."""
-    addresses = _addresses_with_bytes(layer)
-    first = (layer.weight_bits[0], layer.membrane_levels[0], layer.channel_mass[0])
-    known = bytes_by_choice(layer, shape, stores=stores)
-
-    def memory_bytes(values: Mapping[str, Any]) -> int:
-        bits, levels, mass = (values.get(address, only) for address, only in zip(addresses, first, strict=True))
-        return known[bits, levels, mass]
-
-    return memory_bytes
+    return of_rows

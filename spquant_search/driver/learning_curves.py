@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from spquant_search.driver.early_stopping import LearningCurve
+from spquant_search.runs.pareto import figure
 from spquant_search.runs.results import BASELINE, EpochMetrics, Outcome, TrialResult
+from spquant_search.space.objectives import COSTS
 
 
 class LearningCurves:
     """The epochs of every trial that was begun here, and the curves of all trials that have ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, costs: Sequence[str]) -> None:
+        """Begin without any trial; ``costs`` are the objectives beside the accuracy."""
+        self._known = tuple(name for name in costs if COSTS[name].is_exact)
+        self._measured = tuple(name for name in costs if not COSTS[name].is_exact)
         self._epochs: dict[int, tuple[EpochMetrics, ...]] = {}
         self._ended: dict[int, LearningCurve] = {}
 
@@ -31,23 +36,22 @@ class LearningCurves:
     def end(self, result: TrialResult) -> None:
         """Keep the curve of a trial that has ended."""
         complete = result.outcome is Outcome.COMPLETE and result.number != BASELINE
-        self._ended[result.number] = _curve(result.number, result.memory_bytes, result.epochs, complete=complete)
+        self._ended[result.number] = self._curve(result, result.epochs, complete=complete)
 
-    def present(self, number: int, memory_bytes: int) -> LearningCurve:
-        """Return the curve so far of a trial that is being trained."""
-        return _curve(number, memory_bytes, self._epochs[number], complete=False)
+    def present(self, known: TrialResult) -> LearningCurve:
+        """Return the curve so far of a trial that is being trained, of which ``known`` is known beforehand."""
+        return self._curve(known, self._epochs[known.number], complete=False)
 
     def ended(self) -> Sequence[LearningCurve]:
         """Return the curves of all trials that have ended."""
         return list(self._ended.values())
 
-
-def _curve(number: int, memory_bytes: int, epochs: Sequence[EpochMetrics], *, complete: bool) -> LearningCurve:
-    return LearningCurve(
-        number=number,
-        memory_bytes=memory_bytes,
-        accuracies=tuple(epoch.accuracy for epoch in epochs),
-        effective_macs=tuple(epoch.effective_macs for epoch in epochs),
-        complete=complete,
-        first_epoch=epochs[0].epoch if epochs else 1,
-    )
+    def _curve(self, result: TrialResult, epochs: Sequence[EpochMetrics], *, complete: bool) -> LearningCurve:
+        return LearningCurve(
+            number=result.number,
+            known={name: figure(result, name) for name in self._known},
+            accuracies=tuple(epoch.accuracy for epoch in epochs),
+            measured={name: tuple(epoch.measured(name) for epoch in epochs) for name in self._measured},
+            complete=complete,
+            first_epoch=epochs[0].epoch if epochs else 1,
+        )

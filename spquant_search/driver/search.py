@@ -13,11 +13,12 @@ from spquant_search.driver.storage.protocol import Storage
 from spquant_search.driver.study import Study
 from spquant_search.driver.trial_book import TrialBook
 from spquant_search.driver.trial_runner import TrialRunner
-from spquant_search.driver.trial_tasks import TrialTasks
+from spquant_search.driver.trial_tasks import TrialTasks, known_excess
 from spquant_search.profile import PROCESS
 from spquant_search.runs.events import Watcher
 from spquant_search.runs.folder import RunFolder
 from spquant_search.runs.records import read_results, write_profile
+from spquant_search.runs.selection import Budget
 from spquant_search.training.prepared import Prepared
 from spquant_search.workers.pool import TrainerPool
 
@@ -52,8 +53,15 @@ def opened_search(
         pool = hired(prepared.space.file.search.workers)
         opened.callback(lambda: write_profile(folder, {"coordinator": PROCESS.seconds(), **pool.seconds()}))
         opened.callback(pool.close)
+        results = read_results(folder)
         study = Study(
-            storage, prepared.space, prepared.shapes, chance=1.0 / prepared.input.classes, note=watcher.warning
+            storage,
+            prepared.space,
+            prepared.shapes,
+            chance=1.0 / prepared.input.classes,
+            architecture=prepared.architecture,
+            results=results,
+            note=watcher.warning,
         )
         context = SearchContext(
             prepared=prepared,
@@ -64,7 +72,13 @@ def opened_search(
             limits=limits,
             watcher=watcher,
         )
-        book = TrialBook(prepared.space, read_results(folder))
+        budget = Budget.of(prepared.space.file.constraints)
+        book = TrialBook(
+            prepared.space,
+            results,
+            is_over=lambda config: known_excess(prepared, budget, config) is not None,
+            budget_since=study.budget_since,
+        )
         tasks = TrialTasks(context, book)
         decisions = Decisions(context, book, tasks)
         yield Search(

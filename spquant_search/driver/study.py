@@ -11,7 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
 
@@ -21,21 +21,25 @@ from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from spquant_search.costs.device import Architecture
+from spquant_search.costs.extremes import dearest_figures
 from spquant_search.costs.memory import cost_report
 from spquant_search.driver.grey_box.observations import Observation, observations_of
 from spquant_search.driver.grey_box.sampler import PROPOSED_BY, GreyBoxSampler
 from spquant_search.driver.known_costs import known_costs
 from spquant_search.driver.optuna_samplers import distributions, new_sampler, quiet_optuna
 from spquant_search.driver.storage.protocol import Storage
-from spquant_search.runs.pareto import OBJECTIVES, ReferencePoint, reference_at
+from spquant_search.runs.pareto import MEASURED, REFERENCE_SLACK, ReferencePoint, figure, reference_at
 from spquant_search.runs.results import BASELINE, Origin, Outcome, TrialResult
-from spquant_search.runs.selection import Budget, sampler_reference, worthwhile_share
+from spquant_search.runs.selection import Budget, beyond, sampler_reference, worthwhile_share
 from spquant_search.space.configuration import NetworkConfig
 from spquant_search.space.search_space import SearchSpace
 from spquant_search.space.shapes import LayerShape
 
-DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE, StudyDirection.MINIMIZE)
-CONSTRAINT = "not_completed"
+BUDGET = "budget"  # the study's user attribute with the budgets of its latest start
+UNTRIED = tuple(outcome.name for outcome in Outcome if not outcome.is_tried)
+CONSTRAINTS = "constraints"  # the system attribute with all of them, and how the name of each begins
+CONSTRAINT, FLOATS = "not_completed", "keeps_floats"
 ORIGIN, PARENT, OUTCOME = "origin", "parent", "outcome"  # a trial's user attributes
 
 
@@ -72,35 +76,53 @@ class Study:
         shapes: Sequence[LayerShape],
         *,
         chance: float,
+        architecture: Architecture | None = None,
+        results: Sequence[TrialResult] = (),
         note: Callable[[str], None] = lambda _words: None,
     ) -> None:
-        """Open the study in ``storage``, or begin it; ``note`` is called once where TPE stands in for the sampler."""
-        self._space = space
+        """Open the study in ``storage``, or begin it; ``note`` is called once where TPE stands in for the sampler.
+
+        ``results`` are those of the trials that have ended: whether they keep the budgets is found anew, as the budgets
+        may be others than when Optuna was told of them.
+        """
+        self._space, self._search = space, space.file.search
         baseline = cost_report(shapes, space.baseline())
-        self._costs = known_costs(space, shapes)
         self._budget = Budget.of(space.file.constraints)
-        self._reference = reference_at(baseline, chance=chance)
+        # So that nothing that is known to break a budget is proposed; those of objectives move the reference point.
+        limits = {name: beyond(name, bound) for name, bound in self._budget.costs().items()}
+        known = known_costs(space, shapes, architecture)
+        self._costs = {name: replace(cost, limit=limits.get(name)) for name, cost in known.items()}
+        dearest = dearest_figures(space, shapes, architecture)
+        self._reference = reference_at(baseline, self._search.costs, chance=chance, dearest=dearest)
         self._note: Callable[[str], None] | None = note
-        self._search = space.file.search
         self._distributions = distributions(space)
         self._sampled = {address: options for address, options in space.choices().items() if len(options) > 1}
         self._grey_box: GreyBoxSampler | None = None
-        self._baseline_accuracy: float | None = None  # once it is known
+        self._baseline: Sequence[float] | None = None  # its objectives, once they are known
         self._storage = storage
+        self.budget_since = 0  # the number of the first trial after the budgets became what they are
         self.budget_ladder: tuple[NetworkConfig, ...] = ()  # tried after the references, before anything is sampled
         with quiet_optuna():
             self._study: optuna.Study = storage.decide(self._begun)
+        by_number = {result.number: result for result in results}
         for trial in self._study.get_trials(deepcopy=False):
             self._keep_once(trial)
+            if trial.state is TrialState.COMPLETE and trial.number in by_number:
+                _replace_constraints(trial, _violations(by_number[trial.number], self._budget, self._search.objectives))
 
     def _begun(self) -> optuna.Study:
         study = optuna.create_study(
             study_name=self._storage.study_name,
             storage=self._storage.optuna,
-            directions=list(DIRECTIONS),
+            directions=[StudyDirection.MAXIMIZE, *(StudyDirection.MINIMIZE for _ in self._search.costs)],
             load_if_exists=True,
         )
-        study.set_metric_names(list(OBJECTIVES))
+        study.set_metric_names(list(self._search.objectives))
+        bounds, known = self._budget.as_dict(), study.user_attrs.get(BUDGET, {"bounds": {}, "since": 0})
+        if known["bounds"] != bounds:
+            known = {"bounds": bounds, "since": len(study.get_trials(deepcopy=False))}
+            study.set_user_attr(BUDGET, known)
+        self.budget_since = int(known["since"])
         return study
 
     def enqueue_finalists(self, parents: Sequence[TrialResult]) -> None:
@@ -193,17 +215,21 @@ class Study:
         return self._grey_box
 
     def _reference_now(self) -> ReferencePoint:
-        """Return where gains begin: within the budgets, and once the baseline's accuracy is known, not far below it."""
-        if self._baseline_accuracy is None:
+        """Return where gains begin: within the budgets, and not far below the baseline's accuracy once it is known."""
+        if self._baseline is None:
             complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
             if not complete or complete[0].number != BASELINE:
                 return sampler_reference(self._reference, self._budget)
-            self._baseline_accuracy = complete[0].values[0]
+            self._baseline = complete[0].values
+        accuracy, *costs = self._baseline
+        measured = {
+            name: REFERENCE_SLACK * cost
+            for name, cost in zip(self._reference.costs, costs, strict=True)
+            if name in MEASURED
+        }
+        reference = replace(self._reference, costs={**self._reference.costs, **measured})
         return sampler_reference(
-            self._reference,
-            self._budget,
-            baseline_accuracy=self._baseline_accuracy,
-            share=worthwhile_share(self._space.file),
+            reference, self._budget, baseline_accuracy=accuracy, share=worthwhile_share(self._space.file)
         )
 
     def _note_once(self, words: str) -> None:
@@ -264,10 +290,10 @@ class Study:
         for name, value in {**attributes, OUTCOME: result.outcome.name}.items():
             storage.set_trial_user_attr(trial.trial_id, name, value)
         if result.outcome.has_weights:
-            violations = {name: value for name, value in self._budget.violations(result).items() if isfinite(value)}
-            if violations:
+            values = [figure(result, name) for name in self._search.objectives]
+            if violations := _violations(result, self._budget, self._search.objectives):
                 self._constrain(trial, violations)
-            told = self._study.tell(trial.number, [float(getattr(result, name)) for name in OBJECTIVES])
+            told = self._study.tell(trial.number, values)
         elif result.outcome is Outcome.FAILED:
             told = self._study.tell(trial.number, state=TrialState.FAIL)
         else:
@@ -288,11 +314,31 @@ class Study:
         trial.user_attrs = _interned(trial.user_attrs)
 
     def _constrain(self, trial: PendingTrial, violations: Mapping[str, float]) -> None:
-        storage = self._study._storage
-        for name, value in violations.items():
-            storage.set_trial_system_attr(trial.trial_id, f"constraints:{name}", value)
-        # The same in the form of Optuna 4, the only one that the dashboard 0.21 shows.
-        storage.set_trial_system_attr(trial.trial_id, "constraints", list(violations.values()))
+        for name, value in _constraint_attributes(violations).items():
+            self._study._storage.set_trial_system_attr(trial.trial_id, name, value)
+
+
+def _violations(result: TrialResult, budget: Budget, objectives: Sequence[str]) -> dict[str, float]:
+    """Return the constraints of a completed trial, above 0 where it is no point of the front."""
+    found = {name: value for name, value in budget.violations(result).items() if isfinite(value)}
+    if not all(isfinite(figure(result, name)) for name in objectives):
+        found[FLOATS] = 1.0  # it keeps floating point, and so has no flash or RAM
+    return found
+
+
+def _constraint_attributes(violations: Mapping[str, float]) -> dict[str, Any]:
+    """Return the system attributes that hold constraints.
+
+    They hold them twice: the list is the form of Optuna 4, the only one that the dashboard 0.21 shows.
+    """
+    named: dict[str, Any] = {f"{CONSTRAINTS}:{name}": value for name, value in violations.items()}
+    return named | {CONSTRAINTS: list(violations.values())}
+
+
+def _replace_constraints(trial: FrozenTrial, violations: Mapping[str, float]) -> None:
+    """Let this process see a finished trial with other constraints; Optuna's storages keep such a trial as it is."""
+    kept = {name: value for name, value in trial.system_attrs.items() if name.partition(":")[0] != CONSTRAINTS}
+    trial.system_attrs = kept | (_constraint_attributes(violations) if violations else {})
 
 
 def _interned(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -300,8 +346,13 @@ def _interned(values: Mapping[str, Any]) -> dict[str, Any]:
     return {sys.intern(name): sys.intern(value) if isinstance(value, str) else value for name, value in values.items()}
 
 
-def _observations_of(trial: FrozenTrial) -> tuple[Observation, ...]:
-    """Return a trial's observations by Optuna's fields, except that subnets are observed before the first epoch."""
+def _observations_of(trial: FrozenTrial) -> tuple[Observation, ...] | None:
+    """Return a trial's observations by Optuna's fields, except that subnets are observed before the first epoch.
+
+    None of what was not tried: over a budget of an earlier start, or the same as another trial, which counts itself.
+    """
+    if trial.user_attrs.get(OUTCOME) in UNTRIED:
+        return None
     if trial.state is TrialState.COMPLETE and trial.user_attrs.get(OUTCOME) == Outcome.SUBNET.name:
         return (Observation(fidelity=0, accuracy=trial.values[0]),)
     return observations_of(trial)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from itertools import takewhile
 
 from spquant_search.driver.learning_curves import LearningCurves
@@ -22,21 +22,32 @@ NOT_COUNTED = (Origin.BASELINE, Origin.FINE_TUNED)  # origins of trials that the
 class TrialBook:
     """A run's trials as this coordinator knows them."""
 
-    def __init__(self, space: SearchSpace, results: Iterable[TrialResult]) -> None:
-        """Begin with the results of earlier starts of the same search."""
-        self._space = space
+    def __init__(
+        self,
+        space: SearchSpace,
+        results: Iterable[TrialResult],
+        *,
+        is_over: Callable[[NetworkConfig], bool] = lambda _config: True,
+        budget_since: int = 0,
+    ) -> None:
+        """Begin with the results of earlier starts of the same search.
+
+        Budgets may change between starts: ``is_over`` tells whether a configuration that was over one is so still, and
+        ``budget_since`` is the number of the first trial after they became what they are.
+        """
+        self._space, self._is_over = space, is_over
         self._results: dict[int, TrialResult] = {}
         self._first_of: dict[NetworkConfig, int] = {}  # by configuration, its first trial that did not fail
         self._proposed: set[NetworkConfig] = set()
-        self.curves = LearningCurves()
+        self.curves = LearningCurves(space.file.search.costs)
         self._open: dict[int, PendingTrial] = {}  # being tried by this coordinator
         self._elsewhere: dict[int, PendingTrial] = {}  # being tried by other coordinators
         self._half_asked = 0  # trials of coordinators that died while they asked for them; to be taken over
         for result in results:
             self.add(result)
         # How many proposals in a row were not tried, at the end of an earlier start too: none may go on for ever.
-        self._untried = self._latest_with(UNTRIED)
-        self._duplicates = self._latest_with((Outcome.DUPLICATE,))
+        self._untried = self._latest_with(UNTRIED, budget_since)
+        self._duplicates = self._latest_with((Outcome.DUPLICATE,), budget_since)
 
     @property
     def results(self) -> tuple[TrialResult, ...]:
@@ -54,10 +65,18 @@ class TrialBook:
     def add(self, result: TrialResult) -> None:
         """Record how a trial ended."""
         self._results[result.number] = result
+        self.curves.end(result)
+        if self._counts_no_more(result):
+            return
         self._proposed.add(result.config)
         if result.outcome is not Outcome.FAILED:
             self._first_of.setdefault(result.config, result.number)
-        self.curves.end(result)
+
+    def _counts_no_more(self, result: TrialResult) -> bool:
+        """Return whether a proposal is as if it had not been: over a budget that it keeps now, or a repeat of such."""
+        if result.outcome is Outcome.OVER_BUDGET:
+            return not self._is_over(result.config)
+        return result.outcome is Outcome.DUPLICATE and result.config not in self._proposed
 
     # ------------------------------------------------------------ trials that are being tried
 
@@ -131,7 +150,8 @@ class TrialBook:
             return f"{self._untried} proposals in a row were over budget or known already"
         return None
 
-    def _latest_with(self, outcomes: Collection[Outcome]) -> int:
-        """Return how many of the latest proposals ended with these outcomes, in a row."""
-        latest_first = (result for result in reversed(self.results) if result.origin not in NOT_COUNTED)
+    def _latest_with(self, outcomes: Collection[Outcome], since: int) -> int:
+        """Return how many of the latest proposals, from the trial ``since`` on, ended with these outcomes, in a row."""
+        proposed = [result for result in self.results if result.number >= since and result.origin not in NOT_COUNTED]
+        latest_first = reversed(proposed)
         return sum(1 for _ in takewhile(lambda result: result.outcome in outcomes, latest_first))

@@ -90,9 +90,8 @@ class TrialRunner:
         )
         if is_exempt or not stopping.enabled:
             return None
-        memory_bytes = self._tasks.known_result(trial, Outcome.FAILED, "").memory_bytes
         return stopping_reason(
-            self._book.curves.present(trial.number, memory_bytes),
+            self._book.curves.present(self._tasks.known_result(trial, Outcome.FAILED, "")),
             self._book.curves.ended(),
             margin=stopping.margin,
             min_peers=stopping.min_peers,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from spquant_search.costs.extremes import byte_figures
 from spquant_search.costs.memory import FLOPS_PER_MAC, cost_report, known_effective_macs
 from spquant_search.driver.search_context import SearchContext
 from spquant_search.driver.seeds import trial_seed
@@ -12,8 +13,27 @@ from spquant_search.driver.study import PendingTrial
 from spquant_search.driver.trial_book import NOT_COUNTED, TrialBook
 from spquant_search.runs.results import BASELINE, Origin, Outcome, TrialResult, unmeasured
 from spquant_search.runs.selection import Budget
+from spquant_search.space.configuration import NetworkConfig
+from spquant_search.space.objectives import COSTS
+from spquant_search.training.prepared import Prepared
 from spquant_search.training.schedule import Schedule
 from spquant_search.training.tasks import SubnetTask, Task
+
+
+def known_excess(prepared: Prepared, budget: Budget, config: NetworkConfig) -> str | None:
+    """Return which budget a configuration is known to exceed before any training, with value and bound."""
+    if not budget:
+        return None
+    known: dict[str, int] = byte_figures(prepared.shapes, prepared.architecture, config)
+    macs = known_effective_macs(prepared.shapes, config)
+    if macs is not None:
+        known["effective_flops"] = FLOPS_PER_MAC * macs
+    for name, bound in budget.costs().items():
+        if name in known and known[name] > bound:
+            return f"{name} {known[name]:,} is over constraints.{name}, {bound:,.0f}"
+        if name not in known and not COSTS[name].of_floats:
+            return f"it keeps floating-point numbers, and so cannot keep constraints.{name}, {bound:,.0f}"
+    return None
 
 
 class TrialTasks:
@@ -44,17 +64,9 @@ class TrialTasks:
 
     def over_budget(self, trial: PendingTrial) -> str | None:
         """Return which budget a trial is known to exceed, with value and bound; the float baseline never does."""
-        if trial.number == BASELINE or not self._budget:
+        if trial.number == BASELINE:
             return None
-        memory, flops = self._budget.max_memory_bytes, self._budget.max_effective_flops
-        shapes = self._context.prepared.shapes
-        cost = cost_report(shapes, trial.config)
-        if memory is not None and cost.memory_bytes > memory:
-            return f"memory_bytes {cost.memory_bytes:,} is over constraints.memory_bytes, {memory:,.0f}"
-        macs = known_effective_macs(shapes, trial.config)
-        if flops is not None and macs is not None and FLOPS_PER_MAC * macs > flops:
-            return f"effective_flops {FLOPS_PER_MAC * macs:,} is over constraints.effective_flops, {flops:,.0f}"
-        return None
+        return known_excess(self._context.prepared, self._budget, trial.config)
 
     def is_subnet(self, trial: PendingTrial) -> bool:
         """Return whether a trial is evaluated as a subnet instead of being trained."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from spquant_search.report.numbers import flops
+from spquant_search.report.cost_words import cost_text
 from spquant_search.report.run_summary import RunSummary
 from spquant_search.runs import selection
 from spquant_search.runs.results import TrialResult
 from spquant_search.runs.selection import Budget
+from spquant_search.space.objectives import ACCURACY, COSTS
 
 
 def budget_words(summary: RunSummary) -> str:
@@ -41,14 +42,14 @@ def _difference(name: str, member: TrialResult, budget: Budget) -> str:
 def difference_text(name: str, value: float, bound: float) -> str:
     """Write how far a figure is beyond its bound, in the figure's unit."""
     beyond = abs(value - bound)
-    if name != "accuracy":
+    if name != ACCURACY:
         return figure_text(name, beyond)
     points = f"{100 * beyond:.2g}"
     return f"{points} {'point' if points == '1' else 'points'}"
 
 
 def figure_text(name: str, value: float) -> str:
-    """Write a figure that a budget bounds: bytes, FLOPs, or an accuracy in percent."""
-    if name == "effective_flops":
-        return flops(value)
-    return f"{100 * value:.4g} %" if name == "accuracy" else f"{value:,.0f} bytes"
+    """Write a figure that a budget bounds: bytes, operations, microjoules, or an accuracy in percent."""
+    if name == ACCURACY:
+        return f"{100 * value:.4g} %"
+    return f"{value:,.0f} bytes" if COSTS[name].unit == "bytes" else cost_text(name, value)

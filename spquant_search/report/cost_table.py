@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from spquant_search.costs.memory import FLOPS_PER_MAC, CostReport
+from spquant_search.report.cost_words import and_list
 from spquant_search.report.energy_columns import ENERGY_COLUMNS, ENERGY_NOTES, energy_cells
 from spquant_search.report.forms import NO_MEMBRANE
 from spquant_search.report.layer_table import levels_cell
@@ -13,10 +15,30 @@ from spquant_search.report.step_words import steps_words
 from spquant_search.report.text_table import TextTable
 from spquant_search.runs.energy import Energy, total_energy, upper_bounds
 from spquant_search.space.configuration import FLOAT_BITS
+from spquant_search.space.objectives import COSTS
+from spquant_search.training.prepared import Prepared
 
 
-def cost_table(report: CostReport, *, title: str, energy_columns: bool) -> TextTable:
-    """Make the table of bytes and dense operations of every layer.
+def cost_document(report: CostReport, prepared: Prepared) -> dict[str, Any]:
+    """Return a configuration's cost ready for JSON; flash and RAM are null where it keeps floating-point numbers."""
+    document, device = report.as_dict(), prepared.footprint(report)
+    on_device = {"flash_bytes": device and device.flash, "ram_bytes": device and device.ram}
+    return {**document, "total": document["total"] | on_device}
+
+
+def device_notes(report: CostReport, prepared: Prepared) -> tuple[str, ...]:
+    """Say what a configuration takes of a device, and what the smallest and the dearest of its space take."""
+    device, ranges = prepared.footprint(report), prepared.byte_ranges()
+    if device is None:
+        own = "on a device: no flash and RAM, as it keeps floating-point numbers, which no integer form has"
+    else:
+        own = f"on a device, with the program in C: flash {kib(device.flash)} KiB, RAM {kib(device.ram)} KiB"
+    spans = [f"{kib(low)} to {kib(high)} KiB of {COSTS[name].words}" for name, (low, high) in ranges.items()]
+    return own, f"configurations of this space take {and_list(spans)}"
+
+
+def cost_table(report: CostReport, *, title: str, energy_columns: bool, further: tuple[str, ...] = ()) -> TextTable:
+    """Make the table of bytes and dense operations of every layer, with ``further`` notes.
 
     A note estimates the most energy that a sample takes; with ``energy_columns`` two columns estimate every layer's.
     """
@@ -45,7 +67,7 @@ def cost_table(report: CostReport, *, title: str, energy_columns: bool) -> TextT
         header=header + (ENERGY_COLUMNS if energy_columns else ()),
         rows=tuple(rows),
         total=totals,
-        notes=(*_cost_notes(report), _bound_note(total_energy(bounds), report.time_steps), *ENERGY_NOTES),
+        notes=(*_cost_notes(report), *further, _bound_note(total_energy(bounds), report.time_steps), *ENERGY_NOTES),
         left=frozenset({"layer"}),
     )
 

@@ -15,10 +15,11 @@ from typing import Any
 from spquant_search.report.front_table import shown_members
 from spquant_search.report.run_summary import RunSummary
 from spquant_search.report.text_table import one_line
-from spquant_search.runs import pareto, selection
+from spquant_search.runs import selection
 from spquant_search.runs.files import write_text
 from spquant_search.runs.intervals import CONFIDENCE, wilson_interval
 from spquant_search.runs.results import Outcome, TrialResult
+from spquant_search.space.objectives import ACCURACY
 from spquant_search.space.schema import Constraints
 
 INTERVAL_COLUMNS = ("accuracy_samples", "accuracy_low", "accuracy_high")
@@ -42,6 +43,7 @@ RESULT_COLUMNS = (
     "effective_macs",
     "effective_flops",
     "synaptic_ops",
+    "energy_uj",
     "density",
     "epochs",
     "seconds",
@@ -98,7 +100,7 @@ def front_document(summary: RunSummary, *, trained_only: bool = False) -> dict[s
     document = {
         "run": summary.run,
         "classes": list(summary.classes),
-        "objectives": list(pareto.OBJECTIVES),
+        "objectives": [ACCURACY, *summary.costs],
         "constant_objectives": list(summary.constant_objectives),
         "reference_point": None if point is None else point.as_dict(),
         "hypervolume": summary.hypervolume,

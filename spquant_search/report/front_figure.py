@@ -1,8 +1,8 @@
-"""The picture of a front: accuracy against memory, coloured by operations.
+"""The picture of a front: accuracy against its first cost, coloured by its second: memory and operations, mostly.
 
-Where all trials have the same number of operations there is no colour, and where all have the same memory the axis is
-that of operations. Where networks differ in their time steps the shape of a point says how many it has, and a subnet
-that was not fine-tuned has no ring.
+Where all trials are equal in the second cost there is no colour, and where they are in the first the axis is that of
+the second. Where networks differ in their time steps the shape of a point says how many it has, and a subnet that was
+not fine-tuned has no ring.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from spquant_search.report.forms import uniform_label
 from spquant_search.report.run_summary import RunSummary
 from spquant_search.report.step_words import baseline_words, steps_words
 from spquant_search.runs.intervals import CONFIDENCE, Interval, wilson_interval
+from spquant_search.runs.pareto import figure as figure_of
 from spquant_search.runs.results import Origin, Outcome, TrialResult
-from spquant_search.runs.selection import deployable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,6 +36,32 @@ SHAPES = ("o", "^", "v", "P", "X", "p")  # by time steps, the most first; the fe
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class _Scale:
+    """What a cost is called where it is drawn, and its unit."""
+
+    what: str
+    unit: str
+    of_one: float  # units of the cost in one unit of the picture
+    within: str  # of the line of the best accuracies
+
+
+SCALES = {
+    "memory_bytes": _Scale(what="memory: weights, membranes, scales", unit="KiB", of_one=1024, within="a memory"),
+    "flash_bytes": _Scale(what="flash on a device, its program included", unit="KiB", of_one=1024, within="a flash"),
+    "ram_bytes": _Scale(what="RAM on a device", unit="KiB", of_one=1024, within="a RAM"),
+    "effective_flops": _Scale(
+        what="effective MFLOPs a sample", unit="2 per MAC", of_one=1e6, within="so many operations"
+    ),
+    "synaptic_ops": _Scale(
+        what="synaptic operations a sample", unit="millions", of_one=1e6, within="so many operations"
+    ),
+    "energy_uj": _Scale(
+        what="energy of a sample, estimated at integer prices", unit="uJ", of_one=1, within="an energy"
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Picture:
     """What is drawn, and by which figures: ``scale`` None where the colour means nothing."""
 
@@ -43,10 +69,14 @@ class _Picture:
     summary: RunSummary
     trials: Sequence[TrialResult]
     scale: LogNorm | None
-    by_operations: bool  # along the axis, in place of memory
+    along: str  # the cost along the axis
+    coloured: str  # the cost that colours mean
 
     def cost(self, result: TrialResult) -> float:
-        return _megaflops(result) if self.by_operations else _memory_kib(result)
+        return _shown(result, self.along)
+
+    def colour(self, result: TrialResult) -> float:
+        return _shown(result, self.coloured)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -69,10 +99,10 @@ def write_front_figure(summary: RunSummary, path: Path) -> None:
 
 
 def draw_front(summary: RunSummary) -> Figure:
-    """Draw accuracy against memory, coloured by operations: the front, the other trials, references, baseline.
+    """Draw accuracy against the first cost, coloured by the second: front, other trials, references, baseline.
 
-    Only trials that left weights are drawn: the accuracy of a stopped trial is not that of a last epoch, and a subnet
-    that was fine-tuned without loss is replaced by the result.
+    Only trials that left weights, and have both costs, are drawn: the accuracy of a stopped trial is not that of a last
+    epoch, and a subnet that was fine-tuned without loss is replaced by the result.
     """
     # Imported here: half a second that `front` and `--help` need not wait. The Figure object itself draws by Agg,
     # so neither a display nor pyplot's global state is involved.
@@ -80,25 +110,31 @@ def draw_front(summary: RunSummary) -> Figure:
 
     figure = Figure(figsize=SIZE_INCHES, layout="constrained")
     axes = figure.add_subplot()
-    trials = deployable(summary.results)
+    trials = summary.compared
     _style(axes)
     _titles(axes, summary, trials)
     if not trials:
         axes.text(0.5, 0.5, "no trial has completed yet", ha="center", color=SOFT, transform=axes.transAxes)
         return figure
-    by_operations = "memory_bytes" in summary.hidden_costs
-    has_colour = not by_operations and "effective_macs" not in summary.hidden_costs
-    scale = _colour_scale(trials) if has_colour else None
-    picture = _Picture(axes=axes, summary=summary, trials=trials, scale=scale, by_operations=by_operations)
+    along, coloured, has_colour = _drawn_costs(summary)
+    scale = _colour_scale([_shown(result, coloured) for result in trials]) if has_colour else None
+    picture = _Picture(axes=axes, summary=summary, trials=trials, scale=scale, along=along, coloured=coloured)
     _limits(picture)
     _points(picture)
     _best_line(picture)
     _error_bars(picture)
     _references(picture)
     if scale is not None:
-        _colour_bar(figure, axes, scale)
+        _colour_bar(figure, picture, scale)
     _legend(figure)
     return figure
+
+
+def _drawn_costs(summary: RunSummary) -> tuple[str, str, bool]:
+    """Return the cost along the axis, the cost that colours would mean, and whether they mean anything."""
+    first, last = summary.costs[0], summary.costs[-1]
+    along = last if first in summary.hidden_costs else first
+    return along, last, along != last and last not in summary.hidden_costs
 
 
 def _style(axes: Axes) -> None:
@@ -124,12 +160,8 @@ def _titles(axes: Axes, summary: RunSummary, trials: Sequence[TrialResult]) -> N
     line.set_in_layout(False)  # the title leaves room for it
 
 
-def _memory_kib(result: TrialResult) -> float:
-    return result.memory_bytes / 1024
-
-
-def _megaflops(result: TrialResult) -> float:
-    return result.effective_flops / 1e6
+def _shown(result: TrialResult, cost: str) -> float:
+    return figure_of(result, cost) / SCALES[cost].of_one
 
 
 def _limits(picture: _Picture) -> None:
@@ -140,9 +172,7 @@ def _limits(picture: _Picture) -> None:
     axes.set_xscale("log")
     axes.set_xlim(low / (high / low) ** 0.06 / 1.04, high * (high / low) ** 0.06 * 1.04)
     _log_ticks(axes.xaxis, high / low)
-    memory = "memory: weights, membranes, scales (KiB, log scale)"
-    operations = "effective MFLOPs a sample (2 per MAC, log scale)"
-    axes.set_xlabel(operations if picture.by_operations else memory, color=INK)
+    axes.set_xlabel(f"{SCALES[picture.along].what} ({SCALES[picture.along].unit}, log scale)", color=INK)
     members = {result.number for result in front}
     planned = (Origin.BASELINE, Origin.REFERENCE)
     matter = [100 * result.accuracy for result in trials if result.number in members or result.origin in planned]
@@ -170,12 +200,11 @@ def _log_ticks(axis: Any, spread: float) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
 
 
-def _colour_scale(trials: Sequence[TrialResult]) -> LogNorm:
-    """Return the scale from MFLOPs to colours, 0 to 1."""
+def _colour_scale(costs: Sequence[float]) -> LogNorm:
+    """Return the scale from costs to colours, 0 to 1."""
     from matplotlib.colors import LogNorm
 
-    megaflops = [_megaflops(result) for result in trials]
-    low, high = max(min(megaflops), 1e-9), max(megaflops)
+    low, high = max(min(costs), 1e-9), max(costs)
     return LogNorm(low, high if high > low else 1.1 * low)
 
 
@@ -223,8 +252,8 @@ def _references(picture: _Picture) -> None:
             label += " (subnet)"
         _scatter(picture, [reference], marker="s", **_ringed(100), label=label)
         place = (picture.cost(reference), 100 * reference.accuracy)
-        # The colours of many operations are dark.
-        is_dark = picture.scale is not None and picture.scale(_megaflops(reference)) > 0.5
+        # The colours of high costs are dark.
+        is_dark = picture.scale is not None and picture.scale(picture.colour(reference)) > 0.5
         ink = "white" if is_dark else INK
         picture.axes.text(
             *place, str(reference.number), color=ink, fontsize=7, ha="center", va="center_baseline", zorder=5
@@ -236,8 +265,8 @@ def _scatter(picture: _Picture, results: Sequence[TrialResult], **style: Any) ->
     if picture.scale is None:
         picture.axes.scatter(x, y, color=PLAIN, **style)
         return
-    megaflops = [_megaflops(result) for result in results]
-    picture.axes.scatter(x, y, c=megaflops, cmap=COLOURS, norm=picture.scale, **style)
+    costs = [picture.colour(result) for result in results]
+    picture.axes.scatter(x, y, c=costs, cmap=COLOURS, norm=picture.scale, **style)
 
 
 def _ringed(size: float) -> dict[str, Any]:
@@ -267,7 +296,7 @@ def _error_bars(picture: _Picture) -> None:
 
 
 def _best_line(picture: _Picture) -> None:
-    """Draw the best accuracy within each cost. A member below the line is on the front for its operations."""
+    """Draw the best accuracy within each cost. A member below the line is on the front for its other cost."""
     front = sorted(picture.summary.front, key=picture.cost)
     if not front:
         return
@@ -282,19 +311,19 @@ def _best_line(picture: _Picture) -> None:
         linewidth=1.1,
         alpha=0.7,
         zorder=3,
-        label=f"best accuracy within {'so many operations' if picture.by_operations else 'a memory'}",
+        label=f"best accuracy within {SCALES[picture.along].within}",
     )
 
 
-def _colour_bar(figure: Figure, axes: Axes, scale: LogNorm) -> None:
+def _colour_bar(figure: Figure, picture: _Picture, scale: LogNorm) -> None:
     from matplotlib.cm import ScalarMappable
 
-    bar = figure.colorbar(ScalarMappable(norm=scale, cmap=COLOURS), ax=axes, pad=0.015, aspect=28)
+    bar = figure.colorbar(ScalarMappable(norm=scale, cmap=COLOURS), ax=picture.axes, pad=0.015, aspect=28)
     low, high = bar.ax.get_ylim()
     _log_ticks(bar.ax.yaxis, high / low)
     bar.ax.tick_params(color=SOFT, labelcolor=INK, labelsize=9)
     bar.outline.set_visible(False)
-    bar.set_label("effective MFLOPs a sample (2 per MAC)", color=INK, fontsize=9)
+    bar.set_label(f"{SCALES[picture.coloured].what} ({SCALES[picture.coloured].unit})", color=INK, fontsize=9)
 
 
 def _legend(figure: Figure) -> None:
@@ -309,7 +338,7 @@ def _legend(figure: Figure) -> None:
         legend.remove()
     for text in legend.get_texts():
         text.set_color(INK)
-    # The markers' colour means operations; in the legend it would mean nothing.
+    # The markers' colour means a cost; in the legend it would mean nothing.
     for handle in legend.legend_handles:
         if isinstance(handle, PathCollection):
             handle.set_array(None)

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from spquant_search.costs.memory import FLOPS_PER_MAC
 from spquant_search.report.accuracy_words import best_interval, few_samples_of_front, validation_words
 from spquant_search.report.budget_words import budget_words
+from spquant_search.report.cost_words import HEADINGS, and_list, cost_cell, cost_text
 from spquant_search.report.energy_columns import ENERGY_COLUMNS, ENERGY_NOTES, energy_cells
 from spquant_search.report.forms import bits_form, legend, levels_form, sparsity_form
-from spquant_search.report.numbers import MISSING, flops, interval_text, kib, percent, quantity, reduction
+from spquant_search.report.numbers import MISSING, interval_text, percent, reduction
 from spquant_search.report.run_summary import RunSummary
 from spquant_search.report.step_words import baseline_words, column_note, over_steps
 from spquant_search.report.text_table import TextTable
 from spquant_search.runs.energy import measured_energy
 from spquant_search.runs.intervals import CONFIDENCE, wilson_interval
-from spquant_search.runs.pareto import REFERENCE_SLACK, ReferencePoint
+from spquant_search.runs.pareto import REFERENCE_SLACK, ReferencePoint, figure
 from spquant_search.runs.results import Origin, TrialResult
+from spquant_search.space.objectives import ACCURACY, COSTS
 
 SPARSITY_LEGEND = "g5s3: 5 layers with a channel gate, 3 layers that skip neurons"
 ORIGIN_MARKS = {Origin.BASELINE: "base", Origin.REFERENCE: "ref"}
@@ -35,7 +36,7 @@ def front_table(
     trained_only: bool = False,
     grouped: bool = True,
 ) -> TextTable:
-    """Make the table of the front, smallest memory first, with factors against the float baseline.
+    """Make the table of the front, that of its first cost first, with factors against the float baseline.
 
     ``with_energy``: with the estimate of a sample's energy. ``intervals``: the columns with the accuracies' intervals
     that are wanted. ``trained_only``: without the members that are subnets. ``grouped``: with spaces between the layers
@@ -43,7 +44,8 @@ def front_table(
     """
     header = (
         *("trial", "val", INTERVAL_COLUMNS[0], "test", INTERVAL_COLUMNS[1], "mean val", "mean test"),
-        *("KiB", "factor", "FLOPs", "factor", *ENERGY_COLUMNS, "T", "bits", "levels", "gate"),
+        *(heading for name in summary.shown_costs for heading in (HEADINGS[name], "factor")),
+        *(*_further_energy(summary), "T", "bits", "levels", "gate"),
     )
     members = shown_members(summary, trained_only=trained_only)
     rows = [_front_row(summary, member, with_energy=with_energy, grouped=grouped) for member in members]
@@ -51,12 +53,23 @@ def front_table(
     kept = [column for column in _filled_columns(header, rows) if header[column] not in dropped]
     names = tuple(header[column] for column in kept)
     return TextTable(
-        title=f"{summary.run}: the front of accuracy, memory and operations"
+        title=f"{summary.run}: the front of {_objective_words(summary)}"
         + (", the trained members alone" if trained_only else ""),
         header=names,
         rows=tuple(tuple(row[column] for column in kept) for row in rows),
         notes=_front_notes(summary, members, columns=names),
         left=frozenset({"trial", "bits", "levels", "gate"}),
+    )
+
+
+def _objective_words(summary: RunSummary) -> str:
+    return and_list([ACCURACY, *(COSTS[name].words for name in summary.costs)])
+
+
+def _further_energy(summary: RunSummary) -> tuple[str, ...]:
+    """Return the columns of energy beside that of an objective or a budget."""
+    return tuple(
+        name for name in ENERGY_COLUMNS if name != HEADINGS["energy_uj"] or "energy_uj" not in summary.shown_costs
     )
 
 
@@ -71,6 +84,7 @@ def _filled_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> lis
 
 def _front_row(summary: RunSummary, member: TrialResult, *, with_energy: bool, grouped: bool) -> tuple[str, ...]:
     energy = measured_energy(member) if with_energy else None
+    cells = {} if energy is None else dict(zip(ENERGY_COLUMNS, energy_cells(energy), strict=True))
     test, final = summary.test_accuracy.get(member.number), member.final
     mark = ORIGIN_MARKS.get(member.origin, "")
     forms = bits_form(member.config), levels_form(member.config, none=MISSING if summary.searches_steps else "")
@@ -84,7 +98,7 @@ def _front_row(summary: RunSummary, member: TrialResult, *, with_energy: bool, g
         "" if final is None else _mean_cell(final.validation_mean, final.validation_std),
         "" if final is None else _mean_cell(final.test_mean, final.test_std),
         *_cost_cells(summary, member),
-        *(("", "") if energy is None else energy_cells(energy)),
+        *(cells.get(name, "") for name in _further_energy(summary)),
         str(member.config.time_steps) if summary.searches_steps else "",
         bits,
         levels,
@@ -92,19 +106,19 @@ def _front_row(summary: RunSummary, member: TrialResult, *, with_energy: bool, g
     )
 
 
-def _cost_cells(summary: RunSummary, member: TrialResult) -> tuple[str, str, str, str]:
-    """Write memory and operations with their factors; empty where all trials are equal."""
-    baseline, hidden = summary.baseline, summary.hidden_costs
-    memory = kib(member.memory_bytes), _factor(baseline, member, "memory_bytes")
-    operations = quantity(member.effective_flops), _factor(baseline, member, "effective_flops")
-    return (
-        *(("", "") if "memory_bytes" in hidden else memory),
-        *(("", "") if "effective_macs" in hidden else operations),
-    )
+def _cost_cells(summary: RunSummary, member: TrialResult) -> tuple[str, ...]:
+    """Write each cost and its factor; empty where all trials are equal, or where a member or the baseline has none."""
+    cells: list[str] = []
+    for name in summary.shown_costs:
+        cell, factor = cost_cell(name, figure(member, name)), _factor(summary.baseline, member, name)
+        cells += ("", "") if name in summary.hidden_costs else (cell, factor)
+    return tuple(cells)
 
 
-def _factor(baseline: TrialResult | None, member: TrialResult, figure: str) -> str:
-    return "" if baseline is None else reduction(getattr(baseline, figure), getattr(member, figure))
+def _factor(baseline: TrialResult | None, member: TrialResult, name: str) -> str:
+    if baseline is None or not COSTS[name].of_floats:
+        return ""
+    return reduction(getattr(baseline, name), getattr(member, name))
 
 
 def _mean_cell(mean: float | None, deviation: float | None) -> str:
@@ -152,11 +166,25 @@ def _accuracy_notes(summary: RunSummary, members: tuple[TrialResult, ...], colum
 
 
 def _cost_notes(summary: RunSummary, columns: Sequence[str]) -> list[str]:
-    counted = f"FLOPs: effective, 2 per MAC, a sample {over_steps(summary.time_steps)}"
-    shown = [counted] if "FLOPs" in columns else []
-    shown += [f"factor: against {baseline_words(summary.time_steps)}"] if "factor" in columns else []
+    counted = f"a sample {over_steps(summary.time_steps)}"
+    notes = {
+        "FLOPs": f"FLOPs: effective, 2 per MAC, {counted}",
+        "SOPs": f"SOPs: synaptic operations, of non-zero inputs alone, {counted}",
+        "factor": f"factor: against {baseline_words(summary.time_steps)}",
+    }
+    shown = [words for column, words in notes.items() if column in columns]
     steps = column_note(summary.time_steps) if "T" in columns else ""
-    return ["; ".join(shown), steps, *constant_notes(summary)]
+    return ["; ".join(shown), steps, *_device_notes(summary, columns), *constant_notes(summary)]
+
+
+def _device_notes(summary: RunSummary, columns: Sequence[str]) -> list[str]:
+    """Say what flash and RAM are, and what has none."""
+    found = [HEADINGS[name] for name in ("flash_bytes", "ram_bytes") if HEADINGS[name] in columns]
+    if not found:
+        return []
+    is_objective = any(not COSTS[name].of_floats for name in summary.costs)
+    words = "what keeps floating point, as the float baseline does, has none"
+    return [f"{' and '.join(found)}: of the program on a device; {words}{', and is no member' if is_objective else ''}"]
 
 
 def constant_notes(summary: RunSummary) -> list[str]:
@@ -168,15 +196,19 @@ def constant_notes(summary: RunSummary) -> list[str]:
     left_out = {
         name: ", and is left out" if name in summary.hidden_costs else "" for name in summary.constant_objectives
     }
-    words = {
-        "accuracy": f"accuracy is the same in all trials: {percent(some.accuracy)} %",
-        "memory_bytes": f"memory is the same in all trials: {kib(some.memory_bytes)} KiB",
-        "effective_macs": f"the number of operations is the same in all trials: {flops(some.effective_flops)}",
-    }
-    reason = {"effective_macs": ", as no layer has a channel gate or skips neurons"}
+    reason = {"effective_flops": ", as no layer has a channel gate or skips neurons"}
     return [
-        words[name] + (reason.get(name, "") if name in summary.fixed else "") + left for name, left in left_out.items()
+        _constant_words(name, some) + (reason.get(name, "") if name in summary.fixed else "") + left
+        for name, left in left_out.items()
     ]
+
+
+def _constant_words(name: str, some: TrialResult) -> str:
+    if name == ACCURACY:
+        return f"accuracy is the same in all trials: {percent(some.accuracy)} %"
+    words = COSTS[name].words
+    subject = f"the number of {words}" if COSTS[name].unit in ("FLOPs", "operations") else words
+    return f"{subject} is the same in all trials: {cost_text(name, figure(some, name))}"
 
 
 def _final_notes(members: Sequence[TrialResult]) -> list[str]:
@@ -204,22 +236,26 @@ def _final_notes(members: Sequence[TrialResult]) -> list[str]:
 
 def reference_text(point: ReferencePoint, *, without: Collection[str] = ()) -> str:
     """Describe the reference point, without which a hypervolume says nothing."""
-    costs = {
-        "memory_bytes": f"{kib(point.memory_bytes)} KiB",
-        "effective_macs": flops(point.effective_macs * FLOPS_PER_MAC),
-    }
+    shown = [name for name in point.costs if name not in without]
     corner = ", ".join(
-        [f"accuracy {percent(point.accuracy)} %", *(costs[name] for name in costs if name not in without)]
+        [f"accuracy {percent(point.accuracy)} %", *(cost_text(name, point.costs[name]) for name in shown)]
     )
-    return f"{corner}: chance, {REFERENCE_SLACK:g} times the float baseline"
+    of_space = [name for name in shown if not COSTS[name].of_floats]
+    baseline = f"{REFERENCE_SLACK:g} times the float baseline"
+    if not of_space:
+        return f"{corner}: chance, {baseline}"
+    dearest = (
+        f"{REFERENCE_SLACK:g} times the dearest configuration of the space in "
+        f"{' and in '.join(COSTS[name].words for name in of_space)}, of which the float baseline has none"
+    )
+    return f"{corner}: chance, {dearest}" if len(of_space) == len(shown) else f"{corner}: chance, {baseline}, {dearest}"
 
 
 def hypervolume_text(hypervolume: float | None, point: ReferencePoint | None, *, without: Collection[str] = ()) -> str:
     """Write ``hypervolume 0.412 of at most 0.9 (reference point: ...)``; ``without``: the costs that it leaves out."""
     if hypervolume is None or point is None:
         return "hypervolume: not before the float baseline is trained"
-    words = {"memory_bytes": "memory", "effective_macs": "operations"}
-    rest = " and ".join(["accuracy", *(word for name, word in words.items() if name not in without)])
+    rest = and_list([ACCURACY, *(COSTS[name].words for name in point.costs if name not in without)])
     alone = f" of {rest} alone" if without else ""
     limit = 1 - point.accuracy
     reference = reference_text(point, without=without)

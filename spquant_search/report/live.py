@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,9 +15,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from spquant_search.costs.memory import FLOPS_PER_MAC
+from spquant_search.report.cost_words import NARROW_HEADINGS, narrow_cell, present_cost
 from spquant_search.report.forms import GROUP, bits_form, legend, levels_form
-from spquant_search.report.numbers import MISSING, kib, mega, percent, reduction
+from spquant_search.report.numbers import MISSING, percent, reduction
 from spquant_search.report.plain_log import PlainLog
 from spquant_search.report.search_progress import (
     Clock,
@@ -32,9 +31,11 @@ from spquant_search.report.step_words import baseline_words
 from spquant_search.report.text_table import one_line
 from spquant_search.runs import selection
 from spquant_search.runs.events import SearchPlan, Watcher
+from spquant_search.runs.pareto import figure
 from spquant_search.runs.results import EpochMetrics, Origin, Outcome, TrialResult
 from spquant_search.runs.work import Part
 from spquant_search.space.configuration import NetworkConfig
+from spquant_search.space.objectives import DEFAULT_COSTS
 
 FRAMES_A_SECOND = 2
 ORIGIN_WIDTH = max(map(len, Origin))
@@ -108,9 +109,10 @@ class Columns:
     steps: int  # 0: all networks have the same number of time steps
     origin: bool
     last: int
+    costs: tuple[str, ...] = DEFAULT_COSTS  # two
 
     @classmethod
-    def fitting(cls, width: int, layers: int, *, steps: int = 0) -> Columns:
+    def fitting(cls, width: int, layers: int, *, steps: int = 0, costs: tuple[str, ...] = DEFAULT_COSTS) -> Columns:
         """Fit columns to a terminal: forms of deep networks share the rest; the origin needs 100 columns."""
         uncut = layers + (layers - 1) // GROUP  # with the spaces between groups
         origin = width >= 100
@@ -121,7 +123,7 @@ class Columns:
         levels = max(4, min(max(len("levels"), of_levels), room // 2))
         bits = max(4, min(uncut, max(room // 2, room - of_levels)))
         last = max(1, width - fixed - bits - levels)
-        return cls(bits=bits, levels=levels, steps=steps, origin=origin, last=last)
+        return cls(bits=bits, levels=levels, steps=steps, origin=origin, last=last, costs=costs)
 
     def table(self, first: str, last: str) -> Table:
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
@@ -132,7 +134,7 @@ class Columns:
             table.add_column("T", width=self.steps, justify="right", no_wrap=True)
         table.add_column("bits", width=self.bits, no_wrap=True)
         table.add_column("levels", width=self.levels, no_wrap=True)
-        for name, width in (("epoch", 6), ("val %", 5), ("KiB", 7), ("MFLOPs", 7)):
+        for name, width in (("epoch", 6), ("val %", 5), *((NARROW_HEADINGS[cost], 7) for cost in self.costs)):
             table.add_column(name, width=width, justify="right", no_wrap=True)
         table.add_column(last, width=self.last, no_wrap=True)
         return table
@@ -147,7 +149,7 @@ def frame(progress: Progress, *, width: int, height: int) -> RenderableType:
     """Draw one picture of the search that fills at most ``height`` lines."""
     layers = next((len(config.layers) for config in _configs(progress)), 9)
     steps = len(str(progress.time_steps[-1])) if progress.searches_steps else 0
-    columns = Columns.fitting(width, layers, steps=steps)
+    columns = Columns.fitting(width, layers, steps=steps, costs=progress.shown_costs[:2])
     foot = [Text(_front_words(progress), style="bold"), Text(_legend(progress), style="dim")]
     foot_lines = sum(-(-len(text) // width) + (len(text) > width) for text in foot)
     rows = height - (3 + 1 + 2 + 1 + 2 + 1 + foot_lines)  # the header, both tables' heads, blank lines
@@ -181,7 +183,8 @@ def _front_words(progress: Progress) -> str:
     words = progress_hypervolume_text(progress)
     if not progress.front:
         return words
-    return f"{len(progress.front)} on the front, trial {selection.knee(progress.front).number} at its knee; {words}"
+    knee = selection.knee(progress.front, progress.costs)
+    return f"{len(progress.front)} on the front, trial {knee.number} at its knee; {words}"
 
 
 def _header(progress: Progress, width: int) -> Sequence[RenderableType]:
@@ -210,8 +213,7 @@ def _trials_table(progress: Progress, columns: Columns, rows: int) -> Table:
         cells = (
             f"{latest.epoch if latest else 0}/{trial.epochs}",
             percent(latest.accuracy if latest else None),
-            kib(trial.task.memory_bytes),
-            mega(latest.effective_macs * FLOPS_PER_MAC if latest else math.nan),
+            *(narrow_cell(cost, present_cost(cost, trial.task, latest)) for cost in columns.costs),
             "running",
         )
         table.add_row(*columns.row(number, trial.task.origin, trial.task.config, *cells), style="cyan")
@@ -219,13 +221,16 @@ def _trials_table(progress: Progress, columns: Columns, rows: int) -> Table:
     for result in list(reversed(progress.finished))[: max(0, rows - len(progress.running))]:
         words = _outcome_words(result, long=columns.last >= 40, on_front=result.number in members)
         style = "" if result.outcome.has_weights else "dim"
-        table.add_row(*columns.row(result.number, result.origin, result.config, *_figures(result), words), style=style)
+        table.add_row(
+            *columns.row(result.number, result.origin, result.config, *_figures(result, columns), words), style=style
+        )
     return table
 
 
-def _figures(result: TrialResult) -> tuple[str, str, str, str]:
+def _figures(result: TrialResult, columns: Columns) -> tuple[str, ...]:
     epochs = "subnet" if result.outcome is Outcome.SUBNET else str(result.trained_epochs)
-    return epochs, percent(result.accuracy), kib(result.memory_bytes), mega(result.effective_flops)
+    costs = (narrow_cell(cost, figure(result, cost)) for cost in columns.costs)
+    return epochs, percent(result.accuracy), *costs
 
 
 def _outcome_words(result: TrialResult, *, long: bool, on_front: bool) -> str:
@@ -239,13 +244,15 @@ def _front_table(progress: Progress, columns: Columns, rows: int) -> Table:
     """Make the table of the front: its knee, then its most accurate members, without the float baseline."""
     table = columns.table("front", "factors")
     baseline = progress.baseline
-    best = sorted(progress.front, key=lambda member: (-member.accuracy, member.memory_bytes))
+    first = columns.costs[0]
+    best = sorted(progress.front, key=lambda member: (-member.accuracy, figure(member, first)))
     if best:
-        knee = selection.knee(progress.front)
+        knee = selection.knee(progress.front, progress.costs)
         best = [knee, *(member for member in best if member not in (knee, baseline))]
     for member in best[:rows]:
-        memory = reduction(baseline.memory_bytes if baseline else None, member.memory_bytes)
-        operations = reduction(baseline.effective_flops if baseline else None, member.effective_flops)
-        factors = f"{memory:<6} {operations}"
-        table.add_row(*columns.row(member.number, member.origin, member.config, *_figures(member), factors))
+        one, other = (
+            reduction(getattr(baseline, cost) if baseline else None, figure(member, cost)) for cost in columns.costs
+        )
+        factors = f"{one:<6} {other}"
+        table.add_row(*columns.row(member.number, member.origin, member.config, *_figures(member, columns), factors))
     return table

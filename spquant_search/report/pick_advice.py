@@ -8,16 +8,18 @@ from dataclasses import dataclass
 
 from spquant_search.report.run_summary import RunSummary
 from spquant_search.runs import selection
+from spquant_search.runs.pareto import figure
 from spquant_search.runs.results import Origin, TrialResult
+from spquant_search.space.objectives import COSTS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PickAdvice:
-    """The member at the knee of those that can be picked, and commands that work."""
+    """The member at the knee of those that can be picked, and commands that work: for it, and within its first cost."""
 
     member: TrialResult
     at_knee: str
-    within_memory: str
+    within_cost: str
 
 
 def pick_advice(summary: RunSummary, *, out: str = "picked") -> PickAdvice | None:
@@ -25,14 +27,31 @@ def pick_advice(summary: RunSummary, *, out: str = "picked") -> PickAdvice | Non
     members = summary.pickable
     if not members:
         return None
-    member = selection.knee(members)
-    kib = math.ceil(member.memory_bytes / 1024)
+    member = selection.knee(members, summary.costs)
     command = f"spquant-search pick {run_words(summary)}"
     return PickAdvice(
         member=member,
         at_knee=f"{command} --knee --out {shlex.quote(out)}",
-        within_memory=f"{command} --max-memory {kib}KiB --out {shlex.quote(out)}",
+        within_cost=f"{command} {_bound(summary.costs[0], member)} --out {shlex.quote(out)}",
     )
+
+
+def _bound(cost: str, member: TrialResult) -> str:
+    """Write the option that bounds a cost, with the member's own figure rounded up."""
+    value, unit = figure(member, cost), COSTS[cost].unit
+    if unit == "bytes":
+        return f"{COSTS[cost].option} {math.ceil(value / 1024)}KiB"
+    if unit == "uJ":
+        return f"{COSTS[cost].option} {math.ceil(1000 * value) / 1000:g}uJ"
+    return (
+        f"{COSTS[cost].option} {math.ceil(value / 1e6)}M" if value > 1e7 else f"{COSTS[cost].option} {math.ceil(value)}"
+    )
+
+
+def within_words(summary: RunSummary) -> str:
+    """Say what the command within a cost is about: ``a memory``."""
+    cost = summary.costs[0]
+    return "a memory" if cost == "memory_bytes" else f"a bound on {COSTS[cost].words}"
 
 
 def run_words(summary: RunSummary) -> str:

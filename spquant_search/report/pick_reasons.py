@@ -7,22 +7,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from spquant_search.report.budget_words import difference_text, figure_text
-from spquant_search.report.numbers import flops, kib, percent
+from spquant_search.report.cost_words import cost_texts
+from spquant_search.report.numbers import percent
 from spquant_search.report.pick_advice import run_words
 from spquant_search.report.run_summary import RunSummary
 from spquant_search.report.step_words import steps_words
 from spquant_search.runs import selection
 from spquant_search.runs.intervals import wilson_interval
+from spquant_search.runs.pareto import constant_objectives, figure
 from spquant_search.runs.results import Origin, TrialResult
-from spquant_search.runs.selection import Budget
+from spquant_search.runs.selection import Budget, bound_field
+from spquant_search.space.objectives import COSTS
 
-UNITS = {
-    "memory_bytes": ("max_memory_bytes", "KiB", 1024),
-    "flash_bytes": ("max_flash_bytes", "KiB", 1024),
-    "ram_bytes": ("max_ram_bytes", "KiB", 1024),
-    "effective_flops": ("max_effective_flops", "M", 1_000_000),
-}
-WORDS = {"memory_bytes": "memory", "flash_bytes": "flash", "ram_bytes": "RAM", "effective_flops": "operations"}
+# What a number without a unit may have been meant in.
+UNITS = {"bytes": ("KiB", 1024), "FLOPs": ("M", 1_000_000), "operations": ("M", 1_000_000)}
+
+LESS = {"synaptic_ops": "fewer synaptic operations", "energy_uj": "less energy"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,10 +34,9 @@ class Wish:
 
 
 def member_figures(summary: RunSummary, member: TrialResult) -> str:
-    """Write what a member is known by: accuracy, memory, operations, and time steps where members differ in them."""
-    accuracy = f"{percent(member.accuracy)} %"
-    steps = f", {steps_words(member.config.time_steps)}" if summary.searches_steps else ""
-    return f"{accuracy}, {kib(member.memory_bytes)} KiB, {flops(member.effective_flops)}{steps}"
+    """Write what a member is known by: its objectives, and time steps where members differ in them."""
+    figures = [f"{percent(member.accuracy)} %", *cost_texts(member, summary.costs)]
+    return ", ".join([*figures, *([steps_words(member.config.time_steps)] if summary.searches_steps else [])])
 
 
 def why_nothing_fits(
@@ -74,10 +73,10 @@ def _miss_words(name: str, near: TrialResult, members: Sequence[TrialResult], wi
 def _meant(name: str, members: Sequence[TrialResult], wish: Wish) -> str:
     """Ask whether KiB, or millions, were meant where a number without a unit fits nothing and would fit so."""
     text = wish.options[name].rpartition(" ")[2]
-    if name not in UNITS or not re.fullmatch(r"[\d.]+", text):
+    if name not in COSTS or COSTS[name].unit not in UNITS or not re.fullmatch(r"[\d.]+", text):
         return ""
-    field, unit, factor = UNITS[name]
-    larger = replace(wish.budget, **{field: wish.budget.as_dict()[name] * factor})
+    unit, factor = UNITS[COSTS[name].unit]
+    larger = replace(wish.budget, **{bound_field(name): wish.budget.as_dict()[name] * factor})
     if any(name not in larger.excess(member) for member in members):
         return f"; did you mean {text}{unit}?"
     return ""
@@ -90,10 +89,10 @@ def _remedy(name: str, summary: RunSummary, wish: Wish, smallest: Mapping[str, f
         least = figure_text(name, smallest[name])
         if bound < smallest[name]:
             return (
-                f"no search of this space can do it: its smallest configuration takes {least} of {WORDS[name]}; give "
-                "layers choices of fewer bits or levels, or the network less model.width"
+                f"no search of this space can do it: its smallest configuration takes {least} of {COSTS[name].words}; "
+                "give layers choices of fewer bits or levels, or the network less model.width"
             )
-        smallest_words = f"the smallest configuration of this space takes {least} of {WORDS[name]}"
+        smallest_words = f"the smallest configuration of this space takes {least} of {COSTS[name].words}"
         return f"{smallest_words}: more --trials may find one that fits"
     if name == "effective_flops":
         if name_is_fixed(summary):
@@ -103,12 +102,16 @@ def _remedy(name: str, summary: RunSummary, wish: Wish, smallest: Mapping[str, f
                 f"of channel_mass or skip_below{fewer}"
             )
         return "more --trials may find one with fewer operations"
+    if name in COSTS:
+        return f"more --trials may find one with {LESS[name]}"
     return _accuracy_remedy(summary, bound)
 
 
 def name_is_fixed(summary: RunSummary) -> bool:
     """Return whether the number of operations is the same in all trials."""
-    return "effective_macs" in summary.constant_objectives and not summary.searches_steps
+    tried = [result for result in selection.deployable(summary.results) if result.origin is not Origin.BASELINE]
+    cost = "effective_flops"
+    return not summary.searches_steps and cost in constant_objectives(tried, (cost,), fixed=summary.fixed)
 
 
 def _accuracy_remedy(summary: RunSummary, bound: float) -> str:
@@ -136,19 +139,17 @@ def why_not_on_the_front(summary: RunSummary, number: int) -> str:
         return f"trial {number} left no network: {trial.reason or trial.outcome.value}"
     heirs = [result.number for result in summary.results if result.parent == number]
     measured = selection.deployable(summary.results)
+    if lacking := [name for name in summary.costs if getattr(trial, name) is None]:
+        return f"trial {number} keeps floating-point numbers, and so has no {' and no '.join(lacking)}"
     if trial not in measured:
         return f"trial {number} was fine-tuned as trial {heirs[0]}" if heirs else f"trial {number} has no accuracy"
     if summary.meets_budget and (over := summary.budget.excess(trial)):
         return f"trial {number} is not within the constraints: {', '.join(over)}"
-    better = next((member for member in summary.front if _beats(member, trial)), None)
+    better = next((member for member in summary.front if _beats(member, trial, summary.costs)), None)
     return (
         f"trial {number} is beaten by trial {better.number} in all objectives" if better else f"trial {number} is not"
     )
 
 
-def _beats(one: TrialResult, other: TrialResult) -> bool:
-    return (
-        one.accuracy >= other.accuracy
-        and one.memory_bytes <= other.memory_bytes
-        and one.effective_macs <= other.effective_macs
-    )
+def _beats(one: TrialResult, other: TrialResult, costs: Sequence[str]) -> bool:
+    return one.accuracy >= other.accuracy and all(figure(one, cost) <= figure(other, cost) for cost in costs)

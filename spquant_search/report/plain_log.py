@@ -7,20 +7,18 @@ import time
 from contextlib import suppress
 from typing import IO
 
-from spquant_search.costs.memory import FLOPS_PER_MAC
+from spquant_search.report.cost_words import and_list, cost_text, cost_texts
 from spquant_search.report.forms import short_form
-from spquant_search.report.numbers import MISSING, flops, kib, percent
+from spquant_search.report.numbers import MISSING, percent
 from spquant_search.report.search_progress import Clock, Progress, RunningTrial, closing_text, times_text
 from spquant_search.report.text_table import one_line
 from spquant_search.runs.events import SearchPlan
 from spquant_search.runs.results import EpochMetrics, TrialResult
 from spquant_search.runs.work import Part
+from spquant_search.space.objectives import ACCURACY, COSTS
 
 STAGE_LINE_SECONDS = 15.0
-FIXED_OPERATIONS = (
-    "no layer has a channel gate or skips neurons, so the number of operations is the same in all trials: accuracy and "
-    "memory are what they differ in"
-)
+FIXED_OPERATIONS = "no layer has a channel gate or skips neurons, so the number of operations is the same in all trials"
 
 
 class PlainLog:
@@ -40,7 +38,9 @@ class PlainLog:
         self._line(f"run {plan.run}: {plan.source}, {plan.network} on {plan.data}")
         self._line(f"{plan.work}, {plan.workers} at a time{resumed}")
         if plan.fixed and plan.trials:
-            self._line(FIXED_OPERATIONS)
+            others = [COSTS[name].words for name in plan.costs if name not in plan.fixed]
+            differ = f"{and_list([ACCURACY, *others])} {'are' if others else 'is'} what they differ in"
+            self._line(f"{FIXED_OPERATIONS}: {differ}")
         self._estimate()
 
     def stage(self, text: str, done: int = 0, total: int = 0, *, part: Part | None = None) -> None:
@@ -56,15 +56,16 @@ class PlainLog:
 
     def started(self, task: TrialResult, epochs: int) -> None:
         self.progress.take_start(RunningTrial(task=task, epochs=epochs))
-        memory = f"{kib(task.memory_bytes)} KiB"
+        costs = "  ".join(cost_texts(task, [name for name in self.progress.shown_costs if COSTS[name].is_exact]))
         form = short_form(task.config, with_steps=self.progress.searches_steps)
-        self._line(f"trial {task.number}  started  {task.origin}  {form}  {memory}")
+        self._line(f"trial {task.number}  started  {task.origin}  {form}  {costs}")
 
     def epoch(self, number: int, metrics: EpochMetrics) -> None:
         self.progress.take_epoch(number, metrics)
         trial = self.progress.running.get(number)
         of = f"/{trial.epochs}" if trial else ""
-        operations = flops(metrics.effective_macs * FLOPS_PER_MAC)
+        measured = [name for name in self.progress.shown_costs if not COSTS[name].is_exact]
+        operations = "  ".join(cost_text(name, metrics.measured(name)) for name in measured)
         accuracy, loss = percent(metrics.accuracy), MISSING if metrics.loss is None else f"{metrics.loss:.3f}"
         self._line(f"trial {number}  epoch {metrics.epoch}{of}  loss {loss}  accuracy {accuracy} %  {operations}")
         self._estimate()
@@ -74,9 +75,8 @@ class PlainLog:
         cells = [f"trial {result.number}", result.outcome.name.lower().replace("_", " ")]
         if result.epochs:
             cells.append(f"accuracy {percent(result.accuracy)} %")
-        cells.append(f"{kib(result.memory_bytes)} KiB")
-        if result.epochs:
-            cells.append(flops(result.effective_flops))
+        shown = self.progress.shown_costs
+        cells += cost_texts(result, [name for name in shown if COSTS[name].is_exact or result.epochs])
         if not result.outcome.has_weights and result.reason:
             cells.append(result.reason)
         if self.progress.plan:

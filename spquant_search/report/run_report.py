@@ -8,17 +8,19 @@ from pathlib import Path
 
 from spquant_search.report.accuracy_words import best_interval, validation_words
 from spquant_search.report.class_words import classes_sentence
+from spquant_search.report.energy_columns import ENERGY_NOTES
 from spquant_search.report.forms import short_form
 from spquant_search.report.front_table import front_table, run_hypervolume_text
 from spquant_search.report.layer_table import layer_table
 from spquant_search.report.numbers import duration
-from spquant_search.report.pick_advice import pick_advice, run_words, why_nothing_is_pickable
+from spquant_search.report.pick_advice import pick_advice, run_words, why_nothing_is_pickable, within_words
 from spquant_search.report.pick_reasons import member_figures
 from spquant_search.report.run_summary import RunSummary
 from spquant_search.report.step_words import dense_words, enumerated, over_steps
 from spquant_search.report.text_table import one_line
 from spquant_search.runs.files import write_text
 from spquant_search.runs.results import Outcome
+from spquant_search.space.objectives import COSTS
 
 
 def write_report(summary: RunSummary, path: Path) -> None:
@@ -41,7 +43,7 @@ Data: {one_line(summary.data)}.
 {_accuracy_sentence(summary)}
 {_test_sentence(summary)}
 
-![the front of accuracy and memory, among the trials that left a network](front.png)
+![the front of accuracy and {COSTS[summary.costs[0]].words}, among the trials that left a network](front.png)
 """
 
 
@@ -110,8 +112,7 @@ def _hypervolume_sentences(summary: RunSummary) -> str:
     text = _sentence(run_hypervolume_text(summary))
     if summary.reference_point is None:
         return f"{text}."
-    costs = {"memory_bytes": "memory", "effective_macs": "operations"}
-    axes = [word for name, word in costs.items() if name not in summary.hidden_costs]
+    axes = [COSTS[name].words for name in summary.costs if name not in summary.hidden_costs]
     words = f"Its axes: accuracy above chance, and {' and '.join(axes)} as parts of the reference point's."
     if summary.budget:
         words += " Only members within the constraints count."
@@ -162,7 +163,19 @@ def _counting_section(summary: RunSummary) -> str:
   scales, offsets and gate predictors. Code, input frames and scratch buffers are not in it.
 - FLOPs: 2 per MAC, a sample {over_steps(summary.time_steps)}. Effective FLOPs omit closed channels and skipped
   neurons, include the gates' predictors, and are measured with the accuracy; zeros in the input are counted.{dense}
-"""
+{_further_counts(summary)}"""
+
+
+def _further_counts(summary: RunSummary) -> str:
+    """Say what further costs count, those that are objectives or bounded."""
+    words = {
+        "flash_bytes": "Flash: weights, scales, offsets and gate predictors, and the code of the program in C.",
+        "ram_bytes": "RAM: membranes, the spikes between layers, and what layers work in.",
+        "synaptic_ops": "Synaptic operations (SOPs): of the effective ones, those whose input is not zero.",
+        "energy_uj": f"Energy: {ENERGY_NOTES[0].removeprefix('uJ: ')}; at integer prices.",
+    }
+    shown = [words[name] for name in summary.shown_costs if name in words]
+    return "".join(f"- {sentence}\n" for sentence in shown)
 
 
 def _membranes_words(summary: RunSummary) -> str:
@@ -192,10 +205,11 @@ def _pick_lines(summary: RunSummary) -> list[str]:
     form = short_form(advice.member.config, with_steps=summary.searches_steps)
     return [
         "To deploy the member nearest to the ideal corner of those that have a form in integers (the knee: here trial "
-        f"{advice.member.number}, `{form}`), or the most accurate one within a memory:",
+        f"{advice.member.number}, `{form}`), or the most accurate one within "
+        f"{within_words(summary)}:",
         "",
         f"    {advice.at_knee}",
-        f"    {advice.within_memory}",
+        f"    {advice.within_cost}",
         "",
     ]
 

@@ -12,6 +12,7 @@ from spquant_search.runs.finals import TestUse, count_tests, read_latest_results
 from spquant_search.runs.folder import RunFolder, find_run
 from spquant_search.runs.records import read_environment, read_facts, read_frozen_space, read_shared_study
 from spquant_search.runs.results import Origin, Outcome, TrialResult
+from spquant_search.space.objectives import DEFAULT_COSTS, with_columns
 from spquant_search.space.schema import SpaceFile
 
 PARAMETER_WORDS = {
@@ -39,6 +40,8 @@ class RunSummary:
     no_integer_form: str = ""  # why no member can be picked, where the network or the whole space is the reason
     argument: str = ""  # the word that means this run on the command line, where that is not its name
     searched: tuple[str, ...] = ()  # in words, what has several choices in some layer
+    costs: tuple[str, ...] = DEFAULT_COSTS  # the objectives beside the accuracy
+    dearest: Mapping[str, float] = field(default_factory=dict)  # configuration: what the float baseline does not have
     fixed: tuple[str, ...] = ()  # the objectives that no choice of the space changes
     trials_wanted: int | None = None  # candidates that the search was to try; None: unknown
     workers: int = 1  # trainers, of the latest start
@@ -78,7 +81,7 @@ class RunSummary:
     @property
     def front(self) -> tuple[TrialResult, ...]:
         """The front of the trials within the constraints, or of all trials where none keeps them."""
-        return selection.front(self.results, self.budget)
+        return selection.front(self.results, self.costs, self.budget)
 
     @property
     def pickable(self) -> tuple[TrialResult, ...]:
@@ -86,15 +89,22 @@ class RunSummary:
         return () if self.no_integer_form else selection.pickable(self.front)
 
     @property
+    def compared(self) -> list[TrialResult]:
+        """The trials that the front is chosen from: with a network, and with all costs that are objectives."""
+        return selection.comparable(self.results, self.costs)
+
+    @property
     def meets_budget(self) -> bool:
         """True where the front's members keep the constraints, or there are none."""
-        return selection.is_met(self.results, self.budget)
+        return selection.is_met(self.results, self.costs, self.budget)
 
     @property
     def reference_point(self) -> pareto.ReferencePoint | None:
         """The point that the hypervolume is measured from; None without a baseline."""
-        baseline = self.baseline
-        return None if baseline is None else pareto.reference_point(baseline, chance=1.0 / len(self.classes))
+        baseline, chance = self.baseline, 1.0 / len(self.classes)
+        if baseline is None:
+            return None
+        return pareto.reference_point(baseline, self.costs, chance=chance, dearest=self.dearest)
 
     @property
     def hypervolume(self) -> float | None:
@@ -105,20 +115,26 @@ class RunSummary:
         """Return the hypervolume of the other objectives alone."""
         point = self.reference_point
         fitting = selection.within(self.front, self.budget)
-        return None if point is None else pareto.hypervolume(pareto.objectives(fitting), point, without=costs)
+        if point is None:
+            return None
+        return pareto.hypervolume(pareto.objectives(fitting, self.costs), point, without=costs)
 
     @property
     def constant_objectives(self) -> tuple[str, ...]:
         """The objectives in which all trials are equal, the baseline left aside."""
-        tried = [result for result in selection.deployable(self.results) if result.origin is not Origin.BASELINE]
-        return pareto.constant_objectives(tried, fixed=self.fixed)
+        tried = [result for result in self.compared if result.origin is not Origin.BASELINE]
+        return pareto.constant_objectives(tried, self.costs, fixed=self.fixed)
 
     @property
     def hidden_costs(self) -> tuple[str, ...]:
         """The costs that tables and pictures leave out: the baseline has no other value either."""
-        shown = selection.deployable(self.results)
-        equal = pareto.constant_objectives(shown, fixed=self.fixed)
-        return tuple(name for name in pareto.COSTS if name in self.constant_objectives and name in equal)
+        equal = pareto.constant_objectives(self.compared, self.costs, fixed=self.fixed)
+        return tuple(name for name in self.costs if name in self.constant_objectives and name in equal)
+
+    @property
+    def shown_costs(self) -> tuple[str, ...]:
+        """The costs that tables have a column for: the objectives, memory, operations, and what is bounded."""
+        return with_columns(self.costs, self.budget.costs())
 
     def samples_of(self, result: TrialResult) -> int:
         """Return the number of validation samples that a trial's accuracy was measured on."""
@@ -149,6 +165,8 @@ def summarize_run(folder: RunFolder) -> RunSummary:
         test_samples=facts.test_samples,
         test_use=count_tests(folder),
         searched=_searched(space),
+        costs=space.search.costs,
+        dearest=facts.dearest,
         fixed=pareto.fixed_objectives(space),
         trials_wanted=space.search.trials,
         workers=space.search.workers,

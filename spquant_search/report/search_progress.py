@@ -14,6 +14,7 @@ from spquant_search.runs import pareto, selection
 from spquant_search.runs.events import SearchPlan
 from spquant_search.runs.results import EpochMetrics, Origin, Outcome, TrialResult
 from spquant_search.runs.work import Part, part_of
+from spquant_search.space.objectives import DEFAULT_COSTS, with_columns
 
 Clock = Callable[[], float]
 
@@ -120,10 +121,21 @@ class Progress:
         return sum(result.is_candidate and result.outcome.is_tried for result in self.finished)
 
     @property
+    def costs(self) -> tuple[str, ...]:
+        """The objectives beside the accuracy."""
+        return DEFAULT_COSTS if self.plan is None else self.plan.costs
+
+    @property
+    def shown_costs(self) -> tuple[str, ...]:
+        """The objectives beside the accuracy, and what is shown of every search."""
+        return with_columns(self.costs)
+
+    @property
     def hidden_costs(self) -> tuple[str, ...]:
         """The costs that no choice of the space changes, and that no trial has changed: they stay unsaid."""
         fixed = () if self.plan is None else self.plan.fixed
-        equal = pareto.constant_objectives(selection.deployable(self.finished), fixed=fixed)
+        compared = selection.comparable(self.finished, self.costs)
+        equal = pareto.constant_objectives(compared, self.costs, fixed=fixed)
         return tuple(name for name in equal if name in fixed)
 
     def seconds_left(self) -> float | None:
@@ -139,13 +151,16 @@ class Progress:
 
     def _update_front(self) -> None:
         budget = selection.Budget() if self.plan is None else self.plan.budget
-        self.front = selection.front(self.finished, budget)
+        self.front = selection.front(self.finished, self.costs, budget)
         baseline = self.baseline
         if self.plan is None or baseline is None:
             return
-        self.reference = pareto.reference_point(baseline, chance=self.plan.chance)
+        self.reference = pareto.reference_point(
+            baseline, self.costs, chance=self.plan.chance, dearest=self.plan.dearest
+        )
         fitting = selection.within(self.front, budget)
-        self.hypervolume = pareto.hypervolume(pareto.objectives(fitting), self.reference, without=self.hidden_costs)
+        points = pareto.objectives(fitting, self.costs)
+        self.hypervolume = pareto.hypervolume(points, self.reference, without=self.hidden_costs)
 
 
 def closing_text(progress: Progress) -> str:

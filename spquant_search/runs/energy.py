@@ -24,12 +24,12 @@ they are priced as one addition each, while NeuroBench would call them MACs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from spquant_search.costs.memory import CostReport, LayerCost
-from spquant_search.runs.results import TrialResult
-from spquant_search.space.configuration import FLOAT_BITS, LayerPrecision
+from spquant_search.runs.results import LayerActivity, TrialResult
+from spquant_search.space.configuration import FLOAT_BITS, LayerPrecision, NetworkConfig
 
 # Horowitz, ISSCC 2014, 45 nm, picojoules an operation.
 FP32_ADD, FP32_MULTIPLY = 0.9, 3.7
@@ -39,6 +39,7 @@ SRAM_8KIB_64_BITS = 10.0  # an access of 64 bits to a memory of 8 KiB
 FP32_MAC = FP32_MULTIPLY + FP32_ADD
 ACCUMULATE = INT32_ADD
 SRAM_BIT = SRAM_8KIB_64_BITS / 64
+PICOJOULES = 1e6  # of a microjoule
 ACCESSES = 2  # a stored potential is read and written once a step
 
 
@@ -57,6 +58,11 @@ class Energy:
     @property
     def at_integer_price(self) -> float:
         return self.integer_operations + self.membranes
+
+    @property
+    def microjoules(self) -> float:
+        """The ``energy_uj`` of a result, an objective or a constraint: at integer price, as a device computes."""
+        return self.at_integer_price / PICOJOULES
 
 
 def total_energy(energies: Iterable[Energy]) -> Energy:
@@ -83,13 +89,42 @@ def upper_bounds(report: CostReport) -> tuple[Energy, ...]:
     )
 
 
-def measured_energy(result: TrialResult) -> Energy | None:
-    """Estimate from the synaptic operations of a trial's last epoch on validation; None before its first epoch.
+def most_energy(layer: LayerCost, *, is_first: bool, time_steps: int) -> Energy:
+    """Return the most that :func:`energy_of` can find for a layer: every operation is one that is dense.
 
-    A result does not say which layers are attention, so the few products of spikes there take the fp32 price.
+    Other than in :func:`upper_bounds` the products of spikes in attention take the fp32 price, as they do there.
     """
-    activities = dict(result.layers)
-    if not all(name in activities for name, _ in result.config.layers):
+    return _energy(
+        (layer.shape.dense_macs + layer.predictor_macs) * time_steps,
+        is_first=is_first,
+        is_float=layer.precision.weight_bits == FLOAT_BITS,
+        membrane_bytes=layer.membrane_bytes * time_steps,
+    )
+
+
+def membrane_microjoules(report: CostReport) -> float:
+    """Return the microjoules that reading and writing a configuration's membranes takes: it has them in any case."""
+    return _membrane_traffic(report.membrane_bytes * report.time_steps).microjoules
+
+
+def most_energy_uj(report: CostReport) -> float:
+    """Return the most microjoules that a configuration can take."""
+    layers = enumerate(report.layers)
+    most = [most_energy(layer, is_first=index == 0, time_steps=report.time_steps) for index, layer in layers]
+    return total_energy(most).microjoules
+
+
+def measured_energy(result: TrialResult) -> Energy | None:
+    """Estimate from the synaptic operations of a trial's last epoch on validation; None before its first epoch."""
+    return energy_of(result.config, dict(result.layers), membrane_bytes=result.membrane_bytes)
+
+
+def energy_of(config: NetworkConfig, activities: Mapping[str, LayerActivity], *, membrane_bytes: int) -> Energy | None:
+    """Estimate from the layers' synaptic operations; None where some layer's are not known.
+
+    A configuration does not say which layers are attention, so the few products of spikes there take the fp32 price.
+    """
+    if not all(name in activities for name, _ in config.layers):
         return None
     operations = [
         _energy(
@@ -98,9 +133,9 @@ def measured_energy(result: TrialResult) -> Energy | None:
             is_float=precision.weight_bits == FLOAT_BITS,
             membrane_bytes=0,
         )
-        for index, (name, precision) in enumerate(result.config.layers)
+        for index, (name, precision) in enumerate(config.layers)
     ]
-    return total_energy([*operations, _membrane_traffic(result.membrane_bytes * result.config.time_steps)])
+    return total_energy([*operations, _membrane_traffic(membrane_bytes * config.time_steps)])
 
 
 def _energy(operations: float, *, is_first: bool, is_float: bool, membrane_bytes: float) -> Energy:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from spquant_search.runs.results import EpochMetrics, TrialResult
 from spquant_search.runs.selection import Budget
 from spquant_search.runs.work import Part, PartWork
+from spquant_search.space.objectives import DEFAULT_COSTS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,6 +26,8 @@ class SearchPlan:
     workers: int
     chance: float  # accuracy of a guess
     finished: tuple[TrialResult, ...]  # of an earlier start of the same run
+    costs: tuple[str, ...] = DEFAULT_COSTS  # the objectives beside the accuracy
+    dearest: Mapping[str, float] = field(default_factory=dict)  # configuration: what the float baseline does not have
     budget: Budget = field(default_factory=Budget)  # what members of the front must keep
     fixed: tuple[str, ...] = ()  # the objectives that no choice of the space changes
     parts: tuple[PartWork, ...] = ()  # what is left to do, in its order

@@ -28,8 +28,9 @@ from spquant_search.runs.records import (
 from spquant_search.space.reading import frozen_space
 from spquant_search.space.schema import SpaceFile
 
-# What may differ between two starts of one run: how much is done and by how many, never what is searched.
-MAY_CHANGE = (("search", "trials"), ("search", "workers"), ("search", "minutes_per_trial"))
+# What may differ between two starts of one run: how much is done and by how many, and which of its trials are of use;
+# never what is searched.
+MAY_CHANGE = (("search", "trials"), ("search", "workers"), ("search", "minutes_per_trial"), ("constraints",))
 _FEW = 3  # classes that a sentence names
 
 
@@ -127,7 +128,7 @@ def _make(folder: RunFolder, file: SpaceFile, facts: RunFacts, *, shared: bool) 
 
 
 def require_same_space(folder: RunFolder, file: SpaceFile) -> None:
-    """Check that a run is of this space, trials and workers aside.
+    """Check that a run is of this space, trials, workers and constraints aside.
 
     Raises:
         UserError: it is not; says what differs.
@@ -139,6 +140,22 @@ def require_same_space(folder: RunFolder, file: SpaceFile) -> None:
             f"{folder.path}: this run searches another space than the one given:\n{listed}\n"
             "Undo the change, or start a run of its own with --run NAME."
         )
+
+
+def changed_constraints(folder: RunFolder, file: SpaceFile) -> str:
+    """Say which constraints differ from those of the run's latest start; empty where none does or there is no run."""
+    if not folder.exists():
+        return ""
+    old, new = (yaml.safe_load(frozen_space(space))["constraints"] for space in (read_frozen_space(folder), file))
+    return ", ".join(
+        f"{name} {_bound_words(new[name])} (was {_bound_words(bound)})"
+        for name, bound in old.items()
+        if bound != new[name]
+    )
+
+
+def _bound_words(bound: float | None) -> str:
+    return "none" if bound is None else f"{bound:,.10g}"
 
 
 def require_same_classes(folder: RunFolder, classes: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from spquant_search.errors import UserError
 from spquant_search.runs.absent import absent_run
@@ -30,6 +30,8 @@ class RunFacts:
     test_samples: int
     # Why no trial can be written in integers, whatever its precision; None where nothing in the network prevents it.
     no_integer_form: str | None = None
+    # What the dearest configuration of the space costs, by the costs that the float baseline does not have.
+    dearest: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0  # wall clock over all starts
     layout: int = LAYOUT  # of the folder
 

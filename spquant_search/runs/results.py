@@ -86,6 +86,16 @@ class EpochMetrics:
     density: float  # spikes per neuron and time step over the whole network
     seconds: float
     samples: int | None = None  # of the validation split, the first so many measured it; None: all of them
+    energy_uj: float | None = None  # of a sample, at the integer prices of spquant_search.runs.energy; None: unknown
+
+    @property
+    def effective_flops(self) -> float:
+        return self.effective_macs * FLOPS_PER_MAC
+
+    def measured(self, cost: str) -> float:
+        """Return a cost that is measured at every rung; not a number where it is unknown."""
+        value = getattr(self, cost)
+        return float("nan") if value is None else float(value)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -191,6 +201,11 @@ class TrialResult:
     @property
     def synaptic_ops(self) -> float:
         return self.epochs[-1].synaptic_ops if self.epochs else float("nan")
+
+    @property
+    def energy_uj(self) -> float:
+        """The microjoules of a sample, estimated at integer prices."""
+        return self.epochs[-1].measured("energy_uj") if self.epochs else float("nan")
 
     @property
     def density(self) -> float:

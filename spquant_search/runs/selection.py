@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from spquant_search.costs.memory import FLOPS_PER_MAC
 from spquant_search.runs.intervals import wilson_interval
 from spquant_search.runs.pareto import (
     REFERENCE_SLACK,
     ReferencePoint,
+    figure,
     log_hypervolume,
     losses,
     non_dominated,
     objectives,
 )
 from spquant_search.runs.results import Outcome, TrialResult
+from spquant_search.space.objectives import ACCURACY, COSTS
 from spquant_search.space.schema import Constraints, SpaceFile
 
 # Of the float baseline's accuracy above chance. Networks that keep less are hardly deployed, but counted from chance
@@ -30,21 +31,24 @@ WORTHWHILE_SHARE = 0.9
 # network that is worth deploying may have lost twice as much as a subnet. What has few operations loses most: counted
 # from the share above, a subnet of one time step would hardly ever be proposed, or fine-tuned.
 WORTHWHILE_SHARE_OF_SUBNET = 0.8
-# Times the float baseline's MACs, where no budget bounds them, that a search counts halvings from: what has neither
-# gates nor masks has halved them once, so that its memory and accuracy weigh against what sparse ones save.
+# Times the float baseline's operations, where no budget bounds them, that a search counts halvings from: what has
+# neither gates nor masks has halved them once, so that its memory and accuracy weigh against what sparse ones save.
+# Likewise with every cost but the bytes of the float network, which every quantized one has halved more than once.
 DENSE_SLACK = 2.0
 
 
-def front(results: Sequence[TrialResult], budget: Budget | None = None) -> tuple[TrialResult, ...]:
-    """Return the trials with a network that no other trial dominates, smallest memory first.
+def front(
+    results: Sequence[TrialResult], costs: Collection[str], budget: Budget | None = None
+) -> tuple[TrialResult, ...]:
+    """Return the trials with a network that no other trial dominates in accuracy and ``costs``, by the first cost.
 
     A configuration that was evaluated as a subnet and then fine-tuned counts once, as it was fine-tuned, if that cost
     no accuracy. Where any trial keeps ``budget`` only such trials are members; where none does, the budget is ignored.
     """
-    measured = (deployable(within(results, budget)) if budget else []) or deployable(results)
-    keep = non_dominated(objectives(measured))
+    measured = (comparable(within(results, budget), costs) if budget else []) or comparable(results, costs)
+    keep = non_dominated(objectives(measured, costs))
     members = [result for result, kept in zip(measured, keep, strict=True) if kept]
-    return tuple(sorted(members, key=lambda member: (member.memory_bytes, member.effective_macs, member.number)))
+    return tuple(sorted(members, key=lambda member: (*(figure(member, cost) for cost in costs), member.number)))
 
 
 def within(results: Sequence[TrialResult], budget: Budget) -> list[TrialResult]:
@@ -52,9 +56,14 @@ def within(results: Sequence[TrialResult], budget: Budget) -> list[TrialResult]:
     return [result for result in results if not budget.excess(result)]
 
 
-def is_met(results: Sequence[TrialResult], budget: Budget) -> bool:
-    """Return whether some trial that left a network keeps the budget."""
-    return bool(deployable(within(results, budget)))
+def is_met(results: Sequence[TrialResult], costs: Collection[str], budget: Budget) -> bool:
+    """Return whether some trial that left a network, and has these costs, keeps the budget."""
+    return bool(comparable(within(results, budget), costs))
+
+
+def comparable(results: Sequence[TrialResult], costs: Collection[str]) -> list[TrialResult]:
+    """Return the :func:`deployable` trials that have all of these costs: one that keeps floats has no flash or RAM."""
+    return [result for result in deployable(results) if all(math.isfinite(figure(result, cost)) for cost in costs)]
 
 
 def deployable(results: Sequence[TrialResult]) -> list[TrialResult]:
@@ -77,17 +86,19 @@ def deployable(results: Sequence[TrialResult]) -> list[TrialResult]:
 def clip_to_budget(reference: ReferencePoint, budget: Budget) -> ReferencePoint:
     """Return ``reference`` moved in to the budget, so that nothing over the budget adds any volume.
 
-    A network with exactly as many bytes as it may have lies within. A budget that allows the float baseline's MACs
-    bounds none, and the reference keeps its distance from them.
+    A network with exactly as many bytes as it may have lies within. A budget that allows the float baseline's own
+    operations bounds none, and the reference keeps its distance from them.
     """
-    memory, macs = budget.max_memory_bytes, budget.max_effective_macs
-    floor = 0.0 if budget.min_accuracy is None else budget.min_accuracy
-    is_free = macs is None or macs >= reference.effective_macs / REFERENCE_SLACK
-    return ReferencePoint(
-        accuracy=max(reference.accuracy, floor),
-        memory_bytes=reference.memory_bytes if memory is None else min(reference.memory_bytes, memory + 1),
-        effective_macs=reference.effective_macs if is_free or macs is None else macs,
-    )
+    bounds, costs = budget.as_dict(), dict(reference.costs)
+    for name, bound in bounds.items():
+        if name in costs and (COSTS[name].is_exact or bound < costs[name] / REFERENCE_SLACK):
+            costs[name] = min(costs[name], beyond(name, bound))
+    return ReferencePoint(accuracy=max(reference.accuracy, bounds.get(ACCURACY, 0.0)), costs=costs)
+
+
+def beyond(name: str, bound: float) -> float:
+    """Return the least cost that is over a bound: bytes are whole, everything else lies at it or beyond."""
+    return bound + 1 if COSTS[name].unit == "bytes" else bound
 
 
 def worthwhile_share(space: SpaceFile) -> float:
@@ -125,9 +136,12 @@ def sampler_reference(
     if baseline_accuracy is not None:
         from_accuracy = near_baseline(reference, baseline_accuracy=baseline_accuracy, share=share)
     corner = clip_to_budget(from_accuracy, budget)
-    if corner.effective_macs < reference.effective_macs:
-        return corner
-    return replace(corner, effective_macs=corner.effective_macs * DENSE_SLACK / REFERENCE_SLACK)
+    wider = {
+        name: cost * DENSE_SLACK / REFERENCE_SLACK
+        for name, cost in corner.costs.items()
+        if cost >= reference.costs[name] and not (COSTS[name].is_exact and COSTS[name].of_floats)
+    }
+    return replace(corner, costs={**corner.costs, **wider})
 
 
 def greedy_hypervolume_subset(
@@ -138,18 +152,19 @@ def greedy_hypervolume_subset(
     Every step takes the trial that adds most to the volume of those taken before. Once nothing adds any, the trials
     follow that would add most if they were ``margin`` more accurate.
     """
-    points = objectives(results)
+    points = objectives(results, tuple(reference.costs))
     # A trial that another one dominates adds less than that one, as long as either adds anything.
     chosen = _add_greedily([], points, points, non_dominated(points), reference, limit)
-    raised = points + np.array([margin, 0.0, 0.0])
+    raised = points.copy()
+    raised[:, 0] += margin
     chosen = _add_greedily(chosen, points, raised, ~_covered(raised, points[chosen]), reference, limit)
     return tuple(results[index] for index in chosen)
 
 
 def _add_greedily(
     chosen: list[int],
-    points: Float[np.ndarray, "trial 3"],
-    raised: Float[np.ndarray, "trial 3"],
+    points: Float[np.ndarray, "trial objective"],
+    raised: Float[np.ndarray, "trial objective"],
     is_candidate: Bool[np.ndarray, " trial"],
     reference: ReferencePoint,
     limit: int,
@@ -178,7 +193,9 @@ def _add_greedily(
     return chosen
 
 
-def _covered(points: Float[np.ndarray, "point 3"], by: Float[np.ndarray, "other 3"]) -> Bool[np.ndarray, " point"]:
+def _covered(
+    points: Float[np.ndarray, "point objective"], by: Float[np.ndarray, "other objective"]
+) -> Bool[np.ndarray, " point"]:
     """Mark the points that some other point equals or beats in all objectives."""
     is_no_worse = np.all(losses(by)[None] <= losses(points)[:, None], axis=2)
     return np.asarray(np.any(is_no_worse, axis=1), bool)
@@ -207,38 +224,30 @@ class Budget:
     """Bounds that a member must keep; None where it does not matter."""
 
     max_memory_bytes: float | None = None
-    min_accuracy: float | None = None
-    max_effective_flops: float | None = None
     max_flash_bytes: float | None = None  # what a device keeps read-only: weights, overhead and code
     max_ram_bytes: float | None = None
+    max_effective_flops: float | None = None
+    max_synaptic_ops: float | None = None
+    max_energy_uj: float | None = None
+    min_accuracy: float | None = None
 
     @classmethod
     def of(cls, constraints: Constraints) -> Budget:
         """Return the bounds of a space file."""
-        return cls(
-            max_memory_bytes=constraints.memory_bytes,
-            min_accuracy=constraints.accuracy,
-            max_effective_flops=constraints.effective_flops,
-        )
+        return cls(**{bound_field(name): getattr(constraints, name) for name in (*COSTS, ACCURACY)})
 
     def __bool__(self) -> bool:
         """Return whether there is any bound."""
         return bool(self.as_dict())
 
-    @property
-    def max_effective_macs(self) -> float | None:
-        return None if self.max_effective_flops is None else self.max_effective_flops / FLOPS_PER_MAC
-
     def as_dict(self) -> dict[str, float]:
         """Return the bounds that there are, by what they bound."""
-        bounds = {
-            "memory_bytes": self.max_memory_bytes,
-            "effective_flops": self.max_effective_flops,
-            "accuracy": self.min_accuracy,
-            "flash_bytes": self.max_flash_bytes,
-            "ram_bytes": self.max_ram_bytes,
-        }
+        bounds = {name: getattr(self, bound_field(name)) for name in (*COSTS, ACCURACY)}
         return {name: bound for name, bound in bounds.items() if bound is not None}
+
+    def costs(self) -> dict[str, float]:
+        """Return the bounds of costs, by cost."""
+        return {name: bound for name, bound in self.as_dict().items() if name in COSTS}
 
     def violations(self, member: TrialResult) -> dict[str, float]:
         """Return how far the member is beyond each bound, as a share of the bound; at most 0 where it keeps the bound.
@@ -257,14 +266,20 @@ class Budget:
         return {name: share for name, share in self.violations(member).items() if share > 0}
 
 
+def bound_field(name: str) -> str:
+    """Return the field of a :class:`Budget` that bounds a figure."""
+    return f"min_{name}" if name == ACCURACY else f"max_{name}"
+
+
 def nearest(members: Sequence[TrialResult], budget: Budget) -> TrialResult:
     """Return the member that misses least of a budget's bounds, added up, where none keeps them all."""
     return min(members, key=lambda member: sum(budget.excess(member).values()))
 
 
-def knee(members: Sequence[TrialResult]) -> TrialResult:
-    """Return the member nearest to the ideal corner, each objective scaled to the members' range; ties: less memory."""
-    loss = losses(objectives(members))
+def knee(members: Sequence[TrialResult], costs: Collection[str]) -> TrialResult:
+    """Return the member nearest to the ideal corner, each objective scaled to the members' range; of equal ones the
+    first."""
+    loss = losses(objectives(members, costs))
     low, high = loss.min(axis=0), loss.max(axis=0)
     spread = np.where(high > low, high - low, 1.0)
     distance = (((loss - low) / spread) ** 2).sum(axis=1)
@@ -276,14 +291,16 @@ def pickable(members: Sequence[TrialResult]) -> tuple[TrialResult, ...]:
     return tuple(member for member in members if member.has_integer_form)
 
 
-def pick(members: Sequence[TrialResult], budget: Budget, *, at_knee: bool = False) -> TrialResult | None:
+def pick(
+    members: Sequence[TrialResult], costs: Collection[str], budget: Budget, *, at_knee: bool = False
+) -> TrialResult | None:
     """Return the most accurate member (or the knee) within the budget; None where none fits."""
     fitting = [member for member in members if not budget.excess(member)]
     if not fitting:
         return None
     if at_knee:
-        return knee(fitting)
-    return max(fitting, key=lambda member: (member.accuracy, -member.memory_bytes, -member.effective_macs))
+        return knee(fitting, costs)
+    return max(fitting, key=lambda member: (member.accuracy, *(-figure(member, cost) for cost in costs)))
 
 
 def member_dict(
@@ -314,6 +331,7 @@ def member_dict(
         "effective_macs": member.effective_macs,
         "effective_flops": member.effective_flops,
         "synaptic_ops": member.synaptic_ops,
+        "energy_uj": member.energy_uj,
         "final": None if member.final is None else member.final.figures(),
         "time_steps": member.config.time_steps,
         "config": member.config.layers_dict(),

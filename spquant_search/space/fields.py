@@ -12,8 +12,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 
+from spquant_search.errors import nearest
 from spquant_search.space.configuration import FLOAT_BITS, FLOAT_MEMBRANE
-from spquant_search.space.units import byte_count, flop_count
+from spquant_search.space.objectives import ACCURACY, COSTS, MOST_COSTS, in_order
+from spquant_search.space.units import byte_count, flop_count, microjoule_count, operation_count
 
 QUANTIZED_BITS = (1, 2, 3, 4, 8)
 WEIGHT_BITS = (*QUANTIZED_BITS, FLOAT_BITS)
@@ -132,6 +134,33 @@ def _divisors(value: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(value))
 
 
+def _objective_list(value: object) -> object:
+    example = f"[{ACCURACY}, {', '.join(list(COSTS)[1:3])}]"
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"must be a list, such as {example}")
+    if len(value) > len(COSTS) + 1:
+        raise ValueError(f"must be a list of at most {1 + MOST_COSTS}, such as {example}")
+    return value
+
+
+def _objectives(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the accuracy, and the costs in the order of their table."""
+    known = (ACCURACY, *COSTS)
+    rule = f"must be {ACCURACY} and one or two of {', '.join(COSTS)}"
+    for name in value:
+        if name not in known:
+            near = nearest(name[:60], known, cutoff=0.4)
+            raise ValueError(f"{rule}; {name[:60]!r} is none of them{f'; did you mean {near!r}?' if near else ''}")
+        if value.count(name) > 1:
+            raise ValueError(f"{rule}; {name} is named twice")
+    costs = in_order(value)
+    if ACCURACY not in value:
+        raise ValueError(f"{rule}; {ACCURACY} is missing")
+    if not 1 <= len(costs) <= MOST_COSTS:
+        raise ValueError(f"{rule}, not {len(costs)}; what is no objective may be bounded under constraints")
+    return (ACCURACY, *costs)
+
+
 Positive = Annotated[int, BeforeValidator(refuse_bool), Field(ge=1, le=10**6)]
 Samples = Annotated[int, BeforeValidator(refuse_bool), Field(ge=1, le=10**9)]
 Pixels = Annotated[int, BeforeValidator(refuse_bool), Field(ge=1, le=2**14)]
@@ -165,6 +194,9 @@ SkipBelow = Annotated[Annotated[float, Field(le=0)] | None, BeforeValidator(_non
 # Bytes are whole, so that a bound between two numbers of them is the lower one.
 MaxBytes = Annotated[Annotated[float, Field(ge=1)] | None, _counted(byte_count), AfterValidator(_whole)]
 MaxFlops = Annotated[Annotated[float, Field(gt=0)] | None, _counted(flop_count)]
+MaxOperations = Annotated[Annotated[float, Field(gt=0)] | None, _counted(operation_count)]
+MaxMicrojoules = Annotated[Annotated[float, Field(gt=0)] | None, _counted(microjoule_count)]
+Objectives = Annotated[tuple[str, ...], BeforeValidator(_objective_list), AfterValidator(_objectives)]
 MinAccuracy = Annotated[Annotated[float, Field(ge=0, le=1)] | None, BeforeValidator(_none_word)]
 MaxNorm = Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_none_word)]
 CHOICES = (BeforeValidator(_listed), AfterValidator(_distinct))

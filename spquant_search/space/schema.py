@@ -18,13 +18,16 @@ from spquant_search.space.fields import (
     Margin,
     MaxBytes,
     MaxFlops,
+    MaxMicrojoules,
     MaxNorm,
+    MaxOperations,
     MembraneLevels,
     Microseconds,
     MinAccuracy,
     Minutes,
     NotNegative,
     Number,
+    Objectives,
     Positive,
     ProperShare,
     QuantizerByBits,
@@ -47,6 +50,7 @@ from spquant_search.space.fields import (
     refuse_many,
 )
 from spquant_search.space.grid import MembraneGrid, membrane_grid
+from spquant_search.space.objectives import ACCURACY, DEFAULT_COSTS
 
 DEFAULT_MOMENTUM = 0.9
 LADDER_POINTS = 8
@@ -216,7 +220,11 @@ class Constraints:
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     memory_bytes: MaxBytes = None  # at most; also written as 64KiB
+    flash_bytes: MaxBytes = None  # at most: what a device keeps read-only, the engine's code included
+    ram_bytes: MaxBytes = None  # at most: membranes, spikes between layers, and what layers work in
     effective_flops: MaxFlops = None  # at most, a sample over all time steps, 2 per MAC; also written as 60M
+    synaptic_ops: MaxOperations = None  # at most, a sample over all time steps: non-zero inputs alone
+    energy_uj: MaxMicrojoules = None  # at most, of a sample, as estimated at integer prices (runs/energy.py)
     accuracy: MinAccuracy = None  # at least, on the validation split, a fraction
 
 
@@ -239,6 +247,9 @@ class Search:
     # warm-start: every candidate is trained, from the float baseline's weights; scratch: from random ones. supernet:
     # candidates are evaluated as subnets of one supernet, and the front's members fine-tuned.
     strategy: Literal["supernet", "warm-start", "scratch"] = "warm-start"
+    # The accuracy, and one or two of the costs of spquant_search.space.objectives. What is none of them is a column and
+    # may be bounded under constraints.
+    objectives: Objectives = (ACCURACY, *DEFAULT_COSTS)
     trials: Positive = 24
     workers: Workers = 2
     # After which a trial is given up as failed (its trainer hangs, or shares its core with too much); None: never. The
@@ -255,6 +266,11 @@ class Search:
     # tried after the references (spquant_search.runs.budget_ladder); 0: none. None: LADDER_POINTS where the strategy is
     # supernet, otherwise 0.
     budget_ladder: LadderPoints | None = None
+
+    @property
+    def costs(self) -> tuple[str, ...]:
+        """The objectives beside the accuracy."""
+        return self.objectives[1:]
 
     @property
     def ladder_points(self) -> int:

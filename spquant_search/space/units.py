@@ -21,6 +21,16 @@ def flop_count(text: str) -> float:
     return _count(text, r"(?:FLOPs?)?", _THOUSANDS, "must be FLOPs, such as 60M, 1.5GFLOPs or 60000000")
 
 
+def operation_count(text: str) -> float:
+    """Return the operations that ``20M`` or ``20000000`` means; raise ValueError as :func:`byte_count`."""
+    return _count(text, r"(?:ops?)?", _THOUSANDS, "must be operations, such as 20M or 20000000")
+
+
+def microjoule_count(text: str) -> float:
+    """Return the microjoules that ``1.5`` or ``1.5uJ`` means; raise ValueError as :func:`byte_count`."""
+    return _count(text, r"(?:[u\u00b5\u03bc]J)?", {"": 1}, "must be microjoules, such as 1.5 or 1.5uJ")
+
+
 def _count(text: str, unit: str, prefixes: dict[str, int], rule: str) -> float:
     match = re.fullmatch(
         rf"([0-9]{{1,15}}(?:\.[0-9]{{1,15}})?)\s*([KMG]i?|)\s*{unit}", text.strip(), flags=re.IGNORECASE

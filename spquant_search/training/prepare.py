@@ -7,18 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from spquant_search.costs.engine_limits import narrowest_sums, widest_sums
-from spquant_search.costs.memory import FLOPS_PER_MAC, cost_report, min_memory_bytes
 from spquant_search.data.description import DataInfo
 from spquant_search.errors import Problem, SpaceError
 from spquant_search.snn.inspection import inspect_network
 from spquant_search.space.binding import bind
-from spquant_search.space.configuration import FLOAT_BITS, FLOAT_MEMBRANE, OFF
+from spquant_search.space.configuration import FLOAT_BITS, FLOAT_MEMBRANE
 from spquant_search.space.reading import read_space
 from spquant_search.space.schema import Augmentation, SpaceFile
 from spquant_search.space.search_space import SearchSpace
 from spquant_search.space.shapes import LayerShape
 from spquant_search.training.data_set import describe_data, input_shape, with_channels
 from spquant_search.training.prepared import Prepared
+from spquant_search.training.reachable import unreachable_budgets, without_integer_form
 
 SIDED = ("dvs-gesture",)  # data sets whose classes tell left from right
 
@@ -41,14 +41,16 @@ def bind_network(file: SpaceFile, *, source: str) -> Prepared:
         space = bind(file, shapes, source=source, idle=network.idle, other_names=network.other_names)
     except SpaceError as error:
         raise SpaceError(source, [*mismatches, *error.problems]) from None
-    mismatches += _unreachable_budgets(space, shapes)
-    if mismatches:
-        raise SpaceError(source, mismatches)
     notes, no_integer_form = [*info.notes, *network.notes], network.no_integer_form or _kept_in_floats(space, shapes)
     if network.architecture is not None:
         no_integer_form = no_integer_form or narrowest_sums(space.layers, shapes, network.architecture.largest)
         sums = widest_sums(space.layers, shapes, network.architecture.largest, time_steps=file.most_time_steps)
         notes += [f"{sentence}; pick would refuse such a network" for sentence in sums]
+    mismatches += without_integer_form(space, no_integer_form) or unreachable_budgets(
+        space, shapes, network.architecture
+    )
+    if mismatches:
+        raise SpaceError(source, mismatches)
     return Prepared(
         space=space,
         shapes=shapes,
@@ -67,31 +69,6 @@ def _kept_in_floats(space: SearchSpace, shapes: Sequence[LayerShape]) -> str | N
         if set(layer.membrane_levels) == {FLOAT_MEMBRANE}:
             return f"{layer.name} has a float membrane in every configuration; give it a choice of membrane_levels"
     return None
-
-
-def _unreachable_budgets(space: SearchSpace, shapes: Sequence[LayerShape]) -> list[Problem]:
-    """Find the constraints that no configuration of the space can keep, as far as is known without training."""
-    bounds, problems = space.file.constraints, []
-    fewest = space.file.time_steps[0]
-    smallest = sum(
-        min_memory_bytes(layer, shape, stores=fewest > 1) for layer, shape in zip(space.layers, shapes, strict=True)
-    )
-    if bounds.memory_bytes is not None and bounds.memory_bytes < smallest:
-        sentence = (
-            f"must be at least {smallest:,} bytes, what the smallest configuration of this space takes; "
-            f"got {bounds.memory_bytes:,}; raise it, or give layers choices of fewer bits or levels"
-        )
-        problems.append(Problem("constraints.memory_bytes", sentence))
-    dense = FLOPS_PER_MAC * cost_report(shapes, replace(space.baseline(), time_steps=fewest)).dense_macs_all_steps
-    may_be_less = any(OFF[kind] != value for layer in space.layers for kind in OFF for value in getattr(layer, kind))
-    if bounds.effective_flops is not None and bounds.effective_flops < dense and not may_be_less:
-        sentence = (
-            f"must be at least {dense:,}, what every configuration without gates and masks takes, and this space has "
-            f"no others; got {bounds.effective_flops:,.0f}; raise it, or give layers choices of channel_mass or "
-            "skip_below"
-        )
-        problems.append(Problem("constraints.effective_flops", sentence))
-    return problems
 
 
 def _unfit_augmentation(augment: Augmentation, info: DataInfo) -> list[Problem]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spquant_search.costs.device import Architecture, Footprint, footprint
+from spquant_search.costs.extremes import dearest_figures, smallest_figures
 from spquant_search.costs.memory import CostReport, cost_report
 from spquant_search.errors import UserError
 from spquant_search.runs.folder import RunFolder
 from spquant_search.runs.records import read_results
+from spquant_search.space.objectives import COSTS
 from spquant_search.space.search_space import SearchSpace
 from spquant_search.space.shapes import InputShape, LayerShape
 
@@ -27,6 +29,17 @@ class Prepared:
     def footprint(self, cost: CostReport) -> Footprint | None:
         """Return what a configuration takes on a device; None if the network has no integer form."""
         return None if self.architecture is None else footprint(self.architecture, cost)
+
+    def dearest(self) -> dict[str, float]:
+        """Return what the dearest configuration costs, by the costs that the float baseline does not have."""
+        most = dearest_figures(self.space, self.shapes, self.architecture)
+        return {name: value for name, value in most.items() if not COSTS[name].of_floats}
+
+    def byte_ranges(self) -> dict[str, tuple[float, float]]:
+        """Return the bytes of the smallest and of the dearest configuration, by cost."""
+        least = smallest_figures(self.space, self.shapes, self.architecture)
+        most = dearest_figures(self.space, self.shapes, self.architecture)
+        return {name: (low, most[name]) for name, low in least.items()}
 
     @property
     def all_notes(self) -> tuple[str, ...]:

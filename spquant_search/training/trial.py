@@ -11,13 +11,14 @@ import torch
 from torch import nn
 
 from spquant_search.profile import PROCESS
+from spquant_search.runs.energy import energy_of
 from spquant_search.runs.results import EpochMetrics, Outcome, TrialResult
 from spquant_search.space.schema import SpaceFile
 from spquant_search.space.search_space import SearchSpace
 from spquant_search.space.shapes import InputShape
 from spquant_search.training.checkpoint import Checkpoint
 from spquant_search.training.distillation import FloatTeacher
-from spquant_search.training.evaluation import accuracy, evaluate
+from spquant_search.training.evaluation import Evaluation, accuracy, evaluate
 from spquant_search.training.loader import LoadedSplit, at_time_steps, take
 from spquant_search.training.loop import Diverged, Progress, StepHook, TrainingRun, epoch_metrics, train
 from spquant_search.training.network import configured_network, load_weights, new_network, write_tensors, write_weights
@@ -62,8 +63,8 @@ def run_trial(
     stopped_because = next(filter(None, map(stop_reason, result.epochs[len(task.result.epochs) :])), None)
     try:
         for metrics, evaluation in train(run, validation) if stopped_because is None else ():
-            result = replace(result, epochs=(*result.epochs, metrics), layers=evaluation.layers)
-            stopped_because = stop_reason(metrics)
+            result = _with_rung(result, metrics, evaluation)
+            stopped_because = stop_reason(result.epochs[-1])
             if stopped_because is not None:
                 break
             if progress.epochs < task.schedule.epochs:
@@ -76,6 +77,14 @@ def run_trial(
         write_weights(network, task.weights_file)
     checkpoint.remove()
     return replace(result, outcome=outcome, reason=reason, seconds=time.perf_counter() - started)
+
+
+def _with_rung(result: TrialResult, metrics: EpochMetrics, evaluation: Evaluation) -> TrialResult:
+    """Return a result with another rung, and the energy of a sample there, which the configuration tells."""
+    energy = energy_of(result.config, dict(evaluation.layers), membrane_bytes=result.membrane_bytes)
+    if energy is not None:
+        metrics = replace(metrics, energy_uj=energy.microjoules)
+    return replace(result, epochs=(*result.epochs, metrics), layers=evaluation.layers)
 
 
 def run_test(task: TestTask, space: SpaceFile, *, shape: InputShape, split: LoadedSplit) -> float:
@@ -133,14 +142,9 @@ def run_subnet(
     }
     write_tensors(statistics, task.weights_file)
     seconds = time.perf_counter() - started
-    return replace(
-        task.result,
-        outcome=Outcome.SUBNET,
-        reason=Outcome.SUBNET.value,
-        epochs=(epoch_metrics(0, None, evaluation, seconds, samples=_fewer(judged, validation)),),
-        layers=evaluation.layers,
-        seconds=seconds,
-    )
+    result = replace(task.result, outcome=Outcome.SUBNET, reason=Outcome.SUBNET.value, epochs=(), seconds=seconds)
+    rung = epoch_metrics(0, None, evaluation, seconds, samples=_fewer(judged, validation))
+    return _with_rung(result, rung, evaluation)
 
 
 def _fewer(judged: LoadedSplit, validation: LoadedSplit) -> int | None:
@@ -156,9 +160,8 @@ def run_judgement(task: JudgeTask, space: SpaceFile, *, validation: LoadedSplit,
     *before, last = task.result.epochs
     seconds = time.perf_counter() - started
     judged = epoch_metrics(last.epoch, last.loss, evaluation, last.seconds + seconds)
-    return replace(
-        task.result, epochs=(*before, judged), layers=evaluation.layers, seconds=task.result.seconds + seconds
-    )
+    result = replace(task.result, epochs=tuple(before), seconds=task.result.seconds + seconds)
+    return _with_rung(result, judged, evaluation)
 
 
 def run_accuracies(

@@ -12,15 +12,28 @@ from network_shapes import layer_shapes
 from searches import SMALLER, TINY
 
 from spquant_search.cli.needs import disk_warnings, memory_warnings
+from spquant_search.costs.extremes import byte_figures
 from spquant_search.data.loading import FrameFile
 from spquant_search.runs.records import read_results
+from spquant_search.runs.sensitivity import reference_configuration
 from spquant_search.space.binding import bind
 from spquant_search.space.reading import read_space
 from spquant_search.space.shapes import InputShape
 from spquant_search.training import prepare, prepared
 from spquant_search.training.demand import DiskDemand, MemoryDemand
 
-KEYS = ["space", "preset", "no_integer_form", "notes", "time_steps", "layers", "total", "by_time_steps", "search"]
+KEYS = [
+    "space",
+    "preset",
+    "no_integer_form",
+    "notes",
+    "time_steps",
+    "layers",
+    "total",
+    "by_time_steps",
+    "range",
+    "search",
+]
 
 
 def test_cost_json_keeps_its_contract(command):
@@ -41,7 +54,7 @@ def test_cost_json_keeps_its_contract(command):
     total = document["total"]
     assert list(total) == [
         *("weight_bytes", "membrane_bytes", "overhead_bytes", "memory_bytes", "paper_total_bytes"),
-        *("dense_macs", "dense_macs_all_steps"),
+        *("dense_macs", "dense_macs_all_steps", "flash_bytes", "ram_bytes"),
     ]
     for name in ("weight_bytes", "membrane_bytes", "overhead_bytes", "dense_macs"):
         assert total[name] == sum(layer[name] for layer in document["layers"])
@@ -140,6 +153,7 @@ def test_cost_beside_the_papers_table(command, monkeypatch):
         "layers",
         "total",
         "by_time_steps",
+        "range",
         "search",
         "paper",
     ]
@@ -205,3 +219,52 @@ def test_what_does_not_fit_is_warned_of_with_a_remedy():
     assert of_run.startswith("runs/x: the run may take 2.00 GiB, and 1.00 GiB are free; ")
     there = replace(disk, frames=(replace(file, is_there=True),), run_free_bytes=None)
     assert disk_warnings(there) == ()
+
+
+# ---------------------------------------------------------------- flash, RAM, and configurations of the space
+
+SINGLE = ("--set", "layers.all.weight_bits=1", "--set", "layers.all.membrane_levels=3", "--set", "search.references=[]",
+          "--set", "layers.all.channel_mass=1", "--set", "layers.all.skip_below=none")  # fmt: skip
+
+
+def test_cost_of_what_a_space_with_single_choices_costs(command):
+    document = json.loads(command("cost", "--space", TINY, "--json", *SINGLE).out)
+    assert document["preset"] is None
+    assert {layer["weight_bits"] for layer in document["layers"]} == {1}
+    prepared = prepare.prepare(TINY, [word for word in SINGLE if word != "--set"])
+    (only,) = {prepared.space.config({}), reference_configuration(prepared.space)}
+    figures = byte_figures(prepared.shapes, prepared.architecture, only)
+    assert {name: document["total"][name] for name in figures} == figures
+    assert document["range"] == {name: [size, size] for name, size in figures.items()}
+    words = command("cost", "--space", TINY, *SINGLE).out
+    assert words.startswith("Cost of vgg9 in its one configuration\n")
+    flash, ram = (f"{figures[name] / 1024:.1f} KiB" for name in ("flash_bytes", "ram_bytes"))
+    assert f"on a device, with the program in C: flash {flash}, RAM {ram}" in words
+
+
+def test_cost_of_a_space_whose_choices_are_set_in_part_says_which_are_shown(command):
+    one = ("--set", "layers.all.weight_bits=2", "--set", "search.references=[]")
+    answer = command("cost", "--space", TINY, *one)
+    assert answer.out.startswith("Cost of vgg9 at its most precise choices\n")
+    assert (
+        "of membrane_levels, channel_mass, skip_below there are several choices: shown is the most precise one"
+        in " ".join(answer.out.split())
+    )
+    document = json.loads(command("cost", "--space", TINY, "--json", *one).out)
+    assert {layer["weight_bits"] for layer in document["layers"]} == {2}
+    assert {layer["membrane_levels"] for layer in document["layers"]} == {16, None}
+    low, high = document["range"]["flash_bytes"]
+    assert low < high
+    # A preset that is named is shown, whatever is set.
+    named = json.loads(command("cost", "--space", TINY, "--json", "--preset", "quant-snn", *one).out)
+    assert named["preset"] == "quant-snn"
+
+
+def test_cost_shows_the_range_of_the_space_and_no_flash_of_floats(command):
+    document = json.loads(command("cost", "--space", TINY, "--json").out)
+    assert (document["total"]["flash_bytes"], document["total"]["ram_bytes"]) == (None, None)
+    assert list(document["range"]) == ["memory_bytes", "flash_bytes", "ram_bytes"]
+    words = " ".join(command("cost", "--space", TINY).out.split())
+    assert "on a device: no flash and RAM, as it keeps floating-point numbers" in words
+    low, high = document["range"]["ram_bytes"]
+    assert f"{low / 1024:.1f} to {high / 1024:.1f} KiB of RAM" in words

@@ -22,6 +22,7 @@ from spquant_search.runs.intervals import wilson_interval
 from spquant_search.runs.records import read_frozen_space, read_results, read_test_accuracies
 from spquant_search.runs.selection import front, knee, pickable
 from spquant_search.snn.layers import configure
+from spquant_search.space.objectives import DEFAULT_COSTS
 from spquant_search.training import data_set
 from spquant_search.training.data_set import input_shape, split_on_device
 from spquant_search.training.evaluation import evaluate
@@ -31,15 +32,15 @@ from spquant_search.training.network import load_weights, new_network
 def test_what_the_search_proposes_to_pick_can_be_picked(finished, run_folder, command, tmp_path):
     _, done = finished
     (words,) = re.findall(r"Pick from it: spquant-search (pick tiny --max-memory \d+KiB) --out picked", done.stdout)
-    members = pickable(front(read_results(run_folder)))
+    members = pickable(front(read_results(run_folder), DEFAULT_COSTS))
     answer = command(*words.split(), "--out", str(tmp_path / "picked"))
     assert (answer.code, answer.err) == (0, "")
     within = 1024 * int(words.split()[-1].removesuffix("KiB"))
-    assert knee(members).memory_bytes in range(within - 1023, within + 1)
+    assert knee(members, DEFAULT_COSTS).memory_bytes in range(within - 1023, within + 1)
 
 
 def test_pick_takes_a_network_that_evaluates_to_its_stored_accuracy(run_folder, command, tmp_path, plain_neurons):
-    members = front(read_results(run_folder))
+    members = front(read_results(run_folder), DEFAULT_COSTS)
     small = members[0]
     out = tmp_path / "picked"
     answer = command("pick", "tiny", "--max-memory", f"{small.memory_bytes}B", "--out", out)
@@ -69,7 +70,7 @@ def test_pick_takes_a_network_that_evaluates_to_its_stored_accuracy(run_folder, 
 
 
 def test_pick_explains_what_is_next_to_its_choice_and_why_nothing_fits(run_folder, command, tmp_path):
-    members = front(read_results(run_folder))
+    members = front(read_results(run_folder), DEFAULT_COSTS)
     quantized = [member for member in members if all(layer.weight_bits != 32 for _, layer in member.config.layers)]
     most_accurate, best = (max(of, key=lambda member: member.accuracy) for of in (members, quantized))
     answer = command("pick", "tiny", "--out", tmp_path / "best")
@@ -95,7 +96,7 @@ def test_pick_explains_what_is_next_to_its_choice_and_why_nothing_fits(run_folde
 
 
 def test_pick_by_number(run_folder, command, tmp_path):
-    members = front(read_results(run_folder))
+    members = front(read_results(run_folder), DEFAULT_COSTS)
     named = next(member for member in members if member.number)
     answer = command("pick", "tiny", "--trial", named.number, "--out", tmp_path / "named")
     assert answer.code == 0
@@ -114,7 +115,7 @@ def test_pick_by_number(run_folder, command, tmp_path):
 
 
 def test_pick_by_flash_and_ram(run_folder, command, tmp_path):
-    members = [member for member in front(read_results(run_folder)) if member.number]
+    members = [member for member in front(read_results(run_folder), DEFAULT_COSTS) if member.number]
     members = [member for member in members if member.flash_bytes is not None]
     small = min(members, key=lambda member: member.flash_bytes)
     assert command("pick", "tiny", "--max-flash", f"{small.flash_bytes}", "--out", tmp_path / "flash").code == 0
@@ -131,7 +132,7 @@ def test_pick_by_flash_and_ram(run_folder, command, tmp_path):
 
 
 def test_a_number_without_a_unit_is_read_as_bytes_and_asked_about(run_folder, command, tmp_path):
-    members = pickable(front(read_results(run_folder)))
+    members = pickable(front(read_results(run_folder), DEFAULT_COSTS))
     kib = math.ceil(max(member.flash_bytes for member in members) / 1024)
     answer = command("pick", "tiny", "--max-flash", kib, "--out", tmp_path / "none")
     assert answer.code == 2

@@ -19,6 +19,7 @@ from spquant_search.runs.folder import RunFolder
 from spquant_search.runs.records import read_frozen_space, read_result, read_results
 from spquant_search.runs.selection import front
 from spquant_search.snn.layers import configure
+from spquant_search.space.objectives import DEFAULT_COSTS
 from spquant_search.training import data_set
 from spquant_search.training.data_set import input_shape, split_on_device
 from spquant_search.training.evaluation import evaluate
@@ -66,7 +67,7 @@ def test_finalize_trains_on_and_pick_takes_what_it_kept(finished, command, tmp_p
 
 def test_members_that_left_the_front_are_named(run_folder):
     file = io.StringIO()
-    members = front(read_results(run_folder))
+    members = front(read_results(run_folder), DEFAULT_COSTS)
     show_who_left(members, run_folder, Console(file=file))
     assert file.getvalue() == ""
     show_who_left((*members, trial(98), trial(99)), run_folder, Console(file=file, width=200))

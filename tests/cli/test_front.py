@@ -14,12 +14,13 @@ from spquant_search.report.run_summary import summarize_run
 from spquant_search.runs.records import read_results
 from spquant_search.runs.results import Outcome
 from spquant_search.runs.selection import front
+from spquant_search.space.objectives import DEFAULT_COSTS
 
 MEMBER_KEYS = [
     *("number", "origin", "trained", "accuracy", "accuracy_split", "accuracy_samples", "accuracy_interval"),
     *("test_accuracy", "test_samples", "test_accuracy_interval", "memory_bytes", "weight_bytes"),
     *("membrane_bytes", "overhead_bytes", "flash_bytes", "ram_bytes", "dense_macs", "effective_macs"),
-    *("effective_flops", "synaptic_ops", "final", "time_steps", "config"),
+    *("effective_flops", "synaptic_ops", "energy_uj", "final", "time_steps", "config"),
 ]
 
 
@@ -34,13 +35,13 @@ def test_front_json_keeps_its_contract(run_folder, command):
         "members",
     ]
     assert document["run"] == "tiny"
-    assert document["objectives"] == ["accuracy", "memory_bytes", "effective_macs"]
+    assert document["objectives"] == ["accuracy", "memory_bytes", "effective_flops"]
     baseline = document["baseline"]
     assert document["reference_point"] == pytest.approx(
         {
             "accuracy": 0.1,
             "memory_bytes": 1.1 * baseline["memory_bytes"],
-            "effective_macs": 1.1 * baseline["effective_macs"],
+            "effective_flops": 1.1 * baseline["effective_flops"],
         }
     )
     assert list(document["trials"]) == [
@@ -60,14 +61,16 @@ def test_front_json_keeps_its_contract(run_folder, command):
         assert list(member["config"]) == [*(f"conv{n}" for n in range(1, 9)), "readout"]
         for precision in member["config"].values():
             assert list(precision) == ["weight_bits", "membrane_levels", "channel_mass", "skip_below"]
-    assert [member["number"] for member in document["members"]] == [m.number for m in front(read_results(run_folder))]
+    assert [member["number"] for member in document["members"]] == [
+        m.number for m in front(read_results(run_folder), DEFAULT_COSTS)
+    ]
 
 
 def test_front_is_a_table_for_people_by_name_and_by_path(run_folder, command):
     by_name, by_path = command("front", "tiny"), command("front", "runs/tiny")
     assert by_name == by_path
     assert by_name.code == 0
-    numbers = [str(member.number) for member in front(read_results(run_folder))]
+    numbers = [str(member.number) for member in front(read_results(run_folder), DEFAULT_COSTS)]
     rows = by_name.out.splitlines()[2 : 2 + len(numbers)]
     assert [row.split()[0].rstrip("*") for row in rows] == numbers
 
@@ -101,7 +104,9 @@ def test_the_front_of_an_unfinished_run(command, tmp_path, monkeypatch):
 
 def test_the_trained_members_alone(run_folder, command):
     results = {result.number: result for result in read_results(run_folder)}
-    trained = [member.number for member in front(tuple(results.values())) if member.outcome is Outcome.COMPLETE]
+    trained = [
+        member.number for member in front(tuple(results.values()), DEFAULT_COSTS) if member.outcome is Outcome.COMPLETE
+    ]
     answer = command("front", "tiny", "--trained")
     assert answer.code == 0
     rows = [line.split()[0] for line in answer.out.splitlines()[2 : 2 + len(trained)]]

@@ -24,6 +24,7 @@ from spquant_search.runs.folder import RunFolder
 from spquant_search.runs.opening import exclusive
 from spquant_search.runs.records import read_facts, read_frozen_space, read_results
 from spquant_search.runs.selection import front
+from spquant_search.space.objectives import DEFAULT_COSTS
 from spquant_search.space.presets import Preset
 from spquant_search.space.reading import read_space
 from spquant_search.space.references import preset_config
@@ -65,7 +66,7 @@ def test_the_tables_agree_with_the_results(run_folder):
         assert float(row["effective_flops"]) == 2 * result.effective_macs
         assert int(row["conv3.weight_bits"]) == result.config["conv3"].weight_bits
     members = table(run_folder.path / "front.csv")
-    assert [int(row["number"]) for row in members] == [member.number for member in front(results)]
+    assert [int(row["number"]) for row in members] == [member.number for member in front(results, DEFAULT_COSTS)]
     assert all(0 <= float(row["test_accuracy"]) <= 1 for row in members)
 
 

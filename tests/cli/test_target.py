@@ -30,6 +30,7 @@ from spquant_search.runs import records
 from spquant_search.runs.folder import RunFolder
 from spquant_search.runs.records import read_frozen_space, read_results
 from spquant_search.runs.selection import front, pickable
+from spquant_search.space.objectives import DEFAULT_COSTS
 from spquant_search.space.reading import read_space
 
 SPACE = ["--space", str(TINY), *(word for path, value in SMALLER.items() for word in ("--set", f"{path}={value}"))]
@@ -67,7 +68,7 @@ def bounded(run: RunFolder, size: int) -> int:
 
 def within(run: RunFolder) -> int:
     """Let a run be within a size that some members that can be picked keep, and others do not; return it."""
-    sizes = sorted(member.memory_bytes for member in pickable(front(read_results(run))))
+    sizes = sorted(member.memory_bytes for member in pickable(front(read_results(run), DEFAULT_COSTS)))
     assert len(set(sizes)) > 1
     return bounded(run, sizes[-2])
 
@@ -195,7 +196,9 @@ def test_a_searched_run_gives_its_best_network_within_the_target(
     assert answer.code == 0, answer.err
     assert f"--target {size}: replaces the 1,048,576 bytes of constraints.memory_bytes in the space file" in answer.out
     assert read_frozen_space(searched).constraints.memory_bytes == size
-    members = [member for member in pickable(front(read_results(searched))) if member.memory_bytes <= size]
+    members = [
+        member for member in pickable(front(read_results(searched), DEFAULT_COSTS)) if member.memory_bytes <= size
+    ]
     best, artifact = max(members, key=lambda member: member.accuracy), read_artifact(Path("small"))
     assert (artifact.trial, artifact.config) == (best.number, best.config)
     *_, chosen, verified, following = answer.out.splitlines()
@@ -213,7 +216,9 @@ def test_a_searched_run_gives_its_best_network_within_the_target(
 def test_nothing_within_the_target_is_explained_in_its_words(
     searched: RunFolder, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    size = bounded(searched, min(member.memory_bytes for member in pickable(front(read_results(searched)))) - 1)
+    size = bounded(
+        searched, min(member.memory_bytes for member in pickable(front(read_results(searched), DEFAULT_COSTS))) - 1
+    )
     answer = command(*SEARCH, "--target", str(size))
     assert answer.code == 2
     assert f"--target {size}: it has " in answer.err

@@ -15,9 +15,9 @@ def curve(number, memory, accuracies, macs=10.0, *, complete=False) -> LearningC
     operations = tuple(macs) if isinstance(macs, (tuple, list)) else (float(macs),) * len(accuracies)
     return LearningCurve(
         number=number,
-        memory_bytes=memory,
+        known={"memory_bytes": memory},
         accuracies=tuple(accuracies),
-        effective_macs=operations,
+        measured={"effective_flops": operations},
         complete=complete,
     )
 
@@ -204,7 +204,7 @@ MANY = settings(max_examples=300, deadline=None)
 @given(situation=a_situation())
 def test_peers_with_more_memory_never_stop_a_candidate(situation):
     candidate, peers, rules = situation
-    larger = [replace(peer, memory_bytes=candidate.memory_bytes + 1) for peer in peers]
+    larger = [replace(peer, known={"memory_bytes": candidate.known["memory_bytes"] + 1}) for peer in peers]
     assert stopping_reason(candidate, larger, **rules) is None
 
 
@@ -217,10 +217,11 @@ def test_the_named_trial_has_no_more_memory_and_is_no_less_accurate(situation):
         return
     named = int(words.partition("trial ")[2].split()[0])
     peer = next(peer for peer in peers if peer.number == named)
-    assert peer.memory_bytes <= candidate.memory_bytes
+    assert peer.known["memory_bytes"] <= candidate.known["memory_bytes"]
     rung = len(candidate.accuracies)
     assert max(peer.accuracies[rung - 1], peer.accuracies[-1]) >= candidate.accuracies[-1]
-    assert min(peer.effective_macs[rung - 1], peer.effective_macs[-1]) <= candidate.effective_macs[-1]
+    operations = peer.measured["effective_flops"]
+    assert min(operations[rung - 1], operations[-1]) <= candidate.measured["effective_flops"][-1]
 
 
 @MANY
@@ -230,11 +231,12 @@ def test_a_better_candidate_is_not_stopped_where_a_worse_one_lives(situation, mo
     if stopping_reason(candidate, peers, **rules) is not None:
         return
     higher = (*candidate.accuracies[:-1], max(candidate.accuracies[-1], more))
-    cheaper = (*candidate.effective_macs[:-1], min(candidate.effective_macs[-1], less))
+    operations = candidate.measured["effective_flops"]
+    cheaper = (*operations[:-1], min(operations[-1], less))
     for better in (
         replace(candidate, accuracies=higher),
-        replace(candidate, effective_macs=cheaper),
-        replace(candidate, memory_bytes=min(candidate.memory_bytes, less)),
+        replace(candidate, measured={"effective_flops": cheaper}),
+        replace(candidate, known={"memory_bytes": min(candidate.known["memory_bytes"], less)}),
     ):
         assert stopping_reason(better, peers, **rules) is None
 

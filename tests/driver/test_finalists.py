@@ -22,6 +22,7 @@ from spquant_search.runs.finals import TestUse, count_tests, read_latest_results
 from spquant_search.runs.records import read_results, read_test_accuracies
 from spquant_search.runs.results import FineTuning, Outcome, TrialResult
 from spquant_search.runs.selection import front
+from spquant_search.space.objectives import DEFAULT_COSTS
 from spquant_search.training.prepare import prepare
 from spquant_search.training.schedule import Schedule
 from spquant_search.training.tasks import Task, TestTask
@@ -66,7 +67,7 @@ class Finalizing(Lab):
     def searched(self, trials: int = 3) -> list[int]:
         """Search, and from now on fine-tune; the front's numbers."""
         results = self.run(trials)
-        members = [member.number for member in front(results)]
+        members = [member.number for member in front(results, DEFAULT_COSTS)]
         self.plays = dict.fromkeys(members, self.tunes)
         self.test_plays = dict.fromkeys(members, on_test)
         return members

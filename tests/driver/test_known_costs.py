@@ -43,14 +43,16 @@ def test_the_costs_that_the_sampler_knows_are_those_of_the_configuration(mask):
     costs = known_costs(space, SHAPES)
     grid, rows, configs = rows_of(space, 300)
     expected = [cost_report(SHAPES, config) for config in configs]
-    assert costs.memory_bytes(grid)(rows).tolist() == [report.memory_bytes for report in expected]
-    assert costs.dense_macs(grid)(rows).tolist() == [report.dense_macs_all_steps for report in expected]
+    assert costs["memory_bytes"].most(grid)(rows).tolist() == [report.memory_bytes for report in expected]
+    assert costs["effective_flops"].most(grid)(rows).tolist() == [
+        2 * report.dense_macs_all_steps for report in expected
+    ]
     dense = [all(one.channel_mass == 1 and one.skip_below is None for _, one in config.layers) for config in configs]
-    assert costs.are_dense(grid)(rows).tolist() == dense
+    assert costs["effective_flops"].is_most(grid)(rows).tolist() == dense
     assert any(dense) == (mask != "0")
 
 
 def test_a_layer_whose_gate_is_fixed_has_no_dense_macs():
     space = a_space("layers.conv2={channel_mass: 0.8}", "layers.all.skip_below=none", "search.references=[]")
     grid, rows, _ = rows_of(space, 20)
-    assert not known_costs(space, SHAPES).are_dense(grid)(rows).any()
+    assert not known_costs(space, SHAPES)["effective_flops"].is_most(grid)(rows).any()

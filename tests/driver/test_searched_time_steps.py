@@ -26,12 +26,12 @@ def test_costs_that_the_sampler_knows_are_those_of_the_configuration(mask: str) 
     costs = known_costs(space, SHAPES)
     reports = [cost_report(SHAPES, config) for config in configs]
     assert {report.time_steps for report in reports} == {1, 2, 4}
-    assert costs.memory_bytes(grid)(rows).tolist() == [report.memory_bytes for report in reports]
-    assert costs.dense_macs(grid)(rows).tolist() == [report.dense_macs_all_steps for report in reports]
+    assert costs["memory_bytes"].most(grid)(rows).tolist() == [report.memory_bytes for report in reports]
+    assert costs["effective_flops"].most(grid)(rows).tolist() == [2 * report.dense_macs_all_steps for report in reports]
     dense = [
         all(getattr(layer, name) == off for name, off in OFF.items() for _, layer in one.layers) for one in configs
     ]
-    assert costs.are_dense(grid)(rows).tolist() == dense
+    assert costs["effective_flops"].is_most(grid)(rows).tolist() == dense
 
 
 def a_grid() -> Grid:

@@ -81,7 +81,7 @@ def test_the_dashboard_answers(folder: Path) -> None:
             answer = _get(f"http://127.0.0.1:{port}/api/studies/0", seconds=30)
         finally:
             server.terminate()
-    assert '"accuracy", "memory_bytes", "effective_macs"' in answer
+    assert '"accuracy", "memory_bytes", "effective_flops"' in answer
     assert "## The front" in answer
     assert "memory_kib" in answer
 

@@ -17,6 +17,9 @@ def test_attributes_are_flat_readable_and_finite():
         "flops_m": 25.0,
         "flops_reduction": 4.0,
         "synaptic_ops_m": 3.125,
+        "energy_uj": 1.25,
+        "flash_kib": 10.93,  # 8 KiB of weights and overhead, and 3,000 bytes of code
+        "ram_kib": 2.4883,
         "spikes_per_neuron_and_step": 0.125,
         "weight_bits_mean_over_layers": 5.3333,  # (8 + 4 + 4) / 3
         "membrane_bits_mean_over_layers": 3.0,  # 3 levels in 2 bits, 16 in 4

@@ -89,5 +89,5 @@ def test_a_resumed_run_may_have_more_trials_than_are_asked_for():
 
 def test_a_log_says_once_what_no_choice_changes():
     file = io.StringIO()
-    PlainLog(file).plan(a_plan(fixed=("effective_macs",)))
+    PlainLog(file).plan(a_plan(fixed=("effective_flops",)))
     assert file.getvalue().count("the number of operations is the same in all trials") == 1

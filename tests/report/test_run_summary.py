@@ -78,4 +78,4 @@ def test_what_was_searched_is_what_had_choices(tmp_path, overrides, searched):
 def test_a_summary_knows_how_its_search_went(tmp_path):
     summary = summary_of(tmp_path / "run", "search.workers=3", "search.trials=7")
     assert (summary.workers, summary.trials_wanted) == (3, 7)
-    assert (summary.is_shared, summary.fixed, summary.test_use.total) == (False, ("effective_macs",), 0)
+    assert (summary.is_shared, summary.fixed, summary.test_use.total) == (False, ("effective_flops",), 0)

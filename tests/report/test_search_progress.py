@@ -206,7 +206,7 @@ def test_what_is_not_tried_does_not_count_as_a_trial():
 
 def test_costs_that_cannot_vary_are_left_out_of_the_hypervolume():
     progress = Progress(clock=Clock())
-    progress.take_plan(a_plan(fixed=("effective_macs",)))
+    progress.take_plan(a_plan(fixed=("effective_flops",)))
     for result in (trial(0, 0.9, 100, 50, origin="baseline"), trial(1, 0.85, 20, 50)):
         progress.take_result(result)
     assert progress.hypervolume == pytest.approx(0.75 * (90 / 110) + 0.05 * (10 / 110))

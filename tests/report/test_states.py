@@ -188,7 +188,7 @@ DENSE = (BASELINE, trial(1, 0.85, 20, 50), trial(2, 0.8, 10, 50))
 
 
 def test_a_constant_cost_is_said_once_and_left_out():
-    run = example_run(results=DENSE, fixed=("effective_macs",))
+    run = example_run(results=DENSE, fixed=("effective_flops",))
     table = front_table(run)
     assert "FLOPs" not in table.header
     assert table.header.count("factor") == 1
@@ -214,7 +214,7 @@ def test_one_trial_makes_nothing_constant():
     run = example_run(results=DENSE[:2])
     assert run.constant_objectives == ()
     assert "FLOPs" in front_table(run).header
-    assert replace(run, fixed=("effective_macs",)).hidden_costs == ("effective_macs",)
+    assert replace(run, fixed=("effective_flops",)).hidden_costs == ("effective_flops",)
 
 
 # ---------------------------------------------------------------- picking
@@ -224,7 +224,7 @@ def test_a_pick_is_proposed_only_where_it_works():
     run = example_run()
     advice = pick_advice(run)
     assert advice.member.number == 2  # the knee of what can be picked, which the float baseline cannot
-    assert advice.within_memory == "spquant-search pick tiny --max-memory 10KiB --out picked"
+    assert advice.within_cost == "spquant-search pick tiny --max-memory 10KiB --out picked"
     by_path = pick_advice(replace(run, argument="/data/my runs/tiny"), out="picked-2")
     assert by_path.at_knee == "spquant-search pick '/data/my runs/tiny' --knee --out picked-2"
 
@@ -310,7 +310,7 @@ STATES = st.builds(
     test_use=st.builds(TestUse, baseline=st.integers(0, 1), members=st.integers(0, 2), seeds=st.integers(0, 3)),
     trials_wanted=st.sampled_from([None, 1, 4]),
     workers=st.sampled_from([1, 2]),
-    fixed=st.sampled_from([(), ("effective_macs",)]),
+    fixed=st.sampled_from([(), ("effective_flops",)]),
     budget=st.sampled_from(
         [Budget(), Budget(max_memory_bytes=2048.0), Budget(min_accuracy=0.85), Budget(min_accuracy=1.0)]
     ),
@@ -328,7 +328,7 @@ def test_what_is_said_holds_in_any_state(run):
     members = selection.pickable(run.front)
     assert bool(proposed) == bool(members)
     for kib in proposed:
-        assert selection.pick(members, Budget(max_memory_bytes=1024.0 * int(kib))) is not None
+        assert selection.pick(members, run.costs, Budget(max_memory_bytes=1024.0 * int(kib))) is not None
     # A cost is left out only where every row would show the same.
     table = front_table(run)
     if "FLOPs" not in table.header and run.front:

@@ -152,7 +152,7 @@ def test_layer_table_with_and_without_activity():
 
 
 def test_hypervolume_is_never_told_without_its_reference_point():
-    point = ReferencePoint(accuracy=0.1, memory_bytes=102_400, effective_macs=50e6)
+    point = ReferencePoint(accuracy=0.1, costs={"memory_bytes": 102_400, "effective_flops": 100e6})
     text = hypervolume_text(0.5157, point)
     assert all(figure in text for figure in ("0.5157 of at most 0.9", "10.0 %", "100.0 KiB", "100 MFLOPs"))
     assert "baseline" in hypervolume_text(None, None)

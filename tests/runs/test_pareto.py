@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import optuna
 import pytest
-from examples import trial
+from examples import config, trial
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna._hypervolume import compute_hypervolume
@@ -15,8 +15,9 @@ from small_run import a_space
 
 from spquant_search.runs import pareto
 from spquant_search.runs.pareto import ReferencePoint
+from spquant_search.space.objectives import DEFAULT_COSTS
 
-CORNER = ReferencePoint(accuracy=0.1, memory_bytes=100.0, effective_macs=200.0)
+CORNER = ReferencePoint(accuracy=0.1, costs={"memory_bytes": 100.0, "effective_flops": 200.0})
 # Few values an axis, so that ties and equal points are common.
 POINTS = st.lists(
     st.tuples(st.integers(0, 5).map(lambda n: n / 5), st.integers(1, 5), st.integers(1, 5)), min_size=1, max_size=12
@@ -75,7 +76,7 @@ UNIT = st.floats(0, 1, width=32)
 @settings(max_examples=60, deadline=None)
 @given(points=st.lists(st.tuples(UNIT, UNIT, UNIT), min_size=1, max_size=8))
 def test_hypervolume_is_optunas(points):
-    scale = np.array([1.0, CORNER.memory_bytes, CORNER.effective_macs])
+    scale = np.array([1.0, *CORNER.costs.values()])
     ours = pareto.hypervolume(np.array(points) * scale, CORNER)
     inside = [p for p in points if p[0] > 0.1 and p[1] < 1 and p[2] < 1]
     theirs = (
@@ -92,9 +93,9 @@ def test_hypervolume_is_optunas(points):
 
 
 def test_reference_point_is_chance_and_a_tenth_more_than_the_baseline():
-    point = pareto.reference_point(trial(0, 0.9, 100, 50, origin="baseline"), chance=0.1)
-    assert point.as_dict() == pytest.approx({"accuracy": 0.1, "memory_bytes": 112_640.0, "effective_macs": 55e6})
-    assert list(point.as_dict()) == list(pareto.OBJECTIVES)
+    point = pareto.reference_point(trial(0, 0.9, 100, 50, origin="baseline"), DEFAULT_COSTS, chance=0.1, dearest={})
+    assert point.as_dict() == pytest.approx({"accuracy": 0.1, "memory_bytes": 112_640.0, "effective_flops": 110e6})
+    assert list(point.as_dict()) == ["accuracy", *DEFAULT_COSTS]
 
 
 def test_log_hypervolume_by_hand():
@@ -117,15 +118,15 @@ def test_log_hypervolume_is_optunas_of_logarithms(points):
 
 
 def test_no_point_has_no_volume():
-    assert pareto.hypervolume(pareto.objectives([]), CORNER) == 0.0
+    assert pareto.hypervolume(pareto.objectives([], DEFAULT_COSTS), CORNER) == 0.0
 
 
 def test_a_cost_that_does_not_count_leaves_the_area_of_the_others():
     points = np.array([(0.6, 25.0, 180.0), (0.9, 50.0, 180.0)])
     # 0.5 x 0.75 and 0.8 x 0.5, of which 0.5 x 0.5 are in both.
-    assert pareto.hypervolume(points, CORNER, without=("effective_macs",)) == pytest.approx(0.375 + 0.4 - 0.25)
+    assert pareto.hypervolume(points, CORNER, without=("effective_flops",)) == pytest.approx(0.375 + 0.4 - 0.25)
     assert pareto.hypervolume(points, CORNER) == pytest.approx(0.1 * (0.375 + 0.4 - 0.25))
-    assert pareto.hypervolume(points, CORNER, without=("memory_bytes", "effective_macs")) == pytest.approx(0.8)
+    assert pareto.hypervolume(points, CORNER, without=("memory_bytes", "effective_flops")) == pytest.approx(0.8)
 
 
 @pytest.mark.parametrize(
@@ -139,13 +140,13 @@ def test_a_cost_that_does_not_count_leaves_the_area_of_the_others():
     ],
 )
 def test_operations_are_fixed_where_nothing_gates_or_skips(layers, fixed):
-    assert pareto.fixed_objectives(a_space(f"layers={layers}")) == (("effective_macs",) if fixed else ())
+    assert pareto.fixed_objectives(a_space(f"layers={layers}")) == (("effective_flops",) if fixed else ())
 
 
 def test_at_one_time_step_nothing_skips():
     masks = "layers={all: {skip_below: [none, 0]}}"
     assert pareto.fixed_objectives(a_space(masks)) == ()
-    assert pareto.fixed_objectives(a_space(masks, "time_steps=1")) == ("effective_macs",)
+    assert pareto.fixed_objectives(a_space(masks, "time_steps=1")) == ("effective_flops",)
 
 
 @pytest.mark.parametrize("reference", ["{skip_below: 0}", "{channel_mass: 0.5}", "{preset: spquant-snn}"])
@@ -155,10 +156,60 @@ def test_references_may_gate_and_skip(reference):
 
 def test_constant_objectives_by_hand():
     one, two, three = trial(1, 0.8, 10, 50), trial(2, 0.7, 5, 50), trial(3, 0.7, 5, 40)
-    assert pareto.constant_objectives([one, two]) == ("effective_macs",)
-    assert pareto.constant_objectives([two, three]) == ("accuracy", "memory_bytes")
-    assert pareto.constant_objectives([one, two, three]) == ()
+    assert pareto.constant_objectives([one, two], DEFAULT_COSTS) == ("effective_flops",)
+    assert pareto.constant_objectives([two, three], DEFAULT_COSTS) == ("accuracy", "memory_bytes")
+    assert pareto.constant_objectives([one, two, three], DEFAULT_COSTS) == ()
     # A single trial is equal to itself, which says nothing.
-    assert pareto.constant_objectives([one]) == ()
-    assert pareto.constant_objectives([one], fixed=("effective_macs",)) == ("effective_macs",)
-    assert pareto.constant_objectives([one, three], fixed=("effective_macs",)) == ()
+    assert pareto.constant_objectives([one], DEFAULT_COSTS) == ()
+    assert pareto.constant_objectives([one], DEFAULT_COSTS, fixed=("effective_flops",)) == ("effective_flops",)
+    assert pareto.constant_objectives([one, three], DEFAULT_COSTS, fixed=("effective_flops",)) == ()
+
+
+# ---------------------------------------------------------------- other objectives
+
+DEVICE = ("flash_bytes", "ram_bytes")
+ALONE = ReferencePoint(accuracy=0.1, costs={"synaptic_ops": 200.0})
+
+
+def test_objectives_are_those_that_are_named_and_infinite_where_a_trial_has_none():
+    found = pareto.objectives([trial(1, 0.8, 10), trial(0, 0.9, 100, of=config("000", "0 0"))], DEVICE)
+    # 7 and 1 of 10 parts weights and overhead, 2 membranes, and the engine's own: see examples.trial.
+    assert found.tolist() == [[0.8, 8192 + 3000, 2048 + 500], [0.9, np.inf, np.inf]]
+    assert pareto.objectives([trial(1, 0.8, 10, 3)], ("synaptic_ops",)).tolist() == [[0.8, 0.75e6]]
+
+
+@given(points=POINTS)
+def test_a_front_of_pairs_is_the_definition(points):
+    pairs = np.array(points, float)[:, :2]
+    beaten = [any(o[0] >= p[0] and o[1] <= p[1] and tuple(o) != tuple(p) for o in pairs) for p in pairs]
+    assert pareto.non_dominated(pairs).tolist() == [not is_beaten for is_beaten in beaten]
+
+
+@settings(max_examples=60, deadline=None)
+@given(points=st.lists(st.tuples(UNIT, UNIT), min_size=1, max_size=8))
+def test_a_volume_of_accuracy_and_one_cost_is_optunas_area(points):
+    found = np.array(points) * np.array([1.0, 200.0])
+    inside = [point for point in points if point[0] > 0.1 and point[1] < 1]
+    area = compute_hypervolume(np.reshape(inside, (-1, 2)) * [-1, 1], np.array([-0.1, 1.0])) if inside else 0.0
+    assert pareto.hypervolume(found, ALONE) == pytest.approx(area, abs=1e-9)
+    logs = np.array([(-a, -4 * c) for a, c in points if a > 1e-9 and c > 1e-9]).reshape(-1, 2)
+    halved = np.array([(0.1 + a, 200.0 * 2.0 ** (-4 * c)) for a, c in points])
+    expected = compute_hypervolume(logs, np.zeros(2)) if len(logs) else 0.0
+    assert pareto.log_hypervolume(halved, ALONE) == pytest.approx(expected, abs=1e-6)
+
+
+def test_what_the_float_baseline_has_not_is_counted_from_the_dearest_configuration():
+    baseline, dearest = trial(0, 0.9, 100, of=config("000", "0 0")), {"flash_bytes": 1000.0, "ram_bytes": 500.0}
+    point = pareto.reference_point(baseline, DEVICE, chance=0.2, dearest=dearest)
+    assert point.as_dict() == pytest.approx({"accuracy": 0.2, "flash_bytes": 1100.0, "ram_bytes": 550.0})
+    # The dearest configuration says nothing of what the baseline has.
+    mixed = pareto.reference_point(
+        baseline, ("memory_bytes", "ram_bytes"), chance=0.2, dearest={**dearest, "memory_bytes": 1.0}
+    )
+    assert mixed.costs == pytest.approx({"memory_bytes": 1.1 * 102_400, "ram_bytes": 550.0})
+
+
+def test_without_an_objective_on_operations_none_is_fixed():
+    layers = "layers={all: {weight_bits: [2, 4]}}"
+    assert pareto.fixed_objectives(a_space(layers)) == ("effective_flops",)
+    assert pareto.fixed_objectives(a_space(layers, "search.objectives=[accuracy, memory_bytes, synaptic_ops]")) == ()

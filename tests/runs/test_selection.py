@@ -17,6 +17,7 @@ from spquant_search.runs import selection
 from spquant_search.runs.pareto import ReferencePoint, log_hypervolume, objectives
 from spquant_search.runs.results import Outcome, TrialResult
 from spquant_search.runs.selection import Budget
+from spquant_search.space.objectives import DEFAULT_COSTS
 from spquant_search.space.reading import read_space
 
 TINY = Path(__file__).parents[2] / "spaces" / "tiny.yaml"
@@ -34,7 +35,7 @@ def results_of(points) -> list[TrialResult]:
 def test_front_does_not_depend_on_the_order(points, seed):
     results = results_of(points)
     shuffled = random.Random(seed).sample(results, len(results))
-    assert selection.front(shuffled) == selection.front(results)
+    assert selection.front(shuffled, DEFAULT_COSTS) == selection.front(results, DEFAULT_COSTS)
 
 
 def test_front_by_hand_smallest_memory_first():
@@ -46,7 +47,7 @@ def test_front_by_hand_smallest_memory_first():
         trial(5, 0.9, 20, 5),  # trial 2 again
         trial(6, 0.9, 21, 5),
     ]
-    assert [member.number for member in selection.front(results)] == [4, 1, 2, 5]
+    assert [member.number for member in selection.front(results, DEFAULT_COSTS)] == [4, 1, 2, 5]
 
 
 def test_only_measured_completed_trials_can_be_members():
@@ -55,29 +56,32 @@ def test_only_measured_completed_trials_can_be_members():
     unmeasured = trial(10, epochs=0)
     not_a_number = replace(trial(11, 0.9, 1, 1), epochs=(epoch(1, math.nan, 1.0),))
     no_macs = replace(trial(12, 0.9, 1, 1), epochs=(epoch(1, 0.9, math.nan),))
-    assert selection.front([*others, unmeasured, not_a_number, no_macs, good]) == (good,)
+    assert selection.front([*others, unmeasured, not_a_number, no_macs, good], DEFAULT_COSTS) == (good,)
 
 
 MEMBERS = selection.front(
-    [trial(1, 0.6, 10, 10), trial(2, 0.85, 20, 20), trial(3, 0.9, 100, 100), trial(4, 0.7, 90, 9)]
+    [trial(1, 0.6, 10, 10), trial(2, 0.85, 20, 20), trial(3, 0.9, 100, 100), trial(4, 0.7, 90, 9)], DEFAULT_COSTS
 )
 
 
 def test_knee_is_nearest_to_the_ideal_corner_of_the_members_own_range():
     # Scaled distances squared: 1: 1; 2: 0.028 + 0.012 + 0.015; 3: 2; 4: 0.444 + 0.790 + 0.
-    assert selection.knee(MEMBERS).number == 2
-    assert selection.knee(MEMBERS[:1]) is MEMBERS[0]
-    assert selection.knee([trial(8, 0.5, 10, 10), trial(9, 0.5, 10, 10)]).number == 8
+    assert selection.knee(MEMBERS, DEFAULT_COSTS).number == 2
+    assert selection.knee(MEMBERS[:1], DEFAULT_COSTS) is MEMBERS[0]
+    assert selection.knee([trial(8, 0.5, 10, 10), trial(9, 0.5, 10, 10)], DEFAULT_COSTS).number == 8
 
 
 def test_knee_weighs_accuracy_like_bytes():
     # Scaled: 1: 1; 2: 0.0006 + 0.444 + 0.444; 3: 2.
-    assert selection.knee([trial(1, 0.5, 10, 10), trial(2, 0.9, 70, 70), trial(3, 0.91, 100, 100)]).number == 2
+    assert (
+        selection.knee([trial(1, 0.5, 10, 10), trial(2, 0.9, 70, 70), trial(3, 0.91, 100, 100)], DEFAULT_COSTS).number
+        == 2
+    )
 
 
 def test_knee_ties_go_to_less_memory():
-    members = selection.front([trial(1, 0.9, 20, 10), trial(2, 0.8, 10, 10)])
-    assert selection.knee(members).number == 2
+    members = selection.front([trial(1, 0.9, 20, 10), trial(2, 0.8, 10, 10)], DEFAULT_COSTS)
+    assert selection.knee(members, DEFAULT_COSTS).number == 2
 
 
 @pytest.mark.parametrize(
@@ -97,19 +101,19 @@ def test_knee_ties_go_to_less_memory():
     ],
 )
 def test_pick_takes_the_most_accurate_within_the_budget(budget, number):
-    picked = selection.pick(MEMBERS, budget)
+    picked = selection.pick(MEMBERS, DEFAULT_COSTS, budget)
     assert (picked.number if picked else None) == number
 
 
 def test_pick_at_the_knee_looks_at_fitting_members_only():
-    assert selection.pick(MEMBERS, Budget(), at_knee=True).number == 2
-    assert selection.pick(MEMBERS, Budget(max_effective_flops=20e6), at_knee=True).number in (1, 4)
-    assert selection.pick(MEMBERS, Budget(max_memory_bytes=1), at_knee=True) is None
+    assert selection.pick(MEMBERS, DEFAULT_COSTS, Budget(), at_knee=True).number == 2
+    assert selection.pick(MEMBERS, DEFAULT_COSTS, Budget(max_effective_flops=20e6), at_knee=True).number in (1, 4)
+    assert selection.pick(MEMBERS, DEFAULT_COSTS, Budget(max_memory_bytes=1), at_knee=True) is None
 
 
 def test_pick_ties_go_to_less_memory_then_fewer_operations():
-    assert selection.pick([trial(1, 0.8, 11, 1), trial(2, 0.8, 10, 9)], Budget()).number == 2
-    assert selection.pick([trial(1, 0.8, 10, 9), trial(2, 0.8, 10, 8)], Budget()).number == 2
+    assert selection.pick([trial(1, 0.8, 11, 1), trial(2, 0.8, 10, 9)], DEFAULT_COSTS, Budget()).number == 2
+    assert selection.pick([trial(1, 0.8, 10, 9), trial(2, 0.8, 10, 8)], DEFAULT_COSTS, Budget()).number == 2
 
 
 def test_excess_is_the_share_of_each_bound_that_is_missed():
@@ -145,28 +149,28 @@ def test_a_subnet_stays_where_fine_tuning_cost_accuracy():
         return replace(read, number=2, parent=1, outcome=Outcome.COMPLETE, epochs=rungs)
 
     better, fewer, worse = tuned(0.85, 12e6), tuned(0.7, 5e6), tuned(0.7, 10e6)
-    assert selection.front([read, better]) == (better,)
-    assert selection.front([read, fewer]) == (fewer, read)
-    assert selection.front([read, worse]) == (read,)
+    assert selection.front([read, better], DEFAULT_COSTS) == (better,)
+    assert selection.front([read, fewer], DEFAULT_COSTS) == (fewer, read)
+    assert selection.front([read, worse], DEFAULT_COSTS) == (read,)
 
 
 def test_the_front_within_a_budget_and_without_one_that_fits():
-    whole = selection.front(MEMBERS)
+    whole = selection.front(MEMBERS, DEFAULT_COSTS)
     budget = Budget(max_memory_bytes=20 * 1024)
-    fitting = selection.front(MEMBERS, budget)
+    fitting = selection.front(MEMBERS, DEFAULT_COSTS, budget)
     assert fitting == tuple(member for member in whole if member.memory_bytes <= 20 * 1024)
     assert 0 < len(fitting) < len(whole)
-    assert selection.is_met(MEMBERS, budget)
-    assert not selection.is_met(MEMBERS, Budget(min_accuracy=0.99))
-    assert selection.front(MEMBERS, Budget(min_accuracy=0.99)) == whole
+    assert selection.is_met(MEMBERS, DEFAULT_COSTS, budget)
+    assert not selection.is_met(MEMBERS, DEFAULT_COSTS, Budget(min_accuracy=0.99))
+    assert selection.front(MEMBERS, DEFAULT_COSTS, Budget(min_accuracy=0.99)) == whole
 
 
 def test_a_subnet_stays_where_what_was_fine_tuned_of_it_is_over_budget():
     read = trial(1, 0.8, 10, 10, outcome=Outcome.SUBNET)
     tuned = replace(trial(2, 0.9, 10, 30), parent=1)
     tuned = replace(tuned, epochs=(read.epochs[-1], *tuned.epochs))
-    assert selection.front([read, tuned]) == (tuned,)
-    assert selection.front([read, tuned], Budget(max_effective_flops=40e6)) == (read,)
+    assert selection.front([read, tuned], DEFAULT_COSTS) == (tuned,)
+    assert selection.front([read, tuned], DEFAULT_COSTS, Budget(max_effective_flops=40e6)) == (read,)
 
 
 def test_violations_are_negative_within_and_positive_beyond():
@@ -176,30 +180,32 @@ def test_violations_are_negative_within_and_positive_beyond():
 
 
 def test_a_search_counts_dense_operations_as_one_halving_unless_a_budget_bounds_them():
-    corner = ReferencePoint(accuracy=0.1, memory_bytes=1100, effective_macs=110)
-    assert selection.sampler_reference(corner, Budget()) == replace(corner, effective_macs=pytest.approx(200))
+    corner = ReferencePoint(accuracy=0.1, costs={"memory_bytes": 1100, "effective_flops": 2 * 110})
+    assert selection.sampler_reference(corner, Budget()) == replace(
+        corner, costs={"memory_bytes": 1100, "effective_flops": pytest.approx(400)}
+    )
     tight = selection.sampler_reference(
         corner, Budget(max_memory_bytes=500, max_effective_flops=100), baseline_accuracy=0.9
     )
-    assert tight == ReferencePoint(accuracy=pytest.approx(0.82), memory_bytes=501, effective_macs=50)
+    assert tight == ReferencePoint(accuracy=pytest.approx(0.82), costs={"memory_bytes": 501, "effective_flops": 2 * 50})
     floor = selection.sampler_reference(corner, Budget(min_accuracy=0.85), baseline_accuracy=0.9)
     assert floor.accuracy == 0.85
 
 
 def test_a_reference_is_moved_in_to_the_budget():
-    corner = ReferencePoint(accuracy=0.1, memory_bytes=1100, effective_macs=110)
+    corner = ReferencePoint(accuracy=0.1, costs={"memory_bytes": 1100, "effective_flops": 2 * 110})
     assert selection.clip_to_budget(corner, Budget()) == corner
     assert selection.clip_to_budget(corner, Budget(max_memory_bytes=2000, max_effective_flops=2000)) == corner
     inside = selection.clip_to_budget(corner, Budget(max_memory_bytes=500, max_effective_flops=100, min_accuracy=0.7))
-    assert inside == ReferencePoint(accuracy=0.7, memory_bytes=501, effective_macs=50)
+    assert inside == ReferencePoint(accuracy=0.7, costs={"memory_bytes": 501, "effective_flops": 2 * 50})
     # The dense MACs are allowed, and must lie below the reference to count.
     assert selection.clip_to_budget(corner, Budget(max_effective_flops=200)) == corner
 
 
 def test_gains_begin_nine_tenths_of_the_way_from_chance_to_the_baseline():
-    corner = ReferencePoint(accuracy=0.1, memory_bytes=1.1, effective_macs=1.1)
+    corner = ReferencePoint(accuracy=0.1, costs={"memory_bytes": 1.1, "effective_flops": 2 * 1.1})
     assert selection.near_baseline(corner, baseline_accuracy=0.9).accuracy == pytest.approx(0.82)
-    assert selection.near_baseline(corner, baseline_accuracy=0.9).memory_bytes == 1.1
+    assert selection.near_baseline(corner, baseline_accuracy=0.9).costs == corner.costs
     assert selection.near_baseline(corner, baseline_accuracy=0.05) == corner  # a baseline below chance moves nothing
 
 
@@ -210,7 +216,7 @@ def test_gains_begin_nine_tenths_of_the_way_from_chance_to_the_baseline():
 def test_subnets_of_several_time_steps_are_looked_at_from_further_below(steps, strategy, share):
     file = read_space(TINY, (f"time_steps={steps}", f"search.strategy={strategy}"))
     assert selection.worthwhile_share(file) == share
-    corner = ReferencePoint(accuracy=0.1, memory_bytes=110.0 * 1024, effective_macs=110e6)
+    corner = ReferencePoint(accuracy=0.1, costs={"memory_bytes": 110.0 * 1024, "effective_flops": 2 * 110e6})
     accurate, of_one_step = trial(1, 0.83, 90, 90), trial(2, 0.76, 10, 10)
     options = {"baseline_accuracy": 0.87, "share": share, "limit": 2, "margin": 0.0}
     chosen = selection.select_finalists([accurate, of_one_step], corner, Budget(), **options)
@@ -219,7 +225,7 @@ def test_subnets_of_several_time_steps_are_looked_at_from_further_below(steps, s
 
 
 def test_cheap_networks_of_little_accuracy_are_no_finalists():
-    corner = ReferencePoint(accuracy=0.1, memory_bytes=110.0 * 1024, effective_macs=110e6)
+    corner = ReferencePoint(accuracy=0.1, costs={"memory_bytes": 110.0 * 1024, "effective_flops": 2 * 110e6})
     accurate, cheap = trial(1, 0.86, 90, 90), trial(2, 0.6, 10, 10)
     assert selection.greedy_hypervolume_subset([accurate, cheap], corner, limit=1, margin=0.0) == (cheap,)
     high = selection.near_baseline(corner, baseline_accuracy=0.87)
@@ -227,12 +233,12 @@ def test_cheap_networks_of_little_accuracy_are_no_finalists():
 
 
 def test_an_empty_front():
-    assert selection.front([]) == ()
+    assert selection.front([], DEFAULT_COSTS) == ()
 
 
 def greedy_by_measuring_all(results, reference, limit, margin):
     """The definition: at every step all trials are measured, and the best is taken."""
-    points = objectives(results)
+    points = objectives(results, DEFAULT_COSTS)
     chosen = []
     for lead in (0.0, margin):
         while len(chosen) < limit:
@@ -256,20 +262,23 @@ def greedy_by_measuring_all(results, reference, limit, margin):
 )
 def test_finalists_are_those_of_the_definition(points, limit, margin):
     results = results_of(points)
-    reference = ReferencePoint(accuracy=0.1, memory_bytes=6 * 1024, effective_macs=6e6)
+    reference = ReferencePoint(accuracy=0.1, costs={"memory_bytes": 6 * 1024, "effective_flops": 2 * 6e6})
     found = [
         result.number for result in selection.greedy_hypervolume_subset(results, reference, limit=limit, margin=margin)
     ]
     expected = greedy_by_measuring_all(results, reference, limit, margin)
     assert len(found) == len(expected)
     for count in range(len(found) + 1):  # of equally good ones either may be taken
-        volumes = [log_hypervolume(objectives(results)[chosen[:count]], reference) for chosen in (found, expected)]
+        volumes = [
+            log_hypervolume(objectives(results, DEFAULT_COSTS)[chosen[:count]], reference)
+            for chosen in (found, expected)
+        ]
         assert volumes[0] == pytest.approx(volumes[1])
 
 
 def test_a_trial_that_another_one_beats_is_no_finalist_by_rounding():
     results = results_of([(0.5, 1.0, 1.0), (0.59375, 1.0, 1.0)])
-    reference = ReferencePoint(accuracy=0.1, memory_bytes=6 * 1024, effective_macs=6e6)
+    reference = ReferencePoint(accuracy=0.1, costs={"memory_bytes": 6 * 1024, "effective_flops": 2 * 6e6})
     assert selection.greedy_hypervolume_subset(results, reference, limit=2, margin=0.0) == (results[1],)
 
 
@@ -278,7 +287,7 @@ def test_finalists_of_many_trials_are_measured_a_few_times_each(monkeypatch):
     results = results_of([(chance.random(), chance.uniform(1, 50), chance.uniform(1, 50)) for _ in range(2000)])
     asked = []
     monkeypatch.setattr(selection, "log_hypervolume", lambda *words: asked.append(1) or log_hypervolume(*words))
-    reference = ReferencePoint(accuracy=0.1, memory_bytes=60 * 1024, effective_macs=60e6)
+    reference = ReferencePoint(accuracy=0.1, costs={"memory_bytes": 60 * 1024, "effective_flops": 2 * 60e6})
     assert len(selection.greedy_hypervolume_subset(results, reference, limit=16, margin=0.01)) == 16
     assert len(asked) < len(results)
 
@@ -286,3 +295,56 @@ def test_finalists_of_many_trials_are_measured_a_few_times_each(monkeypatch):
 def test_what_can_be_picked_has_an_integer_form():
     floats, integers = trial(0, of=config("000", "0 0")), trial(1)
     assert selection.pickable([floats, integers, replace(integers, engine_flash_bytes=None)]) == (integers,)
+
+
+# ---------------------------------------------------------------- other objectives
+
+DEVICE = ("flash_bytes", "ram_bytes")
+
+
+def on_device(number: int, accuracy: float, flash: int, ram: int) -> TrialResult:
+    """A trial of so many bytes of flash and RAM, whose memory says the opposite."""
+    plain = trial(number, accuracy, 10)
+    return replace(
+        plain,
+        weight_bytes=0,
+        overhead_bytes=0,
+        membrane_bytes=100_000 - flash - ram,
+        engine_flash_bytes=flash,
+        engine_ram_bytes=ram - (100_000 - flash - ram),
+    )
+
+
+def test_a_front_of_flash_and_ram_knows_no_memory_and_no_floats():
+    small, large, beaten = on_device(1, 0.7, 100, 50), on_device(2, 0.9, 200, 60), on_device(3, 0.9, 201, 60)
+    floats = trial(0, 0.99, 1, 1, of=config("000", "0 0"))
+    assert [one.flash_bytes for one in (small, large)] == [100, 200]
+    assert [one.ram_bytes for one in (small, large)] == [50, 60]
+    assert selection.front([floats, beaten, large, small], DEVICE) == (small, large)
+    assert selection.pick((small, large), DEVICE, Budget(max_flash_bytes=199)) == small
+    assert selection.pick((small, large), DEVICE, Budget(max_ram_bytes=49)) is None
+    # The float network keeps a budget that no other keeps, and is no member for all that.
+    assert not selection.is_met([floats, large], DEVICE, Budget(min_accuracy=0.95))
+    assert selection.front([floats, large], DEVICE, Budget(min_accuracy=0.95)) == (large,)
+
+
+def test_a_search_counts_every_cost_but_the_float_networks_bytes_from_twice_its_reference():
+    corner = ReferencePoint(accuracy=0.1, costs={"flash_bytes": 1100.0, "ram_bytes": 550.0})
+    found = selection.sampler_reference(corner, Budget(max_ram_bytes=300)).costs
+    assert found == pytest.approx({"flash_bytes": 2000.0, "ram_bytes": 301})
+    corner = ReferencePoint(accuracy=0.1, costs={"memory_bytes": 1100.0, "energy_uj": 11.0})
+    assert selection.sampler_reference(corner, Budget()).costs == pytest.approx(
+        {"memory_bytes": 1100.0, "energy_uj": 20}
+    )
+    tight = Budget(max_energy_uj=5.0, max_synaptic_ops=1.0)  # no objective, and so no axis
+    assert selection.sampler_reference(corner, tight).costs == pytest.approx({"memory_bytes": 1100.0, "energy_uj": 5})
+
+
+def test_a_budget_bounds_every_cost_by_its_name():
+    member = trial(1, 0.6, 10, 10)
+    budget = Budget(max_synaptic_ops=1e6, max_energy_uj=2.0, max_flash_bytes=8192 + 3000, max_ram_bytes=1)
+    assert budget.violations(member) == pytest.approx(
+        {"flash_bytes": 0.0, "ram_bytes": 2547.0, "synaptic_ops": 1.5, "energy_uj": -0.5}
+    )
+    assert set(budget.costs()) == {"flash_bytes", "ram_bytes", "synaptic_ops", "energy_uj"}
+    assert Budget(min_accuracy=0.5).costs() == {}

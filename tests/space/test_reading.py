@@ -966,7 +966,8 @@ def test_constraints_are_read_with_units_and_written_as_numbers():
         ("accuracy: 80", "must be less than or equal to 1; got 80"),
         (
             "memory: 64KiB",
-            "unknown key; did you mean 'memory_bytes'? Known here: memory_bytes, effective_flops, accuracy",
+            "unknown key; did you mean 'memory_bytes'? Known here: memory_bytes, flash_bytes, ram_bytes, "
+            "effective_flops, synaptic_ops, energy_uj, accuracy",
         ),
     ],
 )
@@ -983,7 +984,19 @@ def test_constraints_that_are_none(words, problem):
     [
         ("final", Final, Final(epochs=2, learning_rate=2e-3)),
         ("supernet", Supernet, Supernet(epochs=5, learning_rate=3e-3, statistics_samples=256, validation_samples=800)),
-        ("constraints", Constraints, Constraints(memory_bytes=65536, effective_flops=60e6, accuracy=0.8)),
+        (
+            "constraints",
+            Constraints,
+            Constraints(
+                memory_bytes=65536,
+                flash_bytes=98304,
+                ram_bytes=32768,
+                effective_flops=60e6,
+                synaptic_ops=20e6,
+                energy_uj=5.0,
+                accuracy=0.8,
+            ),
+        ),
     ],
 )
 def test_the_default_space_shows_every_key_of_a_section(section, of, expected):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,11 @@ class Observation:
     accuracy: float
 
 
+ObservationsOf = Callable[
+    [FrozenTrial], Sequence[Observation] | None
+]  # None: the trial has not tried its configuration
+
+
 def observations_of(trial: FrozenTrial) -> tuple[Observation, ...]:
     """Return a trial's observations by Optuna's fields: the intermediate values by step, at its end the objective.
 
@@ -43,15 +48,16 @@ def informative_trials(
 ) -> Int[np.ndarray, " learned"]:
     """Return the trials from which the model of accuracy learns: all, or of very many those near the front and others.
 
-    A completed trial is as near as its accuracy is to the best of those with no more memory, or of those with no more
-    operations, whichever is nearer. One half is taken in this order, the other half evenly from the rest.
+    A completed trial is as near as its accuracy is to the best of those with no more of one of the costs, whichever is
+    nearest. One half is taken in this order, the other half evenly from the rest.
     """
     if len(trials) <= LEARNED:
         return np.arange(len(trials))
     complete = np.array([trial.state is TrialState.COMPLETE for trial in trials], bool)
-    values = np.array([trial.values for trial in trials if trial.values is not None], float).reshape(-1, 3)
     missing = np.full(len(trials), np.inf)
-    missing[complete] = np.minimum(below_best(values[:, 0], values[:, 1]), below_best(values[:, 0], values[:, 2]))
+    if complete.any():
+        accuracy, *costs = np.array([trial.values for trial in trials if trial.values is not None], float).T
+        missing[complete] = np.min([below_best(accuracy, cost) for cost in costs], axis=0)
     order = np.lexsort((*rows.T, missing))
     near, rest = order[: LEARNED // 2], order[LEARNED // 2 :]
     evenly = rest[np.unique(np.linspace(0, len(rest) - 1, LEARNED - len(near)).astype(int))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,19 +12,21 @@ from jaxtyping import Float, Int
 from optuna.distributions import BaseDistribution
 from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial
+from scipy.special import ndtr
 
 from spquant_search.driver.grey_box.candidates import Grid
 from spquant_search.driver.grey_box.gaussian_process import GaussianProcess, Observations
 from spquant_search.driver.grey_box.history import ENUMERATED, History
-from spquant_search.driver.grey_box.improvement import Predictions, expected_improvement, open_boxes
+from spquant_search.driver.grey_box.improvement import PredictedCost, Predictions, expected_improvement, open_boxes
 from spquant_search.driver.grey_box.trial_summaries import row_key
 
 CANDIDATES = 800  # of the first round
 REFINEMENTS = 8  # rounds of offspring of the best candidates
 REFINED = 200  # candidates of a refinement
 PARENTS = 20  # of a refinement
-MACS_OBSERVATIONS = 250  # the most trials from which the MACs are learned; they have next to no noise
+COST_OBSERVATIONS = 250  # the most trials from which a cost is learned; costs have next to no noise
 TPE_ATTEMPTS = 8
+CERTAIN = 1e-12  # deviation of what is known
 
 
 def most_promising(history: History, accuracy: GaussianProcess, rng: np.random.Generator) -> Int[np.ndarray, " axis"]:
@@ -85,49 +87,94 @@ def _first_candidates(history: History, rng: np.random.Generator) -> Int[np.ndar
 def improvement_function(
     history: History, accuracy: GaussianProcess
 ) -> Callable[[Int[np.ndarray, "row axis"]], Float[np.ndarray, " row"]]:
-    """Return the expected improvement as a function of rows; running trials count as if they ended as predicted."""
-    macs, points = macs_process(history), history.points
+    """Return the expected improvement as a function of rows; running trials count as if they ended as predicted.
+
+    It is weighed with the chance to keep the limits on costs that are no objective (Gardner et al., ICML 2014,
+    "Bayesian Optimization with Inequality Constraints").
+    """
+    costs, points = cost_processes(history), history.points
     if len(history.running):
-        running = predictions(history, history.running, accuracy, macs)
-        predicted = np.stack([running.accuracy, running.memory_bytes, np.exp(running.log_macs)], axis=1)
-        points = np.concatenate([points, predicted])
+        running = predictions(history, history.running, accuracy, costs)
+        points = np.concatenate([points, running.points()])
     boxes = open_boxes(points, history.bounds.reference)
     conditioned = accuracy.condition_on_predictions(history.grid.features(history.running))
-    return lambda rows: expected_improvement(
-        predictions(history, rows, conditioned, macs), boxes, dense_macs=history.bounds.dense_macs(rows)
-    )
+
+    def improvement(rows: Int[np.ndarray, "row axis"]) -> Float[np.ndarray, " row"]:
+        gain = expected_improvement(predictions(history, rows, conditioned, costs), boxes)
+        weighed: Float[np.ndarray, " row"] = gain * chance_within_limits(history, rows, costs)
+        return weighed
+
+    return improvement
 
 
 def predictions(
-    history: History, rows: Int[np.ndarray, "row axis"], accuracy: GaussianProcess, macs: GaussianProcess | None
+    history: History,
+    rows: Int[np.ndarray, "row axis"],
+    accuracy: GaussianProcess,
+    costs: Mapping[str, GaussianProcess | None],
 ) -> Predictions:
-    """Return the objectives of rows, predicted where they are not known; without ``macs`` all MACs are dense."""
+    """Return the objectives of rows, predicted where they are not known; a cost without a process is at its most."""
     features = history.grid.features(rows)
     mean, deviation = accuracy.predict(features)
-    log_macs = np.zeros(len(rows))
-    log_deviation = np.zeros(len(rows))
-    if macs is not None:
-        sparse = ~history.bounds.dense(rows)
-        log_macs[sparse], log_deviation[sparse] = macs.predict(features[sparse])
-    return Predictions(
-        accuracy=mean,
-        accuracy_deviation=deviation,
-        memory_bytes=history.bounds.memory(rows),
-        log_macs=np.log(history.bounds.dense_macs(rows)) + np.minimum(log_macs, 0.0),
-        log_macs_deviation=log_deviation,
-    )
+    predicted = []
+    for name in history.bounds.reference.costs:
+        most = history.bounds.most(name, rows)
+        if name not in history.learned:
+            predicted.append(PredictedCost(most=most))
+            continue
+        log_part, log_deviation = _log_part(history, name, rows, features, costs[name])
+        predicted.append(PredictedCost(most=most, log=np.log(most) + log_part, log_deviation=log_deviation))
+    return Predictions(accuracy=mean, accuracy_deviation=deviation, costs=tuple(predicted))
 
 
-def macs_process(history: History) -> GaussianProcess | None:
-    """Return a model of log(effective / dense MACs); None where no trial has shown that they differ."""
-    dense_macs = history.bounds.dense_macs(history.complete)
-    logs = np.log(np.clip(history.effective_macs, 1e-9 * dense_macs, None) / dense_macs)
+def chance_within_limits(
+    history: History, rows: Int[np.ndarray, "row axis"], costs: Mapping[str, GaussianProcess | None]
+) -> Float[np.ndarray, " row"]:
+    """Return the chance of every row to keep the limits on costs that are learned and no objective."""
+    chance, features = np.ones(len(rows)), history.grid.features(rows)
+    for name, limit in history.bounds.limited.items():
+        if costs[name] is None:  # nothing shows yet how far below its most it is
+            continue
+        log_part, deviation = _log_part(history, name, rows, features, costs[name])
+        lead = np.log(limit / history.bounds.most(name, rows)) - log_part
+        chance *= ndtr(lead / np.maximum(deviation, CERTAIN))
+    return chance
+
+
+def _log_part(
+    history: History,
+    name: str,
+    rows: Int[np.ndarray, "row axis"],
+    features: Float[np.ndarray, "row feature"],
+    process: GaussianProcess | None,
+) -> tuple[Float[np.ndarray, " row"], Float[np.ndarray, " row"]]:
+    """Return the logarithm of a cost's part of the most that it can be, and its deviation; 0 where it is known."""
+    log_part, log_deviation = np.zeros(len(rows)), np.zeros(len(rows))
+    if process is not None:
+        unknown = ~history.bounds.is_most(name, rows)
+        log_part[unknown], log_deviation[unknown] = process.predict(features[unknown])
+    return np.minimum(log_part, 0.0), log_deviation
+
+
+def cost_processes(history: History) -> dict[str, GaussianProcess | None]:
+    """Return a model of each cost that is learned: of the logarithm of its part of the most that it can be.
+
+    None where no trial has shown that they differ.
+    """
+    return {name: _cost_process(history, name) for name in history.learned}
+
+
+def _cost_process(history: History, name: str) -> GaussianProcess | None:
+    measured = np.isfinite(history.learned[name])
+    complete = history.complete[measured]
+    most = history.bounds.most(name, complete)
+    logs = np.log(np.clip(history.learned[name][measured], 1e-9 * most, None) / most)
     if not np.any(logs):
         return None
-    order = np.lexsort((*history.complete.T, logs))
-    kept = order[np.unique(np.linspace(0, len(logs) - 1, min(len(logs), MACS_OBSERVATIONS)).astype(int))]
+    order = np.lexsort((*complete.T, logs))
+    kept = order[np.unique(np.linspace(0, len(logs) - 1, min(len(logs), COST_OBSERVATIONS)).astype(int))]
     observations = Observations(
-        features=history.grid.features(history.complete[kept]),
+        features=history.grid.features(complete[kept]),
         values=logs[kept],
         lower=np.zeros(len(kept), int),
         configuration=np.arange(len(kept)),

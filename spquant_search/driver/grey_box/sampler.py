@@ -1,10 +1,11 @@
 """The grey-box sampler: proposes the configuration that is expected to enlarge the front most.
 
-Of the three objectives the memory is known before any training, the MACs are known for configurations without gates and
-masks and bounded for all others, and only the rest is learned: accuracy, from observations at every fidelity, and the
-logarithm of the effective MACs, each by a Gaussian process (:mod:`spquant_search.driver.grey_box.gaussian_process`).
-Thousands of candidates are ranked by how much they are expected to enlarge the front's volume, with memory and MACs on
-logarithmic axes, in closed form (:mod:`spquant_search.driver.grey_box.improvement`).
+Of the objectives some are known before any training, as the bytes are; others are known of some configurations and
+bounded for the rest, as the operations are, which are dense without gates and masks. Only what is left is learned:
+accuracy, from observations at every fidelity, and the logarithm of such a cost, each by a Gaussian process
+(:mod:`spquant_search.driver.grey_box.gaussian_process`). Thousands of candidates are ranked by how much they are
+expected to enlarge the front's volume, with the costs on logarithmic axes, in closed form
+(:mod:`spquant_search.driver.grey_box.improvement`).
 
 A proposal depends on (seed, trial number) and on the trials so far alone, so an interrupted search proposes what an
 uninterrupted one would. Where the surrogate of the accuracy cannot rank the trials it has, TPE proposes instead.
@@ -12,7 +13,7 @@ uninterrupted one would. Where the surrogate of the accuracy cannot rank the tri
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -29,14 +30,13 @@ from spquant_search.driver.grey_box.candidates import Grid
 from spquant_search.driver.grey_box.distribution_axes import axis_of
 from spquant_search.driver.grey_box.gaussian_process import GaussianProcess
 from spquant_search.driver.grey_box.history import History, history_of
-from spquant_search.driver.grey_box.observations import Observation, observations_of
+from spquant_search.driver.grey_box.observations import ObservationsOf, observations_of
 from spquant_search.driver.grey_box.proposals import most_promising, proposal_by_tpe, random_candidate
 from spquant_search.driver.grey_box.trial_summaries import TrialSummary
 from spquant_search.runs.pareto import ReferencePoint
 from spquant_search.runs.random_streams import Purpose, derived_seed_of_32_bits, random_generator
 from spquant_search.runs.results import Origin
 
-DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE, StudyDirection.MINIMIZE)
 PROPOSED_BY = "proposed_by"  # a trial's system attribute: the text of an Origin
 SKILL = "skill"  # a trial's system attribute: the surrogate's rank correlation when it was asked
 # Measured by benchmarks/sampler_quality.py on random trials, 20 sets each: on pure noise 1 of 20 reaches it with 10 or
@@ -52,7 +52,7 @@ def _linear_algebra() -> ThreadpoolController:
 
 
 class GreyBoxSampler(BaseSampler):
-    """An Optuna sampler for studies of accuracy (maximised), memory bytes and effective MACs (minimised).
+    """An Optuna sampler for studies of accuracy (maximised) and one or two costs (minimised).
 
     No configuration is proposed that a trial has had, or has in the queue, unless that trial failed, until the space is
     exhausted; then configurations are repeated. Every proposal stores its proposer in its trial's system attributes
@@ -68,21 +68,23 @@ class GreyBoxSampler(BaseSampler):
         seed: int,
         space: Mapping[str, BaseDistribution] | None = None,
         startup_trials: int = MIN_TRIALS,
-        observations: Callable[[FrozenTrial], Sequence[Observation]] = observations_of,
+        observations: ObservationsOf = observations_of,
         on_fallback: Callable[[str], None] | None = None,
     ) -> None:
         """Make a sampler.
 
         Args:
-            costs: what is known of configurations before any training.
-            reference: bounds what counts as a gain, and from it halvings of memory and MACs are counted. What is known
-                to lie at or beyond it is never proposed, unless no other configuration is left: its memory can be a
-                budget. Where configurations with dense MACs are to count, its MACs must be above the dense ones.
+            costs: what is known before any training of the costs that ``reference`` names, and of others with a limit.
+            reference: bounds what counts as a gain, and from it halvings of the costs are counted; the study's
+                objectives are the accuracy and these costs, in this order. What is known to lie at or beyond it is
+                never proposed, unless no other configuration is left: its memory can be a budget. Where configurations
+                with dense operations are to count, its operations must be above the dense ones.
             seed: of the whole study; a proposal depends on it and on the trial's number.
             space: the distributions to sample, if known; parameters with a single value are left to Optuna.
             startup_trials: so many configurations must have an observation before anything is learned; until then
                 proposals are random.
-            observations: returns the observations of a trial of any state but FAIL.
+            observations: returns the observations of a trial of any state but FAIL, None where it has not tried its
+                configuration, which then may be proposed again.
             on_fallback: called with a sentence when TPE proposes for the first time because the surrogate has no skill.
 
         Raises:
@@ -105,11 +107,12 @@ class GreyBoxSampler(BaseSampler):
             ValueError: the study has other objectives.
         """
         del trial
-        if tuple(study.directions) != DIRECTIONS:
+        names = tuple(self.reference.costs)
+        if study.directions != [StudyDirection.MAXIMIZE, *(StudyDirection.MINIMIZE for _ in names)]:
             directions = ", ".join(direction.name.lower() for direction in study.directions)
             raise ValueError(
-                "the grey-box sampler needs three objectives, accuracy (maximize), memory bytes and effective MACs "
-                f"(minimize, minimize); this study has {directions}"
+                f"the grey-box sampler needs {1 + len(names)} objectives, accuracy (maximize), "
+                f"{' and '.join(names)} (minimize); this study has {directions}"
             )
         space = self._space
         if space is None:

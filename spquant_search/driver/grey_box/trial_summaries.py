@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,14 +20,26 @@ class TrialSummary:
     values: Sequence[float] | None  # the objectives; None where the trial is not complete
     row: Int[np.ndarray, " axis"] | None  # None where the trial does not lie in the space
     key: bytes  # of the row; empty without a row
-    is_feasible: bool  # keeps its constraints
+    constraints: Mapping[str, float]  # how far beyond each it is, as a part of the bound; at most 0 where it keeps it
     has_curve: bool  # has intermediate values
+    was_tried: bool  # otherwise its configuration may be proposed again
+
+    @property
+    def is_feasible(self) -> bool:
+        """Whether it keeps its constraints."""
+        return all(violation <= 0 for violation in self.constraints.values())
 
 
-def summarise_trials(grid: Grid, trials: Sequence[FrozenTrial], known: dict[int, TrialSummary]) -> list[TrialSummary]:
+def summarise_trials(
+    grid: Grid,
+    trials: Sequence[FrozenTrial],
+    known: dict[int, TrialSummary],
+    was_tried: Callable[[FrozenTrial], bool],
+) -> list[TrialSummary]:
     """Return a summary of each trial.
 
-    ``known``: the summaries of trials that have ended, by number; those that it lacks are added to it.
+    ``known``: the summaries of trials that have ended, by number; those that it lacks are added to it. ``was_tried``:
+    whether a trial tried its configuration.
     """
     names = {axis.name for axis in grid.axes}
     summaries = [known.get(trial.number) for trial in trials]
@@ -41,8 +53,9 @@ def summarise_trials(grid: Grid, trials: Sequence[FrozenTrial], known: dict[int,
             values=trial.values if trial.state is TrialState.COMPLETE else None,
             row=row,
             key=b"" if row is None else row_key(row),
-            is_feasible=all(violation <= 0 for violation in trial.constraints.values()),
+            constraints=trial.constraints,
             has_curve=bool(trial.intermediate_values),
+            was_tried=was_tried(trial),
         )
         if trial.state.is_finished() and trial.number >= 0:
             known[trial.number] = summary

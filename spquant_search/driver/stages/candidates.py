@@ -15,5 +15,5 @@ def try_candidates(search: Search) -> None:
         search.context.watcher.warning(
             f"the search ends after {begun} of {limits.trials} trials: {search.book.exhausted()}, "
             f"{over} of those proposed are over budget; raise constraints, give layers smaller choices, or take "
-            "search.sampler grey-box, which proposes nothing over the memory budget"
+            "search.sampler grey-box, which proposes nothing over a budget of memory, flash or RAM"
         )

@@ -34,7 +34,12 @@ def _selected_subnets(search: Search) -> tuple[TrialResult, ...]:
     return tuple(
         select_finalists(
             subnets,
-            reference_point(baseline, chance=1.0 / context.prepared.input.classes),
+            reference_point(
+                baseline,
+                context.file.search.costs,
+                chance=1.0 / context.prepared.input.classes,
+                dearest=context.prepared.dearest(),
+            ),
             # Fine-tuning may lift a subnet above the least accuracy, but never below its memory.
             replace(Budget.of(context.file.constraints), min_accuracy=None),
             baseline_accuracy=baseline.accuracy,

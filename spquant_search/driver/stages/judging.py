@@ -31,7 +31,8 @@ def judge_front(search: Search) -> None:
 
 
 def _judged_by_a_part(search: Search, failed: set[int]) -> list[TrialResult]:
-    members = front(read_searched_results(search.context.folder), Budget.of(search.context.file.constraints))
+    file = search.context.file
+    members = front(read_searched_results(search.context.folder), file.search.costs, Budget.of(file.constraints))
     return [
         member
         for member in members

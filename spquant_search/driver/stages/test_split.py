@@ -46,7 +46,8 @@ def _evaluate(search: Search) -> None:
 
 def _untested(search: Search, known: dict[int, float]) -> list[TrialResult]:
     folder = search.context.folder
-    members = front(read_latest_results(folder), Budget.of(search.context.file.constraints))
+    file = search.context.file
+    members = front(read_latest_results(folder), file.search.costs, Budget.of(file.constraints))
     # Finalists were tested with every seed.
     tested = known.keys() | read_latest_test_accuracies(folder).keys()
     wanted = {member.number: member for member in [search.book[BASELINE], *members] if member.number not in tested}

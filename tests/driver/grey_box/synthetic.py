@@ -11,7 +11,7 @@ from optuna.trial import TrialState, create_trial
 
 from spquant_search.driver.grey_box.bounds import (
     Bounds,
-    KnownCosts,
+    KnownCost,
     rows_without_gates_and_masks,
 )
 from spquant_search.driver.grey_box.candidates import Grid
@@ -30,7 +30,9 @@ SPACE = {
     **{f"conv{i}.skip_below": CategoricalDistribution((None, 0.0)) for i in LAYERS},
 }
 DENSE = float(MACS.sum())
-CORNER = ReferencePoint(accuracy=0.1, memory_bytes=float(WEIGHTS.sum()) + 1600, effective_macs=1.05 * DENSE)
+CORNER = ReferencePoint(
+    accuracy=0.1, costs={"memory_bytes": float(WEIGHTS.sum()) + 1600, "effective_flops": 1.05 * DENSE}
+)
 DIRECTIONS = ["maximize", "minimize", "minimize"]
 
 
@@ -44,7 +46,7 @@ def memory_bytes(parameters):
     return bits @ WEIGHTS / 8 + np.ceil(np.log2(levels)).sum(axis=1) * 8
 
 
-def effective_macs(parameters):
+def effective_flops(parameters):
     mass = np.array(column(parameters, "channel_mass", 1.0))
     skipped = np.array([0.8 if cut is not None else 1.0 for cut in column(parameters, "skip_below")])
     before = np.concatenate([[1.0], mass[:-1]])
@@ -62,7 +64,7 @@ def accuracy(parameters):
 
 def objectives(parameters, *, noise=0.0, seed=0):
     deviation = np.random.default_rng(seed).normal(0, noise)
-    return [accuracy(parameters) + deviation, float(memory_bytes([parameters])[0]), effective_macs(parameters)]
+    return [accuracy(parameters) + deviation, float(memory_bytes([parameters])[0]), effective_flops(parameters)]
 
 
 def of_rows(cost):
@@ -70,18 +72,17 @@ def of_rows(cost):
     return lambda grid: lambda rows: cost(grid.parameters(rows))
 
 
-def in_every_row(value):
-    """Make a cost that all rows of a grid have."""
-    return of_rows(lambda many: np.full(len(many), float(value)))
+def costs_of(memory, *, is_dense, dense=DENSE):
+    """Make known costs of a memory of configurations, and of operations that are at most as many as this."""
+    operations = KnownCost(most=lambda _grid: lambda rows: np.full(len(rows), dense), is_most=is_dense)
+    return {"memory_bytes": KnownCost(most=of_rows(memory)), "effective_flops": operations}
 
 
 def never_dense(many):
     return [False for _ in many]
 
 
-COSTS = KnownCosts(
-    memory_bytes=of_rows(memory_bytes), dense_macs=in_every_row(DENSE), are_dense=rows_without_gates_and_masks
-)
+COSTS = costs_of(memory_bytes, is_dense=rows_without_gates_and_masks)
 
 
 def grey_box(seed=0, **options):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import optuna
@@ -11,13 +12,16 @@ from driver.grey_box.synthetic import (
     BOUNDS,
     CORNER,
     DENSE,
+    DIRECTIONS,
     SPACE,
     a_study,
     a_study_of,
+    costs_of,
+    effective_flops,
     finished,
     grey_box,
     grid,
-    in_every_row,
+    memory_bytes,
     never_dense,
     next_proposer,
     objectives,
@@ -30,9 +34,7 @@ from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.samplers import RandomSampler, TPESampler
 from optuna.trial import TrialState, create_trial
 
-from spquant_search.driver.grey_box.bounds import (
-    KnownCosts,
-)
+from spquant_search.driver.grey_box.bounds import KnownCost
 from spquant_search.driver.grey_box.history import history_of
 from spquant_search.driver.grey_box.observations import (
     observations_of,
@@ -143,11 +145,7 @@ def tiny(of, *, seed, luck=False):
 @pytest.mark.parametrize("luck", [False, True])
 def test_a_small_space_is_exhausted_before_anything_is_repeated(luck):
     """24 configurations; whoever proposes. Afterwards configurations come again rather than an error."""
-    costs = KnownCosts(
-        memory_bytes=of_rows(lambda many: [one["conv1.weight_bits"] for one in many]),
-        dense_macs=in_every_row(DENSE),
-        are_dense=of_rows(never_dense),
-    )
+    costs = costs_of(lambda many: [one["conv1.weight_bits"] for one in many], is_dense=of_rows(never_dense))
     sampler = GreyBoxSampler(costs, CORNER, seed=0, space=TINY)
     study = proceed(a_study(sampler), 26, space=TINY, values=tiny, luck=luck)
     rows = grid(TINY).rows(parameters(study))
@@ -158,12 +156,10 @@ def test_a_small_space_is_exhausted_before_anything_is_repeated(luck):
 
 def test_works_with_optimize_and_a_space_that_it_is_not_told():
     """All kinds of distributions, one of a single value; the space is what the trials have in common."""
-    costs = KnownCosts(
-        memory_bytes=of_rows(lambda many: [one["bits"] * one["width"] for one in many]),
-        dense_macs=in_every_row(100.0),
-        are_dense=of_rows(never_dense),
+    costs = costs_of(
+        lambda many: [one["bits"] * one["width"] for one in many], is_dense=of_rows(never_dense), dense=100.0
     )
-    corner = ReferencePoint(accuracy=0.0, memory_bytes=400.0, effective_macs=101.0)
+    corner = ReferencePoint(accuracy=0.0, costs={"memory_bytes": 400.0, "effective_flops": 101.0})
     study = a_study(GreyBoxSampler(costs, corner, seed=0))
 
     def objective(trial):
@@ -188,11 +184,11 @@ def test_works_with_optimize_and_a_space_that_it_is_not_told():
 
 def test_other_objectives_are_refused():
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=grey_box())
-    with pytest.raises(ValueError, match="the grey-box sampler needs three objectives") as caught:
+    with pytest.raises(ValueError, match="the grey-box sampler needs 3 objectives") as caught:
         study.ask(SPACE)
     assert str(caught.value) == (
-        "the grey-box sampler needs three objectives, accuracy (maximize), memory bytes and effective MACs "
-        "(minimize, minimize); this study has maximize, minimize"
+        "the grey-box sampler needs 3 objectives, accuracy (maximize), memory_bytes and effective_flops (minimize); "
+        "this study has maximize, minimize"
     )
 
 
@@ -227,9 +223,9 @@ def test_an_enqueued_trial_without_all_parameters_gets_the_others_proposed(twent
 
 def test_trials_outside_the_space_are_no_obstacle(twenty_five):
     """A float baseline samples nothing; its objectives are part of the front all the same."""
-    baseline = create_trial(state=TrialState.COMPLETE, values=[0.95, CORNER.memory_bytes / 2, DENSE])
+    baseline = create_trial(state=TrialState.COMPLETE, values=[0.95, CORNER.costs["memory_bytes"] / 2, DENSE])
     history = history_of(grid(), [baseline, *twenty_five], observations_of, BOUNDS)
-    assert [0.95, CORNER.memory_bytes / 2, DENSE] in history.points.tolist()
+    assert [0.95, CORNER.costs["memory_bytes"] / 2, DENSE] in history.points.tolist()
     assert len(history.complete) == 25
     assert next_proposer(a_study_of([baseline, *twenty_five])) == "grey-box"
 
@@ -258,3 +254,80 @@ def test_rows_that_are_kept_between_two_proposals_are_those_of_their_study():
         alone = a_study_of([one for one in study.trials if one.number < asked.number])
         assert asked.params == alone.ask(SPACE).params
         study.tell(asked, state=TrialState.FAIL)
+
+
+# ---------------------------------------------------------------- other objectives
+
+
+def of_value(cost):
+    """A cost of configurations that is exact."""
+    return KnownCost(most=of_rows(cost))
+
+
+def large_of(parameters):
+    """As large as the largest layer, and half as large with a single gate more."""
+    bits = [one for name, one in parameters.items() if name.endswith("weight_bits")]
+    return float(max(bits) + (2 if any("mass" in name and one < 1 for name, one in parameters.items()) else 0))
+
+
+EXACT = {"flash_bytes": of_value(memory_bytes), "ram_bytes": of_value(lambda many: [large_of(one) for one in many])}
+LEARNED = {
+    "synaptic_ops": KnownCost(most=of_rows(lambda many: [DENSE] * len(many)), is_most=of_rows(never_dense)),
+    "energy_uj": KnownCost(most=of_rows(lambda many: [1.5 * one for one in memory_bytes(many)]),
+                           is_most=of_rows(never_dense)),
+}  # fmt: skip
+
+
+def values_of(parameters):
+    return {
+        "flash_bytes": float(memory_bytes([parameters])[0]),
+        "ram_bytes": large_of(parameters),
+        "synaptic_ops": 0.3 * effective_flops(parameters),
+        "energy_uj": float(memory_bytes([parameters])[0]) * (0.5 + 0.5 * effective_flops(parameters) / DENSE),
+    }
+
+
+@pytest.mark.parametrize(
+    "corner",
+    [
+        {"flash_bytes": 4000.0, "ram_bytes": 12.0},
+        {"synaptic_ops": 0.33 * DENSE},
+        pytest.param({"synaptic_ops": 0.33 * DENSE, "energy_uj": 5000.0}, marks=pytest.mark.slow),
+        pytest.param({"ram_bytes": 11.0}, marks=pytest.mark.slow),
+    ],
+)
+def test_any_one_or_two_costs_exact_or_learned_give_a_better_front_than_chance(corner):
+    reference = ReferencePoint(accuracy=0.1, costs=corner)
+
+    def search(sampler, trials=20):
+        study = optuna.create_study(directions=DIRECTIONS[: 1 + len(corner)], sampler=sampler)
+        for _ in range(trials):
+            trial = study.ask(SPACE)
+            costs = values_of(trial.params)
+            study.tell(trial, [objectives(trial.params)[0], *(costs[name] for name in corner)])
+        return study
+
+    known = {name: {**EXACT, **LEARNED}[name] for name in corner}
+    found = search(GreyBoxSampler(known, reference, seed=0, space=SPACE))
+    assert proposers(found)[10:].count("grey-box") >= 8
+    chance = search(RandomSampler(seed=1))
+    volumes = [hypervolume(np.array([trial.values for trial in one.trials]), reference) for one in (found, chance)]
+    assert volumes[0] > 1.05 * volumes[1]
+
+
+def test_a_learned_cost_that_is_bounded_and_no_objective_is_kept_where_it_can_be_told():
+    """Most of a space breaks the bound; a sampler that knows it proposes little that does."""
+    limit = 0.1 * DENSE
+    corner = ReferencePoint(accuracy=0.1, costs={"flash_bytes": 1e6})
+    shares = []
+    for known in ({}, {"synaptic_ops": replace(LEARNED["synaptic_ops"], limit=limit)}):
+        sampler = GreyBoxSampler({**EXACT, **known}, corner, seed=0, space=SPACE)
+        study = optuna.create_study(directions=DIRECTIONS[:2], sampler=sampler)
+        for _ in range(20):
+            trial = study.ask(SPACE)
+            costs = values_of(trial.params)
+            trial.set_constraint("synaptic_ops", costs["synaptic_ops"] / limit - 1)
+            study.tell(trial, [objectives(trial.params)[0], costs["flash_bytes"]])
+        later = [values_of(trial.params)["synaptic_ops"] for trial in study.trials[12:]]
+        shares.append(np.mean([cost > limit for cost in later]))
+    assert shares[1] < 0.5 * shares[0]

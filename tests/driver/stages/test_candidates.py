@@ -10,6 +10,7 @@ from spquant_search.driver import trial_book
 from spquant_search.errors import UserError
 from spquant_search.runs.results import Outcome
 from spquant_search.runs.selection import Budget, front
+from spquant_search.space.objectives import DEFAULT_COSTS
 from spquant_search.training.prepare import prepare
 
 
@@ -32,7 +33,9 @@ def test_what_is_over_the_memory_budget_is_recorded_and_not_trained_and_does_not
     assert stored[1].state is TrialState.PRUNED
     assert stored[1].constraints["not_completed"] == 1.0
     assert stored[0].constraints["memory_bytes"] > 0 > stored[2].constraints["memory_bytes"]
-    assert 0 not in {member.number for member in front(results, Budget(max_memory_bytes=bytes_large - 1))}
+    assert 0 not in {
+        member.number for member in front(results, DEFAULT_COSTS, Budget(max_memory_bytes=bytes_large - 1))
+    }
     # Exactly as many bytes as the budget has are within it.
     exact = new_lab(NO_STOPPING, ONE_WORKER, references, f"constraints.memory_bytes={bytes_large}", name="exact")
     assert exact.run(2)[1].outcome is Outcome.COMPLETE
@@ -50,7 +53,7 @@ def test_a_search_in_which_next_to_nothing_fits_ends_and_says_why_and_goes_on_no
     assert said == (
         "the search ends after 0 of 3 trials: 5 proposals in a row were over budget or known already, 5 of those "
         "proposed are over budget; raise constraints, give layers smaller choices, or take search.sampler grey-box, "
-        "which proposes nothing over the memory budget"
+        "which proposes nothing over a budget of memory, flash or RAM"
     )
     assert lab.run(3) == results
     assert lab.watching.warnings == [said, said]

@@ -11,6 +11,7 @@ from spquant_search.errors import UserError
 from spquant_search.runs.pareto import reference_point
 from spquant_search.runs.results import Outcome
 from spquant_search.runs.selection import Budget, front, greedy_hypervolume_subset, sampler_reference
+from spquant_search.space.objectives import DEFAULT_COSTS
 from spquant_search.training.schedule import Schedule
 from spquant_search.training.tasks import SupernetTask, Task
 from spquant_search.workers.messages import Failed
@@ -35,7 +36,7 @@ def test_subnets_then_the_best_of_them_are_fine_tuned(new_lab):
         assert result.epochs[0] == parent.epochs[0]
         assert result.trained_epochs == 2
     # What was fine-tuned stands for what was evaluated as a subnet.
-    assert not {result.parent for result in results} & {member.number for member in front(results)}
+    assert not {result.parent for result in results} & {member.number for member in front(results, DEFAULT_COSTS)}
 
 
 def test_gates_of_finalists_are_trained_where_the_space_says_so(new_lab):
@@ -49,7 +50,7 @@ def test_finalists_are_those_that_add_most_to_the_front(new_lab):
     results = lab.run(5)
     read = [result for result in results if result.outcome is Outcome.SUBNET]
     point = sampler_reference(
-        reference_point(results[0], chance=0.1), Budget()
+        reference_point(results[0], DEFAULT_COSTS, chance=0.1, dearest={}), Budget()
     )  # none is so accurate as to be worthwhile
     first, second = greedy_hypervolume_subset(read, point, limit=2, margin=0.01)
     assert [result.parent for result in results[6:]] == [first.number, second.number]

@@ -9,6 +9,7 @@ from driver.lab import DIED, SUPERNET, Killed, Lab, Play, evaluates, judges
 
 from spquant_search.runs.finals import read_judged, read_searched_results
 from spquant_search.runs.selection import front
+from spquant_search.space.objectives import DEFAULT_COSTS
 from spquant_search.training.tasks import JudgeTask, SubnetTask
 from spquant_search.workers.messages import Failed
 
@@ -31,7 +32,7 @@ def run(lab: Lab) -> None:
 
 
 def members(lab: Lab):
-    return front(read_searched_results(lab.folder))
+    return front(read_searched_results(lab.folder), DEFAULT_COSTS)
 
 
 def test_every_member_of_the_front_is_judged_by_the_whole_split(new_lab):

@@ -7,6 +7,7 @@ from driver.lab import DIED, NO_STOPPING, ONE_WORKER, Killed, Play
 
 from spquant_search.runs.records import read_test_accuracies
 from spquant_search.runs.selection import front
+from spquant_search.space.objectives import DEFAULT_COSTS
 from spquant_search.training.tasks import TestTask
 from spquant_search.workers.messages import Failed
 
@@ -14,7 +15,7 @@ from spquant_search.workers.messages import Failed
 def test_the_front_and_the_baseline_are_tested_once(new_lab):
     lab = new_lab(NO_STOPPING)
     results = lab.run(6)
-    wanted = {0, *(member.number for member in front(results))}
+    wanted = {0, *(member.number for member in front(results, DEFAULT_COSTS))}
     assert sorted(lab.tested) == sorted(wanted)
     assert read_test_accuracies(lab.folder) == {number: 0.01 * number for number in wanted}
     assert lab.watching.stages[-1] == ("testing the front on the test split", len(wanted), len(wanted))
@@ -22,7 +23,7 @@ def test_the_front_and_the_baseline_are_tested_once(new_lab):
     lab.run(6)
     assert lab.tested == []
     more = lab.run(12)
-    assert set(lab.tested) == {member.number for member in front(more)} - wanted
+    assert set(lab.tested) == {member.number for member in front(more, DEFAULT_COSTS)} - wanted
 
 
 def test_a_search_killed_while_it_tests_keeps_what_was_tested(new_lab):
@@ -30,7 +31,7 @@ def test_a_search_killed_while_it_tests_keeps_what_was_tested(new_lab):
         raise Killed
         yield
 
-    last = max(member.number for member in front(new_lab(NO_STOPPING, ONE_WORKER, name="whole").run(6)))
+    last = max(member.number for member in front(new_lab(NO_STOPPING, ONE_WORKER, name="whole").run(6), DEFAULT_COSTS))
     lab = new_lab(NO_STOPPING, ONE_WORKER)
     lab.test_plays[last] = killed
     with pytest.raises(Killed):
