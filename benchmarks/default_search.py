@@ -18,8 +18,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from spquant_search.runs.finals import read_searched_results
 from spquant_search.runs.folder import RunFolder, find_run
-from spquant_search.runs.records import read_environment, read_facts, read_results
+from spquant_search.runs.records import read_environment, read_facts
 from spquant_search.runs.results import TrialResult
 from spquant_search.runs.selection import front
 from spquant_search.space.objectives import DEFAULT_COSTS
@@ -42,7 +43,7 @@ def main() -> None:
 
 def measure(folder: RunFolder) -> dict[str, Any]:
     """Return the document that every benchmark prints."""
-    results, facts = read_results(folder), read_facts(folder)
+    results, facts = read_searched_results(folder), read_facts(folder)
     baseline, members = results[0], front(results, DEFAULT_COSTS)
     figures = {
         "minutes": facts.seconds / 60,

@@ -128,7 +128,7 @@ def fronts(
             found.append(Held(work=work, members=members))
     judged = judged or {}
     work += sum(prices.judgement * one.config.time_steps for one in judged.values())
-    last = front([judged.get(one.number, one) for one in candidates])
+    last = front([judged.get(one.number, one) for one in candidates], DEFAULT_COSTS)
     return [*found, Held(work=work, members=last)]
 
 

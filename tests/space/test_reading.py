@@ -982,7 +982,7 @@ def test_constraints_that_are_none(words, problem):
 @pytest.mark.parametrize(
     ("section", "of", "expected"),
     [
-        ("final", Final, Final(epochs=2, learning_rate=2e-3)),
+        ("final", Final, Final(epochs=2, learning_rate=4e-3)),
         ("supernet", Supernet, Supernet(epochs=5, learning_rate=3e-3, statistics_samples=256, validation_samples=800)),
         (
             "constraints",
