@@ -181,6 +181,7 @@ def test_a_constraint_of_something_else_is_kept(here: Path, command: Command) ->
 
 
 @needs_compiler
+@pytest.mark.slow
 def test_a_searched_run_gives_its_best_network_within_the_target(
     searched: RunFolder, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

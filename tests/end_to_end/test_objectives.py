@@ -28,6 +28,7 @@ def on_device(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return place, answer(place, *FEW, "--set", "search.objectives=[accuracy, flash_bytes, ram_bytes]")
 
 
+@pytest.mark.slow
 def test_a_search_of_flash_and_ram(on_device):
     place, printed = on_device
     document = json.loads((place / "runs" / "tiny" / "front.json").read_text())
