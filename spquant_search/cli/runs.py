@@ -174,8 +174,9 @@ def sensitivity(
 ) -> None:
     """Show what lower precision costs, layer by layer.
 
-    One layer at a time is lowered, weights and membranes apart, in a supernet. The supernet and the float baseline are
-    those of the run, or trained first. The same command again resumes an interrupted analysis.
+    One layer at a time is lowered, weights and membranes apart, in a supernet, and the time steps of the whole network
+    where the space has several numbers of them. The supernet and the float baseline are those of the run, or trained
+    first. The same command again resumes an interrupted analysis.
     """
     from rich.console import Console
 
