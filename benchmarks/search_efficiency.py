@@ -120,16 +120,11 @@ def test_accuracies(run: RunFolder, members: Sequence[TrialResult], workers: int
     )
     pool = TrainerPool(trainer_config, workers, warn=lambda words: print(words, file=sys.stderr))
     try:
-        while missing or pool.busy():
-            for trainer in pool.idle():
-                if missing:
-                    one = missing.pop()
-                    trainer.give(TestTask(number=one.number, config=one.config, weights=run.weights_of(one)))
-            for trainer, message in pool.messages():
-                if not isinstance(message, Tested):
-                    raise SystemExit(f"{run.path}: trial {trainer.task.number} could not be tested: {message}")
-                known[message.number] = message.accuracy
-                pool.mark_done(trainer, message.seconds)
+        tasks = [TestTask(number=one.number, config=one.config, weights=run.weights_of(one)) for one in missing]
+        for task, message in pool.work_off(tasks):
+            if not isinstance(message, Tested):
+                raise SystemExit(f"{run.path}: trial {task.number} could not be tested: {message}")
+            known[message.number] = message.accuracy
     finally:
         pool.close()
     kept.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")

@@ -101,9 +101,9 @@ def integer_network(network: nn.Module, shape: InputShape, *, time_steps: int) -
     with torch.no_grad(), uncompiled():
         builder = _FormBuilder(network.eval(), shape, time_steps)
         for name, layer in builder.layers.items():
-            # With one time step nothing is stored, in whatever precision.
-            precision = layer.precision if time_steps > 1 else replace(layer.precision, membrane_levels=None)
-            kept = kept_in_floats(precision, has_weights=not isinstance(layer, SpikingSelfAttention))
+            kept = kept_in_floats(
+                layer.precision.at(time_steps), has_weights=not isinstance(layer, SpikingSelfAttention)
+            )
             if kept is not None:
                 raise NoIntegerForm(f"{name}: keeps {kept}")
         return builder.build()

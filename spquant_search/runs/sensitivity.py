@@ -96,9 +96,8 @@ def with_values(config: NetworkConfig, values: Mapping[Address, Any]) -> Network
     for (name, parameter), value in values.items():
         if name:
             layers[name] = replace(layers[name], **{parameter: value})
-    if time_steps == 1:
-        layers = {name: replace(layer, membrane_levels=None, skip_below=None) for name, layer in layers.items()}
-    return replace(config, time_steps=time_steps, layers=tuple(layers.items()))
+    settled = tuple((name, layer.at(time_steps)) for name, layer in layers.items())
+    return replace(config, time_steps=time_steps, layers=settled)
 
 
 def lower_choices(layer: LayerSpace, parameter: str) -> tuple[int, ...]:

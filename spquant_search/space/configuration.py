@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, get_args
 
 from pydantic import GetCoreSchemaHandler, GetPydanticSchema
@@ -27,6 +27,10 @@ class LayerPrecision:
     membrane_levels: int | None = FLOAT_MEMBRANE
     channel_mass: float = 1.0
     skip_below: float | None = None
+
+    def at(self, time_steps: int) -> LayerPrecision:
+        """Return the precision in so many time steps: with one, nothing is stored, and there is no membrane."""
+        return self if time_steps > 1 else replace(self, membrane_levels=None, skip_below=None)
 
     @property
     def is_float(self) -> bool:

@@ -34,7 +34,6 @@ def preset_config(
 
 def _uniform(values: Mapping[str, Any], shapes: Sequence[LayerShape], *, time_steps: int) -> NetworkConfig:
     """Return the configuration of one value a parameter; a layer without a parameter has the value for "none"."""
-    stores = time_steps > 1
     return NetworkConfig(
         time_steps=time_steps,
         layers=tuple(
@@ -42,10 +41,10 @@ def _uniform(values: Mapping[str, Any], shapes: Sequence[LayerShape], *, time_st
                 shape.name,
                 LayerPrecision(
                     weight_bits=values["weight_bits"] if shape.has_weights else FLOAT_BITS,
-                    membrane_levels=values["membrane_levels"] if shape.has_neurons and stores else None,
+                    membrane_levels=values["membrane_levels"] if shape.has_neurons else None,
                     channel_mass=values.get("channel_mass", 1.0) if shape.can_gate else 1.0,
-                    skip_below=values.get("skip_below") if shape.can_skip and stores else None,
-                ),
+                    skip_below=values.get("skip_below") if shape.can_skip else None,
+                ).at(time_steps),
             )
             for shape in shapes
         ),

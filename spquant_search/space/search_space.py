@@ -69,7 +69,6 @@ class SearchSpace:
         there are no membranes, whatever their values are.
         """
         time_steps = values.get(TIME_STEPS, self.file.most_time_steps)
-        none = dict.fromkeys(STORED) if time_steps == 1 else {}
         return NetworkConfig(
             time_steps=time_steps,
             layers=tuple(
@@ -80,8 +79,7 @@ class SearchSpace:
                             address.parameter: values.get(address, options[0])
                             for address, options in layer.choices().items()
                         }
-                        | none
-                    ),
+                    ).at(time_steps),
                 )
                 for layer in self.layers
             ),

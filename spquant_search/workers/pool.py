@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from spquant_search.profile import PROCESS
-from spquant_search.workers.messages import Failed, Message, TrainerConfig, TrainerWarning
+from spquant_search.workers.messages import Failed, Message, Tested, Trained, TrainerConfig, TrainerWarning
 from spquant_search.workers.process import TrainerProcesses
 from spquant_search.workers.trainer import Trainer, TrainerSource
 
@@ -101,6 +102,23 @@ class TrainerPool:
 
     def _is_late(self, trainer: Trainer) -> bool:
         return trainer in self._time_limits and time.monotonic() >= self._time_limits[trainer][0]
+
+    def work_off(self, tasks: Iterable[Any]) -> Iterator[tuple[Any, Message]]:
+        """Give tasks to trainers as these become idle, and yield each with its only message: its result, or Failed."""
+        waiting = list(tasks)
+        while waiting or self.busy():
+            for trainer in self.idle():
+                if waiting:
+                    trainer.give(waiting.pop(0))
+            for trainer, message in self.messages():
+                task = trainer.task
+                if isinstance(message, Failed):
+                    self.mark_failed(trainer, message)
+                elif isinstance(message, Trained | Tested):
+                    self.mark_done(trainer, message.seconds)
+                else:
+                    raise AssertionError(message)
+                yield task, message
 
     def mark_done(self, trainer: Trainer, seconds: dict[str, float]) -> None:
         """Note that a task is done; ``seconds``: where all of the trainer's went until now."""

@@ -144,19 +144,7 @@ def prepare_at_48x48(path: Path, overrides: list[str]) -> prepared.Prepared:
 def test_cost_beside_the_papers_table(command, monkeypatch):
     monkeypatch.setattr(prepare, "prepare", prepare_at_48x48)
     document = json.loads(command("cost", "--space", TINY, "--preset", "quant-snn", "--json").out)
-    assert list(document) == [
-        "space",
-        "preset",
-        "no_integer_form",
-        "notes",
-        "time_steps",
-        "layers",
-        "total",
-        "by_time_steps",
-        "range",
-        "search",
-        "paper",
-    ]
+    assert list(document) == [*KEYS, "paper"]
     cells = {cell["cell"]: cell for cell in document["paper"]["cells"]}
     assert (cells["U"]["ours"], cells["U"]["paper"]) == (0.2304, 0.23)
     assert round(1e6 * cells["W + U + X"]["ours"]) == document["total"]["paper_total_bytes"]

@@ -42,20 +42,14 @@ def _judged_by_a_part(search: Search, failed: set[int]) -> list[TrialResult]:
 
 def _judge(search: Search, members: list[TrialResult]) -> set[int]:
     """Measure members, and return the numbers of those that could not be."""
-    context, pool = search.context, search.context.pool
+    context = search.context
     tasks = [JudgeTask(result=member, weights=context.folder.weights_of(member)) for member in members]
-    total, failed = len(tasks), set[int]()
-    while tasks or pool.busy():
-        for trainer in pool.idle():
-            if tasks:
-                trainer.give(tasks.pop(0))
-        for trainer, message in pool.messages():
-            if isinstance(message, Trained):
-                write_judged(context.folder, message.result)
-                pool.mark_done(trainer, message.seconds)
-            elif isinstance(message, Failed):
-                failed.add(trainer.task.result.number)
-                context.watcher.warning(f"a member of the front could not be measured: {message.reason}")
-                pool.mark_failed(trainer, message)
-        context.watcher.stage(STAGE, total - len(tasks) - len(pool.busy()), total, part=Part.JUDGED)
+    failed = set[int]()
+    for done, (task, message) in enumerate(context.pool.work_off(tasks), 1):
+        if isinstance(message, Trained):
+            write_judged(context.folder, message.result)
+        elif isinstance(message, Failed):
+            failed.add(task.result.number)
+            context.watcher.warning(f"a member of the front could not be measured: {message.reason}")
+        context.watcher.stage(STAGE, done, len(tasks), part=Part.JUDGED)
     return failed

@@ -22,26 +22,19 @@ def evaluate_on_test_split(search: Search) -> None:
 
 
 def _evaluate(search: Search) -> None:
-    context, pool = search.context, search.context.pool
+    context = search.context
     known = read_test_accuracies(context.folder)
     tasks = [
         TestTask(number=member.number, config=member.config, weights=context.folder.weights_of(member))
         for member in _untested(search, known)
     ]
-    total = len(tasks)
-    while tasks or pool.busy():
-        for trainer in pool.idle():
-            if tasks:
-                trainer.give(tasks.pop(0))
-        for trainer, message in pool.messages():
-            if isinstance(message, Tested):
-                known[message.number] = message.accuracy
-                write_test_accuracies(context.folder, known)
-                pool.mark_done(trainer, message.seconds)
-            elif isinstance(message, Failed):
-                context.watcher.warning(f"a member of the front could not be tested: {message.reason}")
-                pool.mark_failed(trainer, message)
-        context.watcher.stage(STAGE, total - len(tasks) - len(pool.busy()), total, part=Part.TESTS)
+    for done, (_task, message) in enumerate(context.pool.work_off(tasks), 1):
+        if isinstance(message, Tested):
+            known[message.number] = message.accuracy
+            write_test_accuracies(context.folder, known)
+        elif isinstance(message, Failed):
+            context.watcher.warning(f"a member of the front could not be tested: {message.reason}")
+        context.watcher.stage(STAGE, done, len(tasks), part=Part.TESTS)
 
 
 def _untested(search: Search, known: dict[int, float]) -> list[TrialResult]:
