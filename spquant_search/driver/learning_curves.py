@@ -19,6 +19,7 @@ class LearningCurves:
         self._measured = tuple(name for name in costs if not COSTS[name].is_exact)
         self._epochs: dict[int, tuple[EpochMetrics, ...]] = {}
         self._ended: dict[int, LearningCurve] = {}
+        self._steps_of_finalists: dict[int, int] = {}  # that have ended, by number
 
     def begin(self, number: int, epochs: tuple[EpochMetrics, ...]) -> None:
         """Begin the curve of a trial with the epochs that were measured before."""
@@ -37,14 +38,23 @@ class LearningCurves:
         """Keep the curve of a trial that has ended."""
         complete = result.outcome is Outcome.COMPLETE and result.number != BASELINE
         self._ended[result.number] = self._curve(result, result.epochs, complete=complete)
+        if result.parent is not None:
+            self._steps_of_finalists[result.number] = result.config.time_steps
 
     def present(self, known: TrialResult) -> LearningCurve:
         """Return the curve so far of a trial that is being trained, of which ``known`` is known beforehand."""
         return self._curve(known, self._epochs[known.number], complete=False)
 
-    def ended(self) -> Sequence[LearningCurve]:
-        """Return the curves of all trials that have ended."""
-        return list(self._ended.values())
+    def peers(self, known: TrialResult) -> Sequence[LearningCurve]:
+        """Return the curves of all trials that have ended, with which a trial that is being trained is compared.
+
+        A finalist has as many more epochs as it has fewer time steps: after its third of eight it is at the beginning,
+        after its third of four near the end. So finalists of other numbers of steps are no peers.
+        """
+        if known.parent is None:
+            return list(self._ended.values())
+        steps = known.config.time_steps
+        return [curve for number, curve in self._ended.items() if self._steps_of_finalists.get(number, steps) == steps]
 
     def _curve(self, result: TrialResult, epochs: Sequence[EpochMetrics], *, complete: bool) -> LearningCurve:
         return LearningCurve(

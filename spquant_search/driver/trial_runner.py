@@ -90,9 +90,10 @@ class TrialRunner:
         )
         if is_exempt or not stopping.enabled:
             return None
+        known = self._tasks.known_result(trial, Outcome.FAILED, "")
         return stopping_reason(
-            self._book.curves.present(self._tasks.known_result(trial, Outcome.FAILED, "")),
-            self._book.curves.ended(),
+            self._book.curves.present(known),
+            self._book.curves.peers(known),
             margin=stopping.margin,
             min_peers=stopping.min_peers,
             optimism=stopping.optimism,
