@@ -172,9 +172,9 @@ def _fewer_steps_words(time_steps: Sequence[int]) -> tuple[str, ...]:
     if not fewer:
         return ()
     return (
-        f"a sample in fewer than {most} time steps is that part of a pass; the supernet draws each of "
-        f"{', '.join(map(str, fewer))} and {most} as often, and trials and finalists are taken to have them as often: "
-        "they take more where the search prefers many",
+        f"a sample in fewer than {most} time steps is that part of a pass; the supernet and the finalists take as much "
+        f"work at any number of them; trials are taken to have each of {', '.join(map(str, fewer))} and {most} as "
+        "often: they take more where the search prefers many",
     )
 
 

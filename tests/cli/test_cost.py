@@ -89,7 +89,7 @@ def test_cost_at_every_number_of_time_steps(command):
     assert "The same at every number of time steps of the space; the table of layers is that at 4 time steps" in text
     rows = [line.split() for line in text.splitlines() if re.match(r"[124] +\d", line)]
     assert [(row[0], row[-1]) for row in rows] == [("1", "1/4.00"), ("2", "1/2.00"), ("4", "1")]
-    assert "a sample in fewer than 4 time steps is that part of a pass; the supernet draws each of 1, 2 and 4" in text
+    assert "a sample in fewer than 4 time steps is that part of a pass; the supernet and the finalists take" in text
     assert "every number of time steps" not in command("cost", "--space", TINY).out
 
 
