@@ -65,10 +65,13 @@ def chosen(results: tuple[TrialResult, ...], count: int) -> list[TrialResult]:
 
 
 def drawn_configurations(prepared: Prepared, count: int) -> list[NetworkConfig]:
-    """Draw alike many configurations of each number of time steps, as the supernet's training draws them."""
+    """Draw alike many configurations of each number of time steps, as the supernet's training draws them.
+
+    There are fewer where a space has fewer.
+    """
     generator, steps = random.Random(0), prepared.space.file.time_steps
     found: dict[int, dict[NetworkConfig, None]] = {number: {} for number in steps}
-    while any(len(group) < count // len(steps) for group in found.values()):
+    for _ in range(100 * count):
         config = random_configuration(prepared.space, generator)
         if len(found[config.time_steps]) < count // len(steps):
             found[config.time_steps][config] = None
