@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from spquant_search.profile import PROCESS
+from spquant_search.snn.kernels.device_errors import is_compiler_error
 
 # A rounding to bf16 that is written down happens: without this the compiler decides on the unrounded value and stores
 # the rounded one, so that forward and backward pass disagree on spikes near the threshold.
@@ -41,7 +42,7 @@ except ImportError:  # pragma: no cover - of another version of torch
 
 class Compiled:
     """A function that is compiled at its first call, and run as it is where that is off ($SPQUANT_COMPILE 0) or
-    fails."""
+    fails. Whatever else happens in a call, such as a device without memory, is raised and turns nothing off."""
 
     enabled = os.environ.get("SPQUANT_COMPILE") != "0"
     failed = False
@@ -63,17 +64,33 @@ class Compiled:
     def __call__(self, *arguments: Any) -> Any:
         if not Compiled.works() or arguments[0].device.type not in ("cpu", "cuda"):
             return self._plain(*arguments)
+        length = len(arguments[0]) if self._is_unrolled else 0
         try:
-            length = len(arguments[0]) if self._is_unrolled else 0
-            if length not in self._compiled:
-                function = _copied(self._plain, length) if self._is_unrolled else self._plain
-                self._compiled[length] = torch.compile(function, dynamic=True, fullgraph=True, options=OPTIONS)
-            return self._compiled[length](*arguments)
-        except Exception as error:  # whatever a compiler tool chain raises: the plain function is always right
-            Compiled.failed = True
-            first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-            warnings.warn(f"neurons run uncompiled, 2 to 3 times slower: {first_line}", stacklevel=2)
-            return self._plain(*arguments)
+            compiled = self._at_length(length)
+        except Exception as error:  # nothing is computed here: an option, say, or a Python that this torch does not know
+            return self._give_up(error, arguments)
+        try:
+            return compiled(*arguments)
+        except Exception as error:
+            if not is_compiler_error(error):
+                raise
+            return self._give_up(error, arguments)
+
+    def _at_length(self, length: int) -> Callable[..., Any]:
+        """Return the function that torch compiles at its first call; ``length``: of its loop, 0 without one."""
+        if length not in self._compiled:
+            function = _copied(self._plain, length) if self._is_unrolled else self._plain
+            self._compiled[length] = torch.compile(function, dynamic=True, fullgraph=True, options=OPTIONS)
+        return self._compiled[length]
+
+    def _give_up(self, error: Exception, arguments: tuple[Any, ...]) -> Any:
+        """Return what the plain function gives, and from now on compile nothing; arguments that it refuses too are to
+        blame themselves."""
+        found = self._plain(*arguments)
+        Compiled.failed = True
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        warnings.warn(f"neurons run uncompiled, 2 to 3 times slower: {first_line}", stacklevel=3)
+        return found
 
 
 def _copied(function: Callable[..., Any], number: int) -> Callable[..., Any]:
