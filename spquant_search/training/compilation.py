@@ -14,7 +14,7 @@ from spquant_search.space.shapes import InputShape
 from spquant_search.training.evaluation import evaluate
 from spquant_search.training.loader import LoadedSplit, at_time_steps, take
 from spquant_search.training.network import new_network
-from spquant_search.training.precision import training_dtype
+from spquant_search.training.precision import exact_fp32, training_dtype
 from spquant_search.training.supernet import measure_statistics
 
 
@@ -27,10 +27,11 @@ def compile_ahead(space: SearchSpace, *, training: LoadedSplit, shape: InputShap
     network = new_network(space.file, shape, seed=0, device=training.device)
     few = take(training, 3)
     dtype = training_dtype(space.file.train, training.device)
-    for time_steps in space.file.time_steps:
-        compile_backward(time_steps, dtype, training.device)
-    if training.device.type == "cpu":
-        batch_norm.compile_ahead(dtype)
+    with exact_fp32():  # as in training: it is part of what compiled code is found by in the cache
+        for time_steps in space.file.time_steps:
+            compile_backward(time_steps, dtype, training.device)
+        if training.device.type == "cpu":
+            batch_norm.compile_ahead(dtype)
     yield
     if compiled.all_was_cached():
         return

@@ -19,6 +19,7 @@ from spquant_search.runs.files import write_bytes
 from spquant_search.training.evaluation import EVALUATION_BATCH
 from spquant_search.training.loader import DeviceSplit, LoadedSplit
 from spquant_search.training.loop import Lesson
+from spquant_search.training.precision import exact_fp32
 
 
 class FloatTeacher:
@@ -53,7 +54,8 @@ class FloatTeacher:
     @torch.no_grad()
     def _evaluate(self, batch: DeviceSplit) -> Float[Tensor, "batch classes"]:
         shown = replace(batch, time_steps=self._time_steps)
-        logits: Tensor = self._network(shown.spikes(torch.float32).repeated())
+        with exact_fp32():
+            logits: Tensor = self._network(shown.spikes(torch.float32).repeated())
         return logits.mean(dim=0)
 
 

@@ -26,7 +26,7 @@ from spquant_search.training.evaluation import Evaluation, evaluate
 from spquant_search.training.loader import DeviceSplit, LoadedSplit
 from spquant_search.training.losses import imitation_loss, tet_loss
 from spquant_search.training.optimizer import new_optimizer, set_rate
-from spquant_search.training.precision import SMALLEST_LOSS_SCALE, loss_scaler, training_dtype
+from spquant_search.training.precision import SMALLEST_LOSS_SCALE, exact_fp32, loss_scaler, training_dtype
 from spquant_search.training.schedule import Schedule, rate_at
 
 
@@ -82,8 +82,9 @@ class TrainingRun:
 def train(run: TrainingRun, validation: LoadedSplit) -> Iterator[tuple[EpochMetrics, Evaluation]]:
     """Train the run's network, one epoch each time the next value is asked for, and evaluate it on ``validation``.
 
-    Equal seeds give equal results on one machine with an equal number of threads, also where a training goes on from
-    the progress, and the weights, of an earlier one.
+    Equal seeds give equal results on one processor with an equal number of threads, also where a training goes on from
+    the progress, and the weights, of an earlier one. On a GPU they do not: cumulative sums, by which gates learn, and
+    cuDNN's gradients of weights add up in another order each time.
 
     Raises:
         Diverged: after an epoch its loss or a weight is not finite, or its gradients are too large for fp16.
@@ -104,7 +105,8 @@ def epoch_losses(run: TrainingRun) -> Iterator[float]:
     optimizer, scaler = _resumed_optimizer(run)
     for epoch in range(run.progress.epochs, run.schedule.epochs):
         order = random_generator(run.seed, Purpose.BATCH_ORDER, epoch).permutation(len(run.training))
-        with PROCESS.on("training"), _seeded(derived_seed(run.seed, Purpose.LAYERS, epoch), run.training.device):
+        seed = derived_seed(run.seed, Purpose.LAYERS, epoch)
+        with PROCESS.on("training"), _seeded(seed, run.training.device), exact_fp32():
             loss = _train_epoch(run, epoch, torch.from_numpy(order), optimizer, scaler)
         _raise_if_diverged(run.network, epoch + 1, loss, scaler)
         run.progress.epochs, run.progress.optimizer = epoch + 1, optimizer.state_dict()

@@ -32,6 +32,7 @@ from spquant_search.space.schema import NeuronSpace
 from spquant_search.space.search_space import SearchSpace
 from spquant_search.training.loader import DeviceSplit, LoadedSplit
 from spquant_search.training.loop import Lesson, StepHook, TrainingRun, epoch_losses
+from spquant_search.training.precision import exact_fp32
 from spquant_search.training.schedule import Schedule
 
 # This share of the steps has one value a parameter for all layers: independent draws hardly ever come near the corners
@@ -134,7 +135,7 @@ def gathering_statistics(network: nn.Module) -> Iterator[None]:
         norm.momentum = None  # the mean over all batches, each weighing the same
         norm.train()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), exact_fp32():
             yield
     finally:
         for norm, momentum in zip(found, momenta, strict=True):
