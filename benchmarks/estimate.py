@@ -21,6 +21,7 @@ from measurement import as_document, markdown_table
 from rich.console import Console
 
 from spquant_search.cli.session import open_session, search_plan
+from spquant_search.cli.trainers import hire
 from spquant_search.driver.coordinator import run_search
 from spquant_search.driver.limits import Limits
 from spquant_search.processes import keep_compiled_code
@@ -83,12 +84,13 @@ def main() -> None:
 
 def measure(space: Path, overrides: list[str]) -> list[dict[str, Any]]:
     """Search a space, and return a row for all of it and one for each part."""
-    prepared, log, started = prepare(space, overrides), _Noting(), time.monotonic()
+    hired = hire(prepare(space, overrides), device="auto", workers=None)
+    prepared, log, started = hired.prepared, _Noting(), time.monotonic()
     with tempfile.TemporaryDirectory() as place:
         folder = RunFolder(path=Path(place) / space.stem)
         console = Console(file=sys.stderr)
         trials = prepared.space.file.search.trials
-        with open_session(prepared, folder, device="auto", console=console, started=started, trials=trials) as session:
+        with open_session(hired, folder, console=console, started=started, trials=trials) as session:
             log.plan(search_plan(prepared.space, folder, session, trials=trials, work=""))
             run_search(
                 prepared,

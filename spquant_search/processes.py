@@ -6,6 +6,7 @@ import ctypes
 import multiprocessing
 import os
 import platform
+import sys
 from pathlib import Path
 
 # glibc's mallopt parameters (malloc.h) and their values here: never map or give back a large block. The time-first
@@ -63,6 +64,21 @@ def _free_in_container(folder: Path) -> int | None:
 def keep_compiled_code(folder: Path) -> None:
     """Let torch keep what it compiles below ``folder``, for the next run and for every trainer."""
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder / "compiled"))
+
+
+def limit_compilers(count: int) -> None:
+    """Let torch compile with so many processes at once, unless the user has set that; torch is not imported yet."""
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(count))
+
+
+def show_gpu(name: str) -> None:
+    """Let CUDA show this process one GPU alone, by a name as in CUDA_VISIBLE_DEVICES; torch is not imported yet.
+
+    To everything in this process it is the only one, device 0. So what is compiled for it serves the others of its
+    kind, and nothing can take memory of another by mistake.
+    """
+    assert "torch" not in sys.modules, "the GPU of a process is chosen before torch is imported"
+    os.environ["CUDA_VISIBLE_DEVICES"] = name
 
 
 def end_with_parent() -> None:

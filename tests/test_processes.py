@@ -1,18 +1,16 @@
-"""What a process sets once: the device's name, the cache's place, the allocator."""
+"""What a process sets once: the cache's place, its GPU, its compilers, the allocator."""
 
 from __future__ import annotations
 
 import os
 import platform
+import sys
 from pathlib import Path
 
 import pytest
-import torch
 
-from spquant_search.errors import UserError
-from spquant_search.processes import keep_compiled_code, tune_allocator
+from spquant_search.processes import keep_compiled_code, limit_compilers, show_gpu, tune_allocator
 from spquant_search.runs.files import cache_folder
-from spquant_search.workers.devices import choose_device
 
 
 def test_cache_is_where_the_environment_says(monkeypatch):
@@ -36,29 +34,24 @@ def test_compiled_code_is_kept_unless_its_place_is_chosen_already(monkeypatch):
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/cache/compiled"
 
 
-def test_devices(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert choose_device("auto") == "cpu"
-    assert choose_device("cpu") == "cpu"
-    for name in ("cuda", "cuda:0"):
-        with pytest.raises(UserError) as caught:
-            choose_device(name)
-        assert str(caught.value) == (
-            f"--device {name}: this machine has no CUDA device that torch can use; take --device cpu"
-        )
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert choose_device("auto") == "cuda"
-    assert choose_device("cuda") == "cuda"
-    assert choose_device("cuda:1") == "cuda:1"
-    with pytest.raises(UserError, match="--device cuda:2: there are 2 CUDA devices, numbered from 0"):
-        choose_device("cuda:2")
+def test_compilers_are_as_many_as_the_user_says_who_says_it(monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "5")
+    limit_compilers(2)
+    assert os.environ["TORCHINDUCTOR_COMPILE_THREADS"] == "5"
+    monkeypatch.delenv("TORCHINDUCTOR_COMPILE_THREADS")
+    limit_compilers(2)
+    assert os.environ["TORCHINDUCTOR_COMPILE_THREADS"] == "2"
 
 
-@pytest.mark.parametrize("name", ["gpu", "", "cuda:", "cuda::", "cuda:x", "cuda:-1", "cuda:\u0661", "CPU", "mps"])
-def test_words_that_are_no_device(name):
-    with pytest.raises(UserError, match=r"must be auto, cpu, cuda or cuda:K with K a device number"):
-        choose_device(name)
+def test_a_gpu_is_shown_before_torch_looks_for_one(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.setitem(sys.modules, "torch", object())
+    with pytest.raises(AssertionError, match="before torch is imported"):
+        show_gpu("GPU-1234")
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
+    monkeypatch.delitem(sys.modules, "torch")
+    show_gpu("GPU-1234")
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-1234"
 
 
 def test_allocator_takes_its_settings_on_glibc_and_lets_others_be(monkeypatch):

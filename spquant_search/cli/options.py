@@ -15,6 +15,8 @@ from spquant_search.space.units import byte_count, flop_count, microjoule_count,
 
 # Options of `pick` by the figure of a member that they bound.
 BUDGET_OPTIONS = {**{name: cost.option for name, cost in COSTS.items()}, ACCURACY: "--min-accuracy"}
+AUTO = 0  # workers, as many as cores and memory allow
+MOST_WORKERS = 1024  # as search.workers of a space file
 UNIT_READERS = {
     "bytes": byte_count,
     "FLOPs": flop_count,
@@ -43,8 +45,28 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Override a value of the space file; repeatable."),
 ]
-WorkersOption = Annotated[int | None, typer.Option(min=1, help="Trainer processes of one thread each.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:K.")]
+
+
+def _read_workers(text: str) -> int:
+    """Read a number of trainers; AUTO stands for ``auto``."""
+    if text == "auto":
+        return AUTO
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= MOST_WORKERS:
+        raise typer.BadParameter(f"must be auto, or a whole number from 1 to {MOST_WORKERS}")
+    return int(text)
+
+
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        parser=_read_workers,
+        metavar="N|auto",
+        help="Trainer processes, of one thread each, in turn on each GPU; auto: as many as cores and memory allow.",
+    ),
+]
+DeviceOption = Annotated[
+    str, typer.Option(help="auto, cpu, cuda (every GPU of CUDA_VISIBLE_DEVICES) or cuda:K (of these the one).")
+]
 SeedOption = Annotated[int | None, typer.Option(min=0, help="Seed of the whole run.")]
 StorageOption = Annotated[
     str | None,

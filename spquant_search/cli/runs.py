@@ -27,6 +27,7 @@ from spquant_search.cli.options import (
 from spquant_search.cli.reports import report_interrupted, show_reports, show_who_left, shown_front
 from spquant_search.cli.session import count_seconds, find_database, open_session, search_plan, shared_study
 from spquant_search.cli.terminal import load_shown, show_table
+from spquant_search.cli.trainers import hire
 from spquant_search.errors import UserError
 
 if TYPE_CHECKING:
@@ -99,12 +100,14 @@ def finalize(
 
     folder, started, console = find_run(run), time.monotonic(), Console()
     file = read_frozen_space(folder)
-    if workers is not None:
+    if workers:  # AUTO is chosen later
         file = replace(file, search=replace(file.search, workers=workers))
     try:
         with exclusive(folder, note=_note), count_seconds(folder, started):
             before = summarize_run(folder).front
-            failed = _fine_tune(folder, file, epochs=epochs, seeds=seeds, members=members, device=device)
+            failed = _fine_tune(
+                folder, file, epochs=epochs, seeds=seeds, members=members, device=device, workers=workers
+            )
     except KeyboardInterrupt:
         console.print("Interrupted. Nothing finished is lost: the same command goes on where it stopped.")
         report_interrupted(folder, console)
@@ -117,7 +120,14 @@ def finalize(
 
 
 def _fine_tune(
-    folder: RunFolder, file: SpaceFile, *, epochs: int | None, seeds: int, members: int | None, device: str
+    folder: RunFolder,
+    file: SpaceFile,
+    *,
+    epochs: int | None,
+    seeds: int,
+    members: int | None,
+    device: str,
+    workers: int | None,
 ) -> tuple[int, ...]:
     """Fine-tune the finalists; return the numbers of those that failed."""
     from rich.console import Console
@@ -126,30 +136,30 @@ def _fine_tune(
     from spquant_search.report.stages import stages
     from spquant_search.runs.files import cache_folder
     from spquant_search.runs.opening import require_same_classes
-    from spquant_search.runs.records import read_facts
-    from spquant_search.workers.devices import choose_device
+    from spquant_search.runs.records import add_trainers, read_facts
 
-    cache = cache_folder()
-    keep_compiled_code(cache)  # before torch is imported
+    keep_compiled_code(cache_folder())  # before torch is imported
 
     from spquant_search.driver.finalists import FineTuner, finalize_recipe, front_finalists
     from spquant_search.training.prepare import bind_network
-    from spquant_search.workers.messages import TrainerConfig
     from spquant_search.workers.pool import TrainerPool
 
     finalists = front_finalists(folder, file, members=members, classes=len(read_facts(folder).classes))
     prepared = bind_network(file, source=str(folder.space_file))
     prepared.require_network_of(folder)
-    config = TrainerConfig(space=prepared.space, device=choose_device(device), cache=cache)
+    hired = hire(prepared, device=device, workers=workers)
+    for line in hired.lines:
+        typer.echo(line, err=True)
+    add_trainers(folder, hired.used)
 
     with stages(Console()) as stage:
         require_same_classes(folder, load_shown(file, stage).classes)
-        pool = TrainerPool(config, file.search.workers, warn=_note)
+        pool = TrainerPool(hired.config, hired.used.count, warn=_note)
         try:
             return FineTuner(
                 finalists,
                 finalize_recipe(file, epochs=epochs, seeds=seeds),
-                prepared=prepared,
+                prepared=hired.prepared,
                 folder=folder,
                 pool=pool,
                 stage=stage,
@@ -189,7 +199,7 @@ def sensitivity(
     started = time.monotonic()
     space = find_space_file(space)
     keep_compiled_code(cache_folder())  # before torch is imported
-    prepared = _prepare_analysis(space, [*(overrides or []), *as_overrides(workers=workers, seed=seed)])
+    prepared = _prepare_analysis(space, [*(overrides or []), *as_overrides(workers=workers or None, seed=seed)])
     folder, console = find_run(run or space.stem), Console(stderr=as_json)
     if folder.exists() and read_sensitivity(folder) is not None:
         require_same_space(folder, prepared.space.file)
@@ -198,7 +208,9 @@ def sensitivity(
         check_run(folder, prepared.space.file)
         from spquant_search.driver.coordinator import run_sensitivity
 
-        with open_session(prepared, folder, device=device, console=console, started=started) as session:
+        hired = hire(prepared, device=device, workers=workers)
+        prepared = hired.prepared
+        with open_session(hired, folder, console=console, started=started) as session:
             work = _analysis_work(prepared.space)
             session.watcher.plan(search_plan(prepared.space, folder, session, trials=0, work=work))
             for remark in prepared.remarks:

@@ -21,6 +21,7 @@ from spquant_search.cli.reports import show_reports
 from spquant_search.cli.session import find_database, open_session, search_plan, shared_study
 from spquant_search.cli.target import Target, prepare_within, read_target, require_deployable, write_target
 from spquant_search.cli.terminal import show_table
+from spquant_search.cli.trainers import hire
 from spquant_search.cli.usage import misplaced_options, missing_space
 from spquant_search.errors import UserError
 from spquant_search.space.presets import Preset, preset_values
@@ -74,6 +75,7 @@ class _Search:
     overrides: list[str]
     run: str
     device: str
+    workers: int | None  # AUTO: by cores and memory; any other number stands in the overrides too
     minutes: float | None
     storage: str | None
     profile: bool
@@ -120,9 +122,10 @@ def search(  # noqa: PLR0913 - one parameter an option
     _run(
         _Search(
             space=space,
-            overrides=[*given, *alone, *as_overrides(trials=trials, workers=workers, seed=seed), *bounds],
+            overrides=[*given, *alone, *as_overrides(trials=trials, workers=workers or None, seed=seed), *bounds],
             run=run or (space.stem if preset is None else f"{space.stem}-{preset}"),
             device=device,
+            workers=workers,
             minutes=minutes,
             storage=storage,
             profile=profile,
@@ -194,15 +197,9 @@ def _run(asked: _Search) -> None:
         require_deployable(wanted, prepared, folder)
     database = None if asked.storage is None else find_database(asked.storage)
     shared = database is not None
-    opened = open_session(
-        prepared,
-        folder,
-        device=asked.device,
-        console=console,
-        started=started,
-        shared=shared,
-        trials=trials,
-    )
+    hired = hire(prepared, device=asked.device, workers=asked.workers)
+    prepared = hired.prepared
+    opened = open_session(hired, folder, console=console, started=started, shared=shared, trials=trials)
     with opened as session:
         watcher, work = session.watcher, _work(prepared.space.file, trials)
         watcher.plan(search_plan(prepared.space, folder, session, trials=trials, work=work, minutes=asked.minutes))

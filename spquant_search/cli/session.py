@@ -21,6 +21,7 @@ from spquant_search.cli.terminal import load_shown
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from spquant_search.cli.trainers import Hired
     from spquant_search.data.loading import DataSet
     from spquant_search.driver.storage.database import Database
     from spquant_search.driver.storage.protocol import Storage
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from spquant_search.runs.results import TrialResult
     from spquant_search.runs.work import Part, SampleCounts
     from spquant_search.space.search_space import SearchSpace
-    from spquant_search.training.prepared import Prepared
     from spquant_search.workers.messages import TrainerConfig
 
 
@@ -46,10 +46,9 @@ class Session:
 
 @contextmanager
 def open_session(
-    prepared: Prepared,
+    hired: Hired,
     folder: RunFolder,
     *,
-    device: str,
     console: Console,
     started: float,
     shared: bool = False,
@@ -65,11 +64,12 @@ def open_session(
     from spquant_search.runs.opening import changed_constraints, check_run, exclusive, open_run
     from spquant_search.training.demand import require_memory
 
-    file = prepared.space.file
-    trainer_config = _trainer_config(prepared, device)
+    prepared, file = hired.prepared, hired.prepared.space.file
     check_run(folder, file, shared=shared)
     prepared.require_network_of(folder)
-    show_needs(known_needs(prepared, folder.path, trials=trials), console, device=trainer_config.device)
+    show_needs(known_needs(prepared, folder.path, trials=trials), console, device=hired.config.device)
+    for line in hired.lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     watcher = watcher_for(console)
     try:
         with PROCESS.on("data"):
@@ -78,15 +78,13 @@ def open_session(
             if note not in prepared.remarks:  # which are told below
                 watcher.warning(note)
         require_memory(prepared, samples=len(recordings.train.labels))
-        facts = _run_facts(prepared, recordings)
+        facts = _run_facts(hired, recordings)
         constraints = changed_constraints(folder, file)
         open_run(folder, file, facts, shared=shared)
         if constraints:
             watcher.warning(f"the run goes on with other constraints, which choose its front anew: {constraints}")
         with exclusive(folder, shared=shared, note=watcher.warning), count_seconds(folder, started):
-            yield Session(
-                trainer_config=trainer_config, watcher=watcher, facts=facts, samples=_sample_counts(recordings)
-            )
+            yield Session(trainer_config=hired.config, watcher=watcher, facts=facts, samples=_sample_counts(recordings))
     except KeyboardInterrupt:
         watcher.close()
         console.print(f"Interrupted. Nothing finished is lost: the same command goes on with run {folder.name}.")
@@ -103,23 +101,10 @@ def _sample_counts(recordings: DataSet) -> SampleCounts:
     return SampleCounts(**{name: len(split.labels) for name, split in splits.items()})
 
 
-def _trainer_config(prepared: Prepared, device: str) -> TrainerConfig:
-    """Choose the device; raise UserError where it is absent or lacks the precision that the space asks for."""
-    import torch
-
-    from spquant_search.runs.files import cache_folder
-    from spquant_search.training.precision import training_dtype
-    from spquant_search.workers.devices import choose_device
-    from spquant_search.workers.messages import TrainerConfig
-
-    config = TrainerConfig(space=prepared.space, device=choose_device(device), cache=cache_folder())
-    training_dtype(prepared.space.file.train, torch.device(config.device))
-    return config
-
-
-def _run_facts(prepared: Prepared, recordings: DataSet) -> RunFacts:
+def _run_facts(hired: Hired, recordings: DataSet) -> RunFacts:
     from spquant_search.runs.records import RunFacts
 
+    prepared = hired.prepared
     return RunFacts(
         source=prepared.space.source,
         command=" ".join(["spquant-search", *map(without_password, sys.argv[1:])]),
@@ -129,6 +114,7 @@ def _run_facts(prepared: Prepared, recordings: DataSet) -> RunFacts:
         test_samples=len(recordings.test.labels),
         no_integer_form=prepared.no_integer_form,
         dearest=prepared.dearest(),
+        trainers=(hired.used,),
     )
 
 

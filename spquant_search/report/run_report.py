@@ -18,6 +18,7 @@ from spquant_search.report.pick_reasons import member_figures
 from spquant_search.report.run_summary import RunSummary
 from spquant_search.report.step_words import dense_words, enumerated, over_steps
 from spquant_search.report.text_table import one_line
+from spquant_search.report.trainer_words import trainers_words
 from spquant_search.runs.files import write_text
 from spquant_search.runs.results import Outcome
 from spquant_search.space.objectives import COSTS
@@ -130,9 +131,15 @@ def _trials_section(summary: RunSummary) -> str:
     return f"""## Trials
 
 {table}{_count_sentence(summary)} {_epochs_sentence(summary)}
-{duration(summary.seconds)} of wall clock, over all starts that were not killed.
+{duration(summary.seconds)} of wall clock, over all starts that were not killed{_trainers_clause(summary)}.
 Each trial is a row of `results.csv`, with the reason why it ended.
 """
+
+
+def _trainers_clause(summary: RunSummary) -> str:
+    """Say what trained; a run that was begun on several machines, or with other numbers of trainers, had several."""
+    listed = [trainers_words(trainers) for trainers in summary.trainers]
+    return f", by {'; or '.join(listed)}" if listed else ""
 
 
 def _epochs_sentence(summary: RunSummary) -> str:
@@ -216,12 +223,14 @@ def _pick_lines(summary: RunSummary) -> list[str]:
 
 def _again_lines(summary: RunSummary) -> list[str]:
     """Say exactly when the same search gives the same results."""
+    reasons = []
     if summary.is_shared:
-        why = "coordinators that share a run end their trials in another order each time"
+        reasons.append("coordinators that share a run end their trials in another order each time")
     elif summary.workers > 1:
-        why = f"{summary.workers} trainers end their trials in another order each time"
-    else:
-        why = ""
+        reasons.append(f"{summary.workers} trainers end their trials in another order each time")
+    if any(trainers.device == "cuda" for trainers in summary.trainers):
+        reasons.append("a GPU adds up cumulative sums and the gradients of weights in another order each time")
+    why = ", and ".join(reasons)
     rule = "with one worker (`--workers 1`) on the same processor, without a GPU, with the same versions"
     limits = "unless a limit of minutes ended something"
     if why:

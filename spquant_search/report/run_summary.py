@@ -12,6 +12,7 @@ from spquant_search.runs.finals import TestUse, count_tests, read_latest_results
 from spquant_search.runs.folder import RunFolder, find_run
 from spquant_search.runs.records import read_environment, read_facts, read_frozen_space, read_shared_study
 from spquant_search.runs.results import Origin, Outcome, TrialResult
+from spquant_search.runs.trainers import Trainers
 from spquant_search.space.objectives import DEFAULT_COSTS, with_columns
 from spquant_search.space.schema import SpaceFile
 
@@ -45,6 +46,7 @@ class RunSummary:
     fixed: tuple[str, ...] = ()  # the objectives that no choice of the space changes
     trials_wanted: int | None = None  # candidates that the search was to try; None: unknown
     workers: int = 1  # trainers, of the latest start
+    trainers: tuple[Trainers, ...] = ()  # of all starts, each kind once
     is_shared: bool = False  # the study lies in a database, where several coordinators may work on it
     seconds: float = 0.0  # wall clock, over all starts of the run
     command: str = ""  # the command line that made the run, for reproducing it
@@ -170,6 +172,7 @@ def summarize_run(folder: RunFolder) -> RunSummary:
         fixed=pareto.fixed_objectives(space),
         trials_wanted=space.search.trials,
         workers=space.search.workers,
+        trainers=facts.trainers,
         is_shared=read_shared_study(folder) is not None,
         seconds=facts.seconds,
         command=facts.command,

@@ -19,6 +19,7 @@ from spquant_search.runs.folder import RunFolder, weights_drafts
 from spquant_search.runs.locks import LockHeld, locked
 from spquant_search.runs.records import (
     RunFacts,
+    add_trainers,
     read_facts,
     read_frozen_space,
     read_shared_study,
@@ -60,6 +61,8 @@ def open_run(folder: RunFolder, file: SpaceFile, facts: RunFacts, *, shared: boo
             if folder.result_file(number).is_file():  # nobody wants other weights of such a trial
                 draft.unlink(missing_ok=True)
         write_text(folder.space_file, frozen_space(file))  # more trials or workers than before, perhaps
+        for trainers in facts.trainers:
+            add_trainers(folder, trainers)
 
 
 def check_run(folder: RunFolder, file: SpaceFile, *, shared: bool = False) -> None:

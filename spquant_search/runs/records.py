@@ -12,6 +12,7 @@ from spquant_search.runs.folder import LAYOUT, RunFolder
 from spquant_search.runs.locks import locked_for_a_while
 from spquant_search.runs.results import TrialResult
 from spquant_search.runs.sensitivity import Sensitivity
+from spquant_search.runs.trainers import Trainers
 from spquant_search.space.reading import read_space
 from spquant_search.space.schema import SpaceFile
 
@@ -32,6 +33,7 @@ class RunFacts:
     no_integer_form: str | None = None
     # What the dearest configuration of the space costs, by the costs that the float baseline does not have.
     dearest: dict[str, float] = field(default_factory=dict)
+    trainers: tuple[Trainers, ...] = ()  # of its starts, each kind once
     seconds: float = 0.0  # wall clock over all starts
     layout: int = LAYOUT  # of the folder
 
@@ -84,6 +86,18 @@ def add_seconds(folder: RunFolder, seconds: float) -> None:
     with locked_for_a_while(folder.path / ".run.json.lock", seconds=SECONDS_TO_COUNT):
         facts = read_facts(folder)
         write_facts(folder, replace(facts, seconds=facts.seconds + seconds))
+
+
+def add_trainers(folder: RunFolder, trainers: Trainers) -> None:
+    """Note the trainers of a start, as other coordinators may be doing at the same moment, unless such were there.
+
+    Raises:
+        LockHeld: another process has been doing so for a minute.
+    """
+    with locked_for_a_while(folder.path / ".run.json.lock", seconds=SECONDS_TO_COUNT):
+        facts = read_facts(folder)
+        if trainers not in facts.trainers:
+            write_facts(folder, replace(facts, trainers=(*facts.trainers, trainers)))
 
 
 def read_frozen_space(folder: RunFolder) -> SpaceFile:

@@ -114,9 +114,9 @@ def _in_space_file(problem: Problem) -> Problem:
 
 
 def split_on_device(
-    data: DataSet, name: Literal["train", "validation", "test"], device: torch.device, *, sharers: int = 1
+    data: DataSet, name: Literal["train", "validation", "test"], device: torch.device, *, room: int | None = None
 ) -> LoadedSplit:
-    """Place a split, still as bytes, for a device on which ``sharers`` processes train."""
+    """Place a split, still as bytes, for a device; ``room``: of a GPU, for splits that lie on it."""
     split: Split = getattr(data, name)
     return to_device(
         split.frames,
@@ -124,5 +124,5 @@ def split_on_device(
         time_steps=data.time_steps,
         largest=data.largest,
         device=device,
-        sharers=sharers,
+        room=room,
     )

@@ -20,6 +20,7 @@ from spquant_search.training.evaluation import EVALUATION_BATCH
 from spquant_search.training.loader import DeviceSplit, LoadedSplit
 from spquant_search.training.loop import Lesson
 from spquant_search.training.precision import exact_fp32
+from spquant_search.training.shortage import evaluated_at_once
 
 
 class FloatTeacher:
@@ -45,7 +46,8 @@ class FloatTeacher:
         known = None if weights is None else _kept_logits(weights, training)
         if known is not None:
             return known
-        logits = torch.cat([self._evaluate(batch) for batch in training.batches(EVALUATION_BATCH)])
+        batches = training.batches(evaluated_at_once(EVALUATION_BATCH))
+        logits = torch.cat([self._evaluate(batch) for batch in batches])
         if weights is not None:
             content = save({"logits": logits.cpu()}, metadata={"weights": _digest(weights)})
             write_bytes(logits_of(weights), content)

@@ -12,6 +12,7 @@ from spquant_search.runs.results import LayerActivity
 from spquant_search.snn.layers import measured
 from spquant_search.training.loader import DeviceSplit, LoadedSplit
 from spquant_search.training.precision import exact_fp32
+from spquant_search.training.shortage import evaluated_at_once
 
 EVALUATION_BATCH = 250
 
@@ -55,7 +56,7 @@ def accuracy(network: nn.Module, split: LoadedSplit) -> float:
     network.eval()
     correct = torch.zeros((), dtype=torch.int64, device=split.device)
     with exact_fp32():
-        for batch in split.batches(EVALUATION_BATCH):
+        for batch in split.batches(evaluated_at_once(EVALUATION_BATCH)):
             correct += correctly_classified(network, batch)
     return int(correct) / max(len(split), 1)
 

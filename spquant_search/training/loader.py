@@ -21,7 +21,7 @@ from torch import Tensor
 from spquant_search.snn.spikes import Spikes, spikes_from_frames
 
 AHEAD = 2  # batches that are on their way while one is computed
-RESIDENT_SHARE = 0.5  # of a device's free memory that a split may take; networks and their gradients need the rest
+RESIDENT_SHARE = 0.5  # of a GPU's free memory that splits may take; networks and their gradients need the rest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,20 +150,24 @@ def to_device(
     time_steps: int,
     largest: int,
     device: torch.device,
-    sharers: int = 1,
+    room: int | None = None,
 ) -> LoadedSplit:
     """Place a split where batches of it come from fastest.
 
-    For a processor that is the memory map itself. For a GPU it is the GPU's memory if the split fits into
-    ``RESIDENT_SHARE`` of what is free, divided by the ``sharers``, the processes that train on that GPU; otherwise host
-    memory.
+    For a processor that is the memory map itself. For a GPU it is the GPU's memory if the split fits into ``room``, by
+    default that of one process which has the GPU for itself; otherwise host memory.
     """
     shared, numbers = mapped(frames), torch.from_numpy(np.array(labels))
-    if device.type != "cuda" or _fits(shared.nbytes, device, sharers):
+    if device.type != "cuda" or shared.nbytes <= (split_room(device) if room is None else room):
         return DeviceSplit(frames=shared.to(device), labels=numbers.to(device), time_steps=time_steps, largest=largest)
     return HostSplit(frames=shared, labels=numbers, time_steps=time_steps, largest=largest, device=device)
 
 
-def _fits(size: int, device: torch.device, sharers: int) -> bool:
-    free, _ = torch.cuda.mem_get_info(device)
-    return size <= RESIDENT_SHARE * free / sharers
+def split_room(device: torch.device, *, free: int | None = None, sharers: int = 1) -> int:
+    """Return the bytes of a GPU that the splits of one of its ``sharers`` may take, who each keep a copy.
+
+    ``free`` are its free bytes before any of them began, by default those of now.
+    """
+    if free is None:
+        free, _ = torch.cuda.mem_get_info(device)
+    return int(RESIDENT_SHARE * free / sharers)

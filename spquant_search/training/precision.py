@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch.amp.grad_scaler import GradScaler
@@ -12,6 +13,7 @@ from spquant_search.errors import UserError
 from spquant_search.space.schema import Training
 
 SMALLEST_LOSS_SCALE = 1.0  # below, gradients overflow fp16 though they were not enlarged
+FORMATS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 # From which compute capability on a GPU multiplies a format in its tensor cores. Below, torch emulates bf16, several
 # times slower than fp32, and its compiler refuses it.
@@ -19,9 +21,10 @@ MULTIPLIES_BF16, MULTIPLIES_FP16 = (8, 0), (7, 0)
 
 # Everything by which torch lets a library multiply fp32 in another format. Each has its own value: one that is not set
 # takes that of torch.backends, which anybody may have set.
+_BACKENDS: Any = torch.backends  # not all of these names have types
 _FP32_SWITCHES = (
-    *(torch.backends.cudnn.conv, torch.backends.cudnn.rnn, torch.backends.cuda.matmul),
-    *(torch.backends.mkldnn.conv, torch.backends.mkldnn.rnn, torch.backends.mkldnn.matmul),
+    *(_BACKENDS.cudnn.conv, _BACKENDS.cudnn.rnn, _BACKENDS.cuda.matmul),
+    *(_BACKENDS.mkldnn.conv, _BACKENDS.mkldnn.rnn, _BACKENDS.mkldnn.matmul),
 )
 
 
@@ -39,7 +42,7 @@ def training_dtype(recipe: Training, device: torch.device) -> torch.dtype:
         raise UserError(
             f"train.precision: fp16 needs a GPU, and this training is on device {device}; take auto, bf16 or fp32"
         )
-    return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[recipe.precision]
+    return FORMATS[recipe.precision]
 
 
 def gpu_dtype(capability: tuple[int, int]) -> torch.dtype:
@@ -48,6 +51,14 @@ def gpu_dtype(capability: tuple[int, int]) -> torch.dtype:
     if capability >= MULTIPLIES_BF16:
         return torch.bfloat16
     return torch.float16 if capability >= MULTIPLIES_FP16 else torch.float32
+
+
+def precision_words(recipe: Training, capabilities: Sequence[tuple[int, int]]) -> str:
+    """Name the number formats of training on GPUs of these compute capabilities."""
+    if recipe.precision != "auto":
+        return recipe.precision
+    found = {gpu_dtype(capability) for capability in capabilities}
+    return " or ".join(name for name, dtype in FORMATS.items() if dtype in found)
 
 
 def loss_scaler(recipe: Training, device: torch.device) -> GradScaler | None:

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from spquant_search.runs.results import EpochMetrics, TrialResult
 from spquant_search.space.search_space import SearchSpace
+from spquant_search.workers.placement import Gpu
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainerConfig:
-    """The values that every trainer of a search is given when it starts."""
+    """The values that a trainer is given when it starts."""
 
     space: SearchSpace
-    device: str  # cpu, cuda or cuda:K
+    device: str  # cpu or cuda
     cache: Path  # the folder of prepared data and compiled code
+    gpus: tuple[Gpu, ...] = ()  # that trainers take, going around; in the config of one trainer its own alone
+    sharers: int = 1  # trainers of this command on its device, itself among them
+    compilers: int | None = None  # processes that it compiles with at once, at most; None: as torch chooses
+
+    def of_trainer(self, number: int, *, trainers: int, cores: int) -> TrainerConfig:
+        """Return the config of one of so many trainers, counted from 0, on a machine of so many cores."""
+        seats = [self.gpus[i % len(self.gpus)] if self.gpus else None for i in range(trainers)]
+        own = seats[number]
+        return replace(
+            self,
+            gpus=() if own is None else (own,),
+            sharers=seats.count(own),
+            compilers=max(1, cores // trainers),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from spquant_search.processes import available_cores
 from spquant_search.profile import PROCESS
 from spquant_search.workers.messages import Failed, Message, Tested, Trained, TrainerConfig, TrainerWarning
 from spquant_search.workers.process import TrainerProcesses
@@ -34,8 +35,9 @@ class TrainerPool:
         self._warnings: set[str] = set()
         self._time_limits: dict[Trainer, tuple[float, str]] = {}  # when its task is given up, and after which time
         try:
-            for _ in range(count):
-                self._trainers.append(self._source.make_trainer(config))
+            for number in range(count):
+                own = config.of_trainer(number, trainers=count, cores=available_cores())
+                self._trainers.append(self._source.make_trainer(own))
         except BaseException:
             self.close()
             raise

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from spquant_search.processes import end_with_parent, keep_compiled_code, tune_allocator
+from spquant_search.processes import end_with_parent, keep_compiled_code, limit_compilers, show_gpu, tune_allocator
 from spquant_search.profile import PROCESS
 from spquant_search.workers.connection import TrainerConnection
 from spquant_search.workers.messages import Failed, Message, TrainerConfig
@@ -105,6 +105,10 @@ class TrainerProcesses:
 
 def run_trainer(connection: Connection, config: TrainerConfig) -> None:
     """Be a trainer: set up the process, load the data once, then serve tasks until told to end or left alone."""
+    if config.gpus:
+        show_gpu(config.gpus[0].visible_as)
+    if config.compilers is not None:
+        limit_compilers(config.compilers)
     # Ctrl-C reaches the whole process group; only the coordinator decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     ours = TrainerConnection(connection)

@@ -18,6 +18,7 @@ from spquant_search.runs import selection
 from spquant_search.runs.finals import TestUse
 from spquant_search.runs.results import FineTuning, Outcome, TrialResult
 from spquant_search.runs.selection import Budget
+from spquant_search.runs.trainers import GpuUse, Trainers
 from spquant_search.space.configuration import NetworkConfig
 
 BASELINE = trial(0, 0.9, 100, 50, origin="baseline", of=config("000", "0 0"), epochs=3)
@@ -102,6 +103,39 @@ def test_equal_seeds_are_promised_for_one_worker_alone():
     shared = words(report_markdown(example_run(is_shared=True)))
     assert "coordinators that share a run end their trials in another order" in shared
     assert "only with one worker" in shared
+    gpu = Trainers(device="cuda", count=1, gpus=(GpuUse(visible_as="0", name="NVIDIA T4", trainers=1),))
+    on_gpu = words(report_markdown(example_run(workers=1, trainers=(gpu,))))
+    assert "a GPU adds up cumulative sums and the gradients of weights in another order each time" in on_gpu
+    assert f"apart from times, only {rule}" in on_gpu
+    both = words(report_markdown(example_run(workers=2, trainers=(Trainers(device="cpu", count=2), gpu))))
+    assert "2 trainers end their trials in another order each time, and a GPU adds up" in both
+
+
+@pytest.mark.parametrize(
+    ("used", "said"),
+    [
+        ((), "over all starts that were not killed."),
+        ((("cpu", 1, {}),), "not killed, by 1 trainer on the processor."),
+        ((("cpu", 4, {}),), "not killed, by 4 trainers on the processor."),
+        ((("cuda", 3, {"T4": (3,)}),), "not killed, by 3 trainers on GPU 0 (T4)."),
+        ((("cuda", 4, {"T4": (2, 2)}),), "not killed, by 4 trainers on 2 GPUs (T4), 2 on each."),
+        (
+            (("cuda", 5, {"T4": (2, 2), "A100": (1,)}),),
+            "not killed, by 5 trainers on 3 GPUs (T4, A100), 1 or 2 on each.",
+        ),
+        (
+            (("cpu", 1, {}), ("cuda", 2, {"T4": (2,)})),
+            "not killed, by 1 trainer on the processor; or 2 trainers on GPU 0 (T4).",
+        ),
+    ],
+)
+def test_the_report_says_what_trained(used, said):
+    trainers = []
+    for device, count, gpus in used:
+        places = enumerate((name, each) for name, counts in gpus.items() for each in counts)
+        uses = tuple(GpuUse(visible_as=str(at), name=name, trainers=each) for at, (name, each) in places)
+        trainers.append(Trainers(device=device, count=count, gpus=uses))
+    assert said in words(report_markdown(example_run(trainers=tuple(trainers))))
 
 
 # ---------------------------------------------------------------- what was searched and how much of it

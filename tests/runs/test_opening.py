@@ -27,6 +27,7 @@ from spquant_search.runs.folder import LAYOUT, RunFolder, weights_draft
 from spquant_search.runs.opening import exclusive, open_run
 from spquant_search.runs.records import (
     add_seconds,
+    add_trainers,
     read_environment,
     read_facts,
     read_frozen_space,
@@ -296,6 +297,19 @@ def test_trials_and_workers_may_change_and_are_kept(folder):
     assert read_frozen_space(folder).search.workers == 7
     # The facts stay those of the first start.
     assert read_facts(folder) == FACTS
+
+
+def test_the_trainers_of_every_start_are_kept_each_kind_once(folder):
+    two, gpu = Trainers(device="cpu", count=2), GpuUse(visible_as="0", name="NVIDIA T4", trainers=4)
+    four = Trainers(device="cuda", count=4, gpus=(gpu,))
+    for used in (two, four, two):
+        open_run(folder, a_space(), replace(FACTS, trainers=(used,)))
+    threads = [threading.Thread(target=add_trainers, args=(folder, used)) for used in (four, two) * 5]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert read_facts(folder) == replace(FACTS, trainers=(two, four))
 
 
 def test_a_comment_or_a_written_out_default_is_no_change(folder):

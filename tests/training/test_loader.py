@@ -146,8 +146,9 @@ def test_a_gpu_takes_what_fits_into_its_share_of_the_free_memory(monkeypatch: py
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (1000, 4000))
     gpu = torch.device("cuda")
     assert batches.RESIDENT_SHARE == 0.5
-    assert [batches._fits(size, gpu, 1) for size in (500, 501)] == [True, False]
-    assert [batches._fits(size, gpu, 4) for size in (125, 126)] == [True, False]
+    assert batches.split_room(gpu) == 500
+    assert batches.split_room(gpu, sharers=4) == 125
+    assert batches.split_room(gpu, free=8000, sharers=4) == 1000, "before any of the four began"
 
 
 def test_what_does_not_fit_stays_in_host_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -159,9 +160,7 @@ def test_what_does_not_fit_stays_in_host_memory(monkeypatch: pytest.MonkeyPatch,
     assert len(placed) == 23
 
 
-def test_a_split_of_a_data_set_is_placed_with_its_own_largest_and_by_its_sharers(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_split_of_a_data_set_is_placed_with_its_own_largest_and_in_the_room_that_there_is(tmp_path: Path) -> None:
     frames, labels = on_file(tmp_path), split()[1]
     part = Split(frames=frames, labels=labels)
     data = DataSet(
@@ -176,7 +175,8 @@ def test_a_split_of_a_data_set_is_placed_with_its_own_largest_and_by_its_sharers
     )
     placed = split_on_device(data, "validation", CPU)
     assert (placed.largest, placed.time_steps, len(placed)) == (255, 2, 23)
-    asked: list[tuple[int, int]] = []
-    monkeypatch.setattr(batches, "_fits", lambda size, _device, sharers: bool(asked.append((size, sharers))))
-    assert isinstance(split_on_device(data, "train", torch.device("cuda"), sharers=3), HostSplit)
-    assert asked == [(frames.nbytes, 3)]
+    # To the byte: what fits is sent to the GPU, which is not there.
+    gpu = torch.device("cuda")
+    assert isinstance(split_on_device(data, "train", gpu, room=frames.nbytes - 1), HostSplit)
+    with pytest.raises((AssertionError, RuntimeError), match=r"CUDA|NVIDIA"):  # it is sent there, and there is none
+        split_on_device(data, "train", gpu, room=frames.nbytes)

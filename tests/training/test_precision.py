@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from spquant_search.errors import UserError
 from spquant_search.space.configuration import FLOAT_BITS, FLOAT_MEMBRANE, LayerPrecision, NetworkConfig
 from spquant_search.space.schema import NeuronSpace
-from spquant_search.training import precision
+from spquant_search.training import precision as formats
 from spquant_search.training.distillation import FloatTeacher
 from spquant_search.training.evaluation import evaluate
 from spquant_search.training.loop import TrainingRun, train
@@ -89,7 +89,7 @@ Settings = tuple[Any, ...]
 
 
 def settings() -> Settings:
-    return (torch.backends.cudnn.benchmark, *(switch.fp32_precision for switch in precision._FP32_SWITCHES))
+    return (torch.backends.cudnn.benchmark, *(switch.fp32_precision for switch in formats._FP32_SWITCHES))
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def loosest() -> Iterator[Settings]:
         torch.set_float32_matmul_precision("medium")
         torch.backends.cudnn.allow_tf32 = True
         torch.backends.fp32_precision = "tf32"
-        for switch in precision._FP32_SWITCHES:
+        for switch in formats._FP32_SWITCHES:
             switch.fp32_precision = "none"  # as torch.backends says
         torch.backends.cudnn.benchmark = True
         yield settings()
@@ -122,12 +122,15 @@ class Multiplications(TorchDispatchMode):
 
 
 def test_integers_are_multiplied_exactly_whatever_was_set_before(loosest: Settings, plain_neurons: None) -> None:
-    subject, few, exact = network(), recordings(8), (False, *["ieee"] * len(precision._FP32_SWITCHES))
+    subject, few, exact = network(), recordings(8), (False, *["ieee"] * len(formats._FP32_SWITCHES))
     names = [name for name, module in subject.named_children() if name.startswith("conv")] + ["readout"]
     config = NetworkConfig(
         time_steps=3,
         layers=tuple(
-            (name, LayerPrecision(weight_bits=FLOAT_BITS, membrane_levels=FLOAT_MEMBRANE if name != "readout" else None))
+            (
+                name,
+                LayerPrecision(weight_bits=FLOAT_BITS, membrane_levels=FLOAT_MEMBRANE if name != "readout" else None),
+            )
             for name in names
         ),
     )

@@ -12,6 +12,7 @@ import pytest
 from spquant_search.training.prepare import prepare
 from spquant_search.workers import messages
 from spquant_search.workers import pool as pools
+from spquant_search.workers.placement import Gpu
 from spquant_search.workers.pool import LOST, TrainerPool
 
 TINY = Path(__file__).parents[2] / "spaces" / "tiny.yaml"
@@ -104,3 +105,23 @@ def test_a_task_that_failed_alone_replaces_nothing(clock: list[float]) -> None:
     pool.mark_failed(trainer, messages.Failed(reason="data.root: no such folder"))
     assert pool.seconds() == {}
     assert time.monotonic() == 105.0
+
+
+def test_trainers_are_spread_over_the_gpus_and_each_knows_who_shares_its_own() -> None:
+    given: list[messages.TrainerConfig] = []
+
+    class Notes(Script):
+        def make_trainer(self, config: messages.TrainerConfig) -> ScriptedTrainer:
+            given.append(config)
+            return super().make_trainer(config)
+
+    gpus = tuple(
+        Gpu(visible_as=name, name="NVIDIA T4", capability=(7, 5), free_bytes=1, total_bytes=1)
+        for name in ("3", "MIG-a")
+    )
+    space = prepare(TINY).space
+    config = messages.TrainerConfig(space=space, device="cuda", cache=Path("unused"), gpus=gpus)
+    TrainerPool(config, 3, warn=lambda _text: None, source=Notes())
+    assert [(one.gpus[0].visible_as, one.sharers) for one in given] == [("3", 2), ("MIG-a", 1), ("3", 2)]
+    assert all((one.space, one.device, one.cache) == (space, "cuda", Path("unused")) for one in given)
+    assert {one.compilers for one in given} == {max(1, pools.available_cores() // 3)}

@@ -5,8 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from spquant_search.training.compilation import compile_ahead
 from spquant_search.training.prepare import prepare
 from spquant_search.workers import process, serving
 from spquant_search.workers.messages import Failed, TrainerConfig
+from spquant_search.workers.placement import Gpu
 from spquant_search.workers.process import TrainerProcess, TrainerProcesses
 from spquant_search.workers.serving import Server
 
@@ -117,3 +121,64 @@ def test_an_idle_trainer_ends_by_its_own_will(trainer, monkeypatch):
     monkeypatch.setattr(process, "SECONDS_TO_END", 120.0)  # a busy machine may take long to import torch
     trainer.close()
     assert trainer._process.exitcode == 0
+
+
+TELLS = """
+import sys, types
+from pathlib import Path
+from spquant_search.workers import process
+from spquant_search.workers.messages import TrainerConfig
+from spquant_search.workers.placement import Gpu
+
+def serve(connection, config, *, is_needed):
+    import os
+    print(os.environ["CUDA_VISIBLE_DEVICES"], os.environ["TORCHINDUCTOR_COMPILE_THREADS"], "torch" in sys.modules)
+
+class Silent:
+    poll = staticmethod(lambda seconds: True)
+
+sys.modules["spquant_search.workers.serving"] = types.SimpleNamespace(serve=serve)
+gpus = [Gpu(visible_as=n, name="T4", capability=(7, 5), free_bytes=1, total_bytes=1) for n in ("2", "MIG-b")]
+shared = TrainerConfig(space=None, device="cuda", cache=Path("unused"), gpus=tuple(gpus))
+number = int(sys.argv[1])
+process.run_trainer(Silent(), shared.of_trainer(number, trainers=3, cores=8))
+"""
+
+
+def test_a_trainer_sees_its_own_gpu_alone_from_before_torch_is_imported() -> None:
+    """In processes of their own, which begin with what the command may see: GPUs 1, 2 and a part of another."""
+    began = [
+        subprocess.Popen(
+            [sys.executable, "-c", TELLS, str(number)],
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": "1,2,MIG-b"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(3)
+    ]
+    assert [one.communicate(timeout=120)[0] for one in began] == ["2 2 False\n", "MIG-b 2 False\n", "2 2 False\n"]
+
+
+def test_a_trainer_that_is_started_anew_takes_the_same_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[TrainerConfig] = []
+
+    class Context:
+        def Pipe(self) -> Any:
+            return multiprocessing.Pipe()
+
+        def Process(self, *, target: Any, args: Any, daemon: bool) -> Any:
+            started.append(args[1])
+            return multiprocessing.get_context("fork").Process(target=int)
+
+    made = Gpu(visible_as="1", name="NVIDIA T4", capability=(7, 5), free_bytes=1, total_bytes=1)
+    config = replace(new_config(), device="cuda", gpus=(made,), sharers=2)
+    real = multiprocessing.get_context
+    monkeypatch.setattr(
+        process.multiprocessing, "get_context", lambda kind: Context() if kind == "spawn" else real(kind)
+    )
+    trainer = TrainerProcess(config)
+    trainer.give("a task")
+    trainer.begin_again()
+    trainer.restart()
+    trainer.close()
+    assert started == [config] * 3

@@ -105,9 +105,7 @@ def test_an_error_of_the_compiler_leaves_the_plain_function_and_is_said_once(
 
 
 @pytest.mark.parametrize("error", FULL + BROKEN + OTHERS, ids=names(FULL + BROKEN + OTHERS))
-def test_any_other_error_is_raised_and_compilation_goes_on(
-    error: Exception, compiled: Callable[..., Compiled]
-) -> None:
+def test_any_other_error_is_raised_and_compilation_goes_on(error: Exception, compiled: Callable[..., Compiled]) -> None:
     assert (is_out_of_memory(error), is_device_error(error)) == (error in FULL, error in FULL + BROKEN)
     function = compiled([error])
     with pytest.raises(type(error)) as raised:
