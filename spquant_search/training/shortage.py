@@ -16,8 +16,8 @@ class Shortage:
     def make_room(cls) -> None:
         """Give back what torch keeps for later, and halve the batches of evaluation from now on.
 
-        No accuracy and no count depends on the size of such a batch. Call it where no error is being handled: an error holds the
-        tensors of all functions that it went through.
+        No accuracy and no count depends on the size of such a batch. Call it where no error is being handled: an error
+        holds the tensors of all functions that it went through.
         """
         cls.met = True
         gc.collect()

@@ -38,6 +38,7 @@ from spquant_search.runs.records import (
     write_facts,
     write_result,
 )
+from spquant_search.runs.trainers import GpuUse, Trainers
 
 
 def test_a_new_run_holds_everything_it_starts_with(folder):
