@@ -38,6 +38,7 @@ def hire(prepared: Prepared, *, device: str, workers: int | None) -> Hired:
     """
     from spquant_search.processes import available_cores
     from spquant_search.runs.files import cache_folder
+    from spquant_search.training.device_memory import batch_sizes
     from spquant_search.workers.devices import choose_devices
     from spquant_search.workers.messages import TrainerConfig
 
@@ -52,7 +53,13 @@ def hire(prepared: Prepared, *, device: str, workers: int | None) -> Hired:
     hired = _with_workers(prepared, count)
     return Hired(
         prepared=hired,
-        config=TrainerConfig(space=hired.space, device=devices.kind, cache=cache_folder(), gpus=gpus),
+        config=TrainerConfig(
+            space=hired.space,
+            device=devices.kind,
+            cache=cache_folder(),
+            gpus=gpus,
+            together=batch_sizes(hired, on_gpu=devices.kind != "cpu"),
+        ),
         used=_used(devices.kind, count, gpus),
         lines=(*(f"note: {note}" for note in devices.notes), *lines),
     )

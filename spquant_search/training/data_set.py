@@ -17,6 +17,7 @@ from spquant_search.data.loading import DataSet, FrameFile, Split
 from spquant_search.errors import OptionError, Problem, SpaceError
 from spquant_search.space.schema import SpaceFile
 from spquant_search.space.shapes import InputShape
+from spquant_search.training.device_memory import USUAL_BATCHES, BatchSizes
 from spquant_search.training.loader import LoadedSplit, to_device
 
 
@@ -114,7 +115,12 @@ def _in_space_file(problem: Problem) -> Problem:
 
 
 def split_on_device(
-    data: DataSet, name: Literal["train", "validation", "test"], device: torch.device, *, room: int | None = None
+    data: DataSet,
+    name: Literal["train", "validation", "test"],
+    device: torch.device,
+    *,
+    room: int | None = None,
+    together: BatchSizes = USUAL_BATCHES,
 ) -> LoadedSplit:
     """Place a split, still as bytes, for a device; ``room``: of a GPU, for splits that lie on it."""
     split: Split = getattr(data, name)
@@ -125,4 +131,5 @@ def split_on_device(
         largest=data.largest,
         device=device,
         room=room,
+        together=together,
     )

@@ -16,7 +16,7 @@ from spquant_search.processes import available_memory
 from spquant_search.runs.work import Part, PartWork, SampleCounts
 from spquant_search.snn.layers import searchable_layers
 from spquant_search.snn.networks.catalog import build
-from spquant_search.training.evaluation import EVALUATION_BATCH
+from spquant_search.training.device_memory import batch_sizes
 from spquant_search.training.precision import training_dtype
 from spquant_search.training.prepared import Prepared
 from spquant_search.training.supernet import norm_layers
@@ -140,7 +140,8 @@ def memory_demand(prepared: Prepared, samples: SampleCounts) -> MemoryDemand:
     dtype = training_dtype(file.train, torch.device("cpu")) if file.train.precision != "fp16" else torch.float32
     of_output, of_neuron = TRAINED_BYTES[dtype]
     trained = min(file.train.batch_size, samples.train) * file.most_time_steps
-    evaluated = min(EVALUATION_BATCH, max(samples.train, samples.validation, samples.test)) * file.most_time_steps
+    together = batch_sizes(prepared, on_gpu=False).evaluation
+    evaluated = min(together, max(samples.train, samples.validation, samples.test)) * file.most_time_steps
     fixed = IMPORTED_BYTES + _weight_bytes(prepared)
     return MemoryDemand(
         trainers=file.search.workers,

@@ -16,11 +16,9 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from spquant_search.runs.files import write_bytes
-from spquant_search.training.evaluation import EVALUATION_BATCH
-from spquant_search.training.loader import DeviceSplit, LoadedSplit
+from spquant_search.training.loader import DeviceSplit, LoadedSplit, evaluation_batches
 from spquant_search.training.loop import Lesson
 from spquant_search.training.precision import exact_fp32
-from spquant_search.training.shortage import evaluated_at_once
 
 
 class FloatTeacher:
@@ -46,8 +44,7 @@ class FloatTeacher:
         known = None if weights is None else _kept_logits(weights, training)
         if known is not None:
             return known
-        batches = training.batches(evaluated_at_once(EVALUATION_BATCH))
-        logits = torch.cat([self._evaluate(batch) for batch in batches])
+        logits = torch.cat([self._evaluate(batch) for batch in evaluation_batches(training)])
         if weights is not None:
             content = save({"logits": logits.cpu()}, metadata={"weights": _digest(weights)})
             write_bytes(logits_of(weights), content)

@@ -10,11 +10,8 @@ from torch import Tensor, nn
 
 from spquant_search.runs.results import LayerActivity
 from spquant_search.snn.layers import measured
-from spquant_search.training.loader import DeviceSplit, LoadedSplit
+from spquant_search.training.loader import DeviceSplit, LoadedSplit, evaluation_batches
 from spquant_search.training.precision import exact_fp32
-from spquant_search.training.shortage import evaluated_at_once
-
-EVALUATION_BATCH = 250
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +53,7 @@ def accuracy(network: nn.Module, split: LoadedSplit) -> float:
     network.eval()
     correct = torch.zeros((), dtype=torch.int64, device=split.device)
     with exact_fp32():
-        for batch in split.batches(evaluated_at_once(EVALUATION_BATCH)):
+        for batch in evaluation_batches(split):
             correct += correctly_classified(network, batch)
     return int(correct) / max(len(split), 1)
 

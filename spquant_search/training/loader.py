@@ -19,6 +19,8 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from spquant_search.snn.spikes import Spikes, spikes_from_frames
+from spquant_search.training.device_memory import USUAL_BATCHES, BatchSizes
+from spquant_search.training.shortage import evaluated_at_once
 
 AHEAD = 2  # batches that are on their way while one is computed
 RESIDENT_SHARE = 0.5  # of a GPU's free memory that splits may take; networks and their gradients need the rest
@@ -32,6 +34,7 @@ class DeviceSplit:
     labels: Int[Tensor, " sample"]
     time_steps: int  # that a network is shown
     largest: int  # counts are clamped to it: in training, evaluation and on the device
+    together: BatchSizes = USUAL_BATCHES
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -64,6 +67,7 @@ class HostSplit:
     time_steps: int
     largest: int
     device: torch.device
+    together: BatchSizes = USUAL_BATCHES
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -106,6 +110,11 @@ LoadedSplit = DeviceSplit | HostSplit
 def at_time_steps(split: LoadedSplit, time_steps: int) -> LoadedSplit:
     """Show the samples in so many steps, a divisor of those of the frames: neighbouring frames are added."""
     return replace(split, time_steps=time_steps)
+
+
+def evaluation_batches(split: LoadedSplit) -> Iterator[DeviceSplit]:
+    """Yield the samples of a split in place, as many together as its network is evaluated on at once."""
+    return split.batches(evaluated_at_once(split.together.evaluation))
 
 
 def take(split: LoadedSplit, count: int | None) -> LoadedSplit:
@@ -151,6 +160,7 @@ def to_device(
     largest: int,
     device: torch.device,
     room: int | None = None,
+    together: BatchSizes = USUAL_BATCHES,
 ) -> LoadedSplit:
     """Place a split where batches of it come from fastest.
 
@@ -159,8 +169,16 @@ def to_device(
     """
     shared, numbers = mapped(frames), torch.from_numpy(np.array(labels))
     if device.type != "cuda" or shared.nbytes <= (split_room(device) if room is None else room):
-        return DeviceSplit(frames=shared.to(device), labels=numbers.to(device), time_steps=time_steps, largest=largest)
-    return HostSplit(frames=shared, labels=numbers, time_steps=time_steps, largest=largest, device=device)
+        return DeviceSplit(
+            frames=shared.to(device),
+            labels=numbers.to(device),
+            time_steps=time_steps,
+            largest=largest,
+            together=together,
+        )
+    return HostSplit(
+        frames=shared, labels=numbers, time_steps=time_steps, largest=largest, device=device, together=together
+    )
 
 
 def split_room(device: torch.device, *, free: int | None = None, sharers: int = 1) -> int:

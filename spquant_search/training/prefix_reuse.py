@@ -18,10 +18,9 @@ from spquant_search.profile import PROCESS
 from spquant_search.snn.layers import SearchableLayer, configure, searchable_layers
 from spquant_search.space.configuration import NetworkConfig
 from spquant_search.space.schema import NeuronSpace
-from spquant_search.training.evaluation import EVALUATION_BATCH, correctly_classified
-from spquant_search.training.loader import LoadedSplit, at_time_steps
+from spquant_search.training.evaluation import correctly_classified
+from spquant_search.training.loader import LoadedSplit, at_time_steps, evaluation_batches
 from spquant_search.training.precision import exact_fp32
-from spquant_search.training.shortage import evaluated_at_once
 from spquant_search.training.supernet import gathering_statistics, norm_layers, statistics_batches
 
 
@@ -53,7 +52,7 @@ def subnet_accuracies(
             turns.each(network, batch.spikes(torch.float32))
     correct = torch.zeros(len(configs), dtype=torch.int64, device=validation.device)
     with PROCESS.on("evaluation"), torch.inference_mode(), exact_fp32():
-        for batch in validation.batches(evaluated_at_once(EVALUATION_BATCH)):
+        for batch in evaluation_batches(validation):
             correct += torch.stack(turns.each(partial(correctly_classified, network), batch))
     return tuple(count / max(len(validation), 1) for count in correct.tolist())
 

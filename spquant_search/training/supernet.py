@@ -144,9 +144,13 @@ def gathering_statistics(network: nn.Module) -> Iterator[None]:
 
 
 def statistics_batches(training: LoadedSplit, samples: int) -> Iterator[DeviceSplit]:
-    """Return the batches of the first ``samples``, on which statistics are measured."""
+    """Return the batches of the first ``samples``, on which statistics are measured.
+
+    They differ by a sample at most, as each weighs as much as the others.
+    """
     count = work.statistics_samples(len(training), samples)
-    return training.batches(work.STATISTICS_BATCH, order=torch.arange(count))
+    batches = -(-count // min(work.STATISTICS_BATCH, training.together.statistics))
+    return training.batches(-(-count // max(batches, 1)), order=torch.arange(count))
 
 
 def measure_statistics(network: nn.Module, training: LoadedSplit, *, samples: int) -> None:

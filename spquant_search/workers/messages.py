@@ -7,6 +7,7 @@ from pathlib import Path
 
 from spquant_search.runs.results import EpochMetrics, TrialResult
 from spquant_search.space.search_space import SearchSpace
+from spquant_search.training.device_memory import USUAL_BATCHES, BatchSizes
 from spquant_search.workers.placement import Gpu
 
 
@@ -20,6 +21,7 @@ class TrainerConfig:
     gpus: tuple[Gpu, ...] = ()  # that trainers take, going around; in the config of one trainer its own alone
     sharers: int = 1  # trainers of this command on its device, itself among them
     compilers: int | None = None  # processes that it compiles with at once, at most; None: as torch chooses
+    together: BatchSizes = USUAL_BATCHES
 
     def of_trainer(self, number: int, *, trainers: int, cores: int) -> TrainerConfig:
         """Return the config of one of so many trainers, counted from 0, on a machine of so many cores."""

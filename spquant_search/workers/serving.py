@@ -141,6 +141,7 @@ class Server:
         self._device = torch.device(config.device)
         self._data = load_data(config.space.file, cache=config.cache, is_made=True)
         self.shape = input_shape(self._data)
+        self._together = config.together
         self._room: int | None = None  # for further splits; None on a processor, which maps their files
         if self._device.type == "cuda":
             free = config.gpus[0].free_bytes if config.gpus else None
@@ -159,10 +160,13 @@ class Server:
 
     def _keep(self, name: Literal["train", "validation"]) -> LoadedSplit:
         """Place a split for as long as this trainer lives."""
-        split = split_on_device(self._data, name, self._device, room=self._room)
+        split = self._place(name)
         if self._room is not None and isinstance(split, DeviceSplit):
             self._room -= split.frames.nbytes
         return split
+
+    def _place(self, name: Literal["train", "validation", "test"]) -> LoadedSplit:
+        return split_on_device(self._data, name, self._device, room=self._room, together=self._together)
 
     def do(self, task: Any) -> Message:
         """Do a task and return its result."""
@@ -191,7 +195,7 @@ class Server:
 
     def _test(self, task: TestTask) -> Message:
         with PROCESS.on("loading"):
-            split = split_on_device(self._data, "test", self._device, room=self._room)
+            split = self._place("test")
         accuracy = run_test(task, self._space.file, shape=self.shape, split=split)
         return Tested(number=task.number, accuracy=accuracy, seconds=PROCESS.seconds())
 

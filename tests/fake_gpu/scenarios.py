@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -14,30 +15,26 @@ from typing import Any
 from unittest import mock
 
 import torch
-from fake_gpu import own_network
 from fake_gpu.device import fake_gpu
+from fake_gpu.spaces import prepared_space
 from fake_gpu.traffic import Counts, Traffic
 
 from spquant_search.costs.memory import cost_report
 from spquant_search.runs.results import Origin, Outcome, unmeasured
 from spquant_search.snn.layers import configure
 from spquant_search.space.configuration import OFF, NetworkConfig
-from spquant_search.space.reading import parse_space
 from spquant_search.space.schema import Augmentation, Training
-from spquant_search.training import distillation, evaluation, loop, prefix_reuse, supernet, trial
+from spquant_search.training import compilation, distillation, evaluation, loop, prefix_reuse, supernet, trial
 from spquant_search.training.data_set import describe_data
+from spquant_search.training.device_memory import batch_sizes
 from spquant_search.training.loader import DeviceSplit, HostSplit, LoadedSplit
 from spquant_search.training.network import new_network
-from spquant_search.training.prepare import bind_network, prepare
 from spquant_search.training.prepared import Prepared
 from spquant_search.training.schedule import Schedule
 from spquant_search.training.tasks import SubnetTask
 
-SPACES = Path(__file__).parents[2] / "spaces"
-OWN = "own"
-STEPS = 3  # of an epoch: the first one makes what the optimizer keeps
+STEPS = 2  # of an epoch: the first one makes what the optimizer keeps
 TURNS = 6  # configurations
-SAMPLES = 800  # that are evaluated: more than one batch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,20 +101,32 @@ class Stage:
         self.space, self.file, self.shape = prepared.space, prepared.space.file, prepared.input
         self.is_static = describe_data(self.file, source="").static
         self.network = new_network(self.file, self.shape, seed=0, device=self.device)
+        self.together = batch_sizes(prepared, on_gpu=True)
         self.schedule = Schedule(epochs=1, learning_rate=1e-3)
 
     def split(self, samples: int) -> DeviceSplit:
         """Return a split that lies on the GPU."""
         frames, labels = self._samples(samples, self.device)
-        return DeviceSplit(
-            frames=frames, labels=labels, time_steps=self.file.most_time_steps, largest=self.shape.largest
-        )
+        return DeviceSplit(frames=frames, labels=labels, **self._shown())
 
     def split_on_host(self, samples: int) -> HostSplit:
         """Return a split that the GPU has no room for."""
         frames, labels = self._samples(samples, torch.device("cpu"))
-        steps, largest = self.file.most_time_steps, self.shape.largest
-        return HostSplit(frames=frames, labels=labels, time_steps=steps, largest=largest, device=self.device)
+        return HostSplit(frames=frames, labels=labels, device=self.device, **self._shown())
+
+    def _shown(self) -> dict[str, Any]:
+        return {
+            "time_steps": self.file.most_time_steps,
+            "largest": self.shape.largest,
+            "together": self.together,
+        }
+
+    def splits(self) -> dict[str, DeviceSplit]:
+        """Return two batches to measure statistics on, and two to evaluate."""
+        return {
+            "training": self.split(2 * self.together.statistics),
+            "validation": self.split(2 * self.together.evaluation),
+        }
 
     def _samples(self, samples: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         steps = 1 if self.is_static else self.file.most_time_steps
@@ -189,7 +198,7 @@ def supernet_step(stage: Stage) -> None:
 def teacher_logits(stage: Stage) -> None:
     """What the float network says of all samples, and of a batch that was augmented."""
     stage.configure(stage.space.baseline())
-    training = stage.split(SAMPLES)
+    training = stage.split(max(2 * stage.together.evaluation, stage.file.train.batch_size))
     distillation.FloatTeacher(stage.network, training, varied=False)
     taught = distillation.FloatTeacher(stage.network, training, varied=True)
     taught(training.batch(slice(0, stage.file.train.batch_size)), torch.arange(stage.file.train.batch_size))
@@ -199,20 +208,20 @@ def evaluated_batch(stage: Stage) -> None:
     """A batch of an evaluation with all counts."""
     stage.configure(stage.sparse())
     with stage.moments.after("spquant_search.training.evaluation.correctly_classified"):
-        evaluation.evaluate(stage.network, stage.split(SAMPLES))
+        evaluation.evaluate(stage.network, stage.split(2 * stage.together.evaluation))
 
 
 def float_evaluated_batch(stage: Stage) -> None:
     stage.configure(stage.space.baseline())
     with stage.moments.after("spquant_search.training.evaluation.correctly_classified"):
-        evaluation.evaluate(stage.network, stage.split(SAMPLES))
+        evaluation.evaluate(stage.network, stage.split(2 * stage.together.evaluation))
 
 
 def accuracy_batch(stage: Stage) -> None:
     """A batch of an evaluation of the accuracy alone, from host memory."""
     stage.configure(stage.sparse())
     with stage.moments.after("spquant_search.training.evaluation.correctly_classified"):
-        evaluation.accuracy(stage.network, stage.split_on_host(SAMPLES))
+        evaluation.accuracy(stage.network, stage.split_on_host(2 * stage.together.evaluation))
 
 
 def subnet(stage: Stage) -> None:
@@ -236,8 +245,9 @@ def subnet(stage: Stage) -> None:
     with ExitStack() as stack:
         for place, instead in nothing_on_disk.items():
             stack.enter_context(mock.patch(place, instead))
-        splits = {"training": stage.split(SAMPLES), "validation": stage.split(SAMPLES)}
-        trial.run_subnet(task, stage.file, **splits, shape=stage.shape)
+        stack.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
+        trial.run_subnet(task, stage.file, **stage.splits(), shape=stage.shape)
 
 
 def turns(stage: Stage) -> None:
@@ -251,10 +261,15 @@ def turns(stage: Stage) -> None:
         stage.network,
         configs,
         stage.file.neuron,
-        training=stage.split(SAMPLES),
         samples=stage.file.supernet.statistics_samples,
-        validation=stage.split(SAMPLES),
+        **stage.splits(),
     )
+
+
+def compiled_ahead(stage: Stage) -> None:
+    """What a trainer without a task runs."""
+    for _kernel in compilation.compile_ahead(stage.space, training=stage.split(3), shape=stage.shape):
+        pass
 
 
 SCENARIOS: dict[str, Callable[[Stage], None]] = {
@@ -269,13 +284,13 @@ SCENARIOS: dict[str, Callable[[Stage], None]] = {
     "accuracy batch": accuracy_batch,
     "subnet": subnet,
     f"{TURNS} subnets by turns": turns,
+    "compiled ahead": compiled_ahead,
 }
 
 
 def measure(name: str, device: str, scenarios: list[str] | None = None) -> dict[str, dict[str, Any]]:
-    """Return what every scenario of a space (or of OWN) asks of a GPU, by its name; by default of all."""
-    own = parse_space(own_network.SPACE, source=OWN)
-    prepared = bind_network(own, source=OWN) if name == OWN else prepare(SPACES / f"{name}.yaml")
+    """Return what every scenario of a space asks of a GPU, by its name; by default of all."""
+    prepared = prepared_space(name)
     with fake_gpu() as traffic:
         return {
             scenario: asdict(_measured(SCENARIOS[scenario], prepared, device, traffic))

@@ -16,7 +16,7 @@ from spquant_search.snn.spikes import Spikes
 from spquant_search.space.configuration import LayerPrecision, NetworkConfig
 from spquant_search.space.schema import ModelSpace, NeuronSpace
 from spquant_search.space.shapes import InputShape
-from spquant_search.training import evaluation
+from spquant_search.training.device_memory import BatchSizes
 from spquant_search.training.evaluation import Evaluation, accuracy, evaluate
 from spquant_search.training.loader import DeviceSplit, at_time_steps
 from spquant_search.training.loop import TrainingRun, train
@@ -55,11 +55,12 @@ def test_the_prediction_is_the_mean_over_time_and_the_lowest_class_wins_a_tie() 
         assert found.accuracy == expected
 
 
-def test_evaluation_does_not_depend_on_its_batches(monkeypatch: pytest.MonkeyPatch, plain_neurons: None) -> None:
+def test_evaluation_does_not_depend_on_its_batches(plain_neurons: None) -> None:
     subject, split = network(), recordings(11)
     whole = evaluate(subject, split)
-    monkeypatch.setattr(evaluation, "EVALUATION_BATCH", 4)
-    assert evaluate(subject, split) == whole
+    for size in (1, 3, 4, 10):
+        assert evaluate(subject, replace(split, together=BatchSizes(evaluation=size))) == whole
+    split = replace(split, together=BatchSizes(evaluation=4))
     assert accuracy(subject, split) == whole.accuracy
     assert not subject.training
     assert len(whole.layers) == len(whole.neurons) == 9

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from spquant_search.runs.sensitivity import by_layer, lowered_configurations
 from spquant_search.snn.layers import SearchableLayer, searchable_layers
 from spquant_search.snn.networks.catalog import build
 from spquant_search.space.configuration import NetworkConfig
+from spquant_search.training.device_memory import BatchSizes
 from spquant_search.training.evaluation import accuracy
 from spquant_search.training.loader import DeviceSplit
 from spquant_search.training.prefix_reuse import subnet_accuracies
@@ -66,7 +68,8 @@ def groups(prepared: Prepared) -> dict[str, list[NetworkConfig]]:
 def test_they_are_what_reading_out_each_gives(
     prepared: Prepared, network: nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    training, validation = recordings(prepared, 8, seed=1), recordings(prepared, 20, seed=2)
+    training = recordings(prepared, 8, seed=1)
+    validation = replace(recordings(prepared, 20, seed=2), together=BatchSizes(evaluation=8))
     neuron, logits = prepared.space.file.neuron, list[Tensor]()
 
     def spied(network: nn.Module, batch: DeviceSplit) -> Tensor:
@@ -75,7 +78,6 @@ def test_they_are_what_reading_out_each_gives(
 
     monkeypatch.setattr("spquant_search.runs.work.STATISTICS_BATCH", 3)
     for module in ("prefix_reuse", "evaluation"):
-        monkeypatch.setattr(f"spquant_search.training.{module}.EVALUATION_BATCH", 8)
         monkeypatch.setattr(f"spquant_search.training.{module}.correctly_classified", spied)
     for configs in groups(prepared).values():
         shares = subnet_accuracies(network, configs, neuron, training=training, samples=7, validation=validation)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from spquant_search.snn.layers import configure, searchable_layers
 from spquant_search.snn.networks.catalog import build
 from spquant_search.space.configuration import OFF, NetworkConfig
 from spquant_search.training import supernet as shared
+from spquant_search.training.device_memory import BatchSizes
 from spquant_search.training.distillation import FloatTeacher
 from spquant_search.training.evaluation import accuracy, evaluate
 from spquant_search.training.loader import DeviceSplit
@@ -30,6 +32,7 @@ from spquant_search.training.supernet import (
     measure_statistics,
     norm_layers,
     random_configuration,
+    statistics_batches,
     train_supernet,
 )
 
@@ -208,6 +211,25 @@ def test_equal_seeds_give_equal_networks(prepared: Prepared) -> None:
 
 
 # ---------------------------------------------------------------- evaluating
+
+
+@pytest.mark.parametrize(
+    ("samples", "together", "sizes"),
+    [
+        (384, 128, [128, 128, 128]),
+        (300, 128, [128, 128]),  # whole batches of the usual size, whatever they are cut into
+        (300, 32, [32] * 8),
+        (100, 128, [100]),
+        (100, 64, [50, 50]),
+        (101, 64, [51, 50]),
+        (3, 1, [1, 1, 1]),
+    ],
+)
+def test_batches_of_statistics_weigh_the_same(samples: int, together: int, sizes: list[int]) -> None:
+    training = replace(recordings(400, seed=0), together=BatchSizes(statistics=together))
+    batches = list(statistics_batches(training, samples))
+    assert [len(batch) for batch in batches] == sizes
+    assert torch.equal(torch.cat([batch.labels for batch in batches]), training.labels[: sum(sizes)])
 
 
 def test_statistics_are_the_means_over_whole_batches(

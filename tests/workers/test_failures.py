@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import torch
 from small_training import network, recordings
 
-from spquant_search.training import evaluation
+from spquant_search.training.device_memory import BatchSizes
 from spquant_search.training.evaluation import evaluate
 from spquant_search.training.shortage import Shortage, evaluated_at_once
 from spquant_search.workers import messages, serving
@@ -142,9 +143,8 @@ def test_tensors_of_the_failed_try_are_gone_when_room_is_made(monkeypatch: pytes
     assert left == [None]
 
 
-def test_the_batch_of_evaluation_changes_no_result(monkeypatch: pytest.MonkeyPatch, plain_neurons: None) -> None:
-    monkeypatch.setattr(evaluation, "EVALUATION_BATCH", 8)
-    subject, split = network(), recordings(21)
+def test_the_batch_of_evaluation_changes_no_result(plain_neurons: None) -> None:
+    subject, split = network(), replace(recordings(21), together=BatchSizes(evaluation=8))
     before = evaluate(subject, split)
     sizes: list[int] = []
     subject.register_forward_pre_hook(lambda _module, inputs: sizes.append(inputs[0].values.shape[0] // 3))

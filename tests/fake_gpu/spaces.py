@@ -1,0 +1,20 @@
+"""The spaces that are measured: those that are shipped, and one with a network of a user's own."""
+
+from __future__ import annotations
+
+from fake_gpu import own_network
+
+from spquant_search.space.reading import parse_space
+from spquant_search.space.shipped import shipped_spaces
+from spquant_search.training.prepare import bind_network, prepare
+from spquant_search.training.prepared import Prepared
+
+OWN = "own"
+OVERRIDES = {"vgg5-images": ("data.classes=10",)}  # what a space leaves to its user
+
+
+def prepared_space(name: str) -> Prepared:
+    """Bind a space to its network: a shipped one, by its name, or OWN."""
+    if name == OWN:
+        return bind_network(parse_space(own_network.SPACE, source=OWN), source=OWN)
+    return prepare(shipped_spaces()[name], OVERRIDES.get(name, ()))
