@@ -111,10 +111,11 @@ def _on_gpus(
 def _gpu_bytes(prepared: Prepared, *, smallest: int) -> int:
     """Estimate the bytes of a GPU that a trainer takes, with its copy of the splits if they will lie there;
     ``smallest``: what is free on the fullest GPU."""
+    from spquant_search.training.device_memory import trainer_bytes
     from spquant_search.training.loader import RESIDENT_SHARE
 
-    demand, splits = _demand(prepared)
-    return demand.trainer_bytes + (splits if splits <= RESIDENT_SHARE * smallest else 0)
+    _, splits = _demand(prepared)
+    return trainer_bytes(prepared, split_bytes=splits if splits <= RESIDENT_SHARE * smallest else 0)
 
 
 def _demand(prepared: Prepared) -> tuple[MemoryDemand, int]:

@@ -15,14 +15,15 @@ from spquant_search.cli.trainers import Hired, _demand, hire
 from spquant_search.errors import UserError
 from spquant_search.runs.trainers import GpuUse, Trainers
 from spquant_search.training.demand import IMPORTED_BYTES
+from spquant_search.training.device_memory import trainer_bytes
 from spquant_search.training.prepare import prepare
 from spquant_search.workers.devices import Devices
 from spquant_search.workers.placement import Gpu
 
 TINY = Path(__file__).parents[2] / "spaces" / "tiny.yaml"
 PREPARED = prepare(TINY)
-TRAINER_BYTES = _demand(PREPARED)[0].trainer_bytes
-SPLITS = _demand(PREPARED)[1]
+TRAINER_BYTES = trainer_bytes(PREPARED, split_bytes=0)
+ON_PROCESSOR, SPLITS = _demand(PREPARED)[0].trainer_bytes, _demand(PREPARED)[1]
 
 
 def gpu(name: str, *, room_for: float, capability: tuple[int, int] = (9, 0), model: str = "NVIDIA H200") -> Gpu:
@@ -61,7 +62,7 @@ def test_on_a_processor_nothing_is_chosen_or_said_unless_it_is_asked_for(
     assert (plain.lines, plain.used, plain.prepared) == ((), Trainers(device="cpu", count=2), PREPARED)
     assert (plain.config.device, plain.config.gpus) == ("cpu", ())
     for available, cores, expected in ((5.1, 16, 5), (99, 3, 3), (0.2, 16, 1)):
-        free = IMPORTED_BYTES + round(available * TRAINER_BYTES / 0.9)
+        free = IMPORTED_BYTES + round(available * ON_PROCESSOR / 0.9)
         monkeypatch.setattr("spquant_search.training.demand.available_memory", lambda free=free: free)
         auto = hired(workers=AUTO, cores=cores)
         plural = "s" if expected > 1 else ""
@@ -128,8 +129,8 @@ def test_a_split_that_stays_in_host_memory_takes_nothing_of_a_gpu(hired: Hire, m
     demand = _demand(PREPARED)[0]
     monkeypatch.setattr("spquant_search.cli.trainers._demand", lambda _prepared: (demand, 2**50))
     assert hired(gpu("0", room_for=5), workers=AUTO).used.count >= 5
-    monkeypatch.setattr("spquant_search.cli.trainers._demand", lambda _prepared: (demand, 2 * demand.trainer_bytes))
-    one = gpu("0", room_for=6.2 * demand.trainer_bytes / (TRAINER_BYTES + SPLITS))
+    monkeypatch.setattr("spquant_search.cli.trainers._demand", lambda _prepared: (demand, 2 * TRAINER_BYTES))
+    one = gpu("0", room_for=6.2 * TRAINER_BYTES / (TRAINER_BYTES + SPLITS))
     assert hired(one, workers=AUTO).used.count == 2, "each keeps its own copy"
 
 
