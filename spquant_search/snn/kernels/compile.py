@@ -11,6 +11,7 @@ from types import FunctionType
 from typing import Any
 
 import torch
+import torch._inductor
 
 from spquant_search.profile import PROCESS
 from spquant_search.snn.kernels.device_errors import is_compiler_error
@@ -23,7 +24,24 @@ OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {
     "emulate_precision_casts": True,
     "cpp.dynamic_threads": True,
 }
+
+
+def _known(options: dict[str, int]) -> dict[str, int]:
+    """Return the options that this version of torch has."""
+    names = set(torch._inductor.list_options())
+    return {name: value for name, value in options.items() if name in names}
+
+
+# On a GPU the compiler would join a few parts, as the time steps of a loop are, by computing each number of the whole
+# where it is stored: the loop is split in two, and what lies between them is written out, up to three times the
+# traffic. A sum over pixels it would take in two passes.
+OPTIONS |= _known(
+    {"max_pointwise_cat_inputs": 0, "max_complex_pointwise_cat_inputs": 0, "split_reductions": False},
+)
 VECTOR = 16  # numbers in fp32 that the widest processors take at once
+# Numbers for which a GPU's code is compiled before there are any: the compiler chooses blocks and warps by how many it
+# sees at first, and every layer then runs in them.
+LARGE_LAYER = 2**20
 
 # Private names of torch, which another version may lack: then the profile shows no compilation, and trainers that wait
 # compile ahead although all may be in the cache.

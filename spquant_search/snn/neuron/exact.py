@@ -68,11 +68,13 @@ def _run_exactly(current: Tensor, p: _ExactParameters) -> tuple[Tensor, Tensor]:
 
 
 def _skipped_exactly(potentials: Tensor, p: _ExactParameters) -> Tensor:
-    later = []
-    for frame in potentials[:-1]:
-        _, _, stored = _step_exactly(frame, None, p)
-        later.append(torch.where(stored >= p.cut, 0.0, 1.0))
-    return torch.stack([torch.zeros_like(potentials[0], dtype=torch.float32), *later])
+    _, _, stored = _step_exactly(potentials, None, p)
+    return behind_the_first_step(torch.where(stored >= p.cut, 0.0, 1.0))
+
+
+def behind_the_first_step(values: Tensor) -> Tensor:
+    """Return what each time step leaves to the next one, and zeros for the first; one loop, when it is compiled."""
+    return F.pad(values[:-1], (0, 0) * (values.dim() - 1) + (1, 0))
 
 
 class Fired(NamedTuple):

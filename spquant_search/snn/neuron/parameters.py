@@ -18,7 +18,8 @@ from spquant_search.snn.quantize import (
 )
 from spquant_search.space.grid import MembraneGrid
 
-THRESHOLD = 1.0
+# A whole number, as a constant of compiled code: a float would be an argument of it, in double precision.
+THRESHOLD = 1
 # A learned threshold multiplies currents by k / 16 with k in a byte, so that thresholds reach from 16/255 to 16. Every
 # k fits the 8 bits of a bf16 value's mantissa.
 GAIN_STEPS, LARGEST_GAIN_CODE = 16, 255

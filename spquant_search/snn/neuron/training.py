@@ -9,9 +9,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from spquant_search.snn.kernels.compile import VECTOR, Compiled
+from spquant_search.snn.kernels.compile import LARGE_LAYER, VECTOR, Compiled
 from spquant_search.snn.kernels.pooling import POOL
-from spquant_search.snn.neuron.exact import compiled_exactly, compiled_skipped_exactly, exact_parameters
+from spquant_search.snn.neuron.exact import (
+    behind_the_first_step,
+    compiled_exactly,
+    compiled_skipped_exactly,
+    exact_parameters,
+)
 from spquant_search.snn.neuron.parameters import THRESHOLD, NeuronParameters, neuron_parameters
 from spquant_search.snn.quantize import (
     fast_membrane_gradient,
@@ -108,9 +113,8 @@ def _pooled_spikes(
 
 
 def _skipped(potentials: Tensor, p: NeuronParameters) -> Tensor:
-    resets = [torch.where(frame > THRESHOLD, 0.0, frame.float()) for frame in potentials[:-1]]
-    later = [torch.where(reset >= p.reset_cut, 0.0, 1.0) for reset in resets]
-    return torch.stack([torch.zeros_like(potentials[0], dtype=torch.float32), *later])
+    resets = torch.where(potentials > THRESHOLD, 0.0, potentials.float())
+    return behind_the_first_step(torch.where(resets >= p.reset_cut, 0.0, 1.0))
 
 
 _compiled_forward = Compiled(_forward, unrolled=True)
@@ -153,7 +157,7 @@ def fire(
 
 def compile_backward(time_steps: int, dtype: torch.dtype, device: torch.device) -> None:
     """Compile what the backward pass of :func:`fire` runs, before anything was trained."""
-    zeros = torch.zeros(time_steps, VECTOR, dtype=dtype, device=device)
+    zeros = torch.zeros(time_steps, LARGE_LAYER if device.type == "cuda" else VECTOR, dtype=dtype, device=device)
     _compiled_backward(zeros, zeros, neuron_parameters(leak=0.5, grid=None, skip_below=None, device=device))
 
 
