@@ -7,6 +7,7 @@
 # make setup    only .venv
 # make setup-dev   .venv with what tests and checks need
 # make bench    .venv with what the benchmarks compare with
+# make gpu PYTHON=/path/to/python3   eight minutes of checks on a GPU, with the torch of that Python (docs/gpu.md)
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -15,7 +16,7 @@ KILLS := 200
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup setup-dev search test test-slow test-postgres postgres lint bench stress
+.PHONY: setup setup-dev search test test-slow test-postgres postgres lint bench stress gpu
 
 setup: .venv/installed
 setup-dev: .venv/installed-dev
@@ -31,6 +32,10 @@ setup-dev: .venv/installed-dev
 
 bench: setup
 	$(PIP) --editable '.[dashboard,events,bench]'
+
+# Installs nothing and needs no network: a machine that is lent for minutes has neither.
+gpu:
+	@$(PYTHON) benchmarks/gpu/check.py
 
 search: setup
 	$(BIN)/spquant-search --space spaces/vgg9.yaml

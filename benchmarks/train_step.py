@@ -67,9 +67,16 @@ def recordings(device: torch.device) -> tuple[Tensor, Tensor]:
     return events.to(device), labels.to(device)
 
 
+def adam(network: nn.Module) -> torch.optim.Optimizer:
+    """Return Adam as the package has it: fused on a GPU, for ours and peers alike."""
+    parameters = list(network.parameters())
+    fused = True if all(parameter.is_cuda for parameter in parameters) else None
+    return torch.optim.Adam(parameters, lr=LEARNING_RATE, fused=fused)
+
+
 def stepper(network: nn.Module, logits: Callable[[], Tensor], labels: Tensor) -> Step:
     """Return a training step: forward, cross-entropy of the logits' mean over time, backward, Adam."""
-    optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
+    optimizer = adam(network)
 
     def step() -> Tensor:
         loss = F.cross_entropy(logits().float(), labels)
@@ -121,7 +128,7 @@ def ours(device: torch.device, *, pool: str, bits: int, levels: int, mass: float
 
 
 def _with_gate_loss(network: nn.Module, logits: Callable[[], Tensor], labels: Tensor) -> Step:
-    optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
+    optimizer = adam(network)
 
     def step() -> Tensor:
         loss = F.cross_entropy(logits().float(), labels)
@@ -156,7 +163,9 @@ def floor(device: torch.device, *, pool: str) -> Step:
 # ---------------------------------------------------------------- peers, as their users run them
 
 
-def spikingjelly(device: torch.device, *, pool: str, bf16: bool) -> Step:
+def spikingjelly(device: torch.device, *, pool: str, bf16: bool, implementation: str = "auto") -> Step:
+    # Read when it is imported. By itself it takes, on a GPU, its own CUDA code where that is built, else Triton.
+    os.environ["SJ_LIF_CUDA_IMPLEMENTATION"] = implementation
     from spikingjelly.activation_based import functional, layer, neuron
 
     modules: list[nn.Module] = []
@@ -248,12 +257,16 @@ VARIANTS: dict[str, Callable[..., Step]] = {
     "ours, 4 bit / 3 levels, fp32": lambda device, pool: ours(device, pool=pool, bits=4, levels=3, fp32=True),
     "SpikingJelly multi-step, fp32": lambda device, pool: spikingjelly(device, pool=pool, bf16=False),
     "SpikingJelly multi-step, bf16": lambda device, pool: spikingjelly(device, pool=pool, bf16=True),
+    "SpikingJelly multi-step, Triton": lambda device, pool: spikingjelly(
+        device, pool=pool, bf16=True, implementation="triton"
+    ),
     "snnTorch, float": lambda device, pool: snntorch_loop(device, pool=pool),
     "snnTorch, 2-bit state": lambda device, pool: snntorch_loop(device, pool=pool, state_bits=2),
     "snnTorch, 4-bit state": lambda device, pool: snntorch_loop(device, pool=pool, state_bits=4),
     "plain torch loop, float": lambda device, pool: plain_loop(device, pool=pool),
 }
 TUNED = ("floor", "ours")
+ON_A_GPU = ("SpikingJelly multi-step, Triton",)  # and nowhere else
 
 
 # ---------------------------------------------------------------- equality first
@@ -350,7 +363,7 @@ def measure(name: str, pool: str, device: torch.device) -> dict[str, Any]:
         _synchronize(device)
         milliseconds.append(1000 * (time.perf_counter() - started))
     if device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated() / 2**20
+        peak = torch.cuda.max_memory_allocated(device) / 2**20
     else:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"milliseconds": milliseconds, "peak_mib": peak, "first_loss": losses[0]}
@@ -358,7 +371,7 @@ def measure(name: str, pool: str, device: torch.device) -> dict[str, Any]:
 
 def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device)
 
 
 def in_rounds(names: list[str], pool: str, options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -430,7 +443,8 @@ def main() -> None:
         return
     versions = _versions()
     equality = check_equality()
-    rows = [row for pool in ("after", "before") for row in in_rounds(list(VARIANTS), pool, options)]
+    names = [name for name in VARIANTS if name not in ON_A_GPU or torch.device(options.device).type == "cuda"]
+    rows = [row for pool in ("after", "before") for row in in_rounds(names, pool, options)]
     document = {
         "machine": {name: versions[name] for name in ("processor", "cores", "system")},
         "versions": versions,

@@ -77,9 +77,9 @@ class Sums:
     reached: Tensor
 
     @classmethod
-    def drawn(cls, *, positions: int, groups: int, channels: int, seed: int = 0) -> Sums:
+    def drawn(cls, *, positions: int, groups: int, channels: int, seed: int = 0, time_steps: int = 4) -> Sums:
         generator = torch.Generator().manual_seed(seed)
-        shape = (4, 3, positions, groups, channels)
+        shape = (time_steps, 3, positions, groups, channels)
 
         def whole(low: int, high: int, *size: int) -> Tensor:
             return torch.randint(low, high, size, generator=generator)
@@ -88,9 +88,9 @@ class Sums:
             sums=whole(-60, 81, *shape) + 1e-3,
             slope=whole(1, 2**19, groups, channels).double() / 2**24,
             offset=whole(-(2**22), 2**23, groups, channels).double() / 2**24,
-            opened=whole(0, 2, 4, 3, 1, groups, channels).bool(),
+            opened=whole(0, 2, time_steps, 3, 1, groups, channels).bool(),
             residual=whole(0, 2, *shape).double() / 4,
-            reached=whole(0, 90, 4, 3, positions, groups, 1).float(),
+            reached=whole(0, 90, time_steps, 3, positions, groups, 1).float(),
         )
 
     def fired(self, setting: Setting, *, residual: bool = False, reached: bool = True, are_whole: bool = True) -> Fired:

@@ -16,12 +16,8 @@ from torch.utils._pytree import tree_leaves
 
 from spquant_search.snn.layers import configure, searchable_layers
 from spquant_search.snn.networks.catalog import build
-from spquant_search.snn.neuron.parameters import neuron_parameters
-from spquant_search.snn.neuron.reference import fire_step_by_step
-from spquant_search.snn.neuron.training import fire
 from spquant_search.snn.spiking_convolution import SpikingConv2d
 from spquant_search.space.configuration import LayerPrecision, NetworkConfig
-from spquant_search.space.grid import membrane_grid
 from spquant_search.space.schema import Augmentation, ModelSpace, NeuronSpace, Training
 from spquant_search.space.shapes import InputShape
 from spquant_search.training.augmentation import Moves, augmented, draw_moves, moved
@@ -81,26 +77,6 @@ def test_a_training_step_leaves_nothing_on_another_device(monkeypatch: pytest.Mo
     assert loss.is_meta
     tensors = [*network.parameters(), *network.buffers(), *(parameter.grad for parameter in network.parameters())]
     assert {tensor.device.type for tensor in tensors if tensor is not None} == {"meta"}
-
-
-@pytest.mark.gpu
-@gpu
-@pytest.mark.parametrize("levels", [0, 3, 16, 256])
-@pytest.mark.parametrize("skip_below", [None, 0.0])
-def test_compiled_neurons_on_a_gpu_are_the_reference(levels: int, skip_below: float | None) -> None:
-    grid = membrane_grid(levels) if levels else None
-    generator = torch.Generator().manual_seed(0)
-    current = (torch.randint(-128, 129, (5, 4096), generator=generator) / 64).cuda()
-    by_spikes = torch.randn(current.shape, generator=generator).cuda()
-    p = neuron_parameters(leak=0.5, grid=grid, skip_below=skip_below, device=current.device)
-    found = []
-    for run in (lambda leaf: fire(leaf, p)[0], lambda leaf: fire_step_by_step(leaf, p)):
-        leaf = current.clone().requires_grad_()
-        spikes = run(leaf)
-        spikes.backward(by_spikes)
-        found.append((spikes.detach(), leaf.grad))
-    assert torch.equal(found[0][0], found[1][0])
-    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-5, atol=1e-5)
 
 
 def recordings(device: str) -> DeviceSplit:
