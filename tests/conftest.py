@@ -29,6 +29,25 @@ def cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     del os.environ["SPQUANT_CACHE"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("gpu") is not None:
+            # The compiler's own: as errors they would end compilation, which the fixture below does notice.
+            item.add_marker(pytest.mark.filterwarnings("ignore"))
+
+
+@pytest.fixture(autouse=True)
+def all_is_compiled_on_a_gpu(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let a test that needs a GPU fail where functions ran uncompiled: it would have tested nothing of the GPU's."""
+    if request.node.get_closest_marker("gpu") is None:
+        yield
+        return
+    from on_a_gpu import all_compiled
+
+    with all_compiled():
+        yield
+
+
 @pytest.fixture
 def plain_neurons() -> Iterator[None]:
     """Neurons run as they stand: a test of seconds must not wait for a compiler."""

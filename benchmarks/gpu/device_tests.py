@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -12,12 +13,13 @@ from typing import Any
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).parents[2]
+MARKS = r"pytest\.mark\.gpu|NEEDS_A_GPU"  # as tests write that they need one
 
 
 def marked_files() -> list[str]:
     """Find the files of tests that need a GPU: collecting all others would take longer than these."""
     files = sorted((ROOT / "tests").rglob("test_*.py"))
-    return [str(file.relative_to(ROOT)) for file in files if "pytest.mark.gpu" in file.read_text()]
+    return [str(file.relative_to(ROOT)) for file in files if re.search(MARKS, file.read_text())]
 
 
 def outcome(report: Path) -> dict[str, Any]:

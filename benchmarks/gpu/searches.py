@@ -13,8 +13,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from spquant_search.runs.results import Outcome
+
 ROOT = Path(__file__).parents[2]
 TRAINERS = (1, 4)
+GOOD = {outcome.name for outcome in Outcome} - {Outcome.DIVERGED.name, Outcome.FAILED.name}
 SHOWN = 5  # lines of warnings
 
 
@@ -29,7 +32,7 @@ def searched(device: str, workers: int, folder: Path, *more: str) -> dict[str, A
     return {
         "exit_code": done.returncode,
         "seconds": round(time.monotonic() - started, 1),
-        "trials": trial_states(run),
+        "outcomes": outcomes(run),
         "uncompiled": said.count("uncompiled"),
         "out_of_memory": len(re.findall("out of memory", said, re.I)),
         "warnings": [line for line in said.splitlines() if "warning" in line.lower()][:SHOWN],
@@ -37,17 +40,17 @@ def searched(device: str, workers: int, folder: Path, *more: str) -> dict[str, A
     }
 
 
-def trial_states(run: Path) -> dict[str, int]:
-    """Count the trials of a run by their state."""
-    states = (json.loads(file.read_text()).get("state", "?") for file in sorted((run / "trials").glob("*.json")))
-    return dict(Counter(states))
+def outcomes(run: Path) -> dict[str, int]:
+    """Count the trials of a run by how they ended."""
+    files = sorted((run / "trials").glob("[0-9]*.json"))
+    return dict(Counter(json.loads(file.read_text()).get("outcome", "?") for file in files))
 
 
 def checks(found: dict[str, dict[str, Any]]) -> dict[str, bool]:
     searches = found.values()
     return {
         "searches_end": all(one["exit_code"] == 0 for one in searches),
-        "none_fails": all(set(one["trials"]) <= {"complete", "pruned"} for one in searches),
+        "none_fails": all(one["outcomes"] and set(one["outcomes"]) <= GOOD for one in searches),
         "no_fallback": all(one["uncompiled"] == 0 for one in searches),
         "enough_memory": all(one["out_of_memory"] == 0 for one in searches),
     }

@@ -256,3 +256,108 @@ def test_what_compiled_functions_move_is_worked_out_from_shapes(part_of_check: A
         results = cases[name].plain(*arguments)
         a_number = functions.least_bytes(arguments, results) / functions.neuron_steps(arguments, results)
         assert a_number == pytest.approx(least, rel=0.01), name  # parameters come on top
+
+
+def test_kernels_that_ran_uncompiled_make_the_check_false(
+    part_of_check: Any, plain_neurons: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernels = part_of_check("gpu.kernels")
+    monkeypatch.setattr(kernels, "CHOSEN", {2: ""})
+    *_, found = kernels.measure(torch.device("cpu"), samples=1)
+    assert json.loads(json.dumps(found)) == found
+    assert len(found["functions"]) > 10
+    assert found["checks"]["no_fallback"] is False
+    one = {"works": True, "functions": {"a": {"kernels": 1}, "b": {"kernels": 2}}}
+    assert kernels._checks(one) == {"no_fallback": True, "one_kernel": False}
+
+
+def test_a_search_that_fails_or_falls_back_makes_the_check_false(part_of_check: Any, tmp_path: Path) -> None:
+    searches = part_of_check("gpu.searches")
+    good = {"exit_code": 0, "outcomes": {"COMPLETE": 2, "SUBNET": 1}, "uncompiled": 0, "out_of_memory": 0}
+    assert set(searches.checks({"a": good}).values()) == {True}
+    for change, check in (
+        ({"exit_code": 2}, "searches_end"),
+        ({"outcomes": {"COMPLETE": 1, "DIVERGED": 1}}, "none_fails"),
+        ({"outcomes": {}}, "none_fails"),
+        ({"uncompiled": 1}, "no_fallback"),
+        ({"out_of_memory": 1}, "enough_memory"),
+    ):
+        assert [name for name, holds in searches.checks({"a": good, "b": good | change}).items() if not holds] == [
+            check
+        ]
+    (tmp_path / "trials").mkdir()
+    for number, outcome in enumerate(("COMPLETE", "STOPPED", "COMPLETE")):
+        (tmp_path / "trials" / f"{number:04}.json").write_text(json.dumps({"outcome": outcome}))
+    assert searches.outcomes(tmp_path) == {"COMPLETE": 2, "STOPPED": 1}
+
+
+def test_steps_that_cannot_run_are_left_out_with_the_reason(
+    part_of_check: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = part_of_check("gpu.steps")
+
+    def run(command: list[str], **_options: Any) -> Any:
+        if "SpikingJelly" in command[command.index("--variant") + 1]:
+            return subprocess.CompletedProcess(command, 1, "", "Traceback\nModuleNotFoundError: No module named 'it'")
+        return subprocess.CompletedProcess(command, 0, 'a word\n{"milliseconds": [1.0]}', "")
+
+    monkeypatch.setattr(steps.subprocess, "run", run)
+    monkeypatch.setattr(sys, "argv", ["steps"])
+    steps.main()
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert set(found["variants"]) == set(steps.VARIANTS)
+    assert set(found["left_out"].values()) == {"ModuleNotFoundError: No module named 'it'"}
+    assert found["checks"] == {"ours_ran": True}
+
+
+TEXT = """
+@triton_heuristics.pointwise(
+    size_hints={'x': 16},
+    triton_meta={'signature': {'in_ptr0': '*bf16', 'in_ptr1': '*fp32', 'out_ptr0': '*fp32', 'ks0': 'i32', 'xnumel': 'i32'}},
+)
+@triton.jit
+def triton_poi_fused_0(in_ptr0, in_ptr1, out_ptr0, ks0, xnumel, XBLOCK : tl.constexpr):
+    xoffset = tl.program_id(0) * XBLOCK
+    xindex = xoffset + tl.arange(0, XBLOCK)[:]
+    xmask = xindex < xnumel
+    x2 = xindex
+    x0 = (xindex % ks0)
+    x1 = xindex // ks0
+    tmp0 = tl.load(in_ptr0 + (x2), xmask).to(tl.float32)
+    tmp1 = tl.load(in_ptr1 + (x0), xmask, eviction_policy='evict_last')
+    tmp2 = tl.load(in_ptr1 + (0))
+    tmp3 = tl.load(in_ptr0 + (x2), xmask).to(tl.float32)
+    tmp4 = tl.load(in_ptr0 + (x0 + 3*ks0), xmask)
+    tl.store(out_ptr0 + (x2), tmp3, xmask)
+"""
+
+
+def test_traffic_is_that_of_distinct_addresses(part_of_check: Any) -> None:
+    """Worked out by hand: 12 numbers of 2 bytes and 4 behind them, 4 that all rows share, and 12 that are stored."""
+    lowering = part_of_check("lowering")
+    source = f"name = async_compile.triton('triton_poi_fused_0', '''{TEXT}''', device_str='cuda')\n"
+    source += "        name.run(arg0_1, arg1_1, buf0, s1, 3*s1, stream=raw_stream0)\n"
+    ((name, text),) = lowering.kernel_texts(source).items()
+    sizes = lowering.sizes_of_call(source, name, text, {"s1": 4})
+    assert sizes == {"ks0": 4, "xnumel": 12}
+    assert lowering.traffic(text, sizes) == 2 * (12 + 4) + 4 * 4 + 4 * 12
+
+
+def test_lowering_needs_a_build_with_cuda(part_of_check: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    lowering = part_of_check("lowering")
+    monkeypatch.setattr(sys, "argv", ["lowering.py"])
+    monkeypatch.setattr(torch.version, "cuda", None)
+    with pytest.raises(SystemExit, match="built without CUDA; take an environment with a CUDA build"):
+        lowering.main()
+
+
+@pytest.mark.parametrize(
+    ("change", "is_good"),
+    [({}, True), ({"kernels": 2}, False), ({"bytes": 8.5}, False), ({"error": "no"}, False), ({"kernels": 0}, False)],
+)
+def test_a_function_is_good_as_one_kernel_of_little_traffic(
+    part_of_check: Any, change: dict[str, Any], is_good: bool
+) -> None:
+    lowering = part_of_check("lowering")
+    row = {"function": "f", "architecture": 90, "time_steps": 4, "kernels": 1, "bytes": 8.3, "least": 6.0}
+    assert lowering.Row(**row | {"registers": [80], "spilled": [0]} | change).is_good == is_good

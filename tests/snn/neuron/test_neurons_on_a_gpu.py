@@ -6,11 +6,13 @@ On a CPU functions run as they stand: what compiling does there has tests of its
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import fields
 
 import pytest
 import torch
 from neurons import SETTINGS, Setting, Sums, assert_fired, currents, grid_of, spikes_and_gradient
+from on_a_gpu import NEEDS_A_GPU, all_compiled
 from torch import Tensor
 
 from spquant_search.snn.kernels.compile import Compiled, uncompiled
@@ -19,29 +21,15 @@ from spquant_search.snn.neuron.parameters import NeuronParameters, neuron_parame
 from spquant_search.snn.neuron.reference import fire_step_by_step
 from spquant_search.snn.neuron.training import fire, fire_and_pool
 
-DEVICES = [
-    "cpu",
-    pytest.param(
-        "cuda",
-        marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")],
-    ),
-]
+DEVICES = ["cpu", pytest.param("cuda", marks=NEEDS_A_GPU)]
 TIME_STEPS = (1, 4, 10)
 FEW_SETTINGS = SETTINGS[1::3]
 
 
 @pytest.fixture(params=DEVICES)
 def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
-    """The device of a test, on which everything is compiled: the test fails where the compiler has given up."""
-    chosen = torch.device(request.param)
-    if chosen.type == "cpu":
-        with uncompiled():
-            yield chosen
-        return
-    Compiled.failed = False  # by an earlier test, which failed itself
-    assert Compiled.enabled, "$SPQUANT_COMPILE is 0: nothing would be tested"
-    yield chosen
-    assert Compiled.works(), "functions ran as they stand"
+    with uncompiled() if request.param == "cpu" else nullcontext():
+        yield torch.device(request.param)
 
 
 def on(device: torch.device, setting: Setting) -> NeuronParameters:
@@ -113,3 +101,14 @@ def test_sums_fire_as_one_operation_after_the_other(device: torch.device, time_s
             found = there.fired(setting, residual=residual)
         expected = drawn.fired_one_after_the_other(setting, residual=residual)
         assert_fired(Fired(*(None if one is None else one.cpu() for one in found)), expected)
+
+
+def test_a_test_of_a_gpu_fails_where_the_compiler_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Compiled, "enabled", True)
+    monkeypatch.setattr(Compiled, "failed", True)  # by an earlier test: no concern of the next one
+    with all_compiled():
+        assert Compiled.works()
+    with pytest.raises(AssertionError, match="gave up"), all_compiled():
+        Compiled.failed = True
+    with pytest.raises(AssertionError, match="SPQUANT_COMPILE"), uncompiled(), all_compiled():
+        pass
