@@ -313,7 +313,7 @@ def test_steps_that_cannot_run_are_left_out_with_the_reason(
 TEXT = """
 @triton_heuristics.pointwise(
     size_hints={'x': 16},
-    triton_meta={'signature': {'in_ptr0': '*bf16', 'in_ptr1': '*fp32', 'out_ptr0': '*fp32', 'ks0': 'i32', 'xnumel': 'i32'}},
+    triton_meta={'signature': {'in_ptr0': '*bf16', 'in_ptr1': '*fp32', 'out_ptr0': '*fp32'}},
 )
 @triton.jit
 def triton_poi_fused_0(in_ptr0, in_ptr1, out_ptr0, ks0, xnumel, XBLOCK : tl.constexpr):
