@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -119,7 +119,7 @@ class Sums:
         return Fired(torch.stack(spikes), counted.sum((2, 4)), (counted * self.reached).sum((2, 4)))
 
 
-def assert_fired(found: Fired, expected: Fired) -> None:
+def assert_fired(found: Sequence[Tensor | None], expected: Sequence[Tensor | None]) -> None:
     for one, other in zip(found, expected, strict=True):
         assert one is not None
         assert other is not None

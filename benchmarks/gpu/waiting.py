@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -24,18 +25,18 @@ from spquant_search.training.prefix_reuse import subnet_accuracies
 from spquant_search.training.prepared import Prepared
 from spquant_search.training.schedule import Schedule
 
-STEPS, SUBNETS, STATISTICS = 3, 2, 32
+STEPS, SUBNETS, SAMPLES = 3, 2, 32
 MOST = {"step": 0.0, "host_step": 0.0, "supernet_step": 0.0, "subnet": 1.0, "evaluation": 3.0}
 SHOWN = 4  # places, the most frequent ones
 
 Work = Callable[[int], object]  # so many steps or subnets of something
 
 
-def measure(device: torch.device, *, steps: int = STEPS) -> Iterator[Found]:
+def measure(device: torch.device, *, steps: int = STEPS, samples: int = SAMPLES) -> Iterator[Found]:
     """Count one kind of work after another."""
     prepared = small_space()
     found: Found = {"waits": {}, "places": {}}
-    for name, work in _works(prepared, device).items():
+    for name, work in _works(prepared, device, samples).items():
         fewer = steps if "step" in name else SUBNETS
         work(fewer)  # compiles, and fills what is kept
         counts = []
@@ -51,10 +52,12 @@ def measure(device: torch.device, *, steps: int = STEPS) -> Iterator[Found]:
         yield found | {"checks": {f"{one}_waits_at_most_{MOST[one]:g}": holds for one, holds in kept.items()}}
 
 
-def _works(prepared: Prepared, device: torch.device) -> dict[str, Work]:
+def _works(prepared: Prepared, device: torch.device, samples: int) -> dict[str, Work]:
     space, file = prepared.space, prepared.space.file
     network = new_network(file, prepared.input, seed=0, device=device)
-    batch = file.train.batch_size
+    batch = min(file.train.batch_size, samples)
+    recipe = replace(file.train, batch_size=batch)
+    space = replace(space, file=replace(file, train=recipe))
     subnets = random.Random(0)
 
     def split(samples: int) -> object:
@@ -68,9 +71,7 @@ def _works(prepared: Prepared, device: torch.device) -> dict[str, Work]:
 
     def trained(make: Callable[[int], object], count: int) -> None:
         schedule = Schedule(epochs=1, learning_rate=1e-3)
-        training = TrainingRun(
-            network=network, training=make(count * batch), recipe=file.train, schedule=schedule, seed=0
-        )
+        training = TrainingRun(network=network, training=make(count * batch), recipe=recipe, schedule=schedule, seed=0)
         list(epoch_losses(training))
 
     def as_supernet(count: int) -> None:
@@ -79,10 +80,10 @@ def _works(prepared: Prepared, device: torch.device) -> dict[str, Work]:
 
     def judged(count: int) -> None:
         configs = [supernet.random_configuration(space, subnets) for _ in range(count)]
-        given = {"training": split(STATISTICS), "samples": STATISTICS, "validation": split(STATISTICS)}
+        given = {"training": split(samples), "samples": samples, "validation": split(samples)}
         subnet_accuracies(network, configs, file.neuron, **given)
 
-    held = split(STATISTICS)
+    held = split(samples)
     return {
         "step": partial(trained, split),
         "host_step": partial(trained, host),

@@ -187,9 +187,8 @@ def test_tests_that_fail_or_are_skipped_make_the_check_false(part_of_check: Any,
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("waiting", {"steps": 1}),
         ("exactness", {"channels": 16, "samples": 4}),
-        ("repeatability", {"samples": 16}),
+        ("repeatability", {"samples": 8}),
     ],
 )
 def test_parts_run_on_a_processor_where_all_they_check_holds(
@@ -199,8 +198,6 @@ def test_parts_run_on_a_processor_where_all_they_check_holds(
     *_, found = module.measure(torch.device("cpu"), **options)
     assert json.loads(json.dumps(found)) == found
     assert set(found["checks"].values()) == {True}
-    if name == "waiting":
-        assert set(found["waits"]) == set(module.MOST)
     if name == "exactness":
         assert found["spikes"] > 0
         assert found["sums"] > 0
@@ -225,10 +222,10 @@ def test_a_wait_too_many_is_counted_and_named(
 
     monkeypatch.setattr(waiting, "waits", counted)
     step = loop._descend
-    monkeypatch.setattr(loop, "_descend", lambda *given: (seen.append("step"), step(*given))[1])
+    monkeypatch.setattr(loop, "_descend", lambda *given, **more: (seen.append("step"), step(*given, **more))[1])
     check = loop._raise_if_diverged
     monkeypatch.setattr(loop, "_raise_if_diverged", lambda *given: (seen.append("epoch"), check(*given))[1])
-    *_, found = waiting.measure(torch.device("cpu"), steps=1)
+    *_, found = waiting.measure(torch.device("cpu"), steps=1, samples=2)
     assert found["waits"] == {"step": 1, "host_step": 1, "supernet_step": 1, "subnet": 0, "evaluation": 0}
     assert found["places"]["step"] == {"step": 2, "epoch": 1}
     assert [name for name, holds in found["checks"].items() if not holds] == [

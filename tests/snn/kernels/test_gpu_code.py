@@ -41,14 +41,12 @@ def arguments_of_graphs(function: Any, *arguments: Any) -> list[Any]:
     return seen
 
 
-@pytest.mark.parametrize("name", ["_forward", "_backward", "_pooled_spikes", "_skipped", "_run_exactly"])
+@pytest.mark.parametrize("name", ["_backward", "_skipped", "_run_exactly"])
 def test_the_threshold_is_a_constant_of_compiled_code(name: str) -> None:
     p = neuron_parameters(leak=0.5, grid=None, skip_below=None)
-    values = torch.zeros(2, 3, 4, 4, 5, dtype=torch.bfloat16)
+    values = torch.zeros(2, 5, dtype=torch.bfloat16)
     function, arguments = {
-        "_forward": (training._forward, (values, p)),
         "_backward": (training._backward, (values, values.clone(), p)),
-        "_pooled_spikes": (training._pooled_spikes, (values,)),
         "_skipped": (training._skipped, (values, p)),
         "_run_exactly": (exact._run_exactly, (values.double(), exact.exact_parameters(p))),
     }[name]
