@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from spquant_search.snn import gate
 from spquant_search.snn.kernels import pooling
 from spquant_search.snn.kernels.compile import Compiled
 from spquant_search.snn.neuron import exact, training
-from spquant_search.snn.neuron.parameters import neuron_parameters
+from spquant_search.snn.neuron.parameters import NeuronParameters
 
 SIZE, CHANNELS = 34, 16  # of a layer
 POOLED = SIZE // pooling.POOL
@@ -28,26 +28,21 @@ class Case:
     """A function that is compiled, and how its arguments are made on a device for a number of samples."""
 
     name: str
-    compiled: Compiled
+    plain: Callable[..., Any]
     arguments: Callable[[torch.device, int], Arguments]
+    is_unrolled: bool = True  # it has a loop over time steps
 
-    @property
-    def plain(self) -> Callable[..., Any]:
-        return self.compiled._plain
-
-
-def _scalars() -> tuple[Any, Any]:
-    parameters = neuron_parameters(leak=0.5, grid=None, skip_below=None, device=torch.device("cpu"))
-    return parameters, exact.exact_parameters(parameters)
+    def compiled(self) -> Compiled:
+        """Return the function as the package compiles it."""
+        return Compiled(self.plain, unrolled=self.is_unrolled)
 
 
-# Read here, where numbers can be read: on a device that is not there they cannot.
-_PARAMETERS = [(type(group), [(float(one), one.dtype) for one in group]) for group in _scalars()]
-
-
-def _parameters(device: torch.device, *, exactly: bool = False) -> Any:
-    kind, values = _PARAMETERS[exactly]
-    return kind(*(torch.full((), value, dtype=dtype, device=device) for value, dtype in values))
+def _parameters(function: Callable[..., Any], device: torch.device) -> Any:
+    """Make the parameters of a neuron that a function takes as ``p``: what they are makes no other code."""
+    kind = get_type_hints(function)["p"]
+    dtype = FP32 if kind is NeuronParameters else FP64
+    one, yes = torch.ones((), dtype=dtype, device=device), torch.ones((), dtype=torch.bool, device=device)
+    return kind(**{name: (yes if name == "is_float" else one).clone() for name in kind._fields})
 
 
 def cases(time_steps: int) -> Iterator[Case]:
@@ -62,40 +57,44 @@ def cases(time_steps: int) -> Iterator[Case]:
     for dtype, kind in ((BF16, "bf16"), (FP32, "fp32")):
         yield Case(
             name=f"forward, {kind}",
-            compiled=training._compiled_forward,
-            arguments=lambda device, samples, dtype=dtype: (flat(device, samples, dtype), _parameters(device)),
+            plain=training._forward,
+            arguments=lambda device, samples, dtype=dtype: (
+                flat(device, samples, dtype),
+                _parameters(training._forward, device),
+            ),
         )
         yield Case(
             name=f"backward, {kind}",
-            compiled=training._compiled_backward,
+            plain=training._backward,
             arguments=lambda device, samples, dtype=dtype: (
                 *(flat(device, samples, dtype) for _ in range(2)),
-                _parameters(device),
+                _parameters(training._backward, device),
             ),
         )
     yield Case(
         name="potentials, bf16",
-        compiled=training._compiled_potentials,
-        arguments=lambda device, samples: (flat(device, samples, BF16), _parameters(device)),
+        plain=training._potentials,
+        arguments=lambda device, samples: (flat(device, samples, BF16), _parameters(training._potentials, device)),
     )
     yield Case(
         name="pooled spikes, bf16",
-        compiled=training._compiled_pooled_spikes,
+        plain=training._pooled_spikes,
+        is_unrolled=False,
         arguments=lambda device, samples: (zeros(device, time_steps, samples, SIZE, SIZE, CHANNELS),),
     )
     yield Case(
         name="backward of pooled, bf16",
-        compiled=training._compiled_backward_of_pooled,
+        plain=training._backward_of_pooled,
         arguments=lambda device, samples: (
             zeros(device, time_steps, samples, POOLED, POOLED, CHANNELS),
             zeros(device, time_steps, samples, SIZE, SIZE, CHANNELS),
-            _parameters(device),
+            _parameters(training._backward_of_pooled, device),
         ),
     )
     yield Case(
         name="skipped, fp32",
-        compiled=training._compiled_skipped,
-        arguments=lambda device, samples: (flat(device, samples, FP32), _parameters(device)),
+        plain=training._skipped,
+        arguments=lambda device, samples: (flat(device, samples, FP32), _parameters(training._skipped, device)),
     )
     yield from _of_evaluation(time_steps, flat, zeros)
 
@@ -103,13 +102,13 @@ def cases(time_steps: int) -> Iterator[Case]:
 def _of_evaluation(time_steps: int, flat: Callable[..., Tensor], zeros: Callable[..., Tensor]) -> Iterator[Case]:
     yield Case(
         name="evaluation, attention",
-        compiled=exact.compiled_exactly,
-        arguments=lambda device, samples: (flat(device, samples, FP64), _parameters(device, exactly=True)),
+        plain=exact._run_exactly,
+        arguments=lambda device, samples: (flat(device, samples, FP64), _parameters(exact._run_exactly, device)),
     )
     yield Case(
         name="evaluation, attention, skipped",
-        compiled=exact.compiled_skipped_exactly,
-        arguments=lambda device, samples: (flat(device, samples, FP64), _parameters(device, exactly=True)),
+        plain=exact._skipped_exactly,
+        arguments=lambda device, samples: (flat(device, samples, FP64), _parameters(exact._skipped_exactly, device)),
     )
 
     def sums(device: torch.device, samples: int, *, has_residual: bool, counts: bool) -> Arguments:
@@ -118,7 +117,7 @@ def _of_evaluation(time_steps: int, flat: Callable[..., Tensor], zeros: Callable
         per_channel = [zeros(device, 1, CHANNELS, dtype=FP64) for _ in range(2)]
         opened = zeros(device, time_steps, samples, 1, 1, CHANNELS, dtype=FP64)
         whole = torch.full((), True, device=device)
-        neuron = _parameters(device, exactly=True)
+        neuron = _parameters(exact._fire_sums, device)
         return (zeros(device, *shape, dtype=FP32), *per_channel, opened, residual, whole, neuron, counts)
 
     for has_residual in (False, True):
@@ -126,24 +125,27 @@ def _of_evaluation(time_steps: int, flat: Callable[..., Tensor], zeros: Callable
             more = f"{', residual' if has_residual else ''}{', skipped counted' if counts else ''}"
             yield Case(
                 name=f"evaluation, convolution{more}",
-                compiled=exact._compiled_fire_sums,
+                plain=exact._fire_sums,
                 arguments=lambda device, samples, r=has_residual, c=counts: sums(
                     device, samples, has_residual=r, counts=c
                 ),
             )
     yield Case(
         name="channel activity, bf16",
-        compiled=gate._compiled_positive_mean,
+        plain=gate._positive_mean,
+        is_unrolled=False,
         arguments=lambda device, samples: (zeros(device, time_steps * samples, SIZE, SIZE, CHANNELS),),
     )
     yield Case(
         name="sum pooling, forward, bf16",
-        compiled=pooling._compiled_forward,
+        plain=pooling._forward,
+        is_unrolled=False,
         arguments=lambda device, samples: (zeros(device, time_steps * samples, SIZE, SIZE, CHANNELS),),
     )
     yield Case(
         name="sum pooling, backward, bf16",
-        compiled=pooling._compiled_backward,
+        plain=pooling._backward,
+        is_unrolled=False,
         arguments=lambda device, samples: (
             zeros(device, time_steps * samples, POOLED, POOLED, CHANNELS),
             SIZE,

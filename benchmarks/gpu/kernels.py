@@ -41,15 +41,15 @@ def _checks(found: Found) -> dict[str, bool]:
 
 
 def _of_function(case: Case, device: torch.device, samples: int, copy: float | None) -> dict[str, Any]:
-    arguments = case.arguments(device, samples)
+    arguments, compiled = case.arguments(device, samples), case.compiled()
     launched: list[Any] = []
     with _autotuners(launched):
-        results = case.compiled(*arguments)  # which compiles it
-    case.compiled(*arguments)
+        results = compiled(*arguments)  # which compiles it
+    compiled(*arguments)
     moved = least_bytes(arguments, results)
     kernels = seconds = None
     if device.type == "cuda":
-        kernels, seconds = _on_device(lambda: case.compiled(*arguments), device)
+        kernels, seconds = _on_device(lambda: compiled(*arguments), device)
     bandwidth = None if seconds is None else moved / seconds / 1e9
     return {
         "kernels": kernels,
