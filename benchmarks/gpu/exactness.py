@@ -1,13 +1,13 @@
 """Whether a GPU computes what a processor does: sums of whole numbers against fp64, and a whole network's spikes.
 
-Sums in fp32 must be exact, as evaluation computes them; those in TensorFloat-32 are counted and not checked, since
-evaluation does not use it.
+Sums in fp32 must be exact, as evaluation computes them; those in TensorFloat-32 are counted and not checked, as nothing
+is multiplied in it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -61,8 +61,14 @@ def _whole_numbers(device: torch.device, channels: int, kernel: int) -> tuple[Te
     return values.to(device, **last), weights.to(device, **last)  # type: ignore[call-overload]
 
 
-def _tf32() -> AbstractContextManager[None]:
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=True)
+@contextmanager
+def _tf32() -> Iterator[None]:
+    convolutions = torch.backends.cudnn.conv
+    before, convolutions.fp32_precision = convolutions.fp32_precision, "tf32"
+    try:
+        yield
+    finally:
+        convolutions.fp32_precision = before
 
 
 def _network(device: torch.device, samples: int) -> Found:

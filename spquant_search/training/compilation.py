@@ -18,6 +18,11 @@ from spquant_search.training.precision import exact_fp32, training_dtype
 from spquant_search.training.supernet import measure_statistics
 
 
+# That are shown to networks to have them compiled. On a GPU the compiler chooses blocks by how many numbers it sees at
+# first: with so many samples the first layer has enough for the largest ones.
+SAMPLES = {"cpu": 3, "cuda": 16}
+
+
 def compile_ahead(space: SearchSpace, *, training: LoadedSplit, shape: InputShape) -> Iterator[None]:
     """Compile most of what a search runs, a piece for each value asked for, what every trial needs first.
 
@@ -25,7 +30,7 @@ def compile_ahead(space: SearchSpace, *, training: LoadedSplit, shape: InputShap
     already, it goes no further, as the others train on all cores meanwhile.
     """
     network = new_network(space.file, shape, seed=0, device=training.device)
-    few = take(training, 3)
+    few = take(training, SAMPLES[training.device.type])
     dtype = training_dtype(space.file.train, training.device)
     with exact_fp32():  # as in training: it is part of what compiled code is found by in the cache
         for time_steps in space.file.time_steps:

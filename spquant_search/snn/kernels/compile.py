@@ -26,7 +26,7 @@ OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {
 }
 
 
-def _known(options: dict[str, int]) -> dict[str, int]:
+def _known(options: dict[str, int]) -> dict[str, Any]:
     """Return the options that this version of torch has."""
     names = set(torch._inductor.list_options())
     return {name: value for name, value in options.items() if name in names}
