@@ -159,6 +159,15 @@ def test_all_parts_together_have_a_limit_too(part_of_check: Any, capsys: pytest.
     assert found[1]["second"] == {"checks": {"in_time": False}, "said": "no time was left"}
 
 
+def test_without_knowing_the_machine_no_part_begins(part_of_check: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    check = part_of_check("gpu.check")
+    for program, said in ((ENDLESS, "no time"), ("raise SystemExit('a broken torch')", "a broken torch")):
+        assert check.run_parts(stand_ins(check, machine=program, tests=HOLDS), os.environ) == 1
+        printed = capsys.readouterr()
+        assert [list(json.loads(line)) for line in printed.out.splitlines()] == [["machine"]]
+        assert printed.err == f"gpu: what machine this is could not be found out: {said}\n"
+
+
 def test_if_all_holds_the_exit_code_is_0(part_of_check: Any) -> None:
     check = part_of_check("gpu.check")
     assert check.run_parts(stand_ins(check, good=HOLDS), os.environ) == 0
