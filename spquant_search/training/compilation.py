@@ -17,7 +17,6 @@ from spquant_search.training.network import new_network
 from spquant_search.training.precision import exact_fp32, training_dtype
 from spquant_search.training.supernet import measure_statistics
 
-
 # That are shown to networks to have them compiled. On a GPU the compiler chooses blocks by how many numbers it sees at
 # first: with so many samples the first layer has enough for the largest ones.
 SAMPLES = {"cpu": 3, "cuda": 16}
