@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from spquant_search.snn.neuron.exact import Fired, fire_sums
-from spquant_search.snn.neuron.parameters import NeuronParameters, neuron_parameters
+from spquant_search.snn.neuron.exact import Fired, affine_step, fire_sums, positions_together
+from spquant_search.snn.neuron.parameters import NeuronParameters, exact_parameters, neuron_parameters
 from spquant_search.snn.neuron.reference import fire_step_by_step, step
 from spquant_search.snn.neuron.training import fire
 from spquant_search.space.grid import MembraneGrid, membrane_grid
@@ -94,15 +94,15 @@ class Sums:
         )
 
     def fired(self, setting: Setting, *, residual: bool = False, reached: bool = True, are_whole: bool = True) -> Fired:
+        groups, together = self.sums.shape[3], positions_together(self.sums.shape)
+        affine = self.slope.flatten(), self.offset.flatten()
         return fire_sums(
             self.sums,
-            self.slope,
-            self.offset,
-            parameters(setting),
+            affine_step(*affine, None, groups, together, are_whole),
+            exact_parameters(parameters(setting)),
             opened=self.opened,
             residual=self.residual if residual else None,
             reached=self.reached if reached else None,
-            are_whole=are_whole,
         )
 
     def fired_one_after_the_other(self, setting: Setting, *, residual: bool) -> Fired:

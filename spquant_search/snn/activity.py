@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from spquant_search.runs.results import LayerActivity
@@ -20,14 +22,18 @@ class Operations(NamedTuple):
 
 
 class Activity:
-    """A layer's figures by name: sums over samples and time steps, kept on the device."""
+    """A layer's figures by name: sums over samples and time steps, kept on the device until they are read."""
 
     def __init__(self) -> None:
         self.samples = 0
-        self._sums: dict[str, Tensor] = {}
+        self._numbers: dict[str, float] = {}
+        self._sums: dict[str, Tensor] = {}  # what has not been read, beside the numbers
 
-    def add(self, name: str, value: Tensor) -> None:
-        """Add the sum of ``value`` to a figure."""
+    def add(self, name: str, value: Tensor | int) -> None:
+        """Add a number, or the sum of a tensor, to a figure."""
+        if isinstance(value, int):
+            self._numbers[name] = self._numbers.get(name, 0.0) + value
+            return
         total = value.detach().double().sum()
         self._sums[name] = self._sums[name] + total if name in self._sums else total
 
@@ -38,7 +44,9 @@ class Activity:
 
     def total(self, name: str) -> float:
         """Return a figure's sum so far."""
-        return float(self._sums[name]) if name in self._sums else 0.0
+        if self._sums:
+            read_together([self])
+        return self._numbers.get(name, 0.0)
 
     def per_sample(self) -> LayerActivity:
         """Return the figures of one sample over all its time steps."""
@@ -50,3 +58,12 @@ class Activity:
             density=self.total("spikes") / neuron_steps if neuron_steps else 0.0,
             open_share=self.total("open_channels") / channel_steps if channel_steps else 1.0,
         )
+
+
+def read_together(activities: Collection[Activity]) -> None:
+    """Read the sums of all these figures from their device at once: each read waits for it."""
+    places = [(activity, name) for activity in activities for name in activity._sums]
+    if places:
+        sums = torch.stack([activity._sums.pop(name) for activity, name in places])
+        for (activity, name), value in zip(places, sums.cpu().tolist(), strict=True):
+            activity._numbers[name] = activity._numbers.get(name, 0.0) + value

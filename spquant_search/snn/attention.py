@@ -28,7 +28,6 @@ from spquant_search.snn.convolution import EXACT_FP32
 from spquant_search.snn.layers import SearchableLayer, check_channels, check_count
 from spquant_search.snn.neuron.module import Neuron
 from spquant_search.snn.neuron.parameters import THRESHOLD
-from spquant_search.snn.neuron.training import skipped
 from spquant_search.snn.spikes import Spikes
 from spquant_search.space.configuration import LayerPrecision
 from spquant_search.space.schema import NeuronSpace
@@ -155,7 +154,7 @@ class SpikingSelfAttention(SearchableLayer):
         q, k, v = inputs
         activity.samples += out.values.shape[0] // out.time_steps
         activity.add("spikes", out.values.sum(dim=(1, 2, 3)))
-        activity.add("neuron_steps", torch.tensor(float(out.values.numel())))
+        activity.add("neuron_steps", out.values.numel())
         shared, computed = self._shared(q, k), self._computed(out, potentials)
         tokens = computed.shape[2]
         by_tokens = self._by_tokens(tokens)
@@ -180,7 +179,7 @@ class SpikingSelfAttention(SearchableLayer):
         computed = torch.ones_like(out.values, dtype=torch.float32)
         if self.neuron.skips:
             samples, channels, height, width = out.values.shape
-            missed = skipped(potentials, self.neuron.parameters_now).view(samples, height, width, channels)
+            missed = self.neuron.skipped(potentials).view(samples, height, width, channels)
             computed = computed - missed.permute(0, 3, 1, 2)
         if out.open is not None:
             computed = computed * out.open[:, :, None, None]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spquant_search.snn.activity import Activity, Operations
+from spquant_search.snn.constants import kept
 from spquant_search.snn.fixedpoint import affine_in_fixed_point
 from spquant_search.snn.kernels import byte_convolution
 from spquant_search.snn.kernels.batch_norm import BatchNorm2d
@@ -31,6 +32,7 @@ from spquant_search.snn.neuron.exact import Fired
 from spquant_search.snn.quantize import fake_quantize, highest_integer, quantize_weight
 from spquant_search.snn.spikes import Spikes
 from spquant_search.space.configuration import FLOAT_BITS, LayerPrecision
+from spquant_search.space.fields import Quantizer
 from spquant_search.space.shapes import LayerShape
 
 # Averaged spikes have a mean square of about 1/16 where a quarter of the neurons fires: this makes currents of about 1.
@@ -68,6 +70,47 @@ class Sums(NamedTuple):
     slope: Float[Tensor, " out"]
     offset: Float[Tensor, " out"]
     are_whole: bool
+
+
+class _EvaluationKernel(NamedTuple):
+    """What evaluation convolves with, integers or a float weight, and the scale of these."""
+
+    kernel: Float[Tensor, "out in_of_group k k"]
+    scale: Tensor
+
+
+def _evaluation_kernel(
+    weight: Tensor, bits: int, quantizer: Quantizer, pooled_stride: int | None, dtype: torch.dtype
+) -> _EvaluationKernel:
+    integers, scale = quantize_weight(weight, bits, quantizer=quantizer)
+    kernel = integers if pooled_stride is None else pooled_kernel(integers, pooled_stride)
+    return _EvaluationKernel(kernel.to(dtype), scale)
+
+
+class _NormState(NamedTuple):
+    """What a batch norm is folded from; of a convolution with a bias that alone."""
+
+    bias: Float[Tensor, " out"]
+    weight: Float[Tensor, " out"] | None = None
+    mean: Float[Tensor, " out"] | None = None
+    variance: Float[Tensor, " out"] | None = None
+    epsilon: float = 0.0
+
+
+def _real_affine(scale: Tensor, divisor: int, *state: Any) -> tuple[Float[Tensor, " out"], Float[Tensor, " out"]]:
+    slope, offset = _folded(_NormState(*state))
+    return slope * scale.flatten() / divisor, offset
+
+
+def _folded(state: _NormState) -> tuple[Tensor, Tensor]:
+    if state.weight is None or state.mean is None or state.variance is None:
+        return torch.ones_like(state.bias), state.bias
+    slope = state.weight / (state.variance + state.epsilon).sqrt()
+    return slope, state.bias - state.mean * slope
+
+
+def _fixed_affine(scale: Tensor, divisor: int, *state: Any) -> tuple[Float[Tensor, " out"], Float[Tensor, " out"]]:
+    return affine_in_fixed_point(*_real_affine(scale, divisor, *state)).values
 
 
 class Convolution(SearchableLayer):
@@ -110,15 +153,17 @@ class Convolution(SearchableLayer):
         return spikes.over_time(self.training_current(spikes) if self.training else self.evaluation_current(spikes))
 
     def _convolve(self, values: Tensor, weight: Tensor, by: Callable[..., Tensor] | None = None) -> Tensor:
-        """Convolve, and sum-pool by 2x2 in the same step where the pooling comes before the neuron."""
+        """Convolve, and sum-pool by 2x2 in the same step where the pooling comes before the neuron.
+
+        There ``weight`` is a :func:`pooled_kernel`.
+        """
         made = self._convolve_all(values, weight, by or F.conv2d)
         return whole_blocks(made) if self.pool in ("after", "max") else made
 
     def _convolve_all(self, values: Tensor, weight: Tensor, convolution: Callable[..., Tensor]) -> Tensor:
         padding = self.kernel_size // 2
         if self.pools_before:
-            weight, stride = pooled_kernel(weight, self.stride), self.stride * POOL
-            return convolution(values, weight, stride=stride, padding=padding, groups=self.groups)
+            return convolution(values, weight, stride=self.stride * POOL, padding=padding, groups=self.groups)
         if self.kernel_size == 1 and self.stride > 1:
             # The other pixels are not looked at. With a stride, the weight gradient of torch's library writes past its
             # buffer on processors without AVX-512, where channels are no multiples of 8 (oneDNN issue 6035).
@@ -150,6 +195,8 @@ class Convolution(SearchableLayer):
     def training_current(self, spikes: Spikes) -> Tensor:
         weight = fake_quantize(self.weight, self.precision.weight_bits, quantizer=self.quantizer)
         weight = weight / (spikes.divisor * self._pooled_positions)
+        if self.pools_before:
+            weight = pooled_kernel(weight, self.stride)
         current: Tensor = self._convolve(spikes.values, weight)
         if self.norm is not None:
             current = self.norm(current)
@@ -163,48 +210,48 @@ class Convolution(SearchableLayer):
         return sums.mul_(slope[:, None, None]).add_(offset[:, None, None])  # in place: no further memory to fetch
 
     def _evaluation_sums(self, spikes: Spikes) -> Sums:
-        integers, scale = quantize_weight(self.weight, self.precision.weight_bits, quantizer=self.quantizer)
-        values, are_whole = spikes.values.float(), self.precision.weight_bits != FLOAT_BITS
-        sums = self._integer_sums(values, integers, spikes.largest) if are_whole else self._convolve(values, integers)
+        bits = self.precision.weight_bits
+        products = self.in_channels // self.groups * self.kernel_size**2
+        largest_weight = highest_integer(bits) * self._pooled_positions
+        are_whole = bits != FLOAT_BITS
+        is_exact = not are_whole or products * largest_weight * spikes.largest < EXACT_FP32
+        dtype, pooled_stride = torch.float32 if is_exact else torch.float64, self.stride if self.pools_before else None
+        kernel, scale = kept(self, _evaluation_kernel, self.weight, bits, self.quantizer, pooled_stride, dtype)
+        by = self._by_bytes(spikes, largest_weight) if are_whole and is_exact else None
+        sums = self._convolve(spikes.values.to(dtype), kernel, by)
         if self.norm is not None and self.norm.training:
             unit = scale.flatten() / (spikes.divisor * self._pooled_positions)
             current = self.norm(sums.float().mul_(unit[:, None, None]))
             return Sums(current, torch.ones_like(self.norm.bias), torch.zeros_like(self.norm.bias), are_whole=False)
         return Sums(sums, *self.affine(scale, spikes.divisor), are_whole=are_whole)
 
-    def _integer_sums(self, values: Tensor, integers: Tensor, largest: int) -> Tensor:
-        """Return A before rounding, which undoes what a library's fast algorithms may do to sums of integers."""
-        products = self.in_channels // self.groups * self.kernel_size**2
-        largest_weight = highest_integer(self.precision.weight_bits) * self._pooled_positions
-        if products * largest_weight * largest >= EXACT_FP32:
-            return self._convolve(values.double(), integers.double())
-        if byte_convolution.convolves(values, largest_value=largest, largest_weight=largest_weight):
-            by_bytes = partial(byte_convolution.convolution, largest_value=largest, largest_weight=largest_weight)
-            return self._convolve(values, integers, by_bytes)
-        return self._convolve(values, integers)
+    def _by_bytes(self, spikes: Spikes, largest_weight: int) -> Callable[..., Tensor] | None:
+        """Return the convolution by bytes where it is the faster one, None elsewhere."""
+        largest_value = spikes.largest
+        if not byte_convolution.convolves(spikes.values, largest_value=largest_value, largest_weight=largest_weight):
+            return None
+        return partial(byte_convolution.convolution, largest_value=largest_value, largest_weight=largest_weight)
 
     def affine(self, scale: Tensor, divisor: int) -> tuple[Float[Tensor, " out"], Float[Tensor, " out"]]:
         """Return a and d of ``a * A + d``: batch norm, weight scale, and the divisors of pooling and input folded.
 
         With integer weights they are dyadic, in double precision; see :func:`affine_in_fixed_point`.
         """
-        slope, offset = self.real_affine(scale, divisor)
-        if self.precision.weight_bits == FLOAT_BITS:
-            return slope, offset
-        return affine_in_fixed_point(slope, offset).values
+        affine = _real_affine if self.precision.weight_bits == FLOAT_BITS else _fixed_affine
+        return kept(self, affine, scale, divisor * self._pooled_positions, *self._norm_state)
 
     def real_affine(self, scale: Tensor, divisor: int) -> tuple[Float[Tensor, " out"], Float[Tensor, " out"]]:
         """Return a and d before they are rounded."""
-        slope, offset = self._folded_norm()
-        return slope * scale.flatten() / (divisor * self._pooled_positions), offset
+        return _real_affine(scale, divisor * self._pooled_positions, *self._norm_state)
 
-    def _folded_norm(self) -> tuple[Tensor, Tensor]:
+    @property
+    def _norm_state(self) -> _NormState:
         if self.bias is not None:
-            return torch.ones_like(self.bias), self.bias
+            return _NormState(self.bias)
         if self.norm is None or self.norm.running_mean is None or self.norm.running_var is None:
             raise AssertionError("batch norm without running statistics cannot be folded")
-        slope = self.norm.weight / (self.norm.running_var + self.norm.eps).sqrt()
-        return slope, self.norm.bias - self.norm.running_mean * slope
+        norm = self.norm
+        return _NormState(norm.bias, norm.weight, norm.running_mean, norm.running_var, norm.eps)
 
     def _operations(
         self,
@@ -247,10 +294,8 @@ class Convolution(SearchableLayer):
         self, present: Float[Tensor, "time_batch groups height width"], size: tuple[int, int]
     ) -> Tensor:
         """Sum :meth:`_reached` over ``size`` positions: an input counts as often as there are kernels above it."""
-        rows, columns = (
-            _kernels_above(inputs, outputs, self.kernel_size, self.stride).to(present.device)
-            for inputs, outputs in zip(present.shape[2:], size, strict=True)
-        )
+        sizes = tuple(zip(present.shape[2:], size, strict=True))
+        rows, columns = kept(self, _kernels_above, sizes, self.kernel_size, self.stride, present.device)
         return (present @ columns).double() @ rows.double()  # a row's sum is exact in fp32, that of all may not be
 
 
@@ -260,10 +305,16 @@ def _box_sums(values: Tensor, size: int, stride: int) -> Tensor:
     return torch.stack([padded[..., k : k + values.shape[-1] : stride] for k in range(size)]).sum(dim=0)
 
 
-def _kernels_above(inputs: int, outputs: int, size: int, stride: int) -> Float[Tensor, " inputs"]:
-    """Count, for each input along one axis, those of the first ``outputs`` under whose kernel it lies."""
-    distance = torch.arange(inputs)[:, None] - torch.arange(outputs) * stride
-    return (distance.abs() <= size // 2).sum(dim=1).float()
+def _kernels_above(
+    sizes: tuple[tuple[int, int], ...], size: int, stride: int, device: torch.device
+) -> list[Float[Tensor, " inputs"]]:
+    """Count, for each input along an axis, the outputs under whose kernel it lies; ``sizes``: inputs and outputs."""
+    counts = []
+    for inputs, outputs in sizes:
+        middles = torch.arange(0, outputs * stride, stride, device=device)
+        distance = torch.arange(inputs, device=device)[:, None] - middles
+        counts.append((distance.abs() <= size // 2).sum(dim=1).float())
+    return counts
 
 
 def _check_form(in_channels: int, out_channels: int, *, kernel_size: int, stride: int, groups: int) -> None:

@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from spquant_search.snn.constants import kept
 from spquant_search.snn.kernels.compile import Compiled
 from spquant_search.snn.quantize import highest_integer
 
@@ -54,6 +55,30 @@ def channel_target(activity: Float[Tensor, "sample channel"], mass: float) -> Bo
     return torch.zeros_like(needed).scatter(1, order, needed)
 
 
+def _bias_at(bias: Tensor, mass_slope: Tensor, mass: float) -> Float[Tensor, " out"]:
+    return bias + mass_slope * math.log(mass / (1.0 - mass))
+
+
+def _quantized(
+    weight: Float[Tensor, "out in"], bias: Float[Tensor, " out"]
+) -> tuple[Float[Tensor, "out in"], Float[Tensor, "out in"]]:
+    """Return the integers of C w + b, and their real values with the straight-through gradient."""
+    values = weight.shape[1] * weight + bias[:, None]
+    limit = highest_integer(PREDICTOR_BITS)
+    with torch.no_grad():
+        scale = values.abs().amax(dim=1, keepdim=True).clamp(min=1e-8) / limit
+        integers = (values / scale).round()
+    return integers, values + (integers * scale - values).detach()
+
+
+def _decision(
+    weight: Tensor, bias: Tensor, mass_slope: Tensor, mass: float
+) -> tuple[Float[Tensor, "in out"], Bool[Tensor, " out"]]:
+    """Return what counts are multiplied by, in double precision, and the channels that are open without any input."""
+    bias = _bias_at(bias, mass_slope, mass)
+    return _quantized(weight, bias)[0].double().T, bias > 0
+
+
 class ChannelGate(nn.Module):
     """A predictor of a layer's open channels from its input spike counts, trained beside the task, never through it."""
 
@@ -65,25 +90,18 @@ class ChannelGate(nn.Module):
 
     def bias_at(self, mass: float) -> Float[Tensor, " out"]:
         """Return the bias at a share of the activity: the lower the share, the fewer channels open."""
-        return self.bias + self.mass_slope * math.log(mass / (1.0 - mass))
+        return _bias_at(self.bias, self.mass_slope, mass)
 
     def integers(self, mass: float) -> Float[Tensor, "out in"]:
         """Return the predictor's 8-bit integers; each row, times a positive scale, is C w + b."""
-        return self._quantized(mass)[0]
-
-    def _quantized(self, mass: float) -> tuple[Tensor, Tensor]:
-        values = self.weight.shape[1] * self.weight + self.bias_at(mass)[:, None]
-        limit = highest_integer(PREDICTOR_BITS)
-        with torch.no_grad():
-            scale = values.abs().amax(dim=1, keepdim=True).clamp(min=1e-8) / limit
-            integers = (values / scale).round()
-        return integers, values + (integers * scale - values).detach()
+        return _quantized(self.weight, self.bias_at(mass))[0]
 
     def open(self, counts: Float[Tensor, "sample in"], mass: float) -> Bool[Tensor, "sample out"]:
         """Decide as the device does: exact integer sums (in double precision, exact to 2^53)."""
         with torch.no_grad():
-            sums = counts.double() @ self.integers(mass).double().T
-            return torch.where(counts.sum(dim=1, keepdim=True) > 0, sums > 0, self.bias_at(mass) > 0)
+            columns, open_without = kept(self, _decision, self.weight, self.bias, self.mass_slope, mass)
+            sums = counts.double() @ columns
+            return torch.where(counts.sum(dim=1, keepdim=True) > 0, sums > 0, open_without)
 
     def loss(
         self, counts: Float[Tensor, "sample in"], activity: Float[Tensor, "sample out"], mass: float
@@ -91,7 +109,8 @@ class ChannelGate(nn.Module):
         """Return the binary cross-entropy of the predictor's logits against :func:`channel_target` of ``activity``."""
         total = counts.sum(dim=1, keepdim=True)
         shares = counts / total.clamp(min=1.0)
-        logits = torch.where(total > 0, shares @ self._quantized(mass)[1].T, self.bias_at(mass))
+        bias = self.bias_at(mass)
+        logits = torch.where(total > 0, shares @ _quantized(self.weight, bias)[1].T, bias)
         return F.binary_cross_entropy_with_logits(logits, channel_target(activity, mass).to(logits.dtype))
 
 

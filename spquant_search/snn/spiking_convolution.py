@@ -106,8 +106,8 @@ class SpikingConv2d(Convolution):
         reached = None if present is None or not self.neuron.skips else self._reached(present)
         fired = self.neuron.fire_sums(
             self._by_time(sums, spikes.time_steps),
-            slope.view(self.groups, -1),
-            offset.view(self.groups, -1),
+            slope,
+            offset,
             opened=self._by_time(open_now[:, :, None, None], spikes.time_steps),
             residual=None if residual is None else self._by_time(residual.detach(), spikes.time_steps),
             reached=None if reached is None else self._of_neurons(reached, spikes.time_steps),
@@ -190,14 +190,13 @@ class SpikingConv2d(Convolution):
         samples, channels = out.values.shape[:2]
         activity.samples += samples // spikes.time_steps
         activity.add("spikes", out.counts)  # each is exact: it is far below 2^24
-        activity.add("neuron_steps", torch.tensor(float(out.values.numel())))
+        activity.add("neuron_steps", out.values.numel())
         activity.add("open_channels", opened)
-        activity.add("channel_steps", torch.tensor(float(opened.numel())))
+        activity.add("channel_steps", opened.numel())
         size = self.taken_size(*spikes.values.shape[2:])
         activity.add_operations(self._operations(spikes, opened=opened, present=present, size=size, fired=fired))
         if self.is_gated:
-            predictor = torch.tensor(float(samples * self.in_channels * channels))
-            activity.add("effective_macs", predictor)
+            activity.add("effective_macs", samples * self.in_channels * channels)
             activity.add("synaptic_ops", (spikes.counts != 0).sum(dim=1) * channels)
 
     def shape(self, name: str, *inputs: Spikes) -> LayerShape:

@@ -27,7 +27,7 @@ from layers_by_loops import (
 )
 from torch import Tensor
 
-from spquant_search.snn.activity import Activity
+from spquant_search.snn.activity import Activity, read_together
 from spquant_search.snn.readout import Readout
 from spquant_search.snn.spikes import Spikes
 from spquant_search.snn.spiking_convolution import SpikingConv2d
@@ -194,3 +194,17 @@ def test_a_read_out_counts_all_pixels_of_its_open_channels() -> None:
 def test_nothing_measured_is_all_zero_and_fully_open() -> None:
     found = Activity().per_sample()
     assert (found.effective_macs, found.synaptic_ops, found.density, found.open_share) == (0.0, 0.0, 0.0, 1.0)
+
+
+def test_several_layers_are_read_together_and_go_on_counting() -> None:
+    first, second = Activity(), Activity()
+    for number in range(3):
+        first.add("spikes", torch.tensor([1.0, 2.0]))
+        first.add("neuron_steps", 10)
+        second.add("spikes", torch.full((2, 2), float(number)))
+        if number == 1:
+            read_together([first, second])
+            read_together([first])
+    read_together([Activity()])
+    assert [activity.total("spikes") for activity in (first, second)] == [9.0, 12.0]
+    assert (first.total("neuron_steps"), second.total("neuron_steps")) == (30.0, 0.0)

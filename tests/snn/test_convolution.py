@@ -11,6 +11,7 @@ from layers_by_loops import (
     BATCH,
     NEURON,
     TIME,
+    Array,
     Pool,
     a_layer,
     array,
@@ -56,6 +57,11 @@ def test_a_norm_in_training_normalizes_an_evaluation_by_its_batch(pool: Pool, bi
     torch.testing.assert_close(gathered, (norm.running_mean, norm.running_var), rtol=1e-4, atol=1e-4)
 
 
+def evaluated_sums(layer: SpikingConv2d, values: Tensor) -> Array:
+    """The sums of evaluation, rounded, of whole numbers up to 15."""
+    return array(layer._evaluation_sums(Spikes(values=values, time_steps=1, largest=15)).sums.detach().round())
+
+
 @pools
 @pytest.mark.parametrize("bits", [1, 2, 3, 4, 8])
 def test_integers_are_convolved_exactly(bits: int, pool: Pool) -> None:
@@ -66,7 +72,7 @@ def test_integers_are_convolved_exactly(bits: int, pool: Pool) -> None:
     if pool == "before":
         expected = 4 * slow_pool(expected)
     expected = taken(layer, expected)
-    np.testing.assert_array_equal(array(layer._integer_sums(values, integers, 15).round()), expected)
+    np.testing.assert_array_equal(evaluated_sums(layer, values), expected)
 
 
 @pytest.mark.parametrize("pool", [None, "before"])
@@ -76,12 +82,15 @@ def test_sums_beyond_what_fp32_adds_exactly_are_still_exact(pool: Pool) -> None:
     generator = torch.Generator().manual_seed(0)
     values = torch.randint(0, 16, (1, inputs, 4, 4), generator=generator).float()
     integers = torch.randint(0, 128, (1, inputs, 3, 3), generator=generator).float()
+    with torch.no_grad():
+        layer.weight.copy_(integers)  # the largest, 127, has a scale of 1
+    assert torch.equal(quantize_weight(layer.weight, 8).integers, integers)
     expected = slow_convolution(array(values), array(integers))
     if pool == "before":
         expected = 4 * slow_pool(expected)
     assert expected.max() > 2**24
     assert (expected != expected.astype(np.float32)).any()
-    np.testing.assert_array_equal(array(layer._integer_sums(values, integers, 15).round()), expected)
+    np.testing.assert_array_equal(evaluated_sums(layer, values), expected)
 
 
 @pools
@@ -118,7 +127,7 @@ def test_integers_of_other_forms_are_convolved_exactly(form: dict[str, Any], bit
     expected = slow_convolution(array(values), array(integers), stride=layer.stride)
     if layer.pool == "before":
         expected = 4 * slow_pool(expected)
-    np.testing.assert_array_equal(array(layer._integer_sums(values, integers, 15).round()), expected)
+    np.testing.assert_array_equal(evaluated_sums(layer, values), expected)
 
 
 @pytest.mark.parametrize("size", [(9, 8), (7, 10), (5, 6)])

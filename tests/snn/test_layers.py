@@ -10,7 +10,6 @@ from layers_by_loops import NEURON, precise
 from spquant_search.snn.layers import measured
 from spquant_search.snn.networks.vgg import VGG9, Vgg
 from spquant_search.snn.neuron.parameters import THRESHOLD
-from spquant_search.snn.neuron.training import fire
 from spquant_search.snn.quantize import highest_integer, quantize_membrane, quantize_weight
 from spquant_search.snn.readout import Readout
 from spquant_search.snn.spikes import Spikes
@@ -53,7 +52,8 @@ def test_a_trained_network_stores_only_values_that_its_bits_allow(plain_neurons:
     network.eval()(spikes)
     for layer, (levels, bits), seen_by in zip(convolutions, levels_and_bits, inputs, strict=True):
         now = layer.neuron.parameters_now
-        _, seen = fire(layer.evaluation_current(seen_by).detach().contiguous().view(seen_by.time_steps, -1), now)
+        current = layer.evaluation_current(seen_by).detach().contiguous()
+        _, seen = layer.neuron(current.view(seen_by.time_steps, -1))
         reset = torch.where(seen > THRESHOLD, 0.0, seen)
         stored = quantize_membrane(reset, now.lowest, now.highest, now.grid_step).unique().tolist()
         assert set(stored) <= set(membrane_grid(levels).values)

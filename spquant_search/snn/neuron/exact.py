@@ -11,41 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from spquant_search.snn.kernels.compile import VECTOR, Compiled
-from spquant_search.snn.neuron.parameters import THRESHOLD, NeuronParameters
-from spquant_search.snn.quantize import (
-    BELOW_AN_EXACT_TIE,
-    grid_code,
-)
+from spquant_search.snn.neuron.parameters import THRESHOLD, ExactParameters
+from spquant_search.snn.quantize import grid_code
 
 
-class _ExactParameters(NamedTuple):
-    """The parameters of a neuron in evaluation: scalars in double precision, with membranes in steps of their grid.
-
-    Leak, grid and cut are dyadic, so that nothing of a dyadic current is rounded. A float membrane has a step of 1.
-    """
-
-    steps_per_unit: Tensor
-    lowest: Tensor
-    highest: Tensor
-    leaked_step: Tensor
-    cut: Tensor  # a neuron whose membrane is stored below it is skipped
-    is_float: Tensor
-
-
-def exact_parameters(p: NeuronParameters) -> _ExactParameters:
-    """Convert parameters to those of evaluation."""
-    step = torch.where(p.is_float, 1.0, p.grid_step).double()
-    return _ExactParameters(
-        steps_per_unit=BELOW_AN_EXACT_TIE / step,
-        lowest=p.lowest / step,
-        highest=p.highest / step,
-        leaked_step=p.leak * step,
-        cut=p.skip_below / step,
-        is_float=p.is_float,
-    )
-
-
-def _step_exactly(current: Tensor, stored: Tensor | None, p: _ExactParameters) -> tuple[Tensor, Tensor, Tensor]:
+def _step_exactly(current: Tensor, stored: Tensor | None, p: ExactParameters) -> tuple[Tensor, Tensor, Tensor]:
     """Take a time step, the first if nothing is stored: return (fired, potential, what is stored)."""
     potential = current
     if stored is not None:
@@ -56,7 +26,7 @@ def _step_exactly(current: Tensor, stored: Tensor | None, p: _ExactParameters) -
     return fired, potential, torch.where(p.is_float, reset, code)
 
 
-def _run_exactly(current: Tensor, p: _ExactParameters) -> tuple[Tensor, Tensor]:
+def _run_exactly(current: Tensor, p: ExactParameters) -> tuple[Tensor, Tensor]:
     """Return the spikes, in fp32, and the potentials of all time steps; no potential is rounded."""
     stored: Tensor | None = None
     spikes, potentials = [], []
@@ -67,7 +37,7 @@ def _run_exactly(current: Tensor, p: _ExactParameters) -> tuple[Tensor, Tensor]:
     return torch.stack(spikes), torch.stack(potentials)
 
 
-def _skipped_exactly(potentials: Tensor, p: _ExactParameters) -> Tensor:
+def _skipped_exactly(potentials: Tensor, p: ExactParameters) -> Tensor:
     _, _, stored = _step_exactly(potentials, None, p)
     return behind_the_first_step(torch.where(stored >= p.cut, 0.0, 1.0))
 
@@ -92,7 +62,7 @@ def _fire_sums(  # noqa: PLR0913 - all that lies between a convolution and the n
     opened: Tensor,
     residual: Tensor | None,
     are_whole: Tensor,
-    p: _ExactParameters,
+    p: ExactParameters,
     shows_skipped: bool,
 ) -> tuple[Tensor, Tensor | None]:
     """Return spikes and, if asked for, 1 where a neuron of an open channel is skipped, from the second step on."""
@@ -122,46 +92,78 @@ def _count_skipped(
     return skipped_now, saved_now
 
 
-compiled_exactly = Compiled(_run_exactly, unrolled=True)
-compiled_skipped_exactly = Compiled(_skipped_exactly, unrolled=True)
+_compiled_exactly = Compiled(_run_exactly, unrolled=True)
+_compiled_skipped_exactly = Compiled(_skipped_exactly, unrolled=True)
 _compiled_fire_sums = Compiled(_fire_sums, unrolled=True)
 
 
-def fire_sums(  # noqa: PLR0913 - all that lies between a convolution and the next one
+def fire_exactly(
+    current: Float[Tensor, "time neurons"], p: ExactParameters
+) -> tuple[Float[Tensor, "time neurons"], Float[Tensor, "time neurons"]]:
+    """Return spikes and potentials before the reset of currents in double precision, in which nothing is rounded."""
+    fired: tuple[Tensor, Tensor] = _compiled_exactly(current, p)
+    return fired
+
+
+def skipped_exactly(potentials: Float[Tensor, "time *neurons"], p: ExactParameters) -> Float[Tensor, "time *neurons"]:
+    """Return 1 where a neuron was skipped, as its stored membrane was below the cut; 0 elsewhere."""
+    mask: Tensor = _compiled_skipped_exactly(potentials, p)
+    return mask
+
+
+class AffineStep(NamedTuple):
+    """``slope * sums + offset`` in double precision, for sums that are taken ``together`` positions at a time."""
+
+    slope: Float[Tensor, "groups channels_together"]
+    offset: Float[Tensor, "groups channels_together"]
+    are_whole: Bool[Tensor, ""]  # sums are whole numbers, and rounded to them; as data, for which nothing is compiled
+    together: int
+
+
+def affine_step(
+    slope: Float[Tensor, " channels"],
+    offset: Float[Tensor, " channels"],
+    gain: Float[Tensor, ""] | None,
+    groups: int,
+    together: int,
+    are_whole: bool,
+) -> AffineStep:
+    """Return the step of a layer's channels for :func:`fire_sums`; currents are multiplied by ``gain``."""
+    slope, offset = (values if gain is None else values * gain for values in (slope, offset))
+    slope, offset = (values.double().view(groups, -1).repeat(1, together) for values in (slope, offset))
+    return AffineStep(slope, offset, torch.full((), are_whole, device=slope.device), together)
+
+
+def fire_sums(
     sums: Float[Tensor, "time batch positions groups channels"],
-    slope: Float[Tensor, "groups channels"],
-    offset: Float[Tensor, "groups channels"],
-    p: NeuronParameters,
+    step: AffineStep,
+    p: ExactParameters,
     *,
     opened: Bool[Tensor, "time batch 1 groups channels"],
     residual: Float[Tensor, "time batch positions groups channels"] | None = None,
     reached: Float[Tensor, "time batch positions groups 1"] | None = None,
-    are_whole: bool = True,
 ) -> Fired:
-    """Evaluate all that follows a convolution, in one pass over memory: ``slope * sums + offset``, gate, neurons.
+    """Evaluate all that follows a convolution, in one pass over memory: the affine step, gate, neurons.
 
-    Sums that ``are_whole`` numbers are rounded to them, and nothing else is: the rest is in double precision.
+    Sums that are whole numbers are rounded to them, and nothing else is: the rest is in double precision.
     ``opened`` is 1 where a channel is open, ``residual`` a current that is added behind the gate. With ``reached``,
     what one neuron's current costs at each position, skipped neurons are counted, those of open channels alone.
     """
-    slope, offset, opened = slope.double(), offset.double(), opened.double()
-    # As data, so that layers with float weights need no further compilation.
-    whole = torch.full((), are_whole, device=sums.device)
-    shape, together = sums.shape, _positions_together(sums.shape)
-    if together > 1:
-        wide = (shape[2] // together, 1, together * shape[4])
+    shape, opened = sums.shape, opened.double()
+    if step.together > 1:
+        wide = (shape[2] // step.together, 1, step.together * shape[4])
         sums = sums.view(*shape[:2], *wide)
         residual = None if residual is None else residual.view(*shape[:2], *wide)
-        slope, offset, opened = (torch.cat([values] * together, dim=-1) for values in (slope, offset, opened))
-    exact, counts = exact_parameters(p), reached is not None
-    spikes, skipped = _compiled_fire_sums(sums, slope, offset, opened, residual, whole, exact, counts)
+        opened = torch.cat([opened] * step.together, dim=-1)
+    affine, counts = (step.slope, step.offset), reached is not None
+    spikes, skipped = _compiled_fire_sums(sums, *affine, opened, residual, step.are_whole, p, counts)
     spikes = spikes.view(shape)
     if reached is None or skipped is None:
         return Fired(spikes)
     return Fired(spikes, *_count_skipped(skipped.view(-1, *shape[1:]), reached))
 
 
-def _positions_together(shape: torch.Size) -> int:
+def positions_together(shape: torch.Size) -> int:
     """Choose how many positions of [time, batch, positions, groups, channels] to take as one with more channels.
 
     The compiled loop runs along the channels of a group, a vector at a time, and takes what is left over one by one.

@@ -1,16 +1,21 @@
-"""The parameters of a neuron, as data."""
+"""The parameters of a neuron, as data.
+
+All of them lie in one tensor of bytes, so that another precision is one copy on the device, which waits for nothing.
+"""
 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from spquant_search.snn.quantize import (
+    BELOW_AN_EXACT_TIE,
     MembraneCode,
     SurrogateShape,
     membrane_code,
@@ -50,19 +55,105 @@ class NeuronParameters(NamedTuple):
     tail: Tensor
 
 
+class ExactParameters(NamedTuple):
+    """The parameters of a neuron in evaluation: scalars in double precision, with membranes in steps of their grid.
+
+    Leak, grid and cut are dyadic, so that nothing of a dyadic current is rounded. A float membrane has a step of 1.
+    """
+
+    steps_per_unit: Tensor
+    lowest: Tensor
+    highest: Tensor
+    leaked_step: Tensor
+    cut: Tensor  # a neuron whose membrane is stored below it is skipped
+    is_float: Tensor
+
+
+def exact_parameters(p: NeuronParameters) -> ExactParameters:
+    """Convert parameters to those of evaluation."""
+    step = torch.where(p.is_float, 1.0, p.grid_step).double()
+    return ExactParameters(
+        steps_per_unit=BELOW_AN_EXACT_TIE / step,
+        lowest=p.lowest / step,
+        highest=p.highest / step,
+        leaked_step=p.leak * step,
+        cut=p.skip_below / step,
+        is_float=p.is_float,
+    )
+
+
+# A parameter's place in the packed tensor begins where the widest loads of a GPU may.
+_SLOT_BYTES = 16
+PACKED_BYTES = _SLOT_BYTES * (len(NeuronParameters._fields) + len(ExactParameters._fields))
+
+
+class UnpackedParameters(NamedTuple):
+    """The parameters of a neuron in the memory of one packed tensor, whose changes they show."""
+
+    training: NeuronParameters
+    exact: ExactParameters
+
+
+def unpack_parameters(packed: UInt8[Tensor, " bytes"]) -> UnpackedParameters:
+    """Return the parameters that lie in a packed tensor, without copying any."""
+    first = len(NeuronParameters._fields)
+    training = (
+        _unpacked(packed, slot, torch.bool if name == "is_float" else torch.float32)
+        for slot, name in enumerate(NeuronParameters._fields)
+    )
+    exact = (
+        _unpacked(packed, slot, torch.bool if name == "is_float" else torch.float64)
+        for slot, name in enumerate(ExactParameters._fields, start=first)
+    )
+    return UnpackedParameters(NeuronParameters(*training), ExactParameters(*exact))
+
+
+@torch.inference_mode(False)  # in which views are made that training cannot use
+def _unpacked(packed: Tensor, slot: int, dtype: torch.dtype) -> Tensor:
+    start = slot * _SLOT_BYTES
+    # Detached, as the compiler looks for what a view is of.
+    return packed[start : start + dtype.itemsize].view(dtype).squeeze(0).detach()
+
+
+@lru_cache(maxsize=1024)
+def packed_parameters(
+    leak: float, grid: MembraneGrid | None, skip_below: float | None, device: torch.device
+) -> UInt8[Tensor, " bytes"]:
+    """Return the parameters of a precision in one tensor on ``device``, made once a process; it must not be written to.
+
+    Making it waits for no earlier work of a GPU.
+    """
+    with torch.inference_mode(False), torch.device("cpu"):
+        packed = torch.zeros(PACKED_BYTES, dtype=torch.uint8)
+        unpacked = unpack_parameters(packed)
+        training = _scalars(leak=leak, grid=grid, skip_below=skip_below)
+        for place, value in zip(unpacked.training, training, strict=True):
+            place.copy_(value)
+        for place, value in zip(unpacked.exact, exact_parameters(training), strict=True):
+            place.copy_(value)
+        if device.type == "cuda":
+            return packed.pin_memory().to(device, non_blocking=True)
+        return packed.to(device)
+
+
 def neuron_parameters(
     *, leak: float, grid: MembraneGrid | None, skip_below: float | None, device: torch.device | None = None
 ) -> NeuronParameters:
-    """Work out the parameters of a neuron; ``grid`` None keeps the membrane in floating point."""
-    is_float = torch.tensor(grid is None, device=device)
+    """Return the parameters of a neuron; ``grid`` None keeps the membrane in floating point."""
+    device = torch.get_default_device() if device is None else device
+    return unpack_parameters(packed_parameters(leak, grid, skip_below, device)).training
+
+
+def _scalars(*, leak: float, grid: MembraneGrid | None, skip_below: float | None) -> NeuronParameters:
     cut = -math.inf if skip_below is None else skip_below
     reset_cut = cut if grid is None else _reset_cut(grid, cut)
     code = MembraneCode() if grid is None else membrane_code(grid)
     surrogate = SurrogateShape() if grid is None else surrogate_shape(grid)
+    is_float = torch.tensor(grid is None)
     grid = grid or MembraneGrid(levels=3, lowest=-1.0, step=1.0)  # any: a float membrane reads none of it
 
     def scalar(value: float) -> Tensor:
-        return torch.tensor(value, dtype=torch.float32, device=device)
+        return torch.tensor(value, dtype=torch.float32)
 
     return NeuronParameters(
         leak=scalar(leak),

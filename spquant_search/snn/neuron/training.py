@@ -11,12 +11,7 @@ from torch.nn import functional as F
 
 from spquant_search.snn.kernels.compile import LARGE_LAYER, VECTOR, Compiled
 from spquant_search.snn.kernels.pooling import POOL
-from spquant_search.snn.neuron.exact import (
-    behind_the_first_step,
-    compiled_exactly,
-    compiled_skipped_exactly,
-    exact_parameters,
-)
+from spquant_search.snn.neuron.exact import behind_the_first_step
 from spquant_search.snn.neuron.parameters import THRESHOLD, NeuronParameters, neuron_parameters
 from spquant_search.snn.quantize import (
     fast_membrane_gradient,
@@ -145,12 +140,8 @@ def fire(
 ) -> tuple[Float[Tensor, "time neurons"], Float[Tensor, "time neurons"]]:
     """Return spikes and potentials before the reset, of all time steps; the gradient reaches the current by spikes.
 
-    ``current`` must be contiguous and flat over everything but time, so that one compiled graph serves all layers. In
-    double precision, which only evaluation has, nothing is rounded, and there is no gradient.
+    ``current`` must be contiguous and flat over everything but time, so that one compiled graph serves all layers.
     """
-    if current.dtype is torch.float64:
-        exact: tuple[Tensor, Tensor] = compiled_exactly(current, exact_parameters(p))
-        return exact
     spikes, potentials = _Fire.apply(current, *p)  # type: ignore[no-untyped-call]
     return spikes, potentials
 
@@ -197,8 +188,5 @@ def fire_and_pool(
 
 def skipped(potentials: Float[Tensor, "time *neurons"], p: NeuronParameters) -> Float[Tensor, "time *neurons"]:
     """Return 1 where a neuron was skipped in a time step, as its stored membrane was below the cut; 0 elsewhere."""
-    exactly = potentials.dtype is torch.float64
-    mask: Tensor = (
-        compiled_skipped_exactly(potentials, exact_parameters(p)) if exactly else _compiled_skipped(potentials, p)
-    )
+    mask: Tensor = _compiled_skipped(potentials, p)
     return mask

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from spquant_search.snn.kernels import compile as compiled
 from spquant_search.snn.neuron import exact, training
-from spquant_search.snn.neuron.parameters import neuron_parameters
+from spquant_search.snn.neuron.parameters import exact_parameters, neuron_parameters
 
 POINTWISE_CAT = ("max_pointwise_cat_inputs", "max_complex_pointwise_cat_inputs")
 
@@ -48,7 +48,7 @@ def test_the_threshold_is_a_constant_of_compiled_code(name: str) -> None:
     function, arguments = {
         "_backward": (training._backward, (values, values.clone(), p)),
         "_skipped": (training._skipped, (values, p)),
-        "_run_exactly": (exact._run_exactly, (values.double(), exact.exact_parameters(p))),
+        "_run_exactly": (exact._run_exactly, (values.double(), exact_parameters(p))),
     }[name]
     more = arguments_of_graphs(function, *arguments)
     assert [one for one in more if isinstance(one, float | torch.SymFloat)] == []

@@ -6,7 +6,7 @@ import pytest
 import torch
 from neurons import Setting, Sums, assert_fired, parameters, settings
 
-from spquant_search.snn.neuron.exact import _positions_together
+from spquant_search.snn.neuron.exact import positions_together
 from spquant_search.snn.neuron.reference import fire_step_by_step
 
 
@@ -33,7 +33,7 @@ def test_positions_taken_together_fire_as_one_by_one(
     positions: int, channels: int, together: int, residual: bool, plain_neurons: None
 ) -> None:
     drawn = Sums.drawn(positions=positions, groups=1, channels=channels)
-    assert _positions_together(drawn.sums.shape) == together
+    assert positions_together(drawn.sums.shape) == together
     found = drawn.fired((16, 0.0, 0.5), residual=residual, reached=False)
     assert torch.equal(found.spikes, drawn.fired_one_after_the_other((16, 0.0, 0.5), residual=residual).spikes)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from neurons import SETTINGS, Setting, currents, grid_of, parameters, settings, 
 from torch import Tensor
 
 from spquant_search.snn.neuron.module import Neuron
+from spquant_search.snn.neuron.parameters import exact_parameters
 from spquant_search.snn.neuron.training import fire
 from spquant_search.space.grid import MembraneGrid, membrane_grid
 
@@ -143,6 +146,40 @@ def test_a_module_takes_a_new_precision_in_the_same_buffers(plain_neurons: None)
         assert torch.equal(module(current)[0], fire(current, parameters((levels, skip_below, leak)))[0])
     assert {name: buffer.data_ptr() for name, buffer in module.named_buffers()} == buffers
     assert module.state_dict() == {}, "precision belongs to the configuration, not to the weights"
+
+
+def test_parameters_are_those_of_the_formulas_and_each_begins_where_wide_loads_may() -> None:
+    module = Neuron()
+    for levels, skip_below, leak in SETTINGS:
+        module.configure(leak=leak, grid=grid_of(levels), skip_below=skip_below)
+        for found, expected in zip(module.exact_parameters_now, exact_parameters(module.parameters_now), strict=True):
+            assert found.dtype == expected.dtype
+            assert torch.equal(found, expected)
+        p = module.parameters_now
+        assert (p.leak.item(), p.is_float.item()) == (leak, levels == 0)
+        assert p.skip_below.item() == (-math.inf if skip_below is None else skip_below)
+        places = [tensor.data_ptr() for tensor in (*p, *module.exact_parameters_now)]
+        assert len(set(places)) == len(places)
+        assert not any((place - module.packed.data_ptr()) % 16 for place in places)
+
+
+@pytest.mark.parametrize(
+    "moved",
+    [copy.deepcopy, lambda module: module.to("meta").to_empty(device="cpu"), lambda module: module.half()],
+    ids=["a copy", "another device and back", "another type"],
+)
+def test_a_module_that_was_moved_shows_the_parameters_of_its_own_buffer(
+    moved: Callable[[Neuron], Neuron], plain_neurons: None
+) -> None:
+    original = Neuron()
+    original.configure(leak=0.25, grid=grid_of(16), skip_below=0.0)
+    before = [value.item() for value in original.parameters_now]
+    module = moved(original)
+    module.configure(leak=0.5, grid=grid_of(3), skip_below=None)
+    assert [value.item() for value in module.parameters_now] == [value.item() for value in parameters((3, None, 0.5))]
+    assert module.parameters_now.leak.dtype == torch.float32
+    if module is not original:
+        assert [value.item() for value in original.parameters_now] == before
 
 
 def test_neurons_run_on_the_meta_device() -> None:
