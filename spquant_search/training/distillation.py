@@ -16,6 +16,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from spquant_search.runs.files import write_bytes
+from spquant_search.snn.constants import Constants, constants_kept
 from spquant_search.training.loader import DeviceSplit, LoadedSplit, evaluation_batches
 from spquant_search.training.loop import Lesson
 from spquant_search.training.precision import exact_fp32
@@ -30,6 +31,7 @@ class FloatTeacher:
         Otherwise they are kept beside ``weights``, the file that the network is from, for the next process.
         """
         self._network, self._time_steps = network.eval(), training.time_steps
+        self._constants = Constants()
         self._logits = None if varied else self._all_logits(training, weights)
 
     def __call__(self, batch: DeviceSplit, chosen: Int[Tensor, " batch"]) -> Lesson:
@@ -37,7 +39,7 @@ class FloatTeacher:
 
         They are those of the float network's own time steps, whatever the steps of the batch.
         """
-        logits = self._evaluate(batch) if self._logits is None else self._logits[chosen.to(batch.device)]
+        logits = self._evaluate(batch) if self._logits is None else self._logits[chosen]
         return Lesson(batch, logits)
 
     def _all_logits(self, training: LoadedSplit, weights: Path | None) -> Float[Tensor, "sample classes"]:
@@ -53,7 +55,7 @@ class FloatTeacher:
     @torch.no_grad()
     def _evaluate(self, batch: DeviceSplit) -> Float[Tensor, "batch classes"]:
         shown = replace(batch, time_steps=self._time_steps)
-        with exact_fp32():
+        with exact_fp32(), constants_kept(self._constants):
             logits: Tensor = self._network(shown.spikes(torch.float32).repeated())
         return logits.mean(dim=0)
 

@@ -9,6 +9,8 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from spquant_search.runs.results import LayerActivity
+from spquant_search.snn.activity import read_together
+from spquant_search.snn.constants import constants_kept
 from spquant_search.snn.layers import measured
 from spquant_search.training.loader import DeviceSplit, LoadedSplit, evaluation_batches
 from spquant_search.training.precision import exact_fp32
@@ -41,6 +43,7 @@ def evaluate(network: nn.Module, split: LoadedSplit) -> Evaluation:
     """Measure accuracy and activity on a split. The lowest class index wins a tie, as on the device."""
     with measured(network) as activities:
         share = accuracy(network, split)
+    read_together(activities.values())
     layers = tuple((name, activity.per_sample()) for name, activity in activities.items())
     neurons = tuple(round(activity.total("neuron_steps")) for activity in activities.values())
     return Evaluation(accuracy=share, layers=layers, neurons=neurons)
@@ -52,7 +55,7 @@ def accuracy(network: nn.Module, split: LoadedSplit) -> float:
     :func:`evaluate`."""
     network.eval()
     correct = torch.zeros((), dtype=torch.int64, device=split.device)
-    with exact_fp32():
+    with exact_fp32(), constants_kept():
         for batch in evaluation_batches(split):
             correct += correctly_classified(network, batch)
     return int(correct) / max(len(split), 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -49,7 +49,7 @@ class StepHook(Protocol):
         """Set the network's precision, if it changes, and return the batch, perhaps at other time steps, with the
         teacher's logits of it, if there are any.
 
-        ``chosen`` are the numbers of the batch's samples in the training split.
+        ``chosen`` are the numbers of the batch's samples in the training split, on the batch's device.
         """
         ...
 
@@ -134,7 +134,7 @@ def _train_epoch(
     """Train on all samples in this order, and return the mean loss of the steps."""
     recipe = run.recipe
     order = order[: samples_of_epoch(len(order), recipe.batch_size)]
-    batches = -(-len(order) // recipe.batch_size)
+    batches, numbers = -(-len(order) // recipe.batch_size), order.to(run.training.device)
     run.network.train()
     total = torch.zeros((), device=run.training.device)
     for index, batch in enumerate(run.training.batches(recipe.batch_size, order=order)):
@@ -143,7 +143,7 @@ def _train_epoch(
         set_rate(optimizer, run.schedule.learning_rate * share)
         seed = derived_seed(run.seed, Purpose.AUGMENTATION, epoch, index)
         varied = replace(batch, frames=augmented(batch.frames, recipe.augment, seed=seed))
-        chosen = order[index * recipe.batch_size : index * recipe.batch_size + len(batch)]
+        chosen = numbers[index * recipe.batch_size : index * recipe.batch_size + len(batch)]
         shown, teacher_logits = Lesson(varied) if run.step_hook is None else run.step_hook(varied, chosen)
         total += train_step(run.network, shown, recipe, optimizer, scaler, teacher_logits=teacher_logits)
     return float(total) / batches
@@ -162,12 +162,22 @@ def _raise_if_diverged(network: nn.Module, epoch: int, loss: float, scaler: Grad
     if not math.isfinite(loss):
         raise Diverged(f"the mean loss of epoch {epoch} is {loss}")
     # A neuron whose potential is not a number never spikes, so that a broken layer leaves the loss finite.
-    for name, values in network.state_dict().items():
-        if not bool(values.isfinite().all()):
+    for name, is_finite in _finite(network.state_dict()).items():
+        if not is_finite:
             raise Diverged(f"after epoch {epoch}, {name} is not finite")
     # A step whose gradients are not finite is omitted and the scale halved, so that the weights stay finite.
     if scaler is not None and scaler.get_scale() < SMALLEST_LOSS_SCALE:
         raise Diverged(f"in epoch {epoch}, gradients were not finite in fp16 at any scale of the loss")
+
+
+def _finite(tensors: Mapping[str, Tensor]) -> dict[str, bool]:
+    """Tell by name which tensors are finite, all by one read of their device, which each read waits for."""
+    numbers = {name: values for name, values in tensors.items() if values.is_floating_point() and values.numel()}
+    if not numbers:
+        return {}
+    # The largest magnitude of each: not a number where one of them is not.
+    largest = torch.stack(torch._foreach_norm(list(numbers.values()), torch.inf))
+    return dict(zip(numbers, largest.isfinite().cpu().tolist(), strict=True))
 
 
 def epoch_metrics(

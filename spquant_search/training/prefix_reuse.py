@@ -15,13 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from spquant_search.profile import PROCESS
+from spquant_search.snn.constants import Constants, constants_kept
 from spquant_search.snn.layers import SearchableLayer, configure, searchable_layers
 from spquant_search.space.configuration import NetworkConfig
 from spquant_search.space.schema import NeuronSpace
 from spquant_search.training.evaluation import correctly_classified
 from spquant_search.training.loader import LoadedSplit, at_time_steps, evaluation_batches
 from spquant_search.training.precision import exact_fp32
-from spquant_search.training.supernet import gathering_statistics, norm_layers, statistics_batches
+from spquant_search.training.supernet import gathering_statistics, norm_layers
 
 
 def subnet_accuracies(
@@ -46,15 +47,15 @@ def subnet_accuracies(
         raise ValueError(f"configurations of {steps} and {others[0]} time steps cannot take turns")
     training, validation = (at_time_steps(split, steps) for split in (training, validation))
     turns = _Turns(network, configs, neuron)
-    with PROCESS.on("statistics"), gathering_statistics(network):
+    with PROCESS.on("statistics"), gathering_statistics(network, training, samples) as batches:
         turns.keep_norms_apart()
-        for batch in statistics_batches(training, samples):
+        for batch in batches:
             turns.each(network, batch.spikes(torch.float32))
     correct = torch.zeros(len(configs), dtype=torch.int64, device=validation.device)
     with PROCESS.on("evaluation"), torch.inference_mode(), exact_fp32():
         for batch in evaluation_batches(validation):
             correct += torch.stack(turns.each(partial(correctly_classified, network), batch))
-    return tuple(count / max(len(validation), 1) for count in correct.tolist())
+    return tuple(count / max(len(validation), 1) for count in correct.cpu().tolist())
 
 
 class _Turns:
@@ -62,38 +63,31 @@ class _Turns:
 
     def __init__(self, network: nn.Module, configs: Sequence[NetworkConfig], neuron: NeuronSpace) -> None:
         self._network, self._configs, self._neuron = network, configs, neuron
-        self._buffers: list[dict[str, Tensor]] = []
+        self._norms = norm_layers(network)
+        self._buffers: list[dict[tuple[str, str], Tensor]] = [{} for _ in configs]  # of batch norm, by its name and own
+        self._constants = Constants(configurations=len(configs))
         first = dict(configs[0].layers)
         self._changing = {name for config in configs for name, layer in config.layers if layer != first[name]}
 
     def keep_norms_apart(self) -> None:
         """Let every configuration begin with what the network's batch norms hold now."""
-        self._buffers = [_copied(self._norm_buffers()) for _ in self._configs]
+        self._buffers = [
+            {(name, key): values.clone() for name, norm in self._norms.items() for key, values in norm.named_buffers()}
+            for _ in self._configs
+        ]
 
     def each(self, run: Callable[[Any], Any], batch: Any) -> list[Any]:
         """Return what ``run`` gives for a batch with each configuration."""
         found = []
-        with _Beginning(searchable_layers(self._network), self._changing) as beginning:
-            for config, kept in zip(self._configs, self._buffers, strict=True):
+        layers = searchable_layers(self._network)
+        with _Beginning(layers, self._changing) as beginning, constants_kept(self._constants):
+            for config, buffers in zip(self._configs, self._buffers, strict=True):
                 configure(self._network, config, self._neuron)
-                buffers = self._norm_buffers()
-                for name, values in kept.items():
-                    buffers[name].copy_(values)
+                for (name, key), values in buffers.items():
+                    setattr(self._norms[name], key, values)
                 found.append(run(batch))
-                kept |= _copied(buffers)
                 beginning.restart()
         return found
-
-    def _norm_buffers(self) -> dict[str, Tensor]:
-        return {
-            f"{name}.{key}": values
-            for name, norm in norm_layers(self._network).items()
-            for key, values in norm.named_buffers()
-        }
-
-
-def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: values.clone() for name, values in tensors.items()}
 
 
 class _Beginning:

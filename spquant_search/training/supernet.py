@@ -25,12 +25,13 @@ from torch import Tensor, nn
 
 from spquant_search.runs import work
 from spquant_search.runs.random_streams import Purpose, derived_seed
+from spquant_search.snn.constants import constants_kept
 from spquant_search.snn.layers import configure
 from spquant_search.space.address import Address
 from spquant_search.space.configuration import OFF, PARAMETERS, TIME_STEPS, NetworkConfig
 from spquant_search.space.schema import NeuronSpace
 from spquant_search.space.search_space import SearchSpace
-from spquant_search.training.loader import DeviceSplit, LoadedSplit
+from spquant_search.training.loader import DeviceSplit, LoadedSplit, take
 from spquant_search.training.loop import Lesson, StepHook, TrainingRun, epoch_losses
 from spquant_search.training.precision import exact_fp32
 from spquant_search.training.schedule import Schedule
@@ -122,21 +123,30 @@ def norm_layers(network: nn.Module) -> dict[str, nn.BatchNorm2d]:
 
 
 @contextmanager
-def gathering_statistics(network: nn.Module) -> Iterator[None]:
+def gathering_statistics(network: nn.Module, training: LoadedSplit, samples: int) -> Iterator[Iterator[DeviceSplit]]:
     """Let ``network`` evaluate in this context, but batch norm gather the statistics of its batches anew.
 
-    At the end batch norm holds their means over the batches.
+    Yields the batches of the first ``samples``, for the network to see one after the other. At the end batch norm holds
+    the means over them.
     """
     found = norm_layers(network).values()
     momenta = [norm.momentum for norm in found]
     network.eval()
     for norm in found:
         norm.reset_running_stats()
-        norm.momentum = None  # the mean over all batches, each weighing the same
         norm.train()
+
+    def batches() -> Iterator[DeviceSplit]:
+        for number, batch in enumerate(statistics_batches(training, samples), start=1):
+            for norm in found:
+                # The mean over all batches, each weighing the same. Without a momentum torch would count them on the
+                # device, and wait for the count.
+                norm.momentum = 1.0 / number
+            yield batch
+
     try:
         with torch.no_grad(), exact_fp32():
-            yield
+            yield batches()
     finally:
         for norm, momentum in zip(found, momenta, strict=True):
             norm.eval()
@@ -150,13 +160,13 @@ def statistics_batches(training: LoadedSplit, samples: int) -> Iterator[DeviceSp
     """
     count = work.statistics_samples(len(training), samples)
     batches = -(-count // min(work.STATISTICS_BATCH, training.together.statistics))
-    return training.batches(-(-count // max(batches, 1)), order=torch.arange(count))
+    return take(training, count).batches(-(-count // max(batches, 1)))
 
 
 def measure_statistics(network: nn.Module, training: LoadedSplit, *, samples: int) -> None:
     """Set the running statistics of batch norm to their means over the batches of the first ``samples``."""
-    with gathering_statistics(network):
-        for batch in statistics_batches(training, samples):
+    with gathering_statistics(network, training, samples) as batches, constants_kept():
+        for batch in batches:
             network(batch.spikes(torch.float32))
 
 

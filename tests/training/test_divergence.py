@@ -67,3 +67,22 @@ def test_divergence_behind_a_finite_loss_names_the_weight(plain_neurons: None) -
     )
     with pytest.raises(Diverged, match=r"^after epoch 1, conv\d\.[a-z_.]+ is not finite$"):
         next(epochs)
+
+
+def test_all_that_a_network_keeps_is_looked_at_whatever_its_type_and_shape() -> None:
+    kept = {
+        "a": torch.zeros(3, 2)[:, 1],
+        "whole": torch.tensor(7),
+        "none": torch.empty(0),
+        "large": torch.tensor([-torch.finfo(torch.float32).max, 1.0]),
+        "half": torch.full((2,), 65504.0, dtype=torch.float16),
+        "one": torch.tensor(1.0, dtype=torch.float64),
+    }
+    names = ["a", "large", "half", "one"]
+    assert loop._finite(kept) == dict.fromkeys(names, True)
+    assert loop._finite({"whole": torch.tensor(7)}) == {}
+    for name in names:
+        for value in (math.nan, math.inf, -math.inf):
+            broken = {key: tensor.clone() for key, tensor in kept.items()}
+            broken[name].view(-1)[-1] = value
+            assert loop._finite(broken) == {key: key != name for key in names}

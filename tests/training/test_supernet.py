@@ -259,6 +259,27 @@ def test_statistics_are_the_means_over_whole_batches(
     torch.testing.assert_close(seen[0], first)
 
 
+def test_statistics_are_to_the_bit_those_of_norms_that_count_their_batches(
+    prepared: Prepared, network: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spquant_search.runs.work.STATISTICS_BATCH", 8)
+    space, training = prepared.space, recordings(40, seed=1)
+    configure(network, space.references[1], space.file.neuron)
+    measure_statistics(network, training, samples=40)
+    found = {key: values.clone() for key, values in network.named_buffers()}
+    for norm in norm_layers(network).values():
+        norm.reset_running_stats()
+        norm.momentum = None
+        norm.train()
+    with torch.no_grad():
+        for start in range(0, 40, 8):
+            network(training.batch(slice(start, start + 8)).spikes(torch.float32))
+    for norm in norm_layers(network).values():
+        norm.momentum = 0.1
+        assert norm.num_batches_tracked == 5
+    assert all(torch.equal(values, found[key]) for key, values in network.named_buffers())
+
+
 def test_statistics_are_those_of_a_pass_in_training(prepared: Prepared, network: nn.Module) -> None:
     space, training = prepared.space, recordings(64, seed=1)
     configure(network, space.references[0], space.file.neuron)
