@@ -27,15 +27,16 @@ class Activity:
     def __init__(self) -> None:
         self.samples = 0
         self._numbers: dict[str, float] = {}
-        self._sums: dict[str, Tensor] = {}  # what has not been read, beside the numbers
+        self._sums: dict[str, list[Tensor]] = {}  # what has not been read, beside the numbers
 
     def add(self, name: str, value: Tensor | int) -> None:
         """Add a number, or the sum of a tensor, to a figure."""
         if isinstance(value, int):
             self._numbers[name] = self._numbers.get(name, 0.0) + value
             return
-        total = value.detach().double().sum()
-        self._sums[name] = self._sums[name] + total if name in self._sums else total
+        value = value.detach()
+        total = value.sum(dtype=torch.float64) if value.dim() else value.double()
+        self._sums.setdefault(name, []).append(total)
 
     def add_operations(self, operations: Operations) -> None:
         """Add a layer's operations to the figures."""
@@ -62,8 +63,10 @@ class Activity:
 
 def read_together(activities: Collection[Activity]) -> None:
     """Read the sums of all these figures from their device at once: each read waits for it."""
-    places = [(activity, name) for activity in activities for name in activity._sums]
-    if places:
-        sums = torch.stack([activity._sums.pop(name) for activity, name in places])
-        for (activity, name), value in zip(places, sums.cpu().tolist(), strict=True):
+    found = [(one, name, total) for one in activities for name, totals in one._sums.items() for total in totals]
+    if found:
+        read = torch.stack([total for _, _, total in found]).cpu().tolist()
+        for (activity, name, _), value in zip(found, read, strict=True):
             activity._numbers[name] = activity._numbers.get(name, 0.0) + value
+    for activity in activities:
+        activity._sums.clear()

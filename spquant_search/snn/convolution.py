@@ -294,9 +294,10 @@ class Convolution(SearchableLayer):
         self, present: Float[Tensor, "time_batch groups height width"], size: tuple[int, int]
     ) -> Tensor:
         """Sum :meth:`_reached` over ``size`` positions: an input counts as often as there are kernels above it."""
-        sizes = tuple(zip(present.shape[2:], size, strict=True))
+        height, width = present.shape[2:]
+        sizes = ((height, size[0]), (width, size[1]))
         rows, columns = kept(self, _kernels_above, sizes, self.kernel_size, self.stride, present.device)
-        return (present @ columns).double() @ rows.double()  # a row's sum is exact in fp32, that of all may not be
+        return (present @ columns).double() @ rows  # a row's sum is exact in fp32, that of all may not be
 
 
 def _box_sums(values: Tensor, size: int, stride: int) -> Tensor:
@@ -306,15 +307,18 @@ def _box_sums(values: Tensor, size: int, stride: int) -> Tensor:
 
 
 def _kernels_above(
-    sizes: tuple[tuple[int, int], ...], size: int, stride: int, device: torch.device
-) -> list[Float[Tensor, " inputs"]]:
-    """Count, for each input along an axis, the outputs under whose kernel it lies; ``sizes``: inputs and outputs."""
+    sizes: tuple[tuple[int, int], tuple[int, int]], size: int, stride: int, device: torch.device
+) -> tuple[Float[Tensor, " rows"], Float[Tensor, " columns"]]:
+    """Count, for each input along both axes, the outputs under whose kernel it lies; those of rows in fp64.
+
+    ``sizes`` are the inputs and the outputs of each axis.
+    """
     counts = []
     for inputs, outputs in sizes:
-        middles = torch.arange(0, outputs * stride, stride, device=device)
+        middles = torch.arange(outputs, device=device) * stride
         distance = torch.arange(inputs, device=device)[:, None] - middles
-        counts.append((distance.abs() <= size // 2).sum(dim=1).float())
-    return counts
+        counts.append((distance.abs() <= size // 2).sum(dim=1))
+    return counts[0].double(), counts[1].float()
 
 
 def _check_form(in_channels: int, out_channels: int, *, kernel_size: int, stride: int, groups: int) -> None:

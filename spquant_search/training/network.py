@@ -71,9 +71,26 @@ def write_tensors(tensors: Mapping[str, Tensor], file: Path, *, replaces: bool =
     """
     written: dict[str, Tensor] = {}
     places: set[int] = set()
-    for name, tensor in tensors.items():
-        copy = tensor.detach().cpu().contiguous()
+    for name, tensor in _on_host(tensors).items():
+        copy = tensor.contiguous()
         place = copy.untyped_storage().data_ptr()
         written[name] = copy.clone() if place in places else copy
         places.add(place)
     write_bytes(file, save(written), replaces=replaces)
+
+
+def _on_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors in the host's memory, where those of a GPU come together: each copy waits for it."""
+    held = {name: tensor.detach() for name, tensor in tensors.items()}
+    return held | _copied_together({name: tensor for name, tensor in held.items() if tensor.is_cuda})
+
+
+def _copied_together(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copy tensors of any types to the host's memory as one tensor of bytes."""
+    if not tensors:
+        return {}
+    pieces = [tensor.reshape(-1).view(torch.uint8) for tensor in tensors.values()]
+    read = torch.cat(pieces).cpu().split_with_sizes([len(piece) for piece in pieces])
+    # A clone begins where any type may.
+    parts = (part.clone().view(tensor.dtype) for part, tensor in zip(read, tensors.values(), strict=True))
+    return {name: part.view(tensors[name].shape) for name, part in zip(tensors, parts, strict=True)}

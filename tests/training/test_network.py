@@ -11,7 +11,7 @@ from torch import nn
 
 from spquant_search.snn import Readout, SpikingConv2d
 from spquant_search.space.schema import Training
-from spquant_search.training.network import load_weights, write_tensors, write_weights
+from spquant_search.training.network import _copied_together, load_weights, write_tensors, write_weights
 from spquant_search.training.optimizer import GATE_RATE, new_optimizer
 from spquant_search.training.schedule import Schedule
 
@@ -64,3 +64,21 @@ def test_a_module_called_gate_learns_as_all_others_do() -> None:
     by_rate = {group["rate"]: {id(parameter) for parameter in group["params"]} for group in groups[1:]}
     assert by_rate[GATE_RATE] == {id(parameter) for parameter in layer.gate.parameters()}
     assert id(layer.weight) in {id(parameter) for parameter in groups[0]["params"]}
+
+
+def test_tensors_of_all_types_and_shapes_are_copied_together() -> None:
+    tensors = {
+        "scalar": torch.tensor(7),
+        "flags": torch.tensor([True, False, True]),
+        "kernel": torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last),
+        "none": torch.empty(0, 3),
+        "half": torch.tensor([1.5], dtype=torch.float16),
+        "exact": torch.randn(3, 2, dtype=torch.float64).T,
+    }
+    found = _copied_together(tensors)
+    assert list(found) == list(tensors)
+    for name, tensor in tensors.items():
+        assert (found[name].dtype, found[name].shape) == (tensor.dtype, tensor.shape)
+        assert torch.equal(found[name], tensor)
+        assert found[name].is_contiguous()
+        assert found[name].data_ptr() != tensor.data_ptr() or name == "none"
