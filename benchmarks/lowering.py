@@ -191,6 +191,7 @@ def lowered(case: Case) -> Lowered:
 _DEFINED = re.compile(r"^(\w+) = async_compile\.triton\('\w+', '''(.*?)''', device_str='cuda'\)", re.S | re.M)
 _ACCESS = re.compile(r"tl\.(?:load|store|atomic_add)\((\w+) \+ \((.*?)\), ")
 _POINTER = re.compile(r"'(\w+)': '\*(\w+)'")
+_SIZE = re.compile(r"^ +(ps\d+|\w+_[xyz]numel) = (.+)$", re.M)  # worked out once, before kernels are called
 _INDEX = re.compile(r"^ +([xyzr]\d*(?:_\d+)?) = (.+)$", re.M)
 
 
@@ -203,10 +204,13 @@ def sizes_of_call(source: str, name: str, text: str, sizes: Mapping[str, int]) -
     """Return the whole numbers that a module gives to a kernel, by the name of the kernel's parameter."""
     parameters = [one.split(":")[0].strip() for one in re.search(r"^def \w+\((.*?)\):", text, re.M)[1].split(",")]  # type: ignore[index]
     call = ast.parse(re.search(rf"{name}\.run\(.*?stream=\w+\)", source)[0], mode="eval").body  # type: ignore[index]
+    known = dict(sizes)
+    for symbol, value in _SIZE.findall(source):
+        known[symbol] = int(eval(value, {}, known))
     given: dict[str, int] = {}
     for parameter, argument in zip(parameters, call.args, strict=False):  # type: ignore[attr-defined]
         if parameter.endswith("numel") or parameter.startswith("ks"):
-            given[parameter] = int(eval(ast.unparse(argument), {}, dict(sizes)))
+            given[parameter] = int(eval(ast.unparse(argument), {}, known))
     return given
 
 

@@ -342,7 +342,7 @@ def test_traffic_is_that_of_distinct_addresses(part_of_check: Any) -> None:
     """Worked out by hand: 12 numbers of 2 bytes and 4 behind them, 4 that all rows share, and 12 that are stored."""
     lowering = part_of_check("lowering")
     source = f"name = async_compile.triton('triton_poi_fused_0', '''{TEXT}''', device_str='cuda')\n"
-    source += "        name.run(arg0_1, arg1_1, buf0, s1, 3*s1, stream=raw_stream0)\n"
+    source += "        ps0 = 3*s1\n        name.run(arg0_1, arg1_1, buf0, s1, ps0, stream=raw_stream0)\n"
     ((name, text),) = lowering.kernel_texts(source).items()
     sizes = lowering.sizes_of_call(source, name, text, {"s1": 4})
     assert sizes == {"ks0": 4, "xnumel": 12}
