@@ -40,14 +40,14 @@ class Part:
 
 
 LIMITS = {
-    "machine": 45.0,
-    "tests": 100.0,
-    "kernels": 90.0,
-    "waits": 40.0,
-    "exact": 30.0,
-    "repeatable": 30.0,
-    "step": 80.0,
-    "search": 65.0,
+    "machine": 30.0,
+    "tests": 95.0,
+    "kernels": 85.0,
+    "waits": 75.0,
+    "exact": 35.0,
+    "repeatable": 35.0,
+    "step": 70.0,
+    "search": 55.0,
 }
 FIRST = "machine"  # without which no other part begins
 MODULES = {
