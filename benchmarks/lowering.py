@@ -191,7 +191,7 @@ def lowered(case: Case) -> Lowered:
 _DEFINED = re.compile(r"^(\w+) = async_compile\.triton\('\w+', '''(.*?)''', device_str='cuda'\)", re.S | re.M)
 _ACCESS = re.compile(r"tl\.(?:load|store|atomic_add)\((\w+) \+ \((.*?)\), ")
 _POINTER = re.compile(r"'(\w+)': '\*(\w+)'")
-_SIZE = re.compile(r"^ +(ps\d+|\w+_[xyz]numel) = (.+)$", re.M)  # worked out once, before kernels are called
+_SIZE = re.compile(r"^ +(ps\d+|triton_\w+numel) = (.+)$", re.M)  # worked out once, before kernels are called
 _INDEX = re.compile(r"^ +([xyzr]\d*(?:_\d+)?) = (.+)$", re.M)
 
 
