@@ -79,6 +79,15 @@ def _decision(
     return _quantized(weight, bias)[0].double().T, bias > 0
 
 
+def _opened(
+    counts: Float[Tensor, "sample in"],
+    total: Float[Tensor, "sample 1"],
+    columns: Float[Tensor, "in out"],
+    open_without: Bool[Tensor, " out"],
+) -> Bool[Tensor, "sample out"]:
+    return torch.where(total > 0, counts.double() @ columns > 0, open_without)
+
+
 class ChannelGate(nn.Module):
     """A predictor of a layer's open channels from its input spike counts, trained beside the task, never through it."""
 
@@ -100,18 +109,25 @@ class ChannelGate(nn.Module):
         """Decide as the device does: exact integer sums (in double precision, exact to 2^53)."""
         with torch.no_grad():
             columns, open_without = kept(self, _decision, self.weight, self.bias, self.mass_slope, mass)
-            sums = counts.double() @ columns
-            return torch.where(counts.sum(dim=1, keepdim=True) > 0, sums > 0, open_without)
+            return _opened(counts, counts.sum(dim=1, keepdim=True), columns, open_without)
 
     def loss(
         self, counts: Float[Tensor, "sample in"], activity: Float[Tensor, "sample out"], mass: float
     ) -> Float[Tensor, ""]:
         """Return the binary cross-entropy of the predictor's logits against :func:`channel_target` of ``activity``."""
-        total = counts.sum(dim=1, keepdim=True)
-        shares = counts / total.clamp(min=1.0)
-        bias = self.bias_at(mass)
-        logits = torch.where(total > 0, shares @ _quantized(self.weight, bias)[1].T, bias)
-        return F.binary_cross_entropy_with_logits(logits, channel_target(activity, mass).to(logits.dtype))
+        return self.open_and_loss(counts, activity, mass)[1]
+
+    def open_and_loss(
+        self, counts: Float[Tensor, "sample in"], activity: Float[Tensor, "sample out"], mass: float
+    ) -> tuple[Bool[Tensor, "sample out"], Float[Tensor, ""]]:
+        """Return what :meth:`open` and :meth:`loss` do, for a training step, from one quantized predictor."""
+        bias, total = self.bias_at(mass), counts.sum(dim=1, keepdim=True)
+        integers, values = _quantized(self.weight, bias)
+        with torch.no_grad():
+            opened = _opened(counts, total, integers.double().T, bias > 0)
+        logits = torch.where(total > 0, counts / total.clamp(min=1.0) @ values.T, bias)
+        target = channel_target(activity, mass).to(logits.dtype)
+        return opened, F.binary_cross_entropy_with_logits(logits, target)
 
 
 def channel_gates(network: nn.Module) -> list[ChannelGate]:

@@ -154,17 +154,17 @@ class SpikingConv2d(Convolution):
 
     def _open(self, spikes: Spikes, current: Tensor | None = None) -> Bool[Tensor, "time_batch out"] | None:
         """Ask the gate which channels are open; with a training ``current`` set its loss, too, if it learns."""
+        if current is not None or not self.is_gated:
+            self.gate_loss = None
         if self.gate is None or not self.is_gated:
-            self.gate_loss = None
             return None
-        counts = spikes.counts
-        if current is not None:
-            self.gate_loss = None
+        counts, mass = spikes.counts, self.precision.channel_mass
         if current is not None and torch.is_grad_enabled() and self.gate.weight.requires_grad:
             activity = channel_activity(current)
             with torch.autocast(current.device.type, enabled=False):
-                self.gate_loss = self.gate.loss(counts, activity, self.precision.channel_mass)
-        return self.gate.open(counts, self.precision.channel_mass)
+                opened, self.gate_loss = self.gate.open_and_loss(counts, activity, mass)
+            return opened
+        return self.gate.open(counts, mass)
 
     def _fire(self, current: Tensor, time_steps: int) -> Tensor:
         """Fire on [time, everything else], in memory order, so that one compiled graph fits all layers."""
