@@ -85,9 +85,7 @@ class Compiled:
         length = len(arguments[0]) if self._is_unrolled else 0
         try:
             compiled = self._at_length(length)
-        except (
-            Exception
-        ) as error:  # nothing is computed here: an option, say, or a Python that this torch does not know
+        except Exception as error:  # of an option, say, or a Python that this torch does not know: nothing is computed
             return self._give_up(error, arguments)
         try:
             return compiled(*arguments)
