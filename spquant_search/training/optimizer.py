@@ -26,13 +26,34 @@ def new_optimizer(network: nn.Module, recipe: Training, schedule: Schedule) -> t
         {"params": kept, "weight_decay": 0.0, "rate": 1.0},
         {"params": gates, "weight_decay": 0.0, "rate": GATE_RATE},
     ]
-    # On a GPU only fused optimizers take GradScaler's steps without asking the device, and waiting for it.
-    fused = True if all(parameter.is_cuda for parameter in network.parameters()) else None
+    fused = True if _is_fused(network) else None
     if recipe.optimizer == "sgd":
         rate, momentum, nesterov = schedule.learning_rate, recipe.momentum, recipe.nesterov
-        return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=nesterov, fused=fused)
+        optimizer = torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=nesterov, fused=fused)
+        if fused and momentum:
+            _begin_momenta(optimizer)
+            # Those of a processor, from whose checkpoint a training may go on, begin with a parameter's first gradient.
+            optimizer.register_load_state_dict_post_hook(_begin_momenta)
+        return optimizer
     kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
     return kind(groups, lr=schedule.learning_rate, fused=fused)
+
+
+def _is_fused(network: nn.Module) -> bool:
+    """Tell whether an optimizer runs as one kernel: on a GPU only such ones take GradScaler's steps without asking the
+    device, and waiting for it."""
+    return all(parameter.is_cuda for parameter in network.parameters())
+
+
+def _begin_momenta(optimizer: torch.optim.Optimizer) -> None:
+    """Let momenta begin at zero, from which the first gradient makes what it makes of none.
+
+    torch's fused SGD fails where some parameters have a momentum and others have their first gradient, as gates have
+    that were off before.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            optimizer.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -14,6 +14,7 @@ from torch.amp.grad_scaler import GradScaler
 from spquant_search.snn.readout import Readout
 from spquant_search.snn.spiking_convolution import SpikingConv2d
 from spquant_search.training import loop
+from spquant_search.training import optimizer as optimizer_module
 from spquant_search.training.loop import TrainingRun
 from spquant_search.training.optimizer import GATE_RATE, new_optimizer, set_rate
 from spquant_search.training.schedule import Schedule
@@ -49,6 +50,54 @@ def test_other_optimizers_learn_too(optimizer: str, plain_neurons: None) -> None
     recipe = replace(RECIPE, optimizer=optimizer, max_grad_norm=5.0, label_smoothing=0.1)
     curve, _ = trained(recipe=recipe, schedule=Schedule(epochs=5, learning_rate=rate), samples=64)
     assert curve[-1][0].loss < 0.9 * curve[0][0].loss  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"optimizer": "sgd"}, {"optimizer": "sgd", "nesterov": True}, {"optimizer": "adam"}]
+)
+def test_fused_optimizers_take_gradients_that_come_later(
+    changes: dict[str, object], monkeypatch: pytest.MonkeyPatch, plain_neurons: None
+) -> None:
+    """Gates that are off have no gradient: as one kernel, as on a GPU, a step is what it is without."""
+
+    def learned(*, fused: bool) -> Tensor:
+        monkeypatch.setattr(optimizer_module, "_is_fused", lambda _network: fused)
+        subject = network()
+        optimizer = new_optimizer(subject, replace(RECIPE, **changes), SCHEDULE)
+        generator = torch.Generator().manual_seed(0)
+        for step in range(6):
+            if step == 4:  # goes on from a checkpoint, of a processor, in another process
+                saved = optimizer.state_dict()
+                optimizer = new_optimizer(subject, replace(RECIPE, **changes), SCHEDULE)
+                optimizer.load_state_dict(saved)
+            for number, parameter in enumerate(subject.parameters()):
+                values = torch.randn(parameter.shape, generator=generator)
+                parameter.grad = values if number % 3 <= step else None
+                if number % 3 == 2 and step < 5:  # of some the first one comes after the checkpoint
+                    parameter.grad = None
+            optimizer.step()
+        return torch.cat([parameter.detach().flatten() for parameter in subject.parameters()])
+
+    torch.testing.assert_close(learned(fused=True), learned(fused=False), rtol=1e-5, atol=1e-7)
+
+
+def test_a_fused_optimizer_goes_on_from_the_checkpoint_of_another(
+    monkeypatch: pytest.MonkeyPatch, plain_neurons: None
+) -> None:
+    subject, recipe = network(), replace(RECIPE, optimizer="sgd")
+    first, *later = subject.parameters()
+    monkeypatch.setattr(optimizer_module, "_is_fused", lambda _network: False)
+    plain = new_optimizer(subject, recipe, SCHEDULE)
+    first.grad = torch.ones_like(first)
+    plain.step()
+    monkeypatch.setattr(optimizer_module, "_is_fused", lambda _network: True)
+    fused = new_optimizer(subject, recipe, SCHEDULE)
+    fused.load_state_dict(plain.state_dict())
+    for parameter in later:
+        parameter.grad = torch.ones_like(parameter)
+    fused.step()
+    assert torch.equal(fused.state[later[0]]["momentum_buffer"], torch.ones_like(later[0]))
+    assert float(fused.state[first]["momentum_buffer"].flatten()[0]) == pytest.approx(1 + recipe.momentum, rel=1e-3)
 
 
 def descended(loss_factor: float, max_norm: float | None, *, scaler: GradScaler | None = None) -> Tensor:
