@@ -92,7 +92,8 @@ def test_memory_is_known_from_shapes(space: str) -> None:
     assert evaluation <= 2 * step
     assert step / 1.5 <= step_bytes(prepared) <= 1.5 * step
     together = batch_sizes(prepared, on_gpu=True).evaluation
-    assert evaluation <= together * evaluated_bytes(prepared) <= 2.5 * evaluation
+    # Of small networks, what is as large whatever the batch is weighs more.
+    assert evaluation / 1.25 <= together * evaluated_bytes(prepared) <= 2.5 * evaluation
     peaks.pop("fp32 step", None)  # which the space does not ask for
     taken = CONTEXT_BYTES + max(peaks.values())
     assert taken / 1.25 <= trainer_bytes(prepared, split_bytes=0) <= 2 * taken
