@@ -40,7 +40,8 @@ MUTANTS = {
         scenario="evaluated batch", said=FAILS,
     ),
     "teacher is asked with numbers of the host": _mutant(
-        "training/distillation.py", "chosen.to(batch.device)", "chosen",
+        "training/loop.py", "numbers = -(-len(order) // recipe.batch_size), order.to(run.training.device)",
+        "numbers = -(-len(order) // recipe.batch_size), order",
         scenario="supernet step", said=HOST,
     ),
     "rows of pixels lie on the host": _mutant(
@@ -63,12 +64,8 @@ MUTANTS = {
         "training/optimizer.py", "fused = True if", "fused = None if",
         scenario="fp16 step", said=READ,
     ),
-    "a step keeps what its loss was made of": _mutant(
-        "training/loop.py", "return loss.detach()", "return loss",
-        scenario="bf16 step", said="MiB",
-    ),
     "all samples are evaluated at once": _mutant(
-        "training/loader.py", "split.batches(split.together.evaluation)", "split.batches(len(split))",
+        "training/loader.py", "evaluated_at_once(split.together.evaluation)", "len(split)",
         scenario="teacher", said="MiB",
     ),
     "skipped neurons are counted with ones of the host": _mutant(
@@ -76,13 +73,13 @@ MUTANTS = {
         scenario="evaluated batch", said=FAILS,
     ),
     "figures are added up on the host": _mutant(
-        "snn/activity.py", "value.detach().double().sum()", "value.detach().double().sum().cpu()",
+        "snn/activity.py", "value.sum(dtype=torch.float64)", "value.sum(dtype=torch.float64).cpu()",
         scenario="evaluated batch", said="copy from cuda to cpu",
     ),
     "hits are listed": _mutant(
         "training/evaluation.py", "(logits.sum(dim=0).argmax(dim=1) == batch.labels).sum()",
         "(logits.sum(dim=0).argmax(dim=1) == batch.labels).nonzero().numel()",
-        scenario="accuracy batch", said="a size that the GPU knows",
+        scenario="accuracy batch", said="DynamicOutputShape",
     ),
     "loss is copied once more": _mutant(
         "training/loop.py", "return loss.detach()", "return loss.detach().clone()",

@@ -9,6 +9,7 @@ the place of every wait, is printed by
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -64,17 +65,23 @@ def test_trainers_ask_for_what_is_written_down(measure: Measure) -> None:
     )
 
 
+# All scenarios of all spaces take ten minutes of a core: SPQUANT_FAKE_GPU=all.
+ALL_OF_THEM = (OWN, "vgg9")
+FEW_SCENARIOS = ("bf16 step", "supernet step", "evaluated batch")
+OF_EVERY_SPACE = () if os.environ.get("SPQUANT_FAKE_GPU") == "all" else FEW_SCENARIOS
+
+
 @needs_compiler
 @pytest.mark.slow
 @pytest.mark.parametrize("space", [OWN, *shipped_spaces()])
-def test_all_of_a_space(measure: Measure, space: str) -> None:
-    check(measure, Run(space=space))
+def test_a_space(measure: Measure, space: str) -> None:
+    check(measure, Run(space=space, scenarios=() if space in ALL_OF_THEM else OF_EVERY_SPACE))
 
 
 @needs_compiler
 @pytest.mark.slow
 def test_the_second_gpu(measure: Measure) -> None:
-    check(measure, Run(space=OWN, device="cuda:1"), Run(space="vgg9", device="cuda:1"))
+    check(measure, Run(space="vgg9", device="cuda:1", scenarios=("float step", "supernet step", "subnet")))
 
 
 # ---------------------------------------------------------------- memory, from shapes
