@@ -12,9 +12,14 @@ from typing import TYPE_CHECKING, NamedTuple
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
+from hypothesis import settings
 from shape_checking import check_shapes
 
 check_shapes()
+
+# A machine that does something else meanwhile is no fault of what is tested.
+settings.register_profile("without deadlines", deadline=None)
+settings.load_profile("without deadlines")
 
 if TYPE_CHECKING:
     from data.server import Server

@@ -82,6 +82,7 @@ def compiled_by(how: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_the_check_changes_nothing_of_what_is_compiled() -> None:
     plain, checked = compiled_by("plain"), compiled_by("checked")
     assert (plain.pop("refuses"), checked.pop("refuses")) == (False, True)
