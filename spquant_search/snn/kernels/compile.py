@@ -38,6 +38,10 @@ def _known(options: dict[str, int]) -> dict[str, Any]:
 OPTIONS |= _known(
     {"max_pointwise_cat_inputs": 0, "max_complex_pointwise_cat_inputs": 0, "split_reductions": False},
 )
+# On a processor, what a later time step reads of an earlier one is named once it takes so many operations. Otherwise
+# the compiler writes all that leads to it anew wherever it is read, twice as much with every step, and then looks for
+# what it has written twice: minutes for the backward pass of four steps. The loop that comes out is one either way.
+PROCESSOR_OPTIONS = _known({"realize_opcount_threshold": 20})
 VECTOR = 16  # numbers in fp32 that the widest processors take at once
 # Numbers for which a GPU's code is compiled before there are any: the compiler chooses blocks and warps by how many it
 # sees at first, and every layer then runs in them.
@@ -84,7 +88,7 @@ class Compiled:
             return self._plain(*arguments)
         length = len(arguments[0]) if self._is_unrolled else 0
         try:
-            compiled = self._at_length(length)
+            compiled = self._at_length(length, arguments[0].device.type)
         except Exception as error:  # of an option, say, or a Python that this torch does not know: nothing is computed
             return self._give_up(error, arguments)
         try:
@@ -94,11 +98,12 @@ class Compiled:
                 raise
             return self._give_up(error, arguments)
 
-    def _at_length(self, length: int) -> Callable[..., Any]:
+    def _at_length(self, length: int, device: str) -> Callable[..., Any]:
         """Return the function that torch compiles at its first call; ``length``: of its loop, 0 without one."""
         if length not in self._compiled:
             function = _copied(self._plain, length) if self._is_unrolled else self._plain
-            self._compiled[length] = torch.compile(function, dynamic=True, fullgraph=True, options=OPTIONS)
+            options = OPTIONS | PROCESSOR_OPTIONS if device == "cpu" else OPTIONS
+            self._compiled[length] = torch.compile(function, dynamic=True, fullgraph=True, options=options)
         return self._compiled[length]
 
     def _give_up(self, error: Exception, arguments: tuple[Any, ...]) -> Any:

@@ -87,15 +87,15 @@ def _backward_of_pooled(
     gradient: Float[Tensor, "time sample rows columns channel"],
     potentials: Float[Tensor, "time sample height width channel"],
     p: NeuronParameters,
-) -> Float[Tensor, "time sample height width channel"]:
+) -> Float[Tensor, "time sample rows 2 columns 2 channel"]:
     """Return the gradient by the current, given that by sums of spikes over 2x2 neurons.
 
-    The four of a block share their sum's gradient. ``potentials`` have twice the rows and columns, none left over.
+    The four of a block share their sum's gradient. ``potentials`` have twice the rows and columns, none left over. What
+    is returned is contiguous, and a view of it has their shape: made in here, it would be a copy at one time step.
     """
     time_steps, samples, rows, columns, channels = gradient.shape
     blocks = potentials.view(time_steps, samples, rows, POOL, columns, POOL, channels)
-    by_current = _backward(gradient[:, :, :, None, :, None], blocks, p)
-    return by_current.view(time_steps, samples, rows * POOL, columns * POOL, channels)
+    return _backward(gradient[:, :, :, None, :, None], blocks, p)
 
 
 def _pooled_spikes(
@@ -169,6 +169,7 @@ class _FirePooled(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         potentials, *p = ctx.saved_tensors
         by_current = _compiled_backward_of_pooled(gradient.contiguous(), potentials, NeuronParameters(*p))
+        by_current = by_current.view(potentials.shape)
         if ctx.left_over != (0, 0):
             rows, columns = ctx.left_over
             by_current = F.pad(by_current, (0, 0, 0, columns, 0, rows))
