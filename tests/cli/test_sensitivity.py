@@ -50,6 +50,7 @@ def test_sensitivity_asked_again_only_shows(analysed):
     assert "epoch" not in done.stderr
 
 
+@pytest.mark.slow
 def test_sensitivity_of_a_run_in_a_database_is_shown_and_not_made(analysed, tmp_path):
     place, words, _ = analysed
     shutil.copytree(place / "runs", tmp_path / "runs")

@@ -172,6 +172,7 @@ def test_a_resumed_study_proposes_what_an_uninterrupted_one_does(tmp_path, sampl
     assert random[8:] != whole[8:]
 
 
+@pytest.mark.slow
 def test_nsga2_makes_children_of_the_trials_so_far_however_often_it_is_interrupted(tmp_path):
     """Its population is 50 trials, references among them; the baseline, which samples nothing, is nobody's parent."""
     space = a_space("search.sampler=nsga2")
@@ -182,6 +183,7 @@ def test_nsga2_makes_children_of_the_trials_so_far_however_often_it_is_interrupt
     assert max(generations) == 2
 
 
+@pytest.mark.slow
 def test_nsga2_moves_to_what_is_better(tmp_path):
     """Where more bits are better in every objective, later generations have more of them than the first."""
     study = study_at(tmp_path / "study.journal", a_space("search.sampler=nsga2"))

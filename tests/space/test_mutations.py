@@ -30,6 +30,7 @@ def try_mutants(seed: int, count: int) -> None:
     assert min(found["outcomes"].values()) > count // 20, "most mutants say nothing of the rest"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="limits memory by /proc")
 def test_mutated_spaces():
     try_mutants(seed=0, count=150)

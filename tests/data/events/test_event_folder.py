@@ -175,6 +175,7 @@ def test_the_units_are_those_of_the_space_file() -> None:
     assert set(event_columns.TIME_UNITS) == {"s", "ms", "us", "ns"}
 
 
+@pytest.mark.slow
 def test_the_example_of_the_page_on_data_works(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
