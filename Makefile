@@ -1,8 +1,8 @@
 # make search   the main job: install, then search spaces/vgg9.yaml into runs/vgg9
-# make test     install, then ruff, mypy, the import contract and all tests
+# make test     install, then ruff, mypy, the import contract and all tests but the slow ones
 # make stress   searches that are killed 200 times at random moments
 # make test-postgres   searches that share a PostgreSQL server, which is installed where it is missing (Debian)
-# make test-slow   the tests that take minutes: stress, with 12 kills, and PostgreSQL among them
+# make test-slow   the tests that take longer: README's commands, stress, with 12 kills, and PostgreSQL among them
 # make lint     only the checks that run nothing: style, types, imports, lengths
 # make setup    only .venv
 # make setup-dev   .venv with what tests and checks need

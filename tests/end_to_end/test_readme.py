@@ -57,6 +57,7 @@ def run(command: list[str], folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_readme(folder: Path) -> None:
     searched = [line.removeprefix(".venv/bin/") for line in commands()]
     own = [line.split() for line in searched if line.startswith("spquant-search")]
@@ -71,6 +72,7 @@ def test_the_commands_of_the_readme(folder: Path) -> None:
     assert {"config.yaml", "manifest.json", "model.c"} <= {path.name for path in (folder / "picked").iterdir()}
 
 
+@pytest.mark.slow
 def test_the_dashboard_answers(folder: Path) -> None:
     assert "spquant-search dashboard tiny" in commands()
     with socket.socket() as probe:
