@@ -36,7 +36,12 @@ def part_of_check(monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_it_says_so_at_once() -> None:
     done = subprocess.run(
-        ["make", "gpu", f"PYTHON={sys.executable}"], cwd=ROOT, capture_output=True, text=True, check=False
+        # These tests are begun by make, too, whose own then says where it is.
+        ["make", "--no-print-directory", "gpu", f"PYTHON={sys.executable}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 2
     (line,) = done.stdout.splitlines()
