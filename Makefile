@@ -2,7 +2,8 @@
 # make test     install, then ruff, mypy, the import contract and all tests but the slow ones
 # make stress   searches that are killed 200 times at random moments
 # make test-postgres   searches that share a PostgreSQL server, which is installed where it is missing (Debian)
-# make test-slow   the tests that take longer: README's commands, stress, with 12 kills, and PostgreSQL among them
+# make test-slow   the tests that take longer: README's commands, stress, with 8 kills, and PostgreSQL among them
+# make test-long   the same tests with more tries
 # make lint     only the checks that run nothing: style, types, imports, lengths
 # make setup    only .venv
 # make setup-dev   .venv with what tests and checks need
@@ -16,7 +17,7 @@ KILLS := 200
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup setup-dev search test test-slow test-postgres postgres lint bench stress gpu
+.PHONY: setup setup-dev search test test-slow test-long test-postgres postgres lint bench stress gpu
 
 setup: .venv/installed
 setup-dev: .venv/installed-dev
@@ -57,11 +58,14 @@ stress: setup-dev
 
 # Two coordinators on one server, which is restarted under them, and one of which is killed.
 test-postgres: setup-dev postgres
-	$(BIN)/python -m pytest -m postgres
+	SPQUANT_LONG=1 $(BIN)/python -m pytest -m postgres
 
 # Both kinds of long test mostly wait, for moments to kill at and for locks to run out: three at a time.
 test-slow: setup-dev postgres
-	SPQUANT_KILLS=12 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal -m 'slow or postgres'
+	SPQUANT_KILLS=8 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal -m 'slow or postgres'
+
+test-long: setup-dev postgres
+	SPQUANT_LONG=1 SPQUANT_KILLS=$(KILLS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal -m 'slow or postgres'
 
 postgres:
 	command -v pg_ctl >/dev/null || ls /usr/lib/postgresql/*/bin/pg_ctl >/dev/null 2>&1 || \

@@ -16,6 +16,7 @@ from deploy.networks import needs_compiler
 from examples import trial
 from hypothesis import example, given
 from hypothesis import strategies as st
+from long_forms import LONG
 
 from spquant_search.deploy import c_library, export, verify
 from spquant_search.deploy.artifact import read_artifact, write_artifact
@@ -31,7 +32,7 @@ from spquant_search.space.shapes import InputShape
 from spquant_search.training.network import write_weights
 
 NAMES = st.text(max_size=80) | st.sampled_from(UNSAFE)
-DRAWS = 20
+DRAWS, MANY = 20, 100 if LONG else 45
 SHAPE = InputShape(channels=2, height=8, width=9, classes=3, largest=15)
 SPACE = """\
 data: {{name: fashion-events}}
@@ -131,7 +132,7 @@ def test_networks_with_any_names_are_picked_and_verified(
 def test_networks_with_many_more_names_are_picked_and_verified(
     builder: str, tmp_path: Path, plain_neurons: None, few_compilations: None
 ) -> None:
-    for draw in range(DRAWS, 100):
+    for draw in range(DRAWS, MANY):
         names = drawn_names(np.random.default_rng(draw), 8)
         (tmp_path / f"{draw}").mkdir()
         pick_and_verify(builder, names, draw, tmp_path / f"{draw}")
