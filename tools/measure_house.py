@@ -31,7 +31,7 @@ FUNCTION_LINES = 50
 USUAL_FUNCTION_LINES = 20  # nine functions in ten are no longer
 REPEATED_STATEMENTS = 6
 TOP_MODULES = 4
-TOP_PACKAGES = 12
+TOP_PACKAGES = 13
 TOP_DATA_FOLDERS = 1
 
 # Violations that are allowed: "rule: place", as they are printed, and why.

@@ -44,6 +44,7 @@ class Purpose(IntEnum):
     TEST_VECTORS = 17  # made-up frames
     MADE_UP_SIGNALS = 18  # of a network that is looked at before any training
     USERS_SAMPLES = 19  # what a user's code draws that returns samples, by generators that a process has one of
+    SECOND_EXAMPLE = 20  # of a network that is imported
 
 
 def seed_sequence(seed: int, purpose: Purpose, *numbers: int) -> np.random.SeedSequence:
