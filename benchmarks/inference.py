@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 from spquant_search.deploy.artifact import FLOAT_WEIGHTS_FILE, Artifact, read_artifact
 from spquant_search.deploy.c_library import FAST, SMALL, CLibrary, compiler
-from spquant_search.deploy.reference import Model, read_manifest
+from spquant_search.deploy.reference import Model
+from spquant_search.deploy.weights_file import read_manifest
 from spquant_search.runs.files import cache_folder
 from spquant_search.snn.convolution import Shortcut
 from spquant_search.snn.layers import configure, searchable_layers

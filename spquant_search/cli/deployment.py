@@ -275,8 +275,8 @@ def compare_all(folder: Path, *, samples: int | None = None) -> tuple[Artifact, 
         UserError: the folder's files are not those that were written.
     """
     from spquant_search.deploy.artifact import read_artifact
-    from spquant_search.deploy.reference import DamagedArtifact, read_manifest
     from spquant_search.deploy.verify import verify as compare
+    from spquant_search.deploy.weights_file import DamagedArtifact, read_manifest
     from spquant_search.space.shapes import InputShape
 
     try:
@@ -317,7 +317,7 @@ def _samples_of(
     """Return the frames to compare on, labels where they are of the test split, and a note where they are not."""
     import numpy as np
 
-    from spquant_search.deploy.reference import VECTORS_FILE
+    from spquant_search.deploy.weights_file import VECTORS_FILE
 
     try:
         loaded = _recordings(artifact.space(), classes)

@@ -6,6 +6,7 @@ The same network and the same frames always give the same bytes.
 from __future__ import annotations
 
 import hashlib
+import re
 import tempfile
 from dataclasses import dataclass
 from importlib import resources
@@ -24,19 +25,21 @@ from spquant_search.deploy.comparison import compare, whole_logits
 from spquant_search.deploy.device_facts import DeviceFacts
 from spquant_search.deploy.integer_form import IntegerNetwork, integer_network
 from spquant_search.deploy.pytorch_run import run_in_pytorch
-from spquant_search.deploy.reference import (
+from spquant_search.deploy.reference import Model, ModelOutputs
+from spquant_search.deploy.vectors import vectors_file
+from spquant_search.deploy.weights_file import (
     FORMAT,
     MANIFEST_FILE,
     VECTORS_FILE,
     WEIGHTS_FILE,
-    Model,
-    ModelOutputs,
     checksum,
     manifest_bytes,
 )
-from spquant_search.deploy.vectors import vectors_file
 from spquant_search.space.shapes import InputShape
 
+# Where the program of an artifact is put together.
+_TAKEN_FROM_FILES = r"\nfrom spquant_search\.deploy\.weights_file import \(.*?\)\n"
+_BEGIN_OF_CODE, _BEGIN_OF_FILES = (f"# {'-' * 64} {name}\n" for name in ("the network", "files"))
 REFERENCE_FILE, HEADER_FILE, SOURCE_FILE, MAIN_FILE = "reference.py", "model.h", "model.c", "main.c"
 _RULES = {
     "ties": "a membrane potential halfway between two levels is stored as the one nearer to zero",
@@ -92,11 +95,10 @@ def export(
     c = c_source(model, weights, facts)
     outputs = model.run(frames)
     _check_against_pytorch(network, frames, description["network"], outputs)
-    reference = resources.files("spquant_search.deploy").joinpath("reference.py").read_bytes()
     files = {
         WEIGHTS_FILE: weights,
         VECTORS_FILE: vectors_file(frames, outputs, model.steps),
-        REFERENCE_FILE: reference,
+        REFERENCE_FILE: reference_program().encode(),
         HEADER_FILE: c.header.encode(),
         SOURCE_FILE: c.source.encode(),
         MAIN_FILE: main_program(facts).encode(),
@@ -148,6 +150,18 @@ def sealed(manifest: dict[str, Any], files: dict[str, bytes]) -> dict[str, bytes
     checksums = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
     complete = manifest | {"files": checksums}
     return files | {MANIFEST_FILE: manifest_bytes(complete | {"checksum": checksum(complete)})}
+
+
+def reference_program() -> str:
+    """Return the reference in numpy as one program: what it takes from this package stands in it."""
+    here = resources.files("spquant_search.deploy")
+    program, files = (here.joinpath(name).read_text(encoding="utf-8") for name in ("reference.py", "weights_file.py"))
+    own, found = re.subn(_TAKEN_FROM_FILES, "", program, flags=re.DOTALL)
+    begin, mark = own.find(_BEGIN_OF_CODE), files.find(_BEGIN_OF_FILES)
+    if not found or min(begin, mark) < 0:
+        raise AssertionError("reference.py or weights_file.py lacks a mark")
+    imported = "import hashlib\nimport json\n"
+    return own[:begin].replace("import sys\n", f"{imported}import sys\n") + files[mark:] + "\n\n" + own[begin:]
 
 
 def manifest_and_weights(form: IntegerNetwork) -> tuple[dict[str, Any], bytes]:

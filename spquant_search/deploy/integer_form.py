@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from spquant_search.costs.device import kept_in_floats
 from spquant_search.costs.engine_limits import attention_excess
 from spquant_search.deploy.names import identifier
-from spquant_search.deploy.reference import EXACT_DOUBLE, GAIN_BITS, code_offset, pack_rows
+from spquant_search.deploy.reference import EXACT_DOUBLE, GAIN_BITS
+from spquant_search.deploy.weights_file import code_offset, pack_rows
 from spquant_search.snn import tracing
 from spquant_search.snn.attention import GAIN, SpikingSelfAttention
 from spquant_search.snn.convolution import Shortcut, pooled_kernel

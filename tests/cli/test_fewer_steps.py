@@ -18,7 +18,7 @@ from spquant_search.data.catalog import SETS
 from spquant_search.deploy import export as export_module
 from spquant_search.deploy import verify as verify_module
 from spquant_search.deploy.artifact import read_artifact
-from spquant_search.deploy.reference import read_manifest
+from spquant_search.deploy.weights_file import read_manifest
 from spquant_search.errors import UserError
 from spquant_search.runs.folder import RunFolder
 from spquant_search.runs.opening import open_run

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from spquant_search.deploy import reference as engine
 from spquant_search.deploy.c_library import compiler
 from spquant_search.deploy.export import Export, sealed
 from spquant_search.deploy.reference import Model
+from spquant_search.deploy.weights_file import WEIGHTS_FILE
 from spquant_search.snn.attention import SpikingSelfAttention
 from spquant_search.snn.convolution import Shortcut
 from spquant_search.snn.layers import configure, searchable_layers
@@ -105,7 +105,7 @@ def a_network(  # noqa: PLR0913 - what a network is drawn from
 
 
 def loaded(deployed: Export) -> Model:
-    return Model.of(deployed.manifest, deployed.files[engine.WEIGHTS_FILE])
+    return Model.of(deployed.manifest, deployed.files[WEIGHTS_FILE])
 
 
 def written(deployed: Export, folder: Path) -> Path:

@@ -12,7 +12,8 @@ from spquant_search.deploy.c_source import c_source
 from spquant_search.deploy.c_tables import TooLarge
 from spquant_search.deploy.export import Export, manifest_and_weights
 from spquant_search.deploy.integer_form import integer_network
-from spquant_search.deploy.reference import WEIGHTS_FILE, Model
+from spquant_search.deploy.reference import Model
+from spquant_search.deploy.weights_file import WEIGHTS_FILE
 
 
 def test_the_library_uses_neither_floating_point_nor_allocation(deployed: Export) -> None:

@@ -15,7 +15,8 @@ from torch import nn
 
 from spquant_search.deploy.c_library import CLibrary, compiler
 from spquant_search.deploy.export import export
-from spquant_search.deploy.reference import WEIGHTS_FILE, Model
+from spquant_search.deploy.reference import Model
+from spquant_search.deploy.weights_file import WEIGHTS_FILE
 from spquant_search.snn.layers import measured
 from spquant_search.snn.spikes import Spikes
 from spquant_search.space.schema import ModelSpace

@@ -18,9 +18,10 @@ from spquant_search.deploy import export as export_module
 from spquant_search.deploy import verify as verify_module
 from spquant_search.deploy.artifact import Artifact, read_artifact, write_artifact
 from spquant_search.deploy.device_facts import device_facts
-from spquant_search.deploy.reference import check_vectors, read_manifest
+from spquant_search.deploy.reference import check_vectors
 from spquant_search.deploy.vectors import Vectors, at_time_steps, made_up_vectors
 from spquant_search.deploy.verify import verify
+from spquant_search.deploy.weights_file import read_manifest
 from spquant_search.runs.folder import RunFolder
 from spquant_search.snn.spikes import spikes_from_frames
 from spquant_search.space.configuration import NetworkConfig

@@ -10,7 +10,8 @@ from deploy.odd_networks import an_odd_network
 
 from spquant_search.deploy.c_library import CLibrary, compiler, object_size
 from spquant_search.deploy.export import Export, export
-from spquant_search.deploy.reference import WEIGHTS_FILE, Model
+from spquant_search.deploy.reference import Model
+from spquant_search.deploy.weights_file import WEIGHTS_FILE
 
 
 def exported_at_one_step(choices: Choices) -> Export:

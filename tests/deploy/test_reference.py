@@ -12,9 +12,16 @@ from deploy.networks import written
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spquant_search.deploy import reference as engine
 from spquant_search.deploy.export import Export, sealed
-from spquant_search.deploy.reference import DamagedArtifact, Model, pack_rows, read_manifest, unpack_rows
+from spquant_search.deploy.reference import Model
+from spquant_search.deploy.weights_file import (
+    MANIFEST_FILE,
+    DamagedArtifact,
+    pack_rows,
+    read_manifest,
+    row_bytes,
+    unpack_rows,
+)
 
 
 @given(
@@ -23,7 +30,7 @@ from spquant_search.deploy.reference import DamagedArtifact, Model, pack_rows, r
 def test_rows_are_unpacked_as_they_were_packed(bits: int, rows: int, columns: int, seed: int) -> None:
     codes = np.random.default_rng(seed).integers(0, 2**bits, (rows, columns))
     data = pack_rows(codes, bits)
-    assert len(data) == rows * engine.row_bytes(columns, bits)
+    assert len(data) == rows * row_bytes(columns, bits)
     np.testing.assert_array_equal(unpack_rows(data, rows=rows, columns=columns, bits=bits), codes)
 
 
@@ -70,6 +77,6 @@ def test_a_missing_file_and_an_unknown_format_are_named(deployed: Export, tmp_pa
     with pytest.raises(DamagedArtifact, match=r"manifest\.json: is missing"):
         read_manifest(folder)
     later = sealed(deployed.manifest | {"format": 99}, deployed.files)
-    (folder / "manifest.json").write_bytes(later[engine.MANIFEST_FILE])
+    (folder / "manifest.json").write_bytes(later[MANIFEST_FILE])
     with pytest.raises(DamagedArtifact, match="has format 99; this program reads 3"):
         read_manifest(folder)
