@@ -6,8 +6,10 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from spquant_search.snn.neuron.exact import Fired, affine_step, fire_sums, positions_together
@@ -47,6 +49,31 @@ def currents(time: int, neurons: int, seed: int = 0, grain: int = 64) -> Tensor:
     """Multiples of 1 / grain, so that all sums are exact and ties and potentials on the threshold occur."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(-2 * grain, 2 * grain + 1, (time, neurons), generator=generator) / grain
+
+
+def slow_neuron(
+    current: NDArray[np.float64],
+    *,
+    leak: float,
+    amount: float | None,
+    at_threshold: bool = False,
+    grid: MembraneGrid | None = None,
+    cut: float = -math.inf,
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Spikes and potentials of all time steps in double precision, from the formulas; ``amount`` None resets to 0."""
+    stored = np.zeros(current.shape[1:])
+    spikes, potentials = [], []
+    for frame in current:
+        u = leak * stored + np.where(stored >= cut, frame, 0.0)
+        fired = u >= 1.0 if at_threshold else u > 1.0
+        stored = np.where(fired, 0.0 if amount is None else u - amount, u)
+        if grid is not None:
+            steps = stored / grid.step
+            nearest = np.sign(steps) * np.ceil(np.abs(steps) - 0.5)  # a tie goes toward zero
+            stored = np.clip(nearest * grid.step, grid.lowest, grid.highest)
+        spikes.append(fired)
+        potentials.append(u)
+    return np.stack(spikes), np.stack(potentials)
 
 
 def spikes_and_gradient(run: Callable[[Tensor], Tensor], current: Tensor, by_spike: Tensor) -> tuple[Tensor, Tensor]:

@@ -114,6 +114,8 @@ class Architecture:
     inputs: int  # channels, the most that any layer reads
     largest: Mapping[str, int]  # by layer: the largest value that it reads
     heads: int  # of attention, the most; 0 without
+    classes: int
+    class_membranes: bool = False  # the readout's classes have membranes beside their logits
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,11 +170,13 @@ def engine_bytes(architecture: Architecture, shapes: Sequence[LayerShape], needs
         by_channel=channel_bytes(
             sum_bits=32 if needs.wide else sum_bits(0), potential_bits=POTENTIAL_BITS, stores=needs.stores
         ),
-        classes=shapes[-1].out_channels,
+        classes=architecture.classes,
         heads=architecture.heads,
         gated=needs.gates,
     )
-    return _code_bytes(architecture, shapes, needs), architecture.map_bytes + architecture.average_bytes + scratch
+    maps = architecture.map_bytes + architecture.average_bytes
+    membranes = 4 * architecture.classes * architecture.class_membranes
+    return _code_bytes(architecture, shapes, needs), maps + scratch + membranes
 
 
 def _largest_sum(layer: LayerCost, largest: int) -> int:

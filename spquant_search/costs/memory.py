@@ -19,6 +19,7 @@ FLOPS_PER_MAC = 2
 # The device's per-channel affine step a * A + d: a in 16 bits, d in 32, and one shift a layer in 8.
 SLOPE_BYTES, OFFSET_BYTES, SHIFT_BYTES = 2, 4, 1
 THRESHOLD_BYTES = 1  # of a learned one: sixteen times its reciprocal
+LEAK_BYTES = 2  # of a learned one: 4096 times it
 FLOAT_BYTES = 4
 
 
@@ -51,16 +52,18 @@ class LayerCost:
 
     @property
     def overhead_bytes(self) -> int:
-        """The per-channel a and d, a learned threshold, and the gate's predictor.
+        """The per-channel a and d, a learned threshold and leak, and the gate's predictor.
 
         A predictor has 8 bits a pair of channels and one bit a channel.
         """
-        return self._affine_bytes + self._threshold_bytes + self._predictor_bytes
+        return self._affine_bytes + self._learned_bytes + self._predictor_bytes
 
     @property
-    def _threshold_bytes(self) -> int:
-        # Where all currents come from convolutions, a and d could take it up; with residuals and in attention not.
-        return THRESHOLD_BYTES if self.shape.learns_threshold else 0
+    def _learned_bytes(self) -> int:
+        # Where all currents come from convolutions, a and d could take a threshold up; with residuals and in attention
+        # not. A leak is what a potential is multiplied by from one time step to the next: with one step there is none.
+        leaks = self.shape.learns_leak and self.precision.membrane_levels is not None
+        return THRESHOLD_BYTES * self.shape.learns_threshold + LEAK_BYTES * leaks
 
     @property
     def _affine_bytes(self) -> int:

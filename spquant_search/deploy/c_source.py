@@ -24,7 +24,7 @@ from spquant_search.costs.engine_limits import (
 )
 from spquant_search.costs.memory import membrane_bits
 from spquant_search.deploy.c_header import header
-from spquant_search.deploy.c_tables import TableWriter, TooLarge, membrane_bytes
+from spquant_search.deploy.c_tables import TableWriter, TooLarge, at_threshold, membrane_bytes, subtracts
 from spquant_search.deploy.device_facts import DeviceFacts
 from spquant_search.deploy.reference import Model
 
@@ -87,7 +87,8 @@ def c_source(model: Model, weights: bytes, facts: DeviceFacts | None = None) -> 
         classes=limits.classes,
         facts=facts,
     )
-    declarations = "\n".join([*_types(limits), *_shared_arrays(steps, writer, limits), "", *writer.declarations])
+    arrays = [*_shared_arrays(steps, writer, limits), *_accumulators(steps[-1])]
+    declarations = "\n".join([*_types(limits), *arrays, "", *writer.declarations])
     source = (
         _engine(steps)
         .replace("/*@NOTICE@*/", _NOTICE)
@@ -158,6 +159,7 @@ def _sizes(steps: Sequence[dict[str, Any]], writer: TableWriter, limits: _Limits
         heads=limits.heads,
         gated=_is_gated(steps),
     )
+    scratch += 4 * limits.classes * _has_membrane(steps[-1])
     return Sizes(
         weights=writer.weight_bytes,
         overhead=writer.overhead_bytes,
@@ -193,12 +195,34 @@ def _shared_arrays(steps: Sequence[dict[str, Any]], writer: TableWriter, limits:
     ]
 
 
+def _accumulators(last: dict[str, Any]) -> list[str]:
+    """Return what a readout adds its sums to: the logits, or the membranes of the classes."""
+    if not _has_membrane(last):
+        return ["#define accumulators logits"] if last["kind"] == "readout" else []
+    return [
+        f"static int32_t membranes[{last['classes']}];",
+        "#define accumulators membranes",
+        f"#define SPQ_CLASS_LEAK {last['leak']}",
+        f"#define SPQ_CLASS_LEAK_BITS {last['leak_bits']}",
+        f"#define SPQ_SUMS_MEMBRANES {int(last['membrane'] == 'sum')}",
+    ]
+
+
+def _has_membrane(last: dict[str, Any]) -> bool:
+    return last["kind"] == "readout" and last["membrane"] is not None
+
+
 def _engine(steps: Sequence[dict[str, Any]]) -> str:
     """Return the engine's text without the parts that these steps do not need."""
     text = resources.files("spquant_search.deploy").joinpath("engine.c").read_text(encoding="utf-8")
     kinds = {step["kind"] for step in steps}
-    for kind in ("attention", "sum", "average"):
+    for kind in ("attention", "sum", "average", *2 * ("readout", "count")):
         text = _without(text, kind.upper(), keep=kind in kinds)
+    text = _without(text, "MEMBRANE", keep=_has_membrane(steps[-1]))
+    for _ in ("its field", "its amount", "its reset"):
+        text = _without(text, "SUBTRACTS", keep=any(map(subtracts, _firing(steps))))
+    for _ in ("its field", "its comparison"):
+        text = _without(text, "AT_THRESHOLD", keep=any(map(at_threshold, _firing(steps))))
     text = _without(text, "REST", keep=any(_codes_straddle_bytes(step) for step in filter(_stores, steps)))
     for _ in ("their code", "its call"):
         text = _without(text, "GATES", keep=_is_gated(steps))
@@ -211,7 +235,7 @@ def _without(template: str, part: str, *, keep: bool) -> str:
     inner, end, after = rest.partition("/*@END@*/\n")
     if not begin or not end:
         raise AssertionError(f"engine.c has no part {part}")
-    return before.rstrip(" ") + (inner.removesuffix("    ") if keep else "") + after
+    return before.rstrip(" ") + (inner.rstrip(" ") if keep else "") + after
 
 
 def _network_functions(steps: Sequence[dict[str, Any]], calls: Sequence[str]) -> str:
@@ -219,10 +243,19 @@ def _network_functions(steps: Sequence[dict[str, Any]], calls: Sequence[str]) ->
     lines = ["void spq_reset(void)", "{"]
     for step in filter(_stores, steps):
         lines += _membranes_at_rest(step)
-    lines += [f"    memcpy(logits, {steps[-1]['identifier']}_offset, sizeof logits);", "}", ""]
+    lines += _logits_at_rest(steps[-1])
+    lines += ["}", ""]
     lines += ["void spq_step(const uint8_t *frame)", "{", "    input = frame;"]
     lines += [f"    {call}" for call in calls]
     return "\n".join([*lines, "}"])
+
+
+def _logits_at_rest(last: dict[str, Any]) -> list[str]:
+    """Write the statements that set the logits to what they start from."""
+    if last["kind"] == "readout" and last["membrane"] is None:
+        return [f"    memcpy(logits, {last['identifier']}_offset, sizeof logits);"]
+    membranes = ["    memset(membranes, 0, sizeof membranes);"] if _has_membrane(last) else []
+    return ["    memset(logits, 0, sizeof logits);", *membranes]
 
 
 def _membranes_at_rest(step: dict[str, Any]) -> list[str]:

@@ -38,8 +38,10 @@ class TableWriter:
             (segment["layer"], segment["role"]): weights[segment["offset"] : segment["offset"] + segment["bytes"]]
             for segment in model.manifest["segments"]
         }
-        firing = [step["name"] for step in self._steps if "neuron" in step]
-        self._numbers = {name: number for number, name in enumerate(firing)}
+        firing = [step for step in self._steps if "neuron" in step]
+        self._numbers = {step["name"]: number for number, step in enumerate(firing)}
+        # The engine has fields for them where a layer needs them.
+        self._subtracts, self._at_threshold = any(map(subtracts, firing)), any(map(at_threshold, firing))
         self._places, self.map_bytes = place_maps([_kept_map(step) for step in self._steps])
         self._tables: set[str] = set()
         self.declarations: list[str] = []
@@ -72,7 +74,13 @@ class TableWriter:
             offset = self._table(step["name"], "offset", "int32_t")
             fields = [self._map(step["inputs"][0]), weights, offset, step["classes"], step["weight_bits"]]
             self._declare("spq_readout", name, _initializer(fields))
+            has_membrane = step["membrane"] is not None
+            self.calls += [f"leak_classes({offset});"] * has_membrane
             self.calls.append(f"readout(&{name});")
+            self.calls += ["show_classes();"] * has_membrane
+        elif kind == "count":
+            self._declare("spq_count", name, _initializer([self._map(step["inputs"][0]), step["votes"]]))
+            self.calls.append(f"count_spikes(&{name});")
 
     def _number(self, step: dict[str, Any]) -> int | None:
         """Return the number of a layer with neurons among all such layers; None for other steps."""
@@ -161,7 +169,9 @@ class TableWriter:
         gain = step["neuron"]["gain"]
         threshold_up = step["fraction"] + (GAIN_BITS if gain is not None else 0)
         spikes = f"maps + {self._places[step['name']]}"
-        return _initializer([spikes, *self._membrane(step, threshold_up), 1 if gain is None else gain, threshold_up])
+        compared = [int(at_threshold(step))] if self._at_threshold else []
+        scaled = [1 if gain is None else gain, threshold_up]
+        return _initializer([spikes, *self._membrane(step, threshold_up), *compared, *scaled])
 
     def _membrane(self, step: dict[str, Any], threshold_up: int) -> list[Any]:
         """Declare the membranes of a layer, if it stores any; return their fields of its ``spq_neurons``."""
@@ -170,14 +180,17 @@ class TableWriter:
             return []
         self.declarations.append(f"static uint8_t {name}_membrane[{membrane_bytes(step)}];")
         round_down = threshold_up - neuron["step_bits"]
+        taken = [neuron["subtracts"] or 0, threshold_up - neuron["subtracts_bits"]] if self._subtracts else []
         return [
             f"{name}_membrane",
             neuron["lowest"],
             neuron["lowest"] + neuron["levels"] - 1,
             NONE_BELOW if neuron["skip_below"] is None else neuron["skip_below"],
+            neuron["leak"],
             membrane_bits(neuron["levels"]),
             round_down - neuron["leak_bits"],
             round_down,
+            *taken,
         ]
 
     def _map(self, source: str) -> str:
@@ -219,6 +232,16 @@ def _heading(step: dict[str, Any], number: int | None) -> str:
     """Return the comment above a step's tables; ``number`` counts the layers with neurons."""
     traced = "" if number is None else f", layer {number} of spq_trace"
     return f"\n/* {in_comment(step['name'])}: {step['kind']}{traced} */"
+
+
+def subtracts(step: dict[str, Any]) -> bool:
+    """Tell whether the spikes of a layer subtract from potentials that are stored."""
+    return step["neuron"]["subtracts"] is not None
+
+
+def at_threshold(step: dict[str, Any]) -> bool:
+    """Tell whether the neurons of a layer spike at their threshold too."""
+    return bool(step["neuron"]["spikes_at_threshold"])
 
 
 def membrane_bytes(step: dict[str, Any]) -> int:

@@ -53,8 +53,16 @@ typedef struct {
 #if SPQ_TIME_STEPS > 1
     uint8_t *membrane; /* codes of `bits` bits, laid end to end */
     int16_t lowest, highest, cut; /* `cut`: neurons whose code is lower take no current */
+    int16_t leak;                 /* a code leaks to the potential `code * leak << leak_up` */
     uint8_t bits, leak_up, round_down;
+    /*@SUBTRACTS@*/
+    int32_t subtracts; /* what a spike takes from its potential, << subtracts_up; 0: all of it */
+    uint8_t subtracts_up;
+    /*@END@*/
 #endif
+    /*@AT_THRESHOLD@*/
+    uint8_t at_threshold; /* 1: spikes at the threshold too */
+    /*@END@*/
     uint8_t gain, threshold_up;
 } spq_neurons;
 
@@ -77,6 +85,7 @@ typedef struct {
     uint8_t up;
 } spq_attention;
 
+/*@READOUT@*/
 typedef struct {
     spq_map in;
     const uint8_t *weights; /* rows of packed codes, [class], over [row][column][channel] */
@@ -84,6 +93,13 @@ typedef struct {
     uint16_t classes;
     uint8_t bits;
 } spq_readout;
+/*@END@*/
+/*@COUNT@*/
+typedef struct {
+    spq_map in;
+    uint16_t votes; /* channels of a class */
+} spq_count;
+/*@END@*/
 
 /*@TABLES@*/
 
@@ -488,18 +504,31 @@ static SPQ_INLINE uint32_t takes_current(const spq_neurons *n, uint32_t c) { ret
 /* Runs one time step of `count` neurons: it reads their codes and currents and writes their codes and spikes. */
 static SPQ_INLINE void fire(const spq_neurons *n, const spq_potential *currents, uint32_t count, uint8_t *spikes)
 {
-    const spq_potential one = (spq_potential)1 << n->threshold_up;
+    spq_potential one = (spq_potential)1 << n->threshold_up;
     uint32_t c, bit;
 #if SPQ_TIME_STEPS > 1
-    const spq_potential leaked = (spq_potential)1 << n->leak_up, half = (spq_potential)1 << (n->round_down - 1u);
+    const spq_potential leaked = (spq_potential)n->leak * ((spq_potential)1 << n->leak_up);
+    const spq_potential half = (spq_potential)1 << (n->round_down - 1u);
+    /*@SUBTRACTS@*/
+    const spq_potential subtracted = (spq_potential)n->subtracts * ((spq_potential)1 << n->subtracts_up);
+    /*@END@*/
+#endif
+    /*@AT_THRESHOLD@*/
+    one -= n->at_threshold; /* whole numbers: what exceeds one less is at the threshold or above */
+    /*@END@*/
+#if SPQ_TIME_STEPS > 1
     for (c = 0; c < count; ++c) {
         const spq_potential taken = takes_current(n, c) ? currents[c] * (spq_potential)n->gain : 0;
         const spq_potential u = codes[c] * leaked + taken;
-        spq_potential nearest = floor_shift(u + half - (u > 0), n->round_down); /* ties toward zero */
+        spq_potential kept = u > one ? 0 : u, nearest;
+        /*@SUBTRACTS@*/
+        kept = u > one && subtracted ? u - subtracted : kept;
+        /*@END@*/
+        nearest = floor_shift(kept + half - (kept > 0), n->round_down); /* ties toward zero */
         nearest = nearest < n->lowest ? n->lowest : nearest;
         nearest = nearest > n->highest ? n->highest : nearest;
         fired[c] = (uint8_t)(u > one);
-        codes[c] = (int16_t)(u > one ? 0 : nearest);
+        codes[c] = (int16_t)nearest;
     }
 #else
     for (c = 0; c < count; ++c)
@@ -666,6 +695,27 @@ static void average(const spq_map *in, uint32_t *to)
 }
 /*@END@*/
 
+/*@MEMBRANE@*/
+/* Lets the membranes of the classes leak, rounded to the nearest, halves up, and take their bias. */
+static void leak_classes(const int32_t *offset)
+{
+    uint32_t k;
+    for (k = 0; k < SPQ_CLASSES; ++k) {
+        const int64_t kept = (int64_t)membranes[k] * SPQ_CLASS_LEAK + (((int64_t)1 << SPQ_CLASS_LEAK_BITS) >> 1);
+        const int64_t down = kept >= 0 ? kept >> SPQ_CLASS_LEAK_BITS : ~(~kept >> SPQ_CLASS_LEAK_BITS);
+        membranes[k] = (int32_t)down + offset[k];
+    }
+}
+
+/* Shows the membranes as they are after a time step. */
+static void show_classes(void)
+{
+    uint32_t k;
+    for (k = 0; k < SPQ_CLASSES; ++k)
+        logits[k] = SPQ_SUMS_MEMBRANES ? logits[k] + membranes[k] : membranes[k];
+}
+/*@END@*/
+/*@READOUT@*/
 static SPQ_INLINE void readout(const spq_readout *r)
 {
     const uint32_t features = (uint32_t)r->in.height * r->in.width * r->in.channels;
@@ -680,11 +730,25 @@ static SPQ_INLINE void readout(const spq_readout *r)
                 for (k = 0; k < r->classes; ++k) {
                     const int32_t code = (int32_t)code_at(r->weights + (size_t)k * size, features, r->bits,
                                                           first + event_channel[e]);
-                    logits[k] += (times * code - offset) * (int32_t)event_value[e];
+                    accumulators[k] += (times * code - offset) * (int32_t)event_value[e];
                 }
             SPQ_COUNT_OPS((uint64_t)found * r->classes);
         }
 }
+/*@END@*/
+/*@COUNT@*/
+/* Adds the values of each class's channels. */
+static SPQ_INLINE void count_spikes(const spq_count *r)
+{
+    uint32_t row, column, e;
+    for (row = 0; row < r->in.height; ++row)
+        for (column = 0; column < r->in.width; ++column) {
+            const uint32_t found = events_at(&r->in, row, column);
+            for (e = 0; e < found; ++e)
+                logits[event_channel[e] / r->votes] += event_value[e];
+        }
+}
+/*@END@*/
 
 /* ---------------------------------------------------------------- the network */
 

@@ -43,13 +43,15 @@ _BEGIN_OF_CODE, _BEGIN_OF_FILES = (f"# {'-' * 64} {name}\n" for name in ("the ne
 REFERENCE_FILE, HEADER_FILE, SOURCE_FILE, MAIN_FILE = "reference.py", "model.h", "model.c", "main.c"
 _RULES = {
     "ties": "a membrane potential halfway between two levels is stored as the one nearer to zero",
-    "threshold": "a neuron spikes above its threshold, not at it; its membrane then is 0",
+    "threshold": "a neuron spikes above its threshold, and where spikes_at_threshold is true at it too",
+    "reset": "a spike's membrane then is 0; where subtracts is a number, it is less by that many 2^-subtracts_bits",
+    "leak": "a membrane is kept by leak / 2^leak_bits of it from one step to the next",
     "prediction": "the class with the largest logit; of several the first",
     "packing": "a row's codes in bit fields of 1, 2, 4 or 8 bits (3 bits: 2, then 1); of each field byte j of q holds "
     "the columns j, j + q, j + 2 q .. from its lowest bits on; code = weight + largest weight, of 1 bit the sign",
     "rows": "convolutions: [kernel row, kernel column, input channel of a group] x output channels; "
     "readout: classes x [row, column, channel]; gates: input x output channels",
-    "numbers": "slope, offset, gate and gain: little-endian two's complement",
+    "numbers": "slope, offset, gate, gain and leak: little-endian two's complement",
 }
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from spquant_search.costs.device import kept_in_floats
 from spquant_search.costs.engine_limits import attention_excess
+from spquant_search.deploy.integer_neuron import in_lowest_terms, integer_neuron, least_fraction
 from spquant_search.deploy.names import identifier
 from spquant_search.deploy.reference import EXACT_DOUBLE, GAIN_BITS
 from spquant_search.deploy.weights_file import code_offset, pack_rows
@@ -28,8 +29,7 @@ from spquant_search.snn.dry_run import trace_network
 from spquant_search.snn.fixedpoint import affine_in_fixed_point
 from spquant_search.snn.kernels.compile import uncompiled
 from spquant_search.snn.layers import SearchableLayer, searchable_layers
-from spquant_search.snn.neuron.module import Neuron
-from spquant_search.snn.neuron.parameters import GAIN_STEPS, threshold_gain
+from spquant_search.snn.neuron.parameters import GAIN_STEPS
 from spquant_search.snn.quantize import QuantizedWeight, quantize_weight
 from spquant_search.snn.readout import Readout
 from spquant_search.snn.spiking_convolution import SpikingConv2d
@@ -145,6 +145,8 @@ class _FormBuilder:
         if step.operation == "identity":
             self.currents[name] = self._identity(signal, name)
             return {"kind": "identity", "shape": list(signal.shape)}
+        if step.operation == "count":
+            return _counted(signal, classes=step.shape[-1], time_steps=self.time_steps)
         if step.operation == "average":
             channels, height, width = signal.shape
             pixels = height * width
@@ -189,13 +191,13 @@ class _FormBuilder:
             self._keep(name, "gate", layer.gate.integers(mass).T.cpu().numpy(), "<i1")
             self._keep_codes(name, "gate_at_rest", (layer.gate.bias_at(mass) > 0)[None], bits=1)
             current = replace(current, low=np.minimum(current.low, 0), high=np.maximum(current.high, 0))
-        neuron = _neuron(layer.neuron, stores=self.time_steps > 1)
+        neuron = integer_neuron(layer.neuron, stores=self.time_steps > 1)
         residual = None
         if len(inputs) > 1:
             source = inputs[1]
             # Spikes.current divides; a signal's values themselves are whole numbers, whatever their divisor.
             residual = self.currents.get(source) or self._identity(replace(self._signal(source, name), divisor=1), name)
-        fraction = max(current.shift, residual.shift if residual else 0, neuron["step_bits"] + neuron["leak_bits"])
+        fraction = max(current.shift, residual.shift if residual else 0, least_fraction(neuron))
         total = current.in_units(fraction)
         if residual:
             other = residual.in_units(fraction)
@@ -223,13 +225,17 @@ class _FormBuilder:
         threshold_bits = current.shift + (GAIN_BITS if gain is not None else 0)
         if gain is not None:
             self._keep(name, "gain", np.array([[gain]]), "<u1")
+        if neuron["levels"] is not None and neuron["learned_leak"]:
+            self._keep(name, "leak", np.array([[neuron["leak"]]]), "<u2")
         step = 2 ** (threshold_bits - neuron["step_bits"])
-        leaked = step // 2 ** neuron["leak_bits"]
+        leaked = neuron["leak"] * step // 2 ** neuron["leak_bits"]
         # A skipped neuron takes no current; half a step is added to all before they are rounded.
         highest = neuron["lowest"] + (neuron["levels"] or 1) - 1
         least = min(0, *current.low) * times + neuron["lowest"] * leaked
         most = max(0, *current.high) * times + highest * leaked + step // 2
-        bound = max(current.reach, -least, most, 1 << threshold_bits)
+        # A spike leaves no less than the threshold less what it subtracts.
+        subtracted = (neuron["subtracts"] or 0) << (threshold_bits - neuron["subtracts_bits"])
+        bound = max(current.reach, -least, most, 1 << threshold_bits, subtracted)
         exact = max(bound, current.reach * times)  # in PyTorch the gain is among the slopes
         if exact >= EXACT_DOUBLE:
             raise NoIntegerForm(f"{name}: potentials of up to {exact.bit_length()} bits; 53 are exact in evaluation")
@@ -271,8 +277,8 @@ class _FormBuilder:
 
     def _attention(self, name: str, layer: SpikingSelfAttention, signal: _Signal) -> dict[str, Any]:
         channels, height, width = signal.shape
-        neuron = _neuron(layer.neuron, stores=self.time_steps > 1)
-        fraction = max(ATTENTION_SHIFT, neuron["step_bits"] + neuron["leak_bits"])
+        neuron = integer_neuron(layer.neuron, stores=self.time_steps > 1)
+        fraction = max(ATTENTION_SHIFT, least_fraction(neuron))
         largest = height * width * (channels // layer.heads)
         excess = attention_excess(name, largest)
         if excess is not None:
@@ -301,14 +307,23 @@ class _FormBuilder:
         self._keep_weights(name, by_position.reshape(layer.classes, -1), bits)  # classes x [row, column, channel]
         self._keep(name, "offset", start.cpu().numpy()[None], "<i4")
         sums = int(integers.abs().sum(dim=1).max()) * signal.largest
-        bound = sums * self.time_steps + int(start.abs().max())
+        biases = self.time_steps if layer.membrane else 1  # a membrane takes the bias of every step
+        bound = sums * self.time_steps + int(start.abs().max()) * biases
+        leak, leak_bits = in_lowest_terms(layer.rounded_leak)
+        # Summed over time, the last membrane is there as often as there are steps.
+        times = self.time_steps if layer.membrane == "last" else 1
+        if layer.membrane == "sum":
+            bound *= self.time_steps
         return {
             "kind": "readout",
             "in_shape": list(signal.shape),
             "largest": signal.largest,
             "classes": layer.classes,
             "weight_bits": bits,
-            "unit": float(unit),  # a logit times this is a real number
+            "unit": float(unit) * times,  # a logit times this is that of PyTorch, summed over time
+            "membrane": layer.membrane,
+            "leak": leak,
+            "leak_bits": leak_bits,
             "accumulator_bits": bound.bit_length() + 1,
         }
 
@@ -335,6 +350,21 @@ class _FormBuilder:
         )
 
 
+def _counted(signal: _Signal, *, classes: int, time_steps: int) -> dict[str, Any]:
+    """Describe a readout that counts spikes."""
+    channels, height, width = signal.shape
+    largest = channels // classes * height * width * signal.largest * time_steps
+    return {
+        "kind": "count",
+        "in_shape": list(signal.shape),
+        "largest": signal.largest,
+        "classes": classes,
+        "votes": channels // classes,
+        "unit": 1.0,
+        "accumulator_bits": largest.bit_length() + 1,
+    }
+
+
 def _affine_current(
     shift: int, slopes: NDArray[Any], offsets: NDArray[Any], lowest: list[int], highest: list[int]
 ) -> _Current:
@@ -350,25 +380,3 @@ def _affine_current(
 
 def _quantized(weight: Tensor, layer: SearchableLayer, *, per_tensor: bool = False) -> QuantizedWeight:
     return quantize_weight(weight, layer.precision.weight_bits, per_tensor=per_tensor, quantizer=layer.quantizer)
-
-
-def _neuron(neuron: Neuron, *, stores: bool) -> dict[str, Any]:
-    """Describe a neuron: its grid in units of its step, leak and cut, and the gain of a learned threshold in 1/16.
-
-    A neuron that ``stores`` nothing between time steps has no levels: its potential is its current.
-    """
-    gain = None if neuron.log_threshold is None else round(float(threshold_gain(neuron.log_threshold)) * GAIN_STEPS)
-    if not stores:
-        return {"levels": None, "lowest": 0, "step_bits": 0, "leak_bits": 0, "skip_below": None, "gain": gain}
-    parameters = neuron.parameters_now
-    step, lowest, highest = (float(value) for value in (parameters.grid_step, parameters.lowest, parameters.highest))
-    cut = float(parameters.skip_below)
-    assert cut <= 0.0, "no cut lies above 0, where membranes start"
-    return {
-        "levels": round((highest - lowest) / step) + 1,
-        "lowest": round(lowest / step),
-        "step_bits": -round(math.log2(step)),
-        "leak_bits": -round(math.log2(float(parameters.leak))),
-        "skip_below": None if cut == -math.inf else math.ceil(cut / step),
-        "gain": gain,
-    }

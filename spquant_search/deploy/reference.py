@@ -10,12 +10,13 @@ Everything is a whole number. A layer's potentials are in units of 2^-fraction o
     A    = sum of integer weights over integer inputs
     I    = (slope * A + offset) << (fraction - shift), 0 in a channel that its gate closes, + the residual current
     I    = I * gain                                    where a threshold was learned: fraction is 4 larger then
-    u    = (code << leak_shift') + I                   without I where code < skip_below
-    s    = 1 if u > 1 << fraction else 0
-    code = 0 if s else u / 2^(fraction - step_bits), rounded to the nearest, ties toward zero, clipped to the grid
+    u    = (code * leak << leak_shift') + I            without I where code < skip_below
+    s    = 1 if u > 1 << fraction else 0               >= where it spikes at the threshold
+    r    = 0 if s else u                               where it subtracts, u - (subtracts << subtracts_shift') if s
+    code = r / 2^(fraction - step_bits), rounded to the nearest, ties toward zero, clipped to the grid
 
-with leak_shift' = fraction - step_bits - leak_bits, and code = 0 before the first time step. Where there is one time
-step alone no code is stored, and u = I.
+with leak_shift' = fraction - step_bits - leak_bits, subtracts_shift' = fraction - subtracts_bits, and code = 0 before
+the first time step. Where there is one time step alone no code is stored, and u = I.
 """
 
 from __future__ import annotations
@@ -114,6 +115,7 @@ class _Run:
         self.spikes: dict[str, list[NDArray[np.bool_]]] = {}
         self.operations: dict[str, int] = {}
         self.logits: Integers | None = None
+        self.membranes: Integers | None = None  # of a readout's classes
 
     def outputs(self) -> ModelOutputs:
         time_steps = self.model.manifest["network"]["time_steps"]
@@ -146,6 +148,8 @@ class _Run:
                 self._count_shortcut(step, values)
             elif kind == "attention":
                 out = self._attention(step, inputs)
+            elif kind == "count":
+                out = self._count_spikes(step, inputs[0])
             else:
                 out = self._readout(step, inputs[0])
             values[step["name"]] = out
@@ -212,8 +216,9 @@ class _Run:
         fraction = step["fraction"]
         if neuron["gain"] is not None:
             current, fraction = current * neuron["gain"], fraction + GAIN_BITS
+        threshold = (1 << fraction) - neuron["spikes_at_threshold"]  # of whole numbers, one less is exceeded at it
         if neuron["levels"] is None:
-            fired = current > (1 << fraction)
+            fired = current > threshold
             self.spikes.setdefault(name, []).append(fired)
             return fired, np.zeros_like(fired)
         code = self.codes.get(name)
@@ -222,12 +227,16 @@ class _Run:
         cut = neuron["skip_below"]
         skipped = np.zeros_like(current, dtype=bool) if cut is None else code < cut
         to_step = fraction - neuron["step_bits"]
-        potential = (code << (to_step - neuron["leak_bits"])) + np.where(skipped, 0, current)
-        fired = potential > (1 << fraction)
-        half = 1 << (to_step - 1)
-        nearest = (potential + half - (potential > 0)) >> to_step  # ties toward zero
+        leaked = code * neuron["leak"] << (to_step - neuron["leak_bits"])
+        potential = leaked + np.where(skipped, 0, current)
+        fired = potential > threshold
+        kept = 0
+        if neuron["subtracts"] is not None:
+            kept = potential - (neuron["subtracts"] << (fraction - neuron["subtracts_bits"]))
+        reset = np.where(fired, kept, potential)
+        nearest = (reset + (1 << (to_step - 1)) - (reset > 0)) >> to_step  # ties toward zero
         lowest = neuron["lowest"]
-        self.codes[name] = np.where(fired, 0, nearest.clip(lowest, lowest + neuron["levels"] - 1))
+        self.codes[name] = nearest.clip(lowest, lowest + neuron["levels"] - 1)
         self.spikes.setdefault(name, []).append(fired)
         return fired, skipped
 
@@ -245,8 +254,23 @@ class _Run:
         flat = inputs.reshape(len(inputs), -1)  # row, column, channel
         sums = flat @ self._weights(step).T
         self._add_operations(step, np.count_nonzero(flat) * step["classes"])
-        start = np.broadcast_to(self._array(step, "offset"), sums.shape) if self.logits is None else self.logits
-        self.logits = start + sums
+        offset = np.broadcast_to(self._array(step, "offset"), sums.shape)
+        if step["membrane"] is None:
+            self.logits = (offset if self.logits is None else self.logits) + sums
+            return self.logits
+        current = sums + offset
+        if self.membranes is not None:  # from the second time step on: rounded to the nearest, halves up
+            half = (1 << step["leak_bits"]) // 2
+            current = current + ((self.membranes * step["leak"] + half) >> step["leak_bits"])
+        self.membranes = current
+        before = self.logits if step["membrane"] == "sum" else None
+        self.logits = current if before is None else before + current
+        return self.logits
+
+    def _count_spikes(self, step: dict[str, Any], inputs: Integers) -> Integers:
+        """Add the values of every class's channels, which are neighbours, over all positions."""
+        counts = inputs.sum(axis=(1, 2)).reshape(len(inputs), step["classes"], step["votes"]).sum(axis=2)
+        self.logits = counts if self.logits is None else self.logits + counts
         return self.logits
 
     def _count(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 # ---------------------------------------------------------------- files
 
-FORMAT = 3
+FORMAT = 4
 MANIFEST_FILE, WEIGHTS_FILE, VECTORS_FILE = "manifest.json", "weights.bin", "test_vectors.npz"
 Integers = NDArray[np.int64]
 

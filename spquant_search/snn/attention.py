@@ -27,9 +27,10 @@ from spquant_search.snn.activity import Activity
 from spquant_search.snn.convolution import EXACT_FP32
 from spquant_search.snn.layers import SearchableLayer, check_channels, check_count
 from spquant_search.snn.neuron.module import Neuron
-from spquant_search.snn.neuron.parameters import THRESHOLD
+from spquant_search.snn.neuron.rule import THRESHOLD
 from spquant_search.snn.spikes import Spikes
 from spquant_search.space.configuration import LayerPrecision
+from spquant_search.space.neuron_form import NeuronForm
 from spquant_search.space.schema import NeuronSpace
 from spquant_search.space.shapes import LayerShape
 
@@ -62,9 +63,11 @@ def attend(
 class SpikingSelfAttention(SearchableLayer):
     """Attention and its neurons: no weights and no gate; membrane levels and skip mask are searched.
 
-    Sums of products of spikes are never negative, and so is no membrane potential: a cut at or below 0 skips nothing.
+    Sums of products of spikes are never negative, and so is no potential but what a spike that subtracts more than the
+    threshold leaves: there is no cut.
 
-    Channels fall into ``heads`` groups that do not see each other, tokens are the positions.
+    Channels fall into ``heads`` groups that do not see each other, tokens are the positions. ``neuron``: the form of
+    neurons that are not as a space has all of them.
 
     Operations follow the order of the products that is executed (see the module). ``effective_macs`` is what a dense
     device computes: the second product for every neuron that is not skipped and whose v channel is open, and of the
@@ -73,14 +76,14 @@ class SpikingSelfAttention(SearchableLayer):
     ``synaptic_ops`` takes of these the products of which both factors are not zero.
     """
 
-    def __init__(self, channels: int, heads: int) -> None:
+    def __init__(self, channels: int, heads: int, *, neuron: NeuronForm | None = None) -> None:
         super().__init__(LayerPrecision())
         check_count("channels", channels)
         check_count("heads", heads)
         if channels % heads:
             raise ValueError(f"the heads must divide the channels; got {channels} channels and {heads} heads")
         self.channels, self.heads = channels, heads
-        self.neuron = Neuron()
+        self.neuron = Neuron(neuron)
 
     def set_precision(self, precision: LayerPrecision, neuron: NeuronSpace) -> None:
         super().set_precision(precision, neuron)
@@ -99,7 +102,7 @@ class SpikingSelfAttention(SearchableLayer):
         out = Spikes(
             values=fired.view(current.shape).permute(0, 3, 1, 2),
             time_steps=q.time_steps,
-            open=self._open(q, k, v),
+            open=self._open(q, k, v) if self.neuron.is_silent_without_current else None,
         )
         if self.activity is not None:
             self._measure(self.activity, (q, k, v), out, products, potentials)
@@ -135,8 +138,6 @@ class SpikingSelfAttention(SearchableLayer):
     def _open(self, q: Spikes, k: Spikes, v: Spikes) -> Bool[Tensor, "time_batch channels"] | None:
         """Find the channels with a current: v's channel is open, and q and k have an open channel in common in its
         head.
-
-        Without current a neuron leaks from at most 1, so that it cannot spike.
         """
         if q.open is None and k.open is None and v.open is None:
             return None
@@ -155,7 +156,7 @@ class SpikingSelfAttention(SearchableLayer):
         activity.samples += out.values.shape[0] // out.time_steps
         activity.add("spikes", out.values.sum(dim=(1, 2, 3)))
         activity.add("neuron_steps", out.values.numel())
-        shared, computed = self._shared(q, k), self._computed(out, potentials)
+        shared, computed = self._shared(q, k), self._computed(out, self._open(q, k, v), potentials)
         tokens = computed.shape[2]
         by_tokens = self._by_tokens(tokens)
         lines = computed.amax(dim=3 if by_tokens else 2)  # rows of q k^T or columns of k^T v that are needed
@@ -174,15 +175,17 @@ class SpikingSelfAttention(SearchableLayer):
         activity.add("synaptic_ops", first.sum(dim=(2, 3)))
         activity.add("synaptic_ops", (second * computed).sum(dim=(2, 3)))
 
-    def _computed(self, out: Spikes, potentials: Tensor) -> Float[Tensor, "time_batch heads tokens head_channels"]:
+    def _computed(
+        self, out: Spikes, opened: Tensor | None, potentials: Tensor
+    ) -> Float[Tensor, "time_batch heads tokens head_channels"]:
         """Return 1 for the neurons whose current is worked out: open and not skipped."""
         computed = torch.ones_like(out.values, dtype=torch.float32)
         if self.neuron.skips:
             samples, channels, height, width = out.values.shape
             missed = self.neuron.skipped(potentials).view(samples, height, width, channels)
             computed = computed - missed.permute(0, 3, 1, 2)
-        if out.open is not None:
-            computed = computed * out.open[:, :, None, None]
+        if opened is not None:
+            computed = computed * opened[:, :, None, None]
         return self._by_head(computed)
 
     def shape(self, name: str, *inputs: Spikes) -> LayerShape:
@@ -202,4 +205,5 @@ class SpikingSelfAttention(SearchableLayer):
             neurons=self.channels * tokens,
             can_gate=False,
             weightless_macs=2 * self.channels * tokens * shorter,
+            own_form=self.neuron.own_form,
         )

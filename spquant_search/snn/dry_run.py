@@ -180,9 +180,10 @@ def raise_if_untraceable(trace: Trace, layers: Mapping[str, SearchableLayer]) ->
     """Raise Untraceable where the steps that a network's logits depend on have no integer form."""
     if trace.problems:
         raise Untraceable(trace.problems[0])
-    last = trace.steps[-1].name
-    if not isinstance(layers.get(last), Readout):
-        raise Untraceable(f"the network's output is that of {last}, where it must be that of its Readout")
+    last = trace.steps[-1]
+    if last.operation != "count" and not isinstance(layers.get(last.name), Readout):
+        rule = "where it must be that of its Readout or CountReadout"
+        raise Untraceable(f"the network's output is that of {last.name}, {rule}")
     if not any(isinstance(layers.get(step.name), SpikingConv2d) for step in trace.steps):
         raise Untraceable("no layer is a SpikingConv2d, and the C engine runs networks with one at least")
     for step in trace.steps:

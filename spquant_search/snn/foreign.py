@@ -17,7 +17,7 @@ _KINDS = (SpikingConv2d, Shortcut, SpikingSelfAttention, Readout)
 # The weights of these layers, by name; all that costs count.
 COUNTED = {
     *("weight", "bias", "norm.weight", "norm.bias", "linear.weight", "linear.bias"),
-    *("gate.weight", "gate.bias", "gate.mass_slope", "neuron.log_threshold"),
+    *("gate.weight", "gate.bias", "gate.mass_slope", "neuron.log_threshold", "neuron.leak_logit"),
 }
 
 

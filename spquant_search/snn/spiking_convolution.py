@@ -18,6 +18,7 @@ from spquant_search.snn.neuron.exact import Fired
 from spquant_search.snn.neuron.module import Neuron
 from spquant_search.snn.spikes import Spikes
 from spquant_search.space.configuration import LayerPrecision
+from spquant_search.space.neuron_form import NeuronForm
 from spquant_search.space.schema import NeuronSpace
 from spquant_search.space.shapes import LayerShape
 
@@ -33,6 +34,7 @@ class SpikingConv2d(Convolution):
     Of an odd number of rows or columns the last is not computed: it has no neurons.
     ``groups`` as in :class:`torch.nn.Conv2d`: with as many as input channels the convolution is depthwise. With
     ``norm`` False a bias replaces batch norm: a fully connected layer is one with kernel 1 on maps of one pixel.
+    ``neuron``: the form of neurons that are not as a space has all of them.
     """
 
     def __init__(  # noqa: PLR0913 - options by name, each with the value that most layers have
@@ -46,6 +48,7 @@ class SpikingConv2d(Convolution):
         pool: Pool | None = None,
         can_gate: bool = True,
         norm: bool = True,
+        neuron: NeuronForm | None = None,
     ) -> None:
         if pool not in (None, "before", "after", "max"):
             raise ValueError(f'pool must be "before", "after", "max" or None; got {pool!r}')
@@ -60,7 +63,7 @@ class SpikingConv2d(Convolution):
             norm=norm,
         )
         self.gate = ChannelGate(in_channels, out_channels) if can_gate else None
-        self.neuron = Neuron()
+        self.neuron = Neuron(neuron)
 
     def set_precision(self, precision: LayerPrecision, neuron: NeuronSpace) -> None:
         super().set_precision(precision, neuron)
@@ -74,8 +77,8 @@ class SpikingConv2d(Convolution):
         """Fire on the convolution's current plus ``residual``, a current from elsewhere.
 
         The gate judges and closes the convolution alone: a closed channel takes the residual as its whole current. It
-        may spike, so that with a residual no output channel is known to be silent, and all count as open. A skipped
-        neuron takes neither current.
+        may spike, so that with a residual no output channel is known to be silent, and all count as open; so it is
+        where a stored potential alone may reach the threshold. A skipped neuron takes neither current.
         """
         if not self.training:
             return self._evaluate(spikes, residual)
@@ -85,7 +88,7 @@ class SpikingConv2d(Convolution):
             current = current * opened[:, :, None, None].to(current.dtype)
         if residual is not None:
             current = current + self._taken(residual, spikes, current.shape).to(current.dtype)
-        known = opened if residual is None else None
+        known = self._silent(opened, residual)
         if self.pool == "after":
             sums = self._fire_and_pool(current, spikes.time_steps)
             return Spikes(values=sums, time_steps=spikes.time_steps, largest=POOL**2, divisor=POOL**2, open=known)
@@ -115,10 +118,14 @@ class SpikingConv2d(Convolution):
         )
         samples, channels, height, width = sums.shape
         values = fired.spikes.view(samples, height, width, channels).permute(0, 3, 1, 2)
-        out = Spikes(values=values, time_steps=spikes.time_steps, open=opened if residual is None else None)
+        out = Spikes(values=values, time_steps=spikes.time_steps, open=self._silent(opened, residual))
         if self.activity is not None and present is not None:
             self._measure(self.activity, spikes, out, open_now, present, fired)
         return self._pooled(out)
+
+    def _silent(self, opened: Tensor | None, residual: Tensor | None) -> Tensor | None:
+        """Return which channels are open where all others are known to be silent, None elsewhere."""
+        return opened if residual is None and self.neuron.is_silent_without_current else None
 
     def _by_time(self, values: Tensor, time_steps: int) -> Shaped[Tensor, "time batch positions groups channels"]:
         samples, channels, height, width = values.shape
@@ -215,4 +222,5 @@ class SpikingConv2d(Convolution):
             neurons=self.out_channels * (height // shrink) * (width // shrink),
             can_gate=self.gate is not None,
             groups=self.groups,
+            own_form=self.neuron.own_form,
         )

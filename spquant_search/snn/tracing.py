@@ -19,7 +19,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
-Operation = Literal["input", "layer", "average", "sum", "identity"]
+Operation = Literal["input", "layer", "average", "sum", "identity", "count"]
 HAVE_FORMS = "only layers, global_average, added and Spikes.current have an integer form"
 
 

@@ -13,6 +13,12 @@ from spquant_search.space.schema import LayerChoices, SpaceFile
 from spquant_search.space.search_space import LayerSpace, SearchSpace
 from spquant_search.space.shapes import LayerShape
 
+# In these words for one layer and for all of them.
+_NO_RETURN = (
+    "with a leak above 1/2, or one that is learned, a potential may be stored below the cut for ever, and its neuron "
+    "would be skipped for ever"
+)
+
 
 def bind(
     file: SpaceFile,
@@ -37,10 +43,22 @@ def bind(
         problems += _unfit_parameters(choices, shape)
         layers.append(_layer_space(shape, choices, for_all, stores=file.most_time_steps > 1))
     space = SearchSpace(source=source, file=file, layers=tuple(layers), references=())
+    if for_all.skip_below not in (None, (None,)) and _none_returns(shapes):
+        problems.append(
+            Problem(
+                "layers.all.skip_below", f"{_NO_RETURN}; remove the key, or take a fixed neuron.leak of at most 0.5"
+            )
+        )
     references, more = reference_configurations(space, shapes)
     if problems + more:
         raise SpaceError(source, problems + more)
     return SearchSpace(source=source, file=file, layers=tuple(layers), references=references)
+
+
+def _none_returns(shapes: Sequence[LayerShape]) -> bool:
+    """Tell whether there are layers that could skip neurons, and in none of them a skipped neuron returns for sure."""
+    convolutions = [shape for shape in shapes if shape.kind == "convolution"]
+    return bool(convolutions) and not any(shape.returns_to_rest for shape in convolutions)
 
 
 def _unknown_layers(
@@ -78,6 +96,8 @@ def _unfit_parameters(choices: LayerChoices, shape: LayerShape) -> list[Problem]
                 problems.append(Problem(f"layers.{address}", "this layer has no membrane; remove the key"))
     elif choices.skip_below not in (None, (None,)) and not shape.can_skip:
         sentence = "this layer's potentials are never negative, so that no neuron could be skipped; remove the key"
+        if shape.kind == "convolution":
+            sentence = f"{_NO_RETURN}; remove the key"
         problems.append(Problem(f"layers.{shape.name}.skip_below", sentence))
     return problems
 

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 
 from spquant_search.errors import nearest
 from spquant_search.space.configuration import FLOAT_BITS, FLOAT_MEMBRANE
+from spquant_search.space.neuron_form import LEAK_STEPS
 from spquant_search.space.objectives import ACCURACY, COSTS, MOST_COSTS, in_order
 from spquant_search.space.units import byte_count, flop_count, microjoule_count, operation_count
 
@@ -73,6 +74,12 @@ def one_of(allowed: Sequence[float]) -> AfterValidator:
         return value
 
     return AfterValidator(check)
+
+
+def _leak(value: float) -> float:
+    if not 1 / LEAK_STEPS <= value <= 1:
+        raise ValueError(f"must be from 1/{LEAK_STEPS} to 1, the share of a potential that a step keeps")
+    return value
 
 
 def _levels(value: int) -> int:
@@ -189,6 +196,7 @@ WeightBits = Annotated[int, BeforeValidator(refuse_bool), one_of(WEIGHT_BITS)]
 MembraneLevels = Annotated[int, BeforeValidator(refuse_bool), AfterValidator(_levels)]
 GridLevels = Annotated[int, Field(ge=2, le=LARGEST_LEVELS)]
 LowestLevel = Annotated[float, BeforeValidator(refuse_bool), Field(ge=LOWEST_LEVEL)]
+Leak = Annotated[float, BeforeValidator(refuse_bool), AfterValidator(_leak)]
 ChannelMass = Annotated[float, BeforeValidator(refuse_bool), Field(gt=0, le=1)]
 SkipBelow = Annotated[Annotated[float, Field(le=0)] | None, BeforeValidator(_none_word)]
 # Bytes are whole, so that a bound between two numbers of them is the lower one.

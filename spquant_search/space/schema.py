@@ -14,6 +14,7 @@ from spquant_search.space.fields import (
     Classes,
     GridLevels,
     LadderPoints,
+    Leak,
     LowestLevel,
     Margin,
     MaxBytes,
@@ -45,11 +46,11 @@ from spquant_search.space.fields import (
     check_columns,
     check_pattern,
     expand_range,
-    one_of,
     refuse_bool,
     refuse_many,
 )
 from spquant_search.space.grid import MembraneGrid, membrane_grid
+from spquant_search.space.neuron_form import NeuronForm, Reset
 from spquant_search.space.objectives import ACCURACY, DEFAULT_COSTS
 
 DEFAULT_MOMENTUM = 0.9
@@ -117,18 +118,35 @@ class ModelSpace:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NeuronSpace:
-    """The leaky integrate-and-fire neuron: u = leak * v + I, spike above 1, hard reset, v = Q(u)."""
+    """The leaky integrate-and-fire neuron: u = leak * v + I, a spike above 1, a reset, v = Q(what the reset leaves).
+
+    A layer may have a form of its own (:class:`spquant_search.space.neuron_form.NeuronForm`), which these do not touch.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    # A shift on the device: other leaks have no integer form.
-    leak: Annotated[float, BeforeValidator(refuse_bool), one_of((0.5, 0.25, 0.125))] = 0.5
+    leak: Leak = 0.5  # what is quantized leaks by the nearest k / 4096
+    learn_leak: bool = False  # every layer with neurons learns its leak, from `leak` on
+    reset: Reset = "zero"
+    spike_at_threshold: bool = False  # u >= 1 spikes, not only u > 1
     # Where a grid starts, by its number of levels, for those that shall not start where membrane_grid puts them.
     lowest_level: dict[GridLevels, LowestLevel] = field(default_factory=dict)
     # Every layer with neurons learns its threshold, the unit of its grid then; otherwise the threshold is 1.
     learn_threshold: bool = False
 
-    def grid(self, levels: int) -> MembraneGrid:
-        return membrane_grid(levels, self.lowest_level.get(levels))
+    @property
+    def form(self) -> NeuronForm:
+        """The form of neurons whose layer has none of its own."""
+        return NeuronForm(
+            leak=self.leak,
+            learn_leak=self.learn_leak,
+            reset=self.reset,
+            spike_at_threshold=self.spike_at_threshold,
+        )
+
+    def grid(self, levels: int, form: NeuronForm | None = None) -> MembraneGrid:
+        """Return the grid of so many levels for neurons of a form; None: of the space's."""
+        subtracts = (self.form if form is None else form).subtracts
+        return membrane_grid(levels, self.lowest_level.get(levels), subtracts=subtracts)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from spquant_search.space.neuron_form import NeuronForm
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LayerShape:
@@ -22,6 +24,9 @@ class LayerShape:
     groups: int = 1  # input and output channels fall into so many groups that do not see each other
     weightless_macs: int = 0  # of one time step: products of two signals, as in attention
     learns_threshold: bool = False
+    learns_leak: bool = False
+    returns_to_rest: bool = True  # without current, whatever the grid; see NeuronForm
+    own_form: NeuronForm | None = None  # of its neurons, where a space's is not taken
 
     @property
     def weights(self) -> int:
@@ -47,8 +52,12 @@ class LayerShape:
 
     @property
     def can_skip(self) -> bool:
-        """True where a mask may skip neurons: attention adds products of spikes, so no potential lies below a cut."""
-        return self.kind == "convolution"
+        """True where a mask may skip neurons.
+
+        Attention adds products of spikes, so that no potential lies below a cut; and a neuron that is skipped once must
+        not be skipped for ever.
+        """
+        return self.kind == "convolution" and self.returns_to_rest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
+
+from torch import nn
 
 from spquant_search.snn.kernels import batch_norm
 from spquant_search.snn.kernels import compile as compiled
 from spquant_search.snn.layers import configure
+from spquant_search.snn.neuron.module import Neuron
+from spquant_search.snn.neuron.rule import Rule
 from spquant_search.snn.neuron.training import compile_backward
 from spquant_search.space.configuration import OFF, NetworkConfig
 from spquant_search.space.search_space import SearchSpace
@@ -32,8 +37,8 @@ def compile_ahead(space: SearchSpace, *, training: LoadedSplit, shape: InputShap
     few = take(training, SAMPLES[training.device.type])
     dtype = training_dtype(space.file.train, training.device)
     with exact_fp32():  # as in training: it is part of what compiled code is found by in the cache
-        for time_steps in space.file.time_steps:
-            compile_backward(time_steps, dtype, training.device)
+        for time_steps, (rule, learns_leak) in product(space.file.time_steps, _forms(network)):
+            compile_backward(time_steps, dtype, training.device, rule, learns_leak=learns_leak)
         if training.device.type == "cpu":
             batch_norm.compile_ahead(dtype)
     yield
@@ -47,6 +52,12 @@ def compile_ahead(space: SearchSpace, *, training: LoadedSplit, shape: InputShap
             yield
         measure_statistics(network, shown, samples=len(few))
         yield
+
+
+def _forms(network: nn.Module) -> list[tuple[Rule, bool]]:
+    """Return what backward passes of neurons a network has: by their rule, and whether they learn their leak."""
+    neurons = (module for module in network.modules() if isinstance(module, Neuron))
+    return sorted({(neuron.rule, neuron.leak_logit is not None) for neuron in neurons})
 
 
 def _with_everything(space: SearchSpace) -> NetworkConfig:

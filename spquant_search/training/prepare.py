@@ -8,18 +8,20 @@ from pathlib import Path
 
 from spquant_search.costs.engine_limits import narrowest_sums, widest_sums
 from spquant_search.data.description import DataInfo
-from spquant_search.errors import Problem, SpaceError
+from spquant_search.errors import Problem, SpaceError, first_of
 from spquant_search.snn.inspection import inspect_network
 from spquant_search.space.binding import bind
 from spquant_search.space.configuration import FLOAT_BITS, FLOAT_MEMBRANE
+from spquant_search.space.neuron_form import LEAK_STEPS, NeuronForm
 from spquant_search.space.reading import read_space
-from spquant_search.space.schema import Augmentation, SpaceFile
+from spquant_search.space.schema import Augmentation, LayerChoices, NeuronSpace, SpaceFile
 from spquant_search.space.search_space import SearchSpace
 from spquant_search.space.shapes import LayerShape
 from spquant_search.training.data_set import describe_data, input_shape, with_channels
 from spquant_search.training.prepared import Prepared
 from spquant_search.training.reachable import unreachable_budgets, without_integer_form
 
+_MOST_NAMES = 5  # that a sentence lists
 SIDED = ("dvs-gesture",)  # data sets whose classes tell left from right
 
 
@@ -35,13 +37,13 @@ def bind_network(file: SpaceFile, *, source: str) -> Prepared:
     mismatches = _unfit_augmentation(file.train.augment, info)
     shape = input_shape(info)
     network = inspect_network(file.model, shape, time_steps=file.most_time_steps, source=source)
-    learns = file.neuron.learn_threshold
-    shapes = tuple(replace(layer, learns_threshold=learns and layer.has_neurons) for layer in network.shapes)
+    shapes = tuple(_with_neurons(layer, file.neuron) if layer.has_neurons else layer for layer in network.shapes)
     try:
         space = bind(file, shapes, source=source, idle=network.idle, other_names=network.other_names)
     except SpaceError as error:
         raise SpaceError(source, [*mismatches, *error.problems]) from None
-    notes, no_integer_form = [*info.notes, *network.notes], network.no_integer_form or _kept_in_floats(space, shapes)
+    notes = [*info.notes, *network.notes, *_notes_on_neurons(shapes, file)]
+    no_integer_form = network.no_integer_form or _kept_in_floats(space, shapes)
     if network.architecture is not None:
         no_integer_form = no_integer_form or narrowest_sums(space.layers, shapes, network.architecture.largest)
         sums = widest_sums(space.layers, shapes, network.architecture.largest, time_steps=file.most_time_steps)
@@ -59,6 +61,37 @@ def bind_network(file: SpaceFile, *, source: str) -> Prepared:
         no_integer_form=no_integer_form,
         notes=tuple(notes),
     )
+
+
+def _with_neurons(layer: LayerShape, neuron: NeuronSpace) -> LayerShape:
+    """Return a layer with what a space says of its neurons."""
+    form = layer.own_form or neuron.form
+    return replace(
+        layer,
+        learns_threshold=neuron.learn_threshold,
+        learns_leak=form.learn_leak,
+        returns_to_rest=form.returns_to_rest,
+    )
+
+
+def _notes_on_neurons(shapes: Sequence[LayerShape], file: SpaceFile) -> list[str]:
+    """Say what of a space is otherwise in some neurons: leaks that are rounded, masks that are left out."""
+    rounded: dict[NeuronForm, list[str]] = {}
+    for shape in shapes:
+        form = shape.own_form or file.neuron.form
+        leaks = shape.has_neurons or shape.own_form is not None  # or a readout of membranes
+        if leaks and form.leak != form.rounded_leak and not form.learn_leak:
+            rounded.setdefault(NeuronForm(leak=form.leak), []).append(shape.name)
+    notes = [
+        f"{first_of(names, _MOST_NAMES)}: a leak of {form.leak:g} is {form.rounded_leak * LEAK_STEPS:.0f}/{LEAK_STEPS} "
+        f"= {form.rounded_leak:.6f} in integers"
+        for form, names in rounded.items()
+    ]
+    unmasked = [shape.name for shape in shapes if shape.kind == "convolution" and not shape.can_skip]
+    if unmasked and file.layers.get("all", LayerChoices()).skip_below not in (None, (None,)):
+        words = "layers.all.skip_below is left out, as with a leak above 1/2 a neuron could be skipped for ever"
+        notes.append(f"{first_of(unmasked, _MOST_NAMES)}: {words}")
+    return notes
 
 
 def _kept_in_floats(space: SearchSpace, shapes: Sequence[LayerShape]) -> str | None:

@@ -107,6 +107,20 @@ def test_a_learned_threshold_is_a_byte(bits: int, levels: int) -> None:
     assert learning.memory_bytes == cost(CONVOLUTION, **precision).memory_bytes + 1
 
 
+def test_a_learned_leak_is_two_bytes_where_a_potential_is_kept() -> None:
+    learning = replace(CONVOLUTION, learns_leak=True)
+    several, one = {"weight_bits": 4, "membrane_levels": 3}, {"weight_bits": 4, "membrane_levels": None}
+    assert cost(learning, **several).overhead_bytes == cost(CONVOLUTION, **several).overhead_bytes + 2
+    assert cost(learning, **one).overhead_bytes == cost(CONVOLUTION, **one).overhead_bytes
+
+
+def test_a_space_that_learns_leaks_counts_one_of_every_layer_with_neurons() -> None:
+    tiny = Path(__file__).parents[2] / "spaces" / "tiny.yaml"
+    learning = prepare(tiny, ["neuron.learn_leak=true", "layers.all.skip_below=none"]).shapes
+    assert [shape.learns_leak for shape in learning] == [True] * 8 + [False]
+    assert not any(shape.learns_leak for shape in prepare(tiny).shapes)
+
+
 def test_a_space_that_learns_thresholds_counts_one_of_every_layer_with_neurons() -> None:
     tiny = Path(__file__).parents[2] / "spaces" / "tiny.yaml"
     learning = prepare(tiny, ["neuron.learn_threshold=true"]).shapes

@@ -14,6 +14,7 @@ from torch import nn
 
 from spquant_search.deploy import export as module
 from spquant_search.deploy.c_library import CLibrary, compiler
+from spquant_search.deploy.comparison import whole_logits
 from spquant_search.deploy.export import Export, export
 from spquant_search.deploy.pytorch_run import run_in_pytorch
 from spquant_search.space.shapes import InputShape
@@ -78,7 +79,9 @@ def assert_all_agree(network: nn.Module, shape: InputShape, frames: NDArray[np.u
     for layer, fired in outcome.spikes.items():
         np.testing.assert_array_equal(fired, seen.spikes[layer], err_msg=layer)
     np.testing.assert_array_equal(outcome.predictions, seen.logits.argmax(axis=1))
-    np.testing.assert_array_equal(seen.logits / form["steps"][-1]["unit"], outcome.logits)
+    unit = form["steps"][-1]["unit"]
+    np.testing.assert_array_equal(whole_logits(seen, unit), outcome.logits)
+    np.testing.assert_allclose(seen.logits / unit, outcome.logits, rtol=1e-15, err_msg="sums of whole units")
     cc = compiler()
     if cc is not None:
         folder = written(deployed, tmp_path / "deployed")

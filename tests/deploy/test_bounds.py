@@ -120,7 +120,7 @@ class Watched:
                 return fire(self_, step, current)
             to_step = step["fraction"] + up - neuron["step_bits"]
             code = self_.codes.get(name, np.zeros_like(current))
-            leaked = code << (to_step - neuron["leak_bits"])
+            leaked = code * neuron["leak"] << (to_step - neuron["leak_bits"])
             half = 1 << (to_step - 1)
             taken = current * gain
             self._note(name, leaked, leaked + taken, leaked + taken + half, leaked + half)

@@ -78,5 +78,5 @@ def test_a_missing_file_and_an_unknown_format_are_named(deployed: Export, tmp_pa
         read_manifest(folder)
     later = sealed(deployed.manifest | {"format": 99}, deployed.files)
     (folder / "manifest.json").write_bytes(later[MANIFEST_FILE])
-    with pytest.raises(DamagedArtifact, match="has format 99; this program reads 3"):
+    with pytest.raises(DamagedArtifact, match="has format 99; this program reads 4"):
         read_manifest(folder)

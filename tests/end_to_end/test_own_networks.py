@@ -113,7 +113,7 @@ def unused_names_removed(space: str) -> str:
 
 
 def test_the_documents_show_networks() -> None:
-    assert len(networks_in_documents()) == 3
+    assert len(networks_in_documents()) == 4
 
 
 @pytest.mark.parametrize("name", networks_in_documents())
@@ -127,6 +127,18 @@ def test_every_network_of_the_documents_can_be_picked_and_verified(here: Path, c
     assert prepared.remarks == ()
     picked = command("pick", "own", "--out", "picked")
     assert (picked.code, picked.err) == (0, "")
+    verified = command("verify", "picked", "--samples", 2)
+    assert verified.code == 0, verified.out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("membrane", ["sum", "last"])
+def test_a_network_with_membranes_as_logits_can_be_picked_and_verified(
+    here: Path, command: Command, membrane: str
+) -> None:
+    space = write_network(here, HEAD + MEMBRANES.replace("MEMBRANE", membrane), unused_names_removed(SPACE))
+    trained_run(space)
+    assert command("pick", "own", "--out", "picked").code == 0
     verified = command("verify", "picked", "--samples", 2)
     assert verified.code == 0, verified.out
 
@@ -163,6 +175,16 @@ class Own(Net):
         deep = self.inner(replace(wide, values=self.down(wide.values)))
         both = torch.cat([wide.values, self.up(deep.values)], dim=1)
         return self.readout(self.out(Spikes(values=both, time_steps=wide.time_steps)))
+"""
+MEMBRANES = """\
+class Own(Net):
+    def make(self, shape):
+        self.inner = SpikingConv2d(4, 4, neuron=NeuronForm(leak=0.9, reset="delayed-subtract", learn_leak=True))
+        positions = (shape.height // 2) * (shape.width // 2)
+        self.readout = Readout(4, positions, shape.classes, membrane="MEMBRANE", leak=0.9)
+
+    def forward(self, spikes):
+        return self.readout(self.inner(self.stem(spikes)))
 """
 OWN_RESIDUAL = """\
 class Own(Net):

@@ -119,6 +119,19 @@ def test_a_learned_threshold_divides_the_current(plain_neurons: None) -> None:
     assert not torch.equal(layer(*inputs).values, found)
 
 
+def test_a_channel_without_current_that_may_spike_is_passed_on_as_open(plain_neurons: None) -> None:
+    """The operations of such a channel are still those of none: it has no current."""
+    inputs = some_inputs(8, 2, 3, gated=True)
+    layer, found = SpikingSelfAttention(8, 2).eval(), []
+    for at_threshold in (False, True):
+        space = NeuronSpace(leak=1, spike_at_threshold=at_threshold)
+        layer.set_precision(LayerPrecision(membrane_levels=3), space)
+        layer.activity = Activity()
+        assert (layer(*inputs).open is None) is at_threshold
+        found.append(layer.activity.per_sample().effective_macs)
+    assert found[0] == found[1]
+
+
 def test_a_current_at_the_threshold_does_not_fire(plain_neurons: None) -> None:
     """One channel, six tokens; k and v share 4 and then 5 spikes: currents of 1 and of 1.25 where q spikes."""
     q = torch.tensor([[1.0, 1, 0, 0, 0, 0], [0, 0, 1, 1, 1, 0]]).view(2, 1, 1, 6)

@@ -9,7 +9,7 @@ from layers_by_loops import NEURON, precise
 
 from spquant_search.snn.layers import measured
 from spquant_search.snn.networks.vgg import VGG9, Vgg
-from spquant_search.snn.neuron.parameters import THRESHOLD
+from spquant_search.snn.neuron.rule import THRESHOLD
 from spquant_search.snn.quantize import highest_integer, quantize_membrane, quantize_weight
 from spquant_search.snn.readout import Readout
 from spquant_search.snn.spikes import Spikes

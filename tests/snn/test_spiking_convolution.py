@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -100,6 +101,24 @@ def test_a_closed_channel_takes_the_residual_alone(plain_neurons: None) -> None:
     assert str(error.value) == (
         "a residual must have the shape of the current that it is added to, (6, 8, 7, 6); got (6, 1, 7, 6)"
     )
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_closed_channel_that_may_spike_is_passed_on_as_open(training: bool, plain_neurons: None) -> None:
+    """An integrator that spikes at the threshold, of three levels: one that is stored at 1 spikes without current."""
+    closes, space = LayerPrecision(weight_bits=4, membrane_levels=3, channel_mass=0.7), NeuronSpace(leak=1)
+    spikes, seen = four_channels(), False
+    for seed in range(8):
+        layer = a_layer(inputs=4, outputs=8, seed=seed).train(training)
+        layer.set_precision(closes, space)
+        opened = layer(spikes).open
+        assert opened is not None
+        assert not layer(spikes).values[~opened].any(), "what stays below or at the threshold is known to be silent"
+        layer.set_precision(closes, replace(space, spike_at_threshold=True))
+        out = layer(spikes)
+        assert out.open is None
+        seen = seen or bool(out.values[~opened].any())
+    assert seen, "it does happen"
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -246,8 +246,18 @@ def test_what_is_wrong_with_a_layers_choices(line, problem):
         ("train:\n  epochs: 2", "train: 3", "train (line 9): must be a mapping of keys and values; got 3"),
         (
             "train:\n  epochs: 2",
-            "neuron: {leak: 0.3}",
-            "neuron.leak (line 9): must be one of 0.5, 0.25, 0.125; got 0.3",
+            "neuron: {leak: 1.5}",
+            "neuron.leak (line 9): must be from 1/4096 to 1, the share of a potential that a step keeps; got 1.5",
+        ),
+        (
+            "train:\n  epochs: 2",
+            "neuron: {leak: 0}",
+            "neuron.leak (line 9): must be from 1/4096 to 1, the share of a potential that a step keeps; got 0",
+        ),
+        (
+            "train:\n  epochs: 2",
+            "neuron: {reset: soft}",
+            "neuron.reset (line 9): must be 'zero', 'subtract' or 'delayed-subtract'; got 'soft'",
         ),
         (
             "train:\n  epochs: 2",

@@ -119,7 +119,9 @@ class Compiled:
 def _copied(function: Callable[..., Any], number: int) -> Callable[..., Any]:
     """Return a copy of a function with code of its own, by which torch tells functions apart."""
     code = function.__code__.replace(co_name=f"{function.__name__}_{number}")
-    return FunctionType(code, function.__globals__, code.co_name, function.__defaults__, function.__closure__)
+    copy = FunctionType(code, function.__globals__, code.co_name, function.__defaults__, function.__closure__)
+    copy.__kwdefaults__ = function.__kwdefaults__
+    return copy
 
 
 def all_was_cached() -> bool:

@@ -10,6 +10,17 @@ The threshold is 1, the reset is hard, and Q (:func:`spquant_search.snn.quantize
 carried on, not on what is compared with the threshold (SpQuant-SNN, released code). Gradients: the spike's is the
 triangle max(0, 1 - |u - 1|) (TET); Q's is the closed form of the stacked surrogate; the reset is not detached.
 
+A layer's neurons may have another form (:class:`spquant_search.space.neuron_form.NeuronForm`)::
+
+    s[t] = 1 if u[t] >= 1 else 0                          spike_at_threshold
+    v[t] = Q(u[t] - R * s[t])     R = 1, or 1 / leak      reset "subtract", "delayed-subtract"
+
+A reset that comes one step later, u[t] = leak * u[t-1] + I[t] - s[t-1], is that with R = 1 / leak, as
+leak * (u - s / leak) is leak * u - s. The leak may be learned: the parameter is its logit, so that it stays between 0
+and 1. Quantized neurons leak by whole 4096ths and subtract whole 2^-20 thresholds, the nearest ones; neurons in
+floating point do as they were told. What is compared and how it is reset is code (:mod:`rule`), the leak and R are
+data.
+
 A layer may learn its threshold theta (LT-SNN). Its neuron then sees I / theta, so that all of the above holds in units
 of theta: spikes above theta, a stored membrane theta * Q(u / theta), a cut at theta * skip_below, and the triangle
 max(0, 1 - |u - theta| / theta) / theta, which makes the spike's derivative by theta -u / theta times that. The

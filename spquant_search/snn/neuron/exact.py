@@ -10,35 +10,38 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from spquant_search.snn.kernels.compile import VECTOR, Compiled
-from spquant_search.snn.neuron.parameters import THRESHOLD, ExactParameters
+from spquant_search.snn.kernels.compile import VECTOR
+from spquant_search.snn.neuron.parameters import ExactParameters
+from spquant_search.snn.neuron.rule import ABOVE_TO_ZERO, Rule, after_reset, compiled_by_rule, has_fired
 from spquant_search.snn.quantize import grid_code
 
 
-def _step_exactly(current: Tensor, stored: Tensor | None, p: ExactParameters) -> tuple[Tensor, Tensor, Tensor]:
+def _step_exactly(
+    current: Tensor, stored: Tensor | None, p: ExactParameters, rule: Rule
+) -> tuple[Tensor, Tensor, Tensor]:
     """Take a time step, the first if nothing is stored: return (fired, potential, what is stored)."""
     potential = current
     if stored is not None:
         potential = stored * p.leaked_step + torch.where(stored >= p.cut, current, 0.0)
-    fired = potential > THRESHOLD
-    reset = torch.where(fired, 0.0, potential)
+    fired = has_fired(potential, rule)
+    reset = after_reset(potential, fired, p.amount, rule)
     code = grid_code(reset, p.steps_per_unit, p.lowest, p.highest)
     return fired, potential, torch.where(p.is_float, reset, code)
 
 
-def _run_exactly(current: Tensor, p: ExactParameters) -> tuple[Tensor, Tensor]:
+def _run_exactly(current: Tensor, p: ExactParameters, *, rule: Rule = ABOVE_TO_ZERO) -> tuple[Tensor, Tensor]:
     """Return the spikes, in fp32, and the potentials of all time steps; no potential is rounded."""
     stored: Tensor | None = None
     spikes, potentials = [], []
     for frame in current:
-        fired, potential, stored = _step_exactly(frame, stored, p)
+        fired, potential, stored = _step_exactly(frame, stored, p, rule)
         spikes.append(torch.where(fired, 1.0, 0.0))
         potentials.append(potential)
     return torch.stack(spikes), torch.stack(potentials)
 
 
-def _skipped_exactly(potentials: Tensor, p: ExactParameters) -> Tensor:
-    _, _, stored = _step_exactly(potentials, None, p)
+def _skipped_exactly(potentials: Tensor, p: ExactParameters, *, rule: Rule = ABOVE_TO_ZERO) -> Tensor:
+    _, _, stored = _step_exactly(potentials, None, p, rule)
     return behind_the_first_step(torch.where(stored >= p.cut, 0.0, 1.0))
 
 
@@ -64,6 +67,8 @@ def _fire_sums(  # noqa: PLR0913 - all that lies between a convolution and the n
     are_whole: Tensor,
     p: ExactParameters,
     shows_skipped: bool,
+    *,
+    rule: Rule = ABOVE_TO_ZERO,
 ) -> tuple[Tensor, Tensor | None]:
     """Return spikes and, if asked for, 1 where a neuron of an open channel is skipped, from the second step on."""
     stored: Tensor | None = None
@@ -74,7 +79,7 @@ def _fire_sums(  # noqa: PLR0913 - all that lies between a convolution and the n
             current = current + residual[t]
         if shows_skipped and stored is not None:
             skipped.append(torch.where(stored >= p.cut, 0.0, opened[t]).float())
-        fired, _, stored = _step_exactly(current, stored, p)
+        fired, _, stored = _step_exactly(current, stored, p, rule)
         spikes.append(torch.where(fired, 1.0, 0.0))
     # Skipped neurons are counted elsewhere: sums in here would split the one loop into many.
     return torch.stack(spikes), torch.stack(skipped) if skipped else None
@@ -92,22 +97,24 @@ def _count_skipped(
     return skipped_now, saved_now
 
 
-_compiled_exactly = Compiled(_run_exactly, unrolled=True)
-_compiled_skipped_exactly = Compiled(_skipped_exactly, unrolled=True)
-_compiled_fire_sums = Compiled(_fire_sums, unrolled=True)
+_compiled_exactly = compiled_by_rule(_run_exactly, unrolled=True)
+_compiled_skipped_exactly = compiled_by_rule(_skipped_exactly, unrolled=True)
+_compiled_fire_sums = compiled_by_rule(_fire_sums, unrolled=True)
 
 
 def fire_exactly(
-    current: Float[Tensor, "time neurons"], p: ExactParameters
+    current: Float[Tensor, "time neurons"], p: ExactParameters, rule: Rule = ABOVE_TO_ZERO
 ) -> tuple[Float[Tensor, "time neurons"], Float[Tensor, "time neurons"]]:
     """Return spikes and potentials before the reset of currents in double precision, in which nothing is rounded."""
-    fired: tuple[Tensor, Tensor] = _compiled_exactly(current, p)
+    fired: tuple[Tensor, Tensor] = _compiled_exactly[rule](current, p)
     return fired
 
 
-def skipped_exactly(potentials: Float[Tensor, "time *neurons"], p: ExactParameters) -> Float[Tensor, "time *neurons"]:
+def skipped_exactly(
+    potentials: Float[Tensor, "time *neurons"], p: ExactParameters, rule: Rule = ABOVE_TO_ZERO
+) -> Float[Tensor, "time *neurons"]:
     """Return 1 where a neuron was skipped, as its stored membrane was below the cut; 0 elsewhere."""
-    mask: Tensor = _compiled_skipped_exactly(potentials, p)
+    mask: Tensor = _compiled_skipped_exactly[rule](potentials, p)
     return mask
 
 
@@ -138,6 +145,7 @@ def fire_sums(
     sums: Float[Tensor, "time batch positions groups channels"],
     step: AffineStep,
     p: ExactParameters,
+    rule: Rule = ABOVE_TO_ZERO,
     *,
     opened: Bool[Tensor, "time batch 1 groups channels"],
     residual: Float[Tensor, "time batch positions groups channels"] | None = None,
@@ -156,7 +164,7 @@ def fire_sums(
         residual = None if residual is None else residual.view(*shape[:2], *wide)
         opened = torch.cat([opened] * step.together, dim=-1)
     affine, counts = (step.slope, step.offset), reached is not None
-    spikes, skipped = _compiled_fire_sums(sums, *affine, opened, residual, step.are_whole, p, counts)
+    spikes, skipped = _compiled_fire_sums[rule](sums, *affine, opened, residual, step.are_whole, p, counts)
     spikes = spikes.view(shape)
     if reached is None or skipped is None:
         return Fired(spikes)

@@ -22,63 +22,101 @@ from spquant_search.snn.neuron.parameters import (
     ExactParameters,
     NeuronParameters,
     UnpackedParameters,
+    exact_parameters,
+    leak_logit_of,
+    learned_leak,
     packed_parameters,
     threshold_gain,
     unpack_parameters,
+    with_leak,
 )
+from spquant_search.snn.neuron.rule import THRESHOLD, Rule
 from spquant_search.snn.neuron.training import fire, fire_and_pool
 from spquant_search.space.configuration import LayerPrecision
 from spquant_search.space.grid import MembraneGrid
+from spquant_search.space.neuron_form import NeuronForm
 from spquant_search.space.schema import NeuronSpace
+
+
+@torch.no_grad()
+def _learned_exactly(leak_logit: Tensor, packed: Tensor, is_delayed: bool) -> ExactParameters:
+    p = unpack_parameters(packed).training
+    return exact_parameters(with_leak(p, learned_leak(leak_logit, p.is_float), is_delayed=is_delayed))
 
 
 class Neuron(nn.Module):
     """The neurons of a layer; their precision is data in a buffer and may change between any two calls.
 
     All parameters lie in ``packed``, and stay where they are when they change. A layer that learns its threshold has
-    ``log_threshold`` among its weights.
+    ``log_threshold`` among its weights, one that learns its leak ``leak_logit``. ``own_form``: of a layer that does not
+    take the form that a space gives to all neurons.
     """
 
     packed: Tensor
 
     log_threshold: nn.Parameter | None
+    leak_logit: nn.Parameter | None
 
-    def __init__(self) -> None:
+    def __init__(self, own_form: NeuronForm | None = None) -> None:
         super().__init__()
+        self.own_form = own_form
         # Not persistent: they belong to a configuration, and weights are shared between configurations.
         self.register_buffer("packed", torch.empty(PACKED_BYTES, dtype=torch.uint8), persistent=False)
         self._unpacked: tuple[Tensor, UnpackedParameters] | None = None  # the latest, and of which tensor
         self.register_parameter("log_threshold", None)
+        self.register_parameter("leak_logit", None)
         self.spikes = nn.Identity()  # all spikes pass through it, for hooks to see
-        self.configure(leak=0.5, grid=None, skip_below=None)
+        self.configure(own_form or NeuronForm(), grid=None, skip_below=None)
 
     def set_precision(self, precision: LayerPrecision, space: NeuronSpace) -> None:
         """Take a layer's precision, with what a space says of all neurons."""
-        grid = space.grid(precision.membrane_levels) if precision.membrane_levels else None
-        self.configure(
-            leak=space.leak, grid=grid, skip_below=precision.skip_below, learn_threshold=space.learn_threshold
-        )
+        form = self.own_form or space.form
+        grid = space.grid(precision.membrane_levels, form) if precision.membrane_levels else None
+        self.configure(form, grid=grid, skip_below=precision.skip_below, learn_threshold=space.learn_threshold)
 
     def configure(
-        self, *, leak: float, grid: MembraneGrid | None, skip_below: float | None, learn_threshold: bool = False
+        self, form: NeuronForm, *, grid: MembraneGrid | None, skip_below: float | None, learn_threshold: bool = False
     ) -> None:
-        """Take other parameters; nothing is rebuilt or recompiled. A threshold that was learned is kept."""
+        """Take other parameters; nothing is rebuilt or recompiled. What was learned is kept."""
         self.skips = skip_below is not None
+        self.form, self.rule = form, Rule.of(form)
+        self._grid = grid
         if not learn_threshold:
             self.log_threshold = None
         elif self.log_threshold is None:
             self.log_threshold = nn.Parameter(torch.zeros((), device=self.packed.device))
-        self.packed.copy_(packed_parameters(leak, grid, skip_below, self.packed.device))
+        if not form.learn_leak:
+            self.leak_logit = None
+        elif self.leak_logit is None:
+            self.leak_logit = nn.Parameter(torch.full((), leak_logit_of(form.leak), device=self.packed.device))
+        self.packed.copy_(packed_parameters(form, grid, skip_below, self.packed.device))
+
+    @property
+    def is_silent_without_current(self) -> bool:
+        """Whether no neuron spikes that takes no current: the highest potential that is stored leaks to too little."""
+        if self._grid is None:
+            return not self.form.subtracts  # otherwise nothing is stored that would have spiked
+        most = self._grid.highest * (1.0 if self.form.learn_leak else self.form.rounded_leak)
+        return most < THRESHOLD or (most == THRESHOLD and not self.rule.at_threshold)
+
+    @property
+    def _is_delayed(self) -> bool:
+        return self.form.reset == "delayed-subtract"
 
     @property
     def parameters_now(self) -> NeuronParameters:
-        """The parameters in force in training, as they lie in the buffer."""
-        return self._unpack().training
+        """The parameters in force in training: as they lie in the buffer, at a leak that is learned."""
+        p = self._unpack().training
+        if self.leak_logit is None:
+            return p
+        return with_leak(p, learned_leak(self.leak_logit, p.is_float), is_delayed=self._is_delayed)
 
     @property
     def exact_parameters_now(self) -> ExactParameters:
-        """The parameters in force in evaluation, as they lie in the buffer."""
-        return self._unpack().exact
+        """The parameters in force in evaluation: as they lie in the buffer, at a leak that is learned."""
+        if self.leak_logit is None:
+            return self._unpack().exact
+        return kept(self, _learned_exactly, self.leak_logit, self.packed, self._is_delayed)
 
     def _unpack(self) -> UnpackedParameters:
         if self._unpacked is None or self._unpacked[0] is not self.packed:  # the module was moved to another device
@@ -97,18 +135,18 @@ class Neuron(nn.Module):
         """
         current = self._in_thresholds(current)
         if current.dtype is torch.float64:
-            spikes, potentials = fire_exactly(current, self.exact_parameters_now)
+            spikes, potentials = fire_exactly(current, self.exact_parameters_now, self.rule)
         else:
-            spikes, potentials = fire(current, self.parameters_now)
+            spikes, potentials = fire(current, self.parameters_now, self.rule)
         return self.spikes(spikes), potentials
 
     def skipped(self, potentials: Float[Tensor, "time *neurons"]) -> Float[Tensor, "time *neurons"]:
         """Return 1 where a neuron was skipped in evaluation, from the potentials of :meth:`forward`; 0 elsewhere."""
-        return skipped_exactly(potentials, self.exact_parameters_now)
+        return skipped_exactly(potentials, self.exact_parameters_now, self.rule)
 
     def pooled(self, current: Float[Tensor, "time sample height width channel"]) -> Tensor:
         """Return sums of spikes over 2x2 neurons, see :func:`fire_and_pool`."""
-        return fire_and_pool(self._in_thresholds(current), self.parameters_now)
+        return fire_and_pool(self._in_thresholds(current), self.parameters_now, self.rule)
 
     def fire_sums(
         self,
@@ -125,7 +163,8 @@ class Neuron(nn.Module):
         groups, together = sums.shape[3], positions_together(sums.shape)
         step = kept(self, affine_step, slope, offset, self._gain, groups, together, are_whole)
         residual = None if residual is None else self._in_thresholds(residual)
-        fired = fire_sums(sums, step, self.exact_parameters_now, opened=opened, residual=residual, reached=reached)
+        parameters = (self.exact_parameters_now, self.rule)
+        fired = fire_sums(sums, step, *parameters, opened=opened, residual=residual, reached=reached)
         return fired._replace(spikes=self.spikes(fired.spikes))
 
     @property
@@ -139,4 +178,6 @@ class Neuron(nn.Module):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         if self.log_threshold is not None:  # weights that were trained without one had a threshold of 1
             state_dict.setdefault(f"{prefix}log_threshold", torch.zeros(()))
+        if self.leak_logit is not None:  # weights that were trained at a fixed leak begin there
+            state_dict.setdefault(f"{prefix}leak_logit", torch.tensor(leak_logit_of(self.form.leak)))
         super()._load_from_state_dict(state_dict, prefix, *rest)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from spquant_search.snn.quantize import (
@@ -22,9 +22,10 @@ from spquant_search.snn.quantize import (
     surrogate_shape,
 )
 from spquant_search.space.grid import MembraneGrid
+from spquant_search.space.neuron_form import LEAK_STEPS, NeuronForm, Reset
 
-# A whole number, as a constant of compiled code: a float would be an argument of it, in double precision.
-THRESHOLD = 1
+# A spike that subtracts more or less than the threshold takes a whole number of 2^-20 thresholds.
+AMOUNT_STEPS = 2**20
 # A learned threshold multiplies currents by k / 16 with k in a byte, so that thresholds reach from 16/255 to 16. Every
 # k fits the 8 bits of a bf16 value's mantissa.
 GAIN_STEPS, LARGEST_GAIN_CODE = 16, 255
@@ -38,6 +39,7 @@ class NeuronParameters(NamedTuple):
     highest: Tensor
     grid_step: Tensor
     is_float: Tensor  # the membrane is not quantized
+    amount: Tensor  # what a spike subtracts, where it does not reset to 0
     skip_below: Tensor  # -inf: no neuron is skipped
     # Derived from the fields above, so that no compiled loop has to. A potential after the reset is stored at or above
     # skip_below where it is at or above this:
@@ -58,7 +60,8 @@ class NeuronParameters(NamedTuple):
 class ExactParameters(NamedTuple):
     """The parameters of a neuron in evaluation: scalars in double precision, with membranes in steps of their grid.
 
-    Leak, grid and cut are dyadic, so that nothing of a dyadic current is rounded. A float membrane has a step of 1.
+    Leak, grid, cut and amount of a quantized membrane are dyadic, so that nothing of a dyadic current is rounded. A
+    float membrane has a step of 1, and a leak and an amount as they were given.
     """
 
     steps_per_unit: Tensor
@@ -67,6 +70,7 @@ class ExactParameters(NamedTuple):
     leaked_step: Tensor
     cut: Tensor  # a neuron whose membrane is stored below it is skipped
     is_float: Tensor
+    amount: Tensor  # in thresholds
 
 
 def exact_parameters(p: NeuronParameters) -> ExactParameters:
@@ -79,6 +83,7 @@ def exact_parameters(p: NeuronParameters) -> ExactParameters:
         leaked_step=p.leak * step,
         cut=p.skip_below / step,
         is_float=p.is_float,
+        amount=p.amount.double(),
     )
 
 
@@ -117,16 +122,18 @@ def _unpacked(packed: Tensor, slot: int, dtype: torch.dtype) -> Tensor:
 
 @lru_cache(maxsize=1024)
 def packed_parameters(
-    leak: float, grid: MembraneGrid | None, skip_below: float | None, device: torch.device
+    form: NeuronForm, grid: MembraneGrid | None, skip_below: float | None, device: torch.device
 ) -> UInt8[Tensor, " bytes"]:
     """Return the parameters of a precision in one tensor on ``device``, made once a process; it must not be written to.
 
-    Making it waits for no earlier work of a GPU.
+    Of neurons that learn their leak they are those of a leak of 1, see :func:`with_leak`. Making the tensor waits for
+    no earlier work of a GPU.
     """
-    with torch.inference_mode(False), torch.device("cpu"):
+    # On the host and as ordinary tensors, whatever is in force where it is called.
+    with torch.inference_mode(False), torch.no_grad(), torch.device("cpu"):
         packed = torch.zeros(PACKED_BYTES, dtype=torch.uint8)
         unpacked = unpack_parameters(packed)
-        training = _scalars(leak=leak, grid=grid, skip_below=skip_below)
+        training = _scalars(form, grid=grid, skip_below=skip_below)
         for place, value in zip(unpacked.training, training, strict=True):
             place.copy_(value)
         for place, value in zip(unpacked.exact, exact_parameters(training), strict=True):
@@ -137,19 +144,26 @@ def packed_parameters(
 
 
 def neuron_parameters(
-    *, leak: float, grid: MembraneGrid | None, skip_below: float | None, device: torch.device | None = None
+    *,
+    leak: float = 0.5,
+    reset: Reset = "zero",
+    grid: MembraneGrid | None,
+    skip_below: float | None,
+    device: torch.device | None = None,
 ) -> NeuronParameters:
     """Return the parameters of a neuron; ``grid`` None keeps the membrane in floating point."""
     device = torch.get_default_device() if device is None else device
-    return unpack_parameters(packed_parameters(leak, grid, skip_below, device)).training
+    form = NeuronForm(leak=leak, reset=reset)
+    return unpack_parameters(packed_parameters(form, grid, skip_below, device)).training
 
 
-def _scalars(*, leak: float, grid: MembraneGrid | None, skip_below: float | None) -> NeuronParameters:
+def _scalars(form: NeuronForm, *, grid: MembraneGrid | None, skip_below: float | None) -> NeuronParameters:
     cut = -math.inf if skip_below is None else skip_below
     reset_cut = cut if grid is None else _reset_cut(grid, cut)
     code = MembraneCode() if grid is None else membrane_code(grid)
     surrogate = SurrogateShape() if grid is None else surrogate_shape(grid)
     is_float = torch.tensor(grid is None)
+    leak = 1.0 if form.learn_leak else form.leak if grid is None else form.rounded_leak
     grid = grid or MembraneGrid(levels=3, lowest=-1.0, step=1.0)  # any: a float membrane reads none of it
 
     def scalar(value: float) -> Tensor:
@@ -161,6 +175,7 @@ def _scalars(*, leak: float, grid: MembraneGrid | None, skip_below: float | None
         highest=scalar(grid.highest),
         grid_step=scalar(grid.step),
         is_float=is_float,
+        amount=delayed_amount(scalar(leak), is_float) if form.reset == "delayed-subtract" else scalar(1.0),
         skip_below=scalar(cut),
         reset_cut=scalar(reset_cut),
         steps_per_unit=scalar(code.steps_per_unit),
@@ -172,6 +187,43 @@ def _scalars(*, leak: float, grid: MembraneGrid | None, skip_below: float | None
         rate=scalar(surrogate.rate),
         leaked_gain=scalar(leak * surrogate.gain),
         tail=scalar(surrogate.tail),
+    )
+
+
+def delayed_amount(leak: Float[Tensor, ""], is_float: Bool[Tensor, ""]) -> Float[Tensor, ""]:
+    """Return 1 / leak, of quantized neurons in whole steps; the gradient is that of the unrounded value.
+
+    Subtracted before the potential leaks, it is what subtracting 1 one step later is.
+    """
+    amount = 1.0 / leak
+    with torch.no_grad():
+        rounded = torch.where(is_float, amount, (amount * AMOUNT_STEPS).round() / AMOUNT_STEPS)
+    return rounded + (amount - amount.detach())
+
+
+def learned_leak(leak_logit: Float[Tensor, ""], is_float: Bool[Tensor, ""]) -> Float[Tensor, ""]:
+    """Return the leak, of quantized neurons a k / 4096; the gradient is that of the unrounded value."""
+    leak = torch.sigmoid(leak_logit)
+    with torch.no_grad():
+        quantized = (leak * LEAK_STEPS).round().clamp(min=1) / LEAK_STEPS
+        rounded = torch.where(is_float, leak, quantized)
+    return rounded + (leak - leak.detach())
+
+
+def leak_logit_of(leak: float) -> float:
+    """Return the parameter of a learned leak that begins at ``leak``; 1 is out of its reach by less than is rounded."""
+    kept = min(leak, 1.0 - 1.0 / (4 * LEAK_STEPS))
+    return math.log(kept / (1.0 - kept))
+
+
+def with_leak(p: NeuronParameters, leak: Float[Tensor, ""], *, is_delayed: bool) -> NeuronParameters:
+    """Return the parameters of a leak of 1 at another leak; ``is_delayed``: spikes subtract the threshold over it."""
+    now = leak.detach()
+    return p._replace(
+        leak=leak,
+        leaked_step=p.leaked_step * now,
+        leaked_gain=p.leaked_gain * now,
+        amount=delayed_amount(leak, p.is_float) if is_delayed else p.amount,
     )
 
 

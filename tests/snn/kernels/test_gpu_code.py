@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 from spquant_search.snn.kernels import compile as compiled
 from spquant_search.snn.neuron import exact, training
 from spquant_search.snn.neuron.parameters import exact_parameters, neuron_parameters
+from spquant_search.snn.neuron.rule import ABOVE_TO_ZERO
 
 POINTWISE_CAT = ("max_pointwise_cat_inputs", "max_complex_pointwise_cat_inputs")
 
@@ -61,8 +62,10 @@ def test_the_backward_pass_is_compiled_for_as_many_numbers_as_layers_have(
 ) -> None:
     shapes = []
     monkeypatch.setattr(training, "neuron_parameters", lambda **_options: ())
-    monkeypatch.setattr(
-        training, "_compiled_backward", lambda *given: shapes.extend((one.device.type, one.shape) for one in given[:2])
+    monkeypatch.setitem(
+        training._compiled_backward,
+        ABOVE_TO_ZERO,
+        lambda *given: shapes.extend((one.device.type, one.shape) for one in given[:2]),
     )
     with FakeTensorMode():  # which needs no GPU
         training.compile_backward(10, torch.bfloat16, torch.device(device))

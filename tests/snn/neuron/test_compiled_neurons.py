@@ -27,6 +27,7 @@ from torch.fx.interpreter import Interpreter
 
 from spquant_search.snn.kernels.compile import Compiled, uncompiled
 from spquant_search.snn.neuron import training
+from spquant_search.snn.neuron.rule import ABOVE_TO_ZERO
 from spquant_search.snn.neuron.training import compile_backward, fire, skipped
 
 
@@ -98,8 +99,8 @@ def test_a_failing_compiler_is_said_once_and_then_left_alone(monkeypatch: pytest
         raise RuntimeError("no C++ compiler found\nand a long story")
 
     monkeypatch.setattr(torch, "compile", broken)
-    monkeypatch.setattr(training, "_compiled_forward", Compiled(training._forward))
-    monkeypatch.setattr(training, "_compiled_backward", Compiled(training._backward))
+    monkeypatch.setitem(training._compiled_forward, ABOVE_TO_ZERO, Compiled(training._forward))
+    monkeypatch.setitem(training._compiled_backward, ABOVE_TO_ZERO, Compiled(training._backward))
     monkeypatch.setattr(Compiled, "failed", False)
     setting, current = (3, None, 0.5), currents(4, 50)
     with pytest.warns(UserWarning, match=r"^neurons run uncompiled, 2 to 3 times slower: no C\+\+ compiler found$"):

@@ -15,6 +15,7 @@ from spquant_search.snn.neuron.module import Neuron
 from spquant_search.snn.neuron.parameters import exact_parameters
 from spquant_search.snn.neuron.training import fire
 from spquant_search.space.grid import MembraneGrid, membrane_grid
+from spquant_search.space.neuron_form import NeuronForm
 
 
 def smooth_spike(x: Tensor) -> Tensor:
@@ -61,7 +62,7 @@ def test_a_learned_threshold_is_that_of_the_neuron_in_absolute_units(
     by_spike = torch.randn(5, 60, generator=torch.Generator().manual_seed(1))
     levels, skip_below, leak = setting
     module = Neuron()
-    module.configure(leak=leak, grid=grid_of(levels), skip_below=skip_below, learn_threshold=True)
+    module.configure(NeuronForm(leak=leak), grid=grid_of(levels), skip_below=skip_below, learn_threshold=True)
     assert module.log_threshold is not None
     with torch.no_grad():
         module.log_threshold.fill_(-math.log((code + 0.3) / 16))  # rounded to code / 16
@@ -87,7 +88,7 @@ def test_a_hand_worked_threshold(plain_neurons: None) -> None:
     # theta 2: u = 2, not above it, stored as 2 (one threshold); 1 + 1.5 spikes; -3 is a tie between -2 and -4: -2, the
     # lowest; -1 + 4 spikes.
     module = Neuron()
-    module.configure(leak=0.5, grid=membrane_grid(3), skip_below=None, learn_threshold=True)
+    module.configure(NeuronForm(leak=0.5), grid=membrane_grid(3), skip_below=None, learn_threshold=True)
     assert module.log_threshold is not None
     with torch.no_grad():
         module.log_threshold.fill_(math.log(2.0))
@@ -103,7 +104,7 @@ def test_a_hand_worked_threshold(plain_neurons: None) -> None:
 
 def test_in_bf16_a_threshold_keeps_the_type_and_is_learned(plain_neurons: None) -> None:
     module = Neuron()
-    module.configure(leak=0.5, grid=membrane_grid(3), skip_below=None, learn_threshold=True)
+    module.configure(NeuronForm(leak=0.5), grid=membrane_grid(3), skip_below=None, learn_threshold=True)
     assert module.log_threshold is not None
     with torch.no_grad():
         module.log_threshold.fill_(math.log(0.5))
@@ -121,18 +122,18 @@ def test_in_bf16_a_threshold_keeps_the_type_and_is_learned(plain_neurons: None) 
 
 def test_a_threshold_is_a_weight_that_is_kept_and_that_older_weights_may_lack(plain_neurons: None) -> None:
     learned, plain = Neuron(), Neuron()
-    learned.configure(leak=0.5, grid=None, skip_below=None, learn_threshold=True)
+    learned.configure(NeuronForm(leak=0.5), grid=None, skip_below=None, learn_threshold=True)
     assert (learned.threshold, plain.threshold) == (1.0, 1.0)
     learned.load_state_dict({"log_threshold": torch.tensor(-math.log(2.0))})
     parameter = learned.log_threshold
-    learned.configure(leak=0.25, grid=membrane_grid(3), skip_below=0.0, learn_threshold=True)
+    learned.configure(NeuronForm(leak=0.25), grid=membrane_grid(3), skip_below=0.0, learn_threshold=True)
     assert learned.log_threshold is parameter, "another precision keeps it"
     assert learned.threshold == 0.5
     with pytest.raises(RuntimeError, match="log_threshold"):
         plain.load_state_dict(learned.state_dict())
     learned.load_state_dict(plain.state_dict())
     assert learned.threshold == 1.0
-    learned.configure(leak=0.5, grid=None, skip_below=None)
+    learned.configure(NeuronForm(leak=0.5), grid=None, skip_below=None)
     assert learned.state_dict() == {}
 
 
@@ -141,7 +142,7 @@ def test_a_module_takes_a_new_precision_in_the_same_buffers(plain_neurons: None)
     buffers = {name: buffer.data_ptr() for name, buffer in module.named_buffers()}
     current = currents(4, 100)
     for levels, skip_below, leak in SETTINGS:
-        module.configure(leak=leak, grid=grid_of(levels), skip_below=skip_below)
+        module.configure(NeuronForm(leak=leak), grid=grid_of(levels), skip_below=skip_below)
         assert module.skips == (skip_below is not None)
         assert torch.equal(module(current)[0], fire(current, parameters((levels, skip_below, leak)))[0])
     assert {name: buffer.data_ptr() for name, buffer in module.named_buffers()} == buffers
@@ -151,7 +152,7 @@ def test_a_module_takes_a_new_precision_in_the_same_buffers(plain_neurons: None)
 def test_parameters_are_those_of_the_formulas_and_each_begins_where_wide_loads_may() -> None:
     module = Neuron()
     for levels, skip_below, leak in SETTINGS:
-        module.configure(leak=leak, grid=grid_of(levels), skip_below=skip_below)
+        module.configure(NeuronForm(leak=leak), grid=grid_of(levels), skip_below=skip_below)
         for found, expected in zip(module.exact_parameters_now, exact_parameters(module.parameters_now), strict=True):
             assert found.dtype == expected.dtype
             assert torch.equal(found, expected)
@@ -172,10 +173,10 @@ def test_a_module_that_was_moved_shows_the_parameters_of_its_own_buffer(
     moved: Callable[[Neuron], Neuron], plain_neurons: None
 ) -> None:
     original = Neuron()
-    original.configure(leak=0.25, grid=grid_of(16), skip_below=0.0)
+    original.configure(NeuronForm(leak=0.25), grid=grid_of(16), skip_below=0.0)
     before = [value.item() for value in original.parameters_now]
     module = moved(original)
-    module.configure(leak=0.5, grid=grid_of(3), skip_below=None)
+    module.configure(NeuronForm(leak=0.5), grid=grid_of(3), skip_below=None)
     assert [value.item() for value in module.parameters_now] == [value.item() for value in parameters((3, None, 0.5))]
     assert module.parameters_now.leak.dtype == torch.float32
     if module is not original:
