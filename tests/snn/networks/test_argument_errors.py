@@ -5,21 +5,24 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import yaml
 from own_networks import SHAPE, known_as_build
 from torch import nn
 
 from spquant_search import snn
 from spquant_search.errors import SpaceError
-from spquant_search.snn import Readout, Shortcut, SpikingConv2d, SpikingSelfAttention, added
+from spquant_search.snn import NeuronForm, Readout, Shortcut, SpikingConv2d, SpikingSelfAttention, added
 from spquant_search.snn.networks.catalog import build
+from spquant_search.space.schema import NeuronSpace
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "own_network.md"
 CONVOLUTION = (
     "SpikingConv2d takes in_channels, out_channels, *, kernel_size=3, stride=1, groups=1, pool=None, can_gate=True, "
-    "norm=True"
+    "norm=True, neuron=None"
 )
 
 
@@ -61,7 +64,8 @@ def test_a_wrong_argument_is_told_with_its_place_and_with_those_there_are(
 
 def table_of_arguments() -> dict[str, dict[str, str]]:
     """Return each layer's arguments with their defaults, from the document's table."""
-    section = DOCUMENT.read_text(encoding="utf-8").partition("## The layers and their arguments")[2]
+    text = DOCUMENT.read_text(encoding="utf-8")
+    section = text.partition("## The layers and their arguments")[2].partition("\n## ")[0]
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line.startswith("|")
     ]
@@ -75,10 +79,20 @@ def table_of_arguments() -> dict[str, dict[str, str]]:
 
 def test_the_documents_table_is_that_of_the_signatures() -> None:
     table = table_of_arguments()
-    assert set(table) == {"SpikingConv2d", "Shortcut", "SpikingSelfAttention", "Readout"}
+    assert set(table) == {"SpikingConv2d", "Shortcut", "SpikingSelfAttention", "Readout", "CountReadout"}
     for name, arguments in table.items():
         parameters = inspect.signature(getattr(snn, name)).parameters.values()
         defaults = {
             each.name: "" if each.default is inspect.Parameter.empty else repr(each.default) for each in parameters
         }
         assert arguments == defaults
+
+
+def test_the_documents_table_of_forms_is_that_of_the_space_and_of_a_layers_form() -> None:
+    section = DOCUMENT.read_text(encoding="utf-8").partition("## The form of neurons")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| `([\w.]+)` \|", section, re.MULTILINE)
+    of_space = {each.name: each.default for each in fields(NeuronSpace)}
+    assert {name: yaml.safe_load(default) for name, default in rows} == {
+        each.name: each.default for each in fields(NeuronForm)
+    }
+    assert {name: of_space[name] for name, _ in rows} == {each.name: each.default for each in fields(NeuronForm)}
