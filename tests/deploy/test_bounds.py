@@ -91,7 +91,14 @@ def a_saturated_network(seed: int) -> tuple[nn.Module, InputShape, NDArray[np.ui
     torch.manual_seed(seed)
     shape = InputShape(channels=2, height=4, width=4, classes=3, largest=int(generator.choice([1, 15, 100, 255])))
     network = Saturated(shape)
-    configure(network, drawn_config(network, generator, Choices()), NeuronSpace(learn_threshold=seed % 2 == 1))
+    neurons = NeuronSpace(
+        leak=(0.5, 0.9, 1.0, 1 / 4096)[seed // 4 % 4],
+        reset=("zero", "subtract", "delayed-subtract")[seed % 3],  # type: ignore[arg-type]
+        learn_threshold=seed % 2 == 1,
+        spike_at_threshold=seed % 5 == 0,
+    )
+    choices = Choices() if neurons.form.returns_to_rest else Choices(skip=(None,))
+    configure(network, drawn_config(network, generator, choices), neurons)
     saturate(network, generator)
     frames = np.zeros((3, 1 if seed % 4 == 3 else 3, 2, 4, 4), np.uint8)  # in one time step nothing is stored
     frames[0] = 255
@@ -124,6 +131,11 @@ class Watched:
             half = 1 << (to_step - 1)
             taken = current * gain
             self._note(name, leaked, leaked + taken, leaked + taken + half, leaked + half)
+            if neuron["subtracts"] is not None:
+                subtracted = neuron["subtracts"] << (step["fraction"] + up - neuron["subtracts_bits"])
+                one = (1 << (step["fraction"] + up)) - neuron["spikes_at_threshold"]
+                left = np.where(leaked + taken > one, leaked + taken - subtracted, 0)
+                self._note(name, np.array(subtracted), left, left + half)
             return fire(self_, step, current)
 
         monkeypatch.setattr(run, "_affine", watched_affine)

@@ -1,11 +1,10 @@
-"""A network of a user's own that has all kinds of layers once: a residual with its shortcut, attention, three pools,
-neurons of several forms, a readout of membranes."""
+"""A network of a user's own that has all kinds of layers once: a residual with its shortcut, attention, three pools."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
-from spquant_search.snn import NeuronForm, Readout, Shortcut, SpikingConv2d, SpikingSelfAttention
+from spquant_search.snn import Readout, Shortcut, SpikingConv2d, SpikingSelfAttention
 from spquant_search.snn.spikes import Spikes, added, global_average
 from spquant_search.space.shapes import InputShape
 
@@ -28,17 +27,15 @@ class Own(nn.Module):
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
         self.first = SpikingConv2d(channels, 16, pool="before", can_gate=False)
-        delayed = NeuronForm(leak=0.9, reset="delayed-subtract", learn_leak=True)
-        integrator = NeuronForm(leak=1, reset="subtract", spike_at_threshold=True, learn_leak=True)
-        self.second = SpikingConv2d(16, 32, stride=2, neuron=delayed)
+        self.second = SpikingConv2d(16, 32, stride=2)
         self.beside = Shortcut(16, 32, stride=2)
         self.depthwise = SpikingConv2d(32, 32, groups=32, pool="max")
         self.q = SpikingConv2d(32, 32, kernel_size=1)
         self.k = SpikingConv2d(32, 32, kernel_size=1)
         self.v = SpikingConv2d(32, 32, kernel_size=1)
-        self.attention = SpikingSelfAttention(32, heads=4, neuron=delayed)
-        self.last = SpikingConv2d(32, 32, pool="after", neuron=integrator)
-        self.readout = Readout(32, 1, classes, membrane="sum", leak=0.9)
+        self.attention = SpikingSelfAttention(32, heads=4)
+        self.last = SpikingConv2d(32, 32, pool="after")
+        self.readout = Readout(32, 1, classes)
 
     def forward(self, spikes: Spikes) -> Tensor:
         spikes = self.first(spikes)
