@@ -776,6 +776,6 @@ def test_the_names_of_counted_weights_are_those_of_the_layers() -> None:
         SpikingSelfAttention(2, 1),
         Readout(2, 1, 2),
     ):
-        layer.set_precision(layer.precision, NeuronSpace(learn_threshold=True))
+        layer.set_precision(layer.precision, NeuronSpace(learn_threshold=True, learn_leak=True))
         found |= {name for name, _ in layer.named_parameters()}
     assert found == COUNTED
