@@ -40,8 +40,8 @@ def read_network(
 ) -> ReadNetwork:
     """Read what ``network`` computes, by running it on an example of what it is called with.
 
-    ``axes`` names the example's axes, T time, B samples and others features, as in "TBCHW"; where it is not given,
-    five axes are TBCHW, four BCHW (a still image), three TBC, two BC. ``run(network, example)`` calls a network that
+    ``axes`` names the example's axes, T time, B samples, C channels and others pixels, as in "TBCHW"; where it is not
+    given, five are TBCHW, four BCHW (a still image), three TBC, two BC. ``run(network, example)`` calls a network that
     takes one time step a call, or several arguments, and returns its output; of several outputs the one numbered
     ``output`` is read. The network is read on a ``second`` example, too, made from the first where none is given: an
     input must not decide what is computed. The network itself is not changed, and its states are reset.

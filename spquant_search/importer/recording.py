@@ -59,7 +59,7 @@ def record(network: nn.Module, example: Tensor, axes: str, run: Run | None = Non
     Raises:
         NotImportable: a part of it has no form; all reasons are in it.
     """
-    clock, features = Clock(), [size for axis, size in zip(axes, example.shape, strict=True) if axis not in "TB"]
+    clock, features = Clock(), list(_ordered_features(example, axes).values())
     if "T" in axes:
         clock.set(example.shape[axes.index("T")])
     with untouched(network):
@@ -84,13 +84,18 @@ def _run(network: nn.Module, example: Tensor, run: Run | None, recorder: Recorde
         raise NotImportable([Reason(module="", what=type(network).__name__, why=why, remedy=remedy)]) from error
 
 
+def _ordered_features(example: Tensor, axes: str) -> dict[str, int]:
+    """Return the sizes of the features' axes by their letters: channels first, wherever they stand in the example."""
+    sizes = {axis: size for axis, size in zip(axes, example.shape, strict=True) if axis not in "TB"}
+    return {axis: sizes[axis] for axis in sorted(sizes, key=lambda axis: axis != "C")}
+
+
 def _input_dimensions(example: Tensor, axes: str) -> Dimensions:
-    features = iter(
-        feature_dimensions([size for axis, size in zip(axes, example.shape, strict=True) if axis not in "TB"])
-    )
+    features = _ordered_features(example, axes)
+    followed = dict(zip(features, feature_dimensions(list(features.values())), strict=True))
     kinds = {"T": Kind.TIME, "B": Kind.BATCH}
     return tuple(
-        (Axis(kinds[axis], size),) if axis in kinds else next(features)
+        (Axis(kinds[axis], size),) if axis in kinds else followed[axis]
         for axis, size in zip(axes, example.shape, strict=True)
     )
 

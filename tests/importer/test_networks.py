@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from importer import snntorch_networks, spikingjelly_networks
+from importer import public_styles, snntorch_networks, spikingjelly_networks
 from importer.livening import liven
 from torch import nn
 
@@ -53,3 +53,9 @@ def test_a_network_of_spikingjelly_is_read_and_proved(name: str) -> None:
 def test_a_network_of_snntorch_is_read_and_proved(name: str) -> None:
     network, axes, shape, given = snntorch_networks.make(name)
     check(read(network, axes, shape, given))
+
+
+@pytest.mark.parametrize("name", public_styles.NETWORKS)
+def test_a_network_in_another_style_is_read_and_proved(name: str) -> None:
+    network, axes, shape, given = public_styles.NETWORKS[name]
+    check(read(network(), axes, shape, given))
