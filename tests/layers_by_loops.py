@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spquant_search.snn.convolution import Shortcut
+from spquant_search.snn.pools import Pool as PoolOf
 from spquant_search.snn.quantize import quantize_weight
 from spquant_search.snn.spikes import Spikes
 from spquant_search.snn.spiking_convolution import SpikingConv2d
@@ -19,11 +21,11 @@ from spquant_search.space.configuration import FLOAT_BITS, LayerPrecision
 from spquant_search.space.grid import membrane_grid
 from spquant_search.space.schema import NeuronSpace
 
-Pool = Literal["before", "after", "max"] | None
+Pool = Literal["before", "max-before", "after", "max"] | None
 Array = NDArray[np.float64]
 TIME, BATCH = 3, 2
 NEURON = NeuronSpace()
-pools = pytest.mark.parametrize("pool", [None, "before", "after", "max"])
+pools = pytest.mark.parametrize("pool", [None, "before", "max-before", "after", "max"])
 # Layers of other forms than a 3x3 convolution of all channels at every pixel, from 4 channels to 8.
 FORMS: dict[str, dict[str, Any]] = {
     "stride 2": {"stride": 2},
@@ -34,6 +36,13 @@ FORMS: dict[str, dict[str, Any]] = {
     "depthwise, stride 2": {"groups": 4, "stride": 2},
     "two groups, pooled before": {"groups": 2, "pool": "before"},
     "without norm": {"kernel_size": 1, "norm": False},
+    "2x3, strides, four paddings": {"kernel_size": (2, 3), "stride": (1, 3), "padding": (0, 2, 1, 3)},
+    "the whole map": {"kernel_size": (7, 6), "padding": 0, "norm": False},
+    "4x1, largest of 3x3 currents": {"kernel_size": (4, 1), "padding": 1, "pool": PoolOf("max-before", 3, 2, 1)},
+    "3x3 sums, padded": {"kernel_size": 2, "padding": (1, 0), "pool": PoolOf("before", 3, 2, 1)},
+    "3x2 sums, groups": {"groups": 2, "stride": (2, 1), "padding": 2, "pool": PoolOf("before", (3, 2), (1, 3))},
+    "largest of 3x3 spikes": {"pool": PoolOf("max", 3, 2, 1)},
+    "averages of 3x2 spikes": {"stride": (1, 2), "pool": PoolOf("after", (3, 2), 1, (1, 0))},
 }
 forms = pytest.mark.parametrize("form", FORMS.values(), ids=list(FORMS))
 
@@ -84,33 +93,88 @@ def array(tensor: Tensor) -> Array:
     return tensor.detach().double().numpy()
 
 
-def slow_convolution(values: Array, weight: Array, *, stride: int = 1) -> Array:
-    """Output [sample, out, y, x] by loops, zero outside the image; a weight of fewer inputs falls into groups."""
+def slow_convolution(
+    values: Array,
+    weight: Array,
+    *,
+    stride: int | tuple[int, int] = 1,
+    padding: tuple[int, int, int, int] | None = None,
+) -> Array:
+    """Output [sample, out, y, x] by loops, zero outside the image; a weight of fewer inputs falls into groups.
+
+    ``padding`` is left, right, top, bottom; None: half of the kernel.
+    """
     samples, inputs, height, width = values.shape
     groups = inputs // weight.shape[1]
-    reach = weight.shape[2] // 2
-    out = np.zeros((samples, len(weight), height, width))
-    for y, x, dy, dx in itertools.product(range(height), range(width), *(2 * [range(-reach, reach + 1)])):
+    rows, columns = weight.shape[2:]
+    left, right, top, bottom = padding or (columns // 2, columns // 2, rows // 2, rows // 2)
+    down, across = stride if isinstance(stride, tuple) else (stride, stride)
+    tops = range(-top, height + bottom - rows + 1, down)
+    lefts = range(-left, width + right - columns + 1, across)
+    out = np.zeros((samples, len(weight), len(tops), len(lefts)))
+    for (i, y), (j, x), dy, dx in itertools.product(enumerate(tops), enumerate(lefts), range(rows), range(columns)):
         if 0 <= y + dy < height and 0 <= x + dx < width:
             seen = np.split(values[:, :, y + dy, x + dx], groups, axis=1)
-            kernels = np.split(weight[:, :, dy + reach, dx + reach], groups, axis=0)
+            kernels = np.split(weight[:, :, dy, dx], groups, axis=0)
             parts = [one @ kernel.T for one, kernel in zip(seen, kernels, strict=True)]
-            out[:, :, y, x] += np.concatenate(parts, axis=1)
-    return out[:, :, ::stride, ::stride]
+            out[:, :, i, j] += np.concatenate(parts, axis=1)
+    return out
 
 
-def slow_pool(values: Array) -> Array:
-    """The mean of every whole 2x2 block."""
-    height, width = values.shape[2] // 2, values.shape[3] // 2
-    corners = [values[:, :, y : 2 * height : 2, x : 2 * width : 2] for y in (0, 1) for x in (0, 1)]
-    return np.mean(corners, axis=0)
+def convolved(layer: SpikingConv2d | Shortcut, values: Array, weight: Array) -> Array:
+    return slow_convolution(values, weight, stride=layer.kernel.strides, padding=layer.kernel.padding)
+
+
+def blocks(window: Any, height: int, width: int) -> list[list[list[tuple[int, int]]]]:
+    """The pixels of a map that lie under each place of a window."""
+    (rows, columns), (down, across) = window.sizes, window.strides
+    left, right, top, bottom = window.padding
+    return [
+        [
+            [
+                (y, x)
+                for y in range(begin, begin + rows)
+                for x in range(first, first + columns)
+                if 0 <= y < height and 0 <= x < width
+            ]
+            for first in range(-left, width + right - columns + 1, across)
+        ]
+        for begin in range(-top, height + bottom - rows + 1, down)
+    ]
+
+
+def slow_pool(values: Array, window: Any = None, *, largest: bool = False) -> Array:
+    """The mean of every whole block, 2x2 if none is given, in which padding is 0; or the largest, which it never is."""
+    if window is None:
+        height, width = values.shape[2] // 2, values.shape[3] // 2
+        corners = [values[:, :, y : 2 * height : 2, x : 2 * width : 2] for y in (0, 1) for x in (0, 1)]
+        return np.mean(corners, axis=0)
+    rows = []
+    for row in blocks(window, *values.shape[2:]):
+        seen = [np.stack([values[:, :, y, x] for y, x in block], axis=-1) for block in row]
+        rows.append(np.stack([one.max(-1) if largest else one.sum(-1) / window.area for one in seen], axis=-1))
+    return np.stack(rows, axis=2)
+
+
+def pools_before(layer: SpikingConv2d | Shortcut) -> bool:
+    return layer.pool is not None and layer.pool.is_before
 
 
 def taken(layer: SpikingConv2d | Shortcut, values: Array) -> Array:
-    """Leave out the last row and column that pooling behind the neurons has no block for."""
-    if layer.pool not in ("after", "max"):
+    """Leave out the last rows and columns that pooling behind the neurons has no block for."""
+    if layer.pool is None or layer.pool.is_before:
         return values
-    return values[:, :, : values.shape[2] // 2 * 2, : values.shape[3] // 2 * 2]
+    found = [pixel for row in blocks(layer.pool.window, *values.shape[2:]) for block in row for pixel in block]
+    return values[:, :, : max(y for y, _ in found) + 1, : max(x for _, x in found) + 1]
+
+
+def pooled_before(layer: SpikingConv2d | Shortcut, sums: Array, affine: Callable[[Array], Array]) -> Array:
+    """The current of sums, ``affine`` of them: an average is pooled before it, a maximum behind it."""
+    if layer.pool is not None and layer.pool.kind == "before":
+        return affine(slow_pool(sums, layer.pool.window))
+    if layer.pool is not None and layer.pool.kind == "max-before":
+        return slow_pool(affine(sums), layer.pool.window, largest=True)
+    return taken(layer, affine(sums))
 
 
 def slow_current(layer: SpikingConv2d | Shortcut, spikes: Spikes) -> Array:
@@ -119,13 +183,13 @@ def slow_current(layer: SpikingConv2d | Shortcut, spikes: Spikes) -> Array:
     if bits == FLOAT_BITS:
         return slow_real_current(layer, spikes)
     integers, scale = quantize_weight(layer.weight, bits)
-    sums = slow_convolution(array(spikes.values), array(integers), stride=layer.stride)
-    if layer.pools_before:
-        sums = 4 * slow_pool(sums)
+    sums = convolved(layer, array(spikes.values), array(integers))
     slope, offset = (array(one) for one in layer.real_affine(scale, spikes.divisor))
     unit = 2.0 ** -fraction_bits(slope, offset)
     column = (slice(None), None, None)
-    return taken(layer, np.rint(slope / unit)[column] * unit * sums + np.rint(offset / unit)[column] * unit)
+    terms = layer.pool.window.area if layer.pool is not None and layer.pool.kind == "before" else 1
+    slope, offset = np.rint(slope / unit)[column] * unit, np.rint(offset / unit)[column] * unit
+    return pooled_before(layer, sums, lambda sums: slope * (terms * sums) + offset)
 
 
 def fraction_bits(slope: Array, offset: Array) -> int:
@@ -141,7 +205,7 @@ def assert_current(found: Tensor, layer: SpikingConv2d | Shortcut, spikes: Spike
     np.testing.assert_array_equal(array(found), slow_current(layer, spikes))
     integers, scale = quantize_weight(layer.weight, layer.precision.weight_bits)
     slope, offset = (array(one) for one in layer.real_affine(scale, spikes.divisor))
-    largest_sum = abs(array(integers)).sum(axis=(1, 2, 3)).max() * spikes.largest * (4 if layer.pools_before else 1)
+    largest_sum = abs(array(integers)).sum(axis=(1, 2, 3)).max() * spikes.largest * layer.terms
     bound = (largest_sum + 1) / 2 * 2.0 ** -fraction_bits(slope, offset)
     assert abs(array(found) - slow_real_current(layer, spikes)).max() <= bound + atol
 
@@ -150,18 +214,18 @@ def slow_real_current(layer: SpikingConv2d | Shortcut, spikes: Spikes) -> Array:
     """Batch norm of the pooled convolution of real-valued weights with real-valued inputs, in double precision."""
     integers, scale = quantize_weight(layer.weight, layer.precision.weight_bits)
     values = array(spikes.values) / spikes.divisor
-    summed = slow_convolution(values, array(integers * scale), stride=layer.stride)
-    if layer.pools_before:
-        summed = slow_pool(summed)
+    summed = convolved(layer, values, array(integers * scale))
     norm = layer.norm
     if norm is None:
         assert layer.bias is not None
-        return taken(layer, summed + array(layer.bias)[:, None, None])
+        bias = array(layer.bias)[:, None, None]
+        return pooled_before(layer, summed, lambda sums: sums + bias)
     assert norm.running_mean is not None
     assert norm.running_var is not None
     mean, variance, gamma, beta = map(array, (norm.running_mean, norm.running_var, norm.weight, norm.bias))
     column = (slice(None), None, None)
-    return taken(layer, (summed - mean[column]) / np.sqrt(variance[column] + norm.eps) * gamma[column] + beta[column])
+    slope = (gamma / np.sqrt(variance + norm.eps))[column]
+    return pooled_before(layer, summed, lambda sums: (sums - mean[column]) * slope + beta[column])
 
 
 def slow_neuron(current: Array, *, levels: int, skip: float | None) -> tuple[Array, NDArray[np.bool_]]:

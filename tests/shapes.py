@@ -27,6 +27,7 @@ def convolution(
         positions=positions,
         neurons=out * positions if neurons is None else neurons,
         can_gate=gate,
+        terms=1 if neurons is None else out * positions // neurons,
     )
 
 

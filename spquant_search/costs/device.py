@@ -26,7 +26,9 @@ REST_CODE_BYTES = 40  # where codes of 3, 5, 6 or 7 bits are laid end to end
 ATTENTION_CODE_BYTES = 400
 SUMS_CODE_BYTES = 100
 AVERAGE_CODE_BYTES = 140
-LAYER_BYTES, LAYER_BYTES_AT_ONE_STEP, SUM_BYTES = 115, 95, 50
+POOL_CODE_BYTES = 200
+LARGEST_CODE_BYTES = 150
+LAYER_BYTES, LAYER_BYTES_AT_ONE_STEP, SUM_BYTES, POOL_BYTES = 115, 95, 50, 44
 
 
 def kept_in_floats(precision: LayerPrecision, *, has_weights: bool) -> str | None:
@@ -87,10 +89,15 @@ def channel_bytes(*, sum_bits: int, potential_bits: int, stores: bool) -> int:
     return sum_bits // 8 + potential_bits // 8 + codes + 3  # sums, currents, codes; lanes, gates, spikes
 
 
-def scratch_bytes(*, inputs: int, channels: int, by_channel: int, classes: int, heads: int, gated: bool) -> int:
-    """Return the bytes that layers work in, one at a time; ``inputs`` and ``channels`` are the most of any layer."""
+def scratch_bytes(
+    *, inputs: int, channels: int, by_channel: int, classes: int, heads: int, gated: bool, potential_bytes: int
+) -> int:
+    """Return the bytes that layers work in, one at a time; ``inputs`` and ``channels`` are the most of any layer.
+
+    ``potential_bytes``: of a further current a channel, where the largest of several is taken; otherwise 0.
+    """
     gates = 4 * (inputs + channels) if gated else 0
-    return 4 * inputs + by_channel * channels + gates + 4 * heads + 4 * classes
+    return 4 * inputs + (by_channel + potential_bytes) * channels + gates + 4 * heads + 4 * classes
 
 
 def sum_bits(largest: int) -> int:
@@ -116,6 +123,8 @@ class Architecture:
     heads: int  # of attention, the most; 0 without
     classes: int
     class_membranes: bool = False  # the readout's classes have membranes beside their logits
+    pools: int = 0  # steps that pool a map
+    takes_largest: bool = False  # of several currents, in some layer
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +182,7 @@ def engine_bytes(architecture: Architecture, shapes: Sequence[LayerShape], needs
         classes=architecture.classes,
         heads=architecture.heads,
         gated=needs.gates,
+        potential_bytes=POTENTIAL_BITS // 8 if architecture.takes_largest else 0,
     )
     maps = architecture.map_bytes + architecture.average_bytes
     membranes = 4 * architecture.classes * architecture.class_membranes
@@ -180,10 +190,9 @@ def engine_bytes(architecture: Architecture, shapes: Sequence[LayerShape], needs
 
 
 def _largest_sum(layer: LayerCost, largest: int) -> int:
-    """Return the largest sum of codes at one position, or at four where the layer pools first."""
+    """Return the largest sum of codes at one position, or at all that one sum takes in."""
     shape = layer.shape
-    pools_before = shape.has_neurons and shape.neurons < shape.positions * shape.out_channels
-    products = shape.in_channels // shape.groups * shape.kernel_area * (4 if pools_before else 1)
+    products = shape.in_channels // shape.groups * shape.kernel_area * shape.terms
     return products * largest_code(layer.precision.weight_bits) * largest
 
 
@@ -195,7 +204,10 @@ def _code_bytes(architecture: Architecture, shapes: Sequence[LayerShape], needs:
         (ATTENTION_CODE_BYTES, any(shape.kind == "attention" for shape in shapes)),
         (SUMS_CODE_BYTES, architecture.sums > 0),
         (AVERAGE_CODE_BYTES, architecture.averages > 0),
+        (POOL_CODE_BYTES, architecture.pools > 0),
+        (LARGEST_CODE_BYTES, architecture.takes_largest),
     )
     optional = sum(size for size, is_needed in parts if is_needed)
     layer_bytes = LAYER_BYTES if needs.stores else LAYER_BYTES_AT_ONE_STEP
-    return CODE_BYTES + optional + layer_bytes * len(shapes) + SUM_BYTES * architecture.sums
+    steps = SUM_BYTES * architecture.sums + POOL_BYTES * architecture.pools
+    return CODE_BYTES + optional + layer_bytes * len(shapes) + steps

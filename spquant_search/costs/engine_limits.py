@@ -9,7 +9,7 @@ from spquant_search.space.configuration import FLOAT_BITS
 from spquant_search.space.search_space import LayerSpace
 from spquant_search.space.shapes import LayerShape
 
-MOST_ADDED = 255  # of a sum of two signals: a byte
+MOST_ADDED = 255  # of a sum of two signals, or of the values in a pool's window: a byte
 MOST_AVERAGED = 65_535  # of the sum under an average: 16 bits
 MOST_SIDE = 65_535  # channels, rows, columns or classes: 16 bits
 MOST_KERNEL = 255
@@ -19,8 +19,8 @@ SUM_BITS = 32  # of signed sums of products
 
 
 def signal_excess(name: str, operation: str, largest: int) -> str | None:
-    """Say which limit the largest value of a ``sum`` or an ``average`` exceeds; None if it does not."""
-    limit = {"sum": MOST_ADDED, "average": MOST_AVERAGED}.get(operation)
+    """Say which limit the largest value of a ``sum``, ``pool`` or ``average`` exceeds; None if it does not."""
+    limit = {"sum": MOST_ADDED, "pool": MOST_ADDED, "average": MOST_AVERAGED}.get(operation)
     if limit is None or largest <= limit:
         return None
     return f"{name}: sums of up to {largest:,} are more than the C engine's {limit:,}"
@@ -39,9 +39,16 @@ def map_excess(name: str, numbers: int) -> str | None:
     return f"{name}: a map of {numbers:,} numbers is more than the C engine's {MOST_NUMBERS:,}"
 
 
-def kernel_excess(name: str, size: int) -> str | None:
-    """Say that a kernel is larger than the limit; None if it is not."""
-    return None if size <= MOST_KERNEL else f"{name}: a kernel of {size} is more than the C engine's {MOST_KERNEL}"
+def window_excess(name: str, spans: Iterable[tuple[int, int, int, int]]) -> str | None:
+    """Say which side of a kernel is larger than the limit, or its stride or padding; None if none is.
+
+    ``spans`` are, along each axis, the kernel's size, its stride, and the padding before and after.
+    """
+    for size, stride, before, after in spans:
+        for word, number in (("kernel", size), ("stride", stride), ("padding", max(before, after))):
+            if number > MOST_KERNEL:
+                return f"{name}: a {word} of {number} is more than the C engine's {MOST_KERNEL}"
+    return None
 
 
 def attention_excess(name: str, largest: int) -> str | None:
@@ -96,8 +103,7 @@ def narrowest_sums(
 
 def _inputs(shape: LayerShape, largest: int) -> int:
     """Return the largest sum of the values that one sum of a layer takes in."""
-    pools_before = shape.has_neurons and shape.neurons < shape.positions * shape.out_channels
-    return shape.in_channels // shape.groups * shape.kernel_area * (4 if pools_before else 1) * largest
+    return shape.in_channels // shape.groups * shape.kernel_area * shape.terms * largest
 
 
 def _excess(shape: LayerShape, bits: int, largest: int, time_steps: int) -> str | None:

@@ -1,9 +1,10 @@
 """Costs of a configuration: bytes and dense operations, exact before any training.
 
 1 MAC is one multiply-accumulate; FLOPs are 2 per MAC. Dense MACs count every output of a convolution with its whole
-kernel, padding included, as `torch.utils.flop_counter` does. Of an odd number of rows or columns that are pooled the
-last is in no 2x2 block; it is no output and has no neurons. Bytes are those of one sample, every tensor packed at its
-own number of bits; membranes are stored from one time step to the next, and so not at all where there is a single one.
+kernel, padding included, as `torch.utils.flop_counter` does. Rows and columns that no pool takes in are no outputs and
+have no neurons; an output whose current is pooled in several windows is computed, and counted, for each. Bytes are
+those of one sample, every tensor packed at its own number of bits; membranes are stored from one time step to the next,
+and so not at all where there is a single one.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ from torch import nn
 from spquant_search.deploy.c_tables import TooLarge
 from spquant_search.deploy.device_facts import DeviceFacts
 from spquant_search.deploy.export import Differs, export, sealed
-from spquant_search.deploy.integer_form import NoIntegerForm
 from spquant_search.deploy.page import PAGE_FILE, page
+from spquant_search.deploy.segments import NoIntegerForm
 from spquant_search.deploy.vectors import Vectors
 from spquant_search.errors import SpaceError, UserError
 from spquant_search.runs.drafts import draft_folder, remove_leftovers, require_new_folder

@@ -16,15 +16,23 @@ from typing import Any
 from spquant_search.costs.device import channel_bytes, largest_code, scratch_bytes, sum_bits
 from spquant_search.costs.engine_limits import (
     code_sum_excess,
-    kernel_excess,
     map_excess,
     side_excess,
     signal_excess,
     sum_excess,
+    window_excess,
 )
 from spquant_search.costs.memory import membrane_bits
 from spquant_search.deploy.c_header import header
-from spquant_search.deploy.c_tables import TableWriter, TooLarge, at_threshold, membrane_bytes, subtracts
+from spquant_search.deploy.c_tables import (
+    TableWriter,
+    TooLarge,
+    at_threshold,
+    membrane_bytes,
+    pools_of_currents,
+    subtracts,
+    terms_of,
+)
 from spquant_search.deploy.device_facts import DeviceFacts
 from spquant_search.deploy.reference import Model
 
@@ -109,9 +117,14 @@ def _check_fits(step: dict[str, Any]) -> None:
         or map_excess(name, max(math.prod(read), math.prod(written)))
     )
     if excess is None and step["kind"] in ("convolution", "shortcut"):
-        excess = kernel_excess(name, step["kernel"]) or code_sum_excess(name, _largest_sum(step), step["weight_bits"])
+        excess = _window_excess(name, step) or code_sum_excess(name, _largest_sum(step), step["weight_bits"])
     if excess is not None:
         raise TooLarge(excess)
+
+
+def _window_excess(name: str, step: dict[str, Any]) -> str | None:
+    (rows, columns), (down, right), (before, after, above, below) = step["kernel"], step["stride"], step["padding"]
+    return window_excess(name, ((rows, down, above, below), (columns, right, before, after)))
 
 
 def _limits(steps: Sequence[dict[str, Any]], writer: TableWriter) -> _Limits:
@@ -129,7 +142,7 @@ def _limits(steps: Sequence[dict[str, Any]], writer: TableWriter) -> _Limits:
 def _largest_sum(step: dict[str, Any]) -> int:
     """Return the largest sum of codes at one position of a convolution; codes are not negative."""
     inputs = step["in_shape"][0] // step["groups"]
-    products = inputs * step["kernel"] ** 2 * (4 if step["pool"] == "before" else 1)
+    products = inputs * math.prod(step["kernel"]) * terms_of(step)
     return int(products * largest_code(step["weight_bits"]) * step["largest"])
 
 
@@ -158,6 +171,7 @@ def _sizes(steps: Sequence[dict[str, Any]], writer: TableWriter, limits: _Limits
         classes=limits.classes,
         heads=limits.heads,
         gated=_is_gated(steps),
+        potential_bytes=limits.potential_bits // 8 if "max-before" in pools_of_currents(steps) else 0,
     )
     scratch += 4 * limits.classes * _has_membrane(steps[-1])
     return Sizes(
@@ -215,27 +229,36 @@ def _has_membrane(last: dict[str, Any]) -> bool:
 def _engine(steps: Sequence[dict[str, Any]]) -> str:
     """Return the engine's text without the parts that these steps do not need."""
     text = resources.files("spquant_search.deploy").joinpath("engine.c").read_text(encoding="utf-8")
-    kinds = {step["kind"] for step in steps}
-    for kind in ("attention", "sum", "average", *2 * ("readout", "count")):
-        text = _without(text, kind.upper(), keep=kind in kinds)
-    text = _without(text, "MEMBRANE", keep=_has_membrane(steps[-1]))
-    for _ in ("its field", "its amount", "its reset"):
-        text = _without(text, "SUBTRACTS", keep=any(map(subtracts, _firing(steps))))
-    for _ in ("its field", "its comparison"):
-        text = _without(text, "AT_THRESHOLD", keep=any(map(at_threshold, _firing(steps))))
-    text = _without(text, "REST", keep=any(_codes_straddle_bytes(step) for step in filter(_stores, steps)))
-    for _ in ("their code", "its call"):
-        text = _without(text, "GATES", keep=_is_gated(steps))
+    kinds, pools, firing = {step["kind"] for step in steps}, pools_of_currents(steps), _firing(steps)
+    of_kinds = ("attention", "sum", "average", "pool", "readout", "count")
+    parts = {kind.upper(): kind in kinds for kind in of_kinds} | {
+        "REST": any(_codes_straddle_bytes(step) for step in filter(_stores, steps)),
+        "GATES": _is_gated(steps),
+        "POOLS_CURRENTS": bool(pools),
+        "SUMS_UP": "before" in pools,
+        "TAKES_LARGEST": "max-before" in pools,
+        "SUBTRACTS": any(map(subtracts, firing)),
+        "AT_THRESHOLD": any(map(at_threshold, firing)),
+        "MEMBRANE": _has_membrane(steps[-1]),
+    }
+    for part, keep in parts.items():
+        text = _without(text, part, keep=keep)
     return text
 
 
 def _without(template: str, part: str, *, keep: bool) -> str:
-    """Remove the marks of one optional part, and the part itself unless it is kept."""
-    before, begin, rest = template.partition(f"/*@{part}@*/\n")
-    inner, end, after = rest.partition("/*@END@*/\n")
-    if not begin or not end:
+    """Remove the marks of one optional part, and the part itself unless it is kept; what follows ELSE is the other."""
+    done, begin, rest = template.partition(f"/*@{part}@*/\n")
+    if not begin:
         raise AssertionError(f"engine.c has no part {part}")
-    return before.rstrip(" ") + (inner.rstrip(" ") if keep else "") + after
+    while begin:
+        inner, end, after = rest.partition("/*@END@*/\n")
+        if not end:
+            raise AssertionError(f"engine.c has no end of its part {part}")
+        with_it, _, without_it = inner.partition("/*@ELSE@*/\n")
+        before, begin, rest = after.partition(f"/*@{part}@*/\n")
+        done = done.rstrip(" ") + (with_it if keep else without_it).rstrip(" ") + before
+    return done
 
 
 def _network_functions(steps: Sequence[dict[str, Any]], calls: Sequence[str]) -> str:

@@ -6,12 +6,14 @@ points to them, and one call. A map of spikes has its place in one array that al
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 from spquant_search.costs.device import KeptMap, place_maps, spike_map_bytes
 from spquant_search.costs.memory import membrane_bits
 from spquant_search.deploy.names import in_comment
-from spquant_search.deploy.reference import GAIN_BITS, Model
+from spquant_search.deploy.reference import GAIN_BITS, Model, output_size
 
 NONE_BELOW = -32768  # a cut below all codes
 _NUMBERS_A_LINE = 24
@@ -38,6 +40,7 @@ class TableWriter:
             (segment["layer"], segment["role"]): weights[segment["offset"] : segment["offset"] + segment["bytes"]]
             for segment in model.manifest["segments"]
         }
+        self._pools = pools_of_currents(self._steps)
         firing = [step for step in self._steps if "neuron" in step]
         self._numbers = {step["name"]: number for number, step in enumerate(firing)}
         # The engine has fields for them where a layer needs them.
@@ -66,21 +69,33 @@ class TableWriter:
             for index, source in enumerate(step["inputs"]):
                 self._declare("spq_map", f"{name}_{index}", self._map(source))
             self.calls.append(f"sum_maps(&{name}_0, &{name}_1, maps + {self._places[step['name']]});")
+        elif kind == "pool":
+            window = window_of(step["window"], step["stride"], step["padding"])
+            fields = [self._map(step["inputs"][0]), window, f"maps + {self._places[step['name']]}", *step["shape"][1:]]
+            fields += [int(step["largest"] == 1), int(step["pool"] == "max")]
+            self._declare("spq_pool", name, _initializer(fields))
+            self.calls.append(f"pool(&{name});")
         elif kind == "average":
             self._declare("spq_map", f"{name}_in", self._map(step["inputs"][0]))
             self.calls.append(f"average(&{name}_in, {name}_words);")
-        elif kind == "readout":
-            weights = self._table(step["name"], "weights", "uint8_t")
-            offset = self._table(step["name"], "offset", "int32_t")
-            fields = [self._map(step["inputs"][0]), weights, offset, step["classes"], step["weight_bits"]]
-            self._declare("spq_readout", name, _initializer(fields))
-            has_membrane = step["membrane"] is not None
-            self.calls += [f"leak_classes({offset});"] * has_membrane
-            self.calls.append(f"readout(&{name});")
-            self.calls += ["show_classes();"] * has_membrane
-        elif kind == "count":
-            self._declare("spq_count", name, _initializer([self._map(step["inputs"][0]), step["votes"]]))
+        elif kind in ("readout", "count"):
+            self._write_readout(step)
+
+    def _write_readout(self, step: dict[str, Any]) -> None:
+        name, source = step["identifier"], self._map(step["inputs"][0])
+        if step["kind"] == "count":
+            self._declare("spq_count", name, _initializer([source, step["votes"]]))
             self.calls.append(f"count_spikes(&{name});")
+            return
+        weights = self._table(step["name"], "weights", "uint8_t")
+        offset = self._table(step["name"], "offset", "int32_t")
+        self._declare(
+            "spq_readout", name, _initializer([source, weights, offset, step["classes"], step["weight_bits"]])
+        )
+        has_membrane = step["membrane"] is not None
+        self.calls += [f"leak_classes({offset});"] * has_membrane
+        self.calls.append(f"readout(&{name});")
+        self.calls += ["show_classes();"] * has_membrane
 
     def _number(self, step: dict[str, Any]) -> int | None:
         """Return the number of a layer with neurons among all such layers; None for other steps."""
@@ -97,6 +112,8 @@ class TableWriter:
         height, width = step["positions"]
         neurons = self._neurons(step)
         fields = [sums, neurons, height, width, gate, gate_at_rest, shortcut, identity, up, self._number(step)]
+        if "max-before" in self._pools:
+            fields.append(self._outputs(step, "max-before"))
         self._declare("spq_layer", name, _initializer(fields))
         self.calls.append(f"convolution(&{name});")
 
@@ -159,10 +176,21 @@ class TableWriter:
         weights = self._table(name, "weights", "uint8_t")
         slope = self._table(name, "slope", "int16_t")
         offset = self._table(name, "offset", "int32_t")
-        sizes = (step["out_channels"], step["groups"], step["kernel"], step["stride"])
-        pools_before = int(step["pool"] == "before")
-        fields = [self._map(step["inputs"][0]), weights, slope, offset, *sizes, pools_before, step["weight_bits"], up]
+        kernel = window_of(step["kernel"], step["stride"], step["padding"])
+        fields = [self._map(step["inputs"][0]), weights, slope, offset, step["out_channels"], step["groups"], kernel]
+        fields += [step["weight_bits"], up]
+        if "before" in self._pools:
+            fields.append(self._outputs(step, "before"))
         return _initializer(fields)
+
+    def _outputs(self, step: dict[str, Any], kind: str) -> str:
+        """Declare the outputs that a step pools in this way; return a pointer to them, a null one if it does not."""
+        pool, name = step["pool"], f"{step['identifier']}_outputs"
+        if pool is None or pool["pool"] != kind:
+            return "0"
+        window = window_of(pool["window"], pool["stride"], pool["padding"])
+        self._declare("spq_outputs", name, _initializer([window, *output_size(step, *step["in_shape"][1:])]))
+        return f"&{name}"
 
     def _neurons(self, step: dict[str, Any]) -> str:
         """Declare the membranes of a layer; return the initializer of its ``spq_neurons``."""
@@ -203,11 +231,12 @@ class TableWriter:
             data, kind, largest = "0", "SPQ_INPUT", step["largest"]
         elif step["kind"] == "average":
             data, words, kind = "0", f"{step['identifier']}_words", "SPQ_WORDS"
-        elif step["kind"] == "sum":
-            data, kind = f"maps + {self._places[source]}", "SPQ_BYTES"
+        elif step["kind"] in ("sum", "pool"):
+            is_bits = step["kind"] == "pool" and step["largest"] == 1
+            data, kind = f"maps + {self._places[source]}", "SPQ_BITS" if is_bits else "SPQ_BYTES"
         else:
             stored_width = step["positions"][1]
-            kind = {"after": "SPQ_BITS_SUM", "max": "SPQ_BITS_MAX"}.get(step.get("pool", ""), "SPQ_BITS")
+            kind = {"after": "SPQ_BITS_SUM", "max": "SPQ_BITS_MAX"}.get(_pool_kind(step), "SPQ_BITS")
             data = f"maps + {self._places[source]}"
         return _initializer([data, words, height, width, channels, stored_width, kind, largest])
 
@@ -220,7 +249,7 @@ class TableWriter:
             channels, height, width = step["shape"] if "shape" in step else (step["out_channels"], *step["positions"])
             return channels, height, width
         height, width = step["positions"]
-        halves = step.get("pool") in ("after", "max")
+        halves = _pool_kind(step) in ("after", "max")
         return (step["out_channels"], height // 2, width // 2) if halves else (step["out_channels"], height, width)
 
 
@@ -260,7 +289,33 @@ def _map_bytes(step: dict[str, Any]) -> int:
     if "neuron" in step:
         height, width = step["positions"]
         return spike_map_bytes(step["out_channels"] * height * width, step["out_channels"])
-    if step["kind"] == "sum":
+    if step["kind"] in ("sum", "pool"):
         channels, height, width = step["shape"]
-        return int(channels * height * width)
+        is_bits = step["kind"] == "pool" and step["largest"] == 1
+        return spike_map_bytes(channels * height * width, channels) if is_bits else int(channels * height * width)
     return 0
+
+
+def _pool_kind(step: dict[str, Any]) -> str:
+    """Return how a layer pools where that is no step of its own; nothing where it does not."""
+    pool = step.get("pool")
+    return "" if pool is None else str(pool["pool"])
+
+
+def pools_of_currents(steps: Sequence[dict[str, Any]]) -> frozenset[str]:
+    """Return the ways in which layers pool their currents."""
+    return frozenset(map(_pool_kind, filter(_has_kernel, steps))) & {"before", "max-before"}
+
+
+def _has_kernel(step: dict[str, Any]) -> bool:
+    return "kernel" in step
+
+
+def terms_of(step: dict[str, Any]) -> int:
+    """Return how many outputs of a convolution one sum takes in."""
+    return math.prod(step["pool"]["window"]) if _pool_kind(step) == "before" else 1
+
+
+def window_of(sizes: Sequence[int], strides: Sequence[int], padding: Sequence[int]) -> str:
+    """Return the initializer of an ``spq_window``; the engine finds what lies below and behind a map by its size."""
+    return _initializer([*sizes, *strides, padding[2], padding[0]])

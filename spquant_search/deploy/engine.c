@@ -38,14 +38,31 @@ typedef struct {
     uint8_t kind, largest;
 } spq_map;
 
+/* A window that moves over a map: its size, its stride, and how far it begins above and before the map. */
+typedef struct {
+    uint8_t rows, columns, down, right, above, before;
+} spq_window;
+
+/*@POOLS_CURRENTS@*/
+/* A window over the outputs of a convolution, and how many rows and columns of them there are. */
+typedef struct {
+    spq_window window;
+    uint16_t height, width;
+} spq_outputs;
+
+/*@END@*/
 typedef struct {
     spq_map in;
     const uint8_t *weights; /* rows of packed codes, [kernel row][kernel column][input channel of a group] */
     const int16_t *slope;
     const int32_t *offset;
     uint16_t channels, groups;
-    uint8_t kernel, stride, pools, bits;
+    spq_window kernel;
+    uint8_t bits;
     uint8_t up; /* shift from the layer's fixed point to the potential's */
+    /*@SUMS_UP@*/
+    const spq_outputs *summed; /* outputs that are added up, or null */
+    /*@END@*/
 } spq_sums;
 
 typedef struct {
@@ -76,6 +93,9 @@ typedef struct {
     const spq_map *identity;  /* or from the values of a map, or there is none */
     uint8_t identity_up;
     uint16_t number; /* counts the layers with neurons */
+    /*@TAKES_LARGEST@*/
+    const spq_outputs *largest; /* outputs of whose currents the largest is taken, or null */
+    /*@END@*/
 } spq_layer;
 
 typedef struct {
@@ -85,6 +105,16 @@ typedef struct {
     uint8_t up;
 } spq_attention;
 
+/*@POOL@*/
+typedef struct {
+    spq_map in;
+    spq_window window;
+    uint8_t *to;
+    uint16_t height, width;
+    uint8_t is_bits, takes_largest; /* what is bits has no other number than 1 */
+} spq_pool;
+
+/*@END@*/
 /*@READOUT@*/
 typedef struct {
     spq_map in;
@@ -368,30 +398,44 @@ static SPQ_INLINE void gather_events(const spq_sums *s, uint32_t row, uint32_t f
     }
 }
 
-/* Sums codes over the inputs of one output position, for the outputs of one group. */
-static SPQ_INLINE spq_gathered gather(const spq_sums *s, uint32_t row, uint32_t column, uint32_t group)
+/* Sums codes over the inputs under the kernel of one output, for the outputs of one group. */
+static SPQ_INLINE void gather(const spq_sums *s, uint32_t row, uint32_t column, uint32_t group, spq_gathered *g)
 {
+    const spq_window *k = &s->kernel;
     const uint32_t inputs = s->in.channels / s->groups, size = row_bytes(s->channels, s->bits);
-    const uint32_t pad = s->kernel / 2u, side = s->pools ? 2u : 1u;
-    uint32_t p, i;
-    spq_gathered g = {0, 0};
-    for (p = 0; p < side * side; ++p) {
-        const uint32_t top = (row * side + p / side) * s->stride, left = (column * side + p % side) * s->stride;
-        const uint32_t from = left < pad ? pad - left : 0u; /* columns of the kernel that lie on the map */
-        const uint32_t to = left + s->kernel > s->in.width + pad ? s->in.width + pad - left : s->kernel;
-        for (i = 0; i < s->kernel; ++i) {
-            const uint8_t *rows = s->weights + (size_t)(i * s->kernel + from) * inputs * size;
-            if (top + i < pad || top + i - pad >= s->in.height)
-                continue;
-            if (s->groups == 1 && s->in.kind == SPQ_BITS && s->in.channels % 8u == 0)
-                gather_bits(s, top + i - pad, left + from - pad, to - from, rows, &g);
-            else
-                gather_events(s, top + i - pad, left + from - pad, to - from, rows, group, &g);
-        }
+    const uint32_t top = row * k->down, left = column * k->right, end = (uint32_t)s->in.width + k->before;
+    const uint32_t from = left < k->before ? k->before - left : 0u; /* columns of the kernel that lie on the map */
+    const uint32_t to = left + k->columns > end ? end - left : k->columns;
+    uint32_t i;
+    if (left >= end || from >= to)
+        return;
+    for (i = 0; i < k->rows; ++i) {
+        const uint8_t *rows = s->weights + (size_t)(i * k->columns + from) * inputs * size;
+        if (top + i < k->above || top + i - k->above >= s->in.height)
+            continue;
+        if (s->groups == 1 && s->in.kind == SPQ_BITS && s->in.channels % 8u == 0)
+            gather_bits(s, top + i - k->above, left + from - k->before, to - from, rows, g);
+        else
+            gather_events(s, top + i - k->above, left + from - k->before, to - from, rows, group, g);
     }
-    return g;
 }
 
+/*@SUMS_UP@*/
+/* Does the same for all outputs under a window. */
+static SPQ_INLINE void gather_window(const spq_sums *s, uint32_t row, uint32_t column, uint32_t group, spq_gathered *g)
+{
+    const spq_window *w = &s->summed->window;
+    uint32_t i, j;
+    for (i = 0; i < w->rows; ++i)
+        for (j = 0; j < w->columns; ++j) {
+            /* Above and before the map the numbers wrap around: they are larger than any map's. */
+            const uint32_t r = row * w->down + i - w->above, c = column * w->right + j - w->before;
+            if (r < s->summed->height && c < s->summed->width)
+                gather(s, r, c, group, g);
+        }
+}
+
+/*@END@*/
 /* Adds the current of one position, a * A + d in the potential's fixed point, to one potential a channel. */
 static SPQ_INLINE uint32_t add_current(const spq_sums *s, uint32_t row, uint32_t column, spq_potential *to)
 {
@@ -402,8 +446,17 @@ static SPQ_INLINE uint32_t add_current(const spq_sums *s, uint32_t row, uint32_t
     memset(sums, 0, sizeof sums[0] * s->channels);
     empty_lanes(s->channels, s->bits);
     for (group = 0; group < s->groups; ++group) {
-        const spq_gathered g = gather(s, row, column, group);
-        const int32_t zero = offset * (int32_t)g.total;
+        spq_gathered g = {0, 0};
+        int32_t zero;
+        /*@SUMS_UP@*/
+        if (s->summed)
+            gather_window(s, row, column, group, &g);
+        else
+            gather(s, row, column, group, &g);
+        /*@ELSE@*/
+        gather(s, row, column, group, &g);
+        /*@END@*/
+        zero = offset * (int32_t)g.total;
         found += g.found;
         if (s->groups == 1)
             empty_lanes(s->channels, s->bits);
@@ -413,6 +466,29 @@ static SPQ_INLINE uint32_t add_current(const spq_sums *s, uint32_t row, uint32_t
     return found;
 }
 
+/*@TAKES_LARGEST@*/
+/* Gives each channel the largest of its currents under a window. */
+static SPQ_INLINE uint32_t largest_current(const spq_sums *s, const spq_outputs *outputs, uint32_t row,
+                                           uint32_t column, spq_potential *to)
+{
+    static spq_potential one[SPQ_MOST_CHANNELS];
+    const spq_window *w = &outputs->window;
+    uint32_t i, j, o, found = 0, any = 0;
+    for (i = 0; i < w->rows; ++i)
+        for (j = 0; j < w->columns; ++j) {
+            const uint32_t r = row * w->down + i - w->above, c = column * w->right + j - w->before;
+            if (r >= outputs->height || c >= outputs->width)
+                continue;
+            memset(one, 0, sizeof one[0] * s->channels);
+            found += add_current(s, r, c, one);
+            for (o = 0; o < s->channels; ++o)
+                to[o] = any && to[o] > one[o] ? to[o] : one[o];
+            any = 1;
+        }
+    return found;
+}
+
+/*@END@*/
 /* ---------------------------------------------------------------- neurons */
 
 #if SPQ_TIME_STEPS > 1
@@ -603,7 +679,12 @@ static SPQ_INLINE void convolution(const spq_layer *l)
             }
             memset(currents, 0, sizeof currents[0] * channels);
             if (computed) {
+                /*@TAKES_LARGEST@*/
+                const uint32_t found = l->largest ? largest_current(&l->sums, l->largest, row, column, currents)
+                                                  : add_current(&l->sums, row, column, currents);
+                /*@ELSE@*/
                 const uint32_t found = add_current(&l->sums, row, column, currents);
+                /*@END@*/
                 for (c = 0; c < channels; ++c)
                     if (!is_open[c])
                         currents[c] = 0;
@@ -678,6 +759,33 @@ static void sum_maps(const spq_map *a, const spq_map *b, uint8_t *to)
                 for (e = 0; e < found; ++e)
                     to[event_channel[e]] = (uint8_t)(to[event_channel[e]] + event_value[e]);
             }
+}
+/*@END@*/
+/*@POOL@*/
+/* Pools a map. */
+static void pool(const spq_pool *p)
+{
+    const spq_window *w = &p->window;
+    const uint32_t size = p->is_bits ? bytes_of(p->in.channels) : p->in.channels;
+    uint8_t *to = p->to;
+    uint32_t row, column, i, j, e;
+    memset(to, 0, (size_t)p->height * p->width * size);
+    for (row = 0; row < p->height; ++row)
+        for (column = 0; column < p->width; ++column, to += size)
+            for (i = 0; i < w->rows; ++i)
+                for (j = 0; j < w->columns; ++j) {
+                    const uint32_t r = row * w->down + i - w->above, c = column * w->right + j - w->before;
+                    const uint32_t found = r < p->in.height && c < p->in.width ? events_at(&p->in, r, c) : 0u;
+                    for (e = 0; e < found; ++e) {
+                        uint8_t *at = to + (p->is_bits ? event_channel[e] >> 3 : event_channel[e]);
+                        if (p->is_bits)
+                            *at = (uint8_t)(*at | 1u << (event_channel[e] & 7u));
+                        else if (!p->takes_largest)
+                            *at = (uint8_t)(*at + event_value[e]);
+                        else if (event_value[e] > *at)
+                            *at = (uint8_t)event_value[e];
+                    }
+                }
 }
 /*@END@*/
 /*@AVERAGE@*/

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spquant_search.costs.device import kept_in_floats
-from spquant_search.costs.engine_limits import attention_excess
+from spquant_search.costs.engine_limits import attention_excess, signal_excess
 from spquant_search.deploy.integer_neuron import in_lowest_terms, integer_neuron, least_fraction
 from spquant_search.deploy.names import identifier
 from spquant_search.deploy.reference import EXACT_DOUBLE, GAIN_BITS
-from spquant_search.deploy.weights_file import code_offset, pack_rows
+from spquant_search.deploy.segments import NoIntegerForm, Segment, Segments
 from spquant_search.snn import tracing
+from spquant_search.snn.architecture import pool_behind
 from spquant_search.snn.attention import GAIN, SpikingSelfAttention
 from spquant_search.snn.convolution import Shortcut, pooled_kernel
 from spquant_search.snn.dry_run import trace_network
@@ -30,30 +31,15 @@ from spquant_search.snn.fixedpoint import affine_in_fixed_point
 from spquant_search.snn.kernels.compile import uncompiled
 from spquant_search.snn.layers import SearchableLayer, searchable_layers
 from spquant_search.snn.neuron.parameters import GAIN_STEPS
+from spquant_search.snn.pools import Pool, needs_a_step, pool_step_name
 from spquant_search.snn.quantize import QuantizedWeight, quantize_weight
 from spquant_search.snn.readout import Readout
 from spquant_search.snn.spiking_convolution import SpikingConv2d
+from spquant_search.snn.window import Span, Window
 from spquant_search.space.shapes import InputShape
 
 assert 1 << GAIN_BITS == GAIN_STEPS
 ATTENTION_SHIFT = -round(math.log2(GAIN))
-
-
-class NoIntegerForm(Exception):
-    """The network cannot be written in integers; the message says why, beginning with the layer."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Segment:
-    """The whole numbers that a layer keeps in one role: packed codes, or a numpy integer type."""
-
-    layer: str
-    role: str
-    rows: int
-    columns: int
-    type: str  # "packed", or numpy's name as "<i2"
-    bits: int
-    data: bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,16 +108,31 @@ class _FormBuilder:
         found = searchable_layers(network)
         self.layers = {step.name: found[step.name] for step in self.trace.steps if step.operation == "layer"}
         self.steps: list[dict[str, Any]] = []
-        self.segments: list[Segment] = []
+        self.kept = Segments()
         self.signals: dict[str, _Signal] = {}
         self.currents: dict[str, _Current] = {}
+        self.made: dict[str, str] = {}  # the step that makes what a layer or Flatten gives, where it is another one
+        self.flat: set[str] = set()  # names of flattened maps
+        self.reads_flat = False  # whether the step that is written now reads one
 
     def build(self) -> IntegerNetwork:
-        for number, step in enumerate(self.trace.steps):
-            inputs = [self.trace.steps[made_by].name for made_by in step.inputs]
-            named = {"name": step.name, "identifier": identifier(number, step.name), "inputs": inputs}
-            self.steps.append(named | self._step(step, inputs))
-        return IntegerNetwork(steps=tuple(self.steps), segments=tuple(self.segments), time_steps=self.time_steps)
+        for step in self.trace.steps:
+            names = [self.trace.steps[made_by].name for made_by in step.inputs]
+            inputs = [self.made.get(name, name) for name in names]
+            if step.operation == "flatten":
+                self.made[step.name] = inputs[0]
+                self.flat.add(step.name)
+                continue
+            self.reads_flat = bool(self.flat.intersection(names))
+            self._add(step.name, inputs, self._step(step, inputs))
+            if (pool := pool_behind(self.layers.get(step.name))) is not None:
+                self.made[step.name] = name = pool_step_name(step.name)
+                self._add(name, [step.name], self._pool(name, step.name, pool))
+        return IntegerNetwork(steps=tuple(self.steps), segments=tuple(self.kept.segments), time_steps=self.time_steps)
+
+    def _add(self, name: str, inputs: list[str], described: dict[str, Any]) -> None:
+        named = {"name": name, "identifier": identifier(len(self.steps), name), "inputs": inputs}
+        self.steps.append(named | described)
 
     def _step(self, step: tracing.Step, inputs: list[str]) -> dict[str, Any]:
         name = step.name
@@ -142,6 +143,8 @@ class _FormBuilder:
         if step.operation == "layer":
             return self._layer(name, self.layers[name], inputs)
         signal = self._signal(inputs[0], name)
+        if step.pool is not None:
+            return self._pool(name, inputs[0], step.pool)
         if step.operation == "identity":
             self.currents[name] = self._identity(signal, name)
             return {"kind": "identity", "shape": list(signal.shape)}
@@ -152,9 +155,15 @@ class _FormBuilder:
             pixels = height * width
             out = _Signal((channels, 1, 1), signal.largest * pixels, signal.divisor * pixels)
         else:
-            out = _Signal(signal.shape, signal.largest + self._signal(inputs[1], name).largest)
+            out = _Signal(signal.shape, signal.largest + self._signal(inputs[1], name).largest, signal.divisor)
         self.signals[name] = out
         return {"kind": step.operation, "shape": list(out.shape), "largest": out.largest}
+
+    def _pool(self, name: str, source: str, pool: Pool) -> dict[str, Any]:
+        signal = self.signals[source]
+        self.signals[name] = out = _pooled(name, signal, pool)
+        described = {"kind": "pool", "in_shape": list(signal.shape), "shape": list(out.shape), "largest": out.largest}
+        return described | _described_pool(pool)
 
     def _signal(self, source: str, reader: str) -> _Signal:
         if source not in self.signals:
@@ -188,8 +197,8 @@ class _FormBuilder:
         if layer.is_gated:
             assert layer.gate is not None
             mass = layer.precision.channel_mass
-            self._keep(name, "gate", layer.gate.integers(mass).T.cpu().numpy(), "<i1")
-            self._keep_codes(name, "gate_at_rest", (layer.gate.bias_at(mass) > 0)[None], bits=1)
+            self.kept.add(name, "gate", layer.gate.integers(mass).T.cpu().numpy(), "<i1")
+            self.kept.add_codes(name, "gate_at_rest", (layer.gate.bias_at(mass) > 0)[None], bits=1)
             current = replace(current, low=np.minimum(current.low, 0), high=np.maximum(current.high, 0))
         neuron = integer_neuron(layer.neuron, stores=self.time_steps > 1)
         residual = None
@@ -203,10 +212,10 @@ class _FormBuilder:
             other = residual.in_units(fraction)
             reach = max(total.reach, other.reach)
             total = _Current(fraction, total.low + other.low, total.high + other.high, reach)
-        halved = layer.pool in ("after", "max")
-        pooled = (height // 2, width // 2) if halved else (height, width)
-        largest = 4 if layer.pool == "after" else 1
-        self.signals[name] = _Signal((layer.out_channels, *pooled), largest, largest)
+        made, largest = (height, width), 1
+        if layer.pool is not None and not layer.pool.is_before and not needs_a_step(layer.pool):
+            made, largest = layer.pool.window.size_on(height, width), layer.pool.terms
+        self.signals[name] = _Signal((layer.out_channels, *made), largest, largest)
         return (
             {"kind": "convolution"}
             | described
@@ -224,9 +233,9 @@ class _FormBuilder:
         times = 1 if gain is None else gain
         threshold_bits = current.shift + (GAIN_BITS if gain is not None else 0)
         if gain is not None:
-            self._keep(name, "gain", np.array([[gain]]), "<u1")
+            self.kept.add(name, "gain", np.array([[gain]]), "<u1")
         if neuron["levels"] is not None and neuron["learned_leak"]:
-            self._keep(name, "leak", np.array([[neuron["leak"]]]), "<u2")
+            self.kept.add(name, "leak", np.array([[neuron["leak"]]]), "<u2")
         step = 2 ** (threshold_bits - neuron["step_bits"])
         leaked = neuron["leak"] * step // 2 ** neuron["leak_bits"]
         # A skipped neuron takes no current; half a step is added to all before they are rounded.
@@ -245,30 +254,31 @@ class _FormBuilder:
         """Describe a convolution with its a and d; return the description and the range of its current."""
         bits, groups = layer.precision.weight_bits, layer.groups
         integers, scale = _quantized(layer.weight, layer)
+        kernel, positions = layer.kernel, (1, 1)
+        if self.reads_flat:  # the kernel is the map
+            integers = integers.view(layer.out_channels, *signal.shape)
+            kernel = Window(*map(Span, signal.shape[1:]))
+        else:
+            positions = layer.current_size(*signal.shape[1:])
         fixed = affine_in_fixed_point(*layer.real_affine(scale, signal.divisor))
         shift = round(float(fixed.shift))
         rows = integers.permute(2, 3, 1, 0).reshape(-1, layer.out_channels)  # [kernel row, column, input] x outputs
-        self._keep_weights(name, rows, bits)
+        self.kept.add_weights(name, rows, bits)
         slopes, offsets = (numbers.cpu().numpy()[None] for numbers in (fixed.slope, fixed.offset))
-        self._keep(name, "slope", slopes, "<i2")
-        self._keep(name, "offset", offsets, "<i4")
+        self.kept.add(name, "slope", slopes, "<i2")
+        self.kept.add(name, "offset", offsets, "<i4")
 
-        kernel = pooled_kernel(integers, layer.stride) if layer.pools_before else integers
-        flat = kernel.reshape(layer.out_channels, -1).double()
-        lowest = [-int(total) * signal.largest for total in flat.clamp(max=0).abs().sum(dim=1)]
-        highest = [int(total) * signal.largest for total in flat.clamp(min=0).sum(dim=1)]
-        _, height, width = signal.shape
-        rows_out, columns_out = layer.taken_size(height, width)
-        positions = (rows_out // 2, columns_out // 2) if layer.pools_before else (rows_out, columns_out)
+        lowest, highest = _range_of_sums(integers, layer, signal.largest)
         described = {
             "in_shape": list(signal.shape),
             "largest": signal.largest,
             "out_channels": layer.out_channels,
             "positions": list(positions),
-            "kernel": layer.kernel_size,
-            "stride": layer.stride,
+            "kernel": list(kernel.sizes),
+            "stride": list(kernel.strides),
+            "padding": list(kernel.padding),
             "groups": groups,
-            "pool": layer.pool,
+            "pool": None if layer.pool is None or needs_a_step(layer.pool) else _described_pool(layer.pool),
             "weight_bits": bits,
             "shift": shift,
             "accumulator_bits": max(max(map(abs, lowest)), max(highest)).bit_length() + 1,
@@ -304,8 +314,8 @@ class _FormBuilder:
         start = layer.start(unit, self.time_steps)
         channels, height, width = signal.shape
         by_position = integers.reshape(layer.classes, channels, height, width).permute(0, 2, 3, 1)
-        self._keep_weights(name, by_position.reshape(layer.classes, -1), bits)  # classes x [row, column, channel]
-        self._keep(name, "offset", start.cpu().numpy()[None], "<i4")
+        self.kept.add_weights(name, by_position.reshape(layer.classes, -1), bits)  # classes x [row, column, channel]
+        self.kept.add(name, "offset", start.cpu().numpy()[None], "<i4")
         sums = int(integers.abs().sum(dim=1).max()) * signal.largest
         biases = self.time_steps if layer.membrane else 1  # a membrane takes the bias of every step
         bound = sums * self.time_steps + int(start.abs().max()) * biases
@@ -327,27 +337,34 @@ class _FormBuilder:
             "accumulator_bits": bound.bit_length() + 1,
         }
 
-    def _keep_weights(self, name: str, integers: Tensor, bits: int) -> None:
-        codes = (integers > 0) if bits == 1 else integers + code_offset(bits)
-        self._keep_codes(name, "weights", codes, bits=bits)
 
-    def _keep_codes(self, name: str, role: str, codes: Tensor, *, bits: int) -> None:
-        values = codes.detach().cpu().numpy().astype(np.int64)
-        rows, columns = values.shape
-        data = pack_rows(values, bits)
-        segment = Segment(layer=name, role=role, rows=rows, columns=columns, type="packed", bits=bits, data=data)
-        self.segments.append(segment)
+def _pooled(name: str, signal: _Signal, pool: Pool) -> _Signal:
+    """Return what a pool that is a step of its own makes of a signal.
 
-    def _keep(self, name: str, role: str, values: NDArray[Any], kind: str) -> None:
-        stored = values.astype(kind)
-        if not np.array_equal(stored, values):
-            raise NoIntegerForm(f"{name}: a number of its {role} does not fit {stored.dtype.name}")
-        rows, columns = stored.shape
-        bits = stored.dtype.itemsize * 8
-        data = stored.tobytes()
-        self.segments.append(
-            Segment(layer=name, role=role, rows=rows, columns=columns, type=kind, bits=bits, data=data)
-        )
+    Raises:
+        NoIntegerForm: its sums do not fit a byte.
+    """
+    channels, height, width = signal.shape
+    shape, terms = (channels, *pool.window.size_on(height, width)), pool.terms
+    out = _Signal(shape, signal.largest * terms, signal.divisor * terms)
+    excess = signal_excess(name, "pool", out.largest)
+    if excess is not None:
+        raise NoIntegerForm(excess)
+    return out
+
+
+def _described_pool(pool: Pool) -> dict[str, Any]:
+    sizes, strides, padding = pool.window.sizes, pool.window.strides, pool.window.padding
+    return {"pool": pool.kind, "window": list(sizes), "stride": list(strides), "padding": list(padding)}
+
+
+def _range_of_sums(integers: Tensor, layer: SpikingConv2d | Shortcut, largest: int) -> tuple[list[int], list[int]]:
+    """Return the least and the largest sum of each output channel, of inputs up to ``largest``."""
+    window = None if layer.terms == 1 or layer.pool is None else layer.pool.window
+    kernel = integers if window is None else pooled_kernel(integers, layer.kernel.strides, window)
+    flat = kernel.reshape(layer.out_channels, -1).double()
+    lowest = [-int(total) * largest for total in flat.clamp(max=0).abs().sum(dim=1)]
+    return lowest, [int(total) * largest for total in flat.clamp(min=0).sum(dim=1)]
 
 
 def _counted(signal: _Signal, *, classes: int, time_steps: int) -> dict[str, Any]:

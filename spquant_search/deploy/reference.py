@@ -7,8 +7,9 @@ pick`` wrote; a copy of it lies there as ``reference.py``. Run as a program, it 
 
 Everything is a whole number. A layer's potentials are in units of 2^-fraction of its threshold::
 
-    A    = sum of integer weights over integer inputs
-    I    = (slope * A + offset) << (fraction - shift), 0 in a channel that its gate closes, + the residual current
+    A    = sum of integer weights over integer inputs; where pool is "before", summed under its window
+    I    = (slope * A + offset) << (fraction - shift), the largest under the window where pool is "max-before",
+           0 in a channel that its gate closes, + the residual current
     I    = I * gain                                    where a threshold was learned: fraction is 4 larger then
     u    = (code * leak << leak_shift') + I            without I where code < skip_below
     s    = 1 if u > 1 << fraction else 0               >= where it spikes at the threshold
@@ -22,6 +23,7 @@ the first time step. Where there is one time step alone no code is stored, and u
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,8 +42,8 @@ from spquant_search.deploy.weights_file import (
 )
 
 GAIN_BITS = 4  # a learned threshold's gain is in sixteenths
-POOL = 2
 EXACT_DOUBLE = 2**53
+BEFORE = ("before", "max-before")  # pools of currents
 
 
 # ---------------------------------------------------------------- the network
@@ -133,12 +135,13 @@ class _Run:
             inputs = [values[name] for name in step["inputs"]]
             kind = step["kind"]
             if kind == "input":
-                largest = step["largest"]
-                out = np.minimum(frame.transpose(0, 2, 3, 1).astype(np.int64), largest)
+                out = np.minimum(frame.transpose(0, 2, 3, 1).astype(np.int64), step["largest"])
             elif kind == "average":
                 out = inputs[0].sum(axis=(1, 2), keepdims=True)
             elif kind == "sum":
                 out = inputs[0] + inputs[1]
+            elif kind == "pool":
+                out = _pooled(inputs[0], step)
             elif kind == "identity":
                 out = inputs[0]
             elif kind == "shortcut":
@@ -148,10 +151,8 @@ class _Run:
                 self._count_shortcut(step, values)
             elif kind == "attention":
                 out = self._attention(step, inputs)
-            elif kind == "count":
-                out = self._count_spikes(step, inputs[0])
             else:
-                out = self._readout(step, inputs[0])
+                out = self._count_spikes(step, inputs[0]) if kind == "count" else self._readout(step, inputs[0])
             values[step["name"]] = out
 
     def _array(self, step: dict[str, Any], role: str) -> Integers:
@@ -161,36 +162,32 @@ class _Run:
         return weight_of(self._array(step, "weights"), step["weight_bits"])
 
     def _sums(self, step: dict[str, Any], inputs: Integers) -> Integers:
-        """Return A: the convolution, with 2x2 sum-pooling where that comes before the neuron.
-
-        Sums of doubles below 2^53 are exact.
-        """
-        kernel, groups = step["kernel"], step["groups"]
+        """Return A at all positions of the convolution; sums of doubles below 2^53 are exact."""
+        (kernel_rows, kernel_columns), groups = step["kernel"], step["groups"]
         weights = self._weights(step).astype(np.float64)  # [kernel row, kernel column, input of a group] x outputs
-        weights = weights.reshape(kernel, kernel, -1, step["out_channels"])
-        samples, height, width, channels = inputs.shape
-        rows, columns = _computed_size(step)
-        pad = kernel // 2
-        padded = np.zeros((samples, height + 2 * pad, width + 2 * pad, channels))
-        padded[:, pad : pad + height, pad : pad + width] = inputs
-        sums = np.zeros((samples, rows, columns, step["out_channels"]))
-        per_group, outputs = channels // groups, step["out_channels"] // groups
-        for i in range(kernel):
-            for j in range(kernel):
-                seen = padded[:, i :: step["stride"], j :: step["stride"]][:, :rows, :columns]
-                for g in range(groups):
-                    part = seen[..., g * per_group : (g + 1) * per_group]
-                    out = slice(g * outputs, (g + 1) * outputs)
-                    sums[..., out] += part @ weights[i, j][:, out]
-        return (_pooled(sums) if step["pool"] == "before" else sums).astype(np.int64)
+        weights = weights.reshape(kernel_rows, kernel_columns, -1, step["out_channels"])
+        sums = np.zeros((len(inputs), *output_size(step, *inputs.shape[1:3]), step["out_channels"]))
+        sizes = inputs.shape[3] // groups, step["out_channels"] // groups
+        for i, j, seen in _under_kernel(inputs.astype(np.float64), step):
+            for g in range(groups):
+                part, out = (slice(g * size, (g + 1) * size) for size in sizes)
+                sums[..., out] += seen[..., part] @ weights[i, j][:, out]
+        return sums.astype(np.int64)
 
     def _affine(self, step: dict[str, Any], sums: Integers) -> Integers:
         """Return the current of each sum, in units of 2^-shift of the layer."""
         current: Integers = self._array(step, "slope")[0] * sums + self._array(step, "offset")[0]
         return current
 
+    def _current(self, step: dict[str, Any], inputs: Integers) -> Integers:
+        """Return the current of a layer's neurons: of sums that are pooled, or the largest current of a window."""
+        pool, sums = step["pool"] or {"pool": None}, self._sums(step, inputs)
+        current = self._affine(step, _pooled(sums, pool) if pool["pool"] == "before" else sums)
+        current = _pooled(current, pool) if pool["pool"] == "max-before" else current
+        return current[:, : step["positions"][0], : step["positions"][1]]
+
     def _convolution(self, step: dict[str, Any], inputs: list[Integers]) -> Integers:
-        current = self._affine(step, self._sums(step, inputs[0])) << (step["fraction"] - step["shift"])
+        current = self._current(step, inputs[0]) << (step["fraction"] - step["shift"])
         opened = self._open(step, inputs[0])
         current = np.where(opened[:, None, None], current, 0)
         if len(inputs) > 1:
@@ -198,7 +195,8 @@ class _Run:
             current = current + (residual << (step["fraction"] - step["residual_shift"]))
         fired, skipped = self._fire(step, current)
         self._count(step, inputs[0], opened, skipped)
-        return _after(fired, step["pool"])
+        spikes, pool = fired.astype(np.int64), step["pool"]
+        return spikes if pool is None or pool["pool"] in BEFORE else _pooled(spikes, pool)
 
     def _open(self, step: dict[str, Any], inputs: Integers) -> NDArray[np.bool_]:
         """Tell which output channels the gate opens, [sample, channel]; a layer without a gate opens all."""
@@ -282,22 +280,19 @@ class _Run:
         size: tuple[int, int] | None = None,
     ) -> None:
         """Count non-zero inputs under the kernel of the outputs of open channels in ``size``, skipped neurons aside."""
-        kernel, stride, groups = step["kernel"], step["stride"], step["groups"]
-        samples, height, width, channels = inputs.shape
-        present = (inputs != 0).reshape(samples, height, width, groups, channels // groups).sum(axis=4)
-        pad = kernel // 2
-        padded = np.pad(present, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-        rows, columns = size or _computed_size(step)
-        reached = np.zeros((samples, rows, columns, groups), dtype=np.int64)
-        for i in range(kernel):
-            for j in range(kernel):
-                reached += padded[:, i::stride, j::stride][:, :rows, :columns]
+        groups = step["groups"]
+        present = (inputs != 0).reshape(*inputs.shape[:3], groups, -1).sum(axis=4)
+        reached = np.add.reduce([seen for _, _, seen in _under_kernel(present, step)])
+        if step["pool"] is not None and step["pool"]["pool"] in BEFORE:
+            reached = _pooled(reached, step["pool"] | {"pool": "before"})  # each output of a window is computed
+        rows, columns = size or step["positions"]
+        reached = reached[:, :rows, :columns]
         per_group = step["out_channels"] // groups
-        by_group = opened.reshape(samples, groups, per_group).sum(axis=2)
+        by_group = opened.reshape(-1, groups, per_group).sum(axis=2)
         total = int((reached.sum(axis=(1, 2)) * by_group).sum())
         if skipped is not None:
             missed = (skipped & opened[:, None, None]).reshape(*skipped.shape[:3], groups, per_group).sum(axis=4)
-            total -= int(((_pooled(reached) if step["pool"] == "before" else reached) * missed).sum())
+            total -= int((reached * missed).sum())
         self._add_operations(step, total)
 
     def _count_shortcut(self, reader: dict[str, Any], values: dict[str, Integers]) -> None:
@@ -312,26 +307,31 @@ class _Run:
         self.operations[step["name"]] = self.operations.get(step["name"], 0) + int(count)
 
 
-def _computed_size(step: dict[str, Any]) -> tuple[int, int]:
-    """Return how many rows and columns of a convolution's output are computed: no pooling omits any of them."""
-    height, width = step["positions"]
-    side = POOL if step["pool"] == "before" else 1
-    return height * side, width * side
+def output_size(step: dict[str, Any], height: int, width: int) -> tuple[int, int]:
+    """Return the rows and columns of a convolution's output on a map of this size."""
+    (rows, columns), (down, right), (before, after, above, below) = step["kernel"], step["stride"], step["padding"]
+    return (height + above + below - rows) // down + 1, (width + before + after - columns) // right + 1
 
 
-def _pooled(values: NDArray[Any]) -> NDArray[Any]:
-    """Sum blocks of 2x2 pixels."""
-    rows = values[:, ::POOL] + values[:, 1::POOL]
-    pooled: NDArray[Any] = rows[:, :, ::POOL] + rows[:, :, 1::POOL]
-    return pooled
+def _under_kernel(values: NDArray[Any], step: dict[str, Any]) -> Iterator[tuple[int, int, NDArray[Any]]]:
+    """Yield each row and column of a kernel, and the values that lie under it at all outputs."""
+    (down, right), (before, after, above, below) = step["stride"], step["padding"]
+    rows, columns = output_size(step, *values.shape[1:3])
+    padded = np.pad(values, ((0, 0), (above, below), (before, after), (0, 0)))
+    for i in range(step["kernel"][0]):
+        for j in range(step["kernel"][1]):
+            yield i, j, padded[:, i::down, j::right][:, :rows, :columns]
 
 
-def _after(fired: NDArray[np.bool_], pool: str | None) -> Integers:
-    """Pool the spikes of a layer where it pools after its neurons."""
-    if pool not in ("after", "max"):
-        return fired.astype(np.int64)
-    sums = _pooled(fired.astype(np.int64))
-    return np.minimum(sums, 1) if pool == "max" else sums
+def _pooled(values: Integers, pool: dict[str, Any]) -> Integers:
+    """Sum the values under a window, or take the largest of them; padding is 0 to a sum and nothing to a maximum."""
+    takes_largest = pool["pool"] in ("max", "max-before")
+    (rows, columns), (down, right), (before, after, above, below) = pool["window"], pool["stride"], pool["padding"]
+    nothing = np.iinfo(np.int64).min if takes_largest else 0
+    padded = np.pad(values, ((0, 0), (above, below), (before, after), (0, 0)), constant_values=nothing)
+    height, width = (padded.shape[1] - rows) // down + 1, (padded.shape[2] - columns) // right + 1
+    parts = [padded[:, i::down, j::right][:, :height, :width] for i in range(rows) for j in range(columns)]
+    return np.asarray(np.maximum.reduce(parts) if takes_largest else np.add.reduce(parts))
 
 
 # ---------------------------------------------------------------- as a program

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -26,40 +26,45 @@ from spquant_search.snn.constants import kept
 from spquant_search.snn.fixedpoint import affine_in_fixed_point
 from spquant_search.snn.kernels import byte_convolution
 from spquant_search.snn.kernels.batch_norm import BatchNorm2d
-from spquant_search.snn.kernels.pooling import POOL
 from spquant_search.snn.layers import SearchableLayer, check_channels, check_count
 from spquant_search.snn.neuron.exact import Fired
+from spquant_search.snn.pools import Pool, pooled_largest, pooled_sums
 from spquant_search.snn.quantize import fake_quantize, highest_integer, quantize_weight
+from spquant_search.snn.reached import kernels_above, present_inputs, reached_in_all
 from spquant_search.snn.spikes import Spikes
+from spquant_search.snn.window import Padding, Sides, Window, window
 from spquant_search.space.configuration import FLOAT_BITS, LayerPrecision
 from spquant_search.space.fields import Quantizer
 from spquant_search.space.shapes import LayerShape
 
 # Averaged spikes have a mean square of about 1/16 where a quarter of the neurons fires: this makes currents of about 1.
 UNNORMED_GAIN = 4.0
-Pool = Literal["before", "after", "max"]
 EXACT_FP32 = 2**24  # integers up to here are exact in fp32, and so are sums that stay below
 
 
-def pooled_kernel(weight: Float[Tensor, "out in k k"], stride: int = 1) -> Float[Tensor, "out in k_more k_more"]:
-    """Make the kernel whose convolution, with twice the stride, is that with ``weight`` and then 2x2 sum-pooling.
+def pooled_kernel(
+    weight: Float[Tensor, "out in k_rows k_columns"], strides: tuple[int, int], pool: Window
+) -> Float[Tensor, "out in more_rows more_columns"]:
+    """Make the kernel whose convolution, with the strides multiplied by those of the pool, is that with ``weight``,
+    whose strides are given, and then sum-pooling.
 
-    Convolution and pooling are linear, so they can be one: a quarter of the positions, each with (k + stride)^2
-    instead of 4 k^2 products. Sums of integers stay integers.
+    Convolution and pooling are linear, so they can be one: at 2x2 a quarter of the positions, each with (k + stride)^2
+    instead of 4 k^2 products. Sums of integers stay integers. The pool must have no padding.
     """
-    s = stride
-    right_bottom = ((0, s, 0, s), (s, 0, 0, s), (0, s, s, 0), (s, 0, s, 0))
-    shifted = [F.pad(weight, padding) for padding in right_bottom]
+    (rows, columns), (down, right) = pool.sizes, strides
+    shifted = [
+        F.pad(weight, (column * right, (columns - 1 - column) * right, row * down, (rows - 1 - row) * down))
+        for row in range(rows)
+        for column in range(columns)
+    ]
     return torch.stack(shifted).sum(dim=0)
 
 
-def whole_blocks(values: Tensor) -> Float[Tensor, "sample channels rows columns"]:
-    """Leave out an odd last row and column, which no 2x2 block holds."""
-    height, width = values.shape[2:]
-    if height % POOL == width % POOL == 0:
+def cropped(values: Tensor, size: tuple[int, int]) -> Float[Tensor, "sample channels rows columns"]:
+    """Leave out the last rows and columns beyond ``size``, which no pool takes in."""
+    if values.shape[2:] == size:
         return values
-    taken = values[:, :, : height - height % POOL, : width - width % POOL]
-    return taken.contiguous(memory_format=torch.channels_last)
+    return values[:, :, : size[0], : size[1]].contiguous(memory_format=torch.channels_last)
 
 
 class Sums(NamedTuple):
@@ -75,15 +80,21 @@ class Sums(NamedTuple):
 class _EvaluationKernel(NamedTuple):
     """What evaluation convolves with, integers or a float weight, and the scale of these."""
 
-    kernel: Float[Tensor, "out in_of_group k k"]
+    kernel: Float[Tensor, "out in_of_group k_rows k_columns"]
     scale: Tensor
 
 
 def _evaluation_kernel(
-    weight: Tensor, bits: int, quantizer: Quantizer, pooled_stride: int | None, dtype: torch.dtype
+    weight: Tensor,
+    bits: int,
+    quantizer: Quantizer,
+    strides: tuple[int, int],
+    pool: Window | None,
+    dtype: torch.dtype,
 ) -> _EvaluationKernel:
+    """``pool`` is that of the sums where the kernel takes it over."""
     integers, scale = quantize_weight(weight, bits, quantizer=quantizer)
-    kernel = integers if pooled_stride is None else pooled_kernel(integers, pooled_stride)
+    kernel = integers if pool is None else pooled_kernel(integers, strides, pool)
     return _EvaluationKernel(kernel.to(dtype), scale)
 
 
@@ -116,29 +127,28 @@ def _fixed_affine(scale: Tensor, divisor: int, *state: Any) -> tuple[Float[Tenso
 class Convolution(SearchableLayer):
     """A convolution, with or without neurons behind it: spikes in, current out, and what that takes.
 
-    The current is batch norm of the convolution or, with ``norm`` False, the convolution with a bias. Where 2x2
-    pooling follows, an odd last row or column is left out: it is in no block. Neither batch norm nor gates nor neurons
-    see it, in training and in evaluation, and none of its operations are counted, as a device does not compute it.
+    The current is batch norm of the convolution or, with ``norm`` False, the convolution with a bias. An average of
+    currents is one of sums, before batch norm; the largest current is taken behind it, as slopes may be negative.
+    Outputs that no pool takes in are left out. Neither batch norm nor gates nor neurons see them, in training and in
+    evaluation, and none of their operations are counted, as a device does not compute them.
     """
 
-    def __init__(  # noqa: PLR0913 - a convolution has that many sides
+    def __init__(
         self,
         in_channels: int,
         out_channels: int,
         *,
         precision: LayerPrecision,
-        kernel_size: int,
-        stride: int,
+        kernel: Window,
         groups: int,
         pool: Pool | None,
         norm: bool,
     ) -> None:
         super().__init__(precision)
-        _check_form(in_channels, out_channels, kernel_size=kernel_size, stride=stride, groups=groups)
-        self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, kernel_size
-        self.stride, self.groups = stride, groups
-        self.pool, self.pools_before = pool, pool == "before"
-        self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, kernel_size, kernel_size))
+        _check_channels(in_channels, out_channels, groups)
+        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
+        self.kernel, self.pool = kernel, pool
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, *kernel.sizes))
         if norm:
             # As nn.Conv2d does: smaller weights learn faster here.
             nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5.0))
@@ -149,60 +159,106 @@ class Convolution(SearchableLayer):
         self.norm = BatchNorm2d(out_channels) if norm else None
         self.bias = None if norm else nn.Parameter(torch.zeros(out_channels))
 
-    def current(self, spikes: Spikes) -> Float[Tensor, "time_batch out height width"]:
-        return spikes.over_time(self.training_current(spikes) if self.training else self.evaluation_current(spikes))
-
-    def _convolve(self, values: Tensor, weight: Tensor, by: Callable[..., Tensor] | None = None) -> Tensor:
-        """Convolve, and sum-pool by 2x2 in the same step where the pooling comes before the neuron.
-
-        There ``weight`` is a :func:`pooled_kernel`.
-        """
-        made = self._convolve_all(values, weight, by or F.conv2d)
-        return whole_blocks(made) if self.pool in ("after", "max") else made
-
-    def _convolve_all(self, values: Tensor, weight: Tensor, convolution: Callable[..., Tensor]) -> Tensor:
-        padding = self.kernel_size // 2
-        if self.pools_before:
-            return convolution(values, weight, stride=self.stride * POOL, padding=padding, groups=self.groups)
-        if self.kernel_size == 1 and self.stride > 1:
-            # The other pixels are not looked at. With a stride, the weight gradient of torch's library writes past its
-            # buffer on processors without AVX-512, where channels are no multiples of 8 (oneDNN issue 6035).
-            seen = values[:, :, :: self.stride, :: self.stride]
-            return convolution(seen.contiguous(memory_format=torch.channels_last), weight, groups=self.groups)
-        return convolution(values, weight, stride=self.stride, padding=padding, groups=self.groups)
+    @property
+    def pool_before(self) -> Window | None:
+        """The window in which currents are pooled, if they are."""
+        return self.pool.window if self.pool is not None and self.pool.is_before else None
 
     @property
-    def _pooled_positions(self) -> int:
-        return POOL**2 if self.pools_before else 1
+    def _summed(self) -> Window | None:
+        """The window in which sums are added up, if they are."""
+        return self.pool.window if self.pool is not None and self.pool.kind == "before" else None
+
+    @property
+    def terms(self) -> int:
+        """How many outputs a sum takes in, at most."""
+        return 1 if self._summed is None else self._summed.area
+
+    @property
+    def _in_kernel(self) -> Window | None:
+        """The window of a pool of sums that the kernel takes over: what lies beyond a map is no zero to a kernel."""
+        return None if self._summed is None or any(self._summed.padding) else self._summed
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
-        """Return the height and width of the convolution's output on a map of this size."""
-        return -(-height // self.stride), -(-width // self.stride)
-
-    def taken_size(self, height: int, width: int) -> tuple[int, int]:
-        """Return how many rows and columns of the output are computed: all but what no pooling takes in.
+        """Return the rows and columns of the convolution's output on a map of this size.
 
         Raises:
-            ValueError: the output is too small to be pooled.
+            ValueError: the kernel is larger than the map with its padding.
+        """
+        rows, columns = self.kernel.size_on(height, width)
+        if min(rows, columns) < 1:
+            left, right, top, bottom = self.kernel.padding
+            padded = f"{height + top + bottom}x{width + left + right} with its padding"
+            raise ValueError(f"a kernel of {self.kernel} does not fit on a map of {height}x{width}, {padded}")
+        return rows, columns
+
+    def current_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the rows and columns of the current on a map of this size: all but what no pool takes in.
+
+        Raises:
+            ValueError: the output is too small to be pooled, or there is none.
         """
         rows, columns = self.output_size(height, width)
         if self.pool is None:
             return rows, columns
-        if min(rows, columns) < POOL:
-            raise ValueError(f"a map of {rows}x{columns} cannot be pooled by {POOL}x{POOL}")
-        return rows - rows % POOL, columns - columns % POOL
+        window = self.pool.window
+        pooled = window.size_on(rows, columns)
+        if min(pooled) < 1:
+            raise ValueError(f"a map of {rows}x{columns} cannot be pooled by {window}")
+        if self.pool.is_before:
+            return pooled
+        return window.rows.reach(pooled[0], rows), window.columns.reach(pooled[1], columns)
+
+    @property
+    def outputs_of_a_current(self) -> int:
+        """How many outputs of the convolution are computed for one current: a whole window, padding included."""
+        return 1 if self.pool_before is None else self.pool_before.area
+
+    def current(self, spikes: Spikes) -> Float[Tensor, "time_batch out height width"]:
+        return spikes.over_time(self.training_current(spikes) if self.training else self.evaluation_current(spikes))
+
+    def _convolve(self, values: Tensor, weight: Tensor, by: Callable[..., Tensor] | None = None) -> Tensor:
+        """Convolve, and sum-pool where the pool adds up sums.
+
+        Where the kernel takes over the pool, ``weight`` is a :func:`pooled_kernel`.
+        """
+        made = self._convolve_all(values, weight, by or F.conv2d)
+        if self.pool is not None and not self.pool.is_before:
+            return cropped(made, self.current_size(*values.shape[2:]))
+        if self._summed is not None and self._in_kernel is None:
+            return pooled_sums(made, self._summed)
+        return made
+
+    def _convolve_all(self, values: Tensor, weight: Tensor, convolution: Callable[..., Tensor]) -> Tensor:
+        strides, pool = self.kernel.strides, self._in_kernel
+        if pool is not None:
+            strides = (strides[0] * pool.rows.stride, strides[1] * pool.columns.stride)
+        elif self.kernel.area == 1 and max(strides) > 1:
+            # The other pixels are not looked at. With a stride, the weight gradient of torch's library writes past its
+            # buffer on processors without AVX-512, where channels are no multiples of 8 (oneDNN issue 6035).
+            padded = F.pad(values, self.kernel.padding) if any(self.kernel.padding) else values
+            seen = padded[:, :, :: strides[0], :: strides[1]]
+            return convolution(seen.contiguous(memory_format=torch.channels_last), weight, groups=self.groups)
+        values, padding = self.kernel.on_even_sides(values)
+        return convolution(values, weight, stride=strides, padding=padding, groups=self.groups)
 
     def training_current(self, spikes: Spikes) -> Tensor:
         weight = fake_quantize(self.weight, self.precision.weight_bits, quantizer=self.quantizer)
-        weight = weight / (spikes.divisor * self._pooled_positions)
-        if self.pools_before:
-            weight = pooled_kernel(weight, self.stride)
+        weight = weight / (spikes.divisor * self.terms)
+        if self._in_kernel is not None:
+            weight = pooled_kernel(weight, self.kernel.strides, self._in_kernel)
         current: Tensor = self._convolve(spikes.values, weight)
         if self.norm is not None:
             current = self.norm(current)
         elif self.bias is not None:
             current = current + self.bias[:, None, None].to(current.dtype)
-        return current
+        return self._largest(current)
+
+    def _largest(self, current: Tensor) -> Tensor:
+        """Take the largest current under a window, where the pool does."""
+        if self.pool is None or self.pool.kind != "max-before":
+            return current
+        return pooled_largest(current, self.pool.window)
 
     def evaluation_current(self, spikes: Spikes) -> Tensor:
         sums, slope, offset, are_whole = self._evaluation_sums(spikes)
@@ -211,19 +267,23 @@ class Convolution(SearchableLayer):
 
     def _evaluation_sums(self, spikes: Spikes) -> Sums:
         bits = self.precision.weight_bits
-        products = self.in_channels // self.groups * self.kernel_size**2
-        largest_weight = highest_integer(bits) * self._pooled_positions
+        products = self.in_channels // self.groups * self.kernel.area
+        largest_weight = highest_integer(bits) * self.terms
         are_whole = bits != FLOAT_BITS
         is_exact = not are_whole or products * largest_weight * spikes.largest < EXACT_FP32
-        dtype, pooled_stride = torch.float32 if is_exact else torch.float64, self.stride if self.pools_before else None
-        kernel, scale = kept(self, _evaluation_kernel, self.weight, bits, self.quantizer, pooled_stride, dtype)
+        dtype = torch.float32 if is_exact else torch.float64
+        form = (bits, self.quantizer, self.kernel.strides, self._in_kernel, dtype)
+        kernel, scale = kept(self, _evaluation_kernel, self.weight, *form)
         by = self._by_bytes(spikes, largest_weight) if are_whole and is_exact else None
         sums = self._convolve(spikes.values.to(dtype), kernel, by)
         if self.norm is not None and self.norm.training:
-            unit = scale.flatten() / (spikes.divisor * self._pooled_positions)
-            current = self.norm(sums.float().mul_(unit[:, None, None]))
+            unit = scale.flatten() / (spikes.divisor * self.terms)
+            current = self._largest(self.norm(sums.float().mul_(unit[:, None, None])))
             return Sums(current, torch.ones_like(self.norm.bias), torch.zeros_like(self.norm.bias), are_whole=False)
-        return Sums(sums, *self.affine(scale, spikes.divisor), are_whole=are_whole)
+        slope, offset = self.affine(scale, spikes.divisor)
+        if self.pool is not None and self.pool.kind == "max-before":
+            sums = _largest_sums(sums, slope, self.pool.window)
+        return Sums(sums, slope, offset, are_whole=are_whole)
 
     def _by_bytes(self, spikes: Spikes, largest_weight: int) -> Callable[..., Tensor] | None:
         """Return the convolution by bytes where it is the faster one, None elsewhere."""
@@ -238,11 +298,11 @@ class Convolution(SearchableLayer):
         With integer weights they are dyadic, in double precision; see :func:`affine_in_fixed_point`.
         """
         affine = _real_affine if self.precision.weight_bits == FLOAT_BITS else _fixed_affine
-        return kept(self, affine, scale, divisor * self._pooled_positions, *self._norm_state)
+        return kept(self, affine, scale, divisor * self.terms, *self._norm_state)
 
     def real_affine(self, scale: Tensor, divisor: int) -> tuple[Float[Tensor, " out"], Float[Tensor, " out"]]:
         """Return a and d before they are rounded."""
-        return _real_affine(scale, divisor * self._pooled_positions, *self._norm_state)
+        return _real_affine(scale, divisor * self.terms, *self._norm_state)
 
     @property
     def _norm_state(self) -> _NormState:
@@ -262,73 +322,34 @@ class Convolution(SearchableLayer):
         size: tuple[int, int],
         fired: Fired | None = None,
     ) -> Operations:
-        """Count the operations of the outputs in ``opened`` channels, less those of the neurons that were skipped.
+        """Count the operations of the current in ``opened`` channels, less those of the neurons that were skipped.
 
-        Outputs are those in the first ``size`` rows and columns. With pooling before the neuron, one neuron stands for
-        four of them.
+        The current is taken in the first ``size`` rows and columns. Where it is pooled, an output counts once for each
+        window that it is in: a device computes it anew.
         """
         opened = opened.view(len(opened), self.groups, -1).sum(dim=2)
-        outputs, synaptic_ops = opened * (size[0] * size[1]), self._reached_in_all(present, size) * opened
+        height, width = present.shape[2:]
+        rows, columns = self.output_size(height, width)
+        lengths = (height, rows, size[0]), (width, columns, size[1])
+        above = kept(self, kernels_above, self.kernel, self.pool_before, lengths, present.device)
+        outputs = opened * (math.prod(size) * self.outputs_of_a_current)
+        synaptic_ops = reached_in_all(present, *above) * opened
         if fired is not None and fired.skipped is not None and fired.saved is not None:
-            outputs = outputs - fired.skipped.flatten(0, 1) * self._pooled_positions
+            outputs = outputs - fired.skipped.flatten(0, 1) * self.outputs_of_a_current
             synaptic_ops = synaptic_ops - fired.saved.flatten(0, 1)
         inputs = spikes.open_channels_by_group(self.groups)
-        return Operations((outputs * self.kernel_size**2 * inputs).sum(), synaptic_ops.sum())
-
-    def _present(self, spikes: Spikes) -> Float[Tensor, "time_batch groups height width"]:
-        """Count the inputs of each group that are not zero, at each of their positions."""
-        # Vectors take a product with ones, and a cast to booleans, but neither a sum over few numbers nor "is not 0".
-        present = spikes.values if spikes.largest == 1 else spikes.values.bool().float()
-        last = present.permute(0, 2, 3, 1).reshape(*present.shape[:1], *present.shape[2:], self.groups, -1)
-        return (last @ torch.ones(last.shape[-1], device=last.device)).permute(0, 3, 1, 2)
-
-    def _reached(
-        self, present: Float[Tensor, "time_batch groups height width"]
-    ) -> Float[Tensor, "time_batch groups rows columns"]:
-        """Count the non-zero inputs under the kernel of one output of each group, at each of its positions."""
-        for _axis in range(2):
-            present = _box_sums(present, self.kernel_size, self.stride).transpose(2, 3)
-        return present
-
-    def _reached_in_all(
-        self, present: Float[Tensor, "time_batch groups height width"], size: tuple[int, int]
-    ) -> Tensor:
-        """Sum :meth:`_reached` over ``size`` positions: an input counts as often as there are kernels above it."""
-        height, width = present.shape[2:]
-        sizes = ((height, size[0]), (width, size[1]))
-        rows, columns = kept(self, _kernels_above, sizes, self.kernel_size, self.stride, present.device)
-        return (present @ columns).double() @ rows  # a row's sum is exact in fp32, that of all may not be
+        return Operations((outputs * self.kernel.area * inputs).sum(), synaptic_ops.sum())
 
 
-def _box_sums(values: Tensor, size: int, stride: int) -> Tensor:
-    """Sum under a window of ``size`` that moves along the last axis as a convolution's kernel does."""
-    padded = F.pad(values, [size // 2, size // 2])
-    return torch.stack([padded[..., k : k + values.shape[-1] : stride] for k in range(size)]).sum(dim=0)
+def _largest_sums(sums: Tensor, slope: Float[Tensor, " out"], window: Window) -> Tensor:
+    """Pool sums so that ``slope`` times what is left is the largest: the least of a channel whose slope is negative."""
+    sign = torch.where(slope < 0, -1.0, 1.0).to(sums.dtype)[:, None, None]
+    return pooled_largest(sums * sign, window) * sign
 
 
-def _kernels_above(
-    sizes: tuple[tuple[int, int], tuple[int, int]], size: int, stride: int, device: torch.device
-) -> tuple[Float[Tensor, " rows"], Float[Tensor, " columns"]]:
-    """Count, for each input along both axes, the outputs under whose kernel it lies; those of rows in fp64.
-
-    ``sizes`` are the inputs and the outputs of each axis.
-    """
-    counts = []
-    for inputs, outputs in sizes:
-        middles = torch.arange(outputs, device=device) * stride
-        distance = torch.arange(inputs, device=device)[:, None] - middles
-        counts.append((distance.abs() <= size // 2).sum(dim=1))
-    return counts[0].double(), counts[1].float()
-
-
-def _check_form(in_channels: int, out_channels: int, *, kernel_size: int, stride: int, groups: int) -> None:
-    given = {"in_channels": in_channels, "out_channels": out_channels, "kernel_size": kernel_size, "groups": groups}
-    for name, value in given.items():
+def _check_channels(in_channels: int, out_channels: int, groups: int) -> None:
+    for name, value in (("in_channels", in_channels), ("out_channels", out_channels), ("groups", groups)):
         check_count(name, value)
-    if kernel_size % 2 == 0:
-        raise ValueError(f"kernel_size must be odd, so that a pixel has a middle to lie under; got {kernel_size}")
-    if stride not in (1, 2):
-        raise ValueError(f"stride must be 1 or 2; got {stride}")
     if in_channels % groups or out_channels % groups:
         channels = f"{in_channels} input and {out_channels} output channels"
         raise ValueError(f"groups must divide the channels of both sides; got {groups} with {channels}")
@@ -353,22 +374,32 @@ class TakenCurrent:
 
 
 class Shortcut(Convolution):
-    """The 1x1 convolution with batch norm that fits a residual to a block of another shape: a current, no neuron.
+    """The convolution with batch norm that fits a residual to a block of another shape: a current, no neuron.
 
-    Its outputs are computed where a layer adds them: all that the layer takes, as a shortcut knows neither the layer's
-    gate nor its skipped neurons. While it is measured, its current carries a ``taken``, which the layer tells how many.
+    It is 1x1 if nothing else is said. Its outputs are computed where a layer adds them: all that the layer takes, as a
+    shortcut knows neither the layer's gate nor its skipped neurons. While it is measured, its current carries a
+    ``taken``, which the layer tells how many.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel_size: Sides = 1,
+        stride: Sides = 1,
+        padding: Padding | None = None,
+        groups: int = 1,
+        norm: bool = True,
+    ) -> None:
         super().__init__(
             in_channels,
             out_channels,
             precision=LayerPrecision(membrane_levels=None),
-            kernel_size=1,
-            stride=stride,
-            groups=1,
+            kernel=window(kernel_size, stride, padding),
+            groups=groups,
             pool=None,
-            norm=True,
+            norm=norm,
         )
 
     def forward(self, spikes: Spikes) -> Float[Tensor, "time_batch out height width"]:
@@ -380,7 +411,7 @@ class Shortcut(Convolution):
     def _measure(self, activity: Activity, spikes: Spikes, current: Tensor) -> TakenCurrent:
         activity.samples += len(current) // spikes.time_steps
         opened = torch.ones(current.shape[:2], dtype=torch.bool, device=current.device)
-        present = self._present(spikes)
+        present = present_inputs(spikes, self.groups)
         height, width = current.shape[2:]
         return TakenCurrent(
             activity,
@@ -390,14 +421,14 @@ class Shortcut(Convolution):
 
     def shape(self, name: str, *inputs: Spikes) -> LayerShape:
         check_channels(inputs, self.in_channels)
-        height, width = self.taken_size(*inputs[0].values.shape[2:])
         return LayerShape(
             name=name,
             kind="shortcut",
             in_channels=self.in_channels,
             out_channels=self.out_channels,
-            kernel_area=1,
-            positions=height * width,
+            kernel_area=self.kernel.area,
+            positions=math.prod(self.current_size(*inputs[0].values.shape[2:])),
             neurons=0,
             can_gate=False,
+            groups=self.groups,
         )

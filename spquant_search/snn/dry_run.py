@@ -12,13 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spquant_search.snn.convolution import Convolution
 from spquant_search.snn.foreign import own_behaviour
 from spquant_search.snn.kernels.compile import uncompiled
 from spquant_search.snn.layers import SearchableLayer, searchable_layers
 from spquant_search.snn.readout import Readout
 from spquant_search.snn.spikes import Spikes
 from spquant_search.snn.spiking_convolution import SpikingConv2d
-from spquant_search.snn.tracing import Signal, Trace, Untraceable, record, traced
+from spquant_search.snn.tracing import Signal, Step, Trace, Untraceable, record, traced
 from spquant_search.space.shapes import InputShape
 
 
@@ -190,3 +191,19 @@ def raise_if_untraceable(trace: Trace, layers: Mapping[str, SearchableLayer]) ->
         words = own_behaviour(layers[step.name]) if step.name in layers else None
         if words is not None:
             raise Untraceable(f"{step.name} {words}")
+        if any(trace.steps[number].operation == "flatten" for number in step.inputs) and not _reads_flat(step, layers):
+            raise Untraceable(
+                f"{step.name} reads what Flatten makes; in integers a SpikingLinear does, a Readout, and a convolution "
+                "of kernel 1 without padding, groups, pool and gate, none of them as a residual"
+            )
+
+
+def _reads_flat(step: Step, layers: Mapping[str, SearchableLayer]) -> bool:
+    """Tell whether a step that reads a flattened map is one whose kernel can be the map."""
+    layer = layers.get(step.name)
+    if isinstance(layer, Readout):
+        return True
+    if not isinstance(layer, Convolution) or len(step.inputs) > 1:
+        return False
+    is_plain = layer.kernel.area == layer.groups == 1 and layer.pool is None and not any(layer.kernel.padding)
+    return is_plain and getattr(layer, "gate", None) is None

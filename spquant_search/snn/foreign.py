@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from spquant_search.snn.attention import SpikingSelfAttention
 from spquant_search.snn.convolution import Shortcut
 from spquant_search.snn.layers import SearchableLayer, searchable_layers
+from spquant_search.snn.linear import SpikingLinear
 from spquant_search.snn.readout import Readout
 from spquant_search.snn.spiking_convolution import SpikingConv2d
 
-_KINDS = (SpikingConv2d, Shortcut, SpikingSelfAttention, Readout)
+_KINDS = (SpikingLinear, SpikingConv2d, Shortcut, SpikingSelfAttention, Readout)
 # The weights of these layers, by name; all that costs count.
 COUNTED = {
     *("weight", "bias", "norm.weight", "norm.bias", "linear.weight", "linear.bias"),

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from spquant_search.costs.device import Architecture
-from spquant_search.costs.engine_limits import attention_excess, kernel_excess, map_excess, side_excess, signal_excess
+from spquant_search.costs.engine_limits import attention_excess, map_excess, side_excess, signal_excess, window_excess
 from spquant_search.errors import Problem, SpaceError, first_of
 from spquant_search.runs.random_streams import Purpose, derived_seed
-from spquant_search.snn.architecture import describe_architecture
+from spquant_search.snn.architecture import describe_architecture, pool_behind, unflattened
 from spquant_search.snn.attention import SpikingSelfAttention
 from spquant_search.snn.convolution import Convolution
 from spquant_search.snn.dry_run import (
@@ -37,6 +37,7 @@ from spquant_search.snn.networks.argument_errors import error_words
 from spquant_search.snn.networks.catalog import build
 from spquant_search.snn.spikes import Spikes
 from spquant_search.snn.tracing import Step, Untraceable
+from spquant_search.snn.window import Span
 from spquant_search.space.schema import ModelSpace
 from spquant_search.space.shapes import InputShape, LayerShape
 
@@ -122,14 +123,28 @@ def _raise_if_too_large(steps: Sequence[Step], layers: Mapping[str, SearchableLa
     for step in steps:
         layer = layers.get(step.name)
         excess = (
-            signal_excess(step.name, step.operation, step.largest or 0)
-            or side_excess(step.name, step.shape[1:])
+            signal_excess(step.name, _pools(step, layer), step.largest or 0)
+            or side_excess(step.name, () if step.operation == "flatten" else step.shape[1:])
             or map_excess(step.name, math.prod(step.shape[1:]))
-            or kernel_excess(step.name, layer.kernel_size if isinstance(layer, Convolution) else 0)
+            or window_excess(step.name, _kernel(layer, step, steps))
             or attention_excess(step.name, _terms(layer, step))
         )
         if excess is not None:
             raise Untraceable(excess)
+
+
+def _kernel(layer: SearchableLayer | None, step: Step, steps: Sequence[Step]) -> Sequence[Span]:
+    """Return the kernel of a layer along both axes; one that reads a flattened map has that as its kernel."""
+    if not isinstance(layer, Convolution):
+        return ()
+    read = step.inputs[0]
+    is_flat = steps[read].operation == "flatten"
+    return [Span(side) for side in unflattened(steps, read).shape[2:]] if is_flat else layer.kernel
+
+
+def _pools(step: Step, layer: SearchableLayer | None) -> str:
+    """Return the operation whose numbers a step keeps: that of its pool, where a layer pools its spikes in a step."""
+    return step.operation if pool_behind(layer) is None else "pool"
 
 
 def _terms(layer: SearchableLayer | None, step: Step) -> int:

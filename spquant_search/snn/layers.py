@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from spquant_search.snn.activity import Activity
 from spquant_search.snn.spikes import Spikes
+from spquant_search.snn.window import is_count
 from spquant_search.space.configuration import LayerPrecision, NetworkConfig
 from spquant_search.space.fields import Quantizer
 from spquant_search.space.schema import NeuronSpace
@@ -54,7 +55,7 @@ class SearchableLayer(nn.Module):
 
 def check_count(name: str, value: object) -> None:
     """Raise ValueError where an argument of a layer is no int of at least 1."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    if not is_count(value):
         raise ValueError(f"{name} must be an int of at least 1; got {value!r}")
 
 

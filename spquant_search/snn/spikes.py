@@ -5,8 +5,9 @@ Averages are kept as sums until a layer divides by their count, so that in evalu
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -33,12 +34,20 @@ def spikes_from_frames(frames: Tensor, *, largest: int, dtype: torch.dtype, time
     return Spikes(values=values, time_steps=time_steps, largest=largest, constant=frames.shape[1] < time_steps)
 
 
+class WrittenOut(NamedTuple):
+    """What the values of a still image were written out of, and to; a change of them in place raises their version."""
+
+    once: Tensor
+    values: Tensor
+    version: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Spikes:
     """A signal ``values / divisor``, in which ``values`` are whole numbers up to ``largest``.
 
-    A ``constant`` signal, a still image, is the same in every time step; its values are [batch, ...], without time.
-    Only training has it, where the first convolution then is computed once instead of once a step.
+    A ``constant`` signal, a still image, is the same in every time step; its values are [batch, ...], without time:
+    the first convolution is computed once instead of once a step.
     """
 
     values: Float[Tensor, "time_batch channels height width"]
@@ -47,6 +56,7 @@ class Spikes:
     divisor: int = 1
     open: Bool[Tensor, "time_batch channels"] | None = None  # None: every channel is open
     constant: bool = False
+    written_out: WrittenOut | None = field(default=None, repr=False, compare=False)
 
     @property
     def signal(self) -> Signal:
@@ -59,8 +69,21 @@ class Spikes:
         return self.over_time(self.values.detach().float().sum(dim=(2, 3)))
 
     def repeated(self) -> Spikes:
-        """Write the values out for every time step."""
-        return replace(self, values=self.over_time(self.values), constant=False)
+        """Write the values out for every time step; :meth:`of_one_step` is the way back."""
+        if not self.constant:
+            return self
+        # As an ordinary tensor, whose changes are counted, whatever mode an evaluation is in.
+        with torch.inference_mode(False):
+            values = self.over_time(self.values)
+        known = WrittenOut(self.values, values, values._version)
+        return replace(self, values=values, constant=False, written_out=known)
+
+    def of_one_step(self) -> Spikes:
+        """Return the same signal without time, where it is a still image that was written out and left as it was."""
+        known = self.written_out
+        if known is None or known.values is not self.values or known.values._version != known.version:
+            return self
+        return replace(self, values=known.once, constant=True, written_out=None)
 
     def over_time(self, values: Tensor) -> Tensor:
         """Repeat ``values``, made from this signal's, for every time step, if this signal is constant."""
@@ -95,9 +118,12 @@ def global_average(spikes: Spikes) -> Spikes:
 
 
 def added(a: Spikes, b: Spikes) -> Spikes:
-    """Add two signals of whole numbers; a channel is open where it is open in either."""
-    if (a.time_steps, a.divisor, b.divisor) != (b.time_steps, 1, 1):
-        raise ValueError("only whole numbers of the same time steps can be added")
+    """Add two signals of whole numbers, or averages over as many; a channel is open where it is open in either."""
+    if (a.time_steps, a.divisor) != (b.time_steps, b.divisor):
+        raise ValueError(
+            "only whole numbers of the same time steps can be added, or averages over as many; got signals over "
+            f"{a.divisor} and {b.divisor} of {a.time_steps} and {b.time_steps} time steps"
+        )
     a, b = (signal.repeated() if signal.constant else signal for signal in (a, b))
     if a.values.shape != b.values.shape:
         raise ValueError(
@@ -107,6 +133,7 @@ def added(a: Spikes, b: Spikes) -> Spikes:
         values=a.values + b.values,
         time_steps=a.time_steps,
         largest=a.largest + b.largest,
+        divisor=a.divisor,
         open=None if a.open is None or b.open is None else a.open | b.open,
     )
     tracing.record("sum", (a.signal, b.signal), total.signal)

@@ -2,9 +2,9 @@
 
 A network's forward may be any Python code. To write it down for a device, it must be known which layer's output goes
 into which layer. While a :func:`traced` network runs, every layer and every operation between layers that this package
-offers (the global average, the sum of two signals, the identity shortcut) reports the tensors that go in and come out.
-Every other function of torch between layers is noted with the tensors that it made: it has no form in integers, but
-what depends on what is known all the same.
+offers (pools, flattening, the global average, the sum of two signals, the identity shortcut) reports the tensors that
+go in and come out. Every other function of torch between layers is noted with the tensors that it made: it has no form
+in integers, but what depends on what is known all the same.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
-Operation = Literal["input", "layer", "average", "sum", "identity", "count"]
-HAVE_FORMS = "only layers, global_average, added and Spikes.current have an integer form"
+if TYPE_CHECKING:
+    from spquant_search.snn.pools import Pool
+
+Operation = Literal["input", "layer", "average", "sum", "identity", "pool", "flatten", "count"]
+HAVE_FORMS = "only layers, pools, Flatten, global_average, added and Spikes.current have an integer form"
 
 
 class Untraceable(Exception):
@@ -46,6 +49,7 @@ class Step:
     shape: tuple[int, ...]  # of the output, [time * batch, channels, height, width]; logits [time, batch, classes]
     largest: int | None = None  # of the output's whole numbers; None for a current and for logits
     divisor: int | None = None
+    pool: Pool | None = None  # how a pool does it
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,14 @@ class Trace:
     _made: dict[int, _Made] = field(default_factory=dict)
     _layers: int = 0  # of what is called now
 
-    def add(self, operation: Operation, inputs: Sequence[Signal], output: Signal, name: str | None = None) -> None:
+    def add(
+        self,
+        operation: Operation,
+        inputs: Sequence[Signal],
+        output: Signal,
+        name: str | None = None,
+        pool: Pool | None = None,
+    ) -> None:
         """Add a call as the next step."""
         known = self._made.get(id(output.values))
         if known is not None and known.by is None:  # the input itself, unchanged
@@ -81,7 +92,7 @@ class Trace:
         if name is None:
             name = f"{operation}{sum(step.operation == operation for step in self.steps) + 1}"
         sources = tuple(number for signal in inputs for number in self._sources(signal, f"{name} reads"))
-        step = Step(operation, name, sources, tuple(output.values.shape), output.largest, output.divisor)
+        step = Step(operation, name, sources, tuple(output.values.shape), output.largest, output.divisor, pool)
         self._made[id(output.values)] = _Made(output.values, output.values._version, (len(self.steps),))
         self.steps.append(step)
 
@@ -254,8 +265,14 @@ def _calling(report: Callable[[], None]) -> Callable[..., None]:
     return hook
 
 
-def record(operation: Operation, inputs: Sequence[Signal], output: Signal, name: str | None = None) -> None:
+def record(
+    operation: Operation,
+    inputs: Sequence[Signal],
+    output: Signal,
+    name: str | None = None,
+    pool: Pool | None = None,
+) -> None:
     """Report a call to the trace, if there is one."""
     trace = _active.get()
     if trace is not None:
-        trace.add(operation, inputs, output, name)
+        trace.add(operation, inputs, output, name, pool)

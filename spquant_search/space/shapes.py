@@ -18,12 +18,13 @@ class LayerShape:
     in_channels: int
     out_channels: int
     kernel_area: int  # products per pair of a connected input and output channel and position
-    positions: int  # output positions a channel that are computed, before any pooling
+    positions: int  # output positions a channel that are computed, before any pooling; for each window that one is in
     neurons: int
     can_gate: bool
     groups: int = 1  # input and output channels fall into so many groups that do not see each other
     weightless_macs: int = 0  # of one time step: products of two signals, as in attention
     learns_threshold: bool = False
+    terms: int = 1  # outputs that one sum takes in, where sums are pooled before the neuron
     learns_leak: bool = False
     returns_to_rest: bool = True  # without current, whatever the grid; see NeuronForm
     own_form: NeuronForm | None = None  # of its neurons, where a space's is not taken
@@ -47,7 +48,7 @@ class LayerShape:
 
     @property
     def current_positions(self) -> int:
-        """The positions of the neurons' current: a quarter of the outputs' where pooling comes first."""
+        """The positions of the neurons' current: fewer than those of the outputs where pooling comes first."""
         return self.neurons // self.out_channels if self.has_neurons else self.positions
 
     @property

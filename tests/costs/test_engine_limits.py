@@ -9,13 +9,13 @@ from torch import nn
 
 from spquant_search.costs.engine_limits import (
     code_sum_excess,
-    kernel_excess,
     map_excess,
     narrowest_sums,
     side_excess,
     signal_excess,
     sum_excess,
     widest_sums,
+    window_excess,
 )
 from spquant_search.deploy.c_tables import TooLarge
 from spquant_search.deploy.export import export
@@ -51,8 +51,13 @@ def test_limits_are_kept_to_the_number() -> None:
     assert side_excess("a", (65_535, 1)) is None
     assert side_excess("a", ()) is None
     assert side_excess("a", (1, 65_536)) == "a: a side of 65,536 is more than the C engine's 65,535"
-    assert kernel_excess("a", 255) is None
-    assert kernel_excess("a", 257) == "a: a kernel of 257 is more than the C engine's 255"
+    assert window_excess("a", ()) is None
+    assert window_excess("a", ((255, 255, 255, 0), (1, 1, 0, 255))) is None
+    assert window_excess("a", ((1, 1, 0, 0), (257, 1, 0, 0))) == "a: a kernel of 257 is more than the C engine's 255"
+    assert window_excess("a", ((1, 256, 0, 0),)) == "a: a stride of 256 is more than the C engine's 255"
+    assert window_excess("a", ((1, 1, 0, 256),)) == "a: a padding of 256 is more than the C engine's 255"
+    assert signal_excess("a", "pool", 255) is None
+    assert signal_excess("a", "pool", 256) == "a: sums of up to 256 are more than the C engine's 255"
     assert map_excess("a", 2**28) is None
     assert map_excess("a", 2**28 + 1) == "a: a map of 268,435,457 numbers is more than the C engine's 268,435,456"
     assert code_sum_excess("a", 2**31 - 1, 2) is None

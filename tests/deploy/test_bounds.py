@@ -17,8 +17,9 @@ from spquant_search.deploy import reference
 from spquant_search.deploy.c_source import c_source
 from spquant_search.deploy.c_tables import TooLarge
 from spquant_search.deploy.export import manifest_and_weights
-from spquant_search.deploy.integer_form import NoIntegerForm, integer_network
+from spquant_search.deploy.integer_form import integer_network
 from spquant_search.deploy.reference import Model
+from spquant_search.deploy.segments import NoIntegerForm
 from spquant_search.snn.attention import SpikingSelfAttention
 from spquant_search.snn.convolution import Convolution, Shortcut
 from spquant_search.snn.layers import configure, searchable_layers

@@ -40,7 +40,9 @@ def test_what_the_c_engine_cannot_hold_is_refused(plain_neurons: None) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("kernel", 257, "conv2: a kernel of 257 is more than the C engine's 255"),
+        ("kernel", [3, 257], "conv2: a kernel of 257 is more than the C engine's 255"),
+        ("stride", [256, 1], "conv2: a stride of 256 is more than the C engine's 255"),
+        ("padding", [0, 0, 0, 300], "conv2: a padding of 300 is more than the C engine's 255"),
         ("in_shape", [65_536, 1, 1], "conv2: a side of 65,536 is more than the C engine's 65,535"),
         ("in_shape", [8192, 8192, 8], r"conv2: a map of 536,870,912 numbers is more than the C engine's 268,435,456"),
         ("classes", 65_536, "readout: a side of 65,536 is more than the C engine's 65,535"),

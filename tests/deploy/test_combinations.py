@@ -16,7 +16,8 @@ from deploy.networks import TIME, Choices, drawn_config, lively, needs_compiler
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from spquant_search.deploy.integer_form import NoIntegerForm, integer_network
+from spquant_search.deploy.integer_form import integer_network
+from spquant_search.deploy.segments import NoIntegerForm
 from spquant_search.snn.attention import SpikingSelfAttention
 from spquant_search.snn.convolution import Shortcut
 from spquant_search.snn.layers import configure

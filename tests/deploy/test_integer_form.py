@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from deploy.networks import TIME, mixed
 
-from spquant_search.deploy.integer_form import NoIntegerForm, integer_network
+from spquant_search.deploy.integer_form import integer_network
+from spquant_search.deploy.segments import NoIntegerForm
 from spquant_search.snn.layers import searchable_layers
 from spquant_search.space.configuration import LayerPrecision
 from spquant_search.space.schema import NeuronSpace

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from spquant_search.deploy.c_library import CLibrary, compiler
 from spquant_search.deploy.comparison import whole_logits
-from spquant_search.deploy.integer_form import NoIntegerForm, integer_network
+from spquant_search.deploy.integer_form import integer_network
 from spquant_search.deploy.pytorch_run import run_in_pytorch
+from spquant_search.deploy.segments import NoIntegerForm
 from spquant_search.snn.layers import configure
 from spquant_search.snn.readout import CountReadout, Readout
 from spquant_search.snn.spikes import Spikes, global_average

@@ -113,7 +113,7 @@ def unused_names_removed(space: str) -> str:
 
 
 def test_the_documents_show_networks() -> None:
-    assert len(networks_in_documents()) == 4
+    assert len(networks_in_documents()) == 5
 
 
 @pytest.mark.parametrize("name", networks_in_documents())

@@ -18,9 +18,11 @@ from layers_by_loops import (
     a_layer,
     a_residual,
     array,
+    blocks,
     forms,
     four_channels,
     pools,
+    pools_before,
     precise,
     slow_layer,
     whole_numbers,
@@ -33,29 +35,38 @@ from spquant_search.snn.spikes import Spikes
 from spquant_search.snn.spiking_convolution import SpikingConv2d
 
 
+def kernels_of(layer: SpikingConv2d, y: int, x: int, height: int, width: int) -> list[tuple[slice, slice]]:
+    """The rows and columns of the input under the kernel of every output that the neuron at y, x takes in."""
+    (rows, columns), (down, across) = layer.kernel.sizes, layer.kernel.strides
+    left, right, top, bottom = layer.kernel.padding
+    outputs = [(y, x)]
+    if pools_before(layer) and layer.pool is not None:
+        size = (height + top + bottom - rows) // down + 1, (width + left + right - columns) // across + 1
+        outputs = blocks(layer.pool.window, *size)[y][x]
+    corners = [(i * down - top, j * across - left) for i, j in outputs]
+    return [(slice(max(0, i), max(0, i + rows)), slice(max(0, j), max(0, j + columns))) for i, j in corners]
+
+
 def slow_counts(layer: SpikingConv2d, spikes: Spikes, residual: Array | float = 0.0) -> dict[str, float]:
     """The figures per sample, output by output, as the contract of design and docstrings defines them."""
     fired, computed, opened = slow_layer(layer, spikes, residual)
     values = array(spikes.values)
     samples, inputs = values.shape[:2]
-    height, width = (math.ceil(side / layer.stride) for side in values.shape[2:])
-    if layer.pool is not None:  # an odd last row or column is in no block
-        height, width = height // 2 * 2, width // 2 * 2
     inputs_open = np.ones((samples, inputs)) if spikes.open is None else spikes.open.numpy()
-    reach = layer.kernel_size // 2
     per_group = inputs // layer.groups, layer.out_channels // layer.groups
     macs = operations = 0
     for sample, channel, y, x in itertools.product(
-        range(samples), range(layer.out_channels), range(height), range(width)
+        range(samples), range(layer.out_channels), *map(range, computed.shape[2:])
     ):
-        neuron = (y // 2, x // 2) if layer.pool == "before" else (y, x)
-        if not opened[sample, channel] or not computed[(sample, channel, *neuron)]:
+        if not opened[sample, channel] or not computed[sample, channel, y, x]:
             continue
         first = channel // per_group[1] * per_group[0]
         connected = slice(first, first + per_group[0])
-        macs += layer.kernel_size**2 * inputs_open[sample, connected].sum()
-        rows, columns = (slice(max(0, at * layer.stride - reach), at * layer.stride + reach + 1) for at in (y, x))
-        operations += np.count_nonzero(values[sample, connected, rows, columns])
+        # The padding of a pool is counted as that of a kernel is: in the products, and not in the operations.
+        outputs = layer.pool.window.area if pools_before(layer) and layer.pool is not None else 1
+        macs += outputs * layer.weight[0, 0].numel() * inputs_open[sample, connected].sum()
+        for rows, columns in kernels_of(layer, y, x, *values.shape[2:]):
+            operations += np.count_nonzero(values[sample, connected, rows, columns])
     if layer.precision.channel_mass < 1:
         macs += samples * inputs * layer.out_channels
         operations += np.count_nonzero(values.sum(axis=(2, 3))) * layer.out_channels

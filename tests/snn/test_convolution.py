@@ -17,13 +17,14 @@ from layers_by_loops import (
     array,
     as_after_training,
     assert_current,
+    convolved,
     forms,
     four_channels,
+    pooled_before,
     pools,
     precise,
     slow_convolution,
     slow_pool,
-    taken,
     whole_numbers,
 )
 from torch import Tensor
@@ -31,6 +32,7 @@ from torch.nn import functional as F
 
 from spquant_search.snn.activity import Activity
 from spquant_search.snn.convolution import Shortcut, pooled_kernel
+from spquant_search.snn.pools import TWO_BY_TWO
 from spquant_search.snn.quantize import quantize_weight
 from spquant_search.snn.readout import Readout
 from spquant_search.snn.spikes import Spikes
@@ -62,17 +64,23 @@ def evaluated_sums(layer: SpikingConv2d, values: Tensor) -> Array:
     return array(layer._evaluation_sums(Spikes(values=values, time_steps=1, largest=15)).sums.detach().round())
 
 
+def sums_by_loops(layer: SpikingConv2d, values: Tensor, integers: Tensor) -> Array:
+    """The sums of a layer's integers, pooled as its currents are: least sums where a slope is negative."""
+    sums = convolved(layer, array(values), array(integers))
+    if layer.pool is None or layer.pool.kind != "max-before":
+        return pooled_before(layer, sums, lambda sums: sums * layer.terms)
+    slope, _ = layer.real_affine(quantize_weight(layer.weight, layer.precision.weight_bits).scale, 1)
+    sign = np.where(array(slope) < 0, -1.0, 1.0)[:, None, None]
+    return slow_pool(sums * sign, layer.pool.window, largest=True) * sign
+
+
 @pools
 @pytest.mark.parametrize("bits", [1, 2, 3, 4, 8])
 def test_integers_are_convolved_exactly(bits: int, pool: Pool) -> None:
     layer = precise(a_layer(pool, inputs=7, outputs=5), bits, 3)
     values = whole_numbers(7, 7, 6, largest=15)
     integers, _ = quantize_weight(layer.weight, bits)
-    expected = slow_convolution(array(values), array(integers))
-    if pool == "before":
-        expected = 4 * slow_pool(expected)
-    expected = taken(layer, expected)
-    np.testing.assert_array_equal(evaluated_sums(layer, values), expected)
+    np.testing.assert_array_equal(evaluated_sums(layer, values), sums_by_loops(layer, values, integers))
 
 
 @pytest.mark.parametrize("pool", [None, "before"])
@@ -113,7 +121,7 @@ def test_rounding_undoes_a_convolution_that_is_a_little_off(
 def test_a_pooled_kernel_is_the_convolution_followed_by_pooling(kernel_size: int, size: tuple[int, int]) -> None:
     weight = torch.randn(4, 3, kernel_size, kernel_size, generator=torch.Generator().manual_seed(0))
     values = whole_numbers(3, *size, largest=9)
-    pooled = F.conv2d(values, pooled_kernel(weight), stride=2, padding=kernel_size // 2)
+    pooled = F.conv2d(values, pooled_kernel(weight, (1, 1), TWO_BY_TWO), stride=2, padding=kernel_size // 2)
     expected = 4 * slow_pool(slow_convolution(array(values), array(weight)))
     np.testing.assert_allclose(array(pooled), expected, atol=1e-4)
 
@@ -124,10 +132,7 @@ def test_integers_of_other_forms_are_convolved_exactly(form: dict[str, Any], bit
     layer = precise(a_layer(inputs=4, outputs=8, **form), bits, 3)
     values = whole_numbers(4, 7, 6, largest=15)
     integers, _ = quantize_weight(layer.weight, bits)
-    expected = slow_convolution(array(values), array(integers), stride=layer.stride)
-    if layer.pool == "before":
-        expected = 4 * slow_pool(expected)
-    np.testing.assert_array_equal(evaluated_sums(layer, values), expected)
+    np.testing.assert_array_equal(evaluated_sums(layer, values), sums_by_loops(layer, values, integers))
 
 
 @pytest.mark.parametrize("size", [(9, 8), (7, 10), (5, 6)])
@@ -135,7 +140,7 @@ def test_integers_of_other_forms_are_convolved_exactly(form: dict[str, Any], bit
 def test_a_pooled_kernel_of_stride_2(kernel_size: int, size: tuple[int, int]) -> None:
     weight = torch.randn(4, 3, kernel_size, kernel_size, generator=torch.Generator().manual_seed(0))
     values = whole_numbers(3, *size, largest=9)
-    pooled = F.conv2d(values, pooled_kernel(weight, 2), stride=4, padding=kernel_size // 2)
+    pooled = F.conv2d(values, pooled_kernel(weight, (2, 2), TWO_BY_TWO), stride=4, padding=kernel_size // 2)
     expected = 4 * slow_pool(slow_convolution(array(values), array(weight), stride=2))
     np.testing.assert_allclose(array(pooled), expected, atol=1e-4)
 
@@ -150,7 +155,7 @@ def test_other_forms_with_the_batch_as_its_statistics_evaluate_as_they_train(for
     in_training = layer.training_current(spikes)
     if layer.norm is not None:
         assert layer.norm.running_var is not None
-        numbers = in_training.numel() // in_training.shape[1]
+        numbers = numbers_of_a_channel(layer, spikes, in_training)
         layer.norm.running_var.mul_((numbers - 1) / numbers)
     in_evaluation = layer.eval().evaluation_current(spikes).float()
     torch.testing.assert_close(in_evaluation, in_training, rtol=1e-3, atol=1e-3)  # a and d are rounded in evaluation
@@ -209,8 +214,16 @@ def test_a_shortcut_is_the_slow_current_and_counts_its_open_inputs(bits: int, st
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kernel_size": 2}, "kernel_size must be odd, so that a pixel has a middle to lie under; got 2"),
-        ({"stride": 3}, "stride must be 1 or 2; got 3"),
+        (
+            {"kernel_size": (3, 0)},
+            "kernel_size must be an int of at least 1, or two of them, (rows, columns); got (3, 0)",
+        ),
+        ({"stride": 0}, "stride must be an int of at least 1, or two of them, (rows, columns); got 0"),
+        (
+            {"padding": (1, 2, 3)},
+            "padding must be an int of at least 0, or two of them, (rows, columns), or four, (left, right, top, "
+            "bottom); got (1, 2, 3)",
+        ),
         ({"groups": 3}, "groups must divide the channels of both sides; got 3 with 4 input and 6 output channels"),
         ({"groups": 0}, "groups must be an int of at least 1; got 0"),
     ],
@@ -221,6 +234,14 @@ def test_a_form_that_does_not_fit_is_refused(options: dict[str, int], message: s
     assert str(error.value) == message
 
 
+def numbers_of_a_channel(layer: SpikingConv2d, spikes: Spikes, current: Tensor) -> int:
+    """How many numbers batch norm sees: where the largest is taken behind it, all that there are before."""
+    rows, columns = current.shape[2:]
+    if layer.pool is not None and layer.pool.kind == "max-before":
+        rows, columns = layer.output_size(*spikes.values.shape[2:])
+    return len(current) * rows * columns
+
+
 @pools
 def test_with_the_batch_as_its_statistics_evaluation_is_the_training_forward(pool: Pool, plain_neurons: None) -> None:
     layer = precise(a_layer(pool), 4, 16).train()
@@ -229,7 +250,7 @@ def test_with_the_batch_as_its_statistics_evaluation_is_the_training_forward(poo
     in_training = layer.training_current(spikes)
     assert layer.norm.running_var is not None
     # Running statistics hold the unbiased variance.
-    numbers = in_training.numel() // in_training.shape[1]
+    numbers = numbers_of_a_channel(layer, spikes, in_training)
     layer.norm.running_var.mul_((numbers - 1) / numbers)
     in_evaluation = layer.eval().evaluation_current(spikes).float()
     torch.testing.assert_close(in_evaluation, in_training, rtol=1e-3, atol=1e-3)  # a and d are rounded in evaluation
@@ -245,3 +266,27 @@ def test_a_convolution_of_a_still_image_is_computed_once(monkeypatch: pytest.Mon
     )
     SpikingConv2d(3, 4).train()(Spikes(values=torch.rand(BATCH, 3, 6, 6), time_steps=TIME, constant=True))
     assert seen == [BATCH]
+
+
+@pools
+@pytest.mark.parametrize(("bits", "rows"), [(4, BATCH), (32, BATCH * TIME)])
+def test_an_evaluation_convolves_a_still_image_once_where_that_is_exact(
+    pool: Pool, bits: int, rows: int, monkeypatch: pytest.MonkeyPatch, plain_neurons: None
+) -> None:
+    seen: list[int] = []
+    layer = precise(a_layer(pool, can_gate=False), bits, 3, skip=0.0)
+    convolve = layer._convolve
+    monkeypatch.setattr(
+        layer, "_convolve", lambda values, *rest: (seen.append(len(values)), convolve(values, *rest))[1]
+    )
+    still = Spikes(values=whole_numbers(3, 6, 6, largest=3)[:BATCH], time_steps=TIME, largest=3, constant=True)
+    plain = Spikes(values=still.values.repeat(TIME, 1, 1, 1), time_steps=TIME, largest=3)
+    found = []
+    for spikes in (still, still.repeated(), plain):
+        layer.activity = Activity()
+        values = layer(spikes).values
+        found.append((values, *(layer.activity.total(name) for name in ("effective_macs", "synaptic_ops", "spikes"))))
+    assert seen == [rows, rows, BATCH * TIME]
+    for one in found[:2]:
+        assert torch.equal(one[0], found[2][0])
+        assert one[1:] == found[2][1:]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layers_by_loops import a_layer, array, as_after_training, precise, slow_current
+from layers_by_loops import a_layer, array, as_after_training, pools_before, precise, slow_current
 from network_shapes import layer_shapes
 from torch import Tensor, nn
 
@@ -25,7 +25,7 @@ from spquant_search.space.schema import ModelSpace, NeuronSpace
 from spquant_search.space.shapes import InputShape, LayerShape
 
 STEPS, SAMPLES = 2, 2
-POOLS = (None, "before", "after", "max")
+POOLS = (None, "before", "max-before", "after", "max")
 
 
 @st.composite
@@ -51,7 +51,7 @@ def plain_counts(layer: SpikingConv2d, spikes: Spikes) -> dict[str, int]:
     """Count output by output in plain Python: those of 2x2 blocks that fit, or all where nothing is pooled."""
     values = spikes.values.tolist()
     height, width = len(values[0][0]), len(values[0][0][0])
-    reach, stride = layer.kernel_size // 2, layer.stride
+    reach, stride = layer.kernel.rows.size // 2, layer.kernel.rows.stride
     per_group, outputs_of_group = layer.in_channels // layer.groups, layer.out_channels // layer.groups
     rows, columns = len(range(0, height, stride)), len(range(0, width, stride))
     if layer.pool is not None:
@@ -68,7 +68,7 @@ def plain_counts(layer: SpikingConv2d, spikes: Spikes) -> dict[str, int]:
                                 macs += 1
                                 if 0 <= y < height and 0 <= x < width and sample[channel][y][x] != 0:
                                     operations += 1
-    neurons = layer.out_channels * rows * columns // (4 if layer.pool == "before" else 1)
+    neurons = layer.out_channels * rows * columns // (4 if pools_before(layer) else 1)
     return {"macs": macs, "operations": operations, "neurons": neurons}
 
 

@@ -10,7 +10,8 @@ from own_networks import SHAPE, inspected, known_as_build
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spquant_search.deploy.integer_form import NoIntegerForm, integer_network
+from spquant_search.deploy.integer_form import integer_network
+from spquant_search.deploy.segments import NoIntegerForm
 from spquant_search.errors import SpaceError
 from spquant_search.snn import Readout, Shortcut, Spikes, SpikingConv2d, SpikingSelfAttention, added, global_average
 from spquant_search.snn.foreign import COUNTED

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from layers_by_loops import BATCH, TIME, array, four_channels, whole_numbers
@@ -28,3 +30,21 @@ def test_a_global_average_is_a_sum_of_whole_numbers_and_its_divisor() -> None:
     assert pooled.open is spikes.open
     full = Spikes(values=torch.ones(1, 1, 19, 27, dtype=torch.bfloat16), time_steps=1)
     assert global_average(full).values.item() == 19 * 27, "more than bf16 counts"
+
+
+def test_a_still_image_that_was_written_out_is_known_until_its_values_change() -> None:
+    still = Spikes(values=torch.randint(0, 3, (2, 1, 4, 4)).float(), time_steps=3, largest=2, constant=True)
+    for mode in (False, True):
+        with torch.inference_mode(mode):
+            written = still.repeated()
+            once = written.of_one_step()
+            assert once.constant
+            assert torch.equal(once.values, still.values)
+            assert torch.equal(once.repeated().values, written.values)
+            other = replace(written, values=written.values + 1)
+            assert other.of_one_step() is other
+            written.values[0] += 1
+            assert written.of_one_step() is written
+            assert still.values.max() <= 2, "the image itself is another tensor"
+    spikes = Spikes(values=still.values, time_steps=2)
+    assert spikes.repeated() is spikes.of_one_step() is spikes

@@ -82,6 +82,9 @@ def test_evaluation_of_other_forms_is_the_slow_layer(form: dict[str, Any], bits:
     for added in (None, residual):
         expected, _, _ = slow_layer(layer, spikes, 0.0 if added is None else array(added))
         assert 0.0 < expected.mean() < 0.9
+        if layer.pool is not None and not layer.pool.is_before:
+            pooled = slow_pool(expected, layer.pool.window, largest=layer.pool.takes_largest)
+            expected = np.rint(pooled * layer.pool.terms)
         np.testing.assert_array_equal(array(layer(spikes, added).values), expected)
 
 
@@ -188,12 +191,14 @@ def test_training_normalises_the_pooled_current_by_its_batch(bits: int, pool: Po
     current = F.conv2d(spikes.values / 4, integers * scale, padding=1)
     if pool == "before":
         current = F.avg_pool2d(current, 2)
-    elif pool is not None:
+    elif pool in ("after", "max"):
         current = current[:, :, :, :4]  # the fifth column is in no block
     mean, variance = current.mean(dim=(0, 2, 3)), current.var(dim=(0, 2, 3), correction=0)
     column = (slice(None), None, None)
     normed = (current - mean[column]) / (variance[column] + layer.norm.eps).sqrt()
     normed = normed * layer.norm.weight[column] + layer.norm.bias[column]
+    if pool == "max-before":
+        normed = F.max_pool2d(normed, 2)
     fired = fire_step_by_step(normed.view(TIME, BATCH, *normed.shape[1:]), layer.neuron.parameters_now)
     expected = fired.view(normed.shape)
     assert layer.norm.running_mean is not None

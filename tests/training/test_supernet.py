@@ -253,7 +253,7 @@ def test_statistics_are_the_means_over_whole_batches(
     first = F.conv2d(
         training.batch(slice(0, 8)).spikes(torch.float32).values,
         shared_weight(layer),
-        stride=layer.stride,  # type: ignore[arg-type]
+        stride=layer.kernel.strides,
         padding=1,
     )
     torch.testing.assert_close(seen[0], first)

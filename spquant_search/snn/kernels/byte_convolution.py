@@ -28,12 +28,12 @@ def convolves(values: Tensor, *, largest_value: int, largest_weight: int) -> boo
 
 def convolution(
     values: Float[Tensor, "sample in height width"],
-    weight: Float[Tensor, "out in_of_group k k"],
+    weight: Float[Tensor, "out in_of_group k_rows k_columns"],
     *,
     largest_value: int,
     largest_weight: int,
-    stride: int = 1,
-    padding: int = 0,
+    stride: tuple[int, int] = (1, 1),
+    padding: tuple[int, int] = (0, 0),
     groups: int = 1,
 ) -> Float[Tensor, "sample out rows columns"]:
     """Convolve as :func:`torch.nn.functional.conv2d` does: whole numbers 0 to 255, with weights that are whole numbers.
@@ -57,9 +57,9 @@ def _bytes(values: Tensor, largest_value: int) -> Tensor:
     return values.to(torch.int32).to(torch.uint8)
 
 
-def _sums(values: Tensor, weight: Tensor, *, stride: int, padding: int, groups: int) -> Tensor:
+def _sums(values: Tensor, weight: Tensor, *, stride: tuple[int, int], padding: tuple[int, int], groups: int) -> Tensor:
     ones, zeros = torch.ones(len(weight)), torch.zeros(len(weight), dtype=torch.int64)
-    strides, paddings, dilations = [stride] * 2, [padding] * 2, [1] * 2
+    strides, paddings, dilations = list(stride), list(padding), [1] * 2
     packed = torch.ops.onednn.qconv_prepack(
         weight.to(torch.int8), ones, 1.0, 0, strides, paddings, dilations, groups, list(values.shape)
     )
@@ -86,8 +86,7 @@ def _is_fast() -> bool:
     values = torch.arange(200).add(50).remainder(LARGEST_VALUE + 1).view(2, 4, 5, 5).float()
     weight = torch.arange(288).mul(7).remainder(2 * LARGEST_WEIGHT + 1).sub(LARGEST_WEIGHT).view(8, 4, 3, 3).float()
     try:
-        bounds = {"largest_value": LARGEST_VALUE, "largest_weight": LARGEST_WEIGHT}
-        found = convolution(values, weight, **bounds, stride=1, padding=1)
+        found = convolution(values, weight, largest_value=LARGEST_VALUE, largest_weight=LARGEST_WEIGHT, padding=(1, 1))
     except (AttributeError, RuntimeError, TypeError):
         return False
     return torch.equal(found.double(), F.conv2d(values.double(), weight.double(), padding=1))

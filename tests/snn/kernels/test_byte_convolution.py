@@ -25,18 +25,21 @@ def drawn(*shape: int, lowest: int, highest: int, seed: int) -> Tensor:
 
 
 @needs_bytes
-@pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (1, 2), (3, 1), (3, 2), (4, 2), (5, 1)])
+@pytest.mark.parametrize(
+    ("kernel", "stride"),
+    [((1, 1), (1, 1)), ((1, 1), (2, 2)), ((3, 3), (1, 1)), ((3, 3), (2, 2)), ((4, 2), (1, 3)), ((5, 6), (1, 1))],
+)
 @pytest.mark.parametrize("groups", [1, 2, 6])
 @pytest.mark.parametrize(
     ("largest_value", "largest_weight"), [(1, 1), (1, 508), (127, 127), (128, 127), (255, 128), (4, 8128)]
 )
 def test_sums_are_those_of_double_precision(
-    kernel: int, stride: int, groups: int, largest_value: int, largest_weight: int
+    kernel: tuple[int, int], stride: tuple[int, int], groups: int, largest_value: int, largest_weight: int
 ) -> None:
-    values = drawn(3, 6, 7, 8, lowest=0, highest=largest_value, seed=kernel)
-    weight = drawn(12, 6 // groups, kernel, kernel, lowest=-largest_weight, highest=largest_weight, seed=groups)
+    values = drawn(3, 6, 7, 8, lowest=0, highest=largest_value, seed=kernel[0])
+    weight = drawn(12, 6 // groups, *kernel, lowest=-largest_weight, highest=largest_weight, seed=groups)
     values[0], weight[0], weight[1] = largest_value, largest_weight, -largest_weight
-    options = {"stride": stride, "padding": kernel // 2, "groups": groups}
+    options = {"stride": stride, "padding": (kernel[0] // 2, kernel[1] // 3), "groups": groups}
     bounds = {"largest_value": largest_value, "largest_weight": largest_weight}
     found = convolution(values, weight, **bounds, **options)
     assert found.dtype is torch.float32

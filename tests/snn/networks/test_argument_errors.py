@@ -15,14 +15,25 @@ from torch import nn
 
 from spquant_search import snn
 from spquant_search.errors import SpaceError
-from spquant_search.snn import NeuronForm, Readout, Shortcut, SpikingConv2d, SpikingSelfAttention, added
+from spquant_search.snn import (
+    AvgPool2d,
+    MaxPool2d,
+    NeuronForm,
+    Pool,
+    Readout,
+    Shortcut,
+    SpikingConv2d,
+    SpikingLinear,
+    SpikingSelfAttention,
+    added,
+)
 from spquant_search.snn.networks.catalog import build
 from spquant_search.space.schema import NeuronSpace
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "own_network.md"
 CONVOLUTION = (
-    "SpikingConv2d takes in_channels, out_channels, *, kernel_size=3, stride=1, groups=1, pool=None, can_gate=True, "
-    "norm=True, neuron=None"
+    "SpikingConv2d takes in_channels, out_channels, *, kernel_size=3, stride=1, padding=None, groups=1, pool=None, "
+    "can_gate=True, norm=True, neuron=None"
 )
 
 
@@ -30,21 +41,46 @@ CONVOLUTION = (
     ("make", "words"),
     [
         (lambda: SpikingConv2d(2, 4, kernel=1), f"; did you mean 'kernel_size'? {CONVOLUTION}"),
-        (lambda: SpikingConv2d(2, 4, padding=1), "'padding' ("),
+        (lambda: SpikingConv2d(2, 4, dilation=2), "'dilation' ("),
         (lambda: SpikingConv2d(2), CONVOLUTION),
         (lambda: SpikingConv2d(2, 4, 3), CONVOLUTION),
         (lambda: Readout(4, 9), "Readout takes in_channels, positions, classes"),
-        (lambda: Shortcut(4, 9, kernel_size=1), "Shortcut takes in_channels, out_channels, *, stride=1"),
+        (
+            lambda: Shortcut(4, 9, pool="max"),
+            "Shortcut takes in_channels, out_channels, *, kernel_size=1, stride=1, padd",
+        ),
+        (
+            lambda: SpikingLinear(4, 9, bias=False),
+            "SpikingLinear takes in_features, out_features, *, norm=False, neuron=None",
+        ),
+        (lambda: MaxPool2d(), "MaxPool2d takes kernel_size, stride=None, padding=0"),
+        (lambda: Pool("max", ceil_mode=True), "Pool takes kind, kernel_size=2, stride=None, padding=0"),
+        (lambda: Pool("avg"), 'a pool is one of "before", "max-before", "after", "max"; got \'avg\''),
+        (lambda: MaxPool2d(3, padding=2), "the padding of a pool is at most half of its window; got 2 with 3x3"),
+        (
+            lambda: AvgPool2d(3, 1, (0, 1, 0, 0)),
+            "a pool is padded alike before and after: by an int or (rows, columns)",
+        ),
         (lambda: SpikingSelfAttention(8, head=2), "did you mean 'heads'? SpikingSelfAttention takes channels, heads"),
         (lambda: added(1), "added takes a, b"),
-        (lambda: SpikingConv2d(2, 4, kernel_size=2), "kernel_size must be odd, so that a pixel has a middle"),
-        (lambda: SpikingConv2d(2, 4, kernel_size=(3, 3)), "kernel_size must be an int of at least 1; got (3, 3)"),
-        (lambda: SpikingConv2d(2, 4, stride=4), "stride must be 1 or 2; got 4"),
+        (lambda: SpikingConv2d(2, 4, kernel_size=2), "say how kernel_size=2 is padded, such as padding=0"),
+        (lambda: SpikingConv2d(2, 4, kernel_size=(3, 3, 3)), "two of them, (rows, columns); got (3, 3, 3)"),
+        (lambda: SpikingConv2d(2, 4, stride=0), "stride must be an int of at least 1, or two of them"),
+        (
+            lambda: SpikingConv2d(2, 4, padding=-1),
+            "padding must be an int of at least 0, or two of them, (rows, columns)",
+        ),
         (lambda: SpikingConv2d(2.0, 4), "in_channels must be an int of at least 1; got 2.0"),
         (lambda: SpikingConv2d(2, 0), "out_channels must be an int of at least 1; got 0"),
         (lambda: SpikingConv2d(2, 4, groups=3), "groups must divide the channels of both sides; got 3"),
-        (lambda: SpikingConv2d(2, 4, pool="avg"), 'pool must be "before", "after", "max" or None; got \'avg\''),
-        (lambda: SpikingConv2d(2, 4, pool=2), 'pool must be "before", "after", "max" or None; got 2'),
+        (
+            lambda: SpikingConv2d(2, 4, pool="avg"),
+            'pool must be "before", "max-before", "after", "max", a Pool or None; got \'avg\'',
+        ),
+        (
+            lambda: SpikingConv2d(2, 4, pool=2),
+            'pool must be "before", "max-before", "after", "max", a Pool or None; got 2',
+        ),
         (lambda: Readout(4, 1, 0), "classes must be an int of at least 1; got 0"),
         (lambda: SpikingSelfAttention(8, 3), "the heads must divide the channels; got 8 channels and 3 heads"),
         (lambda: nn.Conv2d(2, kernel=3), "TypeError: Conv2d.__init__() got an unexpected keyword argument 'kernel'"),
@@ -70,16 +106,18 @@ def table_of_arguments() -> dict[str, dict[str, str]]:
         [cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line.startswith("|")
     ]
     found: dict[str, dict[str, str]] = {}
-    layer = ""
+    layers: list[str] = []
     for name, arguments, default, _ in rows[2:]:
-        layer = name.strip("`") or layer
-        found.setdefault(layer, {}).update(dict.fromkeys(re.findall(r"`(\w+)`", arguments), default.strip("`")))
+        layers = re.findall(r"`(\w+)`", name) or layers
+        for layer in layers:
+            found.setdefault(layer, {}).update(dict.fromkeys(re.findall(r"`(\w+)`", arguments), default.strip("`")))
     return found
 
 
 def test_the_documents_table_is_that_of_the_signatures() -> None:
     table = table_of_arguments()
-    assert set(table) == {"SpikingConv2d", "Shortcut", "SpikingSelfAttention", "Readout", "CountReadout"}
+    others = {"InputShape", "Spikes", "added", "global_average", "Flatten", "NeuronForm"}  # of forms: the next test
+    assert set(table) == set(snn.__all__) - others
     for name, arguments in table.items():
         parameters = inspect.signature(getattr(snn, name)).parameters.values()
         defaults = {

@@ -311,7 +311,7 @@ def jelly_block(ours: SpikingConv2d) -> nn.Sequential:
     node = neuron.LIFNode(tau=2.0, decay_input=False, v_threshold=1.0, v_reset=0.0, step_mode="m")
     pooling = jelly_layer.AvgPool2d(2, step_mode="m")
     modules = {None: [node], "before": [pooling, node], "after": [node, pooling]}
-    return nn.Sequential(convolution, norm, *modules[ours.pool])  # type: ignore[index]
+    return nn.Sequential(convolution, norm, *modules[None if ours.pool is None else ours.pool.kind])  # type: ignore[index]
 
 
 @pytest.mark.parametrize("plan", [VGG9, VGG5], ids=["vgg9", "vgg5"])

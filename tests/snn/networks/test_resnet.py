@@ -173,7 +173,7 @@ class Peer:
             weight.shape[1],
             weight.shape[0],
             weight.shape[2],
-            stride=ours.stride,
+            stride=ours.kernel.strides,
             padding=weight.shape[2] // 2,
             bias=ours.bias is not None,
             step_mode="m",
