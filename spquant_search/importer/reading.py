@@ -25,7 +25,8 @@ class ReadNetwork:
     """A network that was read."""
 
     description: Description
-    proofs: Mapping[str, Proof]  # on each example
+    recordings: Mapping[str, Recording]  # of each example
+    proofs: Mapping[str, Proof]
     notes: tuple[str, ...]  # what a person must know of it
 
 
@@ -57,9 +58,11 @@ def read_network(
     again = record(network, second, axes, run, output)
     _check_equal(first, again)
     description = folded(first)
-    proofs = {FIRST: prove(first, description), SECOND: prove(again, description)}
+    recordings = {FIRST: first, SECOND: again}
+    proofs = {name: prove(recording, description) for name, recording in recordings.items()}
     check(proofs)
-    return ReadNetwork(description=description, proofs=proofs, notes=tuple(_notes(first, description, proofs)))
+    notes = tuple(_notes(first, proofs))
+    return ReadNetwork(description=description, recordings=recordings, proofs=proofs, notes=notes)
 
 
 def _checked_axes(example: Tensor, axes: str | None) -> str:
@@ -105,7 +108,7 @@ def _check_equal(first: Recording, again: Recording) -> None:
     raise NotImportable([Reason(module="", what="forward", why=why, remedy=remedy), *first.read_out])
 
 
-def _notes(recording: Recording, description: Description, proofs: Mapping[str, Proof]) -> list[str]:
+def _notes(recording: Recording, proofs: Mapping[str, Proof]) -> list[str]:
     notes = []
     if recording.read_out:
         places = sorted({f"{reason.module or 'forward'} ({reason.what})" for reason in recording.read_out})
