@@ -20,8 +20,8 @@ from typing import Any
 from measurement import as_document, markdown_table
 from rich.console import Console
 
-from spquant_search.cli.session import open_session, search_plan
-from spquant_search.cli.trainers import hire
+from spquant_search.commands.session import open_session, search_plan
+from spquant_search.commands.trainers import hire
 from spquant_search.driver.coordinator import run_search
 from spquant_search.driver.limits import Limits
 from spquant_search.processes import keep_compiled_code

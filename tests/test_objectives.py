@@ -7,7 +7,7 @@ from dataclasses import fields
 import pytest
 from small_run import a_space
 
-from spquant_search.cli.options import BUDGET_OPTIONS
+from spquant_search.commands.budgets import PICK_OPTIONS
 from spquant_search.errors import SpaceError
 from spquant_search.report.cost_words import HEADINGS, NARROW_HEADINGS, cost_text
 from spquant_search.report.front_figure import SCALES
@@ -69,7 +69,7 @@ def test_every_cost_has_one_name_everywhere():
     """A cost of the table is a constraint, a budget of `pick` and a figure of a result, and can be shown and drawn."""
     assert [field.name for field in fields(Constraints)] == [*COSTS, "accuracy"]
     assert {field.name for field in fields(Budget)} == {bound_field(name) for name in (*COSTS, "accuracy")}
-    assert list(BUDGET_OPTIONS) == [*COSTS, "accuracy"]
+    assert list(PICK_OPTIONS) == [*COSTS, "accuracy"]
     for name in COSTS:
         assert isinstance(getattr(TrialResult, name), property)
         assert {name} <= HEADINGS.keys() & NARROW_HEADINGS.keys() & SCALES.keys()

@@ -13,14 +13,15 @@ import typer
 from spquant_search.cli.expected import find_space_file
 from spquant_search.cli.faults import UsageFault
 from spquant_search.cli.options import JsonOption, SetOption, SpaceOption
-from spquant_search.cli.terminal import is_wide, load_shown, show_table
+from spquant_search.cli.terminal import is_wide, show_table
+from spquant_search.commands.loading import load_shown
 from spquant_search.errors import nearest
 from spquant_search.space.presets import Preset
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from spquant_search.cli.needs import Needs
+    from spquant_search.commands.needs import Needs
     from spquant_search.costs.memory import CostReport
     from spquant_search.data.loading import DataSet
     from spquant_search.space.configuration import NetworkConfig
@@ -42,7 +43,7 @@ def cost(
     """Show bytes, dense operations and energy of a network, and what a search of its space takes."""
     from rich.console import Console
 
-    from spquant_search.cli.needs import known_needs
+    from spquant_search.commands.needs import known_needs
     from spquant_search.report.cost_table import cost_table, device_notes, steps_table
     from spquant_search.report.paper import paper_comparison, paper_table
     from spquant_search.report.step_words import steps_words
@@ -78,7 +79,7 @@ def cost(
 
 def _show_work(prepared: Prepared, needs: Needs | str, console: Console, *, macs: int) -> None:
     """Show what a search takes, and what else is to be said of the space."""
-    from spquant_search.cli.needs import work_table
+    from spquant_search.commands.needs import work_table
 
     remarks = list(prepared.remarks)
     if isinstance(needs, str):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spquant_search.cli.terminal import fits, show_table
-from spquant_search.errors import UserError
+from spquant_search.commands.reports import write_all_reports
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,14 +35,8 @@ def shown_front(summary: RunSummary, folder: RunFolder, console: Console, *, tra
 def show_reports(folder: RunFolder, console: Console, *, advises: bool = True) -> None:
     """Write the files that people and scripts read, and show the front; ``advises``: with a command that picks."""
     from spquant_search.report.pick_advice import pick_advice, why_nothing_is_pickable
-    from spquant_search.report.run_summary import summarize_run
-    from spquant_search.report.writing import write_reports, write_sensitivity_picture
-    from spquant_search.runs.files import as_user_error
 
-    summary = summarize_run(folder)
-    with as_user_error(folder.path):
-        write_reports(summary, folder.path)
-        write_sensitivity_picture(folder)
+    summary = write_all_reports(folder)
     show_table(shown_front(summary, folder, console), console)
     console.print(f"Written to {folder.path}: front.png, front.csv, front.json, results.csv, report.md", markup=False)
     if not advises:
@@ -59,33 +53,6 @@ def _free_folder() -> str:
     """Return the name of a folder that `pick` can write in the present one."""
     names = (f"picked-{number}" if number > 1 else "picked" for number in count(1))
     return next(name for name in names if not Path(name).exists())
-
-
-def report_interrupted(folder: RunFolder, console: Console) -> None:
-    """Write the reports of a run that was interrupted, if it has a front, and say what can be done with it now."""
-    from spquant_search.report.pick_advice import pick_advice, run_words
-    from spquant_search.report.run_summary import summarize_run
-    from spquant_search.report.writing import write_reports
-
-    try:
-        summary = summarize_run(folder)
-    except (UserError, OSError):  # no baseline yet, or no folder
-        return
-    if not summary.front:
-        return
-    try:
-        write_reports(summary, folder.path)
-    except OSError as error:
-        console.print(f"The reports could not be written: {error}", markup=False, soft_wrap=True)
-        return
-    run, can_pick = run_words(summary), pick_advice(summary) is not None
-    commands = f"`spquant-search front {run}`" + (f" and `spquant-search pick {run} --out DIR`" if can_pick else "")
-    console.print(
-        f"What there is by now is in {folder.path}: front.png, front.csv, front.json, results.csv, report.md; "
-        f"{commands} {'work' if can_pick else 'works'} on it now.",
-        markup=False,
-        soft_wrap=True,
-    )
 
 
 def show_who_left(before: Sequence[TrialResult], folder: RunFolder, console: Console) -> None:

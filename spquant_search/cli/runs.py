@@ -24,10 +24,13 @@ from spquant_search.cli.options import (
     WorkersOption,
     as_overrides,
 )
-from spquant_search.cli.reports import report_interrupted, show_reports, show_who_left, shown_front
-from spquant_search.cli.session import count_seconds, find_database, open_session, search_plan, shared_study
-from spquant_search.cli.terminal import load_shown, show_table
-from spquant_search.cli.trainers import hire
+from spquant_search.cli.reports import show_reports, show_who_left, shown_front
+from spquant_search.cli.secrets import command_line
+from spquant_search.cli.terminal import show_table
+from spquant_search.commands.loading import load_shown
+from spquant_search.commands.reports import report_interrupted
+from spquant_search.commands.session import count_seconds, find_database, open_session, search_plan, shared_study
+from spquant_search.commands.trainers import hire
 from spquant_search.errors import UserError
 
 if TYPE_CHECKING:
@@ -210,7 +213,8 @@ def sensitivity(
 
         hired = hire(prepared, device=device, workers=workers)
         prepared = hired.prepared
-        with open_session(hired, folder, console=console, started=started) as session:
+        opened = open_session(hired, folder, command=command_line(), console=console, started=started)
+        with opened as session:
             work = _analysis_work(prepared.space)
             session.watcher.plan(search_plan(prepared.space, folder, session, trials=0, work=work))
             for remark in prepared.remarks:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import math
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -18,16 +17,13 @@ from spquant_search.cli.exit_codes import EXIT_USER
 from spquant_search.cli.expected import find_space_file
 from spquant_search.cli.options import DeviceOption, SetOption, StorageOption, WorkersOption, as_overrides
 from spquant_search.cli.reports import show_reports
-from spquant_search.cli.session import find_database, open_session, search_plan, shared_study
+from spquant_search.cli.secrets import command_line
 from spquant_search.cli.target import Target, prepare_within, read_target, require_deployable, write_target
 from spquant_search.cli.terminal import show_table
-from spquant_search.cli.trainers import hire
 from spquant_search.cli.usage import misplaced_options, missing_space
+from spquant_search.commands.searching import SearchOrder, begin_command, run_order
 from spquant_search.errors import UserError
 from spquant_search.space.presets import Preset, preset_values
-
-if TYPE_CHECKING:
-    from spquant_search.space.schema import SpaceFile
 
 
 def _show_version(wanted: bool) -> None:
@@ -174,67 +170,34 @@ def _preset_alone(preset: Preset, space: Path, overrides: list[str]) -> list[str
 def _run(asked: _Search) -> None:
     from rich.console import Console
 
-    from spquant_search.processes import keep_compiled_code
-    from spquant_search.runs.files import cache_folder
+    from spquant_search.report.profile_table import profile_table
     from spquant_search.runs.folder import find_run
     from spquant_search.runs.records import read_profile
 
-    started = time.monotonic()
-    keep_compiled_code(cache_folder())  # before torch is imported
+    started = begin_command()  # before torch is imported
 
-    from spquant_search.driver.coordinator import run_search
-    from spquant_search.driver.limits import Limits
-    from spquant_search.report.profile_table import profile_table
     from spquant_search.training.prepare import prepare
 
     wanted = asked.target
     file, changes = asked.space, asked.overrides
     prepared = prepare(file, changes) if wanted is None else prepare_within(wanted, file, changes)
-    trials = 0 if asked.baseline_only else prepared.space.file.search.trials
-    limits = Limits(trials=trials, deadline=None if asked.minutes is None else started + 60 * asked.minutes)
     folder, console = find_run(asked.run), Console()
     if wanted is not None:
         require_deployable(wanted, prepared, folder)
-    database = None if asked.storage is None else find_database(asked.storage)
-    shared = database is not None
-    hired = hire(prepared, device=asked.device, workers=asked.workers)
-    prepared = hired.prepared
-    opened = open_session(hired, folder, console=console, started=started, shared=shared, trials=trials)
-    with opened as session:
-        watcher, work = session.watcher, _work(prepared.space.file, trials)
-        watcher.plan(search_plan(prepared.space, folder, session, trials=trials, work=work, minutes=asked.minutes))
-        for remark in (*prepared.remarks, *(wanted.remarks if wanted is not None else ())):
-            watcher.warning(remark)
-        study = None if database is None else shared_study(database, folder, watcher.warning)
-        run_search(
-            prepared, folder, trainer_config=session.trainer_config, limits=limits, watcher=watcher, storage=study
-        )
+    order = SearchOrder(
+        prepared=prepared,
+        folder=folder,
+        command=command_line(),
+        device=asked.device,
+        workers=asked.workers,
+        minutes=asked.minutes,
+        storage=asked.storage,
+        baseline_only=asked.baseline_only,
+        remarks=() if wanted is None else wanted.remarks,
+    )
+    run_order(order, console=console, started=started)
     show_reports(folder, console, advises=wanted is None)
     if asked.profile:
         show_table(profile_table(read_profile(folder)), console)
     if wanted is not None:
         write_target(wanted, folder)
-
-
-def _work(file: SpaceFile, trials: int) -> str:
-    """Say in words all that a search will do."""
-    from spquant_search.report.step_words import steps_words
-
-    baseline, train, final = f"a float baseline of {file.train.baseline_epochs} epochs", file.train, file.final
-    steps = f" in {steps_words(*file.time_steps)}" if len(file.time_steps) > 1 else ""
-    if file.search.strategy != "supernet":
-        return f"{trials} trials{steps} of {train.epochs} epochs after {baseline}"
-    points = min(trials, file.search.ladder_points * len(file.time_steps))
-    ladder = f", up to {points} of them on the budget ladder" if points else ""
-    return (
-        f"{trials} trials{steps}{ladder}, as subnets of a supernet of {file.supernet_epochs} epochs after {baseline}; "
-        f"then up to {final.members} of them fine-tuned for {final.epochs}{_epochs_at_fewer_steps(file)}"
-    )
-
-
-def _epochs_at_fewer_steps(file: SpaceFile) -> str:
-    from spquant_search.training.schedule import Schedule
-
-    schedule, most = Schedule.of_finalists(file.final), file.most_time_steps
-    words = [f"{schedule.at(steps, most=most).epochs} at {steps}" for steps in reversed(file.time_steps[:-1])]
-    return f" ({', '.join(words)} time steps, of as much work)" if words else ""

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from spquant_search.cli.deployment import compare_all, pick_member, show_verification
+from spquant_search.cli.deployment import pick_member, show_verification
 from spquant_search.cli.exit_codes import EXIT_INTERRUPTED, EXIT_MISMATCH
 from spquant_search.cli.faults import PROGRAM
-from spquant_search.cli.options import parse_quantity
+from spquant_search.commands.budgets import read_quantity
+from spquant_search.commands.verifying import compare_all
 from spquant_search.errors import Problem, SpaceError, UserError
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def read_target(
             example = f"give {OPTION} too, or pick after the search: {PROGRAM} pick RUN --out {shlex.quote(str(out))}"
             raise UserError(f"--out {out}: is where {OPTION} writes its network; {example}")
         return None
-    size = int(parse_quantity(text, OPTION))
+    size = int(read_quantity(text, "bytes", OPTION))
     target = Target(text=text, memory_bytes=size, out=out or OUT, replaces=_other_bound(size, space, overrides))
     if is_preset:
         raise UserError(f"{target.words}: --preset trains one configuration, whatever it takes; give one of the two")

@@ -1,4 +1,4 @@
-"""Tables on a terminal or in a pipe, and data that is loaded while a terminal shows how far it is."""
+"""Tables on a terminal or in a pipe."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from spquant_search.data.loading import DataSet
-    from spquant_search.report.stages import Stage
     from spquant_search.report.text_table import TextTable
-    from spquant_search.space.schema import SpaceFile
 
 WIDE = 100  # columns of a terminal
 
@@ -36,25 +33,3 @@ def show_table(table: TextTable, console: Console) -> None:
         console.print(table.rich())
     else:
         typer.echo(table.plain())
-
-
-def load_shown(file: SpaceFile, stage: Stage) -> DataSet:
-    """Load a space's data, from the cache or made now; ``stage`` shows how far that is."""
-    from spquant_search.processes import available_cores
-    from spquant_search.runs.files import cache_folder
-    from spquant_search.training.data_set import load_data
-
-    # The same words, be the frames made now or found in the cache.
-    words = "recordings ready" if file.data.name == "fashion-events" or file.data.as_events else "frames ready"
-    return load_data(
-        file,
-        cache=cache_folder(),
-        progress=lambda done, total: stage(words, done, total),
-        waiting=lambda who, done, total: stage(f"waiting for {who}, which makes these frames; MiB", *_mib(done, total)),
-        processes=available_cores(),
-    )
-
-
-def _mib(done: int, total: int) -> tuple[int, int]:
-    whole = max(1, round(total / 2**20))
-    return min(round(done / 2**20), whole), whole

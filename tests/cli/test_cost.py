@@ -11,7 +11,7 @@ import pytest
 from network_shapes import layer_shapes
 from searches import SMALLER, TINY
 
-from spquant_search.cli.needs import disk_warnings, memory_warnings
+from spquant_search.commands.needs import disk_warnings, memory_warnings
 from spquant_search.costs.extremes import byte_figures
 from spquant_search.data.loading import FrameFile
 from spquant_search.runs.records import read_results

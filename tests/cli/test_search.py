@@ -18,7 +18,7 @@ from processes import children_of, is_alive
 from searches import LIMIT_SECONDS, PROGRAM, SEARCH, SMALLER, TINY, environment, program, unfinished_run
 
 from spquant_search.cli.search import _preset_alone
-from spquant_search.cli.session import count_seconds
+from spquant_search.commands.session import count_seconds
 from spquant_search.driver import coordinator
 from spquant_search.runs.folder import RunFolder
 from spquant_search.runs.opening import exclusive

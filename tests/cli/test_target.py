@@ -16,10 +16,10 @@ from deploy.networks import needs_compiler
 from searches import SEARCH, SMALLER, TINY, program
 
 from spquant_search.cli import search as search_module
-from spquant_search.cli import session
 from spquant_search.cli import target as target_module
 from spquant_search.cli.reports import show_reports
 from spquant_search.cli.target import Target, read_target, write_target
+from spquant_search.commands import searching, session
 from spquant_search.deploy import export as export_module
 from spquant_search.deploy import verify as verify_module
 from spquant_search.deploy.artifact import read_artifact
@@ -44,7 +44,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def begun(*_arguments: object, **_options: object) -> None:
         raise AssertionError("a search began")
 
-    monkeypatch.setattr(search_module, "open_session", begun)
+    monkeypatch.setattr(searching, "open_session", begun)
     return tmp_path
 
 

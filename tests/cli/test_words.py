@@ -14,6 +14,7 @@ from examples import trial
 from searches import TINY, unfinished_run
 
 from spquant_search.cli import deployment, describe, runs, search
+from spquant_search.commands import verifying
 from spquant_search.deploy import reference
 from spquant_search.driver import dashboard_server
 from spquant_search.runs.results import Origin
@@ -178,7 +179,7 @@ def start_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         (search, "_run"),
         (search, "_preset_alone"),
         (deployment, "pick_member"),
-        (deployment, "_samples_of"),
+        (verifying, "_samples_of"),
         (describe, "load_shown"),
         (runs, "show_reports"),
         (runs, "_fine_tune"),

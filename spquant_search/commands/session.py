@@ -10,18 +10,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import typer
-
-from spquant_search.cli.exit_codes import EXIT_INTERRUPTED
-from spquant_search.cli.needs import known_needs, show_needs
-from spquant_search.cli.reports import report_interrupted
-from spquant_search.cli.secrets import without_password
-from spquant_search.cli.terminal import load_shown
+from spquant_search.commands.loading import load_shown
+from spquant_search.commands.needs import known_needs, show_needs
+from spquant_search.commands.reports import report_interrupted
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from spquant_search.cli.trainers import Hired
+    from spquant_search.commands.trainers import Hired
     from spquant_search.data.loading import DataSet
     from spquant_search.driver.storage.database import Database
     from spquant_search.driver.storage.protocol import Storage
@@ -49,6 +45,7 @@ def open_session(
     hired: Hired,
     folder: RunFolder,
     *,
+    command: str,
     console: Console,
     started: float,
     shared: bool = False,
@@ -56,8 +53,8 @@ def open_session(
 ) -> Iterator[Session]:
     """Open a run with its data at hand, for work by trainers that Ctrl-C may interrupt; count its time.
 
-    ``started``: when the command began, by the monotonic clock. ``shared``: the study lies in a database. What so many
-    ``trials`` take of disks and memory is printed first.
+    ``command``: what was asked for, in words that the run keeps; ``started``: when it began, by the monotonic clock.
+    ``shared``: the study lies in a database. What so many ``trials`` take of disks and memory is printed first.
     """
     from spquant_search.profile import PROCESS
     from spquant_search.report.live import watcher as watcher_for
@@ -78,7 +75,7 @@ def open_session(
             if note not in prepared.remarks:  # which are told below
                 watcher.warning(note)
         require_memory(prepared, samples=len(recordings.train.labels))
-        facts = _run_facts(hired, recordings)
+        facts = _run_facts(hired, recordings, command)
         constraints = changed_constraints(folder, file)
         open_run(folder, file, facts, shared=shared)
         if constraints:
@@ -89,7 +86,7 @@ def open_session(
         watcher.close()
         console.print(f"Interrupted. Nothing finished is lost: the same command goes on with run {folder.name}.")
         report_interrupted(folder, console)
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+        raise
     finally:
         watcher.close()
 
@@ -101,13 +98,13 @@ def _sample_counts(recordings: DataSet) -> SampleCounts:
     return SampleCounts(**{name: len(split.labels) for name, split in splits.items()})
 
 
-def _run_facts(hired: Hired, recordings: DataSet) -> RunFacts:
+def _run_facts(hired: Hired, recordings: DataSet, command: str) -> RunFacts:
     from spquant_search.runs.records import RunFacts
 
     prepared = hired.prepared
     return RunFacts(
         source=prepared.space.source,
-        command=" ".join(["spquant-search", *map(without_password, sys.argv[1:])]),
+        command=command,
         data=recordings.description,
         classes=recordings.classes,
         validation_samples=len(recordings.validation.labels),
@@ -181,7 +178,7 @@ def count_seconds(folder: RunFolder, started: float) -> Iterator[None]:
         try:
             add_seconds(folder, time.monotonic() - started)
         except LockHeld as error:
-            typer.echo(f"note: this start is missing from the time of the run: {error}", err=True)
+            print(f"note: this start is missing from the time of the run: {error}", file=sys.stderr)
 
 
 def find_database(url: str) -> Database:

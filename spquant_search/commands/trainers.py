@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from spquant_search.cli.options import AUTO
 from spquant_search.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
     from spquant_search.training.prepared import Prepared
     from spquant_search.workers.messages import TrainerConfig
     from spquant_search.workers.placement import Gpu
+
+AUTO = 0  # workers, as many as cores and memory allow
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,7 +11,7 @@ import torch
 
 from spquant_search.cli import search as search_module
 from spquant_search.cli.options import AUTO
-from spquant_search.cli.trainers import Hired, _demand, hire
+from spquant_search.commands.trainers import Hired, _demand, hire
 from spquant_search.errors import UserError
 from spquant_search.runs.trainers import GpuUse, Trainers
 from spquant_search.training.demand import IMPORTED_BYTES
@@ -127,9 +127,9 @@ def test_what_may_not_fit_and_what_is_left_out_is_said(hired: Hire) -> None:
 
 def test_a_split_that_stays_in_host_memory_takes_nothing_of_a_gpu(hired: Hire, monkeypatch: pytest.MonkeyPatch) -> None:
     demand = _demand(PREPARED)[0]
-    monkeypatch.setattr("spquant_search.cli.trainers._demand", lambda _prepared: (demand, 2**50))
+    monkeypatch.setattr("spquant_search.commands.trainers._demand", lambda _prepared: (demand, 2**50))
     assert hired(gpu("0", room_for=5), workers=AUTO).used.count >= 5
-    monkeypatch.setattr("spquant_search.cli.trainers._demand", lambda _prepared: (demand, 2 * TRAINER_BYTES))
+    monkeypatch.setattr("spquant_search.commands.trainers._demand", lambda _prepared: (demand, 2 * TRAINER_BYTES))
     one = gpu("0", room_for=6.2 * TRAINER_BYTES / (TRAINER_BYTES + SPLITS))
     assert hired(one, workers=AUTO).used.count == 2, "each keeps its own copy"
 
@@ -138,7 +138,7 @@ def test_data_that_is_not_there_is_an_error_where_it_counts(hired: Hire, monkeyp
     def gone(_prepared: Any) -> Any:
         raise UserError("data.root: no such folder")
 
-    monkeypatch.setattr("spquant_search.cli.trainers._demand", gone)
+    monkeypatch.setattr("spquant_search.commands.trainers._demand", gone)
     assert hired(gpu("0", room_for=1)).lines == ("trainers: 2 trainers on GPU 0 (NVIDIA H200); training in bf16",)
     for gpus in ((), (gpu("0", room_for=1),)):
         with pytest.raises(UserError, match=r"data\.root"):

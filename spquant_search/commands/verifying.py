@@ -1,0 +1,67 @@
+"""The comparison of what was picked, in PyTorch, numpy and C."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spquant_search.commands.loading import bars_on_terminal
+from spquant_search.commands.picking import recordings_of
+from spquant_search.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from spquant_search.deploy.artifact import Artifact
+    from spquant_search.deploy.verify import Verification
+
+
+def compare_all(folder: Path, *, samples: int | None = None) -> tuple[Artifact, Verification]:
+    """Compare a picked network's implementations on the test split, or on the first ``samples`` of it.
+
+    Raises:
+        UserError: the folder's files are not those that were written.
+    """
+    from spquant_search.deploy.artifact import read_artifact
+    from spquant_search.deploy.verify import verify as compare
+    from spquant_search.deploy.weights_file import DamagedArtifact, read_manifest
+    from spquant_search.space.shapes import InputShape
+
+    try:
+        manifest = read_manifest(folder)
+    except DamagedArtifact as error:
+        raise UserError(f"{error}; write the folder again with spquant-search pick") from None
+    artifact = read_artifact(folder)
+    shape = InputShape(**manifest["input"])
+    frames, labels, note = _samples_of(artifact, folder, samples, classes=manifest["classes"])
+    with bars_on_terminal() as stage:
+        found = compare(
+            folder,
+            artifact,
+            frames,
+            labels,
+            shape=shape,
+            progress=lambda done, total: stage("comparing spikes", done, total),
+        )
+    if note:
+        found.notes.insert(0, note)
+    return artifact, found
+
+
+def _samples_of(
+    artifact: Artifact, folder: Path, samples: int | None, *, classes: Sequence[str]
+) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None, str]:
+    """Return the frames to compare on, labels where they are of the test split, and a note where they are not."""
+    import numpy as np
+
+    from spquant_search.deploy.weights_file import VECTORS_FILE
+
+    try:
+        loaded = recordings_of(artifact.space(), classes)
+    except UserError as error:
+        with np.load(folder / VECTORS_FILE) as vectors:
+            return vectors["frames"], None, f"compared on the stored test vectors alone: {error}"
+    limit = slice(samples)
+    return loaded.test.frames[limit], loaded.test.labels[limit], ""
