@@ -21,6 +21,7 @@ from spquant_search.data.events.binning import POLARITY_CHANNELS, Binning
 from spquant_search.data.events.event_files import EVENT_SUFFIXES
 from spquant_search.data.events.given_frames import holds_frames
 from spquant_search.data.file_listing import File
+from spquant_search.data.from_python.given import given_samples
 from spquant_search.data.from_python.samples import class_names as python_classes
 from spquant_search.data.from_python.values import SampleForm
 from spquant_search.data.images.channels import folder_channels, published_channels, unseen_channels
@@ -72,7 +73,11 @@ def describe(name: str, options: DataSpace | None = None, *, time_steps: int = 1
     if problems := _wrong_options(name, published, options):
         raise OptionError(problems)
     if name == PYTHON:
-        return python_info(options, *python_classes(options, time_steps, cache_folder() / "recordings"))
+        folder = cache_folder() / "recordings"
+        if options.samples is None:
+            return python_info(options, *python_classes(options, time_steps, folder))
+        given = given_samples(options.samples, folder).known
+        return python_info(options, given.form, given.classes)
     classes = _folder_classes(name, options) if name in CLASS_FOLDER_SETS else published.classes
     height, width = options.size or options.crop or recorded_size(name, options)
     static = published.kind == "images" and not options.as_events
@@ -103,11 +108,11 @@ def describe(name: str, options: DataSpace | None = None, *, time_steps: int = 1
 
 
 def python_info(options: DataSpace, form: SampleForm, classes: tuple[str, ...]) -> DataInfo:
-    """Describe samples of this form that a user's function returns."""
+    """Describe samples of this form that a user's function returns, or that were given in Python."""
     _, channels, height, width = form.frames
     return DataInfo(
         name=PYTHON,
-        description=f"{form.words} that {options.build} returns",
+        description=f"{form.words} {'given in Python' if options.build is None else f'that {options.build} returns'}",
         classes=classes,
         channels=channels,
         height=height,
@@ -220,6 +225,7 @@ def _wrong_options(name: str, published: PublishedSet, options: DataSpace) -> li
     recorded, fixed = published.kind == "events", published.kind in ("package", "python")
     meaningless = {
         "build": name != PYTHON and options.build is not None,
+        "samples": name != PYTHON and options.samples is not None,
         "root": fixed and options.root is not None,
         "size": fixed and options.size is not None,
         "crop": not recorded and options.crop is not None,
@@ -250,9 +256,11 @@ def _wrong_options(name: str, published: PublishedSet, options: DataSpace) -> li
         problems.append(
             Problem("channels", "as_events turns images grey before it records them; remove one of the two")
         )
-    if name == PYTHON and options.build is None:
+    if name == PYTHON and options.build is None and options.samples is None:
         sentence = f"{name} needs the function that returns its samples, written package.module:function"
         problems.append(Problem("build", sentence))
+    if options.build is not None and options.samples is not None:
+        problems.append(Problem("samples", f"names samples that were given, beside {options.build}; remove one key"))
     if name == EVENT_FOLDER and options.sensor is None:
         sentence = f"{name} needs the [height, width] in pixels of the camera that recorded it"
         problems.append(Problem("sensor", sentence))

@@ -215,14 +215,16 @@ def _of_python(info: DataInfo, options: DataSpace, steps: _Steps) -> FrameRules:
     figures: dict[str, object] = {
         "made_of": info.description,
         **steps.figures(same_frame=info.static),
-        "step": "the same frame in every step" if info.static else "the frames that the function returns",
+        "step": "the same frame in every step" if info.static else "the frames as they were given",
         "frame": [info.height, info.width],
         "channels": info.channels,
         "values": [0, info.largest],
     }
     time = (steps.of_same_frame(),) if info.static else _time_of_python(steps)
     sentences = (
-        f"The samples are those that {options.build} returned: the device must make its frames as that code does.",
+        "The samples were given in Python: the device must make its frames as they were made."
+        if options.build is None
+        else f"The samples are those that {options.build} returned: the device must make its frames as that code does.",
         *time,
         f"Values: of each of the {info.channels} channels and {info.height} x {info.width} pixels (height x width) a "
         f"whole number; the network is shown {info.largest} for more than {info.largest}."
@@ -235,7 +237,7 @@ def _time_of_python(steps: _Steps) -> tuple[str, ...]:
     """Return the sentences on the time that a frame counts: the function knows the search's time steps alone."""
     first = (
         f"Time: one frame for each of {steps.made} time steps, the function's argument time_steps if it has one; where "
-        "it returns a multiple of so many, neighbours are added."
+        "there are a multiple of so many, neighbours are added."
     )
     if steps.shown == steps.made:
         return (first,)

@@ -37,6 +37,7 @@ from spquant_search.data.events.event_files import read_event_file
 from spquant_search.data.events.given_frames import read_given_frames, sum_frames
 from spquant_search.data.events.user_reader import read_by_function
 from spquant_search.data.file_listing import File
+from spquant_search.data.from_python.given import GIVEN, given_samples
 from spquant_search.data.from_python.samples import Gathered, python_samples, require_enough
 from spquant_search.data.images.pixels import PixelRule
 from spquant_search.data.images.stills import ImageFiles, Images, StillFrames, StoredImages
@@ -195,13 +196,17 @@ def frame_files(
         UserError: as :func:`load`, but for what is found wrong in recordings and images only as they are read.
     """
     options = options or DataSpace(name=name)
-    if name == PYTHON:
+    folder = cache_dir or cache_folder()
+    if name != PYTHON:
+        info = describe(name, options)
+        unbinned, _ = _unbinned_splits(info, options, time_steps)
+    elif options.samples is not None:
+        info, unbinned, _ = _python_splits(options, time_steps, folder, None, is_made=True)
+    else:
         raise UserError("the data are those of a function, which has not been called yet")
-    info = describe(name, options)
-    unbinned, _ = _unbinned_splits(info, options, time_steps)
     found = []
     for split, source in _sources(info, unbinned, options, time_steps, limit or {}).items():
-        path = _cached_file(cache_dir or cache_folder(), name, split, source)
+        path = _cached_file(folder, name, split, source)
         size = file_bytes(source.shape, numbers=source.numbers)
         found.append(
             FrameFile(split=split, samples=source.shape[0], path=path, bytes=size, is_there=has_size(path, size))
@@ -268,8 +273,11 @@ def _python_splits(
     options: DataSpace, time_steps: int, folder: Path, progress: Progress | None, *, is_made: bool
 ) -> tuple[DataInfo, dict[str, _UnbinnedSplit], tuple[str, ...]]:
     """Read the samples that a user's function returns, and divide them where it leaves that to be done."""
-    samples = python_samples(options, time_steps, folder, progress=progress, is_made=is_made)
-    require_enough(samples, options.build or "")
+    if options.samples is not None:
+        samples = given_samples(options.samples, folder)
+    else:
+        samples = python_samples(options, time_steps, folder, progress=progress, is_made=is_made)
+    require_enough(samples, options.build or GIVEN)
     info = python_info(options, samples.known.form, samples.known.classes)
     # A run keeps this, and so knows when its samples have changed.
     info = replace(info, description=f"{info.description} (samples {samples.known.digest[:8]})")

@@ -69,6 +69,8 @@ class DataSpace:
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     name: str
     build: str | None = None  # python: "package.module:function" that returns (train, validation, test)
+    # python: the key of samples that were given in Python, which the cache keeps
+    samples: Annotated[str, Field(pattern="^[0-9a-f]{16}$")] | None = None
     root: str | None = None  # the folder with the files, of sets that do not come with the package
     train_samples: Samples | None = None
     validation_samples: Samples | None = None

@@ -61,7 +61,7 @@ class Remarks:
         if self._clamped > _OFTEN * self._counted:
             yield (
                 f"{build}: {self._clamped / self._counted:.0%} of the counts are above {SHOWN_COUNT}, the most that a "
-                "network is shown of one; if these are pixels and no counts of events, return images"
+                "network is shown of one; if these are pixels and no counts of events, give images"
             )
         yield from self._shared(build)
         yield from _absent(build, lengths, labels, classes)

@@ -47,7 +47,7 @@ class Part:
         except FAILURES as error:
             raise UserError(f"{self.place(index)} cannot be read: {failure_lines(error)}") from error
         if not isinstance(found, tuple | list) or len(found) != _PAIR:
-            raise self.unfit(index, f"is {_kind_of(found)}; return two things, the input and its label")
+            raise self.unfit(index, f"is {_kind_of(found)}; give two things, the input and its label")
         try:
             return found[0], as_label(found[1])
         except Unfit as error:
@@ -101,7 +101,7 @@ def call_build(build: str, *, time_steps: int, seed: int) -> Returned:
             returned = function(**arguments)
     except FAILURES as error:
         raise _wrong(f"{build} failed: {failure_lines(error)}") from error
-    return _checked(build, returned)
+    return checked(build, returned)
 
 
 def _arguments(build: str, function: Callable[..., Any], time_steps: int) -> dict[str, int]:
@@ -124,7 +124,12 @@ def _wrong(sentence: str) -> OptionError:
     return OptionError([Problem("build", sentence)])
 
 
-def _checked(build: str, returned: object) -> Returned:
+def checked(build: str, returned: object) -> Returned:
+    """Take apart (train, validation, test) and perhaps names of classes; ``build`` is who gave them, for sentences.
+
+    Raises:
+        OptionError: it is something else.
+    """
     if not isinstance(returned, tuple | list) or len(returned) not in (3, 4):
         raise _wrong(f"{build} {_RULE}, and perhaps the names of the classes; got {_kind_of(returned)}")
     given = dict(zip(SPLITS, returned, strict=False))
@@ -151,9 +156,9 @@ def _part(build: str, split: str, value: Any) -> Part:
     except FAILURES as error:
         raise _wrong(f"{build}: {split} has no length: {failure_lines(error)}") from error
     if len(set(lengths)) > 1:
-        raise _wrong(f"{build}: {split} has {lengths[0]:,} inputs and {lengths[1]:,} labels; return one for each")
+        raise _wrong(f"{build}: {split} has {lengths[0]:,} inputs and {lengths[1]:,} labels; give one for each")
     if not lengths[0]:
-        raise _wrong(f"{build}: {split} is empty; return None for validation to take it from train")
+        raise _wrong(f"{build}: {split} is empty; give None for validation to take it from train")
     return Part(build=build, split=split, inputs=inputs, labels=labels, length=lengths[0])
 
 
@@ -162,13 +167,13 @@ def _no_data_set(value: Any) -> str | None:
     if isinstance(value, dict | str):
         return "and must be (inputs, labels) or a data set of such pairs"
     if hasattr(value, "dtype"):
-        return "inputs without labels; return both: (inputs, labels)"
+        return "inputs without labels; give both: (inputs, labels)"
     if hasattr(value, "dataset") and hasattr(value, "batch_size"):
-        return "which makes batches; return its data set, loader.dataset"
+        return "which makes batches; give its data set, loader.dataset"
     if isinstance(value, tuple) and len(value) != _PAIR:
-        return f"a tuple of {len(value)}; return two things: (inputs, labels)"
+        return f"a tuple of {len(value)}; give two things: (inputs, labels)"
     if not hasattr(value, "__getitem__") or not hasattr(value, "__len__"):
-        return "which has no length or no samples by number; return a data set with __len__ and __getitem__"
+        return "which has no length or no samples by number; give a data set with __len__ and __getitem__"
     return None
 
 

@@ -155,27 +155,31 @@ def look_at(options: DataSpace, time_steps: int) -> Look:
     if key not in _latest:
         _latest.clear()
         returned = call_build(build, time_steps=time_steps, seed=seed)
-        form = _form(returned.parts[0], time_steps)
-        probes, changing = {}, []
-        with repeatable(seed):
-            for part in returned.parts:
-                first, again, last = (_probe(part, form, index) for index in (0, 0, part.length - 1))
-                if first != again:
-                    changing.append(part.split)
-                probes[part.split] = [part.length, part.checksum, *([] if first != again else [first, last])]
-        recipe = {
-            "code": code,
-            "folder": os.getcwd(),
-            "parts": probes,
-            "time_steps": time_steps,
-            "seed": seed,
-            "classes": [*returned.classes] or options.classes,
-            "version": PYTHON_VERSION,
-        }
-        _latest[key] = Look(
-            returned=returned, form=form, changing=tuple(changing), recipe=recipe, seed=seed, options=options
-        )
+        _latest[key] = looked(returned, options, time_steps, {"code": code, "folder": os.getcwd()})
     return _latest[key]
+
+
+def looked(returned: Returned, options: DataSpace, time_steps: int, recipe: Mapping[str, object]) -> Look:
+    """Look at the first and last sample of every part; ``recipe``: what else tells these samples from others."""
+    form = _form(returned.parts[0], time_steps)
+    probes: dict[str, list[int | str]] = {}
+    changing = []
+    with repeatable(options.split_seed):
+        for part in returned.parts:
+            first, again, last = (_probe(part, form, index) for index in (0, 0, part.length - 1))
+            if first != again:
+                changing.append(part.split)
+            probes[part.split] = [part.length, part.checksum, *([] if first != again else [first, last])]
+    whole = {
+        **recipe,
+        "parts": probes,
+        "time_steps": time_steps,
+        "seed": options.split_seed,
+        "classes": [*returned.classes] or options.classes,
+        "version": PYTHON_VERSION,
+    }
+    seed = options.split_seed
+    return Look(returned=returned, form=form, changing=tuple(changing), recipe=whole, seed=seed, options=options)
 
 
 def forget_looks() -> None:
@@ -186,7 +190,7 @@ def forget_looks() -> None:
 def class_names(options: DataSpace, time_steps: int, folder: Path) -> tuple[SampleForm, tuple[str, ...]]:
     """Return the form of a set's samples and its classes; all samples are read where only they tell how many."""
     look = look_at(options, time_steps)
-    return look.form, look.class_names or _opened(look, folder, None).known.classes
+    return look.form, look.class_names or read_samples(look, folder, None).known.classes
 
 
 def python_samples(
@@ -202,7 +206,7 @@ def python_samples(
     pointer = _pointer(options, time_steps, folder)
     if is_made and (found := _found_last(pointer, folder)) is not None:
         return found
-    samples = _opened(look_at(options, time_steps), folder, progress)
+    samples = read_samples(look_at(options, time_steps), folder, progress)
     forget_looks()
     if _read_pointer(pointer) != samples.file:
         write_document(pointer, samples.file)
@@ -221,19 +225,19 @@ def require_enough(samples: PythonSamples, build: str) -> None:
     if few:
         raise UserError(
             f"{build}: train holds too few samples of {first_of(few, _SHOWN)}: {least} or more are needed of a class, "
-            "one for each split that is taken from train; return validation and test, too"
+            "one for each split that is taken from train; give validation and test, too"
         )
 
 
-def _opened(look: Look, folder: Path, progress: Progress | None) -> PythonSamples:
+def read_samples(look: Look, folder: Path, progress: Progress | None) -> PythonSamples:
     """Open the file of all samples, after they are read where it is not there."""
     path = cache_path(folder, "python-samples", look.recipe)
     beside = path.with_suffix(".json")
-    if _notes_in(beside) is None:
+    if notes_in(beside) is None:
         path.unlink(missing_ok=True)  # without what belongs to it
     shape = (sum(part.length for part in look.returned.parts), *look.form.frames)
     frames = read_or_build(path, shape, lambda: _blocks(look, beside, progress))
-    known = _notes_in(beside)
+    known = notes_in(beside)
     if known is None:
         raise UserError(f"{beside}: is damaged or was deleted a moment ago; start again")
     return PythonSamples(known=known, frames=frames, file=path.name)
@@ -366,7 +370,8 @@ def _read_pointer(pointer: Path) -> str | None:
     return None
 
 
-def _notes_in(beside: Path) -> SampleNotes | None:
+def notes_in(beside: Path) -> SampleNotes | None:
+    """Read what is known of samples beside their frames; None where the document is not there, or damaged."""
     with suppress(OSError, UserError):
         return read_document(beside, SampleNotes)
     return None
@@ -375,7 +380,7 @@ def _notes_in(beside: Path) -> SampleNotes | None:
 def _found_last(pointer: Path, folder: Path) -> PythonSamples | None:
     """Open the samples that were found last; None where they are not there any more."""
     name = _read_pointer(pointer)
-    known = None if name is None else _notes_in((folder / name).with_suffix(".json"))
+    known = None if name is None else notes_in((folder / name).with_suffix(".json"))
     if name is None or known is None:
         return None
     with suppress(OSError, ValueError):

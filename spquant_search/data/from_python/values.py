@@ -82,7 +82,7 @@ def as_frames(sample: object, form: SampleForm) -> UInt8[np.ndarray, "time chann
     """
     values = as_array(sample)
     if values.shape != form.shape:
-        remedy = "bring all to one size" if len(values.shape) == len(form.shape) else "return all in one form"
+        remedy = "bring all to one size" if len(values.shape) == len(form.shape) else "give all in one form"
         raise Unfit(f"has the shape {list(values.shape)}, and sample 0 of train {list(form.shape)}; {remedy}")
     return _pixels(values, form) if form.static else _counts(values, form)
 
@@ -100,11 +100,11 @@ def as_label(label: object) -> int:
     except (TypeError, ValueError, RuntimeError) as error:
         raise Unfit(f"has a label of type {type(label).__name__}; it must be a whole number") from error
     if number.ndim and number.size > 1 and number.dtype.kind in "iufb" and _is_one_hot(number):
-        raise Unfit(f"has a label of {number.size} numbers, one of them 1; return its place, label.argmax()")
+        raise Unfit(f"has a label of {number.size} numbers, one of them 1; give its place, label.argmax()")
     if number.ndim:
         raise Unfit(f"has a label of the shape {list(number.shape)}; it must be one whole number, such as label.item()")
     if number.dtype.kind == "f":
-        raise Unfit(f"has the label {number}, a floating-point number; return int(label)")
+        raise Unfit(f"has the label {number}, a floating-point number; give int(label)")
     if number.dtype.kind not in "iub":
         raise Unfit(f"has a label of type {type(label).__name__}; it must be a whole number")
     found = operator.index(number.item())
@@ -123,13 +123,13 @@ def as_array(sample: object) -> NDArray[Any]:
         return _picture(sample)
     name = type(sample).__name__
     if sample is None or isinstance(sample, str | bytes | dict | set) or np.isscalar(sample):
-        raise Unfit(f"is of type {name}; return an array or a tensor")
+        raise Unfit(f"is of type {name}; give an array or a tensor")
     try:
         values = np.asarray(_detached(sample))
     except (TypeError, ValueError, RuntimeError) as error:
-        raise Unfit(f"of type {name} makes no array ({error}); return an array of numpy or a tensor") from error
+        raise Unfit(f"of type {name} makes no array ({error}); give an array of numpy or a tensor") from error
     if values.dtype.kind not in "biuf":
-        raise Unfit(f"holds no numbers but {values.dtype}; return an array of numpy or a tensor")
+        raise Unfit(f"holds no numbers but {values.dtype}; give an array of numpy or a tensor")
     if values.size == 0:
         raise Unfit(f"is empty, of the shape {list(values.shape)}")
     return values
@@ -168,11 +168,11 @@ def _require_image(shape: tuple[int, ...], words: str) -> None:
     first, _, last = shape
     if first > MOST_CHANNELS >= last:
         raise Unfit(
-            f"{words}, which looks like [height, width, channel]; return x.transpose(2, 0, 1) or permute(2, 0, 1)"
+            f"{words}, which looks like [height, width, channel]; give x.transpose(2, 0, 1) or permute(2, 0, 1)"
         )
     if first > MOST_CHANNELS:
         raise Unfit(
-            f"{words}: if these are {first} time steps of one channel, return x[:, None]; an image has 1 to "
+            f"{words}: if these are {first} time steps of one channel, give x[:, None]; an image has 1 to "
             f"{MOST_CHANNELS} channels (one with transparency: convert('RGB'))"
         )
     if last <= MOST_CHANNELS:
@@ -182,12 +182,12 @@ def _require_image(shape: tuple[int, ...], words: str) -> None:
 def _require_frames(shape: tuple[int, ...], words: str, time_steps: int) -> None:
     steps, channels, _, last = shape
     if channels > MOST_CHANNELS >= last:
-        raise Unfit(f"{words}, which looks like [time, height, width, channel]; return x.transpose(0, 3, 1, 2)")
+        raise Unfit(f"{words}, which looks like [time, height, width, channel]; give x.transpose(0, 3, 1, 2)")
     if steps <= MOST_CHANNELS < channels and steps % time_steps and channels % time_steps == 0:
-        raise Unfit(f"{words}, which looks like [channel, time, height, width]; return x.swapaxes(0, 1)")
+        raise Unfit(f"{words}, which looks like [channel, time, height, width]; give x.swapaxes(0, 1)")
     if steps % time_steps:
         raise Unfit(
-            f"{words}: {steps} time steps, where {time_steps} or a multiple of it are needed (time_steps); return so "
+            f"{words}: {steps} time steps, where {time_steps} or a multiple of it are needed (time_steps); give so "
             "many, which the function may take as its argument time_steps, or an image [channel, height, width]"
         )
 
@@ -195,22 +195,20 @@ def _require_frames(shape: tuple[int, ...], words: str, time_steps: int) -> None
 def _pixels(values: NDArray[Any], form: SampleForm) -> UInt8[np.ndarray, "1 channel height width"]:
     least, most = _range(values)
     if least < 0:
-        raise Unfit(
-            f"has pixels from {least:g} to {most:g}; return it without Normalize: pixels are 0 to 255, or 0 to 1"
-        )
+        raise Unfit(f"has pixels from {least:g} to {most:g}; give it without Normalize: pixels are 0 to 255, or 0 to 1")
     if values.dtype.kind == "f" and form.unit == LARGEST:
         if most > 1:
-            raise Unfit(f"has pixels up to {most:g}, and sample 0 of train from 0 to 1; return all in one scale")
+            raise Unfit(f"has pixels up to {most:g}, and sample 0 of train from 0 to 1; give all in one scale")
         values = np.rint(values.astype(np.float64) * LARGEST)
     elif values.dtype.kind == "b":
         values = values.astype(np.uint8) * LARGEST
     elif form.unit == LARGEST:
-        raise Unfit(f"has pixels of {values.dtype}, and sample 0 of train others, from 0 to 1; return all in one scale")
+        raise Unfit(f"has pixels of {values.dtype}, and sample 0 of train others, from 0 to 1; give all in one scale")
     if most > LARGEST:
         raise Unfit(f"has pixels up to {most:g}; bring them to 0 to 255 before they are returned")
     if (at := _fraction(values)) is not None:
         raise Unfit(
-            f"has a pixel of {at:g}, while others are above 1; return whole numbers from 0 to 255, or all from 0 to 1, "
+            f"has a pixel of {at:g}, while others are above 1; give whole numbers from 0 to 255, or all from 0 to 1, "
             "and without Normalize"
         )
     return values.astype(np.uint8).reshape(form.frames)
@@ -222,7 +220,7 @@ def _counts(values: NDArray[Any], form: SampleForm) -> UInt8[np.ndarray, "time c
         raise Unfit(f"has counts from {least:g} to {most:g}; count OFF and ON events in a channel each, from 0")
     if (at := _fraction(values)) is not None:
         raise Unfit(
-            f"has a count of {at:g}, from 0 to {most:g} in all, and events are counted in whole numbers; return the "
+            f"has a count of {at:g}, from 0 to {most:g} in all, and events are counted in whole numbers; give the "
             "counts as they are, without a mean, an interpolation or Normalize"
         )
     # Ended at 255 before and after frames are added, so that no sum is too large for its type.
