@@ -73,11 +73,7 @@ def describe(name: str, options: DataSpace | None = None, *, time_steps: int = 1
     if problems := _wrong_options(name, published, options):
         raise OptionError(problems)
     if name == PYTHON:
-        folder = cache_folder() / "recordings"
-        if options.samples is None:
-            return python_info(options, *python_classes(options, time_steps, folder))
-        given = given_samples(options.samples, folder).known
-        return python_info(options, given.form, given.classes)
+        return python_info(options, *_form_and_classes(options, time_steps, cache_folder() / "recordings"))
     classes = _folder_classes(name, options) if name in CLASS_FOLDER_SETS else published.classes
     height, width = options.size or options.crop or recorded_size(name, options)
     static = published.kind == "images" and not options.as_events
@@ -105,6 +101,13 @@ def describe(name: str, options: DataSpace | None = None, *, time_steps: int = 1
         frames_given=frames_given,
         notes=notes,
     )
+
+
+def _form_and_classes(options: DataSpace, time_steps: int, folder: Path) -> tuple[SampleForm, tuple[str, ...]]:
+    if options.samples is None:
+        return python_classes(options, time_steps, folder)
+    given = given_samples(options.samples, folder).known
+    return given.form, given.classes
 
 
 def python_info(options: DataSpace, form: SampleForm, classes: tuple[str, ...]) -> DataInfo:

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from spquant_search.cli import search as search_module
-from spquant_search.cli.options import AUTO
-from spquant_search.commands.trainers import Hired, _demand, hire
+from spquant_search.commands import searching
+from spquant_search.commands.trainers import AUTO, Hired, _demand, hire
 from spquant_search.errors import UserError
 from spquant_search.runs.trainers import GpuUse, Trainers
 from spquant_search.training.demand import IMPORTED_BYTES
@@ -162,7 +161,7 @@ def test_the_option_gives_a_number_or_auto(
         seen.append((workers, prepared.space.file.search.workers))
         raise UserError(f"that is enough of {device}")
 
-    monkeypatch.setattr(search_module, "hire", stands_in)
+    monkeypatch.setattr(searching, "hire", stands_in)
     answer = command("--space", str(TINY), *words)
     assert answer.err == "error: that is enough of auto\n"
     assert seen == [expected]

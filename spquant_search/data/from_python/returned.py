@@ -134,9 +134,9 @@ def checked(build: str, returned: object) -> Returned:
         raise _wrong(f"{build} {_RULE}, and perhaps the names of the classes; got {_kind_of(returned)}")
     given = dict(zip(SPLITS, returned, strict=False))
     if given["train"] is None:
-        raise _wrong(f"{build} {_RULE}; train is None (validation and test may be, and are taken from train then)")
+        raise _wrong(f"{build}: train is None (validation and test may be, and are taken from train then)")
     if given["test"] is None and given["validation"] is not None:
-        raise _wrong(f"{build} {_RULE}; test is None, and may be only where validation is, too")
+        raise _wrong(f"{build}: test is None, and may be only where validation is, too")
     parts = tuple(_part(build, split, value) for split, value in given.items() if value is not None)
     for place, part in enumerate(parts):
         for other in parts[:place]:

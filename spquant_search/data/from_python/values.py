@@ -205,7 +205,7 @@ def _pixels(values: NDArray[Any], form: SampleForm) -> UInt8[np.ndarray, "1 chan
     elif form.unit == LARGEST:
         raise Unfit(f"has pixels of {values.dtype}, and sample 0 of train others, from 0 to 1; give all in one scale")
     if most > LARGEST:
-        raise Unfit(f"has pixels up to {most:g}; bring them to 0 to 255 before they are returned")
+        raise Unfit(f"has pixels up to {most:g}; bring them to 0 to 255 before they are given")
     if (at := _fraction(values)) is not None:
         raise Unfit(
             f"has a pixel of {at:g}, while others are above 1; give whole numbers from 0 to 255, or all from 0 to 1, "
