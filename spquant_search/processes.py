@@ -7,7 +7,11 @@ import multiprocessing
 import os
 import platform
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 # glibc's mallopt parameters (malloc.h) and their values here: never map or give back a large block. The time-first
 # layout allocates and frees tens of megabytes a layer; returning them to the system costs a page fault for every 4 KiB
@@ -15,6 +19,7 @@ from pathlib import Path
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 _KEEP_EVERYTHING = 2**31 - 1
 _TOP_PAD_BYTES = 256 * 2**20
+_MAIN_LOCK = threading.Lock()
 
 
 def tune_allocator() -> bool:
@@ -79,6 +84,21 @@ def show_gpu(name: str) -> None:
     """
     assert "torch" not in sys.modules, "the GPU of a process is chosen before torch is imported"
     os.environ["CUDA_VISIBLE_DEVICES"] = name
+
+
+@contextmanager
+def main_left_out() -> Iterator[None]:
+    """Let processes that are spawned in this context begin without the main program, whose file they otherwise run.
+
+    They need nothing of it, and it may be a script that starts a search as it runs, or the standard input.
+    """
+    with _MAIN_LOCK:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
 
 
 def end_with_parent() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 import sys
 from pathlib import Path
 
@@ -59,3 +60,21 @@ def test_allocator_takes_its_settings_on_glibc_and_lets_others_be(monkeypatch):
         assert tune_allocator() is True
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
     assert tune_allocator() is False
+
+
+def test_processes_begin_without_the_main_program(tmp_path):
+    """A script that starts processes as it runs would otherwise start them again in each of them."""
+    script = (
+        "import multiprocessing, os\n"
+        "from spquant_search.processes import main_left_out\n"
+        "print('the script runs', flush=True)\n"
+        "process = multiprocessing.get_context('spawn').Process(target=os.getpid)\n"
+        "with main_left_out():\n"
+        "    process.start()\n"
+        "process.join()\n"
+        "print(process.exitcode)\n"
+    )
+    (tmp_path / "script.py").write_text(script)
+    for words in ([str(tmp_path / "script.py")], ["-"]):
+        done = subprocess.run([sys.executable, *words], input=script, capture_output=True, text=True, check=False)
+        assert (done.stdout, done.stderr) == ("the script runs\n0\n", "")

@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 
 from spquant_search.data.cache import Block, Shape
 from spquant_search.errors import UserError
-from spquant_search.processes import end_with_parent
+from spquant_search.processes import end_with_parent, main_left_out
 
 FEWEST_BLOCKS = 12  # with fewer, starting processes takes longer than they save
 _BLOCKS_AHEAD = 2  # of each process: blocks that may wait to be written
@@ -47,10 +47,7 @@ class FrameSource(Protocol):
 
 
 def frame_blocks(source: FrameSource, *, processes: int = 1) -> Iterator[Block]:
-    """Make all frames in their order, whatever the number of processes.
-
-    New processes import the main program: a script that asks for several needs its ``if __name__ == "__main__"``.
-    """
+    """Make all frames in their order, whatever the number of processes."""
     samples, length = source.shape[0], source.block_length
     blocks = [slice(start, min(start + length, samples)) for start in range(0, samples, length)]
     if processes > 1 and source.is_slow and len(blocks) >= FEWEST_BLOCKS:
@@ -65,7 +62,8 @@ def _in_processes(source: FrameSource, blocks: list[slice], processes: int) -> I
     waiting: deque[Future[Block]] = deque()
     try:
         for block in blocks:
-            waiting.append(pool.submit(_make, block))
+            with main_left_out():  # a process may begin now
+                waiting.append(pool.submit(_make, block))
             if len(waiting) > _BLOCKS_AHEAD * processes:
                 yield waiting.popleft().result()
         while waiting:

@@ -28,6 +28,10 @@ _NOT_THE_USERS = (str(Path(__file__).parents[1]), str(Path(inspect.__file__).par
 _MOST_LINES = 3  # of a user's code that a sentence shows
 
 
+# Modules of the user's that are being imported here, the outermost first.
+_importing: list[str] = []
+
+
 class NoSuchFunction(Exception):
     """There is no function at a place, as a sentence that says why."""
 
@@ -46,11 +50,14 @@ def find_function(path: str) -> Callable[..., Any]:
     here = os.getcwd()
     if here not in sys.path:
         sys.path.insert(0, here)
+    _importing.append(module_name)
     try:
         with prints_aside():
             module = importlib.import_module(module_name)
     except FAILURES as error:
         raise NoSuchFunction(f"{module_name} could not be imported from {here}: {failure(error)}") from error
+    finally:
+        _importing.pop()
     _require_users_module(module_name, getattr(module, "__file__", None), Path(here))
     function = getattr(module, name, None)
     if not callable(function):
@@ -58,6 +65,11 @@ def find_function(path: str) -> Callable[..., Any]:
         raise NoSuchFunction(f"{module_name} has no function {name!r}" + (f"; did you mean {near!r}?" if near else ""))
     found: Callable[..., Any] = function
     return found
+
+
+def imported_now() -> str | None:
+    """Return the module that is being imported for one of its functions; None where none is."""
+    return _importing[0] if _importing else None
 
 
 def prints_aside() -> AbstractContextManager[object]:

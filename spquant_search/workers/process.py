@@ -12,7 +12,14 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from spquant_search.processes import end_with_parent, keep_compiled_code, limit_compilers, show_gpu, tune_allocator
+from spquant_search.processes import (
+    end_with_parent,
+    keep_compiled_code,
+    limit_compilers,
+    main_left_out,
+    show_gpu,
+    tune_allocator,
+)
 from spquant_search.profile import PROCESS
 from spquant_search.workers.connection import TrainerConnection
 from spquant_search.workers.messages import Failed, Message, TrainerConfig
@@ -35,7 +42,8 @@ class TrainerProcess:
         self.connection, theirs = context.Pipe()
         # Daemon: a coordinator that ends takes its trainers with it.
         self._process: BaseProcess = context.Process(target=run_trainer, args=(theirs, self._config), daemon=True)
-        self._process.start()
+        with main_left_out():
+            self._process.start()
         theirs.close()
 
     def restart(self) -> None:
