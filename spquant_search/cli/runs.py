@@ -29,6 +29,7 @@ from spquant_search.cli.secrets import command_line
 from spquant_search.cli.terminal import show_table
 from spquant_search.commands.loading import load_shown
 from spquant_search.commands.reports import report_interrupted
+from spquant_search.commands.searching import baseline_words
 from spquant_search.commands.session import count_seconds, find_database, open_session, search_plan, shared_study
 from spquant_search.commands.trainers import hire
 from spquant_search.errors import UserError
@@ -253,10 +254,8 @@ def _analysis_work(space: SearchSpace) -> str:
     from spquant_search.runs.sensitivity import lowered_configurations
 
     file, count = space.file, len(lowered_configurations(space))
-    return (
-        f"{count} configurations, as subnets of a supernet of {file.supernet_epochs} epochs after a float "
-        f"baseline of {file.train.baseline_epochs} epochs"
-    )
+    after = baseline_words(file)
+    return f"{count} configurations, as subnets of a supernet of {file.supernet_epochs} epochs after {after}"
 
 
 def _show_sensitivity(folder: RunFolder, console: Console, *, as_json: bool) -> None:

@@ -85,7 +85,7 @@ def search_words(file: SpaceFile, trials: int) -> str:
     """Say in words all that a search will do."""
     from spquant_search.report.step_words import steps_words
 
-    baseline, train, final = f"a float baseline of {file.train.baseline_epochs} epochs", file.train, file.final
+    baseline, train, final = baseline_words(file), file.train, file.final
     steps = f" in {steps_words(*file.time_steps)}" if len(file.time_steps) > 1 else ""
     if file.search.strategy != "supernet":
         return f"{trials} trials{steps} of {train.epochs} epochs after {baseline}"
@@ -95,6 +95,14 @@ def search_words(file: SpaceFile, trials: int) -> str:
         f"{trials} trials{steps}{ladder}, as subnets of a supernet of {file.supernet_epochs} epochs after {baseline}; "
         f"then up to {final.members} of them fine-tuned for {final.epochs}{_epochs_at_fewer_steps(file)}"
     )
+
+
+def baseline_words(file: SpaceFile) -> str:
+    """Say where a search's float baseline comes from."""
+    epochs, weights = file.train.baseline_epochs, file.model.weights
+    if not epochs:
+        return "the given weights as the float baseline"
+    return f"a float baseline of {epochs} epochs{'' if weights is None else ' from the given weights'}"
 
 
 def _epochs_at_fewer_steps(file: SpaceFile) -> str:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spquant_search.commands.loading import load_shown
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from spquant_search.runs.results import TrialResult
     from spquant_search.runs.work import Part, SampleCounts
     from spquant_search.space.search_space import SearchSpace
+    from spquant_search.training.prepared import Prepared
     from spquant_search.workers.messages import TrainerConfig
 
 
@@ -64,6 +66,7 @@ def open_session(
     prepared, file = hired.prepared, hired.prepared.space.file
     check_run(folder, file, shared=shared)
     prepared.require_network_of(folder)
+    weights = weights_of(prepared, folder)
     show_needs(known_needs(prepared, folder.path, trials=trials), console, device=hired.config.device)
     for line in hired.lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -77,7 +80,7 @@ def open_session(
         require_memory(prepared, samples=len(recordings.train.labels))
         facts = _run_facts(hired, recordings, command)
         constraints = changed_constraints(folder, file)
-        open_run(folder, file, facts, shared=shared)
+        open_run(folder, file, facts, shared=shared, weights=weights)
         if constraints:
             watcher.warning(f"the run goes on with other constraints, which choose its front anew: {constraints}")
         with exclusive(folder, shared=shared, note=watcher.warning), count_seconds(folder, started):
@@ -89,6 +92,24 @@ def open_session(
         raise
     finally:
         watcher.close()
+
+
+def weights_of(prepared: Prepared, folder: RunFolder) -> bytes | None:
+    """Return the weights that a search begins from: of the file that its space names, or else of the run's copy.
+
+    Raises:
+        UserError: they cannot be read, do not fit the network, or are not those that the run began from.
+    """
+    from spquant_search.runs.folder import given_weights_file
+    from spquant_search.runs.opening import require_same_weights
+    from spquant_search.training.given_weights import given_weights
+
+    named, kept = prepared.space.file.model.weights, given_weights_file(folder)
+    if named is not None and not Path(named).expanduser().exists() and kept.is_file():
+        return kept.read_bytes()
+    weights = given_weights(prepared.space.file, prepared.input, source=prepared.space.source)
+    require_same_weights(folder, weights)
+    return weights
 
 
 def _sample_counts(recordings: DataSet) -> SampleCounts:

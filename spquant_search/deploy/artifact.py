@@ -8,8 +8,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -119,14 +120,15 @@ def write_artifact(  # noqa: PLR0913 - options by name
     """
     _require_weights(folder, member)
     require_new_folder(out)
-    weights, network = _weights_and_network(folder, space, member, shape)
+    network = member_network(folder, space, member, shape)
+    weights = _merged_weights(folder, member)
     artifact = Artifact(
         run=folder.name,
         trial=member.number,
         data=space.data,
         time_steps=member.config.time_steps,
         most_time_steps=space.most_time_steps,
-        model=space.model,
+        model=replace(space.model, weights=None),  # which the search began from; the artifact has its own
         neuron=space.neuron,
         layers=dict(member.config.layers),
         accuracy=member.accuracy,
@@ -150,21 +152,32 @@ def _require_weights(folder: RunFolder, member: TrialResult) -> None:
             raise MissingWeights(f"{file}: the weights of trial {member.number} are missing; run the search again")
 
 
-def _weights_and_network(
-    folder: RunFolder, space: SpaceFile, member: TrialResult, shape: InputShape
-) -> tuple[bytes, nn.Module]:
+def member_network(folder: RunFolder, space: SpaceFile, member: TrialResult, shape: InputShape) -> nn.Module:
+    """Return the trained network of a member of a run's front, in its precision, for evaluation.
+
+    Raises:
+        MissingWeights: the run lacks its weights.
+    """
+    _require_weights(folder, member)
+    with _as_missing(folder, member):
+        return _trained(space.model, space.neuron, member.config, folder.weights_of(member), shape)
+
+
+def _merged_weights(folder: RunFolder, member: TrialResult) -> bytes:
+    """Return the content of one file that holds the weights of several; later files replace weights of earlier ones."""
     files = folder.weights_of(member)
+    with _as_missing(folder, member):
+        if len(files) == 1:
+            return files[0].read_bytes()
+        return save({name: tensor for file in files for name, tensor in load_file(file).items()})
+
+
+@contextmanager
+def _as_missing(folder: RunFolder, member: TrialResult) -> Iterator[None]:
     try:
-        return _merged_weights(files), _trained(space.model, space.neuron, member.config, files, shape)
+        yield
     except FileNotFoundError:  # since they were looked for
         raise MissingWeights(f"{folder.path}: the weights of trial {member.number} are gone; pick again") from None
-
-
-def _merged_weights(files: Sequence[Path]) -> bytes:
-    """Return the content of one file that holds the weights of several; later files replace weights of earlier ones."""
-    if len(files) == 1:
-        return files[0].read_bytes()
-    return save({name: tensor for file in files for name, tensor in load_file(file).items()})
 
 
 def _content(

@@ -11,6 +11,7 @@ from spquant_search.driver.search_context import SearchContext
 from spquant_search.driver.seeds import trial_seed
 from spquant_search.driver.study import PendingTrial
 from spquant_search.driver.trial_book import NOT_COUNTED, TrialBook
+from spquant_search.runs.folder import given_weights_file
 from spquant_search.runs.results import BASELINE, Origin, Outcome, TrialResult, unmeasured
 from spquant_search.runs.selection import Budget
 from spquant_search.space.configuration import NetworkConfig
@@ -105,6 +106,8 @@ class TrialTasks:
         folder = self._context.folder
         if trial.parent is not None:
             return folder.weights_of(self._book[trial.parent])
+        if trial.number == BASELINE and self._context.file.model.weights is not None:
+            return (given_weights_file(folder),)
         if trial.number == BASELINE or self._context.file.search.strategy == "scratch":
             return ()
         return (folder.weights_file(BASELINE),)

@@ -139,6 +139,11 @@ def checkpoint_of(weights_file: Path) -> Path:
     return weights_file.with_suffix(".checkpoint")
 
 
+def given_weights_file(folder: RunFolder) -> Path:
+    """Return the file of the weights that a search was given to begin from."""
+    return folder.path / "given.safetensors"
+
+
 def weights_draft(folder: RunFolder, number: int, coordinator: str) -> Path:
     """Return where a coordinator's trainer writes a trial's weights while another may have taken the trial over."""
     return folder.path / "trials" / f".{number:04d}.{coordinator}.draft"

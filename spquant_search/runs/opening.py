@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,8 +15,8 @@ from spquant_search.errors import UserError, first_of
 from spquant_search.runs.documents import write_document
 from spquant_search.runs.drafts import draft_folder, remove_leftovers
 from spquant_search.runs.environment import describe_environment
-from spquant_search.runs.files import as_user_error, write_text
-from spquant_search.runs.folder import RunFolder, weights_drafts
+from spquant_search.runs.files import as_user_error, write_bytes, write_text
+from spquant_search.runs.folder import RunFolder, given_weights_file, weights_drafts
 from spquant_search.runs.locks import LockHeld, locked
 from spquant_search.runs.records import (
     RunFacts,
@@ -31,24 +32,35 @@ from spquant_search.space.schema import SpaceFile
 
 # What may differ between two starts of one run: how much is done and by how many, and which of its trials are of use;
 # never what is searched.
-MAY_CHANGE = (("search", "trials"), ("search", "workers"), ("search", "minutes_per_trial"), ("constraints",))
+# The file of weights may lie elsewhere: that it holds the same is checked by its content.
+MAY_CHANGE = (
+    ("search", "trials"),
+    ("search", "workers"),
+    ("search", "minutes_per_trial"),
+    ("constraints",),
+    ("model", "weights"),
+)
 _FEW = 3  # classes that a sentence names
 
 
-def open_run(folder: RunFolder, file: SpaceFile, facts: RunFacts, *, shared: bool = False) -> None:
+def open_run(
+    folder: RunFolder, file: SpaceFile, facts: RunFacts, *, shared: bool = False, weights: bytes | None = None
+) -> None:
     """Make the folder, or take note of what may change in the run that it holds; ``shared``: as :func:`check_run`.
 
-    What starts left that were killed is removed.
+    ``weights``: a safetensors file of those that the search is given to begin from, which a new run keeps. What starts
+    left that were killed is removed.
 
     Raises:
         UserError: as :func:`check_run` and :func:`require_same_classes`, or another command is working on this run.
     """
     check_run(folder, file, shared=shared)
     _require_same_samples(folder, file, facts)
+    require_same_weights(folder, weights)
     remove_leftovers(folder.path.parent)
     if not folder.exists():
         try:
-            _make(folder, file, facts, shared=shared)
+            _make(folder, file, facts, shared=shared, weights=weights)
             return
         except OSError as error:
             if not folder.exists():
@@ -75,6 +87,7 @@ def check_run(folder: RunFolder, file: SpaceFile, *, shared: bool = False) -> No
             in another place.
     """
     if folder.exists():
+        _require_same_given_samples(folder, file)
         require_same_space(folder, file)
         if shared and read_shared_study(folder) is None:
             raise UserError(
@@ -111,11 +124,41 @@ def _require_same_samples(folder: RunFolder, file: SpaceFile, facts: RunFacts) -
         )
 
 
+def _require_same_given_samples(folder: RunFolder, file: SpaceFile) -> None:
+    then, now = read_frozen_space(folder).data.samples, file.data.samples
+    if None not in (then, now) and then != now:
+        raise UserError(
+            f"{folder.path}: this run began with other samples ({then}) than are given now ({now}); give the same, or "
+            "start a run of its own with --run NAME"
+        )
+
+
+def require_same_weights(folder: RunFolder, weights: bytes | None) -> None:
+    """Check that a run that is there began from these weights, or from none.
+
+    Raises:
+        UserError: it did not.
+    """
+    if not folder.exists():
+        return
+    kept = given_weights_file(folder)
+    if (then := kept.read_bytes() if kept.is_file() else None) != weights:
+        was, now = ("none" if each is None else f"those of {_short(each)}" for each in (then, weights))
+        raise UserError(
+            f"{folder.path}: this run began from other weights (model.weights: {was} in the run, {now} now); undo the "
+            "change, or start a run of its own with --run NAME"
+        )
+
+
+def _short(content: bytes) -> str:
+    return f"the checksum {hashlib.sha256(content).hexdigest()[:8]}"
+
+
 def _cannot_make(folder: RunFolder, reason: str | None) -> str:
     return f"{folder.path}: cannot make this run's folder: {reason}; choose another with --run"
 
 
-def _make(folder: RunFolder, file: SpaceFile, facts: RunFacts, *, shared: bool) -> None:
+def _make(folder: RunFolder, file: SpaceFile, facts: RunFacts, *, shared: bool, weights: bytes | None) -> None:
     """Make all that a run starts with appear at once, by renaming a folder that is already complete."""
     folder.path.parent.mkdir(parents=True, exist_ok=True)
     with draft_folder(folder.path) as draft:
@@ -126,6 +169,8 @@ def _make(folder: RunFolder, file: SpaceFile, facts: RunFacts, *, shared: bool) 
         if shared:
             # The name alone may be that of another run in the same database.
             write_shared_study(complete, f"{folder.name}-{uuid4().hex[:12]}")
+        if weights is not None:
+            write_bytes(given_weights_file(complete), weights)
         write_text(complete.space_file, frozen_space(file))
         os.rename(complete.path, folder.path)
 

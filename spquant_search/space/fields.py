@@ -169,6 +169,7 @@ def _objectives(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Positive = Annotated[int, BeforeValidator(refuse_bool), Field(ge=1, le=10**6)]
+BaselineEpochs = Annotated[int, BeforeValidator(refuse_bool), Field(ge=0, le=10**6)]
 Samples = Annotated[int, BeforeValidator(refuse_bool), Field(ge=1, le=10**9)]
 Pixels = Annotated[int, BeforeValidator(refuse_bool), Field(ge=1, le=2**14)]
 Classes = Annotated[int, BeforeValidator(refuse_bool), Field(ge=1, le=2**16 - 1)]

@@ -15,6 +15,7 @@ from spquant_search.space.configuration import PARAMETERS
 from spquant_search.space.messages import sorted_by_line, validation_problems
 from spquant_search.space.rules import (
     rules_between_fields,
+    rules_of_given_weights,
     rules_of_size,
     rules_of_the_ladder,
     rules_of_the_optimizer,
@@ -66,6 +67,7 @@ def parse_space(text: str, *, source: str, overrides: Sequence[str] = ()) -> Spa
     problems = [
         *rules_between_fields(parsed),
         *rules_of_the_optimizer(parsed.train),
+        *rules_of_given_weights(parsed.model, parsed.train),
         *rules_of_the_ladder(parsed.search),
         *rules_of_size(parsed.layers),
     ]

@@ -83,6 +83,14 @@ def rules_of_the_optimizer(recipe: Training) -> list[Problem]:
     return []
 
 
+def rules_of_given_weights(model: ModelSpace, recipe: Training) -> list[Problem]:
+    """Return why there is no float baseline: it is not trained, and no weights are given."""
+    if recipe.baseline_epochs or model.weights is not None:
+        return []
+    sentence = "takes the given weights as they are, and there are none; set model.weights, or 1 or more; got 0"
+    return [Problem("train.baseline_epochs", sentence)]
+
+
 def rules_of_the_ladder(search: Search) -> list[Problem]:
     """Return why a budget ladder cannot be climbed with the search's strategy."""
     if not search.budget_ladder or search.strategy == "supernet":

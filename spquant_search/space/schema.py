@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from spquant_search.space.fields import (
     CHOICES,
+    BaselineEpochs,
     ChannelMass,
     Classes,
     GridLevels,
@@ -112,6 +113,8 @@ class ModelSpace:
     network: str = "own"
     # "package.module:function" that makes a network from an InputShape; then `network` is only what it is called.
     build: str | None = None
+    # The file of weights that the float baseline begins from, or is; a run keeps a copy.
+    weights: str | None = None
     width: Width = 1.0
     pool: Literal["before", "after"] = "before"
     # How weights are quantized, by their bits; bits that are not named take "statistics".
@@ -188,7 +191,7 @@ class Training:
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     epochs: Positive = 3
     learning_rate: Rate = 2e-3
-    baseline_epochs: Positive = 8
+    baseline_epochs: BaselineEpochs = 8  # 0: the given weights are the baseline as they are
     baseline_learning_rate: Rate = 4e-3
     batch_size: Positive = 64
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"

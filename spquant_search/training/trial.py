@@ -62,7 +62,7 @@ def run_trial(
     outcome, reason = Outcome.COMPLETE, Outcome.COMPLETE.value
     stopped_because = next(filter(None, map(stop_reason, result.epochs[len(task.result.epochs) :])), None)
     try:
-        for metrics, evaluation in train(run, validation) if stopped_because is None else ():
+        for metrics, evaluation in _rungs(run, validation) if stopped_because is None else ():
             result = _with_rung(result, metrics, evaluation)
             stopped_because = stop_reason(result.epochs[-1])
             if stopped_because is not None:
@@ -77,6 +77,17 @@ def run_trial(
         write_weights(network, task.weights_file)
     checkpoint.remove()
     return replace(result, outcome=outcome, reason=reason, seconds=time.perf_counter() - started)
+
+
+def _rungs(run: TrainingRun, validation: LoadedSplit) -> Iterator[tuple[EpochMetrics, Evaluation]]:
+    """Train, or evaluate a network as its weights are where there are no epochs."""
+    if run.schedule.epochs:
+        yield from train(run, validation)
+        return
+    started = time.perf_counter()
+    with PROCESS.on("evaluation"):
+        evaluation = evaluate(run.network, validation)
+    yield epoch_metrics(0, None, evaluation, time.perf_counter() - started), evaluation
 
 
 def _with_rung(result: TrialResult, metrics: EpochMetrics, evaluation: Evaluation) -> TrialResult:
