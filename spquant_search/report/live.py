@@ -17,6 +17,7 @@ from rich.text import Text
 
 from spquant_search.report.cost_words import NARROW_HEADINGS, narrow_cell, present_cost
 from spquant_search.report.forms import GROUP, bits_form, legend, levels_form
+from spquant_search.report.notebook import NotebookScreen
 from spquant_search.report.numbers import MISSING, percent, reduction
 from spquant_search.report.plain_log import PlainLog
 from spquant_search.report.search_progress import (
@@ -42,14 +43,25 @@ ORIGIN_WIDTH = max(map(len, Origin))
 
 
 def watcher(console: Console) -> Watcher:
-    """Choose the live view on a terminal, and otherwise one plain line an event."""
+    """Choose the live view on a terminal or in a notebook, and otherwise one plain line an event."""
+    if console.is_jupyter:
+        return LiveView(console, screen=NotebookScreen)
     return LiveView(console) if console.is_terminal and not console.is_dumb_terminal else PlainLog(console.file)
 
 
 class LiveView:
-    """The whole terminal while the search runs; what it warned of stays on the screen afterwards."""
+    """The whole terminal while the search runs; what it warned of stays on the screen afterwards.
 
-    def __init__(self, console: Console, *, clock: Clock = time.monotonic) -> None:
+    ``screen`` makes something else to draw it on.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        *,
+        clock: Clock = time.monotonic,
+        screen: Callable[[RenderableType], NotebookScreen] | None = None,
+    ) -> None:
         self.progress = Progress(clock=clock)
         self._console = console
         # Events come from the search, frames from rich's thread.
@@ -57,7 +69,11 @@ class LiveView:
         self._closed = False
         # The alternate screen, because a resized terminal re-wraps what stands on the normal one and no program can
         # then tell how many lines to overwrite.
-        self._live = Live(self, console=console, screen=True, refresh_per_second=FRAMES_A_SECOND, transient=True)
+        self._live: Live | NotebookScreen = (
+            Live(self, console=console, screen=True, refresh_per_second=FRAMES_A_SECOND, transient=True)
+            if screen is None
+            else screen(self)
+        )
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         with self._lock:

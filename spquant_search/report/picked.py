@@ -11,14 +11,15 @@ from spquant_search.runs.intervals import CONFIDENCE, wilson_interval
 from spquant_search.runs.results import TrialResult
 
 
-def picked_lines(summary: RunSummary, member: TrialResult, out: str, *, time_steps: str = "") -> list[str]:
+def picked_lines(summary: RunSummary, member: TrialResult, out: str = "", *, time_steps: str = "") -> list[str]:
     """Write the member that was taken, and its neighbours on the front, which is sorted by its first cost.
 
-    ``time_steps``: in words, those that it takes, where they are fewer than the search made frames for.
+    ``out``: where it was written; ``time_steps``: in words, those that it takes, where they are fewer than the search
+    made frames for.
     """
     members, figures = summary.front, member_figures(summary, member)
     return [
-        f"trial {member.number} of {len(members)} members of the front: {figures} -> {out}",
+        f"trial {member.number} of {len(members)} members of the front: {figures}{f' -> {out}' if out else ''}",
         f"  {_accuracy_words(summary, member)}",
         *([f"  time steps: {time_steps}"] if time_steps else []),
         *([f"  {_seeds_words(member)}"] if member.final is not None else []),

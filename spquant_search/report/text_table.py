@@ -1,4 +1,4 @@
-"""A table as one value, shown by rich, as Markdown or as plain text."""
+"""A table as one value, shown by rich, as Markdown, as HTML or as plain text."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from html import escape
 
 from rich import box
 from rich.console import JustifyMethod
@@ -63,6 +64,17 @@ class TextTable:
         notes = ["", *(f"- {one_line(note)}" for note in self.notes)] if self.notes else []
         return "\n".join(lines + notes) + "\n"
 
+    def html(self) -> str:
+        """Write a table for a notebook: every name escaped, the title above, the notes below."""
+        sides = ["left" if name in self.left else "right" for name in self.header]
+        body = "".join(_html_row(row, "td", sides) for row in self.rows)
+        total = f"<tfoot>{_html_row(self.total, 'th', sides)}</tfoot>" if self.total else ""
+        notes = "".join(f"<li>{escape(one_line(note))}</li>" for note in self.notes)
+        return (
+            f"<p><b>{escape(one_line(self.title))}</b></p><table><thead>{_html_row(self.header, 'th', sides)}</thead>"
+            f"<tbody>{body}</tbody>{total}</table>" + (f"<ul>{notes}</ul>" if notes else "")
+        )
+
     def plain(self) -> str:
         """Align columns without any colour, frame or wrapping, for pipes and logs."""
         rows = [self.header, *self.rows, *([self.total] if self.total else [])]
@@ -75,6 +87,14 @@ class TextTable:
         return "  ".join(
             cell.ljust(width) if name in self.left else cell.rjust(width) for cell, name, width in cells
         ).rstrip()
+
+
+def _html_row(cells: Sequence[str], kind: str, sides: Sequence[str]) -> str:
+    shown = (
+        f'<{kind} style="text-align: {side}">{escape(one_line(cell))}</{kind}>'
+        for cell, side in zip(cells, sides, strict=True)
+    )
+    return f"<tr>{''.join(shown)}</tr>"
 
 
 def _escaped(cells: Iterable[str]) -> tuple[str, ...]:

@@ -1,0 +1,7 @@
+from spquant_search.commands.python.calls import load_space as load_space
+from spquant_search.commands.python.calls import open_run as open_run
+from spquant_search.commands.python.calls import search as search
+from spquant_search.commands.python.picked import Picked as Picked
+from spquant_search.commands.python.run import Run as Run
+
+__version__: str
