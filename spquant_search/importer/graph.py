@@ -69,7 +69,7 @@ class Graph:
         key = self._key(node)
         if key not in self._numbers:
             self._numbers[key] = len(self.nodes)
-            self.nodes.append(node)
+            self.nodes.append(replace(node, operation=_own(node.operation)))
             self.recorded.append(Recorded())
         return self._numbers[key]
 
@@ -120,6 +120,13 @@ class Graph:
         digest = hashlib.blake2b(repr((tensor.dtype, tuple(tensor.shape))).encode() + content).digest()
         self._digests[tensor] = (version_of(tensor), digest)
         return digest
+
+
+def _own(operation: Operation) -> Operation:
+    """Return an operation with weights of its own: those of a user's network may change afterwards."""
+    tensors = {part.name: getattr(operation, part.name) for part in fields(operation)}
+    copies = {name: value.clone() for name, value in tensors.items() if isinstance(value, Tensor)}
+    return replace(operation, **copies) if copies else operation  # type: ignore[arg-type]
 
 
 def version_of(tensor: Tensor) -> int:

@@ -53,7 +53,10 @@ def read_network(
     axes = _checked_axes(example, axes)
     network = unwrapped(network)
     example = _two_samples(example, axes)
-    second = _shuffled(example) if second is None else second
+    if second is None:
+        second = shuffled(example)
+    else:
+        _checked_axes(second, axes)
     first = record(network, example, axes, run, output)
     again = record(network, second, axes, run, output)
     _check_equal(first, again)
@@ -61,7 +64,7 @@ def read_network(
     recordings = {FIRST: first, SECOND: again}
     proofs = {name: prove(recording, description) for name, recording in recordings.items()}
     check(proofs)
-    notes = tuple(_notes(first, proofs))
+    notes = tuple(notes_of(first, proofs))
     return ReadNetwork(description=description, recordings=recordings, proofs=proofs, notes=notes)
 
 
@@ -71,6 +74,8 @@ def _checked_axes(example: Tensor, axes: str | None) -> str:
         raise _not_an_example(
             f"it must be a tensor of floating-point numbers; it is {kind}", "give what it is called with"
         )
+    if odd := _oddity(example):
+        raise _not_an_example(odd, "give a dense tensor of finite numbers, as the data is")
     given = _AXES.get(example.dim(), "") if axes is None else axes
     known = "a string with B, and T where it has time, such as axes='TBCHW'"
     if len(given) != example.dim() or given.count("B") != 1 or given.count("T") > 1 or len(set(given)) != len(given):
@@ -80,6 +85,16 @@ def _checked_axes(example: Tensor, axes: str | None) -> str:
     return given
 
 
+def _oddity(example: Tensor) -> str:
+    if not example.numel():
+        return f"{list(example.shape)} is empty"
+    if example.is_meta:
+        return "it is on the meta device and has no values"
+    if example.is_nested or example.layout != torch.strided:
+        return "it is nested" if example.is_nested else f"it is {example.layout}"
+    return "" if bool(example.isfinite().all()) else "it has values that are not finite"
+
+
 def _not_an_example(why: str, remedy: str) -> NotImportable:
     return NotImportable([Reason(module="", what="example", why=why, remedy=remedy)])
 
@@ -87,10 +102,10 @@ def _not_an_example(why: str, remedy: str) -> NotImportable:
 def _two_samples(example: Tensor, axes: str) -> Tensor:
     """Return an example of at least two samples: an axis of one cannot be told from one that is none."""
     at = axes.index("B")
-    return torch.cat([example, _shuffled(example)], dim=at) if example.shape[at] == 1 else example
+    return torch.cat([example, shuffled(example)], dim=at) if example.shape[at] == 1 else example
 
 
-def _shuffled(example: Tensor) -> Tensor:
+def shuffled(example: Tensor) -> Tensor:
     """Return an example of the same values in other places, half of them the smallest."""
     generator = random_generator(0, Purpose.SECOND_EXAMPLE)
     order = torch.from_numpy(generator.permutation(example.numel())).to(example.device)
@@ -108,7 +123,7 @@ def _check_equal(first: Recording, again: Recording) -> None:
     raise NotImportable([Reason(module="", what="forward", why=why, remedy=remedy), *first.read_out])
 
 
-def _notes(recording: Recording, proofs: Mapping[str, Proof]) -> list[str]:
+def notes_of(recording: Recording, proofs: Mapping[str, Proof]) -> list[str]:
     notes = []
     if recording.read_out:
         places = sorted({f"{reason.module or 'forward'} ({reason.what})" for reason in recording.read_out})

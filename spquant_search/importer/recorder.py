@@ -136,7 +136,7 @@ class Recorder(TorchFunctionMode):
         if outputs:
             self._function(_called(func, name), given, stale, tensors, outputs)
         elif name.strip("_") in READ_OUT_OF_TORCH:
-            self.read_out.append(Reason(module=self._where, what=name.strip("_"), why="reads a number out of a tensor"))
+            self.read_out.append(Reason(module=self.where, what=name.strip("_"), why="reads a number out of a tensor"))
         return iter(output) if name == "__iter__" else output
 
     def _given(self, name: str, args: Any, kwargs: Any) -> tuple[Any, Refused | None]:
@@ -152,7 +152,7 @@ class Recorder(TorchFunctionMode):
     def _function(
         self, name: str, given: Any, stale: Refused | None, tensors: list[Tensor], outputs: list[Tensor]
     ) -> None:
-        form, call = FORMS.get(name), Call(graph=self.graph, clock=self.clock, module=self._where, output=outputs[0])
+        form, call = FORMS.get(name), Call(graph=self.graph, clock=self.clock, module=self.where, output=outputs[0])
 
         def make() -> Sequence[Followed | None]:
             if stale is not None:
@@ -203,16 +203,16 @@ class Recorder(TorchFunctionMode):
         return made
 
     def _opaque(self) -> Followed:
-        node = Node(operation=Opaque(), inputs=(), seen=(), shape=(), name=self._where)
+        node = Node(operation=Opaque(), inputs=(), seen=(), shape=(), name=self.where)
         return Followed(self.graph.add(node), "still", ())
 
     def _refuse(self, what: str, refused: Refused) -> None:
-        reason = Reason(module=self._where, what=what, why=refused.why, remedy=refused.remedy)
+        reason = Reason(module=self.where, what=what, why=refused.why, remedy=refused.remedy)
         if (reason.module, reason.what) not in {(known.module, known.what) for known in self.reasons}:
             self.reasons.append(reason)
 
     @property
-    def _where(self) -> str:
+    def where(self) -> str:
         return self._running[-1] if self._running else ""
 
 

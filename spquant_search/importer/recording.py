@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,12 +12,11 @@ from torch import Tensor, nn
 from spquant_search.importer.axes import Axis, Dimensions, Kind, feature_dimensions
 from spquant_search.importer.calls import Clock
 from spquant_search.importer.graph import Followed, Graph, Time
-from spquant_search.importer.libraries import neurons_of, reset_states
 from spquant_search.importer.operations import OverTime, Softmax, Spiking
 from spquant_search.importer.recorder import Recorder
 from spquant_search.importer.refusals import NotImportable, Reason
-from spquant_search.importer.wrappers import uncompiled
-from spquant_search.runs.random_streams import repeatable
+from spquant_search.importer.untouched import untouched
+from spquant_search.space.user_functions import failure
 
 # The output keeps its time steps, is that of the last one, or has no time.
 Reads = Literal["steps", "last", "once"]
@@ -59,6 +57,7 @@ def record(network: nn.Module, example: Tensor, axes: str, run: Run | None = Non
     Raises:
         NotImportable: a part of it has no form; all reasons are in it.
     """
+    example = example.detach().clone()  # which the network may change
     clock, features = Clock(), list(_ordered_features(example, axes).values())
     if "T" in axes:
         clock.set(example.shape[axes.index("T")])
@@ -70,7 +69,7 @@ def record(network: nn.Module, example: Tensor, axes: str, run: Run | None = Non
             made = _run(network, example, run, recorder)
         finally:
             recorder.remove_hooks()
-        made = made[output] if isinstance(made, (tuple, list)) else made
+        made = _chosen(made, output)
         return _finished(recorder, made)
 
 
@@ -79,9 +78,20 @@ def _run(network: nn.Module, example: Tensor, run: Run | None, recorder: Recorde
         with torch.no_grad(), recorder:
             return network(example) if run is None else run(network, example)
     except Exception as error:
-        why = f"it does not run on the example {list(example.shape)}: {type(error).__name__}: {error}"
+        why = f"it does not run on the example {list(example.shape)}: {failure(error)}"
         remedy = "give an example as it is called with, or run=, a function that calls it"
-        raise NotImportable([Reason(module="", what=type(network).__name__, why=why, remedy=remedy)]) from error
+        where = recorder.where
+        what = type(network.get_submodule(where) if where in dict(network.named_modules()) else network).__name__
+        raise NotImportable([Reason(module=where, what=what, why=why, remedy=remedy)]) from error
+
+
+def _chosen(made: Any, output: int) -> Any:
+    if not isinstance(made, (tuple, list)):
+        return made
+    if not -len(made) <= output < len(made):
+        why = f"output={output} is none of the {len(made)} that the network returns"
+        raise NotImportable([Reason(module="", what="output", why=why, remedy="give one from 0 on")])
+    return made[output]
 
 
 def _ordered_features(example: Tensor, axes: str) -> dict[str, int]:
@@ -98,38 +108,6 @@ def _input_dimensions(example: Tensor, axes: str) -> Dimensions:
         (Axis(kinds[axis], size),) if axis in kinds else followed[axis]
         for axis, size in zip(axes, example.shape, strict=True)
     )
-
-
-@contextmanager
-def untouched(network: nn.Module) -> Iterator[None]:
-    """Evaluate a network in this context, from fresh states; at the end it is as before, with fresh states again."""
-    training = {module: module.training for module in network.modules()}
-    stored: dict[Any, bool] = {
-        module: bool(module.store_v_seq)
-        for _, module, _ in neurons_of(network)
-        if hasattr(module, "store_v_seq") and getattr(module, "step_mode", "s") == "m"
-    }
-    attributes = {module: set(vars(module)) for _, module, _ in neurons_of(network)}
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
-    with ExitStack() as stack:
-        stack.enter_context(repeatable(0))
-        stack.enter_context(torch.random.fork_rng(devices))
-        stack.enter_context(uncompiled())
-        try:
-            network.eval()
-            for module in stored:
-                module.store_v_seq = True
-            reset_states(network)
-            yield
-        finally:
-            for module, was in training.items():
-                module.training = was
-            for module, was in stored.items():
-                module.store_v_seq = was
-            reset_states(network)
-            for neuron, had in attributes.items():  # what its library writes into it while it runs
-                for name in set(vars(neuron)) - had:
-                    delattr(neuron, name)
 
 
 def _finished(recorder: Recorder, made: Any) -> Recording:

@@ -51,7 +51,8 @@ class NotebookScreen:
             return self._display
         from IPython.display import display
 
-        return display  # type: ignore[no-any-return]
+        shown: Callable[..., Any] = display  # which has types where IPython is installed
+        return shown
 
 
 def as_html(view: RenderableType) -> str:

@@ -250,9 +250,8 @@ def test_a_compiled_part_runs_as_plain_python_and_has_its_name() -> None:
 def test_a_scripted_part_is_refused() -> None:
     network = Between(nn.Identity())
     network.fc2 = torch.jit.script(network.fc2)
-    assert refused(network) == {
-        ("fc2", "Linear"): "it is scripted, and its code cannot be followed; give the module that it was made from"
-    }
+    why = "it is scripted or traced, and its code cannot be followed; give the module that it was made from"
+    assert refused(network) == {("fc2", "Linear"): why}
 
 
 def test_a_part_that_is_spread_over_devices_is_refused() -> None:
@@ -277,3 +276,127 @@ def test_iand_of_the_zoo_is_refused_by_name() -> None:
     spikingjelly("functional").set_step_mode(network, "m")
     reasons = refused(network, torch.rand(2, 2, 3, 32, 32))
     assert "a product of two signals has no form" in reasons["layer1.0", "mul"]
+
+
+# ---- what a network may be given as
+
+
+@pytest.mark.parametrize("given", ["one step", "whole network", "torch.compile in place"])
+@pytest.mark.filterwarnings("ignore")  # torch.jit is deprecated
+def test_other_wrappers(given: str) -> None:
+    network, example = Between(nn.Identity()), torch.rand(3, 2, 6)
+    if given == "one step":
+        network.fc2 = torch.jit.trace(network.fc2, example[0])  # type: ignore[no-untyped-call]
+        assert set(refused(network)) == {("fc2", "Linear")}
+    elif given == "whole network":
+        scripted = torch.jit.script(nn.Sequential(nn.Linear(6, 6), nn.Sequential(nn.Linear(6, 6))))
+        (reason,) = refused(scripted).items()  # one, not one of each part
+        assert reason[0] == ("", "Sequential")
+    else:
+        network.compile(backend="eager")
+        assert len(read_network(network, example).description.neurons) == 2
+
+
+def test_a_network_of_several_processes_is_unwrapped() -> None:
+    distributed: Any = torch.distributed
+    if not distributed.is_available():
+        pytest.skip("torch is built without torch.distributed")
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        network, example = MultiStep(), torch.rand(4, 2, 2, 16, 16)
+        right = str(read_network(network, example).description)
+        assert str(read_network(nn.parallel.DistributedDataParallel(network), example).description) == right
+    finally:
+        distributed.destroy_process_group()
+
+
+def test_weights_that_are_spread_over_devices_are_refused() -> None:
+    class FSDPModule:
+        """What torch.distributed.fsdp.fully_shard puts among a module's classes."""
+
+    class FSDPLinear(FSDPModule, nn.Linear):
+        pass
+
+    class FullyShardedDataParallel(nn.Sequential):
+        pass
+
+    network = Between(nn.Identity())
+    network.fc1, network.fc2 = FSDPLinear(6, 6), FullyShardedDataParallel(nn.Linear(6, 6))
+    assert refused(network) == dict.fromkeys(
+        (("fc1", "FSDPLinear"), ("fc2", "FullyShardedDataParallel")),
+        "it spreads its work over several devices; give the network as it was",
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "what", "why"),
+    [
+        (Between, "Between", "it is a class, and no network that was made of it; give Between(...)"),
+        (torch.relu, "builtin_function_or_method", "it is no torch.nn.Module"),
+        ({}, "dict", "it is no torch.nn.Module"),
+        (None, "NoneType", "it is no torch.nn.Module"),
+    ],
+)
+def test_what_is_no_network(given: Any, what: str, why: str) -> None:
+    assert why in refused(given)["", what]
+
+
+def test_weights_without_values() -> None:
+    network = Between(nn.Identity())
+    network.fc1, network.fc2 = nn.LazyLinear(6), nn.Linear(6, 6, device="meta")  # type: ignore[assignment]
+    reasons = refused(network)
+    assert reasons["fc1", "LazyLinear"].startswith("its weight has no shape yet; run the network once")
+    assert reasons["fc2", "Linear"].startswith("its weight is on the meta device and has no values; make it on a")
+
+
+@pytest.mark.parametrize(
+    ("example", "why"),
+    [
+        (torch.rand(3, 2, 6, device="meta"), "it is on the meta device and has no values"),
+        (torch.rand(3, 2, 6).to_sparse(), "it is torch.sparse_coo"),
+        (torch.full((3, 2, 6), float("nan")), "it has values that are not finite"),
+        (torch.zeros(3, 0, 6), "[3, 0, 6] is empty"),
+        (torch.zeros(3, 2, 6, dtype=torch.complex64), "it is torch.complex64"),
+        (torch.rand(3, 2, 6, dtype=torch.float64), "it does not run on the example [3, 2, 6]: RuntimeError"),
+    ],
+)
+def test_an_example_of_another_kind(example: Tensor, why: str) -> None:
+    given = {} if example.dtype == torch.float64 else {"second": torch.rand(3, 2, 6)}
+    assert any(why in reason for reason in refused(Between(nn.Identity()), example, **given).values())
+    if not given:
+        return
+    reasons = refused(Between(nn.Identity()), torch.rand(3, 2, 6), second=example)
+    assert any(why in reason for reason in reasons.values())
+
+
+def test_a_network_in_double_precision_is_read() -> None:
+    read = read_network(Between(nn.Identity()).double(), torch.rand(3, 2, 6, dtype=torch.float64))
+    assert all(
+        layer.membrane_error is not None and layer.membrane_error < 1e-6 for layer in read.proofs["the example"].layers
+    )
+
+
+def test_an_error_of_the_networks_own_is_shown_with_its_place() -> None:
+    class Bad(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise ZeroDivisionError("of the network's own")
+
+    network = Between(nn.Sequential(nn.Identity(), Bad()))
+    reason = refused(network)["between.1", "Bad"]
+    assert reason.startswith(
+        "it does not run on the example [3, 2, 6]: ZeroDivisionError: of the network's own (test_refusals.py, line "
+    )
+    reason = refused(Between(nn.Identity()), run=lambda net, x: net(x).nothing)["", "Between"]
+    assert "AttributeError: 'Tensor' object has no attribute 'nothing' (test_refusals.py, line" in reason
+
+
+@pytest.mark.parametrize("output", [2, -3])
+def test_an_output_that_there_is_not(output: int) -> None:
+    class Two(Between):
+        def forward(self, x: Tensor) -> Any:
+            made = super().forward(x)
+            return made, made
+
+    reasons = refused(Two(nn.Identity()), output=output)
+    assert reasons["", "output"].startswith(f"output={output} is none of the 2 that the network returns")
+    assert read_network(Two(nn.Identity()), torch.rand(3, 2, 6), output=1).description.neurons
