@@ -1,11 +1,15 @@
-"""Make a network of this package's layers of one of SpikingJelly or snnTorch, and prove that it does the same."""
+"""Make a network of this package's layers of one of SpikingJelly, snnTorch or NIR, and prove that it does the same."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from spquant_search.importer.nir_nodes import NirReset
+from spquant_search.importer.nir_reading import Reads, read_nir
 from spquant_search.importer.operations import Softmax
 from spquant_search.importer.own_network import ImportedNetwork
 from spquant_search.importer.proof import OUTPUT_WITHIN, TIES_WITHIN
@@ -38,7 +42,34 @@ def from_torch(
     Raises:
         NotImportable: a part of it has no form, here or in this package's layers; all reasons are in it.
     """
-    read = read_network(network, example, axes=axes, run=run, output=output, second=second)
+    return _converted(read_network(network, example, axes=axes, run=run, output=output, second=second), example, unit)
+
+
+def from_nir(
+    graph: Any,
+    example: Tensor,
+    *,
+    dt: float = 1e-4,
+    reset: NirReset = "zero",
+    strict: bool = True,
+    reads: Reads = "steps",
+    unit: float | None = None,
+) -> ImportedNetwork:
+    """Return a network of this package's layers that does what a NIR graph says, with its weights.
+
+    ``graph`` is a ``nir.NIRGraph``, or the path of a file with one. The other arguments are those of :func:`read_nir`
+    and, ``unit``, of :func:`from_torch`. Its spikes are held against the graph's, worked out in double precision by the
+    equations of its nodes, on the example and on a second one.
+
+    Raises:
+        NotImportable: a node has no form, here or in this package's layers; all reasons are in it.
+        UserError: a file, an argument or the package nir is not as it should be.
+    """
+    read = read_nir(graph, example, dt=dt, reset=reset, strict=strict, reads=reads)
+    return _converted(read, example, unit)
+
+
+def _converted(read: ReadNetwork, example: Tensor, unit: float | None) -> ImportedNetwork:
     unit = _unit(example) if unit is None else unit
     made = ImportedNetwork(read.description, unit)
     made.eval()

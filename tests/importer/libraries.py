@@ -1,4 +1,4 @@
-"""The two libraries, where they are installed; and torchvision, which SpikingJelly's networks import, as a stub."""
+"""The two libraries and nir, where installed; and torchvision, which SpikingJelly's networks import, as a stub."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ def spikingjelly(name: str) -> Any:
 def snntorch(name: str = "") -> Any:
     """Import snnTorch or a module of it, or skip the test."""
     return _imported(f"snntorch.{name}" if name else "snntorch", "snntorch")
+
+
+def nir(name: str = "") -> Any:
+    """Import nir or a module of it, or skip the test."""
+    return _imported(f"nir.{name}" if name else "nir", "nir")
 
 
 def zoo(name: str) -> Any:
