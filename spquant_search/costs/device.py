@@ -28,6 +28,7 @@ SUMS_CODE_BYTES = 100
 AVERAGE_CODE_BYTES = 140
 POOL_CODE_BYTES = 200
 LARGEST_CODE_BYTES = 150
+ADDED_UP_CODE_BYTES = 180  # where currents are averaged before neurons
 LAYER_BYTES, LAYER_BYTES_AT_ONE_STEP, SUM_BYTES, POOL_BYTES = 115, 95, 50, 44
 
 
@@ -206,6 +207,7 @@ def _code_bytes(architecture: Architecture, shapes: Sequence[LayerShape], needs:
         (AVERAGE_CODE_BYTES, architecture.averages > 0),
         (POOL_CODE_BYTES, architecture.pools > 0),
         (LARGEST_CODE_BYTES, architecture.takes_largest),
+        (ADDED_UP_CODE_BYTES, any(shape.terms > 1 for shape in shapes)),
     )
     optional = sum(size for size, is_needed in parts if is_needed)
     layer_bytes = LAYER_BYTES if needs.stores else LAYER_BYTES_AT_ONE_STEP

@@ -175,6 +175,7 @@ def disturbed(finished, tmp_path_factory) -> dict[str, object]:
     first.until("trial 0  epoch 1")
     os.killpg(first.process.pid, signal.SIGINT)
     interrupted = first.end()
+    assert interrupted == 130, first.lines
     second = Search(home)
     second.until("training the supernet")
     orphans = second.children()

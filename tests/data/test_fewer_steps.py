@@ -142,8 +142,8 @@ def test_a_function_of_the_user_is_asked_for_the_frames_of_the_search(
         write_module(tmp_path, "time_steps|assert time_steps == 4, time_steps\nreturn parts(frames)")
         rules = rules_of(DataSpace(name="python", build=BUILD), 2, made=4)
         assert rules.sentences[1:3] == (
-            "Time: one frame for each of 4 time steps, the function's argument time_steps if it has one; where it "
-            "returns a multiple of so many, neighbours are added.",
+            "Time: one frame for each of 4 time steps, the function's argument time_steps if it has one; where there "
+            "are a multiple of so many, neighbours are added.",
             "Steps: each of the 2 frames here is the sum of 2 neighbours of those. Counts are clamped after such a "
             "sum.",
         )

@@ -86,7 +86,7 @@ def test_a_tree_at_every_limit_is_clean(broken, house, tmp_path, capsys):
         ({"one.py": STATEMENTS, "two.py": f"before = 1\n{STATEMENTS}"}, "repeated statements: one.py and two.py"),
         ({"one.py": f"{STATEMENTS}\nbetween()\n{STATEMENTS}"}, "repeated statements: one.py"),
         ({f"module_{number}.py": "" for number in range(5)}, "many modules at the top: package"),
-        ({f"package_{number}/__init__.py": "" for number in range(13)}, "many packages at the top: package"),
+        ({f"package_{number}/__init__.py": "" for number in range(14)}, "many packages at the top: package"),
         ({f"folder_{number}/image.txt": "" for number in range(2)}, "many data folders at the top: package"),
     ],
 )

@@ -17,7 +17,7 @@ from spquant_search.snn.neuron.reference import fire_step_by_step
 def test_the_reference_differentiates_its_smooth_form(monkeypatch: pytest.MonkeyPatch) -> None:
     """With spike and quantizer replaced by the integrals of their surrogates, the gradient must be the true one."""
 
-    def smooth_spike(ctx: Any, potential: Tensor) -> Tensor:
+    def smooth_spike(ctx: Any, potential: Tensor, rule: Any) -> Tensor:
         ctx.save_for_backward(potential)
         x = (potential - 1.0).clamp(-1.0, 1.0)
         return 0.5 + x - x * x.abs() / 2
