@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,9 @@ from hypothesis import settings
 from shape_checking import check_shapes
 
 check_shapes()
+
+# A shell has what it starts in the background ignore Ctrl-C, and what that starts in turn: tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A machine that does something else meanwhile is no fault of what is tested.
 settings.register_profile("without deadlines", deadline=None)
