@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from spquant_search.importer.graph import Node
+from spquant_search.importer.joining import Joined
 from spquant_search.importer.library_neuron import Fired
 from spquant_search.importer.operations import Add, Input, Membrane, Opaque, OverTime, Spiking
 from spquant_search.importer.recording import Reads
@@ -30,6 +31,7 @@ class Description:
     output: int
     steps: int
     reads: Reads
+    joined: tuple[Joined, ...] = ()  # layers of weights that were two in the network
 
     def readers(self, number: int) -> list[int]:
         """Return the layers that read one, as often as they do."""

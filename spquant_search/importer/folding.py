@@ -14,6 +14,7 @@ from torch import Tensor
 
 from spquant_search.importer.description import Description
 from spquant_search.importer.graph import Node
+from spquant_search.importer.joining import join_all
 from spquant_search.importer.operations import (
     Add,
     Convolution,
@@ -41,7 +42,25 @@ def folded(recording: Recording) -> Description:
     while any(_move(net, number, recording.steps) for number in list(net.nodes) if number in net.nodes):
         net.tidy()
     net.tidy()
-    return Description(layers=net.nodes, output=net.output, steps=recording.steps, reads=recording.reads)
+    _average_first(net)
+    joined = tuple(join_all(net))
+    return Description(layers=net.nodes, output=net.output, steps=recording.steps, reads=recording.reads, joined=joined)
+
+
+def _average_first(net: Rewritten) -> None:
+    """Average spikes before the classes' weights of single pixels, and not what these make: a linear layer reads it."""
+    for number, node in list(net.nodes.items()):
+        pool, source = node.operation, net.nodes[node.inputs[0]] if node.inputs else node
+        weights = source.operation
+        if not isinstance(pool, Pool) or not isinstance(weights, Convolution) or not net.is_read_once(node.inputs[0]):
+            continue
+        single = weights.weight.shape[2:] == (1, 1) and (weights.stride, weights.sides) == ((1, 1), (0, 0, 0, 0))
+        covers = pool.kernel == node.seen[0][1:] and pool.kind == "average" and pool.padding == (0, 0)
+        if not (single and covers) or net.reaches_neurons(number):
+            continue
+        averaged = (source.seen[0][0], 1, 1)
+        net.nodes[node.inputs[0]] = replace(source, operation=pool, shape=averaged)
+        net.nodes[number] = replace(node, operation=weights, seen=(averaged,), name=source.name)
 
 
 def _in_thresholds(net: Rewritten, number: int) -> None:

@@ -12,7 +12,7 @@ from typing import Literal
 
 from spquant_search.importer.description import Description
 from spquant_search.importer.graph import Node
-from spquant_search.importer.operations import Add, Convolution, Input, Linear, Operation, Pool, Spiking
+from spquant_search.importer.operations import Add, Convolution, Input, Linear, Pool, Spiking, words_of
 from spquant_search.importer.refusals import Reason, Refused
 
 Kind = Literal["spikes", "current", "other"]
@@ -25,6 +25,7 @@ class Weighted:
     operation: Convolution | Linear
     source: int
     map: tuple[int, ...]  # the shape of what it reads
+    flattens: bool = False  # it reads every number of a map as a channel
     pool: Pool | None = None
     number: int  # of the node whose values are the current
 
@@ -74,7 +75,9 @@ class Planner:
 
     def steps(self, ends: Iterable[int]) -> list[Step]:
         """Return the steps up to ``ends``, the signals that the readout reads."""
+        ends = list(ends)
         needed = self._needed(ends)
+        self.reasons += [self._no_spikes(end) for end in ends if self._kinds[end] == "current"]
         made = []
         for number, node in self.description.layers.items():
             if number not in needed or isinstance(node.operation, Input) or number in self._pooled:
@@ -82,7 +85,7 @@ class Planner:
             try:
                 step = self._step(number, node)
             except Refused as refused:
-                what = type(node.operation).__name__
+                what = words_of(node.operation)
                 self.reasons.append(Reason(module=node.name, what=what, why=refused.why, remedy=refused.remedy))
                 continue
             if step is not None:
@@ -98,6 +101,11 @@ class Planner:
                 left += self.description.layers[number].inputs
         return needed
 
+    def _no_spikes(self, end: int) -> Reason:
+        node = self.description.layers[end]
+        why = "what it gives is read at the network's end, and no neurons lie between"
+        return Reason(module=node.name, what=words_of(node.operation), why=why, remedy="put neurons behind it")
+
     def _step(self, number: int, node: Node) -> Step | None:
         operation, kind = node.operation, self._kinds[number]
         if isinstance(operation, Spiking):
@@ -105,12 +113,14 @@ class Planner:
         if kind == "current":
             return None  # a part of the layer whose neurons read it
         if isinstance(operation, Pool) and kind == "spikes":
-            _check_pool(operation, node)
+            self._check_pool(operation, node)
             covers = operation.kernel == tuple(node.seen[0][-2:]) and operation.padding == (0, 0)
             return SpikePool(number=number, source=node.inputs[0], pool=operation, covers_map=covers)
         if isinstance(operation, Add) and kind == "spikes":
             if set(operation.factors) != {1.0} or len(node.inputs) != 2:
                 raise Refused("spikes that are subtracted or scaled are no whole numbers", "add them as they are")
+            if len({self._shape(source) for source in node.inputs}) > 1:
+                raise Refused("signals of other shapes are added as if they had one")
             return SpikeSum(number=number, sources=(node.inputs[0], node.inputs[1]))
         raise Refused("it lies between neurons, and no layer has it")
 
@@ -121,12 +131,15 @@ class Planner:
                 identities.append(term)
             else:
                 weighted.append(self._weighted(term))
+        for identity in identities:
+            if self._shape(identity) != _image(node.seen[0]):
+                raise Refused(_seen_otherwise(self._shape(identity), node.seen[0]))
         if not weighted:
             raise Refused("neurons read spikes, and no weights lie between them")
         if len(weighted) + len(identities) > 2:
             raise Refused("more than two currents are added before neurons")
         weighted.sort(key=lambda one: (one.pool is None, -_kernel_area(one.operation)))
-        if any(one.pool is not None or isinstance(one.operation, Linear) for one in weighted[1:]):
+        if any(one.pool is not None or one.flattens or isinstance(one.operation, Linear) for one in weighted[1:]):
             raise Refused("a shortcut of pooled currents, or of a linear layer, has no form")
         name = self.description.layers[weighted[0].number].name
         layer = LayerOfNeurons(
@@ -147,7 +160,7 @@ class Planner:
         node = self.description.layers[readers[0]]
         if not isinstance(node.operation, Pool) or node.operation.kernel == tuple(node.seen[0][-2:]):
             return layer
-        _check_pool(node.operation, node)
+        self._check_pool(node.operation, node)
         self._pooled[readers[0]] = layer.neurons
         return LayerOfNeurons(
             number=readers[0],
@@ -167,21 +180,35 @@ class Planner:
             raise Refused("currents that are subtracted or scaled have no form")
         return [term for source in node.inputs for term in self._terms(source)]
 
+    def _shape(self, number: int) -> tuple[int, int, int]:
+        return _image(self.description.layers[number].shape)
+
+    def _check_pool(self, pool: Pool, node: Node) -> None:
+        if _image(node.seen[0]) != self._shape(node.inputs[0]):
+            raise Refused(_seen_otherwise(self._shape(node.inputs[0]), node.seen[0]))
+        _check_pool(pool, node)
+
     def _weighted(self, number: int) -> Weighted:
         node = self.description.layers[number]
         pool = None
         if isinstance(node.operation, Pool):
             pool = node.operation
-            _check_pool(pool, node)
+            self._check_pool(pool, node)
             node = self.description.layers[node.inputs[0]]
         if not isinstance(node.operation, (Convolution, Linear)):
-            raise Refused(f"its current is made by {_words(node.operation)} of currents, and no layer does that")
+            raise Refused(f"its current is made by {words_of(node.operation)} of currents, and no layer does that")
         source = node.inputs[0]
         if self._kinds[source] != "spikes":
             raise Refused("weights read a current and not spikes", "put neurons between two layers of weights")
         _check_weights(node.operation)
+        seen, shape = _image(node.seen[0]), self._shape(source)
+        if seen not in (shape, (math.prod(shape), 1, 1)):
+            raise Refused(_seen_otherwise(shape, seen))
+        flattens = isinstance(node.operation, Linear) or seen != shape
         before = self.description.layers[source].shape
-        return Weighted(operation=node.operation, source=source, map=before, pool=pool, number=number)
+        return Weighted(
+            operation=node.operation, source=source, map=before, flattens=flattens, pool=pool, number=number
+        )
 
 
 def _kinds_of(layers: Mapping[int, Node]) -> dict[int, Kind]:
@@ -202,6 +229,17 @@ def _kinds_of(layers: Mapping[int, Node]) -> dict[int, Kind]:
     return kinds
 
 
+def _seen_otherwise(shape: tuple[int, ...], seen: tuple[int, ...]) -> str:
+    return f"it sees features of shape {shape} as {seen}, which no layer does"
+
+
+def _image(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Return the shape of features as [channels, height, width]."""
+    channels, *sizes = shape
+    height, width = (1, 1, *sizes)[-2:]
+    return channels, height, width
+
+
 def _kernel_area(operation: Convolution | Linear) -> int:
     return math.prod(operation.weight.shape[2:]) if isinstance(operation, Convolution) else 1
 
@@ -212,17 +250,11 @@ def _first_name(description: Description, weighted: Weighted, name: str) -> str:
     return description.layers[node.inputs[0]].name if weighted.pool is not None else name
 
 
-def _words(operation: Operation) -> str:
-    return {"Scale": "a scaling", "Pool": "a second pool", "OverTime": "a sum over time"}.get(
-        type(operation).__name__, type(operation).__name__
-    )
-
-
 def _check_weights(operation: Convolution | Linear) -> None:
     if isinstance(operation, Linear):
         return
     if operation.dilation != (1, 1):
-        raise Refused("a dilated convolution has no form")
+        raise Refused("a dilated convolution has no form", "give it dilation=1")
     if operation.bias is not None and operation.bias.dim() != 1:
         raise Refused(
             "its bias differs from pixel to pixel: a batch norm with an offset lies before a padded convolution",

@@ -21,18 +21,22 @@ _WITHOUT_LEAK = ("IFNode", "SimpleIFNode", "HalfThresholdIFNode")
 _WITHOUT_STATE = ("Dropout", "Dropout2d")  # in evaluation, where the mask that they keep is not used
 # What the state function of snnTorch's Leaky does; the choice is made when the neuron is made.
 _RESETS: dict[str, Reset] = {"_base_zero": "zero", "_base_sub": "subtract", "_base_int": "none"}
+_RECURRENT = "what comes out goes in again in the next step, a recurrence"
 _SECOND_ORDER = "it has more states than a membrane"
+_MEMBRANES = "it gives membranes and not spikes"
 _OTHERS = {
     "RLeaky": "its spikes come back to it in the next step, a recurrence",
     "RSynaptic": "its spikes come back to it in the next step, a recurrence",
-    "LinearRecurrentContainer": "what comes out goes in again in the next step, a recurrence",
-    "ElementWiseRecurrentContainer": "what comes out goes in again in the next step, a recurrence",
-    "Synaptic": _SECOND_ORDER,
-    "Alpha": _SECOND_ORDER,
-    "SLSTM": _SECOND_ORDER,
-    "SConv2dLSTM": _SECOND_ORDER,
-    "CUBALIFNode": _SECOND_ORDER,
+    **dict.fromkeys(("LinearRecurrentContainer", "ElementWiseRecurrentContainer"), _RECURRENT),
+    **dict.fromkeys(("SpikingLSTM", "SpikingVanillaRNN", "SpikingGRU"), _RECURRENT),
+    **dict.fromkeys(("SpikingLSTMCell", "SpikingVanillaRNNCell", "SpikingGRUCell"), _RECURRENT),
+    **dict.fromkeys(("Synaptic", "Alpha", "SLSTM", "SConv2dLSTM"), _SECOND_ORDER),
+    **dict.fromkeys(("CUBALIFNode", "ILCCUBALIFNode", "NoisyCUBALIFNode", "NoisyILCCUBALIFNode"), _SECOND_ORDER),
+    **dict.fromkeys(("NonSpikingIFNode", "NonSpikingLIFNode", "NoisyNonSpikingIFNode"), _MEMBRANES),
 }
+# Where the libraries define neurons: some keep no state that their base classes tell of, as they take all time steps.
+_PLACES = {"spikingjelly": {"neuron", "rnn"}, "snntorch": {"_neurons"}}
+_BASES = {"spikingjelly": "MemoryModule", "snntorch": "SpikingNeuron"}
 
 
 class NeuronClass(NamedTuple):
@@ -46,13 +50,13 @@ def neuron_class(module: nn.Module) -> NeuronClass | None:
     """Return what neuron a module is; None where it is none."""
     classes = type(module).__mro__
     for cls in classes:
-        package = cls.__module__.split(".")[0]
+        package, *places = cls.__module__.split(".")
         if package == "spikingjelly" and cls.__name__ in _WITHOUT_STATE:
             return None
-        if package == "spikingjelly" and (hasattr(module, "_memories") or cls.__name__.startswith("NonSpiking")):
-            return NeuronClass("SpikingJelly", cls.__name__)
-        if package == "snntorch" and any(base.__name__ == "SpikingNeuron" for base in classes):
-            return NeuronClass("snnTorch", cls.__name__)
+        if package in _PLACES and (
+            _PLACES[package].intersection(places) or any(base.__name__ == _BASES[package] for base in classes)
+        ):
+            return NeuronClass("SpikingJelly" if package == "spikingjelly" else "snnTorch", cls.__name__)
     return None
 
 
@@ -109,7 +113,7 @@ def _of_snntorch(module: Any, neuron: NeuronClass) -> LibraryNeuron:
 
 
 def _why_not(kind: str) -> str:
-    return f"the neuron {kind} has no form" + (f": {_OTHERS[kind]}" if kind in _OTHERS else "")
+    return f"{kind} has no form" + (f": {_OTHERS[kind]}" if kind in _OTHERS else "")
 
 
 def _number_or_channels(value: Tensor) -> float | tuple[float, ...]:

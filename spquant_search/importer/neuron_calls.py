@@ -16,6 +16,8 @@ from spquant_search.importer.library_neuron import LibraryNeuron
 from spquant_search.importer.operations import Membrane, Spiking
 from spquant_search.importer.refusals import Refused
 
+GRADED_WITHIN = 1e-4  # of a spike: what a product with a factor and a quotient by it leave
+
 if TYPE_CHECKING:
     from spquant_search.importer.recorder import Recorder
 
@@ -124,7 +126,14 @@ def _graded(
 ) -> list[Followed | None]:
     factor, plain = getattr(call.module, "graded_spikes_factor", None), call.outputs[0]
     if isinstance(factor, Tensor) and bool((factor != 1).any()):
-        plain = (plain / factor.to(plain)).round()
+        plain = plain / factor.to(plain)
+    rounded = plain.round()
+    if bool(((plain - rounded).abs() > GRADED_WITHIN).any() or (rounded != rounded.bool()).any()):
+        raise Refused(
+            "what it gives are other numbers than spikes of 0 and 1",
+            "give it a surrogate function whose forward spikes",
+        )
+    plain = plain if plain is call.outputs[0] else rounded
     recorder.graph.keep(spikes, plain)
     recorder.graph.recorded[spikes.node].times.add(spikes.time)
     if plain is not call.outputs[0]:

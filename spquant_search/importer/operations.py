@@ -197,3 +197,23 @@ class Opaque:
 
 Stateless = Convolution | Linear | Scale | Pool | Votes | Pad | Repeat | Softmax
 Operation = Stateless | Input | Add | Spiking | Membrane | OverTime | Opaque
+
+
+def words_of(operation: Operation) -> str:
+    """Return what people call an operation."""
+    if isinstance(operation, Pool):
+        return "an average of pixels" if operation.kind == "average" else "a maximum of pixels"
+    return {
+        Input: "the input",
+        Convolution: "a convolution",
+        Linear: "a linear layer",
+        Scale: "a scaling",
+        Add: "a sum",
+        Spiking: "neurons",
+        Membrane: "membranes",
+        OverTime: "a sum over time",
+        Votes: "an average of neighbours",
+        Pad: "padding",
+        Repeat: "pooling to a larger size",
+        Softmax: "softmax",
+    }[type(operation)]

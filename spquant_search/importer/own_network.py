@@ -75,7 +75,10 @@ class ImportedNetwork(nn.Module):
         values = {next(iter(self._description.layers)): spikes}
         for call in self._calls:
             values[call.number] = self._run(call, values)
-        logits: Tensor = self.get_submodule(self._readout_name)(values[self.end.source])
+        source = values[self.end.source]
+        if isinstance(self.end, LinearReadout) and len(self._description.layers[self.end.source].shape) == 1:
+            source = self.flatten(source)
+        logits: Tensor = self.get_submodule(self._readout_name)(source)
         return logits
 
     def _run(self, call: _Call, values: dict[int, Spikes]) -> Spikes:
@@ -122,7 +125,7 @@ class ImportedNetwork(nn.Module):
             number=step.number,
             sources=(weighted.source,),
             layer=name,
-            flattens=isinstance(weighted.operation, Linear) and _pixels(weighted.map) > 1,
+            flattens=weighted.flattens,
             shortcuts=tuple(shortcuts),
             identities=step.identities,
         )

@@ -52,6 +52,7 @@ def read_network(
     """
     axes = _checked_axes(example, axes)
     network = unwrapped(network)
+    _check_precision(network, example)
     example = _two_samples(example, axes)
     if second is None:
         second = shuffled(example)
@@ -64,7 +65,7 @@ def read_network(
     recordings = {FIRST: first, SECOND: again}
     proofs = {name: prove(recording, description) for name, recording in recordings.items()}
     check(proofs)
-    notes = tuple(notes_of(first, proofs))
+    notes = (*notes_of(first, proofs), *map(str, description.joined))
     return ReadNetwork(description=description, recordings=recordings, proofs=proofs, notes=notes)
 
 
@@ -93,6 +94,18 @@ def _oddity(example: Tensor) -> str:
     if example.is_nested or example.layout != torch.strided:
         return "it is nested" if example.is_nested else f"it is {example.layout}"
     return "" if bool(example.isfinite().all()) else "it has values that are not finite"
+
+
+def _check_precision(network: nn.Module, example: Tensor) -> None:
+    """Raise where numbers are coarser than a proof can be."""
+    given = {"example": example, **dict(network.named_parameters()), **dict(network.named_buffers())}
+    coarse = [name for name, values in given.items() if values.dtype in (torch.float16, torch.bfloat16)]
+    if coarse:
+        more = f" and {len(coarse) - 1} more" if len(coarse) > 1 else ""
+        why = f"{coarse[0]}{more} in {given[coarse[0]].dtype}: membranes are too coarse for a proof"
+        raise NotImportable(
+            [Reason(module="", what="precision", why=why, remedy="give network.float(), example.float()")]
+        )
 
 
 def _not_an_example(why: str, remedy: str) -> NotImportable:

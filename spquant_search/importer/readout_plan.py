@@ -10,7 +10,9 @@ from torch import Tensor
 
 from spquant_search.importer.description import Description
 from spquant_search.importer.graph import Node
+from spquant_search.importer.joining import dense
 from spquant_search.importer.operations import (
+    Convolution,
     Linear,
     Membrane,
     OverTime,
@@ -19,6 +21,7 @@ from spquant_search.importer.operations import (
     Softmax,
     Spiking,
     Votes,
+    words_of,
 )
 from spquant_search.importer.refusals import Refused
 
@@ -109,10 +112,10 @@ def readout_of(description: Description) -> Counted | LinearReadout:
         raise Refused("votes are averaged of something else than spikes")
     if isinstance(operation, Membrane):
         return _membranes(end)
-    if isinstance(operation, Linear):
+    if isinstance(operation, Linear) or _covers_map(end.node):
         return _linear(end)
     raise Refused(
-        f"the output is made by {type(operation).__name__}",
+        f"the output is made by {words_of(operation)}",
         "spikes, a linear layer of spikes, or membranes of neurons that do not spike can be read",
     )
 
@@ -128,8 +131,18 @@ def _counted(end: _End, votes: int) -> Counted:
     )
 
 
+def _covers_map(node: Node) -> bool:
+    """Return whether a convolution sees all pixels at once, which is a linear layer of them."""
+    operation = node.operation
+    if not isinstance(operation, Convolution) or operation.sides != (0, 0, 0, 0):
+        return False
+    return tuple(operation.weight.shape[2:]) == node.seen[0][1:] and operation.dilation == (1, 1)
+
+
 def _linear(end: _End) -> LinearReadout:
     linear, name = end.node.operation, end.node.name
+    if isinstance(linear, Convolution):
+        linear = Linear(dense(linear).flatten(1), linear.bias)
     assert isinstance(linear, Linear)
     factor, offset = end.factor, end.offset
     end.factor, end.offset = 1.0, 0.0
@@ -168,7 +181,8 @@ def _membranes(end: _End) -> LinearReadout:
     if form.reset != "none" and form.threshold != float("inf"):
         raise Refused(
             "the membranes of neurons that spike are read: a readout has no reset",
-            'count their spikes, or give them reset_mechanism="none" or an infinite threshold',
+            "have their spikes counted, with output=0 where it returns those first; or give them "
+            'reset_mechanism="none" or an infinite threshold',
         )
     if isinstance(form.leak, tuple) or isinstance(membrane.unit, tuple) or form.start:
         raise Refused("membranes whose leak or threshold differ between classes, or that start above 0, have no form")

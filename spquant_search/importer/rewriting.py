@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from spquant_search.importer.graph import Node
-from spquant_search.importer.operations import Add, Convolution, Linear, Operation, Pool, Scale
+from spquant_search.importer.operations import Add, Convolution, Linear, Operation, Pool, Scale, Spiking
 
 NOTHING = torch.zeros(1, dtype=torch.float64)
 
@@ -29,6 +29,11 @@ class Rewritten:
     def is_read_once(self, number: int) -> bool:
         """Return whether a node has a single reader and is not the output."""
         return len(self.readers(number)) == 1 and number != self.output
+
+    def reaches_neurons(self, number: int) -> bool:
+        """Return whether neurons depend on a node."""
+        readers = self.readers(number)
+        return any(isinstance(self.nodes[one].operation, Spiking) or self.reaches_neurons(one) for one in readers)
 
     def set_operation(self, number: int, operation: Operation) -> None:
         """Give a node another operation."""

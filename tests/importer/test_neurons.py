@@ -27,10 +27,11 @@ def by_library(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
     """Return spikes and membranes of all steps, one step a call."""
     spikes, membranes = [], []
     reset_states(module)
+    factor = getattr(module, "graded_spikes_factor", 1.0)
     with torch.no_grad():
         for current in x:
             out = module(current)
-            spikes.append(out[0] if isinstance(out, tuple) else out)
+            spikes.append((out[0] if isinstance(out, tuple) else out) / factor)
             membranes.append((module.mem if hasattr(module, "mem") else module.v).clone())
     reset_states(module)
     return torch.stack(spikes), torch.stack(membranes)
@@ -62,16 +63,21 @@ SPIKINGJELLY = [
     ("IFNode", {}),
     ("IFNode", {"v_threshold": 0.5, "v_reset": None}),
     ("IFNode", {"v_threshold": 1.25, "v_reset": -0.25}),
-    ("SimpleIFNode", {}),
+    ("SimpleIFNode", {"v_threshold": 1.25, "v_reset": -0.25}),
+    ("SimpleIFNode", {"v_threshold": 0.75, "v_reset": None}),
     ("LIFNode", {"tau": 2.0}),
     ("LIFNode", {"tau": 2.0, "decay_input": False, "v_reset": None}),
     ("LIFNode", {"tau": 4.0, "decay_input": False, "v_threshold": 1.5}),
     ("LIFNode", {"tau": 8.0, "decay_input": False, "v_reset": 0.25}),
     ("LIFNode", {"tau": 1.25, "v_threshold": 0.5, "detach_reset": True}),
+    ("LIFNode", {"tau": 4.0, "v_reset": None, "v_threshold": 0.25}),
     ("SimpleLIFNode", {"tau": 2.0, "decay_input": True}),
+    ("SimpleLIFNode", {"tau": 4.0, "decay_input": False, "v_threshold": 1.5, "v_reset": 0.25}),
     ("ParametricLIFNode", {"init_tau": 2.0}),
     ("ParametricLIFNode", {"init_tau": 4.0, "decay_input": False, "v_reset": None}),
-    ("HalfThresholdIFNode", {}),
+    ("ParametricLIFNode", {"init_tau": 3.0, "v_threshold": 0.75, "v_reset": -0.25}),
+    ("HalfThresholdIFNode", {"v_threshold": 1.0}),
+    ("HalfThresholdIFNode", {"v_threshold": 1.5}),
 ]
 SNNTORCH: list[dict[str, Any]] = [
     {"beta": 0.5},
@@ -82,7 +88,13 @@ SNNTORCH: list[dict[str, Any]] = [
     {"beta": 0.9, "reset_mechanism": "zero"},
     {"beta": 0.5, "reset_mechanism": "zero", "reset_delay": False},
     {"beta": 0.75, "reset_delay": False},
+    {"beta": 0.75, "threshold": 1.5, "reset_delay": False},
+    {"beta": 0.75, "threshold": 1.5, "reset_mechanism": "zero"},
     {"beta": 0.5, "reset_mechanism": "none"},
+    {"beta": 0.5, "reset_mechanism": "none", "reset_delay": False},
+    {"beta": 0.75, "graded_spikes_factor": 2.0, "learn_graded_spikes_factor": True},
+    {"beta": 0.75, "graded_spikes_factor": 2.0, "reset_mechanism": "zero", "reset_delay": False},
+    {"beta": 0.75, "surrogate_disable": True, "output": True},
     {"beta": 0.875, "learn_beta": True, "learn_threshold": True, "threshold": 0.5},
 ]
 
@@ -92,6 +104,15 @@ SNNTORCH: list[dict[str, Any]] = [
 def test_a_neuron_of_spikingjelly(name: str, arguments: dict[str, Any], kind: str) -> None:
     neuron = spikingjelly("neuron")
     compare(getattr(neuron, name)(**arguments), kind)
+
+
+@pytest.mark.parametrize(("name", "arguments"), SPIKINGJELLY)
+def test_all_steps_in_one_call_are_those_of_one_step_a_call(name: str, arguments: dict[str, Any]) -> None:
+    module, x = getattr(spikingjelly("neuron"), name)(**arguments), currents("normal")[..., :1000]
+    spikes, _ = by_library(module, x)
+    module.step_mode = "m"
+    with torch.no_grad():
+        assert torch.equal(module(x), spikes)
 
 
 @pytest.mark.parametrize("kind", ["normal", "eighths"])
@@ -109,9 +130,9 @@ def test_a_beta_and_a_threshold_of_every_channel() -> None:
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("RLeaky", "the neuron RLeaky has no form: its spikes come back to it in the next step, a recurrence"),
-        ("Synaptic", "the neuron Synaptic has no form: it has more states than a membrane"),
-        ("Lapicque", "the neuron Lapicque has no form"),
+        ("RLeaky", "RLeaky has no form: its spikes come back to it in the next step, a recurrence"),
+        ("Synaptic", "Synaptic has no form: it has more states than a membrane"),
+        ("Lapicque", "Lapicque has no form"),
     ],
 )
 def test_another_neuron_of_snntorch_is_refused(name: str, why: str) -> None:
@@ -128,7 +149,7 @@ def test_another_neuron_of_spikingjelly_is_refused() -> None:
     module = spikingjelly("neuron").QIFNode()
     neuron = neuron_class(module)
     assert neuron is not None
-    with pytest.raises(Refused, match="the neuron QIFNode has no form") as caught:
+    with pytest.raises(Refused, match="QIFNode has no form") as caught:
         library_neuron(module, neuron)
     assert "IFNode, SimpleIFNode" in caught.value.remedy
 
