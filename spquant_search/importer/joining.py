@@ -5,12 +5,14 @@ A product of weights is weights, and so is a sum; every step is exact in real nu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from spquant_search.importer.graph import Node
 from spquant_search.importer.operations import Add, Convolution, Input, Linear, Pool, Scale, Spiking
 from spquant_search.importer.rewriting import Rewritten
 
@@ -173,7 +175,10 @@ def _is_nested_sum(net: Rewritten, source: int, seen: tuple[int, ...]) -> bool:
 
 
 def _as_weights(net: Rewritten, number: int) -> None:
-    """Make weights of terms that are scaled: a convolution of single pixels and channels, or a diagonal."""
+    """Make weights of terms that are scaled: a convolution of single pixels and channels, or a diagonal.
+
+    So are averages over a number of pixels by which no shift divides.
+    """
     for place, (factor, source, _) in enumerate(_terms(net, number)):
         operation = net.nodes[source].operation
         if isinstance(operation, (Convolution, Linear)) and factor != 1.0 and net.is_read_once(source):
@@ -181,7 +186,7 @@ def _as_weights(net: Rewritten, number: int) -> None:
             net.set_operation(source, replace(operation, weight=factor * operation.weight.double(), bias=bias))
         elif isinstance(operation, Scale) and net.is_read_once(source):
             _set_weights(net, source, operation, factor)
-        elif factor != 1.0:
+        elif factor != 1.0 or not _is_power_of_two(divisor_of(net.nodes, source)):
             one = torch.ones(1, dtype=torch.float64)
             net.scale_input(number, place, one)
             _set_weights(net, net.nodes[number].inputs[place], Scale(one, 0 * one), factor)
@@ -211,6 +216,20 @@ def _weights_before(net: Rewritten, number: int) -> None:
     if len(seen) == 1:
         net.nodes[source] = replace(net.nodes[source], seen=((*seen, 1, 1),), shape=(*seen, 1, 1))
     _set_weights(net, source, scale, 1.0)
+
+
+def divisor_of(layers: Mapping[int, Node], number: int) -> int:
+    """Return by what the whole numbers of spikes that were pooled and added are divided."""
+    node, divisor = layers[number], 1
+    while isinstance(node.operation, (Pool, Add)):
+        if isinstance(node.operation, Pool) and node.operation.kind == "average":
+            divisor *= math.prod(node.operation.kernel)
+        node = layers[node.inputs[0]]
+    return divisor if isinstance(node.operation, (Input, Spiking)) else 1
+
+
+def _is_power_of_two(number: int) -> bool:
+    return number & (number - 1) == 0
 
 
 def _set_weights(net: Rewritten, number: int, scale: Scale, factor: float) -> None:

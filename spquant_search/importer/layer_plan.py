@@ -12,6 +12,7 @@ from typing import Literal
 
 from spquant_search.importer.description import Description
 from spquant_search.importer.graph import Node
+from spquant_search.importer.joining import divisor_of
 from spquant_search.importer.operations import Add, Convolution, Input, Linear, Pool, Spiking, words_of
 from spquant_search.importer.refusals import Reason, Refused
 
@@ -121,6 +122,8 @@ class Planner:
                 raise Refused("spikes that are subtracted or scaled are no whole numbers", "add them as they are")
             if len({self._shape(source) for source in node.inputs}) > 1:
                 raise Refused("signals of other shapes are added as if they had one")
+            if len({divisor_of(self.description.layers, source) for source in node.inputs}) > 1:
+                raise Refused("spikes are added to averages of others", "add them first, and average the sum")
             return SpikeSum(number=number, sources=(node.inputs[0], node.inputs[1]))
         raise Refused("it lies between neurons, and no layer has it")
 
@@ -205,6 +208,8 @@ class Planner:
         if seen not in (shape, (math.prod(shape), 1, 1)):
             raise Refused(_seen_otherwise(shape, seen))
         flattens = isinstance(node.operation, Linear) or seen != shape
+        if flattens and isinstance(node.operation, Convolution) and not _is_linear(node.operation):
+            raise Refused(_seen_otherwise(shape, seen))
         before = self.description.layers[source].shape
         return Weighted(
             operation=node.operation, source=source, map=before, flattens=flattens, pool=pool, number=number
@@ -227,6 +232,10 @@ def _kinds_of(layers: Mapping[int, Node]) -> dict[int, Kind]:
         else:
             kinds[number] = "other"
     return kinds
+
+
+def _is_linear(operation: Convolution) -> bool:
+    return operation.weight.shape[2:] == (1, 1) and operation.sides == (0, 0, 0, 0) and operation.groups == 1
 
 
 def _seen_otherwise(shape: tuple[int, ...], seen: tuple[int, ...]) -> str:

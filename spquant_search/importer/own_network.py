@@ -111,7 +111,8 @@ class ImportedNetwork(nn.Module):
         if not isinstance(step, LayerOfNeurons):
             return _Call(number=step.number, sources=step.sources)
         weighted, form = step.weighted, self._form(step.neurons)
-        layer = _layer(weighted, form, step.pool, can_gate=not self._is_input(weighted.source))
+        gates = not self._is_input(weighted.source) and not weighted.flattens
+        layer = _layer(weighted, form, step.pool, can_gate=gates)
         self._set_weights(layer, weighted)
         shortcuts = []
         for shortcut in step.shortcuts:

@@ -52,7 +52,7 @@ def read_network(
     """
     axes = _checked_axes(example, axes)
     network = unwrapped(network)
-    _check_precision(network, example)
+    _check_numbers(network, example)
     example = _two_samples(example, axes)
     if second is None:
         second = shuffled(example)
@@ -96,16 +96,25 @@ def _oddity(example: Tensor) -> str:
     return "" if bool(example.isfinite().all()) else "it has values that are not finite"
 
 
-def _check_precision(network: nn.Module, example: Tensor) -> None:
-    """Raise where numbers are coarser than a proof can be."""
-    given = {"example": example, **dict(network.named_parameters()), **dict(network.named_buffers())}
+def _check_numbers(network: nn.Module, example: Tensor) -> None:
+    """Raise where numbers are coarser than a proof can be, or are none; a threshold may be infinite."""
+    given = {**dict(network.named_parameters()), **dict(network.named_buffers()), "the example": example}
     coarse = [name for name, values in given.items() if values.dtype in (torch.float16, torch.bfloat16)]
     if coarse:
-        more = f" and {len(coarse) - 1} more" if len(coarse) > 1 else ""
-        why = f"{coarse[0]}{more} in {given[coarse[0]].dtype}: membranes are too coarse for a proof"
+        why = f"{_and_more(coarse)} in {given[coarse[0]].dtype}: membranes are too coarse for a proof"
         raise NotImportable(
             [Reason(module="", what="precision", why=why, remedy="give network.float(), example.float()")]
         )
+    broken = [
+        name for name, values in given.items() if not name.endswith("threshold") and not bool(values.isfinite().all())
+    ]
+    if broken:
+        why = f"{_and_more(broken)} with infinite numbers, or such that are none (NaN)"
+        raise NotImportable([Reason(module="", what="weights", why=why)])
+
+
+def _and_more(names: list[str]) -> str:
+    return f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else names[0]
 
 
 def _not_an_example(why: str, remedy: str) -> NotImportable:

@@ -113,7 +113,7 @@ def classes_as_windows() -> nn.Module:
 def one_dimension() -> nn.Module:
     return InARow(
         *(nn.Conv1d(2, 6, 5, stride=2, padding=2), nn.BatchNorm1d(6), lif(), nn.MaxPool1d(2)),
-        *(nn.Conv1d(6, 6, 3), lif(), nn.AvgPool1d(2), nn.Flatten(), nn.Linear(12, 4), lif()),
+        *(nn.Conv1d(6, 6, 3), lif(), nn.AvgPool1d(2), nn.Flatten(), nn.Linear(6, 4), lif()),
     )
 
 
@@ -255,7 +255,7 @@ NETWORKS: dict[str, Odd] = {
     ),
     "pooled-shortcut": Odd(lambda: PooledShortcut(averaged=False), IMAGES),
     "averaged-shortcut": Odd(lambda: PooledShortcut(averaged=True), IMAGES),
-    "concatenated": Odd(Concatenated, IMAGES, "cat: .* a concatenation of channels"),
+    "concatenated": Odd(Concatenated, IMAGES, "cat: a concatenation of channels"),
     "scaled-shortcut": Odd(ScaledShortcut, IMAGES),
     "different-thresholds": Odd(DifferentThresholds, IMAGES),
 }

@@ -13,6 +13,7 @@ from importer.livening import liven
 from torch import Tensor, nn
 
 from spquant_search.importer import NotImportable, from_torch
+from spquant_search.importer.libraries import reset_states
 
 Step = Callable[[list[Tensor]], Tensor]  # makes the next signal of all before it
 
@@ -38,10 +39,11 @@ class Drawn(nn.Module):
         shape = shapes[-1]
         earlier = [place for place, other in enumerate(shapes[:-1]) if other == shape]
         draw = self.chance.random()
-        if draw < 0.35:
+        weights = bool(self.parts) and isinstance(self.parts[-1], (nn.Conv2d, nn.Linear))
+        if draw < (0.75 if weights else 0.1):
             return self._take(self._neuron(), shapes)
-        if earlier and draw < 0.5:
-            place, sign = self.chance.choice(earlier), self.chance.choice((1, 1, 1, -0.5))
+        if earlier and draw < (0.95 if weights else 0.2):
+            place, sign = self.chance.choice(earlier), self.chance.choice((1, 1, 1, 1, 1, -0.5))
             self.program.append(lambda values: values[-1] + sign * values[place])
             return shape
         return self._take(self._layer(shape), shapes)
@@ -81,8 +83,7 @@ class Drawn(nn.Module):
         self.program.append(lambda values: self.parts[place](values[-1]))
         with torch.no_grad():
             made = module.eval()(torch.zeros(1, *shapes[-1]))
-        for state in ("reset", "reset_mem"):
-            getattr(module, state, lambda: None)()
+        reset_states(module)
         return tuple(made.shape[1:])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -119,5 +120,5 @@ def is_imported(seed: int) -> bool:
 
 @pytest.mark.parametrize("block", range(4))
 def test_drawn_networks_are_exact_or_refused(block: int) -> None:
-    imported = [seed for seed in range(15 * block, 15 * block + 15) if is_imported(seed)]
-    assert len(imported) > 3
+    imported = [seed for seed in range(10 * block, 10 * block + 10) if is_imported(seed)]
+    assert len(imported) > 2

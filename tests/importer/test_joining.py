@@ -89,6 +89,22 @@ def test_products_of_vectors() -> None:
     torch.testing.assert_close(net.nodes[3].operation.run(x), expected)  # type: ignore[union-attr]
 
 
+def beside(chance: random.Random, other: Convolution, end: tuple[int, ...]) -> Convolution:
+    """Return another convolution of the same signal, which makes a map of the same shape."""
+    kernel, sides = [], []
+    for stride, positions in zip(other.stride, end[1:], strict=True):
+        reached = stride * (positions - 1) - SIZE  # with the kernel, how much padding its places take
+        size = chance.randint(max(1, -reached - stride + 1), 4 + max(0, -reached))
+        padding = max(0, reached + size)
+        before = chance.randint(0, padding)
+        kernel.append(size)
+        sides.append((before, padding - before))
+    groups, out = chance.choice((1, 2, 4)), end[0]
+    weight = torch.randn(out, CHANNELS // groups, *kernel, dtype=torch.float64)
+    bias = torch.randn(out, dtype=torch.float64) if chance.random() < 0.5 else None
+    return Convolution(weight, bias, other.stride, (*sides[1], *sides[0]), (1, 1), groups)
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_convolutions_side_by_side(seed: int) -> None:
     torch.manual_seed(seed)
@@ -96,13 +112,10 @@ def test_convolutions_side_by_side(seed: int) -> None:
     start = (CHANNELS, SIZE, SIZE)
     first = drawn(chance, CHANNELS)
     end = shape_of(first, start)
-    others = []
-    while len(others) < 2:  # others of the same output, whatever their kernels
-        other = drawn(chance, CHANNELS)
-        if shape_of(other, start) == end and other.stride == first.stride:
-            others.append(other)
+    others = [beside(chance, first, end) for _ in range(2)]
     terms = [first, *others]
     factors = (1.0, -1.0, 0.5)
+    assert {shape_of(term, start) for term in terms} == {end}
     nodes = {0: node(Input(), (), (), start)}
     nodes |= {k: node(term, (0,), start, end) for k, term in enumerate(terms, 1)}
     nodes[4] = node(Add(factors[:2]), (1, 2), end, end)
