@@ -258,8 +258,8 @@ def _merge(net: Rewritten, number: int) -> Iterator[Joined]:
                 other += 1
                 continue
             first, second = (net.nodes[terms[one][1]] for one in (place, other))
-            before = sum(one.operation.weight.numel() for one in (first, second))  # type: ignore[union-attr]
-            widest = max(first, second, key=lambda node: node.operation.weight[0].numel())  # type: ignore[union-attr]
+            before = _weight_of(first).numel() + _weight_of(second).numel()
+            widest = max(first, second, key=lambda node: _weight_of(node)[0].numel())
             net.nodes[terms[place][1]] = replace(first, operation=made, name=widest.name)
             del terms[other]
             yield Joined((first.name, second.name), before, made.weight.numel())
@@ -269,6 +269,11 @@ def _merge(net: Rewritten, number: int) -> Iterator[Joined]:
     else:
         net.nodes[number] = replace(net.nodes[number], inputs=(terms[0][1],), seen=(terms[0][2],))
         net.remove(number)
+
+
+def _weight_of(node: Node) -> Tensor:
+    assert isinstance(node.operation, (Convolution, Linear))
+    return node.operation.weight
 
 
 def _merged(net: Rewritten, one: int, other: int) -> Weights | None:

@@ -68,7 +68,7 @@ def read_nir(
     description = folded(recordings[FIRST])
     proofs = {name: prove(recording, description) for name, recording in recordings.items()}
     check(proofs)
-    notes = (_told(untold, reset), *_unread(flat, order), *notes_of(recordings[FIRST], proofs))
+    notes = (_told(untold, reset), *_unread(flat, order), *notes_of(recordings[FIRST], description, proofs))
     return ReadNetwork(description=description, recordings=recordings, proofs=proofs, notes=notes)
 
 

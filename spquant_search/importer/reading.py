@@ -65,7 +65,7 @@ def read_network(
     recordings = {FIRST: first, SECOND: again}
     proofs = {name: prove(recording, description) for name, recording in recordings.items()}
     check(proofs)
-    notes = (*notes_of(first, proofs), *map(str, description.joined))
+    notes = tuple(notes_of(first, description, proofs))
     return ReadNetwork(description=description, recordings=recordings, proofs=proofs, notes=notes)
 
 
@@ -145,7 +145,7 @@ def _check_equal(first: Recording, again: Recording) -> None:
     raise NotImportable([Reason(module="", what="forward", why=why, remedy=remedy), *first.read_out])
 
 
-def notes_of(recording: Recording, proofs: Mapping[str, Proof]) -> list[str]:
+def notes_of(recording: Recording, description: Description, proofs: Mapping[str, Proof]) -> list[str]:
     notes = []
     if recording.read_out:
         places = sorted({f"{reason.module or 'forward'} ({reason.what})" for reason in recording.read_out})
@@ -166,4 +166,4 @@ def notes_of(recording: Recording, proofs: Mapping[str, Proof]) -> list[str]:
         notes.append(
             f"{differ} of {steps:,} spikes differ, where a potential is at its threshold: rounding breaks ties"
         )
-    return notes
+    return [*notes, *map(str, description.joined)]

@@ -121,4 +121,4 @@ def is_imported(seed: int) -> bool:
 @pytest.mark.parametrize("block", range(4))
 def test_drawn_networks_are_exact_or_refused(block: int) -> None:
     imported = [seed for seed in range(10 * block, 10 * block + 10) if is_imported(seed)]
-    assert len(imported) > 2
+    assert len(imported) > 1

@@ -96,7 +96,7 @@ def conv(weight: Any = None, **changed: Any) -> Any:
         ({"flat": nir().Flatten(np.array([4, 1, 2]), 0, -1)}, "flat", "shape [4, 1, 2], and reads [4, 1, 1]"),
         ({"fc": nir().Linear(np.ones((4, 5)))}, "fc", "its weights take 5 features in one vector, and it reads [4]"),
         ({"output": nir().Output(np.array([5]))}, "output", "it says that it takes features of shape [5], and reads"),
-        ({"fc": nir().Threshold(np.ones(4))}, "fc", "neurons read spikes, and no weights lie between"),
+        ({"fc": nir().Threshold(np.ones(4))}, "fc", "a leak of 0 has no form in this package's layers"),
         ({"if": nir().Threshold(np.ones((4, 3, 3)))}, "if", "its threshold is of shape [4, 3, 3], and it reads [4, 1,"),
         ({"if": nir().Threshold(np.ones((4, 1, 1)))}, "deep", "a leak of 0 has no form in this package's layers"),
         ({"if": nir().I(np.ones((4, 1, 1)))}, "if", "it lies between neurons, and no layer has it"),
