@@ -15,15 +15,16 @@ import importlib
 from typing import Any
 
 __version__ = "0.5.0"
-__all__ = ["Picked", "Run", "load_space", "open_run", "search"]
+__all__ = ["Picked", "Run", "from_torch", "load_space", "open_run", "search"]
 
 # Type checkers read __init__.pyi: an import here, for types alone too, would tie every room to the interface.
 _MODULES = {
-    "Picked": "picked",
-    "Run": "run",
-    "load_space": "calls",
-    "open_run": "calls",
-    "search": "calls",
+    "Picked": "commands.python.picked",
+    "Run": "commands.python.run",
+    "from_torch": "importer.conversion",
+    "load_space": "commands.python.calls",
+    "open_run": "commands.python.calls",
+    "search": "commands.python.calls",
 }
 
 
@@ -31,7 +32,7 @@ def __getattr__(name: str) -> Any:
     """Import a name of the interface when it is asked for."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.commands.python.{_MODULES[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

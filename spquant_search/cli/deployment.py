@@ -82,7 +82,8 @@ def pick_member(folder: RunFolder, out: Path, wish: Wish, *, trial: int | None =
             raise
         pick_member(folder, out, wish, trial=trial, knee=knee)  # a command that works on the run has better ones by now
         return
-    for line in picked_lines(choice.summary, choice.member, str(out), time_steps=steps):
+    summary, origin = choice.summary, choice.origin_words
+    for line in picked_lines(summary, choice.member, str(out), time_steps=steps, origin=origin):
         typer.echo(line)
     if floats := choice.floats_words:
         assert choice.wanted is not None

@@ -203,8 +203,9 @@ def sensitivity(
     started = time.monotonic()
     space = find_space_file(space)
     keep_compiled_code(cache_folder())  # before torch is imported
-    prepared = _prepare_analysis(space, [*(overrides or []), *as_overrides(workers=workers or None, seed=seed)])
     folder, console = find_run(run or space.stem), Console(stderr=as_json)
+    changes = [*(overrides or []), *as_overrides(workers=workers or None, seed=seed)]
+    prepared = _prepare_analysis(space, changes, folder)
     if folder.exists() and read_sensitivity(folder) is not None:
         require_same_space(folder, prepared.space.file)
     else:
@@ -224,12 +225,12 @@ def sensitivity(
     _show_sensitivity(folder, console, as_json=as_json)
 
 
-def _prepare_analysis(space: Path, overrides: list[str]) -> Prepared:
-    """Prepare a space; raise UserError where no layer has a choice of precision."""
+def _prepare_analysis(space: Path, overrides: list[str], folder: RunFolder) -> Prepared:
+    """Prepare the space of a run; raise UserError where no layer has a choice of precision."""
     from spquant_search.runs.sensitivity import lowered_configurations
     from spquant_search.training.prepare import prepare
 
-    prepared = prepare(space, overrides)
+    prepared = prepare(space, overrides, run=folder)
     if len(lowered_configurations(prepared.space)) == 1:
         raise UserError(
             f"{space}: layers: there is nothing to compare, as every layer has one choice of weight_bits and one of "

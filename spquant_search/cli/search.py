@@ -180,8 +180,9 @@ def _run(asked: _Search) -> None:
 
     wanted = asked.target
     file, changes = asked.space, asked.overrides
-    prepared = prepare(file, changes) if wanted is None else prepare_within(wanted, file, changes)
     folder, console = find_run(asked.run), Console()
+    run = {"run": folder}
+    prepared = prepare(file, changes, **run) if wanted is None else prepare_within(wanted, file, changes, **run)
     if wanted is not None:
         require_deployable(wanted, prepared, folder)
     order = SearchOrder(

@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,24 +94,28 @@ def _other_bound(size: int, space: Path, overrides: Sequence[str]) -> float | No
     return None if found == size else found
 
 
-def prepare_within(target: Target, space: Path, overrides: Sequence[str]) -> Prepared:
-    """Prepare a search within a target, the last of the overrides.
+def prepare_within(target: Target, space: Path, overrides: Sequence[str], *, run: RunFolder) -> Prepared:
+    """Prepare a search of a run within a target, the last of the overrides.
 
     Raises:
         UserError: a problem of the space, or no configuration keeps the target, which is said of what was written, not
             of the constraint that it became.
     """
-    from spquant_search.training.prepare import prepare
+    from spquant_search.space.reading import read_space
+    from spquant_search.training.importing import with_imported_network
+    from spquant_search.training.prepare import bind_network
 
+    file = with_imported_network(read_space(space, overrides), source=str(space), run=run)
     try:
-        return prepare(space, overrides)
+        return bind_network(file, source=str(space))
     except SpaceError as error:
         if all(problem.key != _KEY for problem in error.problems):
             raise
         meant = ""
         if re.fullmatch(r"[\d.]+", target.text):
             with suppress(SpaceError):
-                prepare(space, [*overrides, f"{_KEY}={target.text}KiB"])
+                meant_file = read_space(space, [*overrides, f"{_KEY}={target.text}KiB"])
+                bind_network(replace(meant_file, model=file.model), source=str(space))
                 meant = f". Did you mean {target.text}KiB?"
         problems = [
             Problem(target.words, f"{problem.sentence}{meant}") if problem.key == _KEY else problem

@@ -44,6 +44,18 @@ class Choice:
             return ""
         return _floats_words(self.prepared, self.wanted)
 
+    @property
+    def origin_words(self) -> str:
+        """Where the network came from, if it was imported; empty elsewhere."""
+        from spquant_search.snn.networks.planned import plan_of
+
+        layers = self.file.model.layers
+        origin = None if layers is None else plan_of(layers, source=str(self.folder.space_file)).origin
+        if origin is None:
+            return ""
+        came = "" if origin.function is None else f" by {origin.function}"
+        return f"imported from {origin.library}{came}: README.md of what is written says what was folded and rounded"
+
 
 def choose_member(
     folder: RunFolder, wish: Wish, *, trial: int | None = None, knee: bool = False, said: str = "--trial"

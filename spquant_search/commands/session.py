@@ -66,6 +66,7 @@ def open_session(
     prepared, file = hired.prepared, hired.prepared.space.file
     check_run(folder, file, shared=shared)
     prepared.require_network_of(folder)
+    network = network_of(prepared, folder)
     weights = weights_of(prepared, folder)
     show_needs(known_needs(prepared, folder.path, trials=trials), console, device=hired.config.device)
     for line in hired.lines:
@@ -80,7 +81,7 @@ def open_session(
         require_memory(prepared, samples=len(recordings.train.labels))
         facts = _run_facts(hired, recordings, command)
         constraints = changed_constraints(folder, file)
-        open_run(folder, file, facts, shared=shared, weights=weights)
+        open_run(folder, file, facts, shared=shared, weights=weights, network=network)
         if constraints:
             watcher.warning(f"the run goes on with other constraints, which choose its front anew: {constraints}")
         with exclusive(folder, shared=shared, note=watcher.warning), count_seconds(folder, started):
@@ -92,6 +93,20 @@ def open_session(
         raise
     finally:
         watcher.close()
+
+
+def network_of(prepared: Prepared, folder: RunFolder) -> bytes | None:
+    """Return the file of a network that is data; None of any other.
+
+    Raises:
+        UserError: it is not the one that the run began with.
+    """
+    from spquant_search.runs.opening import require_same_network
+
+    layers = prepared.space.file.model.layers
+    network = None if layers is None else Path(layers).read_bytes()
+    require_same_network(folder, network)
+    return network
 
 
 def weights_of(prepared: Prepared, folder: RunFolder) -> bytes | None:

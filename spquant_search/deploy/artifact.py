@@ -32,7 +32,11 @@ from spquant_search.runs.files import write_bytes
 from spquant_search.runs.folder import RunFolder
 from spquant_search.runs.results import TrialResult
 from spquant_search.snn.layers import configure
+from spquant_search.snn.leaks import quantized_leaks, rounded_leak_words
 from spquant_search.snn.networks.catalog import build
+from spquant_search.snn.networks.origin_words import origin_words
+from spquant_search.snn.networks.plan import NetworkPlan, plan_bytes
+from spquant_search.snn.networks.planned import plan_of
 from spquant_search.space.configuration import LayerPrecision, NetworkConfig
 from spquant_search.space.schema import DataSpace, ModelSpace, NeuronSpace, SpaceFile
 from spquant_search.space.shapes import InputShape
@@ -40,6 +44,7 @@ from spquant_search.space.yaml_text import read_yaml
 from spquant_search.training.network import load_weights
 
 CONFIG_FILE, FLOAT_WEIGHTS_FILE = "config.yaml", "weights.safetensors"
+NETWORK_FILE = "network.json"  # of a network that is data
 
 
 class MissingWeights(UserError):
@@ -128,7 +133,8 @@ def write_artifact(  # noqa: PLR0913 - options by name
         data=space.data,
         time_steps=member.config.time_steps,
         most_time_steps=space.most_time_steps,
-        model=replace(space.model, weights=None),  # which the search began from; the artifact has its own
+        # The weights that the search began from are not the artifact's; a network that is data lies beside it.
+        model=replace(space.model, weights=None, layers=None if space.model.layers is None else NETWORK_FILE),
         neuron=space.neuron,
         layers=dict(member.config.layers),
         accuracy=member.accuracy,
@@ -141,7 +147,8 @@ def write_artifact(  # noqa: PLR0913 - options by name
         effective_macs=member.effective_macs,
         weights_sha256=_sha256(weights),
     )
-    content = _content(artifact, weights, network, shape=shape, vectors=vectors, facts=facts, note=note)
+    plan = None if space.model.layers is None else plan_of(space.model.layers, source="space")
+    content = _content(artifact, weights, network, plan=plan, shape=shape, vectors=vectors, facts=facts, note=note)
     _write_folder(content, out)
     return artifact
 
@@ -180,11 +187,12 @@ def _as_missing(folder: RunFolder, member: TrialResult) -> Iterator[None]:
         raise MissingWeights(f"{folder.path}: the weights of trial {member.number} are gone; pick again") from None
 
 
-def _content(
+def _content(  # noqa: PLR0913 - options by name
     artifact: Artifact,
     weights: bytes,
     network: nn.Module,
     *,
+    plan: NetworkPlan | None,
     shape: InputShape,
     vectors: Vectors,
     facts: DeviceFacts,
@@ -213,12 +221,18 @@ def _content(
         raise UserError(f"trial {artifact.trial} is not written: {error}") from None
     if exported.unchecked is not None:
         note(f"the C library was not run on the test vectors: {exported.unchecked}")
+    changes = [*_origin(plan), *rounded_leak_words(quantized_leaks(network))]
     others = {
         CONFIG_FILE: _yaml(artifact).encode(),
         FLOAT_WEIGHTS_FILE: weights,
-        PAGE_FILE: page(about, exported.c, facts, time_steps=artifact.time_steps).encode(),
+        PAGE_FILE: page(about, exported.c, facts, time_steps=artifact.time_steps, changes=changes).encode(),
+        **({} if plan is None else {NETWORK_FILE: plan_bytes(plan)}),
     }
     return sealed(exported.manifest, exported.files | others)
+
+
+def _origin(plan: NetworkPlan | None) -> list[str]:
+    return [] if plan is None or plan.origin is None else origin_words(plan.origin)
 
 
 @cache
@@ -228,7 +242,7 @@ def _adapter(kind: type) -> TypeAdapter[Any]:
 
 def _yaml(artifact: Artifact) -> str:
     """Return the artifact as YAML, with only those options of the data set that differ from its defaults."""
-    document = _adapter(Artifact).dump_python(artifact, mode="json")
+    document = _adapter(Artifact).dump_python(artifact, mode="json", by_alias=True)
     document["data"] = _adapter(DataSpace).dump_python(artifact.data, mode="json", exclude_defaults=True)
     return yaml.safe_dump(document, sort_keys=False)
 
@@ -269,7 +283,11 @@ def read_artifact(path: Path) -> Artifact:
         raise UserError(f"{config}: is not what pick writes ({first}); write the folder again") from None
     if _sha256(weights.read_bytes()) != artifact.weights_sha256:
         raise UserError(f"{weights}: does not match the checksum in {CONFIG_FILE}; write the folder again")
-    return artifact
+    if artifact.model.layers is None:
+        return artifact
+    if not (network := path / NETWORK_FILE).is_file():
+        raise UserError(f"{network}: is missing; write the folder again with spquant-search pick")
+    return replace(artifact, model=replace(artifact.model, layers=str(network)))
 
 
 def _sha256(content: bytes) -> str:

@@ -15,8 +15,11 @@ from spquant_search.runs.intervals import CONFIDENCE, wilson_interval
 PAGE_FILE = "README.md"
 
 
-def page(about: dict[str, Any], c: CSource, facts: DeviceFacts, *, time_steps: int) -> str:
-    """Write the folder's README.md; ``time_steps`` are the network's."""
+def page(about: dict[str, Any], c: CSource, facts: DeviceFacts, *, time_steps: int, changes: Sequence[str] = ()) -> str:
+    """Write the folder's README.md; ``time_steps`` are the network's.
+
+    ``changes``: sentences on what its numbers were in floating point.
+    """
     return _PAGE.format(
         title=markdown_text(f"Trial {about['trial']} of {about['run']}"),
         sizes=_sizes_table(about, c, facts.steps_words(time_steps)),
@@ -24,6 +27,7 @@ def page(about: dict[str, Any], c: CSource, facts: DeviceFacts, *, time_steps: i
         how_often="the same frame SPQ_TIME_STEPS times" if facts.same_frame else "each of its SPQ_TIME_STEPS frames",
         vectors=_vectors(about["test_vectors"]),
         classes=_classes(facts.classes),
+        changes=_changes(changes),
     )
 
 
@@ -71,6 +75,14 @@ def _vectors(vectors: dict[str, Any]) -> str:
     return "\n".join([begin, "", "| sample | file | its class |", "|--:|---|--:|", *rows])
 
 
+def _changes(sentences: Sequence[str]) -> str:
+    if not sentences:
+        return ""
+    return "\n".join(
+        ["## What it was in floating point", "", *(f"- {markdown_text(one)}" for one in sentences), "", ""]
+    )
+
+
 def _classes(names: Sequence[str]) -> str:
     if not names:
         return "The classes have no names: `spq_class()` gives a number, and that is all that is known of it."
@@ -109,7 +121,7 @@ Once a sample: `spq_reset()`, then `spq_step(frame)` for {how_often}, then `spq_
 
 {classes}
 
-## Try it
+{changes}## Try it
 
     cc -std=c99 -O2 main.c model.c -o model
     python -c "import numpy, sys

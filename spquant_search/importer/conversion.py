@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from spquant_search.importer.network_plan import image_shape
 from spquant_search.importer.nir_nodes import NirReset
 from spquant_search.importer.nir_reading import Reads, read_nir
 from spquant_search.importer.operations import Softmax
+from spquant_search.importer.origin import origin_of, origin_of_graph, printable
 from spquant_search.importer.own_network import ImportedNetwork
 from spquant_search.importer.proof import OUTPUT_WITHIN, TIES_WITHIN
 from spquant_search.importer.reading import ReadNetwork, read_network
@@ -19,6 +22,7 @@ from spquant_search.importer.recording import Recording, Run
 from spquant_search.importer.refusals import NotImportable, Reason
 from spquant_search.snn import Spikes, SpikingConv2d
 from spquant_search.snn.kernels.compile import uncompiled
+from spquant_search.snn.networks.plan import Origin
 
 BYTE = 255
 
@@ -42,7 +46,8 @@ def from_torch(
     Raises:
         NotImportable: a part of it has no form, here or in this package's layers; all reasons are in it.
     """
-    return _converted(read_network(network, example, axes=axes, run=run, output=output, second=second), example, unit)
+    read = read_network(network, example, axes=axes, run=run, output=output, second=second)
+    return _converted(read, example, unit, origin_of(network))
 
 
 def from_nir(
@@ -66,10 +71,10 @@ def from_nir(
         UserError: a file, an argument or the package nir is not as it should be.
     """
     read = read_nir(graph, example, dt=dt, reset=reset, strict=strict, reads=reads)
-    return _converted(read, example, unit)
+    return _converted(read, example, unit, origin_of_graph(read.description))
 
 
-def _converted(read: ReadNetwork, example: Tensor, unit: float | None) -> ImportedNetwork:
+def _converted(read: ReadNetwork, example: Tensor, unit: float | None, origin: Origin) -> ImportedNetwork:
     unit = _unit(example) if unit is None else unit
     made = ImportedNetwork(read.description, unit)
     made.eval()
@@ -80,7 +85,13 @@ def _converted(read: ReadNetwork, example: Tensor, unit: float | None) -> Import
     ]
     if reasons:
         raise NotImportable(reasons)
-    made.proofs, made.notes = read.proofs, read.notes
+    made.proofs, made.notes = read.proofs, (*read.notes, *made.notes)
+    shown = next(iter(read.recordings.values()))
+    made.plan = replace(
+        made.plan,
+        shape=replace(made.plan.shape, still=len(shown.values(0)) < shown.steps),
+        origin=replace(origin, unit=unit, notes=printable(made.notes)),
+    )
     return made
 
 
@@ -129,9 +140,7 @@ def _differences(
 
 def _whole(x: Tensor, unit: float, steps: int) -> Spikes:
     """Return an input [time or 1, batch, *features] as whole numbers of its unit."""
-    features = x.shape[2:]
-    image = (features[0], *([1] * (3 - len(features))), *features[1:])
-    values = (x.double() / unit).round().float().reshape(-1, *image)
+    values = (x.double() / unit).round().float().reshape(-1, *image_shape(x.shape[2:]))
     largest = max(1, int(values.max()))
     spikes = Spikes(values=values, time_steps=steps, largest=largest, constant=len(x) < steps)
     return spikes.repeated() if spikes.constant else spikes

@@ -82,6 +82,7 @@ def _of_spikingjelly(module: Any, kind: str) -> LibraryNeuron:
         raise Refused(f"its threshold, {module.v_threshold}, is not above its v_reset, {rest}")
     return LibraryNeuron(
         leak=leak,
+        learns_leak=kind == "ParametricLIFNode",
         gain=gain,
         threshold=threshold,
         reset="subtract" if module.v_reset is None else "zero",
@@ -105,6 +106,7 @@ def _of_snntorch(module: Any, neuron: NeuronClass) -> LibraryNeuron:
         raise Refused("its threshold is not above 0")
     return LibraryNeuron(
         leak=_number_or_channels(module.beta.clamp(0, 1)),
+        learns_leak=isinstance(module.beta, nn.Parameter),
         threshold=threshold,
         strict=True,
         reset=reset,

@@ -31,6 +31,7 @@ class LibraryNeuron:
     """
 
     leak: float | tuple[float, ...] = 1.0  # of all channels, or of each
+    learns_leak: bool = False  # training changes it
     gain: float = 1.0
     threshold: float | tuple[float, ...] = 1.0
     strict: bool = False

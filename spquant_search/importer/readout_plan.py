@@ -47,6 +47,7 @@ class LinearReadout:
     bias: Tensor
     membrane: Literal["sum", "last"] | None = None
     leak: float = 1.0
+    learns_leak: bool = False  # in the network that was read
     offset: float = 0.0  # of the network's output above that of the readout, the same for all classes
 
 
@@ -200,5 +201,6 @@ def _membranes(end: _End) -> LinearReadout:
         bias=factor * bias.double(),
         membrane=reads,
         leak=form.leak,
+        learns_leak=form.learns_leak,
         offset=end.offset + end.factor * membrane.rest,
     )

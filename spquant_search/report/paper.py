@@ -203,7 +203,7 @@ def _paper_row(preset: Preset, model: ModelSpace, size: tuple[int, int]) -> Pape
     """Find the row; Quant-SNN and SpQuant-SNN share one, and a scaled or custom network has none."""
     wanted = (model.network, *size, preset is Preset.SNN_BL)
     rows = [row for row in PAPER_ROWS if (row.network, row.height, row.width, row.is_float) == wanted]
-    return rows[0] if rows and model.width == 1.0 and model.build is None else None
+    return rows[0] if rows and model.width == 1.0 and model.own is None else None
 
 
 def _is_linear(shape: LayerShape) -> bool:

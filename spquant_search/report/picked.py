@@ -11,17 +11,20 @@ from spquant_search.runs.intervals import CONFIDENCE, wilson_interval
 from spquant_search.runs.results import TrialResult
 
 
-def picked_lines(summary: RunSummary, member: TrialResult, out: str = "", *, time_steps: str = "") -> list[str]:
+def picked_lines(
+    summary: RunSummary, member: TrialResult, out: str = "", *, time_steps: str = "", origin: str = ""
+) -> list[str]:
     """Write the member that was taken, and its neighbours on the front, which is sorted by its first cost.
 
     ``out``: where it was written; ``time_steps``: in words, those that it takes, where they are fewer than the search
-    made frames for.
+    made frames for; ``origin``: in words, where a network came from that was imported.
     """
     members, figures = summary.front, member_figures(summary, member)
     return [
         f"trial {member.number} of {len(members)} members of the front: {figures}{f' -> {out}' if out else ''}",
         f"  {_accuracy_words(summary, member)}",
         *([f"  time steps: {time_steps}"] if time_steps else []),
+        *([f"  {origin}"] if origin else []),
         *([f"  {_seeds_words(member)}"] if member.final is not None else []),
         *(
             [f"  on a device: flash {member.flash_bytes:,} bytes, RAM {member.ram_bytes:,} bytes"]

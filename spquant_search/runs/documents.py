@@ -34,9 +34,14 @@ def read_document(path: Path, kind: type[T]) -> T:
 
 def write_document(path: Path, value: object) -> None:
     """Write a value as JSON with a line for each field."""
+    write_text(path, document_text(value))
+
+
+def document_text(value: object) -> str:
+    """Return a value as JSON with a line for each field."""
     # Not by pydantic's own JSON, which writes null for NaN: the loss of a diverged trial would be read as unknown.
     plain = _adapter(cast("Hashable", type(value))).dump_python(value, mode="json")
-    write_text(path, json.dumps(plain, indent=1) + "\n")
+    return json.dumps(plain, indent=1) + "\n"
 
 
 @cache

@@ -144,6 +144,11 @@ def given_weights_file(folder: RunFolder) -> Path:
     return folder.path / "given.safetensors"
 
 
+def network_file(folder: RunFolder) -> Path:
+    """Return the file of the structure of a network that is data, which a search was given."""
+    return folder.path / "network.json"
+
+
 def weights_draft(folder: RunFolder, number: int, coordinator: str) -> Path:
     """Return where a coordinator's trainer writes a trial's weights while another may have taken the trial over."""
     return folder.path / "trials" / f".{number:04d}.{coordinator}.draft"

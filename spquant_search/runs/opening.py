@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -16,7 +19,7 @@ from spquant_search.runs.documents import write_document
 from spquant_search.runs.drafts import draft_folder, remove_leftovers
 from spquant_search.runs.environment import describe_environment
 from spquant_search.runs.files import as_user_error, write_bytes, write_text
-from spquant_search.runs.folder import RunFolder, given_weights_file, weights_drafts
+from spquant_search.runs.folder import RunFolder, given_weights_file, network_file, weights_drafts
 from spquant_search.runs.locks import LockHeld, locked
 from spquant_search.runs.records import (
     RunFacts,
@@ -32,35 +35,44 @@ from spquant_search.space.schema import SpaceFile
 
 # What may differ between two starts of one run: how much is done and by how many, and which of its trials are of use;
 # never what is searched.
-# The file of weights may lie elsewhere: that it holds the same is checked by its content.
+# The files of weights and of a network that is data may lie elsewhere: that they hold the same is checked by content.
 MAY_CHANGE = (
     ("search", "trials"),
     ("search", "workers"),
     ("search", "minutes_per_trial"),
     ("constraints",),
     ("model", "weights"),
+    ("model", "layers"),
 )
-_FEW = 3  # classes that a sentence names
+_FEW = 3  # classes or layers that a sentence names
+_HERE = RunFolder(path=Path())
 
 
 def open_run(
-    folder: RunFolder, file: SpaceFile, facts: RunFacts, *, shared: bool = False, weights: bytes | None = None
+    folder: RunFolder,
+    file: SpaceFile,
+    facts: RunFacts,
+    *,
+    shared: bool = False,
+    weights: bytes | None = None,
+    network: bytes | None = None,
 ) -> None:
     """Make the folder, or take note of what may change in the run that it holds; ``shared``: as :func:`check_run`.
 
-    ``weights``: a safetensors file of those that the search is given to begin from, which a new run keeps. What starts
-    left that were killed is removed.
+    ``weights``: a safetensors file of those that the search is given to begin from, and ``network``: the file of one
+    that is data, which a new run keeps. What starts left that were killed is removed.
 
     Raises:
         UserError: as :func:`check_run` and :func:`require_same_classes`, or another command is working on this run.
     """
     check_run(folder, file, shared=shared)
     _require_same_samples(folder, file, facts)
+    require_same_network(folder, network)
     require_same_weights(folder, weights)
     remove_leftovers(folder.path.parent)
     if not folder.exists():
         try:
-            _make(folder, file, facts, shared=shared, weights=weights)
+            _make(folder, file, facts, shared=shared, weights=weights, network=network)
             return
         except OSError as error:
             if not folder.exists():
@@ -72,7 +84,7 @@ def open_run(
         for number, draft in weights_drafts(folder):
             if folder.result_file(number).is_file():  # nobody wants other weights of such a trial
                 draft.unlink(missing_ok=True)
-        write_text(folder.space_file, frozen_space(file))  # more trials or workers than before, perhaps
+        write_text(folder.space_file, _kept_space(file))  # more trials or workers than before, perhaps
         for trainers in facts.trainers:
             add_trainers(folder, trainers)
 
@@ -150,6 +162,30 @@ def require_same_weights(folder: RunFolder, weights: bytes | None) -> None:
         )
 
 
+def require_same_network(folder: RunFolder, network: bytes | None) -> None:
+    """Check that the network of a run that is there, if it is data, is this one, wherever it came from.
+
+    Raises:
+        UserError: it is not; says what differs.
+    """
+    kept = network_file(folder)
+    if not folder.exists() or not kept.is_file() or network is None:
+        return  # whether there is one is part of the space
+    then, now = (json.loads(content) for content in (kept.read_bytes(), network))
+    if differing := [key for key in now if key != "origin" and then.get(key) != now[key]]:
+        old, new = then.get("layers", {}), now["layers"]
+        changes = {
+            "layers that are new": [name for name in new if name not in old],
+            "layers that are gone": [name for name in old if name not in new],
+            "layers that differ": [name for name in new if name in old and old[name] != new[name]],
+        }
+        words = [f"{said}: {first_of(names, _FEW)}" for said, names in changes.items() if names]
+        raise UserError(
+            f"{folder.path}: this run began with another network ({'; '.join(words) or ', '.join(differing)}); undo "
+            "the change, or start a run of its own with --run NAME"
+        )
+
+
 def _short(content: bytes) -> str:
     return f"the checksum {hashlib.sha256(content).hexdigest()[:8]}"
 
@@ -158,7 +194,15 @@ def _cannot_make(folder: RunFolder, reason: str | None) -> str:
     return f"{folder.path}: cannot make this run's folder: {reason}; choose another with --run"
 
 
-def _make(folder: RunFolder, file: SpaceFile, facts: RunFacts, *, shared: bool, weights: bytes | None) -> None:
+def _make(
+    folder: RunFolder,
+    file: SpaceFile,
+    facts: RunFacts,
+    *,
+    shared: bool,
+    weights: bytes | None,
+    network: bytes | None,
+) -> None:
     """Make all that a run starts with appear at once, by renaming a folder that is already complete."""
     folder.path.parent.mkdir(parents=True, exist_ok=True)
     with draft_folder(folder.path) as draft:
@@ -171,8 +215,19 @@ def _make(folder: RunFolder, file: SpaceFile, facts: RunFacts, *, shared: bool, 
             write_shared_study(complete, f"{folder.name}-{uuid4().hex[:12]}")
         if weights is not None:
             write_bytes(given_weights_file(complete), weights)
-        write_text(complete.space_file, frozen_space(file))
+        if network is not None:
+            write_bytes(network_file(complete), network)
+        write_text(complete.space_file, _kept_space(file))
         os.rename(complete.path, folder.path)
+
+
+def _kept_space(file: SpaceFile) -> str:
+    """Return a space as its run keeps it: a network that is data, and its weights, lie beside it."""
+    if file.model.layers is None:
+        return frozen_space(file)
+    weights = None if file.model.weights is None else given_weights_file(_HERE).name
+    model = replace(file.model, layers=network_file(_HERE).name, weights=weights)
+    return frozen_space(replace(file, model=model))
 
 
 def require_same_space(folder: RunFolder, file: SpaceFile) -> None:

@@ -77,7 +77,7 @@ def inspect_network(model: ModelSpace, shape: InputShape, *, time_steps: int, so
 
     run = look.run(on_call=take_shape)
     notes: tuple[str, ...] = ()
-    if model.build is not None:
+    if model.own is not None:
         look.refuse(_uncounted(look, run))
         training = look.run_in_training()
         look.refuse(_wrong_numbers(look, run))
@@ -162,7 +162,7 @@ class _Look:
     ) -> None:
         self.network, self.model, self.shape = network, model, shape
         # The package's own networks do the same in every time step: one is enough.
-        self.time_steps, self.batch = (1, 1) if model.build is None else (time_steps, batch_unlike(time_steps))
+        self.time_steps, self.batch = (1, 1) if model.own is None else (time_steps, batch_unlike(time_steps))
         self.source = source
         self.layers = searchable_layers(network)
         self.foreign = foreign_weights(network)
@@ -170,9 +170,7 @@ class _Look:
     def refuse(self, sentences: Sequence[str]) -> None:
         """Raise SpaceError if there is anything to say against the network."""
         if sentences:
-            key, name = ("model.network", self.model.network)
-            if self.model.build is not None:
-                key, name = ("model.build", self.model.build)
+            key, name = self.model.own or ("model.network", self.model.network)
             raise SpaceError(self.source, [Problem(key, f"{name}: {sentence}") for sentence in sentences])
 
     def run_in_training(self) -> DryRun:
@@ -211,7 +209,7 @@ class _Look:
         except ForwardFailed as error:
             size = (self.time_steps * self.batch, self.shape.channels, self.shape.height, self.shape.width)
             where = f" in {error}" if str(error) else ""
-            if self.model.build is not None:
+            if self.model.own is not None:
                 self.refuse([f"fails{mode} on an input of {size}{where}: {error_words(error.__cause__ or error)}"])
             raise
         expected = (self.time_steps, self.batch, self.shape.classes)

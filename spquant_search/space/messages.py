@@ -109,7 +109,7 @@ _SECTIONS: dict[tuple[str, ...], type] = {
 
 def _known_keys(parents: tuple[int | str, ...]) -> tuple[str, ...]:
     section = LayerChoices if parents[:1] == ("layers",) else _SECTIONS[tuple(str(part) for part in parents)]
-    return tuple(entry.name for entry in fields(section))
+    return tuple(entry.name.rstrip("_") for entry in fields(section))
 
 
 def sorted_by_line(problems: Sequence[Problem], lines: Mapping[str, int]) -> list[Problem]:

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
+
+from pydantic import ConfigDict
 
 LEAK_STEPS = 4096  # a quantized neuron leaks by k / 4096
 Reset = Literal["zero", "subtract", "delayed-subtract"]
@@ -20,6 +22,7 @@ class NeuronForm:
         ValueError: a value that no neuron has; the message begins with its name.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")  # where a file holds one
     leak: float = 0.5  # of the potential that is kept from one step to the next; 1: an integrator (IF)
     learn_leak: bool = False  # `leak` is where it begins then
     # "subtract": the threshold; "delayed-subtract": the threshold over the leak, which is what subtracting the

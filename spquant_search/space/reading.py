@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ from spquant_search.space.messages import sorted_by_line, validation_problems
 from spquant_search.space.rules import (
     rules_between_fields,
     rules_of_given_weights,
+    rules_of_own_networks,
     rules_of_size,
     rules_of_the_ladder,
     rules_of_the_optimizer,
 )
-from spquant_search.space.schema import SpaceFile
+from spquant_search.space.schema import ModelSpace, SpaceFile
 from spquant_search.space.yaml_text import MOST_BYTES, half_character_in, read_yaml, too_large
 
 
@@ -37,7 +39,16 @@ def read_space(path: Path, overrides: Sequence[str] = ()) -> SpaceFile:
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(f"{path}: cannot read this space file: {reason}. Give the path of a YAML file.") from error
-    return parse_space(_decoded(content, path), source=str(path), overrides=overrides)
+    parsed = parse_space(_decoded(content, path), source=str(path), overrides=overrides)
+    return replace(parsed, model=_beside(parsed.model, path.parent))
+
+
+def _beside(model: ModelSpace, folder: Path) -> ModelSpace:
+    """Return a model whose structure, and the weights that belong to it, are looked for from a folder on."""
+    if model.layers is None:
+        return model
+    weights = None if model.weights is None else str(folder / model.weights)
+    return replace(model, layers=str(folder / model.layers), weights=weights)
 
 
 def _decoded(content: bytes, path: Path) -> str:
@@ -60,6 +71,7 @@ def parse_space(text: str, *, source: str, overrides: Sequence[str] = ()) -> Spa
     for override in overrides:
         place = _apply_override(document, override)
         lines = {path: line for path, line in lines.items() if not f"{path}.".startswith(f"{place}.")}
+    _keep_imported_weights(document)
     try:
         parsed = _adapter().validate_python(document)
     except ValidationError as error:
@@ -67,6 +79,7 @@ def parse_space(text: str, *, source: str, overrides: Sequence[str] = ()) -> Spa
     problems = [
         *rules_between_fields(parsed),
         *rules_of_the_optimizer(parsed.train),
+        *rules_of_own_networks(parsed.model),
         *rules_of_given_weights(parsed.model, parsed.train),
         *rules_of_the_ladder(parsed.search),
         *rules_of_size(parsed.layers),
@@ -74,6 +87,15 @@ def parse_space(text: str, *, source: str, overrides: Sequence[str] = ()) -> Spa
     if problems:
         raise SpaceError(source, sorted_by_line(problems, lines))
     return parsed
+
+
+def _keep_imported_weights(document: dict[str, Any]) -> None:
+    """Let the weights of a network that is imported be the float baseline, where nothing is said of its training."""
+    model = document.get("model")
+    if isinstance(model, dict) and model.get("import") is not None:
+        train = document.setdefault("train", {})
+        if isinstance(train, dict):
+            train.setdefault("baseline_epochs", 0)
 
 
 def _apply_override(document: dict[str, Any], override: str) -> str:
@@ -125,7 +147,7 @@ def _place(node: dict[str, Any] | list[Any], key: str, override: str) -> Any:
 
 def frozen_space(file: SpaceFile) -> str:
     """Return the whole space as YAML, defaults written out: a run keeps it, and is compared with it when resumed."""
-    return yaml.safe_dump(_adapter().dump_python(file, mode="json"), sort_keys=False)
+    return yaml.safe_dump(_adapter().dump_python(file, mode="json", by_alias=True), sort_keys=False)
 
 
 @cache

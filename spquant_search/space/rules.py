@@ -85,10 +85,23 @@ def rules_of_the_optimizer(recipe: Training) -> list[Problem]:
 
 def rules_of_given_weights(model: ModelSpace, recipe: Training) -> list[Problem]:
     """Return why there is no float baseline: it is not trained, and no weights are given."""
-    if recipe.baseline_epochs or model.weights is not None:
+    if recipe.baseline_epochs or model.weights is not None or model.import_ is not None:
         return []
     sentence = "takes the given weights as they are, and there are none; set model.weights, or 1 or more; got 0"
     return [Problem("train.baseline_epochs", sentence)]
+
+
+def rules_of_own_networks(model: ModelSpace) -> list[Problem]:
+    """Return which keys say a second time what the network or its weights are."""
+    if model.import_ is not None:
+        brings = f"model.import brings the network and its weights from {model.import_}"
+        given = {"build": model.build, "layers": model.layers, "weights": model.weights}
+    elif model.layers is not None:
+        brings, given = f"model.layers says that the network is {model.layers}", {"build": model.build}
+    else:
+        return []
+    sentence = f"is one too many, as {brings}; remove one of the two"
+    return [Problem(f"model.{key}", f"{sentence}; got {value}") for key, value in given.items() if value is not None]
 
 
 def rules_of_the_ladder(search: Search) -> list[Problem]:

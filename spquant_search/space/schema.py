@@ -113,12 +113,25 @@ class ModelSpace:
     network: str = "own"
     # "package.module:function" that makes a network from an InputShape; then `network` is only what it is called.
     build: str | None = None
+    # "package.module:function" that returns a network of another library and an example of its input. A search calls it
+    # once, and has `layers` and `weights` in its place then.
+    import_: Annotated[str | None, Field(alias="import")] = None
+    # The file of a network whose structure is data (spquant_search.snn.networks.plan). It and `weights` are looked for
+    # from the space file on.
+    layers: str | None = None
     # The file of weights that the float baseline begins from, or is; a run keeps a copy.
     weights: str | None = None
     width: Width = 1.0
     pool: Literal["before", "after"] = "before"
     # How weights are quantized, by their bits; bits that are not named take "statistics".
     quantizer: QuantizerByBits = field(default_factory=dict)
+
+    @property
+    def own(self) -> tuple[str, str] | None:
+        """Return the key that says which network it is, and its value; None of one that comes with the package."""
+        if self.layers is not None:
+            return "model.layers", self.layers
+        return None if self.build is None else ("model.build", self.build)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

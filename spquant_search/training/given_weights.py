@@ -20,6 +20,8 @@ from spquant_search.training.network import new_network
 
 KEY = "model.weights"
 _SHOWN = 4  # names that a sentence lists
+# What weights may lack that were trained without: a threshold that is learned begins at 1, a leak at that of the space.
+_BEGIN_AT_THE_SPACE = (".log_threshold", ".leak_logit")
 _SUGGESTION = "save network.state_dict() of the network that is searched, by safetensors or torch.save"
 
 
@@ -61,12 +63,16 @@ def fitted(content: Mapping[str, Any], file: SpaceFile, shape: InputShape) -> by
         raise UserError(f"{first_of(broken, _SHOWN)}: holds numbers that are not finite (NaN or infinite)")
     # Cloned: two names may share one tensor, and the user's is never handed on.
     return save(
-        {name: tensors[name].detach().cpu().to(like.dtype).contiguous().clone() for name, like in wanted.items()}
+        {
+            name: tensors.get(name, like).detach().cpu().to(like.dtype).contiguous().clone()
+            for name, like in wanted.items()
+        }
     )
 
 
 def _require_names(given: Sequence[str], wanted: Sequence[str]) -> None:
-    lacking, more = [name for name in wanted if name not in given], [name for name in given if name not in wanted]
+    lacking = [name for name in wanted if name not in given and not name.endswith(_BEGIN_AT_THE_SPACE)]
+    more = [name for name in given if name not in wanted]
     if not lacking and not more:
         return
     prefix = next((name for name in more if name.startswith("module.")), None)

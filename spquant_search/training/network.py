@@ -65,10 +65,12 @@ def write_weights(network: nn.Module, file: Path) -> None:
 
 
 def write_tensors(tensors: Mapping[str, Tensor], file: Path, *, replaces: bool = True) -> None:
-    """Write tensors by name, the complete file or none; with ``replaces`` False a file that exists is kept.
+    """Write tensors by name, the complete file or none; with ``replaces`` False a file that exists is kept."""
+    write_bytes(file, tensors_bytes(tensors), replaces=replaces)
 
-    A tensor that has two names is written twice.
-    """
+
+def tensors_bytes(tensors: Mapping[str, Tensor]) -> bytes:
+    """Return tensors by name as a safetensors file; one that has two names is in it twice."""
     written: dict[str, Tensor] = {}
     places: set[int] = set()
     for name, tensor in _on_host(tensors).items():
@@ -76,7 +78,7 @@ def write_tensors(tensors: Mapping[str, Tensor], file: Path, *, replaces: bool =
         place = copy.untyped_storage().data_ptr()
         written[name] = copy.clone() if place in places else copy
         places.add(place)
-    write_bytes(file, save(written), replaces=replaces)
+    return save(written)
 
 
 def _on_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 def test_every_snippet_is_python_and_every_name_is_there() -> None:
     for block in BLOCKS:
         compile(block, "python.md", "exec")
-    assert len(BLOCKS) == 4
+    assert len(BLOCKS) == 5
     assert all(f"`{name}`" in PAGE for name in spquant_search.__all__)
     assert 'search("vgg9"' in PAGE
     assert "vgg9" in shipped_spaces()

@@ -12,6 +12,7 @@ from importer.livening import liven
 from torch import Tensor, nn
 
 from spquant_search.importer import NotImportable, from_torch
+from spquant_search.importer.network_plan import PlanMaker
 from spquant_search.importer.own_network import ImportedNetwork
 
 
@@ -75,14 +76,14 @@ def test_what_these_layers_do_not_carry_is_refused_at_once() -> None:
 
 
 def test_a_layer_that_differs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = ImportedNetwork._set_weights
+    right = PlanMaker._set_weights
 
-    def wrong(self: Any, layer: Any, weighted: Any) -> None:
-        right(self, layer, weighted)
-        if len(self._calls) == 1:
-            layer.weight.data.mul_(1.1)
+    def wrong(self: Any, name: str, weighted: Any) -> None:
+        right(self, name, weighted)
+        if len(self.neurons) == 1:
+            self.weights[f"{name}.weight"].mul_(1.1)
 
-    monkeypatch.setattr(ImportedNetwork, "_set_weights", wrong)
+    monkeypatch.setattr(PlanMaker, "_set_weights", wrong)
     network, axes, shape = spikingjelly_networks.make("multi-step")
     with pytest.raises(NotImportable, match="5: layer_4: the layer made of it spikes otherwise on the example"):
         imported(network, shape, axes=axes)

@@ -34,6 +34,8 @@ ARGUMENT_OF = {
     "constraints": "budget",
     "model.weights": "weights",
     "model.build": "network",
+    "model.layers": "network",
+    "model.import": "network",
 }
 # Options of the command line that messages name, and what they are in Python.
 _IN_PYTHON = {

@@ -18,7 +18,7 @@ from spquant_search.commands.python.arguments import (
     override,
     told_in_python,
 )
-from spquant_search.commands.python.networks import builder_path, class_path, is_builder_path
+from spquant_search.commands.python.networks import builder_path, class_path, is_builder_path, refuse_other_libraries
 from spquant_search.commands.python.run import Run
 from spquant_search.commands.python.weights import is_network, weights_named, with_weights
 from spquant_search.errors import UserError, nearest
@@ -104,8 +104,9 @@ def search(  # noqa: PLR0913 - options by name
     """Search how few bits and operations a spiking network needs; the same call again goes on with it.
 
     Args:
-        network: a function that builds it, or its place "package.module:function", or the network; or a space: a file,
-            a name that `spquant-search spaces` lists, or what load_space gives.
+        network: a function that builds it, or its place "package.module:function", or the network, as from_torch gives
+            one of another library; or a space: a file, a name that `spquant-search spaces` lists, or what load_space
+            gives.
         train, validation, test: (inputs, labels) or data sets of such pairs; without train, the data of the space;
             without the others, a tenth of train each. Inputs are counts [N, T, C, H, W] or images [N, C, H, W].
         classes: their names.
@@ -159,17 +160,20 @@ def _searched(asked: _Asked) -> Run:
     from spquant_search.commands.reports import write_all_reports
     from spquant_search.commands.searching import SearchOrder, begin_command, run_order
 
-    started = begin_command()
+    started = begin_command()  # before torch is imported
+
+    from spquant_search.training.importing import with_imported_network
+    from spquant_search.training.prepare import bind_network
+
     with told_in_python(), _console(asked.progress) as console:
         source = _source(asked)
         file = parse_space(source.text, source=source.said, overrides=_overrides(asked, source.weights))
         folder = RunFolder(path=RUNS / source.name if asked.out is None else Path(asked.out))
+        file = with_imported_network(file, source=source.said, run=folder)
         if asked.train is not None:
             file = _with_samples(file, asked, console)
         elif asked.validation is not None or asked.test is not None or asked.classes is not None:
             raise UserError("validation, test and classes belong to train; give train, too")
-
-        from spquant_search.training.prepare import bind_network
 
         prepared = bind_network(file, source=source.said)
         if source.weights is not None:
@@ -201,6 +205,9 @@ def _source(asked: _Asked) -> _Source:
     if is_network(network):
         if asked.weights is not None:
             raise UserError("weights: the network that was given has its own; give one of the two")
+        if (planned := _of_plan(network, asked)) is not None:
+            return planned
+        refuse_other_libraries(network)
         return replace(_of_builder(class_path(network), asked), weights=network)
     return replace(_without_weights(network, asked), weights=asked.weights)
 
@@ -221,21 +228,39 @@ def _without_weights(network: Searched, asked: _Asked) -> _Source:
     )
 
 
+def _of_plan(network: Any, asked: _Asked) -> _Source | None:
+    """Return a space for a network whose structure is data, as from_torch gives it; None for any other."""
+    from spquant_search.snn.networks.planned import PlannedNetwork
+    from spquant_search.training.importing import keep_network
+
+    if not isinstance(network, PlannedNetwork):
+        return None
+    kept, name = keep_network(network), "imported"
+    model = {"layers": kept.layers, "weights": kept.weights, "network": name}
+    source = _of_network(model, asked, said="the imported network", steps=network.plan.shape.time_steps)
+    return replace(source, name=name)
+
+
 def _of_builder(path: str, asked: _Asked) -> _Source:
-    """Return a space with the usual choices of precision for a network that a function builds."""
+    """Return a space for a network that a function builds."""
+    name = path.partition(":")[0].rpartition(".")[2]
+    return replace(_of_network({"build": path, "network": name}, asked, said=path, steps=IMAGE_STEPS), name=name)
+
+
+def _of_network(model: dict[str, str], asked: _Asked, *, said: str, steps: int) -> _Source:
+    """Return a space with the usual choices of precision for a network; of images there are so many ``steps``."""
     from spquant_search.data.from_python.given import given_time_steps
 
     if asked.train is None:
-        raise UserError(f"train: is missing: what is {path} to be trained on? Give train=(inputs, labels)")
-    name = path.partition(":")[0].rpartition(".")[2]
+        raise UserError(f"train: is missing: what is {said} to be trained on? Give train=(inputs, labels)")
     document = {
         "data": {"name": "python", "samples": _UNKNOWN},
-        "time_steps": given_time_steps(asked.train) or IMAGE_STEPS,
-        "model": {"build": path, "network": name},
+        "time_steps": given_time_steps(asked.train) or steps,
+        "model": model,
         "layers": {"all": {"weight_bits": list(_BITS), "membrane_levels": list(_LEVELS)}},
         "search": {"strategy": "supernet"},
-    }
-    return _Source(text=yaml.safe_dump(document), said=path, name=name)
+    } | ({"train": {"baseline_epochs": 0}} if "weights" in model else {})
+    return _Source(text=yaml.safe_dump(document), said=said, name=model["network"])
 
 
 def _overrides(asked: _Asked, weights: Any) -> list[str]:

@@ -60,6 +60,22 @@ def class_path(network: Any) -> str:
     return builder_path(kind)
 
 
+def refuse_other_libraries(network: Any) -> None:
+    """Refuse a network that has neurons of another library.
+
+    Raises:
+        UserError: says how it is searched.
+    """
+    from spquant_search.importer.libraries import neurons_of
+
+    if (found := next(neurons_of(network), None)) is not None:
+        name, _, neuron = found
+        raise UserError(
+            f"network: is one of {neuron.library} ({name or 'itself'} is a {neuron.name}); give "
+            "search(from_torch(network, example), ...), which makes one of this package's layers of it"
+        )
+
+
 def _main_module(shown: str) -> str:
     """Return the name by which the script that runs can be imported."""
     file = getattr(sys.modules["__main__"], "__file__", None)

@@ -94,7 +94,7 @@ class Picked:
     def _lines(self) -> list[str]:
         from spquant_search.report.picked import picked_lines
 
-        return picked_lines(self._choice.summary, self.member)
+        return picked_lines(self._choice.summary, self.member, origin=self._choice.origin_words)
 
     def __repr__(self) -> str:
         return "\n".join(self._lines())

@@ -12,6 +12,7 @@ from spquant_search.snn.layers import searchable_layers
 from spquant_search.snn.networks import mobilenet, resnet, spikformer, vgg
 from spquant_search.snn.networks.custom import build_custom
 from spquant_search.snn.networks.mobilenet import build_mobilenet
+from spquant_search.snn.networks.planned import build_planned
 from spquant_search.snn.networks.resnet import build_resnet19, build_resnet34
 from spquant_search.snn.networks.spikformer import build_spikformer
 from spquant_search.snn.networks.vgg import build_vgg5, build_vgg9
@@ -51,6 +52,8 @@ def build(model: ModelSpace, shape: InputShape, *, source: str) -> nn.Module:
 
 
 def _build(model: ModelSpace, shape: InputShape, *, source: str) -> nn.Module:
+    if model.layers is not None:
+        return build_planned(model.layers, shape, source=source)
     if model.build is not None:
         return build_custom(model.build, shape, source=source)
     known = NETWORKS.get(model.network)
@@ -66,7 +69,7 @@ def _build(model: ModelSpace, shape: InputShape, *, source: str) -> nn.Module:
 
 def too_small(model: ModelSpace, shape: InputShape) -> str | None:
     """Say which inputs a network of the package takes where these are too small for it, and which network fits."""
-    known = None if model.build is not None else NETWORKS.get(model.network)
+    known = None if model.own is not None else NETWORKS.get(model.network)
     size = min(shape.height, shape.width)
     if known is None or size >= known.smallest_input:
         return None

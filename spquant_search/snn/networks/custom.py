@@ -38,9 +38,20 @@ def build_custom(path: str, shape: InputShape, *, source: str) -> nn.Module:
     if not isinstance(network, nn.Module) or not searchable_layers(network):
         found = type(network).__name__
         rule = f"{path} must return a torch.nn.Module with layers of spquant_search.snn in it"
-        raise SpaceError(source, [Problem("model.build", f"{rule}; got {found}")])
+        raise SpaceError(source, [Problem("model.build", f"{rule}; got {found}{_of_another_library(network)}")])
     network.register_forward_pre_hook(_with_time)
     return network
+
+
+def _of_another_library(network: object) -> str:
+    """Return what helps where a network has parts of a library whose networks can be imported."""
+    parts = network.modules() if isinstance(network, nn.Module) else ()
+    packages = {type(part).__module__.partition(".")[0] for part in parts}
+    if not packages & {"spikingjelly", "snntorch"}:
+        return ""
+    return (
+        ", a network of another library: return it with an example of its input, and name the function in model.import"
+    )
 
 
 def _with_time(_network: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
