@@ -65,8 +65,8 @@ def open_session(
 
     prepared, file = hired.prepared, hired.prepared.space.file
     check_run(folder, file, shared=shared)
-    prepared.require_network_of(folder)
     network = network_of(prepared, folder)
+    prepared.require_network_of(folder)
     weights = weights_of(prepared, folder)
     show_needs(known_needs(prepared, folder.path, trials=trials), console, device=hired.config.device)
     for line in hired.lines:

@@ -232,7 +232,9 @@ def _content(  # noqa: PLR0913 - options by name
 
 
 def _origin(plan: NetworkPlan | None) -> list[str]:
-    return [] if plan is None or plan.origin is None else origin_words(plan.origin)
+    if plan is None:
+        return []
+    return [*(origin_words(plan.origin) if plan.origin is not None else ()), f"its layers are in {NETWORK_FILE}"]
 
 
 @cache

@@ -57,7 +57,7 @@ from spquant_search.space.objectives import ACCURACY, DEFAULT_COSTS
 DEFAULT_MOMENTUM = 0.9
 LADDER_POINTS = 8
 
-_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, serialize_by_alias=True)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -59,7 +59,8 @@ class Prepared:
         Raises:
             UserError: it has other layers, or they cost something else.
         """
-        results = read_results(folder) if self.space.file.model.build is not None and folder.exists() else ()
+        own = self.space.file.model.own
+        results = read_results(folder) if own is not None and folder.exists() else ()
         for result in results[:1]:
             then, now = dict(result.config.layers).keys(), {shape.name for shape in self.shapes}
             if then != now:
@@ -73,6 +74,6 @@ class Prepared:
                     f"trial {result.number} took {result.memory_bytes:,} bytes, and would take {cost.memory_bytes:,}"
                 )
             raise UserError(
-                f"{folder.path}: {self.space.file.model.build} is not the network that this run searched ({change}); "
+                f"{folder.path}: {own and own[1]} is not the network that this run searched ({change}); "
                 "undo the change, or search it as a run of its own with --run NAME"
             )

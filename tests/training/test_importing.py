@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,15 @@ from spquant_search.training.prepare import prepare
 
 MODULE, DATA = "imported_of_a_test", "samples_of_a_test"
 Written = Callable[[str], Path]
+SET_STEP_MODE = """\
+_made = Net.__init__
+
+def _multi_step(self):
+    _made(self)
+    functional.set_step_mode(self, "m")
+
+Net.__init__ = _multi_step
+"""
 
 
 @pytest.fixture
@@ -217,6 +227,27 @@ def test_a_run_goes_on_with_no_other_network(written: Written, tmp_path: Path) -
     content = network_file(run).read_bytes()
     require_same_network(run, content.replace(b'"library": "SpikingJelly"', b'"library": "torch"'))
     opened(written(SPIKINGJELLY), run)
+
+
+def test_what_the_page_says_runs(written: Written, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "own_network.md").read_text(encoding="utf-8")
+    section = page.split("## Search an imported network\n")[1].split("\n## ")[0]
+    (code,) = re.findall(r"^```python\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    (space,) = re.findall(r"^```yaml\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    written(SPIKINGJELLY)
+    theirs = SPIKINGJELLY.replace("class Votes", "class Net").replace("Linear(96, 8)", "Linear(1734, 40)")
+    (tmp_path / "my_training.py").write_text(theirs.partition("def trained")[0] + SET_STEP_MODE)
+    (tmp_path / "my_snn.py").write_text(code)
+    (tmp_path / "my_space.yaml").write_text(space)
+    try:
+        sys.path.insert(0, str(tmp_path))
+        torch.save(__import__("my_training").Net().state_dict(), "trained.pt")
+        prepared = prepare(Path("my_space.yaml"))
+    finally:
+        for name in ("my_training", "my_snn"):
+            sys.modules.pop(name, None)
+    assert [shape.name for shape in prepared.shapes] == ["conv_0", "hidden_1"]
+    assert prepared.space.file.train.baseline_epochs == 0
 
 
 def test_trained_leaks_are_learned_on(written: Written) -> None:
