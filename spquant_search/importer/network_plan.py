@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import defaultdict
 from collections.abc import Container, Sequence
 
 from torch import Tensor
@@ -52,7 +53,8 @@ class PlanMaker:
         self._description, self._unit = description, unit
         self._layers: dict[str, Layer] = {}
         self._steps: list[Step] = []
-        self._signals = {next(iter(description.layers)): INPUT}
+        # The names of signals; those of what is refused are never needed.
+        self._signals: defaultdict[int, str] = defaultdict(lambda: INPUT)
         planner = Planner(description)
         try:
             self.end = readout_of(description)
@@ -80,7 +82,6 @@ class PlanMaker:
                 name = step.name if isinstance(step, LayerOfNeurons) else ""
                 refused = error if isinstance(error, Refused) else Refused(str(error))
                 reasons.append(Reason(module=name, what="layer", why=refused.why, remedy=refused.remedy))
-                self._signals[step.number] = INPUT  # of what is refused in any case
         return reasons
 
     def _add(self, step: OwnStep) -> str:

@@ -103,8 +103,12 @@ def _imported(path: str) -> ImportedNetwork:
     try:
         with prints_aside(), repeatable(0):
             returned = function()
+    except UserError:  # of from_torch or from_nir, which it may call itself
+        raise
     except FAILURES as error:
         raise UserError(f"{path} failed: {failure_lines(error)}") from error
+    if isinstance(returned, ImportedNetwork):  # by from_torch or from_nir
+        return returned
     network, example, options = _taken_apart(path, returned)
     with prints_aside():
         return from_torch(network, example, **options)
@@ -113,7 +117,7 @@ def _imported(path: str) -> ImportedNetwork:
 def _taken_apart(path: str, returned: Any) -> tuple[nn.Module, Tensor, Mapping[str, Any]]:
     rule = (
         f"{path} must return (network, example), a torch.nn.Module and a tensor that it takes, or (network, example, "
-        f"options) with a dictionary of {', '.join(OPTIONS)}"
+        f"options) with a dictionary of {', '.join(OPTIONS)}, or what from_torch or from_nir gives"
     )
     if not isinstance(returned, tuple | list) or len(returned) not in (2, 3):
         raise UserError(f"{rule}; got {_words(returned)}")

@@ -12,7 +12,7 @@ from importer.libraries import nir, snntorch, spikingjelly
 
 PAGE = Path(__file__).parents[2] / "docs" / "own_network.md"
 SECTION = PAGE.read_text(encoding="utf-8").split("## A network of SpikingJelly or snnTorch\n")[1].split("\n## ")[0]
-GRAPHS = PAGE.read_text(encoding="utf-8").split("## A graph of NIR\n")[1]
+GRAPHS = PAGE.read_text(encoding="utf-8").split("## A graph of NIR\n")[1].split("\n## ")[0]
 BLOCKS = re.findall(r"^```python\n(.*?)^```", SECTION, re.MULTILINE | re.DOTALL)
 
 

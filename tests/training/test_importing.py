@@ -133,6 +133,19 @@ def test_functions_that_give_no_network(written: Written, change: tuple[str, str
     assert words in message
 
 
+def test_what_from_torch_gives_is_taken_as_it_is(written: Written) -> None:
+    code = SPIKINGJELLY.replace("    return net, ", "    return spquant_search.from_torch(net, ").replace(
+        "8)).float()", "8)).float())"
+    )
+    named = prepare(written(SPIKINGJELLY)).space.file.model
+    given = prepare(written(f"import spquant_search\n{code}")).space.file.model
+    assert (given.weights, given.layers != named.layers) == (named.weights, True)  # the code is another
+    with pytest.raises(
+        SpaceError, match=rf"model\.import: {MODULE}:trained: cannot be imported: \(the network itself\)"
+    ):
+        prepare(written(f"import spquant_search\n{code.replace('.float())', '.float() - 1)')}"))
+
+
 def test_all_reasons_of_a_refusal_are_told_with_their_modules(written: Written) -> None:
     code = SNNTORCH.replace("beta=0.8", "beta=0.8, reset_delay=False").replace("learn_beta=True", "reset_delay=False")
     with pytest.raises(SpaceError) as caught:
