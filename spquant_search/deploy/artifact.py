@@ -126,15 +126,14 @@ def write_artifact(  # noqa: PLR0913 - options by name
     _require_weights(folder, member)
     require_new_folder(out)
     network = member_network(folder, space, member, shape)
-    weights = _merged_weights(folder, member)
+    weights, model = _merged_weights(folder, member), space.model
     artifact = Artifact(
         run=folder.name,
         trial=member.number,
         data=space.data,
         time_steps=member.config.time_steps,
         most_time_steps=space.most_time_steps,
-        # The weights that the search began from are not the artifact's; a network that is data lies beside it.
-        model=replace(space.model, weights=None, layers=None if space.model.layers is None else NETWORK_FILE),
+        model=_model_beside(model),
         neuron=space.neuron,
         layers=dict(member.config.layers),
         accuracy=member.accuracy,
@@ -147,10 +146,19 @@ def write_artifact(  # noqa: PLR0913 - options by name
         effective_macs=member.effective_macs,
         weights_sha256=_sha256(weights),
     )
-    plan = None if space.model.layers is None else plan_of(space.model.layers, source="space")
-    content = _content(artifact, weights, network, plan=plan, shape=shape, vectors=vectors, facts=facts, note=note)
+    content = _content(artifact, weights, network, model=model, shape=shape, vectors=vectors, facts=facts, note=note)
     _write_folder(content, out)
     return artifact
+
+
+def _plan(model: ModelSpace) -> NetworkPlan | None:
+    """Return the structure of a network that is data."""
+    return None if model.layers is None else plan_of(model.layers, source="space")
+
+
+def _model_beside(model: ModelSpace) -> ModelSpace:
+    """Return a model as an artifact has it: it has weights of its own, and a network that is data lies beside it."""
+    return replace(model, weights=None, layers=None if model.layers is None else NETWORK_FILE)
 
 
 def _require_weights(folder: RunFolder, member: TrialResult) -> None:
@@ -192,7 +200,7 @@ def _content(  # noqa: PLR0913 - options by name
     weights: bytes,
     network: nn.Module,
     *,
-    plan: NetworkPlan | None,
+    model: ModelSpace,
     shape: InputShape,
     vectors: Vectors,
     facts: DeviceFacts,
@@ -221,6 +229,7 @@ def _content(  # noqa: PLR0913 - options by name
         raise UserError(f"trial {artifact.trial} is not written: {error}") from None
     if exported.unchecked is not None:
         note(f"the C library was not run on the test vectors: {exported.unchecked}")
+    plan = _plan(model)
     changes = [*_origin(plan), *rounded_leak_words(quantized_leaks(network))]
     others = {
         CONFIG_FILE: _yaml(artifact).encode(),

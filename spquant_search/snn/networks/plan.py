@@ -54,21 +54,18 @@ class PoolOfLayer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConvolutionLayer:
-    """The arguments of a :class:`SpikingConv2d`."""
+class _Kernel:
+    """The arguments that a :class:`SpikingConv2d` and a :class:`Shortcut` share."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    kind: Literal["SpikingConv2d"] = "SpikingConv2d"
+    kind: str
     in_channels: Count
     out_channels: Count
     kernel_size: Size
     stride: Size = (1, 1)
     padding: tuple[Margin, Margin, Margin, Margin] = (0, 0, 0, 0)  # left, right, top, bottom
     groups: Count = 1
-    pool: PoolOfLayer | None = None
-    can_gate: bool = True
     norm: bool = False
-    neuron: NeuronForm | None = None
 
     @property
     def weights(self) -> int:
@@ -76,22 +73,20 @@ class ConvolutionLayer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShortcutLayer:
+class ConvolutionLayer(_Kernel):
+    """The arguments of a :class:`SpikingConv2d`."""
+
+    kind: Literal["SpikingConv2d"] = "SpikingConv2d"
+    pool: PoolOfLayer | None = None
+    can_gate: bool = True
+    neuron: NeuronForm | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShortcutLayer(_Kernel):
     """The arguments of a :class:`Shortcut`."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     kind: Literal["Shortcut"] = "Shortcut"
-    in_channels: Count
-    out_channels: Count
-    kernel_size: Size
-    stride: Size = (1, 1)
-    padding: tuple[Margin, Margin, Margin, Margin] = (0, 0, 0, 0)
-    groups: Count = 1
-    norm: bool = False
-
-    @property
-    def weights(self) -> int:
-        return self.out_channels * self.in_channels * self.kernel_size[0] * self.kernel_size[1] // self.groups
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
