@@ -19,7 +19,7 @@ from spquant_search.runs.records import read_results
 
 PROGRAM = [sys.executable, "-m", "spquant_search.cli"]
 SEARCH = [*PROGRAM, "--space", "my.yaml", "--device", "cpu"]
-COUNTED = "    open('calls.txt', 'a').write('called\\n')\n"
+COUNTED = "    with open('calls.txt', 'a') as calls:\n        calls.write('called\\n')\n"
 # An import of either library fails, as on a machine that has none.
 WITHOUT = "import sys\nsys.modules['spikingjelly'] = sys.modules['snntorch'] = None\n"
 SECONDS = 120
