@@ -133,11 +133,27 @@ typedef struct {
 
 /*@TABLES@*/
 
+/* Operations are counted where an input that is not zero reaches an output that is counted: that of a neuron that takes
+ * it, and every output of a shortcut. */
 #ifdef SPQ_COUNT
 uint64_t spq_synaptic_ops;
+static uint8_t is_counted[SPQ_MOST_CHANNELS];
+static uint32_t outputs_counted(uint32_t first, uint32_t number)
+{
+    uint32_t o, found = 0;
+    for (o = first; o < first + number; ++o)
+        found += is_counted[o];
+    return found;
+}
+#define SPQ_COUNTS 1
 #define SPQ_COUNT_OPS(number) (spq_synaptic_ops += (uint64_t)(number))
+#define SPQ_COUNT_OUTPUT(o, counted) (is_counted[o] = (uint8_t)(counted))
+#define SPQ_COUNT_GROUP(found, first, number) SPQ_COUNT_OPS((uint64_t)(found) * outputs_counted(first, number))
 #else
+#define SPQ_COUNTS 0
 #define SPQ_COUNT_OPS(number) ((void)0)
+#define SPQ_COUNT_OUTPUT(o, counted) ((void)0)
+#define SPQ_COUNT_GROUP(found, first, number) ((void)0)
 #endif
 #ifdef SPQ_TRACE
 void (*spq_trace)(int layer, const uint8_t *spikes, uint32_t bytes);
@@ -437,12 +453,12 @@ static SPQ_INLINE void gather_window(const spq_sums *s, uint32_t row, uint32_t c
 
 /*@END@*/
 /* Adds the current of one position, a * A + d in the potential's fixed point, to one potential a channel. */
-static SPQ_INLINE uint32_t add_current(const spq_sums *s, uint32_t row, uint32_t column, spq_potential *to)
+static SPQ_INLINE void add_current(const spq_sums *s, uint32_t row, uint32_t column, spq_potential *to)
 {
     const uint32_t outputs = s->channels / s->groups;
     const int32_t offset = code_offset(s->bits), times = s->bits == 1 ? 2 : 1;
     const spq_potential unit = (spq_potential)1 << s->up;
-    uint32_t group, o, found = 0;
+    uint32_t group, o;
     memset(sums, 0, sizeof sums[0] * s->channels);
     empty_lanes(s->channels, s->bits);
     for (group = 0; group < s->groups; ++group) {
@@ -457,35 +473,33 @@ static SPQ_INLINE uint32_t add_current(const spq_sums *s, uint32_t row, uint32_t
         gather(s, row, column, group, &g);
         /*@END@*/
         zero = offset * (int32_t)g.total;
-        found += g.found;
+        SPQ_COUNT_GROUP(g.found, group * outputs, outputs);
         if (s->groups == 1)
             empty_lanes(s->channels, s->bits);
         for (o = group * outputs; o < (group + 1u) * outputs; ++o)
             to[o] += (s->slope[o] * (spq_potential)(times * (int32_t)sums[o] - zero) + s->offset[o]) * unit;
     }
-    return found;
 }
 
 /*@TAKES_LARGEST@*/
 /* Gives each channel the largest of its currents under a window. */
-static SPQ_INLINE uint32_t largest_current(const spq_sums *s, const spq_outputs *outputs, uint32_t row,
-                                           uint32_t column, spq_potential *to)
+static SPQ_INLINE void largest_current(const spq_sums *s, const spq_outputs *outputs, uint32_t row, uint32_t column,
+                                       spq_potential *to)
 {
     static spq_potential one[SPQ_MOST_CHANNELS];
     const spq_window *w = &outputs->window;
-    uint32_t i, j, o, found = 0, any = 0;
+    uint32_t i, j, o, any = 0;
     for (i = 0; i < w->rows; ++i)
         for (j = 0; j < w->columns; ++j) {
             const uint32_t r = row * w->down + i - w->above, c = column * w->right + j - w->before;
             if (r >= outputs->height || c >= outputs->width)
                 continue;
             memset(one, 0, sizeof one[0] * s->channels);
-            found += add_current(s, r, c, one);
+            add_current(s, r, c, one);
             for (o = 0; o < s->channels; ++o)
                 to[o] = any && to[o] > one[o] ? to[o] : one[o];
             any = 1;
         }
-    return found;
 }
 
 /*@END@*/
@@ -674,28 +688,30 @@ static SPQ_INLINE void convolution(const spq_layer *l)
             uint32_t computed = 0, taking = 0;
             read_codes(&l->neurons, at * channels, channels);
             for (c = 0; c < channels; ++c) {
-                computed += takes_current(&l->neurons, c) & is_open[c];
-                taking += takes_current(&l->neurons, c);
+                const uint32_t takes = takes_current(&l->neurons, c);
+                SPQ_COUNT_OUTPUT(c, takes & is_open[c]);
+                computed += takes & is_open[c];
+                taking += takes;
             }
             memset(currents, 0, sizeof currents[0] * channels);
             if (computed) {
                 /*@TAKES_LARGEST@*/
-                const uint32_t found = l->largest ? largest_current(&l->sums, l->largest, row, column, currents)
-                                                  : add_current(&l->sums, row, column, currents);
+                if (l->largest)
+                    largest_current(&l->sums, l->largest, row, column, currents);
+                else
+                    add_current(&l->sums, row, column, currents);
                 /*@ELSE@*/
-                const uint32_t found = add_current(&l->sums, row, column, currents);
+                add_current(&l->sums, row, column, currents);
                 /*@END@*/
                 for (c = 0; c < channels; ++c)
                     if (!is_open[c])
                         currents[c] = 0;
-                SPQ_COUNT_OPS(l->sums.groups == 1 ? (uint64_t)found * computed
-                                                  : (uint64_t)found * computed / l->sums.groups);
-                (void)found;
             }
-            if (taking && l->shortcut) {
-                const uint32_t found = add_current(l->shortcut, row, column, currents);
-                SPQ_COUNT_OPS((uint64_t)found * l->shortcut->channels);
-                (void)found;
+            /* Where no neuron takes it, a shortcut's current is not computed; it is counted all the same. */
+            if ((taking || SPQ_COUNTS) && l->shortcut) {
+                for (c = 0; c < channels; ++c)
+                    SPQ_COUNT_OUTPUT(c, 1);
+                add_current(l->shortcut, row, column, currents);
             }
             if (taking && l->identity)
                 add_pixel(currents, l->identity, row, column, l->identity_up);

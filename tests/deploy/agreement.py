@@ -69,7 +69,7 @@ def assert_runs_clean(made: Export, frames: NDArray[np.uint8], tmp_path: Path) -
 
 
 def assert_all_agree(network: nn.Module, shape: InputShape, frames: NDArray[np.uint8], tmp_path: Path) -> float:
-    """Compare PyTorch, numpy and C; return the share of neurons that spiked."""
+    """Compare PyTorch, numpy and C, and the operations of the last two; return the share of neurons that spiked."""
     deployed = exported(network, shape, frames)
     model = loaded(deployed)
     form = model.manifest["network"]
@@ -90,4 +90,5 @@ def assert_all_agree(network: nn.Module, shape: InputShape, frames: NDArray[np.u
         for layer, fired in outcome.spikes.items():
             np.testing.assert_array_equal(in_c.spikes[layer], fired, err_msg=layer)
         np.testing.assert_array_equal(in_c.logits, outcome.logits)
+        assert in_c.operations == sum(outcome.operations.values())
     return float(np.mean([fired.mean() for fired in outcome.spikes.values()]))

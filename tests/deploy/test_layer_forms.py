@@ -30,13 +30,13 @@ from spquant_search.snn import (
     SpikingLinear,
     added,
 )
-from spquant_search.snn.layers import configure
+from spquant_search.snn.layers import configure, searchable_layers
 from spquant_search.snn.pools import PoolKind
 from spquant_search.space.schema import NeuronSpace
 
 TIME, SAMPLES = 3, 3
 CHOICES = Choices(levels=(2, 3, 16, 24))
-COUNTED = Choices(levels=(2, 3, 16, 24), mass=(1.0,), skip=(None,))  # C counts the others by whole positions
+DENSE = Choices(levels=(2, 3, 16, 24), mass=(1.0,), skip=(None,))
 
 
 class Everything(nn.Module):
@@ -140,6 +140,23 @@ def prepared(
     return network, frames
 
 
+def dense_macs(network: nn.Module, frames: NDArray[np.uint8], shape: InputShape) -> dict[str, int]:
+    """What the cost model says of each layer, of all samples and time steps."""
+    found: dict[str, int] = {}
+
+    def note(name: str) -> Any:
+        def hook(layer: Any, inputs: tuple[Any, ...], _out: Any) -> None:
+            found[name] = layer.shape(name, inputs[0]).dense_macs * frames.shape[0] * frames.shape[1]
+
+        return hook
+
+    hooks = [layer.register_forward_hook(note(name)) for name, layer in searchable_layers(network).items()]
+    counted_by_pytorch(network, frames, shape)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
 def assert_agrees(
     network: nn.Module,
     shape: InputShape,
@@ -147,9 +164,13 @@ def assert_agrees(
     tmp_path: Path,
     *,
     in_c: bool = True,
-    counts_in_c: bool = False,
+    is_dense: bool = False,
 ) -> float:
-    """Compare spikes, logits and operations of PyTorch, numpy and, if asked, C; return the share of spikes."""
+    """Compare spikes, logits and operations of PyTorch, numpy and, if asked, C; return the share of spikes.
+
+    A network that ``is_dense`` has no gates and masks: its operations are those of the cost model, inputs that are zero
+    included.
+    """
     deployed = exported(network, shape, frames)
     form = deployed.manifest["network"]
     found, seen = loaded(deployed).run(frames), run_in_pytorch(network, frames, form)
@@ -159,6 +180,11 @@ def assert_agrees(
     np.testing.assert_array_equal(seen.logits / form["steps"][-1]["unit"], found.logits)
     activities = counted_by_pytorch(network, frames, shape)
     assert found.operations == {name: activity.total("synaptic_ops") for name, activity in activities.items()}
+    dense = dense_macs(network, frames, shape)
+    for name, activity in activities.items():
+        macs, operations = activity.total("effective_macs"), activity.total("synaptic_ops")
+        assert operations <= macs, name
+        assert macs == dense[name] if is_dense else macs > 0, name
     cc = compiler()
     if in_c and cc is not None:
         folder = written(deployed, tmp_path / "deployed")
@@ -166,16 +192,16 @@ def assert_agrees(
         for name, fired in found.spikes.items():
             np.testing.assert_array_equal(outcome.spikes[name], fired, err_msg=name)
         np.testing.assert_array_equal(outcome.logits, found.logits)
-        assert not counts_in_c or outcome.operations == sum(found.operations.values())
+        assert outcome.operations == sum(found.operations.values())
     return float(np.mean([fired.mean() for fired in found.spikes.values()]))
 
 
-@pytest.mark.parametrize(("seed", "choices"), [(1, CHOICES), (2, COUNTED)])
+@pytest.mark.parametrize(("seed", "choices"), [(1, CHOICES), (2, DENSE)])
 def test_a_network_that_has_all_of_it(seed: int, choices: Choices, tmp_path: Path, plain_neurons: None) -> None:
     torch.manual_seed(seed)
     shape = InputShape(channels=2, height=13, width=20, classes=3)
     network, frames = prepared(Everything(shape), shape, seed, choices, learn=seed == 1)
-    rate = assert_agrees(network, shape, frames, tmp_path, counts_in_c=choices is COUNTED)
+    rate = assert_agrees(network, shape, frames, tmp_path, is_dense=choices is DENSE)
     assert 0.02 < rate < 0.9
 
 
@@ -189,21 +215,21 @@ def drawn_network(seed: int) -> tuple[nn.Module, InputShape, NDArray[np.uint8]]:
             network = Drawn(shape, generator)
         except (ValueError, RuntimeError):  # ours, and torch's of what no map is large enough for
             continue
-        network, frames = prepared(network, shape, seed, COUNTED if seed % 2 else CHOICES)
+        network, frames = prepared(network, shape, seed, DENSE if seed % 2 else CHOICES)
         return network, shape, frames
 
 
 @pytest.mark.parametrize("seed", range(24))
 def test_networks_of_drawn_forms(seed: int, tmp_path: Path, plain_neurons: None) -> None:
     network, shape, frames = drawn_network(seed)
-    assert_agrees(network, shape, frames, tmp_path, in_c=seed < 6, counts_in_c=bool(seed % 2))
+    assert_agrees(network, shape, frames, tmp_path, in_c=seed < 6, is_dense=bool(seed % 2))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(24, 150))
 def test_more_networks_of_drawn_forms(seed: int, tmp_path: Path, plain_neurons: None) -> None:
     network, shape, frames = drawn_network(seed)
-    assert_agrees(network, shape, frames, tmp_path, counts_in_c=bool(seed % 2))
+    assert_agrees(network, shape, frames, tmp_path, is_dense=bool(seed % 2))
 
 
 @needs_compiler
