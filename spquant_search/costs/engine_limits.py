@@ -117,6 +117,8 @@ def _excess(shape: LayerShape, bits: int, largest: int, time_steps: int) -> str 
         sentence = code_sum_excess(shape.name, inputs * largest_code(bits), bits)
         if sentence is not None:
             return f"{sentence} with weights of {bits} bits"
-    sums = inputs * weight * (time_steps if shape.kind == "readout" else 1)
+    if shape.kind == "readout":  # over all time steps; of membranes, which do so themselves, in each of them again
+        inputs *= time_steps**2 if shape.sums_membranes else time_steps
+    sums = inputs * weight
     sentence = sum_excess(shape.name, sums.bit_length() + 1)
     return None if sentence is None else f"{sentence} if all weights of {bits} bits are large"

@@ -175,7 +175,7 @@ class Convolution(SearchableLayer):
         return 1 if self._summed is None else self._summed.area
 
     @property
-    def _in_kernel(self) -> Window | None:
+    def pool_in_kernel(self) -> Window | None:
         """The window of a pool of sums that the kernel takes over: what lies beyond a map is no zero to a kernel."""
         return None if self._summed is None or any(self._summed.padding) else self._summed
 
@@ -225,12 +225,12 @@ class Convolution(SearchableLayer):
         made = self._convolve_all(values, weight, by or F.conv2d)
         if self.pool is not None and not self.pool.is_before:
             return cropped(made, self.current_size(*values.shape[2:]))
-        if self._summed is not None and self._in_kernel is None:
+        if self._summed is not None and self.pool_in_kernel is None:
             return pooled_sums(made, self._summed)
         return made
 
     def _convolve_all(self, values: Tensor, weight: Tensor, convolution: Callable[..., Tensor]) -> Tensor:
-        strides, pool = self.kernel.strides, self._in_kernel
+        strides, pool = self.kernel.strides, self.pool_in_kernel
         if pool is not None:
             strides = (strides[0] * pool.rows.stride, strides[1] * pool.columns.stride)
         elif self.kernel.area == 1 and max(strides) > 1:
@@ -245,8 +245,8 @@ class Convolution(SearchableLayer):
     def training_current(self, spikes: Spikes) -> Tensor:
         weight = fake_quantize(self.weight, self.precision.weight_bits, quantizer=self.quantizer)
         weight = weight / (spikes.divisor * self.terms)
-        if self._in_kernel is not None:
-            weight = pooled_kernel(weight, self.kernel.strides, self._in_kernel)
+        if self.pool_in_kernel is not None:
+            weight = pooled_kernel(weight, self.kernel.strides, self.pool_in_kernel)
         current: Tensor = self._convolve(spikes.values, weight)
         if self.norm is not None:
             current = self.norm(current)
@@ -272,7 +272,7 @@ class Convolution(SearchableLayer):
         are_whole = bits != FLOAT_BITS
         is_exact = not are_whole or products * largest_weight * spikes.largest < EXACT_FP32
         dtype = torch.float32 if is_exact else torch.float64
-        form = (bits, self.quantizer, self.kernel.strides, self._in_kernel, dtype)
+        form = (bits, self.quantizer, self.kernel.strides, self.pool_in_kernel, dtype)
         kernel, scale = kept(self, _evaluation_kernel, self.weight, *form)
         by = self._by_bytes(spikes, largest_weight) if are_whole and is_exact else None
         sums = self._convolve(spikes.values.to(dtype), kernel, by)

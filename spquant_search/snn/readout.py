@@ -170,6 +170,7 @@ class Readout(SearchableLayer):
             neurons=0,
             can_gate=False,
             own_form=None if self.membrane is None else NeuronForm(leak=self.leak),
+            sums_membranes=self.membrane == "sum",
         )
 
 

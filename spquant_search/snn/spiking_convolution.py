@@ -224,7 +224,8 @@ class SpikingConv2d(Convolution):
         if len(inputs) > 1:
             raise TypeError("a residual is a current, not Spikes; pass spikes.current(), or what a Shortcut gives")
         check_channels(inputs, self.in_channels)
-        positions = math.prod(self.current_size(*inputs[0].values.shape[2:]))
+        size = inputs[0].values.shape[2:]
+        positions = math.prod(self.current_size(*size))
         return LayerShape(
             name=name,
             kind="convolution",
@@ -236,5 +237,6 @@ class SpikingConv2d(Convolution):
             can_gate=self.gate is not None,
             groups=self.groups,
             terms=self.terms,
+            unpooled=math.prod(self.output_size(*size)) if self.pool_before and not self.pool_in_kernel else 0,
             own_form=self.neuron.own_form,
         )

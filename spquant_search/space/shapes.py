@@ -25,9 +25,11 @@ class LayerShape:
     weightless_macs: int = 0  # of one time step: products of two signals, as in attention
     learns_threshold: bool = False
     terms: int = 1  # outputs that one sum takes in, where sums are pooled before the neuron
+    unpooled: int = 0  # positions of outputs that lie in memory before they are pooled; none where one kernel does both
     learns_leak: bool = False
     returns_to_rest: bool = True  # without current, whatever the grid; see NeuronForm
     own_form: NeuronForm | None = None  # of its neurons, where a space's is not taken
+    sums_membranes: bool = False  # of a readout: its logits are the membranes of all time steps
 
     @property
     def weights(self) -> int:

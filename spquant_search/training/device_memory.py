@@ -18,6 +18,7 @@ TRAINED_BYTES = 7
 # Evaluation keeps nothing from layer to layer; of each neuron of the layer with most of them, in fp32: what goes in,
 # sums, spikes, and what is counted of them.
 EVALUATED_BYTES = 24
+UNPOOLED_BYTES = 8  # of each output that currents are pooled from
 # Where configurations take turns, what all layers before the first that differs gave is kept, beside a layer's work.
 KEPT_BYTES, BESIDE_BYTES = 4, 8
 WEIGHT_BYTES = 16  # of each weight: itself, its gradient, and two moments of Adam
@@ -61,7 +62,7 @@ def batch_sizes(prepared: Prepared, *, on_gpu: bool) -> BatchSizes:
 def step_bytes(prepared: Prepared) -> int:
     """Estimate the peak of a training step, weights and what the optimizer keeps of them included."""
     file = prepared.space.file
-    neurons = sum(_outputs(prepared))
+    neurons = sum(_outputs(prepared)) + sum(_unpooled(prepared))
     of_neuron = TRAINED_BYTES * (2 if file.train.precision == "fp32" else 1)
     weights = sum(shape.weights for shape in prepared.shapes)
     return WEIGHT_BYTES * weights + of_neuron * neurons * file.most_time_steps * file.train.batch_size
@@ -71,7 +72,9 @@ def evaluated_bytes(prepared: Prepared) -> int:
     """Estimate the peak of evaluating one sample, by itself or where configurations take turns."""
     outputs = _outputs(prepared)
     by_turns = KEPT_BYTES * sum(outputs) + BESIDE_BYTES * max(outputs)
-    return max(EVALUATED_BYTES * max(outputs), by_turns) * prepared.space.file.most_time_steps
+    layers = zip(outputs, _unpooled(prepared), strict=True)
+    most = max(EVALUATED_BYTES * made + UNPOOLED_BYTES * unpooled for made, unpooled in layers)
+    return max(most, by_turns) * prepared.space.file.most_time_steps
 
 
 def trainer_bytes(prepared: Prepared, *, split_bytes: int) -> int:
@@ -89,3 +92,8 @@ def trainer_bytes(prepared: Prepared, *, split_bytes: int) -> int:
 def _outputs(prepared: Prepared) -> list[int]:
     """Return the numbers that each layer gives for one sample and time step, before pooling behind neurons."""
     return [shape.out_channels * shape.current_positions for shape in prepared.shapes]
+
+
+def _unpooled(prepared: Prepared) -> list[int]:
+    """Return how many outputs of each layer lie in memory for one sample and time step until they are pooled."""
+    return [shape.out_channels * shape.unpooled for shape in prepared.shapes]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from own_networks import inspected
@@ -19,7 +21,7 @@ from spquant_search.costs.engine_limits import (
 )
 from spquant_search.deploy.c_tables import TooLarge
 from spquant_search.deploy.export import export
-from spquant_search.snn import Readout, SpikingConv2d, global_average
+from spquant_search.snn import Readout, Spikes, SpikingConv2d, global_average
 from spquant_search.snn.layers import configure
 from spquant_search.space.configuration import LayerPrecision, NetworkConfig
 from spquant_search.space.schema import NeuronSpace
@@ -116,3 +118,17 @@ def test_a_readout_adds_over_all_time_steps() -> None:
     assert widest_sums(spaces, facts.shapes, facts.architecture.largest, time_steps=most) == []
     (said,) = widest_sums(spaces, facts.shapes, facts.architecture.largest, time_steps=most + 1)
     assert said.startswith("readout: sums of 33 bits")
+
+
+def test_membranes_that_are_summed_grow_twice(plain_neurons: None) -> None:
+    """A membrane adds over the time steps, and its sum over them once more."""
+    spaces = [space_of("wide", 2), space_of("readout", 8)]
+    most = math.isqrt((2**31 - 1) // (40 * 127))
+    facts = inspected(Averaged, WIDE, time_steps=2)
+    assert facts.architecture is not None
+    for membrane, steps, fits in (("sum", most, True), ("sum", most + 1, False), ("last", most + 1, True)):
+        spikes = Spikes(values=torch.zeros(1, 40, 1, 1), time_steps=1)
+        readout = Readout(40, 1, 2, membrane=membrane).shape("readout", spikes)
+        said = widest_sums(spaces, [facts.shapes[0], readout], facts.architecture.largest, time_steps=steps)
+        words = "readout: sums of 33 bits leave the C engine's 32 if all weights of 8 bits are large"
+        assert said == ([] if fits else [words])
