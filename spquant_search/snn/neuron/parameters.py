@@ -191,7 +191,9 @@ def _scalars(form: NeuronForm, *, grid: MembraneGrid | None, skip_below: float |
 
 
 def delayed_amount(leak: Float[Tensor, ""], is_float: Bool[Tensor, ""]) -> Float[Tensor, ""]:
-    """Return 1 / leak, of quantized neurons in whole steps; the gradient is that of the unrounded value.
+    """Return 1 / leak, of quantized neurons in whole 2^-20; the gradient is that of the unrounded value.
+
+    It is rounded twice, to fp32 and to these: the nearest where the leak is 1/16 or more, below to 24 bits.
 
     Subtracted before the potential leaks, it is what subtracting 1 one step later is.
     """
