@@ -99,13 +99,11 @@ class SpikingSelfAttention(SearchableLayer):
             current = current.double()  # in which no potential is rounded, whatever the grid and the threshold
         fired, potentials = self.neuron(current.reshape(q.time_steps, -1))
         # Neurons lie in memory with channels last, as those of the convolutions.
-        out = Spikes(
-            values=fired.view(current.shape).permute(0, 3, 1, 2),
-            time_steps=q.time_steps,
-            open=self._open(q, k, v) if self.neuron.is_silent_without_current else None,
-        )
+        values, is_silent = fired.view(current.shape).permute(0, 3, 1, 2), self.neuron.is_silent_without_current
+        opened = self._open(q, k, v) if is_silent or self.activity is not None else None
+        out = Spikes(values=values, time_steps=q.time_steps, open=opened if is_silent else None)
         if self.activity is not None:
-            self._measure(self.activity, (q, k, v), out, products, potentials)
+            self._measure(self.activity, (q, k, v), out, products, self._computed(out, opened, potentials))
         return out
 
     def _by_tokens(self, tokens: int) -> bool:
@@ -150,14 +148,13 @@ class SpikingSelfAttention(SearchableLayer):
         inputs: tuple[Spikes, Spikes, Spikes],
         out: Spikes,
         products: Products,
-        potentials: Tensor,
+        computed: Float[Tensor, "time_batch heads tokens head_channels"],
     ) -> None:
         q, k, v = inputs
         activity.samples += out.values.shape[0] // out.time_steps
         activity.add("spikes", out.values.sum(dim=(1, 2, 3)))
         activity.add("neuron_steps", out.values.numel())
-        shared, computed = self._shared(q, k), self._computed(out, self._open(q, k, v), potentials)
-        tokens = computed.shape[2]
+        shared, tokens = self._shared(q, k), computed.shape[2]
         by_tokens = self._by_tokens(tokens)
         lines = computed.amax(dim=3 if by_tokens else 2)  # rows of q k^T or columns of k^T v that are needed
         terms = tokens if by_tokens else shared.sum(dim=2)  # of one neuron's second product

@@ -2,7 +2,7 @@
 
     PYTHONPATH=.:tests python -m fake_gpu SPACE [SPACE ...] [--device cuda:1] [--scenario NAME] [--waits] [--json]
 
-SPACE is the name of a file of spaces/, or own.
+SPACE is the name of a file of spaces/, or own, forms or stills.
 """
 
 from __future__ import annotations

@@ -15,10 +15,11 @@ class Mutant:
     scenario: str
     said: str
     device: str = "cuda"
+    space: str = "own"
 
 
-def _mutant(file: str, old: str, new: str, *, scenario: str, said: str, device: str = "cuda") -> Mutant:
-    return Mutant(edit=Edit(file=file, old=old, new=new), scenario=scenario, said=said, device=device)
+def _mutant(file: str, old: str, new: str, **which: str) -> Mutant:
+    return Mutant(edit=Edit(file=file, old=old, new=new), **which)
 
 
 HOST = "takes a tensor of the host"
@@ -84,5 +85,10 @@ MUTANTS = {
     "loss is copied once more": _mutant(
         "training/loop.py", "return loss.detach()", "return loss.detach().clone()",
         scenario="bf16 step", said="launches",
+    ),
+    "the host reads what a leak is to learn": _mutant(
+        "snn/neuron/training.py", "if gradient is None else gradient.sum()",
+        "if gradient is None else gradient.sum() * gradient.sum().item()",
+        scenario="bf16 step", said=READ, space="forms",
     ),
 }  # fmt: skip

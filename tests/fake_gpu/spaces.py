@@ -1,4 +1,4 @@
-"""The spaces that are measured: those that are shipped, and one with a network of a user's own."""
+"""The spaces that are measured: those that are shipped, and three with networks of a user's own."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from spquant_search.space.shipped import shipped_spaces
 from spquant_search.training.prepare import bind_network, prepare
 from spquant_search.training.prepared import Prepared
 
-OWN = "own"
+OWN, FORMS, STILLS = own_network.NAMES
 OVERRIDES = {"vgg5-images": ("data.classes=10",)}  # what a space leaves to its user
 
 
 def prepared_space(name: str) -> Prepared:
-    """Bind a space to its network: a shipped one, by its name, or OWN."""
-    if name == OWN:
-        return bind_network(parse_space(own_network.SPACE, source=OWN), source=OWN)
+    """Bind a space to its network: a shipped one, by its name, or one with a network of a user's own."""
+    if name in own_network.NAMES:
+        return bind_network(parse_space(own_network.space_of(name), source=name), source=name)
     return prepare(shipped_spaces()[name], OVERRIDES.get(name, ()))

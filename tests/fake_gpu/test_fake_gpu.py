@@ -17,7 +17,8 @@ from fake_gpu.figures import MIB, read, violations
 from fake_gpu.loading import build
 from fake_gpu.measuring import FoundByScenario, Run, measured, why_not
 from fake_gpu.mutants import MUTANTS
-from fake_gpu.spaces import OWN, prepared_space
+from fake_gpu.own_network import NAMES
+from fake_gpu.spaces import FORMS, OWN, STILLS, prepared_space
 from long_forms import LONG
 
 from spquant_search.space.shipped import shipped_spaces
@@ -62,9 +63,11 @@ def test_trainers_ask_for_what_is_written_down(measure: Measure) -> None:
         measure,
         Run(space=OWN, scenarios=AT_ONCE, device="cuda:1"),
         Run(space="vgg9", scenarios=("bf16 step",)),
+        Run(space=FORMS, scenarios=("evaluated batch",)),
     )
 
 
+ALL_SPACES = (OWN, FORMS, STILLS, *shipped_spaces())
 # All scenarios of all spaces take ten minutes of a core.
 ALL_OF_THEM = (OWN, "vgg9")
 FEW_SCENARIOS = ("bf16 step", "supernet step", "evaluated batch")
@@ -73,7 +76,7 @@ OF_EVERY_SPACE = () if LONG else FEW_SCENARIOS
 
 @needs_compiler
 @pytest.mark.slow
-@pytest.mark.parametrize("space", [OWN, *shipped_spaces()])
+@pytest.mark.parametrize("space", ALL_SPACES)
 def test_a_space(measure: Measure, space: str) -> None:
     check(measure, Run(space=space, scenarios=() if space in ALL_OF_THEM else OF_EVERY_SPACE))
 
@@ -81,23 +84,26 @@ def test_a_space(measure: Measure, space: str) -> None:
 @needs_compiler
 @pytest.mark.slow
 def test_the_second_gpu(measure: Measure) -> None:
-    check(measure, Run(space="vgg9", device="cuda:1", scenarios=("float step", "supernet step", "subnet")))
+    scenarios = ("float step", "supernet step", "subnet")
+    check(measure, *(Run(space=space, device="cuda:1", scenarios=scenarios) for space in ("vgg9", FORMS, STILLS)))
 
 
 # ---------------------------------------------------------------- memory, from shapes
 
 
 def test_every_space_is_written_down() -> None:
-    assert {space for space, _ in WRITTEN_DOWN} == {OWN, *shipped_spaces()}
+    assert {space for space, _ in WRITTEN_DOWN} == set(ALL_SPACES)
 
 
-@pytest.mark.parametrize("space", [OWN, *shipped_spaces()])
+@pytest.mark.parametrize("space", ALL_SPACES)
 def test_memory_is_known_from_shapes(space: str) -> None:
     prepared = prepared_space(space)
     peaks = {scenario: one.mib * MIB for (of, scenario), one in WRITTEN_DOWN.items() if of == space}
     step, evaluation = peaks["bf16 step"], peaks["evaluated batch"]
     assert evaluation <= 2 * step
-    assert step / 1.5 <= step_bytes(prepared) <= 1.5 * step
+    # In networks of few layers, what one of them works in weighs more.
+    most = 1.8 if space in NAMES else 1.5
+    assert step / most <= step_bytes(prepared) <= most * step
     together = batch_sizes(prepared, on_gpu=True).evaluation
     # Of small networks, what is as large whatever the batch is weighs more.
     assert evaluation / 1.25 <= together * evaluated_bytes(prepared) <= 2.5 * evaluation
@@ -112,8 +118,11 @@ def test_memory_is_known_from_shapes(space: str) -> None:
 def check_noticed(measure: Measure, names: Sequence[str]) -> None:
     """Check that each of the mutants is noticed, and for what it does."""
     mutants = [MUTANTS[name] for name in names]
-    runs = [Run(space=OWN, device=one.device, scenarios=(one.scenario,), edit=one.edit) for one in mutants]
-    said = {name: violations(OWN, found, WRITTEN_DOWN) for name, found in zip(names, measure(runs), strict=True)}
+    runs = [Run(space=one.space, device=one.device, scenarios=(one.scenario,), edit=one.edit) for one in mutants]
+    said = {
+        name: violations(MUTANTS[name].space, found, WRITTEN_DOWN)
+        for name, found in zip(names, measure(runs), strict=True)
+    }
     assert {
         name: sentences
         for name, sentences in said.items()

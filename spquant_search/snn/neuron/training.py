@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import torch
@@ -116,16 +118,22 @@ def _backward(gradient: Tensor, potentials: Tensor, p: NeuronParameters, *, rule
 
 def _backward_to_leak(
     gradient: Tensor, potentials: Tensor, p: NeuronParameters, *, rule: Rule = ABOVE_TO_ZERO
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradient by the current, and of every neuron those by its leak and by what a spike subtracts."""
+) -> tuple[Tensor, ...]:
+    """Return the gradient by the current, and of every neuron those by its leak and, if it does, by what it subtracts
+    for a spike; in one time step the first alone, as nothing leaks."""
     found = _gradients(gradient, potentials, p, rule)
-    by_leak, by_amount = torch.zeros_like(found.by_potential[0]), torch.zeros_like(found.by_potential[0])
+    by_current, by_leak = torch.stack(found.by_current[::-1]), torch.zeros_like(found.by_potential[0])
     last = len(found.by_potential) - 1
+    if last == 0:
+        return (by_current,)
     for t, by_potential in zip(range(last, 0, -1), found.by_potential, strict=False):
         by_leak = by_leak + by_potential * _stored(found.resets[t - 1], p)
+    if not rule.subtracts:
+        return by_current, by_leak
+    by_amount = torch.zeros_like(by_leak)
     for t, by_reset in zip(range(last - 1, -1, -1), found.by_reset, strict=True):
         by_amount = by_amount - torch.where(found.fired[t], by_reset, 0.0)
-    return torch.stack(found.by_current[::-1]), by_leak, by_amount
+    return by_current, by_leak, by_amount
 
 
 def _backward_of_pooled(
@@ -145,7 +153,7 @@ def _backward_of_pooled(
 
 def _backward_of_pooled_to_leak(
     gradient: Tensor, potentials: Tensor, p: NeuronParameters, *, rule: Rule = ABOVE_TO_ZERO
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     """Do :func:`_backward_to_leak`, given the gradient by sums of spikes over 2x2 neurons."""
     return _backward_to_leak(*_by_blocks(gradient, potentials), p, rule=rule)
 
@@ -184,10 +192,12 @@ _compiled_skipped = compiled_by_rule(_skipped, unrolled=True)
 _LEAK, _AMOUNT = (NeuronParameters._fields.index(name) for name in ("leak", "amount"))
 
 
-def _by_parameters(by_leak: Tensor, by_amount: Tensor) -> list[Tensor | None]:
-    """Return the gradients by a layer's parameters, given those of each neuron."""
-    found: list[Tensor | None] = [None] * len(NeuronParameters._fields)
-    found[_LEAK], found[_AMOUNT] = by_leak.sum(), by_amount.sum()
+def _by_parameters(needed: Sequence[bool], p: Sequence[Tensor], *by_neuron: Tensor) -> list[Tensor | None]:
+    """Return the gradients by those of a layer's parameters that are ``needed``, given those of each neuron, if any."""
+    found: list[Tensor | None] = [None] * len(p)
+    for place, gradient in zip_longest((_LEAK, _AMOUNT), by_neuron):
+        if needed[place]:
+            found[place] = torch.zeros_like(p[place]) if gradient is None else gradient.sum()
     return found
 
 
@@ -206,8 +216,8 @@ class _Fire(torch.autograd.Function):
         potentials, *p = ctx.saved_tensors
         arguments = (gradient.contiguous(), potentials, NeuronParameters(*p))
         if any(ctx.needs_input_grad[2:]):
-            by_current, *by_parameters = _compiled_backward_to_leak[ctx.rule](*arguments)
-            return (None, by_current, *_by_parameters(*by_parameters))
+            by_current, *by_neuron = _compiled_backward_to_leak[ctx.rule](*arguments)
+            return (None, by_current, *_by_parameters(ctx.needs_input_grad[2:], p, *by_neuron))
         return (None, _compiled_backward[ctx.rule](*arguments), *([None] * len(p)))
 
 
@@ -257,7 +267,7 @@ class _FirePooled(torch.autograd.Function):
         by_parameters: list[Tensor | None] = [None] * len(p)
         if any(ctx.needs_input_grad[2:]):
             by_current, *by_neuron = _compiled_backward_of_pooled_to_leak[ctx.rule](*arguments)
-            by_parameters = _by_parameters(*by_neuron)
+            by_parameters = _by_parameters(ctx.needs_input_grad[2:], p, *by_neuron)
         else:
             by_current = _compiled_backward_of_pooled[ctx.rule](*arguments)
         by_current = by_current.view(potentials.shape)

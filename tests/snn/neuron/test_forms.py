@@ -140,6 +140,20 @@ def test_a_hand_worked_leak_gradient(plain_neurons: None) -> None:
     assert neuron.leak_logit.grad.item() == pytest.approx(0.875 * 0.75 * 0.25)  # sigmoid' at 0 is 1/4
 
 
+@pytest.mark.parametrize("reset", RESETS)
+def test_in_one_time_step_there_is_nothing_to_learn_of_a_leak(reset: Any, plain_neurons: None) -> None:
+    neuron = a_neuron(NeuronForm(leak=0.9, reset=reset, learn_leak=True), 16)
+    assert neuron.leak_logit is not None
+    for run, shape in ((lambda one: neuron(one)[0], (1, 60)), (neuron.pooled, (1, 1, 6, 5, 2))):
+        neuron.leak_logit.grad = None
+        current = torch.ones(shape, requires_grad=True)
+        run(current).sum().backward()
+        assert current.grad is not None
+        assert current.grad.any()
+        assert neuron.leak_logit.grad is not None, "an optimizer takes it as every other"
+        assert neuron.leak_logit.grad.item() == 0.0
+
+
 def test_subtracting_one_step_later_is_subtracting_the_threshold_over_the_leak(plain_neurons: None) -> None:
     """snnTorch's default reset: u = leak * u' + I - s'. Nothing of its code is used."""
     for leak in (0.5, 0.8, 0.95):

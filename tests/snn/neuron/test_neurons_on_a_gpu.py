@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import fields
+from typing import Any
 
 import pytest
 import torch
@@ -16,9 +17,13 @@ from on_a_gpu import NEEDS_A_GPU, all_compiled
 from torch import Tensor
 
 from spquant_search.snn.kernels.compile import Compiled, uncompiled
+from spquant_search.snn.neuron.module import Neuron
 from spquant_search.snn.neuron.parameters import NeuronParameters, neuron_parameters
 from spquant_search.snn.neuron.reference import fire_step_by_step
 from spquant_search.snn.neuron.training import fire, fire_and_pool
+from spquant_search.space.configuration import LayerPrecision
+from spquant_search.space.neuron_form import NeuronForm
+from spquant_search.space.schema import NeuronSpace
 
 DEVICES = ["cpu", pytest.param("cuda", marks=NEEDS_A_GPU)]
 TIME_STEPS = (1, 4, 10)
@@ -86,6 +91,31 @@ def test_pooled_neurons_count_the_spikes_of_all_four(
     expected = spikes_and_gradient(apart, current, by_sum)
     assert torch.equal(found[0], expected[0])
     torch.testing.assert_close(found[1], expected[1], rtol=2**-7 if dtype is torch.bfloat16 else 1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("reset", ["zero", "delayed-subtract"])
+def test_other_rules_and_learned_leaks_are_those_of_plain_functions(device: torch.device, reset: Any) -> None:
+    """The two rules that differ most from the default's; what a spike subtracts, and by how much one leaks, is data."""
+    form = NeuronForm(leak=0.9, reset=reset, spike_at_threshold=True, learn_leak=True)
+    neuron = Neuron(form).to(device)
+    neuron.set_precision(LayerPrecision(membrane_levels=16), NeuronSpace())
+    assert neuron.leak_logit is not None
+    current = currents(4, 4_000).to(device)
+    by_spike = weights_of(current)
+
+    def found() -> list[Tensor]:
+        leaf = current.clone().requires_grad_()
+        spikes, potentials = neuron(leaf)
+        gradients = torch.autograd.grad((spikes * by_spike).sum(), [leaf, neuron.leak_logit])  # type: ignore[list-item]
+        return [spikes.detach(), potentials.detach(), *neuron(current.double()), *gradients]
+
+    compiled = found()
+    with uncompiled():
+        plain = found()
+    for one, other in zip(compiled[:4], plain[:4], strict=True):
+        assert torch.equal(one, other)
+    torch.testing.assert_close(compiled[4], plain[4], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(compiled[5], plain[5], rtol=1e-3, atol=1e-2)
 
 
 @pytest.mark.parametrize("time_steps", TIME_STEPS)
