@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any, get_type_hints
 
 import torch
@@ -15,6 +16,7 @@ from spquant_search.snn.kernels import pooling
 from spquant_search.snn.kernels.compile import Compiled
 from spquant_search.snn.neuron import exact, training
 from spquant_search.snn.neuron.parameters import NeuronParameters
+from spquant_search.snn.neuron.rule import ABOVE_TO_ZERO, Rule, compiled_by_rule
 
 SIZE, CHANNELS = 34, 16  # of a layer
 POOLED = SIZE // pooling.POOL
@@ -22,19 +24,50 @@ POOLED = SIZE // pooling.POOL
 BF16, FP32, FP64 = torch.bfloat16, torch.float32, torch.float64
 Arguments = tuple[Any, ...]
 
+# What of a neuron's form is code; leaks, of integrators too, and how much a spike subtracts are data. The default's
+# functions come first, then those whose leak is learned, then the other rules' that take most of a step.
+RULES = {
+    ABOVE_TO_ZERO: "",
+    Rule(at_threshold=True, subtracts=False): ", at threshold",
+    Rule(at_threshold=False, subtracts=True): ", subtracts",
+    Rule(at_threshold=True, subtracts=True): ", subtracts, at threshold",
+}
+OF_ALL_RULES = (
+    "forward, bf16",
+    "backward, bf16",
+    "potentials, bf16",
+    "pooled spikes, bf16",
+    "backward of pooled, bf16",
+    "evaluation, attention",
+    "evaluation, convolution",
+    "evaluation, convolution, residual",
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """A function that is compiled, and how its arguments are made on a device for a number of samples."""
 
     name: str
-    plain: Callable[..., Any]
+    function: Callable[..., Any]
     arguments: Callable[[torch.device, int], Arguments]
     is_unrolled: bool = True  # it has a loop over time steps
+    rule: Rule | None = ABOVE_TO_ZERO  # None: it is of no neuron
+
+    @property
+    def plain(self) -> Callable[..., Any]:
+        """The function at its rule, as the package hands it to the compiler."""
+        return self.compiled()._plain
 
     def compiled(self) -> Compiled:
         """Return the function as the package compiles it."""
-        return Compiled(self.plain, unrolled=self.is_unrolled)
+        if self.rule is None:
+            return Compiled(self.function, unrolled=self.is_unrolled)
+        return compiled_by_rule(self.function, unrolled=self.is_unrolled)[self.rule]
+
+    def at_rule(self, rule: Rule) -> Case:
+        """Return the case of the same function at another rule."""
+        return replace(self, name=f"{self.name}{RULES[rule]}", rule=rule)
 
 
 def _parameters(function: Callable[..., Any], device: torch.device) -> Any:
@@ -45,19 +78,32 @@ def _parameters(function: Callable[..., Any], device: torch.device) -> Any:
     return kind(**{name: (yes if name == "is_float" else one).clone() for name in kind._fields})
 
 
+def zeros(device: torch.device, *shape: int, dtype: torch.dtype = BF16) -> Tensor:
+    return torch.zeros(shape, dtype=dtype, device=device)
+
+
 def cases(time_steps: int) -> Iterator[Case]:
     """Yield every function that a GPU runs compiled; batch norm's are compiled for processors alone."""
-
-    def zeros(device: torch.device, *shape: int, dtype: torch.dtype = BF16) -> Tensor:
-        return torch.zeros(shape, dtype=dtype, device=device)
 
     def flat(device: torch.device, samples: int, dtype: torch.dtype) -> Tensor:
         return zeros(device, time_steps, samples * SIZE * SIZE * CHANNELS, dtype=dtype)
 
+    usual = [*_of_training(time_steps, flat), *_of_evaluation(time_steps, flat)]
+    yield from usual
+    yield from _without_neurons(time_steps)
+    learning = list(_of_learned_leaks(time_steps, flat))
+    yield from learning
+    for rule, case in product(RULES, (*usual, *learning)):
+        is_learning = case in learning and rule.subtracts
+        if rule != ABOVE_TO_ZERO and (is_learning or case.name in OF_ALL_RULES):
+            yield case.at_rule(rule)
+
+
+def _of_training(time_steps: int, flat: Callable[..., Tensor]) -> Iterator[Case]:
     for dtype, kind in ((BF16, "bf16"), (FP32, "fp32")):
         yield Case(
             name=f"forward, {kind}",
-            plain=training._forward,
+            function=training._forward,
             arguments=lambda device, samples, dtype=dtype: (
                 flat(device, samples, dtype),
                 _parameters(training._forward, device),
@@ -65,7 +111,7 @@ def cases(time_steps: int) -> Iterator[Case]:
         )
         yield Case(
             name=f"backward, {kind}",
-            plain=training._backward,
+            function=training._backward,
             arguments=lambda device, samples, dtype=dtype: (
                 *(flat(device, samples, dtype) for _ in range(2)),
                 _parameters(training._backward, device),
@@ -73,41 +119,64 @@ def cases(time_steps: int) -> Iterator[Case]:
         )
     yield Case(
         name="potentials, bf16",
-        plain=training._potentials,
+        function=training._potentials,
         arguments=lambda device, samples: (flat(device, samples, BF16), _parameters(training._potentials, device)),
     )
     yield Case(
         name="pooled spikes, bf16",
-        plain=training._pooled_spikes,
+        function=training._pooled_spikes,
         is_unrolled=False,
         arguments=lambda device, samples: (zeros(device, time_steps, samples, SIZE, SIZE, CHANNELS),),
     )
     yield Case(
         name="backward of pooled, bf16",
-        plain=training._backward_of_pooled,
+        function=training._backward_of_pooled,
         arguments=lambda device, samples: (
-            zeros(device, time_steps, samples, POOLED, POOLED, CHANNELS),
-            zeros(device, time_steps, samples, SIZE, SIZE, CHANNELS),
+            *_pooled_and_potentials(device, time_steps, samples),
             _parameters(training._backward_of_pooled, device),
         ),
     )
     yield Case(
         name="skipped, fp32",
-        plain=training._skipped,
+        function=training._skipped,
         arguments=lambda device, samples: (flat(device, samples, FP32), _parameters(training._skipped, device)),
     )
-    yield from _of_evaluation(time_steps, flat, zeros)
 
 
-def _of_evaluation(time_steps: int, flat: Callable[..., Tensor], zeros: Callable[..., Tensor]) -> Iterator[Case]:
+def _pooled_and_potentials(device: torch.device, time_steps: int, samples: int) -> tuple[Tensor, Tensor]:
+    sizes = ((POOLED, POOLED), (SIZE, SIZE))
+    pooled, potentials = (zeros(device, time_steps, samples, *size, CHANNELS) for size in sizes)
+    return pooled, potentials
+
+
+def _of_learned_leaks(time_steps: int, flat: Callable[..., Tensor]) -> Iterator[Case]:
+    yield Case(
+        name="backward to leak, bf16",
+        function=training._backward_to_leak,
+        arguments=lambda device, samples: (
+            *(flat(device, samples, BF16) for _ in range(2)),
+            _parameters(training._backward_to_leak, device),
+        ),
+    )
+    yield Case(
+        name="backward of pooled to leak, bf16",
+        function=training._backward_of_pooled_to_leak,
+        arguments=lambda device, samples: (
+            *_pooled_and_potentials(device, time_steps, samples),
+            _parameters(training._backward_of_pooled_to_leak, device),
+        ),
+    )
+
+
+def _of_evaluation(time_steps: int, flat: Callable[..., Tensor]) -> Iterator[Case]:
     yield Case(
         name="evaluation, attention",
-        plain=exact._run_exactly,
+        function=exact._run_exactly,
         arguments=lambda device, samples: (flat(device, samples, FP64), _parameters(exact._run_exactly, device)),
     )
     yield Case(
         name="evaluation, attention, skipped",
-        plain=exact._skipped_exactly,
+        function=exact._skipped_exactly,
         arguments=lambda device, samples: (flat(device, samples, FP64), _parameters(exact._skipped_exactly, device)),
     )
 
@@ -125,27 +194,33 @@ def _of_evaluation(time_steps: int, flat: Callable[..., Tensor], zeros: Callable
             more = f"{', residual' if has_residual else ''}{', skipped counted' if counts else ''}"
             yield Case(
                 name=f"evaluation, convolution{more}",
-                plain=exact._fire_sums,
+                function=exact._fire_sums,
                 arguments=lambda device, samples, r=has_residual, c=counts: sums(
                     device, samples, has_residual=r, counts=c
                 ),
             )
+
+
+def _without_neurons(time_steps: int) -> Iterator[Case]:
     yield Case(
         name="channel activity, bf16",
-        plain=gate._positive_mean,
+        function=gate._positive_mean,
         is_unrolled=False,
+        rule=None,
         arguments=lambda device, samples: (zeros(device, time_steps * samples, SIZE, SIZE, CHANNELS),),
     )
     yield Case(
         name="sum pooling, forward, bf16",
-        plain=pooling._forward,
+        function=pooling._forward,
         is_unrolled=False,
+        rule=None,
         arguments=lambda device, samples: (zeros(device, time_steps * samples, SIZE, SIZE, CHANNELS),),
     )
     yield Case(
         name="sum pooling, backward, bf16",
-        plain=pooling._backward,
+        function=pooling._backward,
         is_unrolled=False,
+        rule=None,
         arguments=lambda device, samples: (
             zeros(device, time_steps * samples, POOLED, POOLED, CHANNELS),
             SIZE,

@@ -13,9 +13,12 @@ from torch.profiler import ProfilerActivity, profile
 from gpu.compiled_functions import Case, cases, least_bytes
 from gpu.part import Found, run
 from spquant_search.snn.kernels.compile import Compiled
+from spquant_search.snn.neuron.rule import ABOVE_TO_ZERO, Rule
 
-# Compiling one takes seconds: all functions at the usual number of time steps, those of training at the largest too.
+# Compiling one takes seconds: all functions of the usual rule at the usual number of time steps, and of the others the
+# one that has most to do; those of the usual rule's training with a loop over time steps at the largest number too.
 CHOSEN = {4: "", 10: "bf16"}
+RULES = (None, ABOVE_TO_ZERO, Rule(at_threshold=True, subtracts=True))
 SAMPLES = 512  # so many that launches, a few microseconds each, are hidden behind the work
 CALLS = 10
 COPIED_BYTES = 2**30
@@ -27,12 +30,18 @@ def measure(device: torch.device, *, samples: int = SAMPLES) -> Iterator[Found]:
     copy = _copy_bandwidth(device)
     found: Found = {"copy_gb_per_s": copy, "functions": {}}
     for time_steps, chosen in CHOSEN.items():
-        for case in cases(time_steps):
-            if chosen not in case.name:
-                continue
+        for case in _chosen(time_steps, chosen):
             found["functions"][f"{case.name}, {time_steps} steps"] = _of_function(case, device, samples, copy)
             found["works"] = Compiled.works()
             yield found | {"checks": _checks(found)}
+
+
+def _chosen(time_steps: int, named: str) -> Iterator[Case]:
+    is_first = time_steps == next(iter(CHOSEN))
+    for case in cases(time_steps):
+        is_unrolled = case.is_unrolled and case.rule == ABOVE_TO_ZERO
+        if named in case.name and (case.rule in RULES if is_first else is_unrolled):
+            yield case
 
 
 def _checks(found: Found) -> dict[str, bool]:
