@@ -151,7 +151,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--float-epochs", type=int, default=FLOAT_EPOCHS)
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="of fine-tuning on a grid")
-    parser.add_argument("--samples", type=int, default=3000, help="to train on")
+    parser.add_argument("--samples", type=int, default=1500, help="to train on")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     tune_allocator()

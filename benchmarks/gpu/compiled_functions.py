@@ -53,6 +53,7 @@ class Case:
     arguments: Callable[[torch.device, int], Arguments]
     is_unrolled: bool = True  # it has a loop over time steps
     rule: Rule | None = ABOVE_TO_ZERO  # None: it is of no neuron
+    kernels: int = 1  # that it becomes, at most
 
     @property
     def plain(self) -> Callable[..., Any]:
@@ -160,6 +161,7 @@ def _of_learned_leaks(time_steps: int, flat: Callable[..., Tensor]) -> Iterator[
     )
     yield Case(
         name="backward of pooled to leak, bf16",
+        kernels=1 if time_steps == 1 else 2,  # what is added up over time has another shape than what is not
         function=training._backward_of_pooled_to_leak,
         arguments=lambda device, samples: (
             *_pooled_and_potentials(device, time_steps, samples),

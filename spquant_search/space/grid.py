@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
-WIDE_LEVELS = 64  # from which on grids hold what is left above the threshold by a spike that subtracts
+WIDE_LEVELS = 16  # from which on grids hold what is left above the threshold by a spike that subtracts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,7 +36,7 @@ def membrane_grid(levels: int, lowest: float | None = None, *, subtracts: bool =
 
     Without ``lowest``: 3 levels {-1, 0, 1}, 4 {-2 .. 1}, 5 {-3 .. 1} (the released SpQuant-SNN code's grid), 2 {0, 1};
     all others start at -1, so 16 levels are -1 .. 7/8 by 1/8 and 256 are -1 .. 127/128 by 1/128.
-    Where a spike ``subtracts`` from the potential, what is left may lie above the threshold: grids of 64 levels and
+    Where a spike ``subtracts`` from the potential, what is left may lie above the threshold: grids of 16 levels and
     more have values up to 2, and start at -2. With fewer levels the finer step is worth more than the wider range.
     Raises ValueError where the grid would not contain 0, the resting potential.
     """

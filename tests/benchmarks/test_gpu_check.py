@@ -278,8 +278,10 @@ def test_kernels_that_ran_uncompiled_make_the_check_false(
     assert json.loads(json.dumps(found)) == found
     assert len(found["functions"]) > 10
     assert found["checks"]["no_fallback"] is False
-    one = {"works": True, "functions": {"a": {"kernels": 1}, "b": {"kernels": 2}}}
-    assert kernels._checks(one) == {"no_fallback": True, "one_kernel": False}
+    one = {"kernels": 1, "most_kernels": 1}
+    for two, holds in (({"kernels": 2, "most_kernels": 1}, False), ({"kernels": 2, "most_kernels": 2}, True)):
+        both = {"works": True, "functions": {"a": one, "b": two}}
+        assert kernels._checks(both) == {"no_fallback": True, "one_kernel": holds}
 
 
 def test_a_search_that_fails_or_falls_back_makes_the_check_false(part_of_check: Any, tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ def test_in_bf16_the_backward_pass_decides_as_the_forward_pass_did(plain_neurons
     # What the next step keeps is that of the potential as it was stored.
     p, values = neuron.parameters_now, potentials.float()
     left = torch.where(values >= 1, values - p.amount, values)
-    grid = membrane_grid(16)
+    grid = membrane_grid(16, subtracts=True)
     nearest = (left / grid.step).double()
     stored = (nearest.sign() * (nearest.abs() - 0.5).ceil() * grid.step).clamp(grid.lowest, grid.highest)
     charged = (form.rounded_leak * stored[:-1] + current[1:].double()).bfloat16()
@@ -191,7 +191,7 @@ def test_quantized_neurons_leak_by_4096ths_and_float_ones_as_they_were_told() ->
     neuron = a_neuron(NeuronForm(leak=0.9, reset="delayed-subtract"), 16)
     assert float(neuron.parameters_now.leak) == 3686 / 4096
     assert float(neuron.parameters_now.amount) == 1165211 / 2**20
-    assert float(neuron.exact_parameters_now.leaked_step) == 3686 / 4096 / 8
+    assert float(neuron.exact_parameters_now.leaked_step) == 3686 / 4096 / 4
     neuron = a_neuron(NeuronForm(leak=0.9, reset="delayed-subtract"), 0)
     assert float(neuron.parameters_now.leak) == np.float32(0.9)
     assert float(neuron.parameters_now.amount) == np.float32(1) / np.float32(0.9)
