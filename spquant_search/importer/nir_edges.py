@@ -18,8 +18,8 @@ class FlatGraph:
 
     nodes: dict[str, Any] = field(default_factory=dict)
     edges: list[tuple[str, str]] = field(default_factory=list)
-    input: str = ""
-    output: str = ""
+    input: str | None = None
+    output: str | None = None
 
     def sources(self, name: str) -> list[str]:
         """Return the nodes that one reads."""
@@ -61,12 +61,11 @@ def _flat(graph: Any, prefix: str, within: tuple[int, ...]) -> tuple[FlatGraph, 
             why = f"of {source!r} and {reader!r}: there is no node {missing!r}"
             reasons.append(Reason(module=prefix[:-1], what="edge", why=why))
             continue
-        new = (
-            inner[source].output if source in inner else f"{prefix}{source}",
-            inner[reader].input if reader in inner else f"{prefix}{reader}",
-        )
-        if not all(new):
+        start = inner[source].output if source in inner else f"{prefix}{source}"
+        end = inner[reader].input if reader in inner else f"{prefix}{reader}"
+        if start is None or end is None:
             continue  # to an inner graph without input or output, which is said already
+        new = (start, end)
         if new in flat.edges:
             reasons.append(
                 Reason(module=prefix[:-1], what="edge", why=f"of {source!r} and {reader!r}: it stands twice")
@@ -83,12 +82,12 @@ def _pairs(edges: Any, prefix: str, reasons: list[Reason]) -> Iterator[tuple[Any
             reasons.append(Reason(module=prefix[:-1], what="edge", why=f"{edge!r} is no pair of names"))
 
 
-def _only(graph: Any, prefix: str, kind: str, reasons: list[Reason]) -> str:
+def _only(graph: Any, prefix: str, kind: str, reasons: list[Reason]) -> str | None:
     names = [name for name, node in graph.nodes.items() if kind_of(node) == kind]
     if len(names) != 1:
         why = f"a graph with one has a form; it has {len(names)}" + (f": {first_of(names, 5)}" if names else "")
         reasons.append(Reason(module=prefix[:-1], what=kind, why=why))
-    return f"{prefix}{names[0]}" if names else ""
+    return f"{prefix}{names[0]}" if names else None
 
 
 def ordered(flat: FlatGraph) -> Order:
@@ -111,7 +110,7 @@ def ordered(flat: FlatGraph) -> Order:
 def _reached(flat: FlatGraph) -> dict[str, list[str]]:
     """Return what the output depends on, with what each reads."""
     reached: dict[str, list[str]] = {}
-    left = [flat.output] if flat.output else list(flat.nodes)
+    left = list(flat.nodes) if flat.output is None else [flat.output]
     while left:
         name = left.pop()
         if name not in reached:

@@ -127,7 +127,8 @@ class _Builder:
                 what = kind_of(self._flat.nodes[name]) or type(self._flat.nodes[name]).__name__
                 self.reasons.append(Reason(module=name, what=what, why=refused.why, remedy=refused.remedy))
                 self._signals[name] = Signal(None, _declared(self._flat.nodes[name], "output_type"))
-        return self._signals[self._flat.output].node if self._flat.output in self._signals else None
+        output = self._signals.get(self._flat.output or "")
+        return None if output is None else output.node
 
     def _signal(self, name: str, order: Order, example: Shape) -> Signal:
         node = self._flat.nodes[name]

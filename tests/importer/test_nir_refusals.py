@@ -135,6 +135,15 @@ def test_edges_that_make_no_network(change: Callable[[Any], Any], module: str, w
     assert why in reasons[module, what], reasons
 
 
+def test_names_of_any_kind() -> None:
+    names = ["input", "all", "forward", "a b/c.d", "1st", "neurons", "plan", "", "output"]
+    nodes = [convolutional().nodes[name] for name in convolutional().nodes if name != "pool"]
+    nodes[3] = nir().Conv2d((8, 8), np.ones((4, 2, 8, 8)), 1, 0, 1, 2, np.zeros(4))
+    made = from_nir(chain(*zip(names, nodes, strict=True)), EXAMPLE)
+    assert len(set(made.neurons)) == 3
+    assert all(name.isidentifier() and name not in ("all", "forward") for name in made.neurons)
+
+
 @pytest.mark.parametrize(
     ("example", "why"),
     [
