@@ -21,8 +21,10 @@ def test_a_network_of_the_zoo_is_imported_and_proved(name: str) -> None:
     example = torch.randint(0, 4, (3, *given.shape), generator=torch.Generator().manual_seed(0)).float()
     made = from_torch(liven(given.made(), example, given.run), example, axes="TBCHW", run=given.run)
     for proof in made.proofs.values():
-        assert proof.differ == 0
-        assert all(layer.membrane_error is not None and layer.membrane_error < 1e-4 for layer in proof.layers)
+        # Of millions of potentials one may lie at its threshold, and what rounding decides there goes on from it.
+        assert proof.differ < 1e-3 * proof.neuron_steps
+        assert all(layer.holds and layer.forced_differ <= 2 for layer in proof.layers)
+        assert all(layer.membrane_error is not None and layer.membrane_error < 2e-5 for layer in proof.layers)
     assert not any("spiked" in note for note in made.notes)
 
 
