@@ -29,16 +29,17 @@ def test_a_network_of_the_zoo_is_searched_picked_and_verified(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain_neurons: None
 ) -> None:
     monkeypatch.setenv("SPQUANT_COMPILE", "0")
-    given, generator = SMALL[name], np.random.default_rng(0)
-    inputs = generator.integers(0, LARGEST + 1, (3 * CLASSES, STEPS, *given.shape[1:])).astype(np.uint8)
-    samples = (inputs, np.arange(3 * CLASSES) % CLASSES)
-    example = torch.from_numpy(inputs[:2]).transpose(0, 1).float()
+    given, labels = SMALL[name], np.arange(2 * CLASSES) % CLASSES
+    train, validation, test = np.random.default_rng(0).integers(
+        0, LARGEST + 1, (3, len(labels), STEPS, *given.shape[1:]), dtype=np.uint8
+    )
+    example = torch.from_numpy(train[:2]).transpose(0, 1).float()
     network = from_torch(liven(given.made(), example, given.run), example, axes="TBCHW", run=given.run)
-    out = tmp_path / "run"
-    run = search(network, train=samples, validation=samples, test=samples, out=out, **ASKED)
+    splits = {"train": (train, labels), "validation": (validation, labels), "test": (test, labels)}
+    run = search(network, out=tmp_path / "run", **splits, **ASKED)
     picked = run.pick()
     picked.export(tmp_path / "picked")
     found = picked.verify()
     implementations = {"PyTorch", "C"} if compiler() else {"PyTorch"}
     assert found.mismatches == dict.fromkeys(implementations, 0)
-    assert found.samples == 3 * CLASSES
+    assert found.samples == len(labels)
