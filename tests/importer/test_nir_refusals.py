@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from importer.libraries import nir
-from importer.nir_graphs import DT, ends, lif
+from importer.nir_graphs import DT, chain, ends, lif
 from importer.test_nir import convolutional
 from torch import Tensor
 
