@@ -116,7 +116,7 @@ def test_a_run_without_a_baseline_yet(command, tmp_path, monkeypatch):
 
 
 def test_ctrl_c_before_a_search_has_begun(command, monkeypatch):
-    def interrupts(*_arguments: object) -> None:
+    def interrupts(*_arguments: object, **_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(prepare, "prepare", interrupts)
@@ -125,7 +125,7 @@ def test_ctrl_c_before_a_search_has_begun(command, monkeypatch):
 
 
 def test_a_bug_is_no_user_error(command, monkeypatch):
-    def fails(*_arguments: object) -> None:
+    def fails(*_arguments: object, **_: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(prepare, "prepare", fails)
