@@ -13,6 +13,7 @@ import pytest
 from conftest import Command
 from importer.functions import SAMPLES, SNNTORCH, SPACE, SPIKINGJELLY
 from importer.libraries import snntorch, spikingjelly
+from long_forms import LONG
 
 from spquant_search.runs.folder import RunFolder
 from spquant_search.runs.records import read_results
@@ -23,6 +24,8 @@ COUNTED = "    with open('calls.txt', 'a') as calls:\n        calls.write('calle
 # An import of either library fails, as on a machine that has none.
 WITHOUT = "import sys\nsys.modules['spikingjelly'] = sys.modules['snntorch'] = None\n"
 SECONDS = 120
+
+CODES = {"snntorch": SNNTORCH, "spikingjelly": SPIKINGJELLY}
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +53,7 @@ def calls(here: Path) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("code", [SPIKINGJELLY, SNNTORCH], ids=["spikingjelly", "snntorch"])
+@pytest.mark.parametrize("code", [pytest.param(CODES[name], id=name) for name in (CODES if LONG else ["snntorch"])])
 def test_a_killed_search_goes_on_and_its_pick_is_verified_elsewhere(tmp_path: Path, code: str) -> None:
     environment, run = written(tmp_path, code), RunFolder(path=tmp_path / "runs" / "my")
     said = ran(tmp_path, environment, *PROGRAM, "cost", "--space", "my.yaml")

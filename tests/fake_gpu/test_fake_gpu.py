@@ -72,11 +72,13 @@ ALL_SPACES = (OWN, FORMS, STILLS, *shipped_spaces())
 ALL_OF_THEM = (OWN, "vgg9")
 FEW_SCENARIOS = ("bf16 step", "supernet step", "evaluated batch")
 OF_EVERY_SPACE = () if LONG else FEW_SCENARIOS
+# Of the shipped ones, with events, shortcuts and stills, and attention.
+SOME_SPACES = (OWN, FORMS, STILLS, "vgg9", "resnet34-imagenet100", "spikformer4-256-cifar10")
 
 
 @needs_compiler
 @pytest.mark.slow
-@pytest.mark.parametrize("space", ALL_SPACES)
+@pytest.mark.parametrize("space", ALL_SPACES if LONG else SOME_SPACES)
 def test_a_space(measure: Measure, space: str) -> None:
     check(measure, Run(space=space, scenarios=() if space in ALL_OF_THEM else OF_EVERY_SPACE))
 

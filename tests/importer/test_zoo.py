@@ -9,13 +9,15 @@ import torch
 from importer.libraries import spikingjelly, zoo
 from importer.livening import liven
 from importer.zoo_networks import FULL, built
+from long_forms import LONG
 
 from spquant_search.importer import NotImportable, from_torch, read_network
 
 pytestmark = pytest.mark.slow
+LARGE = ("cifar10", "cifar10-dvs", "vgg11")  # half a minute each, and like others
 
 
-@pytest.mark.parametrize("name", FULL)
+@pytest.mark.parametrize("name", [name for name in FULL if LONG or name not in LARGE])
 def test_a_network_of_the_zoo_is_imported_and_proved(name: str) -> None:
     given = FULL[name]
     example = torch.randint(0, 4, (3, *given.shape), generator=torch.Generator().manual_seed(0)).float()
