@@ -32,10 +32,9 @@ from spquant_search.snn.networks.plan import (
     Step,
     make_layer,
 )
-from spquant_search.space.neuron_form import LEAK_STEPS, NeuronForm
+from spquant_search.space.neuron_form import LARGEST_LEARNED_LEAK, LEAK_STEPS, NeuronForm, Reset
 
-# A learned leak is a number between 0 and 1 and never 1: nearer to it than this, a neuron's would begin elsewhere.
-LARGEST_LEARNED = 1.0 - 1.0 / (4 * LEAK_STEPS)
+_RESETS: dict[str, Reset] = {"zero": "zero", "subtract": "subtract", "delayed": "delayed-subtract"}
 
 
 class PlanMaker:
@@ -221,15 +220,10 @@ def own_form(neuron: LibraryNeuron) -> NeuronForm:
         raise Refused("neurons that do not start at rest have no form in this package's layers")
     if neuron.threshold != 1.0:
         raise Refused("neurons that never spike are read, and no readout is behind them")
-    learns = neuron.learns_leak and neuron.leak <= LARGEST_LEARNED
-    if neuron.reset == "zero":
-        return NeuronForm(leak=neuron.leak, learn_leak=learns, reset="zero", spike_at_threshold=not neuron.strict)
-    if neuron.reset == "subtract":
-        return NeuronForm(leak=neuron.leak, learn_leak=learns, reset="subtract", spike_at_threshold=not neuron.strict)
-    if neuron.reset == "delayed":
-        return NeuronForm(
-            leak=neuron.leak, learn_leak=learns, reset="delayed-subtract", spike_at_threshold=not neuron.strict
-        )
+    reset = _RESETS.get(neuron.reset)
+    if reset is not None:
+        learns = neuron.learns_leak and neuron.leak <= LARGEST_LEARNED_LEAK
+        return NeuronForm(leak=neuron.leak, learn_leak=learns, reset=reset, spike_at_threshold=not neuron.strict)
     remedy = "leave reset_delay as it is, or reset to zero" if neuron.reset == "guarded" else "let them reset"
     what = {"guarded": "snnTorch's subtraction with reset_delay=False", "none": "neurons without a reset"}
     raise Refused(f"{what[neuron.reset]} has no form in this package's layers", remedy)

@@ -57,8 +57,9 @@ def _values_of_norm(norm: _BatchNorm) -> int:
 
 
 def printable(notes: Sequence[str]) -> tuple[str, ...]:
-    """Return notes as lines of printable signs, cut where they are long."""
-    return tuple(_printable(note) for note in notes[:MOST_SHOWN])
+    """Return notes as lines of printable signs, cut where they are long; of very many the first, and how many more."""
+    shown = notes if len(notes) <= MOST_SHOWN else (*notes[: MOST_SHOWN - 1], f"and {len(notes) - MOST_SHOWN + 1} more")
+    return tuple(_printable(note) for note in shown)
 
 
 def _printable(note: str) -> str:

@@ -12,7 +12,7 @@ from spquant_search.snn.layers import searchable_layers
 from spquant_search.snn.neuron.module import Neuron
 from spquant_search.snn.readout import Readout
 from spquant_search.space.configuration import FLOAT_BITS, FLOAT_MEMBRANE
-from spquant_search.space.neuron_form import LEAK_STEPS
+from spquant_search.space.neuron_form import LEAK_STEPS, rounded_leak
 
 _MOST_NAMES = 5  # that a sentence lists
 
@@ -21,17 +21,13 @@ def rounded_leak_words(leaks: Mapping[str, float]) -> list[str]:
     """Say which of the leaks, by layer, are others in integers, and which."""
     layers: dict[float, list[str]] = {}
     for name, leak in leaks.items():
-        if leak != _in_steps(leak) / LEAK_STEPS:
+        if leak != rounded_leak(leak):
             layers.setdefault(leak, []).append(name)
     return [
-        f"{first_of(names, _MOST_NAMES)}: a leak of {leak:.6g} is {_in_steps(leak)}/{LEAK_STEPS} "
-        f"= {_in_steps(leak) / LEAK_STEPS:.6f} in integers"
+        f"{first_of(names, _MOST_NAMES)}: a leak of {leak:.6g} is {rounded_leak(leak) * LEAK_STEPS:.0f}/{LEAK_STEPS} "
+        f"= {rounded_leak(leak):.6f} in integers"
         for leak, names in layers.items()
     ]
-
-
-def _in_steps(leak: float) -> int:
-    return max(1, round(leak * LEAK_STEPS))
 
 
 def quantized_leaks(network: nn.Module) -> dict[str, float]:

@@ -11,7 +11,14 @@ from typing import ClassVar, Literal, get_args
 from pydantic import ConfigDict
 
 LEAK_STEPS = 4096  # a quantized neuron leaks by k / 4096
+# A learned leak lies between 0 and 1, and is never 1: it begins here at most, which is rounded to 1.
+LARGEST_LEARNED_LEAK = 1.0 - 1.0 / (4 * LEAK_STEPS)
 Reset = Literal["zero", "subtract", "delayed-subtract"]
+
+
+def rounded_leak(leak: float) -> float:
+    """Return the leak of a quantized neuron: the nearest k / 4096, and at least 1/4096."""
+    return max(1, round(leak * LEAK_STEPS)) / LEAK_STEPS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +55,7 @@ class NeuronForm:
     @property
     def rounded_leak(self) -> float:
         """The leak of a quantized neuron that does not learn it."""
-        return round(self.leak * LEAK_STEPS) / LEAK_STEPS
+        return rounded_leak(self.leak)
 
     @property
     def returns_to_rest(self) -> bool:

@@ -22,7 +22,7 @@ from spquant_search.snn.quantize import (
     surrogate_shape,
 )
 from spquant_search.space.grid import MembraneGrid
-from spquant_search.space.neuron_form import LEAK_STEPS, NeuronForm, Reset
+from spquant_search.space.neuron_form import LARGEST_LEARNED_LEAK, LEAK_STEPS, NeuronForm, Reset
 
 # A spike that subtracts more or less than the threshold takes a whole number of 2^-20 thresholds.
 AMOUNT_STEPS = 2**20
@@ -214,7 +214,7 @@ def learned_leak(leak_logit: Float[Tensor, ""], is_float: Bool[Tensor, ""]) -> F
 
 def leak_logit_of(leak: float) -> float:
     """Return the parameter of a learned leak that begins at ``leak``; 1 is out of its reach by less than is rounded."""
-    kept = min(leak, 1.0 - 1.0 / (4 * LEAK_STEPS))
+    kept = min(leak, LARGEST_LEARNED_LEAK)
     return math.log(kept / (1.0 - kept))
 
 
