@@ -2,7 +2,7 @@
 # make test     install, then ruff, mypy, the import contract and all tests but the slow ones
 # make stress   searches that are killed 200 times at random moments
 # make test-postgres   searches that share a PostgreSQL server, which is installed where it is missing (Debian)
-# make test-slow   the tests that take longer: README's commands, stress, with 8 kills, and PostgreSQL among them
+# make test-slow   the tests that take longer: README's commands, stress, with 4 kills, and PostgreSQL among them
 # make test-long   the same tests with more tries
 # make lint     only the checks that run nothing: style, types, imports, lengths
 # make setup    only .venv
@@ -62,7 +62,7 @@ test-postgres: setup-dev postgres
 
 # Both kinds of long test mostly wait, for moments to kill at and for locks to run out: three at a time.
 test-slow: setup-dev postgres
-	SPQUANT_KILLS=8 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal -m 'slow or postgres'
+	SPQUANT_KILLS=4 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal -m 'slow or postgres'
 
 test-long: setup-dev postgres
 	SPQUANT_LONG=1 SPQUANT_KILLS=$(KILLS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal -m 'slow or postgres'

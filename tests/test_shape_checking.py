@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from jaxtyping import TypeCheckError
+from long_forms import LONG
 from shape_checking import COMPILED
 
 from spquant_search.snn.gate import channel_target
@@ -83,6 +84,7 @@ def compiled_by(how: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not LONG, reason="two processes that compile: make test-long")
 def test_the_check_changes_nothing_of_what_is_compiled() -> None:
     plain, checked = compiled_by("plain"), compiled_by("checked")
     assert (plain.pop("refuses"), checked.pop("refuses")) == (False, True)

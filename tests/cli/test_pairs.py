@@ -27,6 +27,7 @@ import pytest
 from driver.lab import FakeTrainer, Play
 from examples import epoch
 from killing import at_each_operation
+from long_forms import LONG
 from searches import SEARCH, SMALLER, TINY
 
 from spquant_search.cli.app import main
@@ -296,5 +297,6 @@ def test_two_commands_at_once_on_one_run(tried, name):
 def test_two_commands_at_once_on_one_run_interleaved_in_many_ways(tried, finished, name, tmp_path):
     (tmp_path / "alone").mkdir()
     last = count_of(tmp_path / "alone", prepared(finished[0], PAIRS[name], tmp_path / "alone").first)
-    for index in range(10):
-        tried(name, 1 + round((last - 1) * (index + 0.5) / 10))
+    ways = 10 if LONG else 4
+    for index in range(ways):
+        tried(name, 1 + round((last - 1) * (index + 0.5) / ways))

@@ -16,7 +16,7 @@ from spquant_search import from_torch, search
 from spquant_search.deploy.c_library import compiler
 
 STEPS, CLASSES, LARGEST = 2, 10, 3
-SHORT = ("nmnist", "vgg11-bn", "sew-resnet18")
+SHORT = ("nmnist", "sew-resnet18")
 NAMES = tuple(name for name in SMALL if name != "dvs-gesture")  # which has eleven classes
 SETTINGS = {"supernet.epochs": 1, "final.members": 1, "train.batch_size": 10, "search.budget_ladder": 0}
 ASKED: dict[str, Any] = {"bits": [2, 4, 8], "levels": [3, 16, 256], "trials": 2, "workers": 1, "settings": SETTINGS}

@@ -69,11 +69,12 @@ def test_trainers_ask_for_what_is_written_down(measure: Measure) -> None:
 
 ALL_SPACES = (OWN, FORMS, STILLS, *shipped_spaces())
 # All scenarios of all spaces take ten minutes of a core.
-ALL_OF_THEM = (OWN, "vgg9")
+ALL_OF_THEM = (OWN, "vgg9") if LONG else (OWN,)
 FEW_SCENARIOS = ("bf16 step", "supernet step", "evaluated batch")
 OF_EVERY_SPACE = () if LONG else FEW_SCENARIOS
-# Of the shipped ones, with events, shortcuts and stills, and attention.
-SOME_SPACES = (OWN, FORMS, STILLS, "vgg9", "resnet34-imagenet100", "spikformer4-256-cifar10")
+# Of the shipped ones, one of each network.
+NETWORKS = ("vgg9", "vgg5-images", "resnet19-cifar10", "resnet34-imagenet100", "spikformer4-256-cifar10")
+SOME_SPACES = (OWN, FORMS, STILLS, *NETWORKS, "mobilenet-cifar10dvs")
 
 
 @needs_compiler

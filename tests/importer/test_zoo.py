@@ -14,7 +14,7 @@ from long_forms import LONG
 from spquant_search.importer import NotImportable, from_torch, read_network
 
 pytestmark = pytest.mark.slow
-LARGE = ("cifar10", "cifar10-dvs", "vgg11")  # half a minute each, and like others
+LARGE = ("cifar10", "cifar10-dvs", "dvs-gesture", "vgg11")  # half a minute each, and like others
 
 
 @pytest.mark.parametrize("name", [name for name in FULL if LONG or name not in LARGE])

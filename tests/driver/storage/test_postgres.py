@@ -41,6 +41,7 @@ TINY = Path(__file__).parents[3] / "spaces" / "tiny.yaml"
 PASSWORD = "a-secret:of/its@own"
 QUOTED = "a-secret%3Aof%2Fits%40own"
 TRIALS = 8
+EPOCHS = 12  # of a baseline that changes hands
 GRACE = 6
 
 
@@ -144,7 +145,7 @@ class Keeper(threading.Thread):
 
 def test_a_baseline_whose_coordinator_is_killed_is_trained_on_by_another(server: Server, tmp_path: Path) -> None:
     run = RunFolder(path=tmp_path / "runs" / "shared")
-    words = ("--set", "search.strategy=warm-start", "--set", "train.baseline_epochs=30", "--trials", "1")
+    words = ("--set", "search.strategy=warm-start", "--set", f"train.baseline_epochs={EPOCHS}", "--trials", "1")
     first = search(server, tmp_path, *words, log="first.txt")
     deadline = time.monotonic() + 120
     while not run.checkpoint_file(0).is_file():
@@ -156,7 +157,7 @@ def test_a_baseline_whose_coordinator_is_killed_is_trained_on_by_another(server:
     assert second.wait(timeout=240) == 0, (tmp_path / "second.txt").read_text()
     results = read_results(run)
     assert [result.outcome for result in results] == [Outcome.COMPLETE] * 2
-    assert len(results[0].epochs) == 30
+    assert len(results[0].epochs) == EPOCHS
 
 
 @pytest.mark.parametrize("strategy", ["supernet", "warm-start"] if LONG else ["supernet"])
