@@ -220,7 +220,7 @@ def _of_python(info: DataInfo, options: DataSpace, steps: _Steps) -> FrameRules:
         "channels": info.channels,
         "values": [0, info.largest],
     }
-    time = (steps.of_same_frame(),) if info.static else _time_of_python(steps)
+    time = (steps.of_same_frame(),) if info.static else _time_of_python(steps, options)
     sentences = (
         "The samples were given in Python: the device must make its frames as they were made."
         if options.build is None
@@ -233,11 +233,12 @@ def _of_python(info: DataInfo, options: DataSpace, steps: _Steps) -> FrameRules:
     return FrameRules(figures=figures, sentences=sentences, fewer_steps=steps.words(same_frame=info.static))
 
 
-def _time_of_python(steps: _Steps) -> tuple[str, ...]:
-    """Return the sentences on the time that a frame counts: the function knows the search's time steps alone."""
+def _time_of_python(steps: _Steps, options: DataSpace) -> tuple[str, ...]:
+    """Return the sentences on the time that a frame counts: a function knows the search's time steps alone."""
+    asked = "" if options.build is None else ", the function's argument time_steps if it has one"
     first = (
-        f"Time: one frame for each of {steps.made} time steps, the function's argument time_steps if it has one; where "
-        "there are a multiple of so many, neighbours are added."
+        f"Time: one frame for each of {steps.made} time steps{asked}; where there are a multiple of so many, "
+        "neighbours are added."
     )
     if steps.shown == steps.made:
         return (first,)

@@ -13,6 +13,7 @@ from torch.utils.data import TensorDataset
 
 from spquant_search.data import loading
 from spquant_search.data.description import describe
+from spquant_search.data.frame_rules import frame_rules
 from spquant_search.data.from_python.given import given_samples, given_time_steps, keep_samples
 from spquant_search.errors import OptionError, UserError
 from spquant_search.space.schema import DataSpace
@@ -149,3 +150,12 @@ def test_a_key_belongs_to_python_and_not_beside_a_function() -> None:
     for values in ({"name": "nmnist", "samples": "0" * 16}, {"name": "python", "samples": "0" * 16, "build": "a:b"}):
         with pytest.raises(OptionError, match=r"^samples: "):
             describe(values["name"], DataSpace(**values))
+
+
+def test_what_is_said_of_their_time_speaks_of_no_function(tmp_path: Path) -> None:
+    kept = keep(tmp_path, (FRAMES, Y), time_steps=4)
+    loaded = load(tmp_path, kept, time_steps=4)
+    given = DataSpace(name="python", samples=kept)
+    rules = frame_rules(loaded, given, time_steps=2, made=4)
+    assert rules.sentences[1].startswith("Time: one frame for each of 4 time steps; where there are a multiple of ")
+    assert not any("function" in sentence for sentence in rules.sentences)
