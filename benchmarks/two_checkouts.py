@@ -4,10 +4,11 @@
     .venv/bin/python benchmarks/two_checkouts.py ../before                 # against this one; --json for its figures
     .venv/bin/python benchmarks/two_checkouts.py ../before --at-most 1.05  # exits with 1 if a step takes more
 
-Steps in floating point and with all gates and masks, at small widths and batches, on frames that are made up. Every
-round measures each checkout in a process of its own, and the one that comes first changes from round to round, so that
-a busy moment of the machine meets both. A figure is the median over rounds of the median step, after over before. What
-is compiled is kept between processes; what is compiled for the first time is compiled before the first round.
+Steps in floating point and with all gates and masks, at small widths and batches, on frames that are made up. Both
+checkouts run at once, each in a process of its own, and take turns step by step, so that a busy moment of the machine
+meets both: a pair is a step of each, the first of which changes from pair to pair. Every round begins with new
+processes. A figure is the median of all pairs, after over before. What is compiled is kept between processes, and what
+is compiled for the first time is compiled before the first round.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +52,10 @@ SPACES: dict[str, tuple[str, ...]] = {
     "spikformer4-256-cifar10": ("model.width=0.25", "train.batch_size=8"),
     "mobilenet-cifar10dvs": ("model.width=0.25", "train.batch_size=2"),
 }
-WARM_UP, STEPS, ROUNDS = 2, 7, 7
+WARM_UP, STEPS, ROUNDS = 2, 20, 3
+KINDS = 2  # of steps of a space
+NEXT_KIND = "next"  # the line that ends a kind
+Pair = tuple[float, float]  # milliseconds of a step before and after
 
 
 # ---------------------------------------------------------------- in a process of one checkout
@@ -65,8 +70,8 @@ def _sparse(space: SearchSpace) -> NetworkConfig:
     return space.config(values)
 
 
-def measure(name: str, *, steps: int) -> dict[str, float]:
-    """Measure the median milliseconds of a space's training steps, in floating point and with gates and masks."""
+def steps_of(name: str) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Give a space's training steps, in floating point and with gates and masks, with their names."""
     prepared = prepare(shipped_spaces()[name], SPACES[name])
     file, shape = prepared.space.file, prepared.input
     generator = torch.Generator().manual_seed(0)
@@ -78,67 +83,111 @@ def measure(name: str, *, steps: int) -> dict[str, float]:
         time_steps=file.most_time_steps,
         largest=shape.largest,
     )
-    found = {}
     for kind, config in (("float", prepared.space.baseline()), ("sparse", _sparse(prepared.space))):
         network = new_network(file, shape, seed=0, device=torch.device("cpu")).train()
         configure(network, config, file.neuron)
         optimizer = new_optimizer(network, file.train, Schedule(epochs=1, learning_rate=1e-4))
-        milliseconds = []
-        for _ in range(WARM_UP + steps):
-            started = time.perf_counter()
-            train_step(network, batch, file.train, optimizer)
-            milliseconds.append(1000 * (time.perf_counter() - started))
-        found[f"{name}, {kind}"] = statistics.median(milliseconds[WARM_UP:])
-    return found
+        yield f"{name}, {kind}", partial(train_step, network, batch, file.train, optimizer)
 
 
-def measure_all(spaces: Sequence[str], *, steps: int) -> dict[str, Any]:
-    """Measure spaces with the package that this process found."""
+def run_when_told(spaces: Sequence[str]) -> None:
+    """Run a step for each line of standard input but the last of a kind, and print its milliseconds."""
     tune_allocator()
     keep_compiled_code(cache_folder())
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    found: dict[str, float] = {}
+    print(Path(spquant_search.__file__).resolve().parents[1], flush=True)
     for name in spaces:
-        found |= measure(name, steps=steps)
-    return {"package": str(Path(spquant_search.__file__).resolve().parents[1]), "ms": found}
+        for kind, step in steps_of(name):
+            for _ in range(WARM_UP):
+                step()
+            print(kind, flush=True)
+            for line in sys.stdin:
+                if line.strip() == NEXT_KIND:
+                    break
+                started = time.perf_counter()
+                step()
+                print(1000 * (time.perf_counter() - started), flush=True)
 
 
 # ---------------------------------------------------------------- both of them
 
 
-def of_checkout(checkout: Path, spaces: Sequence[str], *, steps: int, threads: int) -> dict[str, float]:
-    """Measure one checkout in a process of its own."""
-    command = [sys.executable, str(Path(__file__).resolve()), str(checkout), "--here", "--spaces", *spaces]
-    environment = os.environ | {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": str(threads)}
-    done = subprocess.run(
-        [*command, "--steps", str(steps)], cwd=checkout, env=environment, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise SystemExit(f"{checkout}: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
-    found = json.loads(done.stdout.splitlines()[-1])
-    if Path(found["package"]) != checkout:
-        raise SystemExit(f"{checkout}: its package was not taken, but that of {found['package']}")
-    ms: dict[str, float] = found["ms"]
-    return ms
+class Checkout:
+    """A process that runs the training steps of one checkout, one at a time."""
+
+    def __init__(self, folder: Path, spaces: Sequence[str], threads: int) -> None:
+        command = [sys.executable, str(Path(__file__).resolve()), str(folder), "--here", "--spaces", *spaces]
+        environment = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": str(threads)}
+        pipe = subprocess.PIPE
+        self._folder = folder
+        self._process = subprocess.Popen(command, cwd=folder, env=environment, stdin=pipe, stdout=pipe, text=True)
+        if Path(package := self.answer()) != folder:
+            raise SystemExit(f"{folder}: its package was not taken, but that of {package}")
+
+    def answer(self) -> str:
+        """Return the next line that the process prints."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self._folder}: its process ended with {self._process.wait()}")
+        return line.strip()
+
+    def tell(self, word: str) -> None:
+        """Send a line to the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{word}\n")
+        self._process.stdin.flush()
+
+    def step(self) -> float:
+        """Run a step and return its milliseconds."""
+        self.tell("step")
+        return float(self.answer())
+
+    def close(self) -> None:
+        """Wait for the process, whose steps are done."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
 
 
-def in_turns(checkouts: Mapping[str, Path], options: argparse.Namespace) -> list[dict[str, Any]]:
+def measure_round(folders: Sequence[Path], options: argparse.Namespace, *, steps: int) -> dict[str, list[Pair]]:
+    """Measure each kind of step in both checkouts, before and after, in turns."""
+    before, after = (Checkout(folder, options.spaces, options.threads) for folder in folders)
+    found: dict[str, list[Pair]] = {}
+    for _ in range(KINDS * len(options.spaces)):
+        kind = before.answer()
+        after.answer()
+        pairs = found.setdefault(kind, [])
+        for number in range(steps):
+            if number % 2:
+                late = after.step()
+                pairs.append((before.step(), late))
+            else:
+                early = before.step()
+                pairs.append((early, after.step()))
+        for checkout in (before, after):
+            checkout.tell(NEXT_KIND)
+    for checkout in (before, after):
+        checkout.close()
+    return found
+
+
+def in_turns(folders: Sequence[Path], options: argparse.Namespace) -> list[dict[str, Any]]:
     """Measure the checkouts in turns: a row for each kind of step."""
-    seen: dict[str, list[dict[str, float]]] = {name: [] for name in checkouts}
-    for number in range(-1, options.rounds):
-        for name in list(checkouts)[:: -1 if number % 2 else 1]:
-            steps = options.steps if number >= 0 else 1  # the round before the first one compiles
-            ms = of_checkout(checkouts[name], options.spaces, steps=steps, threads=options.threads)
-            if number >= 0:
-                seen[name].append(ms)
-                print(f"round {number + 1}, {name}: {json.dumps(ms)}", file=sys.stderr, flush=True)
+    measure_round(folders, options, steps=0)  # compiles
+    seen: dict[str, list[list[Pair]]] = {}
+    for number in range(options.rounds):
+        for kind, pairs in measure_round(folders, options, steps=options.steps).items():
+            seen.setdefault(kind, []).append(pairs)
+        print(f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
     rows = []
-    for kind in seen["before"][0]:
-        before, after = ([ms[kind] for ms in seen[name]] for name in ("before", "after"))
-        by_round = [late / early for early, late in zip(before, after, strict=True)]
-        middle = {"before_ms": statistics.median(before), "after_ms": statistics.median(after)}
-        ratio = middle["after_ms"] / middle["before_ms"]
-        rows.append({"step": kind, **middle, "ratio": ratio, "lowest": min(by_round), "highest": max(by_round)})
+    for kind, rounds in seen.items():
+        by_round = [statistics.median(after / before for before, after in pairs) for pairs in rounds]
+        all_pairs = [pair for pairs in rounds for pair in pairs]
+        before, after = (statistics.median(pair[index] for pair in all_pairs) for index in (0, 1))
+        ratio = statistics.median(after / before for before, after in all_pairs)
+        middle = {"before_ms": before, "after_ms": after, "ratio": ratio}
+        rows.append({"step": kind, **middle, "lowest": min(by_round), "highest": max(by_round)})
     return rows
 
 
@@ -153,16 +202,16 @@ def main() -> None:
     parser.add_argument("before", type=Path, help="the folder of another checkout")
     parser.add_argument("--spaces", nargs="+", choices=list(SPACES), default=list(SPACES))
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--steps", type=int, default=STEPS, help="of each kind in a round")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--at-most", type=float, help="exit with 1 if a step takes more than so many times the other's")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.here:
-        print(json.dumps(measure_all(options.spaces, steps=options.steps)))
+        run_when_told(options.spaces)
         return
-    rows = in_turns({"before": options.before.resolve(), "after": HERE}, options)
+    rows = in_turns((options.before.resolve(), HERE), options)
     figures = {f"ratio_{re.sub('[^a-z0-9]+', '_', row['step'])}": row["ratio"] for row in rows}
     print(json.dumps(as_document(rows, figures), indent=1) if options.json else "\n".join(table(rows)))
     if options.at_most is not None and any(ratio > options.at_most for ratio in figures.values()):
