@@ -164,6 +164,11 @@ class CLibrary:
         return COutputs(logits.astype(np.int64), by_layer, operations.value - before)
 
 
+def packed_spikes(spikes: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return spikes [sample, time, row, column, channel] as a library's trace gives them, channels in whole bytes."""
+    return np.packbits(spikes, axis=4, bitorder="little")
+
+
 @dataclass(frozen=True, slots=True)
 class ObjectSize:
     """Bytes of the compiled library, as the program ``size`` reports them."""

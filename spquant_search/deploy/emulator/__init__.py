@@ -1,0 +1,1 @@
+"""A picked network in C on a Cortex-M that QEMU emulates."""
