@@ -1,4 +1,4 @@
-"""Words that a shell completes: names of runs and paths of space files."""
+"""Words that a shell completes: names of runs, paths of space files, processors to emulate."""
 
 from __future__ import annotations
 
@@ -19,3 +19,10 @@ def complete_space(incomplete: str) -> list[str]:
     beginning = glob.escape(incomplete)
     paths = sorted(path for pattern in ("*.yaml", "*/*.yaml") for path in glob.glob(beginning + pattern))
     return [*paths, *(name for name in shipped_spaces() if name.startswith(incomplete))]
+
+
+def complete_target(incomplete: str) -> list[str]:
+    """List the processors that can be emulated whose names begin so."""
+    from spquant_search.deploy.emulator.targets import TARGETS
+
+    return [name for name in TARGETS if name.startswith(incomplete)]

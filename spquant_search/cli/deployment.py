@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from spquant_search.cli.completion import complete_target
 from spquant_search.cli.exit_codes import EXIT_MISMATCH
 from spquant_search.cli.expected import require_picked
 from spquant_search.cli.options import JsonOption, RunArgument
 from spquant_search.commands.budgets import PICK_OPTIONS, wish_of
 from spquant_search.commands.picking import choose_member, has_better, write_choice
-from spquant_search.commands.verifying import compare_all
+from spquant_search.commands.verifying import compare_all, emulate_on
 from spquant_search.errors import UserError
 
 if TYPE_CHECKING:
@@ -98,20 +99,52 @@ def _note(words: str) -> None:
 def verify(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="What pick wrote.")],
     samples: Annotated[int | None, typer.Option(min=1, help="Of the test split, the first so many.")] = None,
+    emulate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TARGET",
+            help="Run the C in an emulator: cortex-m0+, cortex-m4, cortex-m7, cortex-m33, cortex-m55 or stm32f405.",
+            autocompletion=complete_target,
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compare a picked network in PyTorch, numpy and C.
 
     Every spike and every logit on the test split must be equal. The C that lies in DIR is compiled and run.
+
+    With --emulate the C is compiled for a Cortex-M and run in QEMU instead, on the test vectors or on as many samples
+    as are given, and compared with numpy: instructions, flash, RAM and stack are shown, too.
     """
+    require_picked(folder)
+    if emulate is not None:
+        _verify_emulated(folder, emulate, samples=samples, as_json=as_json)
+        return
     from spquant_search.deploy.verification_report import verification_dict
 
-    require_picked(folder)
     artifact, found = compare_all(folder, samples=samples)
     if as_json:
         typer.echo(json.dumps(verification_dict(found, artifact), indent=2))
     else:
         show_verification(artifact, found)
+    if not found.holds:
+        sys.exit(EXIT_MISMATCH)
+
+
+def _verify_emulated(folder: Path, name: str, *, samples: int | None, as_json: bool) -> None:
+    """Compare a picked network with its C on an emulated processor, and print what was found."""
+    from rich.console import Console
+
+    from spquant_search.deploy.emulator.emulation_report import emulation_dict, emulation_lines
+    from spquant_search.deploy.emulator.targets import target_of
+
+    artifact, found = emulate_on(target_of(name), folder, samples=samples)
+    if as_json:
+        typer.echo(json.dumps(emulation_dict(found, artifact), indent=2))
+    else:
+        console = Console(markup=False, emoji=False, highlight=False)
+        for line in emulation_lines(found, artifact):
+            console.print(line, soft_wrap=not console.is_terminal)
     if not found.holds:
         sys.exit(EXIT_MISMATCH)
 

@@ -31,6 +31,7 @@ EXAMPLES = {
     "--seeds": "3",
     "--members": "4",
     "--samples": "100",
+    "--emulate": "cortex-m4",
     "--port": "8080",
 }
 

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from spquant_search.deploy.c_library import CompilerFailed, packed_spikes
 from spquant_search.deploy.comparison import Mismatch
-from spquant_search.deploy.emulator.building import Program, build
+from spquant_search.deploy.emulator.building import OPTIMIZED, Program, build
 from spquant_search.deploy.emulator.results import Layout, Results
 from spquant_search.deploy.emulator.running import PATIENCE_SECONDS, Emulator, Misbehaved
 from spquant_search.deploy.emulator.targets import Target
-from spquant_search.deploy.emulator.tools import Tools, find_tools
+from spquant_search.deploy.emulator.tools import Tools
 from spquant_search.deploy.reference import Model, ModelOutputs
 
 BATCH = 16  # samples of one start of the emulator
@@ -46,6 +46,11 @@ class Emulation:
     ram: int = 0
     stack: int = 0
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Return the flags of gcc that decide about instructions and bytes."""
+        return (*self.target.flags, *OPTIMIZED)
 
     @property
     def holds(self) -> bool:
@@ -103,6 +108,7 @@ def emulate(
     frames: NDArray[np.uint8],
     labels: NDArray[Any] | None,
     *,
+    tools: Tools,
     patience: float = PATIENCE_SECONDS,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Emulation:
@@ -112,12 +118,12 @@ def emulate(
 
     Raises:
         DamagedArtifact: the folder's files are not those that were written.
-        UserError: a tool is missing or does not work, or the program does not fit into the target's memory.
+        UserError: a tool does not work, or the program does not fit into the target's memory.
     """
-    emulator = Emulator(target, find_tools(target), patience)
+    emulator = Emulator(target, tools, patience)
     model = Model.load(folder)
     names = tuple(step["name"] for step in model.steps if "neuron" in step)
-    found = Emulation(target, emulator.tools, names, model.manifest["network"]["time_steps"])
+    found = Emulation(target, tools, names, model.manifest["network"]["time_steps"])
     found.of_test_split, found.correct = labels is not None, None if labels is None else 0
     with tempfile.TemporaryDirectory() as temporary:
         try:
