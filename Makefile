@@ -4,6 +4,7 @@
 # make test-postgres   searches that share a PostgreSQL server, which is installed where it is missing (Debian)
 # make test-slow   the tests that take longer: README's commands, stress, with 4 kills, and PostgreSQL among them
 # make test-long   the same tests with more tries
+# make emulator   QEMU for Arm and gcc for Cortex-M, which are installed where they are missing (Debian)
 # make lint     only the checks that run nothing: style, types, imports, lengths
 # make setup    only .venv
 # make setup-dev   .venv with what tests and checks need
@@ -17,7 +18,7 @@ KILLS := 200
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup setup-dev search test test-slow test-long test-postgres postgres lint bench stress gpu
+.PHONY: setup setup-dev search test test-slow test-long test-postgres postgres emulator lint bench stress gpu
 
 setup: .venv/installed
 setup-dev: .venv/installed-dev
@@ -70,3 +71,9 @@ test-long: setup-dev postgres
 postgres:
 	command -v pg_ctl >/dev/null || ls /usr/lib/postgresql/*/bin/pg_ctl >/dev/null 2>&1 || \
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y postgresql >/dev/null; }
+
+emulator:
+	command -v qemu-system-arm >/dev/null && command -v arm-none-eabi-gcc >/dev/null && \
+		test -f "$$(arm-none-eabi-gcc -print-file-name=libc.a)" || \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
+			qemu-system-arm gcc-arm-none-eabi libnewlib-arm-none-eabi >/dev/null; }

@@ -1,8 +1,9 @@
-"""A small exported network, made once for each test module."""
+"""Small exported networks, made once for each test module."""
 
 from __future__ import annotations
 
 import pytest
+from deploy.emulated import Small, small_network
 from deploy.networks import ABOUT, TIME, a_network
 
 from spquant_search.deploy.export import Export, export
@@ -18,3 +19,11 @@ def deployed() -> Export:
         return export(network, shape, frames, time_steps=TIME, about=ABOUT)
     finally:
         Compiled.enabled = before
+
+
+@pytest.fixture(scope="module")
+def small() -> Small:
+    from spquant_search.snn.kernels.compile import uncompiled
+
+    with uncompiled():
+        return small_network()

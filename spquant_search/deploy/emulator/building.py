@@ -47,11 +47,18 @@ def build(folder: Path, target: Target, tools: Tools, *, work: Path, traced_laye
     flags = [*target.flags, *STANDARD, *OPTIMIZED, "-g", f"-I{folder}"]  # -g changes no instruction
     if traced_layers is not None:
         flags += ["-DSPQ_TRACE", f"-DLAYERS={traced_layers}"]
-    _gcc(tools, target, [*flags, "-c", str(folder / "model.c"), "-o", str(library)])
+    _gcc(tools, [*flags, "-c", str(folder / "model.c"), "-o", str(library)])
     timer = f"-D{target.timer.kind}={target.timer.address:#x}u"
     sources = [str(work / name) for name in _OWN_FILES if name.endswith(".c")]
     link = ["-nostartfiles", f"-T{script}", "-o", str(program)]
-    _gcc(tools, target, [*flags, timer, *link, *sources, str(library)])
+    try:
+        _gcc(tools, [*flags, timer, *link, *sources, str(library)])
+    except CompilerFailed as error:
+        overflows = dict(re.findall(r"region `(FLASH|RAM)' overflowed by (\d+) bytes", str(error)))
+        if not overflows:
+            raise
+        built = "built with SPQ_TRACE, the program" if traced_layers is not None else "the program"
+        raise UserError(_too_large(target, built, {name: int(by) for name, by in overflows.items()})) from None
     return Program(program, *_sizes(tools, library))
 
 
@@ -62,26 +69,25 @@ def _linker_script(template: str, target: Target) -> str:
     return re.sub(r"@(\w+)@", lambda mark: f"{values[mark[1]]:#x}", template)
 
 
-def _gcc(tools: Tools, target: Target, arguments: list[str]) -> None:
+def _gcc(tools: Tools, arguments: list[str]) -> None:
     command = [tools.gcc, *arguments]
     answer = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    if answer.returncode == 0:
-        return
-    if overflows := dict(re.findall(r"region `(FLASH|RAM)' overflowed by (\d+) bytes", answer.stderr)):
-        raise UserError(_too_large(target, {name: int(by) for name, by in overflows.items()}))
-    lines = answer.stderr.strip().splitlines()[:_MOST_LINES]
-    raise CompilerFailed(f"{tools.gcc} failed: " + ("\n".join(lines) or f"exit code {answer.returncode}"))
+    if answer.returncode:
+        lines = answer.stderr.strip().splitlines()
+        # The linker names what does not fit last.
+        shown = lines if len(lines) <= _MOST_LINES else [*lines[: _MOST_LINES - 3], "...", *lines[-3:]]
+        raise CompilerFailed(f"{tools.gcc} failed: " + ("\n".join(shown) or f"exit code {answer.returncode}"))
 
 
-def _too_large(target: Target, overflows: dict[str, int]) -> str:
+def _too_large(target: Target, built: str, overflows: dict[str, int]) -> str:
     memories: dict[str, tuple[str, Memory]] = {"FLASH": ("flash", target.flash), "RAM": ("RAM", target.ram)}
     needs = []
     for name, over in sorted(overflows.items()):
         word, memory = memories[name]
         needs.append(f"{memory.bytes + over:,} bytes of {word}, and it has {memory.bytes:,}")
     return (
-        f"--emulate {target.name}: the program does not fit: it needs {'; '.join(needs)}. Of that are the program that "
-        f"runs the samples, and at least {LEAST_STACK_BYTES:,} bytes for the stack. Pick a smaller member with "
+        f"--emulate {target.name}: {built} does not fit: it needs {'; '.join(needs)}. Of that are what runs the "
+        f"samples, and at least {LEAST_STACK_BYTES:,} bytes for the stack. Pick a smaller member with "
         "--max-flash or --max-ram, or emulate a target with more memory"
     )
 

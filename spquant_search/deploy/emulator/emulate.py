@@ -6,6 +6,7 @@ import tempfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -128,11 +129,12 @@ def emulate(
     with tempfile.TemporaryDirectory() as temporary:
         try:
             frame_bytes = int(np.prod(frames.shape[2:]))
-            builds = _builds(folder, model, emulator, frame_bytes=frame_bytes, work=Path(temporary))
-            found.flash, found.ram = builds[0].program.library_flash, builds[0].program.library_ram
+            traced, plain = _builds(folder, model, emulator, frame_bytes=frame_bytes, work=Path(temporary))
+            found.flash, found.ram = plain.program.library_flash, plain.program.library_ram
             for begin in range(0, len(frames), BATCH):
                 batch = np.asarray(frames[begin : begin + BATCH])
-                classes = _run_batch(found, model, builds, batch, lambda done: progress(done, 2 * len(frames)))
+                # What traces runs first: it names the layer that differs.
+                classes = _run_batch(found, model, (traced, plain), batch, lambda done: progress(done, 2 * len(frames)))
                 if found.correct is not None and labels is not None:
                     found.correct += int((classes == labels[begin : begin + BATCH]).sum())
         except (CompilerFailed, Misbehaved) as error:
@@ -140,23 +142,29 @@ def emulate(
     return found
 
 
-def _builds(folder: Path, model: Model, emulator: Emulator, *, frame_bytes: int, work: Path) -> list[_Build]:
+def _builds(folder: Path, model: Model, emulator: Emulator, *, frame_bytes: int, work: Path) -> tuple[_Build, _Build]:
+    """Build the library with SPQ_TRACE and without; the latter comes first, as it shows what a user's build needs."""
     network, builds = model.manifest["network"], []
     for name, traced in (("plain", False), ("traced", True)):
         layout = Layout.of(network, emulator.target, frame_bytes=frame_bytes, traced=traced)
         program = build(folder, emulator.target, emulator.tools, work=work / name, traced_layers=layout.traced_layers)
         builds.append(_Build(emulator, program, layout))
-    return builds
+    plain, traced_build = builds
+    return traced_build, plain
 
 
 def _run_batch(
-    found: Emulation, model: Model, builds: list[_Build], frames: NDArray[np.uint8], progress: Callable[[int], None]
+    found: Emulation,
+    model: Model,
+    builds: tuple[_Build, ...],
+    frames: NDArray[np.uint8],
+    progress: Callable[[int], None],
 ) -> NDArray[np.int64]:
     """Run samples in numpy and in each build, add up what is found, and return the classes that were emulated."""
     expected = model.run(frames)
     done = len(builds) * found.samples
     for build_ in builds:
-        results = build_.run(frames, lambda samples, before=done: progress(before + samples))  # type: ignore[misc]
+        results = build_.run(frames, partial(_progress_from, done, progress))
         done += len(frames)
         if results.checksums is not None:
             _compare_checksums(found, expected, results.checksums)
@@ -169,6 +177,10 @@ def _run_batch(
             found.traced += list(results.layers.sum(axis=1))
     found.samples += len(frames)
     return results.classes
+
+
+def _progress_from(before: int, progress: Callable[[int], None], samples: int) -> None:
+    progress(before + samples)
 
 
 def _compare_checksums(found: Emulation, expected: ModelOutputs, checksums: NDArray[np.uint32]) -> None:

@@ -17,38 +17,39 @@ if TYPE_CHECKING:
     from spquant_search.deploy.emulator.emulate import Emulation
 
 NO_TIME = (
-    "instructions are no cycles: what a processor waits for flash, loads and branches is not in them, and no time "
-    "follows from them; no board was measured"
+    "instructions are no cycles: waiting for flash, loads and branches is not in them, and no time follows from them; "
+    "no board was measured"
 )
 OF_LAYERS = (
-    "a layer's instructions are those from the end of the layer before to its own end, pools and sums of maps between "
-    "them included, of a second build, with SPQ_TRACE"
+    "a layer's instructions run from the end of the layer before to its own end, in a second build, which traces; "
+    "spq_reset and spq_class are in none"
 )
-_WORDS = {"checksums": "checksums of spikes", "logits": "logits", "classes": "classes"}
+_WORDS = {"checksums": "checksums of spikes", "logits": "logits, of two builds", "classes": "classes, of two builds"}
 
 
 def emulation_lines(found: Emulation, artifact: Artifact) -> Iterator[RenderableType]:
     """Give the tables and sentences in the order in which they are read."""
-    on = "samples of the test split" if found.of_test_split else "stored test vectors"
     target, tools = found.target, found.tools
-    yield f"trial {artifact.trial} of {artifact.run}: its C in {target.words}"
+    yield f"trial {artifact.trial} of {artifact.run}: its C on {target.words}"
     yield f"QEMU {tools.qemu_version}, machine {target.machine}; gcc {tools.gcc_version}, {' '.join(found.flags)}"
     yield ""
-    if found.failure is not None:
-        yield f"not verified: {found.failure}"
-    else:
-        yield f"on {found.samples:,} {on}, {steps_words(found.time_steps)}{_accuracy_words(found)}"
+    if found.failure is None:
+        yield _on_what(found)
         yield _comparison(found)
+    else:
+        yield f"not verified: {found.failure}"
     if found.first is not None:
         yield f"first difference between {found.first}"
     if found.holds:
         yield from _measured(found)
-    for note in found.notes:
+    for note in (*found.notes, *([target.remark] if target.remark else [])):
         yield f"note: {note}"
 
 
-def _accuracy_words(found: Emulation) -> str:
-    return "" if found.accuracy is None else f", accuracy {percent(found.accuracy)} %"
+def _on_what(found: Emulation) -> str:
+    on = "samples of the test split" if found.of_test_split else "stored test vectors"
+    accuracy = "" if found.accuracy is None else f": {percent(found.accuracy)} % correct"
+    return f"on {found.samples:,} {on} in {steps_words(found.time_steps)}{accuracy}"
 
 
 def _table(*headings: str) -> Table:

@@ -34,12 +34,13 @@ class Target:
     """What a name after ``--emulate`` stands for."""
 
     name: str
-    words: str  # what is emulated, in a sentence
+    words: str  # what runs the program, in a sentence
     machine: str  # QEMU's name of it
     flags: tuple[str, ...]  # of arm-none-eabi-gcc
     flash: Memory
     ram: Memory
     timer: Timer
+    remark: str = ""  # what else whoever reads its figures must know
 
 
 _MPS2_FLASH, _MPS2_RAM = Memory(origin=0, bytes=4 * MIB), Memory(origin=0x20000000, bytes=4 * MIB)
@@ -48,7 +49,8 @@ _MPS2_TIMER = Timer(kind="TIMER_CMSDK", address=0x40000000, instructions_per_tic
 _ALL = (
     Target(
         name="cortex-m0+",
-        words="code for a Cortex-M0+ on an emulated Cortex-M4",  # QEMU has no Cortex-M0+
+        words="an emulated Cortex-M4 with code for a Cortex-M0+",
+        remark="QEMU has no machine with a Cortex-M0+; a Cortex-M4 runs the same code, instruction by instruction",
         machine="mps2-an386",
         flags=("-mcpu=cortex-m0plus", "-mthumb"),
         flash=_MPS2_FLASH,
@@ -94,10 +96,11 @@ _ALL = (
     Target(
         name="stm32f405",
         words="an emulated STM32F405 (Cortex-M4)",
+        remark="of the 192 KiB of RAM of an STM32F405, the 128 KiB count that lie in one piece",
         machine="netduinoplus2",
         flags=("-mcpu=cortex-m4", "-mthumb"),
         flash=Memory(origin=0x08000000, bytes=1 * MIB),
-        ram=Memory(origin=0x20000000, bytes=128 * KIB),  # its other 64 KiB lie elsewhere, and not every QEMU has them
+        ram=Memory(origin=0x20000000, bytes=128 * KIB),  # QEMU 7.2 has 192 KiB there, later ones what the chip has
         timer=Timer(kind="TIMER_STM32", address=0x40000000, instructions_per_tick=16),
     ),
 )

@@ -14,13 +14,7 @@ from spquant_search.errors import UserError
 
 QEMU, SIZE, ADDR2LINE = "qemu-system-arm", "arm-none-eabi-size", "arm-none-eabi-addr2line"
 NEWLIB = "newlib"
-PACKAGES = {  # of Debian and Ubuntu
-    QEMU: "qemu-system-arm",
-    ARM_COMPILER: "gcc-arm-none-eabi",
-    SIZE: "binutils-arm-none-eabi",
-    ADDR2LINE: "binutils-arm-none-eabi",
-    NEWLIB: "libnewlib-arm-none-eabi",
-}
+PACKAGES = ("qemu-system-arm", "gcc-arm-none-eabi", "libnewlib-arm-none-eabi")  # of Debian and Ubuntu
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +54,10 @@ def find_tools(target: Target) -> Tools:
 
 
 def _missing_words(target: Target, missing: list[str]) -> str:
-    packages = " ".join(dict.fromkeys(PACKAGES[name] for name in missing))
     what = f"{', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed here"
     return (
-        f"--emulate {target.name} needs {what}. On Debian and Ubuntu: apt-get install {packages}. Elsewhere: QEMU with "
-        "qemu-system-arm, and the GNU toolchain arm-none-eabi with newlib"
+        f"--emulate {target.name} needs {what}. On Debian and Ubuntu: apt-get install {' '.join(PACKAGES)}. Elsewhere: "
+        "QEMU with qemu-system-arm, and the GNU toolchain arm-none-eabi with newlib"
     )
 
 
