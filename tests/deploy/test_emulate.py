@@ -166,7 +166,7 @@ def test_flash_and_ram_are_those_of_the_library(small: Small, tmp_path: Path) ->
 @needs_emulator
 def test_a_program_that_does_not_fit_is_told_what_it_needs_to_the_byte(small: Small, tmp_path: Path) -> None:
     made, frames = small
-    folder = written(made, tmp_path / "deployed")
+    folder = with_library(made, tmp_path / "deployed", library())
     tight = replace(M4, flash=replace(M4.flash, bytes=1024), ram=replace(M4.ram, bytes=2048))
     with pytest.raises(UserError) as caught:
         emulated(folder, frames, tight)

@@ -54,7 +54,7 @@ def build(folder: Path, target: Target, tools: Tools, *, work: Path, traced_laye
     try:
         _gcc(tools, [*flags, timer, *link, *sources, str(library)])
     except CompilerFailed as error:
-        overflows = dict(re.findall(r"region `(FLASH|RAM)' overflowed by (\d+) bytes", str(error)))
+        overflows = dict(re.findall(r"region `(FLASH|RAM)' overflowed by (\d+) bytes?", str(error)))
         if not overflows:
             raise
         built = "built with SPQ_TRACE, the program" if traced_layers is not None else "the program"

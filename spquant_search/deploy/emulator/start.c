@@ -43,11 +43,12 @@ static char *hexadecimal(char *to, uint32_t number)
     return to;
 }
 
-/* Prints "fault", the number of the exception, what CFSR says, and where, if the stack still holds it. */
+/* Prints "fault", the number of the exception, what CFSR says, and where, if the stack still holds it. What lies in RAM
+ * may have been written over by now. */
 void tell_fault(const uint32_t *frame)
 {
-    static char line[40] = "fault ";
-    char *to = line + 6;
+    char line[40], *to = line;
+    say("fault ");
     to = hexadecimal(to, ICSR & 0x1ffu);
     *to++ = ' ';
     to = hexadecimal(to, CFSR);
