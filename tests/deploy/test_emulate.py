@@ -48,6 +48,14 @@ def test_all_that_numpy_gives_is_compared_and_equal(small: Small, tmp_path: Path
     assert found.mean_instructions == pytest.approx(traced, rel=0.1)
 
 
+@needs_emulator
+def test_a_sample_of_one_frame_is_shown_it_in_every_step(small: Small, tmp_path: Path) -> None:
+    made, frames = small
+    found = emulated(written(made, tmp_path / "deployed"), frames[:, :1])
+    assert found.holds, (found.failure, found.first)
+    assert found.compared["checksums"] == 4 * STEPS * LAYERS
+
+
 @pytest.mark.slow
 @needs_emulator
 @pytest.mark.parametrize("target", TARGETS)

@@ -56,6 +56,10 @@ MISBEHAVING = {
         {"helpers": _ASK, "step": "ask(0x18, (const void *)0x20023);"},
         rf"QEMU ended {AN} before its end \(exit code 1\): it said nothing",
     ),
+    "words that are no text": (
+        {"helpers": _ASK, "step": 'ask(4, "\\033[31m red\\a\\n"); ask(0x18, (const void *)0x20023);'},
+        rf"QEMU ended {AN} before its end \(exit code 1\): \[31m red",
+    ),
     "endless words": (
         {"helpers": _ASK, "step": 'for (;;) ask(4, "fault of its own and many more words\\n");'},
         rf"{AN} wrote more than its results; it was ended",

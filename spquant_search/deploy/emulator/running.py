@@ -15,6 +15,7 @@ from spquant_search.deploy.emulator.building import Program
 from spquant_search.deploy.emulator.targets import Target
 from spquant_search.deploy.emulator.tools import Tools
 from spquant_search.errors import UserError
+from spquant_search.report.text_table import one_line
 
 PATIENCE_SECONDS = 300.0  # without a time step or sample: many times what an emulated processor takes for one
 _LOOK_SECONDS = 0.05
@@ -125,7 +126,7 @@ class Emulator:
 
     def _raise_ended(self, program: Program, code: int, said: str, *, has_begun: bool) -> None:
         """Say why QEMU ended with another exit code than 0."""
-        lines = said.strip().splitlines()
+        lines = [one_line(line) for line in said.splitlines() if line.strip()]  # whatever the program prints
         for line in lines:
             kind, _, rest = line.partition(" ")
             words = rest.split()
@@ -133,7 +134,7 @@ class Emulator:
                 exception, status, place = (int(word, 16) for word in words)
                 raise Misbehaved(self._fault_words(program, exception, status, place))
             if kind == "error":
-                raise Misbehaved(f"{self.target.words} stopped: {rest}")
+                raise Misbehaved(f"{self.target.words} stopped: {rest[:_MOST_SHOWN]}")
         shown = " ".join(lines)[:_MOST_SHOWN] or "it said nothing"
         if "lockup" in said.lower():
             raise Misbehaved(f"{self.target.words} faulted so that it could not go on: {shown}")
