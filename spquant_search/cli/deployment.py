@@ -20,6 +20,7 @@ from spquant_search.errors import UserError
 
 if TYPE_CHECKING:
     from spquant_search.deploy.artifact import Artifact
+    from spquant_search.deploy.c_names import CNames
     from spquant_search.deploy.verify import Verification
     from spquant_search.report.pick_reasons import Wish
     from spquant_search.runs.folder import RunFolder
@@ -31,7 +32,7 @@ def pick(  # noqa: PLR0913 - one parameter an option
     trial: Annotated[int | None, typer.Option(min=0, help="This member of the front, whatever its figures.")] = None,
     max_memory: Annotated[str | None, typer.Option(help="For example 64KiB.")] = None,
     max_flash: Annotated[str | None, typer.Option(help="Weights, overhead and the engine's code.")] = None,
-    max_ram: Annotated[str | None, typer.Option(help="Membranes, spikes between layers and sums.")] = None,
+    max_ram: Annotated[str | None, typer.Option(help="Input frame, membranes, spikes between layers, sums.")] = None,
     max_flops: Annotated[
         str | None, typer.Option(help="Effective FLOPs (2 per MAC) a sample, for example 60M.")
     ] = None,
@@ -41,15 +42,17 @@ def pick(  # noqa: PLR0913 - one parameter an option
     max_energy: Annotated[str | None, typer.Option(help="Microjoules a sample, estimated, for example 1.5.")] = None,
     min_accuracy: Annotated[str | None, typer.Option(help="Validation accuracy, such as 0.95 or 95%.")] = None,
     knee: Annotated[bool, typer.Option("--knee", help="The balanced member instead of the most accurate one.")] = False,
+    prefix: Annotated[str, typer.Option(help="Its names in C begin so: one each for several networks.")] = "spq",
 ) -> None:
     """Write a member of the front as an integer network in C.
 
     The folder also holds what numpy and PyTorch need to check it. Before it is written, all three must agree on the
     test vectors.
     """
+    from spquant_search.deploy.c_names import names_with
     from spquant_search.runs.folder import find_run
 
-    folder = find_run(run)
+    folder, names = find_run(run), names_with(prefix)
     given = {
         "memory_bytes": max_memory,
         "flash_bytes": max_flash,
@@ -62,10 +65,18 @@ def pick(  # noqa: PLR0913 - one parameter an option
     wish = wish_of(given, PICK_OPTIONS)
     if trial is not None and (wish.budget or knee):
         raise UserError("--trial names the member to take; omit the budgets and --knee")
-    pick_member(folder, out, wish, trial=trial, knee=knee)
+    pick_member(folder, out, wish, trial=trial, knee=knee, names=names)
 
 
-def pick_member(folder: RunFolder, out: Path, wish: Wish, *, trial: int | None = None, knee: bool = False) -> None:
+def pick_member(
+    folder: RunFolder,
+    out: Path,
+    wish: Wish,
+    *,
+    trial: int | None = None,
+    knee: bool = False,
+    names: CNames | None = None,
+) -> None:
     """Write a member of a run's front to the new folder ``out``, and print what was chosen.
 
     Raises:
@@ -77,14 +88,22 @@ def pick_member(folder: RunFolder, out: Path, wish: Wish, *, trial: int | None =
 
     choice = choose_member(folder, wish, trial=trial, knee=knee)
     try:
-        _, steps = write_choice(choice, out, note=_note)
+        artifact, steps = write_choice(choice, out, note=_note, names=names)
     except MissingWeights:
         if not has_better(choice):
             raise
-        pick_member(folder, out, wish, trial=trial, knee=knee)  # a command that works on the run has better ones by now
+        # A command that works on the run has better ones by now.
+        pick_member(folder, out, wish, trial=trial, knee=knee, names=names)
         return
-    summary, origin = choice.summary, choice.origin_words
-    for line in picked_lines(summary, choice.member, str(out), time_steps=steps, origin=origin):
+    for line in picked_lines(
+        choice.summary,
+        choice.member,
+        str(out),
+        time_steps=steps,
+        origin=choice.origin_words,
+        frame_bytes=artifact.frame_bytes,
+        wish=wish,
+    ):
         typer.echo(line)
     if floats := choice.floats_words:
         assert choice.wanted is not None

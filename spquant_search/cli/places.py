@@ -21,7 +21,9 @@ def kind_of(path: Path) -> Kind:
     try:
         if (path / "space.yaml").is_file():
             return "run"
-        if (path / "manifest.json").is_file() or all((path / name).is_file() for name in ("config.yaml", "model.c")):
+        if (path / "manifest.json").is_file() or all(
+            (path / name).is_file() for name in ("config.yaml", "weights.bin")
+        ):
             return "picked"
         if path.is_dir():
             return "folder"

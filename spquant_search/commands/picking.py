@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from spquant_search.errors import UserError
 if TYPE_CHECKING:
     from spquant_search.data.loading import DataSet
     from spquant_search.deploy.artifact import Artifact
+    from spquant_search.deploy.c_names import CNames
     from spquant_search.deploy.device_facts import DeviceFacts
     from spquant_search.deploy.vectors import Vectors
     from spquant_search.report.pick_reasons import Wish
@@ -73,9 +74,10 @@ def choose_member(
     file, summary = read_frozen_space(folder), summarize_run(folder)
     if not summary.front:
         raise UserError(f"{folder.path}: no trial of this run is complete yet; start its search again")
-    members = summary.front if trial is None else _named_member(trial, summary, folder, said)
     prepared = bind_network(file, source=str(folder.space_file))
     prepared.require_network_of(folder)
+    summary = _as_it_is_written(summary, prepared)
+    members = summary.front if trial is None else _named_member(trial, summary, folder, said)
     can_be_picked = summary.pickable
     fitting = tuple(member for member in members if member in can_be_picked)
     wanted, member = (choose(some, summary.costs, wish.budget, at_knee=knee) for some in (members, fitting))
@@ -84,8 +86,8 @@ def choose_member(
     return Choice(folder=folder, file=file, prepared=prepared, summary=summary, member=member, wanted=wanted)
 
 
-def write_choice(choice: Choice, out: Path, *, note: Note) -> tuple[Artifact, str]:
-    """Write a member to the new folder ``out``, with its test vectors.
+def write_choice(choice: Choice, out: Path, *, note: Note, names: CNames | None = None) -> tuple[Artifact, str]:
+    """Write a member to the new folder ``out``, with its test vectors; ``names``: those of the network in C.
 
     Returns what was written, and its time steps in words where they are fewer than the most of the search.
 
@@ -111,16 +113,31 @@ def write_choice(choice: Choice, out: Path, *, note: Note) -> tuple[Artifact, st
         shape=prepared.input,
         vectors=_vectors(prepared, facts, time_steps=time_steps, note=note),
         facts=facts,
+        names=names,
         note=note,
     )
     return artifact, facts.steps_words(time_steps) if facts.fewer_steps else ""
+
+
+def _as_it_is_written(summary: RunSummary, prepared: Prepared) -> RunSummary:
+    """Return a run with the flash and RAM of what this version writes, where another version has searched it."""
+    from spquant_search.costs.memory import cost_report
+
+    def renewed(result: TrialResult) -> TrialResult:
+        device = prepared.footprint(cost_report(prepared.shapes, result.config))
+        if device is None or not result.has_integer_form:
+            return result
+        return replace(result, engine_flash_bytes=device.engine_flash, engine_ram_bytes=device.engine_ram)
+
+    return replace(summary, results=tuple(map(renewed, summary.results)))
 
 
 def has_better(choice: Choice) -> bool:
     """Tell whether a run's front has changed since a member was chosen."""
     from spquant_search.report.run_summary import summarize_run
 
-    return summarize_run(choice.folder).front != choice.summary.front
+    found = _as_it_is_written(summarize_run(choice.folder), choice.prepared)
+    return found.front != choice.summary.front
 
 
 def _named_member(number: int, summary: RunSummary, folder: RunFolder, said: str) -> Members:

@@ -1,10 +1,10 @@
 """Bytes of flash and RAM that the C library takes of a device, known before any training.
 
-The network's own numbers are in :mod:`spquant_search.costs.memory`. On top come, in RAM, the spikes between layers,
-whose maps share memory where they are not needed at the same time, and what the layers work in, one at a time; in
-flash, the engine's code. All of it follows from the architecture and the configuration but the code, which is as large
-as a compiler makes it: its sizes here are those of arm-none-eabi-gcc 12 for a Cortex-M4 at `-Os`, and a test holds them
-against the compiler at hand.
+The network's own numbers are in :mod:`spquant_search.costs.memory`. On top come, in RAM, the input frame, which the
+caller holds, the spikes between layers, whose maps share memory where they are not needed at the same time, and what
+the layers work in, one at a time; in flash, the engine's code. All of it follows from the architecture and the
+configuration but the code, which is as large as a compiler makes it: its sizes here are those of arm-none-eabi-gcc 12
+for a Cortex-M4 at `-Os`, and a test holds them against the compiler at hand.
 """
 
 from __future__ import annotations
@@ -123,6 +123,7 @@ class Architecture:
     largest: Mapping[str, int]  # by layer: the largest value that it reads
     heads: int  # of attention, the most; 0 without
     classes: int
+    frame_bytes: int  # of the input, which whoever calls the library holds
     class_membranes: bool = False  # the readout's classes have membranes beside their logits
     pools: int = 0  # steps that pool a map
     takes_largest: bool = False  # of several currents, in some layer
@@ -187,7 +188,7 @@ def engine_bytes(architecture: Architecture, shapes: Sequence[LayerShape], needs
     )
     maps = architecture.map_bytes + architecture.average_bytes
     membranes = 4 * architecture.classes * architecture.class_membranes
-    return _code_bytes(architecture, shapes, needs), maps + scratch + membranes
+    return _code_bytes(architecture, shapes, needs), architecture.frame_bytes + maps + scratch + membranes
 
 
 def _largest_sum(layer: LayerCost, largest: int) -> int:

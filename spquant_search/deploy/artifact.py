@@ -20,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors.numpy import load_file, save
 from torch import nn
 
+from spquant_search.deploy.c_names import CNames
 from spquant_search.deploy.c_tables import TooLarge
 from spquant_search.deploy.device_facts import DeviceFacts
 from spquant_search.deploy.export import Differs, export, sealed
@@ -72,6 +73,7 @@ class Artifact:
     ram_bytes: int | None
     effective_macs: float
     weights_sha256: str
+    frame_bytes: int = 0  # of the input frame, in ram_bytes; 0 in folders of versions that did not count it
 
     @property
     def config(self) -> NetworkConfig:
@@ -112,12 +114,14 @@ def write_artifact(  # noqa: PLR0913 - options by name
     note: Callable[[str], None] = lambda words: None,
     samples: int = 0,
     test_samples: int = 0,
+    names: CNames | None = None,
 ) -> Artifact:
     """Write a member of a run's front to the new folder ``out``, which appears whole or not at all.
 
     Before anything is written, PyTorch, numpy and C must agree on the test ``vectors``, at the member's time steps.
     ``facts``: what a device's program must know beside the network. ``note`` is told where C could not be run.
-    ``samples``, ``test_samples``: on which the accuracies were measured, 0 if unknown.
+    ``samples``, ``test_samples``: on which the accuracies were measured, 0 if unknown. ``names``: those of the network
+    in C.
 
     Raises:
         UserError: ``out`` holds something already or cannot be written, the run lacks the member's weights, or the
@@ -145,8 +149,11 @@ def write_artifact(  # noqa: PLR0913 - options by name
         ram_bytes=member.ram_bytes,
         effective_macs=member.effective_macs,
         weights_sha256=_sha256(weights),
+        frame_bytes=shape.frame_bytes,
     )
-    content = _content(artifact, weights, network, model=model, shape=shape, vectors=vectors, facts=facts, note=note)
+    content = _content(
+        artifact, weights, network, model=model, shape=shape, vectors=vectors, facts=facts, names=names, note=note
+    )
     _write_folder(content, out)
     return artifact
 
@@ -204,6 +211,7 @@ def _content(  # noqa: PLR0913 - options by name
     shape: InputShape,
     vectors: Vectors,
     facts: DeviceFacts,
+    names: CNames | None,
     note: Callable[[str], None],
 ) -> dict[str, bytes]:
     """Return every file of the folder by its name."""
@@ -218,11 +226,21 @@ def _content(  # noqa: PLR0913 - options by name
         "memory_bytes": artifact.memory_bytes,
         "flash_bytes": artifact.flash_bytes,
         "ram_bytes": artifact.ram_bytes,
+        "frame_bytes": artifact.frame_bytes,
         "input": asdict(shape),
         "test_vectors": vectors.manifest(),
     }
     try:
-        exported = export(network, shape, vectors.frames, time_steps=artifact.time_steps, about=about, facts=facts)
+        exported = export(
+            network,
+            shape,
+            vectors.frames,
+            time_steps=artifact.time_steps,
+            about=about,
+            facts=facts,
+            labels=vectors.labels,
+            names=names,
+        )
     except (NoIntegerForm, TooLarge) as error:
         raise UserError(f"trial {artifact.trial} cannot be written in integers: {error}") from None
     except Differs as error:
@@ -234,7 +252,9 @@ def _content(  # noqa: PLR0913 - options by name
     others = {
         CONFIG_FILE: _yaml(artifact).encode(),
         FLOAT_WEIGHTS_FILE: weights,
-        PAGE_FILE: page(about, exported.c, facts, time_steps=artifact.time_steps, changes=changes).encode(),
+        PAGE_FILE: page(
+            about, exported.c, facts, names or CNames(), time_steps=artifact.time_steps, changes=changes
+        ).encode(),
         **({} if plan is None else {NETWORK_FILE: plan_bytes(plan)}),
     }
     return sealed(exported.manifest, exported.files | others)
@@ -267,6 +287,7 @@ def _write_folder(files: dict[str, bytes], out: Path) -> None:
             whole = draft / "whole"
             whole.mkdir()
             for name, content in files.items():
+                (whole / name).parent.mkdir(parents=True, exist_ok=True)
                 write_bytes(whole / name, content)
             os.rename(whole, out)  # an empty folder is replaced
     except OSError as error:

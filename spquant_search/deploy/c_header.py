@@ -1,10 +1,11 @@
-"""Write ``model.h`` and the example ``main.c``: what a program needs to use the network."""
+"""Write ``model.h``: what a program needs to use the network."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
 
+from spquant_search.deploy.c_names import CNames
 from spquant_search.deploy.device_facts import DeviceFacts
 from spquant_search.deploy.names import in_string, without_comment_marks
 
@@ -12,12 +13,18 @@ _WIDTH = 118
 
 
 def header(
-    *, time_steps: int, shape: tuple[int, int, int], largest: int, classes: int, facts: DeviceFacts | None = None
+    *,
+    time_steps: int,
+    shape: tuple[int, int, int],
+    largest: int,
+    classes: int,
+    facts: DeviceFacts | None = None,
+    names: CNames | None = None,
 ) -> str:
     """Return the text of ``model.h``: ASCII, C99 and C++."""
-    facts = facts or DeviceFacts()
+    facts, names = facts or DeviceFacts(), names or CNames()
     channels, height, width = shape
-    return _HEADER.format(
+    return names.renamed(_HEADER).format(
         time_steps=time_steps,
         fewer_steps=f" /* {facts.fewer_steps} */" if facts.fewer_steps else "",
         frames=1 if facts.same_frame else time_steps,
@@ -28,14 +35,8 @@ def header(
         largest=largest,
         classes=classes,
         how_frames_are_made=_frames_comment(facts.frame_sentences),
-        class_names=_class_names(facts.classes),
+        class_names=_class_names(facts.classes, names),
     )
-
-
-def main_program(facts: DeviceFacts) -> str:
-    """Return the text of ``main.c``, which shows one sample to the network and prints its class."""
-    name = ("%d %s", "spq_class(), spq_class_name(spq_class())") if facts.classes else ("%d", "spq_class()")
-    return _MAIN.replace("@FORMAT@", name[0]).replace("@VALUES@", name[1])
 
 
 def _frames_comment(sentences: Sequence[str]) -> str:
@@ -48,11 +49,11 @@ def _frames_comment(sentences: Sequence[str]) -> str:
     return "\n".join([*lines, " */", "", ""])
 
 
-def _class_names(names: Sequence[str]) -> str:
-    if not names:
+def _class_names(classes: Sequence[str], names: CNames) -> str:
+    if not classes:
         return "/* The classes have no names: their numbers are all that is known. */\n"
-    table = "\n".join(f"        {in_string(name)}," for name in names)
-    return _CLASS_NAMES.format(table=table)
+    table = "\n".join(f"        {in_string(name)}," for name in classes)
+    return names.renamed(_CLASS_NAMES).format(table=table)
 
 
 # A function that is not called takes no memory, whatever the compiler's settings; an array in a header might.
@@ -110,28 +111,4 @@ extern void (*spq_trace)(int layer, const uint8_t *spikes, uint32_t bytes);
 #endif
 
 #endif
-"""
-
-_MAIN = """\
-/* An example to copy from: reads the SPQ_FRAMES frames of one sample from standard input, and prints its class. */
-#include <stdio.h>
-
-#include "model.h"
-
-static uint8_t frame[SPQ_FRAME_BYTES]; /* [row][column][channel] */
-
-int main(void)
-{
-    int t;
-    spq_reset();
-    for (t = 0; t < SPQ_TIME_STEPS; ++t) {
-        if (t < SPQ_FRAMES && fread(frame, 1, sizeof frame, stdin) != sizeof frame) {
-            fprintf(stderr, "frame %d of %d is missing\\n", t + 1, SPQ_FRAMES);
-            return 1;
-        }
-        spq_step(frame);
-    }
-    printf("@FORMAT@\\n", @VALUES@);
-    return 0;
-}
 """

@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spquant_search.deploy.c_names import CNames
+
 STANDARD = ("-std=c99",)
 QUICK = ("-O1",)  # to compile, for a few samples
-FAST = ("-O3", "-march=native", "-DSPQ_FAST")
+FAST = ("-O3", "-march=native", "-DSPQ_FAST")  # flags of macros are written with the default prefix
 SMALL = ("-Os", "-fno-pie")  # position-independent code would keep tables of addresses in RAM
 CORTEX_M4 = ("-mcpu=cortex-m4", "-mthumb")
 ARM_COMPILER = "arm-none-eabi-gcc"
@@ -122,22 +124,35 @@ class CLibrary:
     """
 
     def __init__(
-        self, folder: Path, network: dict[str, Any], *, cc: str, work: Path, flags: Sequence[str] = FAST
+        self,
+        folder: Path,
+        network: dict[str, Any],
+        *,
+        cc: str,
+        work: Path,
+        flags: Sequence[str] = FAST,
+        names: CNames | None = None,
     ) -> None:
+        names = names or CNames()
         self._steps = [step for step in network["steps"] if "neuron" in step]
         self._time_steps = network["time_steps"]
         self._classes = network["steps"][-1]["classes"]
         harness, library = work / "harness.c", work / "model.so"
-        harness.write_text(_HARNESS, encoding="utf-8")
-        options = ("-DSPQ_TRACE", "-DSPQ_COUNT", f"-I{folder}", "-shared", "-fPIC", "-o", str(library))
-        sources = (str(folder / "model.c"), str(harness))
+        harness.write_text(names.renamed(_HARNESS), encoding="utf-8")
+        options = (f"-I{folder}", "-shared", "-fPIC", "-o", str(library), str(folder / names.source), str(harness))
+
+        def compiled(flags: Sequence[str]) -> None:
+            macros = (names.renamed(flag) for flag in (*flags, "-DSPQ_TRACE", "-DSPQ_COUNT"))
+            _compile([*shlex.split(cc), *STANDARD, *macros, *options])
+
         try:
-            _compile([*shlex.split(cc), *STANDARD, *flags, *options, *sources])
+            compiled(flags)
         except CompilerFailed:
             if flags != FAST:
                 raise
-            _compile([*shlex.split(cc), *STANDARD, *_FAST_FALLBACK, *options, *sources])
+            compiled(_FAST_FALLBACK)
         self._library = _load(library)
+        self._operations = ctypes.c_uint64.in_dll(self._library, names.renamed("spq_synaptic_ops"))
 
     def run(self, frames: NDArray[np.uint8], *, keep_spikes: bool = True) -> COutputs:
         """Run samples [sample, time or 1, channel, row, column]; without ``keep_spikes`` none are returned."""
@@ -147,8 +162,7 @@ class CLibrary:
         sizes = [height * width * -(-channels // 8) for height, width, channels in shapes]
         spikes = np.zeros((samples, self._time_steps, sum(sizes) if keep_spikes else 0), dtype=np.uint8)
         logits = np.zeros((samples, self._classes), dtype=np.int32)
-        operations = ctypes.c_uint64.in_dll(self._library, "spq_synaptic_ops")
-        before = operations.value
+        before = self._operations.value
         pointers = [array.ctypes.data_as(ctypes.c_void_p) for array in (channels_last, spikes, logits)]
         to_spikes = pointers[1] if keep_spikes else None
         self._library.run_samples(pointers[0], samples, frames_each, to_spikes, pointers[2])
@@ -161,7 +175,7 @@ class CLibrary:
             bits = np.unpackbits(packed, axis=4, count=channels, bitorder="little")
             by_layer[step["name"]] = bits.astype(bool)
             begin += size
-        return COutputs(logits.astype(np.int64), by_layer, operations.value - before)
+        return COutputs(logits.astype(np.int64), by_layer, self._operations.value - before)
 
 
 def packed_spikes(spikes: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -187,17 +201,17 @@ class ObjectSize:
         return self.data + self.bss
 
 
-def object_size(folder: Path, *, cc: str, work: Path, flags: Sequence[str] = ()) -> ObjectSize:
+def object_size(
+    folder: Path, *, cc: str, work: Path, flags: Sequence[str] = (), names: CNames | None = None
+) -> ObjectSize:
     """Compile the library for the smallest size, and measure it.
 
     Raises:
         CompilerFailed: it does not compile.
         FileNotFoundError: there is no ``size``.
     """
-    target = work / "model.o"
-    _compile(
-        [*shlex.split(cc), *STANDARD, *SMALL, *flags, "-c", str(folder / "model.c"), f"-I{folder}", "-o", str(target)]
-    )
+    target, source = work / "model.o", folder / (names or CNames()).source
+    _compile([*shlex.split(cc), *STANDARD, *SMALL, *flags, "-c", str(source), f"-I{folder}", "-o", str(target)])
     first, *others = shlex.split(cc)
     is_arm = any(Path(word).name.startswith("arm-none-eabi") for word in (first, *others))
     tool = "arm-none-eabi-size" if is_arm else "size"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -18,11 +19,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from spquant_search import __version__
-from spquant_search.deploy.c_header import main_program
 from spquant_search.deploy.c_library import QUICK, CLibrary, CompilerFailed, compiler, refusal
+from spquant_search.deploy.c_names import CNames
 from spquant_search.deploy.c_source import CSource, c_source
 from spquant_search.deploy.comparison import compare, whole_logits
 from spquant_search.deploy.device_facts import DeviceFacts
+from spquant_search.deploy.firmware import firmware_files
 from spquant_search.deploy.integer_form import IntegerNetwork, integer_network
 from spquant_search.deploy.pytorch_run import run_in_pytorch
 from spquant_search.deploy.reference import Model, ModelOutputs
@@ -40,7 +42,7 @@ from spquant_search.space.shapes import InputShape
 # Where the program of an artifact is put together.
 _TAKEN_FROM_FILES = r"\nfrom spquant_search\.deploy\.weights_file import \(.*?\)\n"
 _BEGIN_OF_CODE, _BEGIN_OF_FILES = (f"# {'-' * 64} {name}\n" for name in ("the network", "files"))
-REFERENCE_FILE, HEADER_FILE, SOURCE_FILE, MAIN_FILE = "reference.py", "model.h", "model.c", "main.c"
+REFERENCE_FILE = "reference.py"
 _RULES = {
     "ties": "a membrane potential halfway between two levels is stored as the one nearer to zero",
     "threshold": "a neuron spikes above its threshold, and where spikes_at_threshold is true at it too",
@@ -69,7 +71,7 @@ class Export:
     unchecked: str | None  # why the C library was not run
 
 
-def export(
+def export(  # noqa: PLR0913 - options by name
     network: nn.Module,
     shape: InputShape,
     frames: NDArray[np.uint8],
@@ -77,36 +79,39 @@ def export(
     time_steps: int,
     about: dict[str, Any],
     facts: DeviceFacts | None = None,
+    labels: Sequence[int] = (),
+    names: CNames | None = None,
 ) -> Export:
     """Export a network in the precision that it has now; ``about`` goes into the manifest as it is.
 
-    ``facts``: what a device's program must know beside the network.
+    ``facts``: what a device's program must know beside the network; ``names``: those that it has in C.
 
-    ``frames`` [sample, time or 1, channel, row, column] are those of the test vectors. They are run in PyTorch, in
-    numpy and, where there is a C compiler, in C, and must give the same spikes and logits.
+    ``frames`` [sample, time or 1, channel, row, column] are those of the test vectors, ``labels`` their classes where
+    they have any. They are run in PyTorch, in numpy and, where there is a C compiler, in C, and must give the same
+    spikes and logits.
 
     Raises:
         NoIntegerForm: the network keeps floating-point numbers somewhere.
         TooLarge: the C library cannot hold it.
         Differs: PyTorch, numpy and C do not agree, or the C library does not compile.
     """
-    facts = facts or DeviceFacts()
+    facts, names = facts or DeviceFacts(), names or CNames()
     form = integer_network(network, shape, time_steps=time_steps)
     description, weights = manifest_and_weights(form)
     model = Model.of(description, weights)
-    c = c_source(model, weights, facts)
+    c = c_source(model, weights, facts, names)
     outputs = model.run(frames)
     _check_against_pytorch(network, frames, description["network"], outputs)
     files = {
         WEIGHTS_FILE: weights,
         VECTORS_FILE: vectors_file(frames, outputs, model.steps),
         REFERENCE_FILE: reference_program().encode(),
-        HEADER_FILE: c.header.encode(),
-        SOURCE_FILE: c.source.encode(),
-        MAIN_FILE: main_program(facts).encode(),
+        names.header: c.header.encode(),
+        names.source: c.source.encode(),
+        **firmware_files(names, facts, frames, outputs.logits, labels=labels, about=about),
     }
-    unchecked = _check_in_c(files, frames, description["network"], outputs)
-    return Export(about | facts.manifest() | description, files, c, unchecked)
+    unchecked = _check_in_c(files, frames, description["network"], outputs, names)
+    return Export(about | facts.manifest() | {"c_library": names.manifest()} | description, files, c, unchecked)
 
 
 def _check_against_pytorch(
@@ -122,7 +127,11 @@ def _check_against_pytorch(
 
 
 def _check_in_c(
-    files: dict[str, bytes], frames: NDArray[np.uint8], form: dict[str, Any], expected: ModelOutputs
+    files: dict[str, bytes],
+    frames: NDArray[np.uint8],
+    form: dict[str, Any],
+    expected: ModelOutputs,
+    names: CNames,
 ) -> str | None:
     """Compile the library and run the test vectors; return why that was not done, None where all is equal."""
     cc = compiler()
@@ -130,10 +139,10 @@ def _check_in_c(
         return "there is no C compiler here; install one, or name it in $CC"
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
-        for name in (HEADER_FILE, SOURCE_FILE):
+        for name in (names.header, names.source):
             (work / name).write_bytes(files[name])
         try:
-            in_c = CLibrary(work, form, cc=cc, work=work, flags=QUICK).run(frames)
+            in_c = CLibrary(work, form, cc=cc, work=work, flags=QUICK, names=names).run(frames)
         except CompilerFailed as error:
             if (words := refusal(cc, work)) is not None:
                 return words

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from spquant_search.deploy.c_names import CNames
 from spquant_search.deploy.c_source import CSource
 from spquant_search.deploy.device_facts import DeviceFacts
+from spquant_search.report.boards import boards_table
 from spquant_search.report.class_words import are_numbers
 from spquant_search.report.numbers import interval_text
 from spquant_search.report.text_table import markdown_text
@@ -15,25 +17,37 @@ from spquant_search.runs.intervals import CONFIDENCE, wilson_interval
 PAGE_FILE = "README.md"
 
 
-def page(about: dict[str, Any], c: CSource, facts: DeviceFacts, *, time_steps: int, changes: Sequence[str] = ()) -> str:
-    """Write the folder's README.md; ``time_steps`` are the network's.
+def page(
+    about: dict[str, Any],
+    c: CSource,
+    facts: DeviceFacts,
+    names: CNames,
+    *,
+    time_steps: int,
+    changes: Sequence[str] = (),
+) -> str:
+    """Write the folder's README.md; ``time_steps`` are the network's, ``names`` those that it has in C.
 
     ``changes``: sentences on what its numbers were in floating point.
     """
-    return _PAGE.format(
+    how_often = "the same frame SPQ_TIME_STEPS times" if facts.same_frame else "each of its SPQ_TIME_STEPS frames"
+    return names.renamed(_PAGE).format(
         title=markdown_text(f"Trial {about['trial']} of {about['run']}"),
         sizes=_sizes_table(about, c, facts.steps_words(time_steps)),
         frames=_frames(facts),
-        how_often="the same frame SPQ_TIME_STEPS times" if facts.same_frame else "each of its SPQ_TIME_STEPS frames",
+        how_often=names.renamed(how_often),
         vectors=_vectors(about["test_vectors"]),
-        classes=_classes(facts.classes),
+        classes=_classes(facts.classes, names),
         changes=_changes(changes),
+        boards=_boards(about),
+        library=names.library,
+        sample=names.sample,
     )
 
 
 def _sizes_table(about: dict[str, Any], c: CSource, steps: str) -> str:
     tested = about["test_accuracy"] is not None
-    on_device = (("flash", about["flash_bytes"]), ("RAM", about["ram_bytes"]))
+    on_device = [("flash", about["flash_bytes"]), ("RAM, the input frame included", about["ram_bytes"])]
     rows = [
         f"| time steps | {steps} |",
         f"| accuracy on the validation split | {_accuracy_cell(about['accuracy'], about['accuracy_samples'])} |",
@@ -46,6 +60,7 @@ def _sizes_table(about: dict[str, Any], c: CSource, steps: str) -> str:
         f"| membranes, packed | {c.sizes.membrane:,} bytes |",
         f"| spikes between layers, in RAM | {c.sizes.maps:,} bytes |",
         f"| sums of one position, in RAM | {c.sizes.scratch:,} bytes |",
+        f"| the input frame, which your program holds, in RAM | {about['frame_bytes']:,} bytes |",
     ]
     return "\n".join(["| | |", "|---|--:|", *rows])
 
@@ -83,15 +98,33 @@ def _changes(sentences: Sequence[str]) -> str:
     )
 
 
-def _classes(names: Sequence[str]) -> str:
-    if not names:
-        return "The classes have no names: `spq_class()` gives a number, and that is all that is known of it."
-    begin = "`spq_class()` gives the number of a class, and `spq_class_name(number)` its name."
-    if are_numbers(names):
-        return f"{begin} The {len(names)} classes are called by their numbers from 0."
-    rows = [f"| {label} | {markdown_text(name)} |" for label, name in enumerate(names)]
+def _classes(classes: Sequence[str], names: CNames) -> str:
+    if not classes:
+        nameless = "The classes have no names: `spq_class()` gives a number, and that is all that is known of it."
+        return names.renamed(nameless)
+    begin = names.renamed("`spq_class()` gives the number of a class, and `spq_class_name(number)` its name.")
+    if are_numbers(classes):
+        return f"{begin} The {len(classes)} classes are called by their numbers from 0."
+    rows = [f"| {label} | {markdown_text(name)} |" for label, name in enumerate(classes)]
     return "\n".join([begin, "", "| number | class |", "|--:|---|", *rows])
 
+
+def _boards(about: dict[str, Any]) -> str:
+    if about["flash_bytes"] is None or about["ram_bytes"] is None:
+        return ""
+    return _BOARDS.format(table=boards_table(about["flash_bytes"], about["ram_bytes"]))
+
+
+_BOARDS = """\
+## Where it fits
+
+{table}
+
+Of these are counted: flash with code as a compiler makes it for a Cortex-M4, and RAM with the input frame. Not counted
+are the stack, your own program, radio stacks and bootloader. What each function takes of the stack is in `model.su`
+after `arm-none-eabi-gcc -mcpu=cortex-m4 -mthumb -Os -fstack-usage -c model.c`.
+
+"""
 
 _PAGE = """\
 # {title}, as integers
@@ -101,14 +134,21 @@ _PAGE = """\
 | file | what it is |
 |---|---|
 | `model.h`, `model.c` | a C99 library: no floating point, no allocation; all that a device needs |
-| `main.c` | an example to copy from: reads the frames of a sample, and prints its class |
+| `main.c`, `{sample}` | shows the network one sample and says whether it answers as expected: here, and on a board |
+| `examples/classify.c` | an example to copy from: reads the frames of a sample, and prints its class |
+| `CMakeLists.txt` | the library `{library}` for CMake, with `main.c` as its test |
+| `library.properties`, `src/`, `examples/replay/` | the same for Arduino; `replay` runs the test vectors on a board |
 | `manifest.json` | the network's steps, bits, packing and rules; frames and classes; a checksum of every file |
 | `weights.bin` | all its numbers, packed |
 | `reference.py` | the same in numpy, which reads the two files above: `python reference.py` repeats the test vectors |
 | `test_vectors.npz` | frames, the spikes of every layer, and the logits that they must give |
 | `config.yaml`, `weights.safetensors` | the configuration and the trained floating-point weights, to train on from |
 
-## How a frame is made
+## Try it
+
+    cc main.c model.c && ./a.out
+
+{boards}## How a frame is made
 
 A frame is SPQ_HEIGHT x SPQ_WIDTH x SPQ_CHANNELS bytes, [row][column][channel]: a row from left to right after the other
 from the top, and the channels of a pixel beside each other. A device must make it as it was made for training:
@@ -121,19 +161,35 @@ Once a sample: `spq_reset()`, then `spq_step(frame)` for {how_often}, then `spq_
 
 {classes}
 
-{changes}## Try it
+{changes}## In your program
 
-    cc -std=c99 -O2 main.c model.c -o model
-    python -c "import numpy, sys
-    frames = numpy.load('test_vectors.npz')['frames'][0]
-    sys.stdout.buffer.write(frames.transpose(0, 2, 3, 1).tobytes())" | ./model
+CMake takes the folder as it is, by a path or from a repository of yours:
 
-`test_vectors.npz` has `frames` [sample, frame, channel, row, column] and `logits` [sample, class], whose largest is the
-network's answer. {vectors}
+    add_subdirectory(FOLDER)
+    target_link_libraries(program PRIVATE {library})
+
+In the Arduino IDE, choose Sketch > Include Library > Add .ZIP Library for the folder packed as one (its name must begin
+with a letter or a digit, and have no blanks), or copy it into the folder `libraries` of your sketchbook; then
+`#include <model.h>`. The example `replay` runs the test vectors on the board:
+
+    python examples/replay/replay.py PORT
+
+compares every logit, and says how long a sample takes. Several picked networks fit one program if each was picked
+with a `--prefix` of its own.
 
     cc -std=c99 -Os -c model.c                 # for a device
     cc -std=c99 -O3 -DSPQ_FAST -c model.c      # larger and faster
     cc -std=c99 -DSPQ_COUNT -c model.c         # counts synaptic operations
+
+## The test vectors
+
+`test_vectors.npz` has `frames` [sample, frame, channel, row, column] and `logits` [sample, class], whose largest is the
+network's answer. {vectors}
+
+    cc -std=c99 -O2 -I. examples/classify.c model.c -o classify
+    python -c "import numpy, sys
+    frames = numpy.load('test_vectors.npz')['frames'][0]
+    sys.stdout.buffer.write(frames.transpose(0, 2, 3, 1).tobytes())" | ./classify
 
 `spquant-search verify FOLDER` runs PyTorch, numpy and C on the test split and compares every spike. It compiles and
 runs the C that lies in the folder; the checksums are no signature.

@@ -51,8 +51,10 @@ def _sizes(found: Verification, artifact: Artifact) -> Table:
     table = Table(box=None, pad_edge=False)
     for heading in ("bytes", "flash", "RAM"):
         table.add_column(heading, justify="left" if heading == "bytes" else "right")
-    flash, ram = artifact.flash_bytes, artifact.ram_bytes
-    table.add_row("front, for a Cortex-M4", *("" if size is None else f"{size:,}" for size in (flash, ram)))
+    flash = artifact.flash_bytes
+    ram = None if artifact.ram_bytes is None else artifact.ram_bytes - artifact.frame_bytes  # which is the caller's
+    label = "front, for a Cortex-M4" + (", without the input frame" if artifact.frame_bytes else "")
+    table.add_row(label, *("" if size is None else f"{size:,}" for size in (flash, ram)))
     for size in found.sizes:
         cells = (_beside(size.flash, flash), _beside(size.ram, ram))
         table.add_row(f"size of model.o by {size.compiler}", *cells)
@@ -80,6 +82,7 @@ def verification_dict(found: Verification, artifact: Artifact) -> dict[str, Any]
         "front": {
             "flash_bytes": artifact.flash_bytes,
             "ram_bytes": artifact.ram_bytes,
+            "frame_bytes": artifact.frame_bytes,
         },
         "sizes": [
             {"compiler": size.compiler, "text": size.text, "data": size.data, "bss": size.bss} for size in found.sizes

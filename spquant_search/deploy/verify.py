@@ -22,6 +22,7 @@ from spquant_search.deploy.c_library import (
     object_size,
     refusal,
 )
+from spquant_search.deploy.c_names import CNames
 from spquant_search.deploy.comparison import Comparison, Mismatch, compare, whole_logits
 from spquant_search.deploy.pytorch_run import run_in_pytorch
 from spquant_search.deploy.reference import Model
@@ -76,11 +77,12 @@ def verify(
         DamagedArtifact: the folder's files are not those that were written.
     """
     model = Model.load(folder)
+    c_names = CNames.of(model.manifest)
     network = artifact.network(folder / FLOAT_WEIGHTS_FILE, shape)
     form = model.manifest["network"]
     found = Verification(of_test_split=labels is not None)
     with tempfile.TemporaryDirectory() as temporary:
-        library = _library(folder, form, Path(temporary), found, flags)
+        library = _library(folder, form, c_names, Path(temporary), found, flags)
         names = ["PyTorch", "numpy", *(["C"] if library else [])]
         found.mismatches = {name: 0 for name in names if name != "numpy"}
         found.correct = None if labels is None else dict.fromkeys(names, 0)
@@ -105,19 +107,19 @@ def verify(
             progress(found.samples, len(frames))
         found.synaptic_ops = operations / max(found.samples, 1)
         found.executed_ops = executed / max(found.samples, 1) if library else None
-        found.sizes = list(_sizes(folder, Path(temporary), found))
+        found.sizes = list(_sizes(folder, c_names, Path(temporary), found))
     return found
 
 
 def _library(
-    folder: Path, form: dict[str, Any], work: Path, found: Verification, flags: Sequence[str]
+    folder: Path, form: dict[str, Any], names: CNames, work: Path, found: Verification, flags: Sequence[str]
 ) -> CLibrary | None:
     cc = compiler()
     if cc is None:
         found.notes.append("C was not run: there is no C compiler here; install one, or name it in $CC")
         return None
     try:
-        return CLibrary(folder, form, cc=cc, work=work, flags=flags)
+        return CLibrary(folder, form, cc=cc, work=work, flags=flags, names=names)
     except CompilerFailed as error:
         words = refusal(cc, work)
         found.notes.append(f"C was not run: {words or error}")
@@ -136,14 +138,14 @@ def _count_correct(found: Verification, predictions: dict[str, NDArray[Any]], la
             found.correct[name] += int((predicted == labels).sum())
 
 
-def _sizes(folder: Path, work: Path, found: Verification) -> Iterator[ObjectSize]:
+def _sizes(folder: Path, names: CNames, work: Path, found: Verification) -> Iterator[ObjectSize]:
     cc, device = compiler(), device_compiler()
     for tool in ((cc, ()) if cc else None, device):
         if tool is None:
             continue
         name, flags = tool
         try:
-            yield object_size(folder, cc=name, work=work, flags=flags)
+            yield object_size(folder, cc=name, work=work, flags=flags, names=names)
         except (CompilerFailed, OSError) as error:
             found.notes.append(f"not measured with {name}: {error}")
     if device is None:

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from spquant_search.report.accuracy_words import one_sample_note
+from spquant_search.report.boards import boards_line
+from spquant_search.report.budget_words import difference_text, figure_text
 from spquant_search.report.numbers import interval_text, percent
 from spquant_search.report.pick_advice import run_words
-from spquant_search.report.pick_reasons import member_figures
+from spquant_search.report.pick_reasons import Wish, member_figures
 from spquant_search.report.run_summary import RunSummary
 from spquant_search.runs.intervals import CONFIDENCE, wilson_interval
+from spquant_search.runs.pareto import figure
 from spquant_search.runs.results import TrialResult
+from spquant_search.space.objectives import ACCURACY, COSTS
 
 
 def picked_lines(
-    summary: RunSummary, member: TrialResult, out: str = "", *, time_steps: str = "", origin: str = ""
+    summary: RunSummary,
+    member: TrialResult,
+    out: str = "",
+    *,
+    time_steps: str = "",
+    origin: str = "",
+    frame_bytes: int = 0,
+    wish: Wish | None = None,
 ) -> list[str]:
-    """Write the member that was taken, and its neighbours on the front, which is sorted by its first cost.
+    """Write the member that was taken, what it leaves of the budgets, and its neighbours on the front.
 
     ``out``: where it was written; ``time_steps``: in words, those that it takes, where they are fewer than the search
-    made frames for; ``origin``: in words, where a network came from that was imported.
+    made frames for; ``origin``: in words, where a network came from that was imported; ``frame_bytes``: of its RAM,
+    those of the input frame; ``wish``: the budgets that it was chosen within.
     """
     members, figures = summary.front, member_figures(summary, member)
     return [
@@ -26,14 +40,35 @@ def picked_lines(
         *([f"  time steps: {time_steps}"] if time_steps else []),
         *([f"  {origin}"] if origin else []),
         *([f"  {_seeds_words(member)}"] if member.final is not None else []),
-        *(
-            [f"  on a device: flash {member.flash_bytes:,} bytes, RAM {member.ram_bytes:,} bytes"]
-            if member.flash_bytes
-            else []
-        ),
+        *_device_lines(member, frame_bytes),
+        *([f"  {line}" for line in _budget_lines(member, wish)] if wish is not None else []),
         *([] if member.is_trained else [f"  {_subnet_words(summary)}"]),
-        *_neighbours(summary, member),
+        *_neighbours(summary, member, wish),
     ]
+
+
+def _device_lines(member: TrialResult, frame_bytes: int) -> list[str]:
+    """Say what a device needs, and which have it."""
+    flash, ram = member.flash_bytes, member.ram_bytes
+    if flash is None or ram is None:
+        return []
+    frame = f" ({frame_bytes:,} of them the input frame)" if frame_bytes else ""
+    sizes = f"flash {flash:,} bytes, RAM {ram:,} bytes{frame}, {flash + ram:,} in all"
+    return [
+        f"  on a device: {sizes}; the stack comes on top",
+        f"  {boards_line(flash, ram)}",
+    ]
+
+
+def _budget_lines(member: TrialResult, wish: Wish) -> list[str]:
+    """Say what a member leaves of each bound."""
+    lines = []
+    for name, bound in wish.budget.as_dict().items():
+        spare = difference_text(name, getattr(member, name), bound)
+        lines.append(f"{wish.options[name]}: {figure_text(name, bound)}, of which {spare} are left")
+        if name == ACCURACY:
+            lines[-1] = f"{wish.options[name]}: it has {spare} more"
+    return lines
 
 
 def _accuracy_words(summary: RunSummary, member: TrialResult) -> str:
@@ -73,13 +108,31 @@ def _subnet_words(summary: RunSummary) -> str:
     )
 
 
-def _neighbours(summary: RunSummary, member: TrialResult) -> list[str]:
-    members = summary.front
-    place = members.index(member)
-    smaller, larger = members[max(0, place - 1) : place], members[place + 1 : place + 2]
-    return [
-        f"  next {word}: trial {neighbour.number} ({member_figures(summary, neighbour)}), "
-        f"{100 * (neighbour.accuracy - member.accuracy):+.1f} points"
-        for word, neighbours in (("smaller", smaller), ("larger", larger))
-        for neighbour in neighbours
-    ]
+def _neighbours(summary: RunSummary, member: TrialResult, wish: Wish | None) -> list[str]:
+    """Name the next better and the next cheaper member, by each cost that is bounded, or by the first objective."""
+    bounded = [] if wish is None else [name for name in wish.budget.as_dict() if name in COSTS]
+    lines: dict[str, None] = {}
+    for cost in bounded or summary.costs[:1]:
+        for word, neighbour in _nearest_by(cost, summary.pickable, member):
+            points = 100 * (neighbour.accuracy - member.accuracy)
+            change = figure(neighbour, cost) - figure(member, cost)
+            more = difference_text(cost, figure(neighbour, cost), figure(member, cost))
+            costs = f"{more} {'more' if change > 0 else 'less'} {COSTS[cost].words}"
+            figures = member_figures(summary, neighbour)
+            lines[f"  next {word}: trial {neighbour.number} ({figures}), {points:+.1f} points, {costs}"] = None
+    return list(lines)
+
+
+def _nearest_by(cost: str, members: Sequence[TrialResult], member: TrialResult) -> list[tuple[str, TrialResult]]:
+    """Return the cheapest of the more accurate members, and the most accurate of the cheaper ones.
+
+    No other member has as much accuracy for as little of the cost.
+    """
+    better = [one for one in members if one.accuracy > member.accuracy]
+    cheaper = [one for one in members if figure(one, cost) < figure(member, cost)]
+    found = []
+    if better:
+        found.append(("better", min(better, key=lambda one: (figure(one, cost), -one.accuracy, one.number))))
+    if cheaper:
+        found.append(("cheaper", min(cheaper, key=lambda one: (-one.accuracy, figure(one, cost), one.number))))
+    return found

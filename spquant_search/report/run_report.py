@@ -177,7 +177,8 @@ def _further_counts(summary: RunSummary) -> str:
     """Say what further costs count, those that are objectives or bounded."""
     words = {
         "flash_bytes": "Flash: weights, scales, offsets and gate predictors, and the code of the program in C.",
-        "ram_bytes": "RAM: membranes, the spikes between layers, and what layers work in.",
+        "ram_bytes": "RAM: the input frame, membranes, the spikes between layers, and what layers work in; "
+        "the stack comes on top.",
         "synaptic_ops": "Synaptic operations (SOPs): of the effective ones, those whose input is not zero.",
         "energy_uj": f"Energy: {ENERGY_NOTES[0].removeprefix('uJ: ')}; at integer prices.",
     }

@@ -191,7 +191,7 @@ class TrialResult:
 
     @property
     def ram_bytes(self) -> int | None:
-        """Bytes of a device's memory: membranes, the spikes between layers, and what layers work in."""
+        """Bytes of a device's memory: input frame, membranes, spikes between layers, and what layers work in."""
         return None if self.engine_ram_bytes is None else self.membrane_bytes + self.engine_ram_bytes
 
     @property

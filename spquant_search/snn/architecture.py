@@ -44,6 +44,7 @@ def describe_architecture(
         inputs=max(unflattened(steps, number).shape[1] for step in steps for number in step.inputs),
         heads=max((layer.heads for layer in running if isinstance(layer, SpikingSelfAttention)), default=0),
         classes=steps[-1].shape[-1],
+        frame_bytes=math.prod(steps[0].shape[1:]),
         class_membranes=getattr(layers.get(steps[-1].name), "membrane", None) is not None,
         largest={step.name: steps[step.inputs[0]].largest or 0 for step in steps if step.operation == "layer"},
         pools=len(pooled) + sum(step.operation == "pool" for step in steps),

@@ -257,7 +257,7 @@ class Constraints:
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     memory_bytes: MaxBytes = None  # at most; also written as 64KiB
     flash_bytes: MaxBytes = None  # at most: what a device keeps read-only, the engine's code included
-    ram_bytes: MaxBytes = None  # at most: membranes, spikes between layers, and what layers work in
+    ram_bytes: MaxBytes = None  # at most: input frame, membranes, spikes between layers, and what layers work in
     effective_flops: MaxFlops = None  # at most, a sample over all time steps, 2 per MAC; also written as 60M
     synaptic_ops: MaxOperations = None  # at most, a sample over all time steps: non-zero inputs alone
     energy_uj: MaxMicrojoules = None  # at most, of a sample, as estimated at integer prices (runs/energy.py)

@@ -72,3 +72,8 @@ class InputShape:
     width: int
     classes: int
     largest: int = 15
+
+    @property
+    def frame_bytes(self) -> int:
+        """The bytes of a frame on a device, a byte a number."""
+        return self.channels * self.height * self.width

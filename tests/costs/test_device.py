@@ -30,6 +30,7 @@ def engine_flash() -> int:
         largest={"conv1": 15, "mix": 1, "readout": 1},
         heads=2,
         classes=5,
+        frame_bytes=50,
     )
     found = footprint(network, cost_report(shapes, NetworkConfig(time_steps=3, layers=layers)))
     assert found is not None

@@ -17,7 +17,7 @@ SHAPES = (convolution("conv1", 2, 8, 64, gate=False), convolution("conv2", 8, 16
 # Sums of conv2 need 32 bits where its weights have 8, and no fewer.
 LARGEST = {"conv1": 15, "conv2": 30, "readout": 4}
 ARCHITECTURE = Architecture(
-    map_bytes=300, average_bytes=0, sums=0, averages=0, inputs=256, largest=LARGEST, heads=0, classes=10
+    map_bytes=300, average_bytes=0, sums=0, averages=0, inputs=256, largest=LARGEST, heads=0, classes=10, frame_bytes=64
 )  # fmt: skip
 TEXT = """\
 data: {name: fashion-events}

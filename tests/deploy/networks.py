@@ -111,6 +111,7 @@ def loaded(deployed: Export) -> Model:
 def written(deployed: Export, folder: Path) -> Path:
     folder.mkdir()
     for name, content in sealed(deployed.manifest, deployed.files).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
     return folder
 

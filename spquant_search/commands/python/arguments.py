@@ -41,6 +41,7 @@ ARGUMENT_OF = {
 _IN_PYTHON = {
     "--run": "out=FOLDER of search()",
     "--out": "the folder that export() takes",
+    "--prefix": "prefix=",
     "--trials": "trials=",
     "--workers": "workers=",
     "--device": "device=",

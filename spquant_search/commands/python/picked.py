@@ -47,18 +47,20 @@ class Picked:
         with told_in_python():
             return member_network(self._choice.folder, self._choice.file, self.member, self._choice.prepared.input)
 
-    def export(self, folder: str | Path) -> Path:
+    def export(self, folder: str | Path, *, prefix: str = "spq") -> Path:
         """Write the network as integers in C into a new folder, as `spquant-search pick --out` does.
 
-        Before anything is written, PyTorch, numpy and C must agree on the test vectors.
+        Before anything is written, PyTorch, numpy and C must agree on the test vectors. ``prefix``: with which its
+        names in C begin, so that several networks fit one program.
 
         Raises:
-            UserError: the folder holds something, or the network cannot be written.
+            UserError: the folder holds something, the network cannot be written, or the prefix begins no name in C.
         """
         from spquant_search.commands.picking import write_choice
+        from spquant_search.deploy.c_names import names_with
 
         with told_in_python():
-            write_choice(self._choice, Path(folder), note=_note)
+            write_choice(self._choice, Path(folder), note=_note, names=names_with(prefix))
         self._exported = Path(folder)
         return self._exported
 
@@ -94,7 +96,9 @@ class Picked:
     def _lines(self) -> list[str]:
         from spquant_search.report.picked import picked_lines
 
-        return picked_lines(self._choice.summary, self.member, origin=self._choice.origin_words)
+        choice = self._choice
+        frame_bytes = choice.prepared.input.frame_bytes
+        return picked_lines(choice.summary, self.member, origin=choice.origin_words, frame_bytes=frame_bytes)
 
     def __repr__(self) -> str:
         return "\n".join(self._lines())
