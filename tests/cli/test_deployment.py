@@ -82,7 +82,8 @@ def test_pick_explains_what_is_next_to_its_choice_and_why_nothing_fits(run_folde
         high = command("pick", "tiny", "--min-accuracy", most_accurate.accuracy, "--out", tmp_path / "none")
         assert high.code == 2
         assert re.search(rf"Trial {most_accurate.number} fits, .* float weights in conv1 and 8 more", high.err)
-    assert ("  next smaller: trial " in answer.out) == (members[0] != best)
+    assert ("  next cheaper: trial " in answer.out) == (min(quantized, key=lambda m: m.memory_bytes) != best)
+    assert "  next better: trial " not in answer.out
     nothing = command("pick", "tiny", "--max-memory", "1KiB", "--out", tmp_path / "none")
     assert nothing.code == 2
     assert re.search(r"trial \d+ \([\d.]+ %, [\d.]+ KiB, [\d.]+ MFLOPs\)", nothing.err)
@@ -164,7 +165,7 @@ def test_a_network_without_an_integer_form_is_named_and_no_budget_blamed(run_fol
 
 def reseal(folder: Path) -> None:
     """Make a folder's manifest true again of what was changed in it."""
-    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     manifest = json.loads(files.pop("manifest.json"))
     for name, content in sealed(manifest, files).items():
         (folder / name).write_bytes(content)
@@ -259,3 +260,39 @@ def test_pick_says_that_c_was_not_run(run_folder, command, tmp_path, monkeypatch
         r"note: the C library was not run on the test vectors: the C compiler does not work here: ", answer.err
     )
     assert (tmp_path / "picked" / "model.c").is_file()
+
+
+def test_pick_with_a_prefix_is_verified_and_a_wrong_prefix_refused(run_folder, command, tmp_path):
+    out = tmp_path / "wake"
+    assert command("pick", "tiny", "--prefix", "wake", "--out", out).code == 0
+    assert (out / "wake_model.c").is_file()
+    assert not (out / "model.c").exists()
+    answer = command("verify", out, "--samples", "8")
+    assert (answer.code, answer.err) == (0, "")
+    assert len(re.findall(r" 0 of \d+,\d{3} spikes and all logits", answer.out)) == (1 if compiler() is None else 2)
+    assert "`#include <wake_model.h>`" in (out / "README.md").read_text()
+    wrong = command("pick", "tiny", "--prefix", "Wake", "--out", tmp_path / "none")
+    assert wrong.code == 2
+    assert wrong.err.startswith("error: --prefix Wake: must be at most 16 lower-case letters")
+    assert not (tmp_path / "none").exists()
+
+
+def test_flash_and_ram_are_those_of_what_is_written_whatever_version_searched(run_folder, command, tmp_path):
+    """A run that did not count the input frame is picked from as one that did."""
+    now = command("pick", "tiny", "--out", tmp_path / "now")
+    artifact = read_artifact(tmp_path / "now")
+    assert artifact.frame_bytes > 0
+    assert f"({artifact.frame_bytes:,} of them the input frame)" in now.out
+    earlier = tmp_path / "earlier"
+    shutil.copytree(run_folder.path, earlier)
+    for file in (earlier / "trials").glob("*.json"):
+        values = json.loads(file.read_text())
+        if values["engine_ram_bytes"] is not None:
+            values["engine_ram_bytes"] -= artifact.frame_bytes
+            values["engine_flash_bytes"] += 100
+        file.write_text(json.dumps(values))
+    for options in ((), ("--max-ram", artifact.ram_bytes)):
+        assert command("pick", earlier, *options, "--out", tmp_path / f"again{len(options)}").code == 0
+    again = read_artifact(tmp_path / "again0")
+    assert (again.flash_bytes, again.ram_bytes) == (artifact.flash_bytes, artifact.ram_bytes)
+    assert read_artifact(tmp_path / "again2").ram_bytes <= artifact.ram_bytes

@@ -48,7 +48,7 @@ layers: {all: {weight_bits: [2, 4]}}
 """
 FILES = [
     *("README.md", "main.c", "manifest.json", "model.c", "model.h", "reference.py", "test_vectors.npz"),
-    "weights.bin",
+    *("weights.bin", "sample.h", "CMakeLists.txt", "library.properties", "src", "examples"),
 ]
 MEMBER = trial(7, 0.75, 10, 12.5, of=config("848484242", "24 3 16 24 3 16 24 3", skip=-1.0, time_steps=3))
 SHAPE = InputShape(channels=2, height=16, width=16, classes=10, largest=15)

@@ -26,9 +26,11 @@ from PIL import Image, ImageOps
 from spquant_search.data.loading import DataSet, load
 from spquant_search.deploy import export as export_module
 from spquant_search.deploy.artifact import write_artifact
-from spquant_search.deploy.c_header import header, main_program
+from spquant_search.deploy.c_header import header
 from spquant_search.deploy.c_library import compiler
+from spquant_search.deploy.c_names import CNames
 from spquant_search.deploy.device_facts import DeviceFacts, device_facts
+from spquant_search.deploy.firmware import firmware_files
 from spquant_search.deploy.names import in_string, without_comment_marks
 from spquant_search.deploy.vectors import first_test_samples
 from spquant_search.runs.folder import RunFolder
@@ -148,10 +150,13 @@ def test_names_that_nobody_asks_for_are_not_in_the_program(tmp_path: Path) -> No
 
 
 def test_classes_without_names_are_numbers() -> None:
-    text = header_of(DeviceFacts(), 7)
-    assert "spq_class_name" not in text + main_program(DeviceFacts())
+    text, frames, logits = header_of(DeviceFacts(), 7), np.zeros((1, 3, 2, 4, 5), np.uint8), np.zeros((1, 7), np.int64)
+    files = firmware_files(CNames(), DeviceFacts(), frames, logits, about={"run": "some", "trial": 1})
+    programs = {name: files[name].decode() for name in ("main.c", "examples/classify.c")}
+    assert "spq_class_name" not in text + "".join(programs.values())
     assert "The classes have no names" in text
-    assert 'printf("%d\\n", spq_class());' in main_program(DeviceFacts())
+    assert 'printf("%d\\n", spq_class());' in programs["examples/classify.c"]
+    assert 'printf("class %d, as expected\\n", spq_class());' in programs["main.c"]
 
 
 @dataclass(frozen=True)
@@ -291,7 +296,7 @@ def test_a_stranger_makes_the_frames_of_an_image_and_reads_its_class(
             fitted = ImageOps.fit(picture.convert("RGB"), (17, 16), Image.Resampling.BILINEAR)
         pixels = [[[fitted.getpixel((x, y))[c] for x in range(17)] for y in range(16)] for c in range(3)]
         assert frame.tolist() == pixels
-    sources = [str(found.folder / name) for name in ("main.c", "model.c")]
+    sources = [f"-I{found.folder}", *(str(found.folder / name) for name in ("examples/classify.c", "model.c"))]
     program = tmp_path / "model"
     subprocess.run([*shlex.split(str(compiler())), *STRICT, "-O1", *sources, "-o", str(program)], check=True)
     for frames, logits in zip(found.vectors["frames"], found.vectors["logits"], strict=True):

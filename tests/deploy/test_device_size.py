@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from deploy.networks import ABOUT, TIME, Choices, a_network, written
@@ -12,6 +15,7 @@ from network_shapes import layer_shapes
 
 from spquant_search.costs.device import footprint
 from spquant_search.costs.memory import cost_report
+from spquant_search.deploy import export as export_module
 from spquant_search.deploy.c_library import ObjectSize, device_compiler, object_size
 from spquant_search.deploy.export import export
 from spquant_search.snn.inspection import inspect_network
@@ -70,10 +74,29 @@ def test_what_a_device_needs_is_known_before_training(
             export(network, shape, frames[:, :time_steps], time_steps=time_steps, about=ABOUT), tmp_path / f"{seed}"
         )
         found = device_size(folder, tmp_path)
-        assert expected.ram == pytest.approx(found.ram, abs=32), "alignment"
+        own = expected.ram - of_network.frame_bytes  # which the program holds that calls the library
+        assert of_network.frame_bytes == shape.frame_bytes
+        assert own == pytest.approx(found.ram, abs=32), "alignment"
         assert expected.flash == pytest.approx(found.flash, rel=0.05)
         assert expected.engine_flash == pytest.approx(found.flash - (expected.flash - expected.engine_flash), rel=0.05)
         assert found.data == 0
+
+
+@pytest.mark.skipif(device_compiler() is None, reason="there is no compiler for a Cortex-M4")
+@pytest.mark.parametrize("name", ["vgg9", "vgg5", "resnet19", "spikformer4-256", "mobilenet"])
+def test_the_stack_takes_less_than_is_said(name: str, tmp_path: Path, plain_neurons: None) -> None:
+    """All functions together: however they call each other, no call takes more, as none calls itself."""
+    network, shape, frames = a_network(name, seed=3, size=16 if name != "spikformer4-256" else 8)
+    with mock.patch.object(export_module, "compiler", return_value=None):
+        folder = written(export(network, shape, frames, time_steps=TIME, about=ABOUT), tmp_path / "deployed")
+    tool = device_compiler()
+    assert tool is not None
+    for optimization in ("-Os", "-O2"):
+        command = [*shlex.split(tool[0]), *tool[1], "-std=c99", optimization, "-fstack-usage", "-c", folder / "model.c"]
+        subprocess.run([*command, "-o", tmp_path / "model.o"], check=True)
+        lines = [line.split("\t") for line in (tmp_path / "model.su").read_text().splitlines()]
+        assert {kind for _, _, kind in lines} == {"static"}, "a size that is known only at run time"
+        assert sum(int(size) for _, size, _ in lines) < 1024
 
 
 def test_a_configuration_that_keeps_floats_has_no_footprint(plain_neurons: None) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
 from examples import config, epoch, example_run, trial
+from hypothesis import given
+from hypothesis import strategies as st
 
 from spquant_search.report.pick_reasons import Wish, why_not_on_the_front, why_nothing_fits
 from spquant_search.report.picked import picked_lines
@@ -19,8 +22,8 @@ SMALLEST = {"memory_bytes": 4096, "flash_bytes": 8192, "ram_bytes": 1024}
 RUN = example_run()
 
 
-def reasons(run=RUN, **wished: str) -> str:
-    """What is said of a budget; by the figure, option and value as they were written, and their meaning."""
+def asked(**wished: str) -> Wish:
+    """What `pick` is asked for; by the figure, option and value as they were written, and their meaning."""
     names = {
         "memory_bytes": "max_memory_bytes",
         "flash_bytes": "max_flash_bytes",
@@ -29,8 +32,11 @@ def reasons(run=RUN, **wished: str) -> str:
         "accuracy": "min_accuracy",
     }
     budget = Budget(**{names[name]: float(text.split("=")[1]) for name, text in wished.items()})
-    wish = Wish(budget=budget, options={name: text.split("=")[0] for name, text in wished.items()})
-    return why_nothing_fits(run, selection.pickable(run.front), wish, smallest=SMALLEST)
+    return Wish(budget=budget, options={name: text.split("=")[0] for name, text in wished.items()})
+
+
+def reasons(run=RUN, **wished: str) -> str:
+    return why_nothing_fits(run, selection.pickable(run.front), asked(**wished), smallest=SMALLEST)
 
 
 def test_every_missed_bound_is_told_with_what_it_was_read_as():
@@ -115,9 +121,47 @@ def test_what_was_picked_is_told_with_its_doubts():
     assert text.startswith("trial 2 of 2 members of the front: 86.4 %, 10.0 KiB, 25.0 MFLOPs -> picked\n")
     assert "validation 86.4 %, 82.6 to 89.5, on 400 samples, test 85.1 %, 81.7 to 88.0, on 500 samples" in text
     assert "400 validation samples: one sample is worth 0.25 points" in text
-    assert "on a device: flash 11,192 bytes, RAM 2,548 bytes" in text
+    assert "on a device: flash 11,192 bytes, RAM 2,548 bytes, 13,740 in all; the stack comes on top" in text
     assert "fine-tuned" not in text
-    assert "next larger: trial 0 (90.0 %, 100.0 KiB, 100 MFLOPs), +3.6 points" in text
+    assert "next" not in text, "the float baseline cannot be picked"
+    framed = "\n".join(picked_lines(run, run.results[2], frame_bytes=512))
+    assert "RAM 2,548 bytes (512 of them the input frame), 13,740 in all" in framed
+
+
+def test_what_a_budget_leaves_is_told():
+    wish = asked(
+        ram_bytes="--max-ram 4KiB=4096", flash_bytes="--max-flash 12000=12000", accuracy="--min-accuracy 0.8=0.8"
+    )
+    lines = picked_lines(RUN, RUN.results[2], wish=wish)
+    assert "  --max-ram 4KiB: 4,096 bytes, of which 1,548 bytes are left" in lines
+    assert "  --max-flash 12000: 12,000 bytes, of which 808 bytes are left" in lines
+    assert "  --min-accuracy 0.8: it has 6.4 points more" in lines
+
+
+FRONTS = st.lists(st.tuples(st.integers(50, 99), st.integers(1, 40), st.integers(1, 40)), min_size=2, max_size=9)
+
+
+@given(FRONTS, st.data())
+def test_neighbours_are_the_next_better_and_the_next_cheaper(figures, data):
+    """Of those that are more accurate the cheapest, and of those that are cheaper the most accurate."""
+    trials = [trial(number, accuracy / 100, kib, macs) for number, (accuracy, kib, macs) in enumerate(figures, 1)]
+    run = example_run(results=(RUN.results[0], *trials))
+    members = run.pickable
+    member = data.draw(st.sampled_from(members))
+    text = "\n".join(picked_lines(run, member))
+    named = {word: int(number) for word, number in re.findall(r"next (better|cheaper): trial (\d+) ", text)}
+    by_number = {one.number: one for one in members}
+    better = [one for one in members if one.accuracy > member.accuracy]
+    cheaper = [one for one in members if one.memory_bytes < member.memory_bytes]
+    assert set(named) == {word for word, some in (("better", better), ("cheaper", cheaper)) if some}
+    for neighbour in (by_number[number] for number in named.values()):
+        assert not any(
+            one.accuracy >= neighbour.accuracy
+            and one.memory_bytes <= neighbour.memory_bytes
+            and (one.accuracy, one.memory_bytes) != (neighbour.accuracy, neighbour.memory_bytes)
+            and one is not member
+            for one in (better if neighbour in better else cheaper)
+        )
 
 
 def test_a_picked_subnet_and_a_network_of_several_seeds_are_told_as_such():

@@ -138,7 +138,7 @@ def test_a_pick_says_the_time_steps_where_members_differ_in_them():
     run = several_run()
     text = "\n".join(picked_lines(run, run.results[3], "picked"))
     assert text.startswith("trial 3 of 5 members of the front: 88.0 %, 14.0 KiB, 36.0 MFLOPs, 2 time steps -> picked\n")
-    assert "next smaller: trial 4 (84.2 %, 8.0 KiB, 12.0 MFLOPs, 1 time step)" in text
+    assert "next cheaper: trial 4 (84.2 %, 8.0 KiB, 12.0 MFLOPs, 1 time step)" in text
     wish = Wish(budget=Budget(max_effective_flops=1e6), options={"effective_flops": "--max-flops 1M"})
     missed = why_nothing_fits(run, run.results[3:5], wish, smallest={})
     assert "(84.2 %, 8.0 KiB, 12.0 MFLOPs, 1 time step)" in missed

@@ -71,4 +71,5 @@ void loop()
         microseconds += micros() - begin;
     }
     answer(microseconds);
+    said = 0; /* the next one may come at once */
 }
