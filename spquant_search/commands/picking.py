@@ -102,6 +102,7 @@ def write_choice(choice: Choice, out: Path, *, note: Note, names: CNames | None 
     member, prepared, summary = choice.member, choice.prepared, choice.summary
     time_steps = member.config.time_steps
     facts = device_facts(prepared.space.file, read_facts(choice.folder).classes, time_steps=time_steps)
+    facts = facts if names is None else replace(facts, names=names)
     artifact = write_artifact(
         choice.folder,
         choice.file,
@@ -113,7 +114,6 @@ def write_choice(choice: Choice, out: Path, *, note: Note, names: CNames | None 
         shape=prepared.input,
         vectors=_vectors(prepared, facts, time_steps=time_steps, note=note),
         facts=facts,
-        names=names,
         note=note,
     )
     return artifact, facts.steps_words(time_steps) if facts.fewer_steps else ""

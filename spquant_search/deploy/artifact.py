@@ -20,7 +20,6 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors.numpy import load_file, save
 from torch import nn
 
-from spquant_search.deploy.c_names import CNames
 from spquant_search.deploy.c_tables import TooLarge
 from spquant_search.deploy.device_facts import DeviceFacts
 from spquant_search.deploy.export import Differs, export, sealed
@@ -114,14 +113,12 @@ def write_artifact(  # noqa: PLR0913 - options by name
     note: Callable[[str], None] = lambda words: None,
     samples: int = 0,
     test_samples: int = 0,
-    names: CNames | None = None,
 ) -> Artifact:
     """Write a member of a run's front to the new folder ``out``, which appears whole or not at all.
 
     Before anything is written, PyTorch, numpy and C must agree on the test ``vectors``, at the member's time steps.
     ``facts``: what a device's program must know beside the network. ``note`` is told where C could not be run.
-    ``samples``, ``test_samples``: on which the accuracies were measured, 0 if unknown. ``names``: those of the network
-    in C.
+    ``samples``, ``test_samples``: on which the accuracies were measured, 0 if unknown.
 
     Raises:
         UserError: ``out`` holds something already or cannot be written, the run lacks the member's weights, or the
@@ -129,15 +126,14 @@ def write_artifact(  # noqa: PLR0913 - options by name
     """
     _require_weights(folder, member)
     require_new_folder(out)
-    network = member_network(folder, space, member, shape)
-    weights, model = _merged_weights(folder, member), space.model
+    network, weights = member_network(folder, space, member, shape), _merged_weights(folder, member)
     artifact = Artifact(
         run=folder.name,
         trial=member.number,
         data=space.data,
         time_steps=member.config.time_steps,
         most_time_steps=space.most_time_steps,
-        model=_model_beside(model),
+        model=_model_beside(space.model),
         neuron=space.neuron,
         layers=dict(member.config.layers),
         accuracy=member.accuracy,
@@ -151,9 +147,7 @@ def write_artifact(  # noqa: PLR0913 - options by name
         weights_sha256=_sha256(weights),
         frame_bytes=shape.frame_bytes,
     )
-    content = _content(
-        artifact, weights, network, model=model, shape=shape, vectors=vectors, facts=facts, names=names, note=note
-    )
+    content = _content(artifact, weights, network, space.model, shape=shape, vectors=vectors, facts=facts, note=note)
     _write_folder(content, out)
     return artifact
 
@@ -206,16 +200,45 @@ def _content(  # noqa: PLR0913 - options by name
     artifact: Artifact,
     weights: bytes,
     network: nn.Module,
-    *,
     model: ModelSpace,
+    *,
     shape: InputShape,
     vectors: Vectors,
     facts: DeviceFacts,
-    names: CNames | None,
     note: Callable[[str], None],
 ) -> dict[str, bytes]:
     """Return every file of the folder by its name."""
-    about = {
+    about = _about(artifact, shape, vectors)
+    try:
+        exported = export(
+            network,
+            shape,
+            vectors.frames,
+            time_steps=artifact.time_steps,
+            about=about,
+            facts=facts,
+            labels=vectors.labels,
+        )
+    except (NoIntegerForm, TooLarge) as error:
+        raise UserError(f"trial {artifact.trial} cannot be written in integers: {error}") from None
+    except Differs as error:
+        raise UserError(f"trial {artifact.trial} is not written: {error}") from None
+    if exported.unchecked is not None:
+        note(f"the C library was not run on the test vectors: {exported.unchecked}")
+    plan = _plan(model)
+    changes = [*_origin(plan), *rounded_leak_words(quantized_leaks(network))]
+    others = {
+        CONFIG_FILE: _yaml(artifact).encode(),
+        FLOAT_WEIGHTS_FILE: weights,
+        PAGE_FILE: page(about, exported.c, facts, time_steps=artifact.time_steps, changes=changes).encode(),
+        **({} if plan is None else {NETWORK_FILE: plan_bytes(plan)}),
+    }
+    return sealed(exported.manifest, exported.files | others)
+
+
+def _about(artifact: Artifact, shape: InputShape, vectors: Vectors) -> dict[str, Any]:
+    """Return what the manifest says of a network besides its steps."""
+    return {
         "run": artifact.run,
         "trial": artifact.trial,
         "data": artifact.data.name,
@@ -230,34 +253,6 @@ def _content(  # noqa: PLR0913 - options by name
         "input": asdict(shape),
         "test_vectors": vectors.manifest(),
     }
-    try:
-        exported = export(
-            network,
-            shape,
-            vectors.frames,
-            time_steps=artifact.time_steps,
-            about=about,
-            facts=facts,
-            labels=vectors.labels,
-            names=names,
-        )
-    except (NoIntegerForm, TooLarge) as error:
-        raise UserError(f"trial {artifact.trial} cannot be written in integers: {error}") from None
-    except Differs as error:
-        raise UserError(f"trial {artifact.trial} is not written: {error}") from None
-    if exported.unchecked is not None:
-        note(f"the C library was not run on the test vectors: {exported.unchecked}")
-    plan = _plan(model)
-    changes = [*_origin(plan), *rounded_leak_words(quantized_leaks(network))]
-    others = {
-        CONFIG_FILE: _yaml(artifact).encode(),
-        FLOAT_WEIGHTS_FILE: weights,
-        PAGE_FILE: page(
-            about, exported.c, facts, names or CNames(), time_steps=artifact.time_steps, changes=changes
-        ).encode(),
-        **({} if plan is None else {NETWORK_FILE: plan_bytes(plan)}),
-    }
-    return sealed(exported.manifest, exported.files | others)
 
 
 def _origin(plan: NetworkPlan | None) -> list[str]:

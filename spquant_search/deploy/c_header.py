@@ -19,10 +19,10 @@ def header(
     largest: int,
     classes: int,
     facts: DeviceFacts | None = None,
-    names: CNames | None = None,
 ) -> str:
     """Return the text of ``model.h``: ASCII, C99 and C++."""
-    facts, names = facts or DeviceFacts(), names or CNames()
+    facts = facts or DeviceFacts()
+    names = facts.names
     channels, height, width = shape
     return names.renamed(_HEADER).format(
         time_steps=time_steps,

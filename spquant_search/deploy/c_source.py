@@ -24,7 +24,6 @@ from spquant_search.costs.engine_limits import (
 )
 from spquant_search.costs.memory import membrane_bits
 from spquant_search.deploy.c_header import header
-from spquant_search.deploy.c_names import CNames
 from spquant_search.deploy.c_tables import (
     TableWriter,
     TooLarge,
@@ -74,16 +73,16 @@ class _Limits:
     sum_bits: int
 
 
-def c_source(model: Model, weights: bytes, facts: DeviceFacts | None = None, names: CNames | None = None) -> CSource:
+def c_source(model: Model, weights: bytes, facts: DeviceFacts | None = None) -> CSource:
     """Write the library of a network; the same network always gives the same text.
 
-    ``facts``: what ``model.h`` says of frames and classes; ``names``: those of files, functions and macros.
+    ``facts``: what ``model.h`` says of frames and classes, and the names of files, functions and macros.
 
     Raises:
         TooLarge: a layer has more than 65,535 channels, rows or columns, or sums leave 32 bits; and other sizes that
             do not fit the engine's types.
     """
-    steps, names = model.steps, names or CNames()
+    steps, facts = model.steps, facts or DeviceFacts()
     for step in steps:
         _check_fits(step)
     writer = TableWriter(model, weights)
@@ -95,7 +94,6 @@ def c_source(model: Model, weights: bytes, facts: DeviceFacts | None = None, nam
         largest=steps[0]["largest"],
         classes=limits.classes,
         facts=facts,
-        names=names,
     )
     arrays = [*_shared_arrays(steps, writer, limits), *_accumulators(steps[-1])]
     declarations = "\n".join([*_types(limits), *arrays, "", *writer.declarations])
@@ -105,7 +103,7 @@ def c_source(model: Model, weights: bytes, facts: DeviceFacts | None = None, nam
         .replace("/*@TABLES@*/", declarations)
         .replace("/*@STEPS@*/", _network_functions(steps, writer.calls))
     )
-    return CSource(text, names.renamed(source), _sizes(steps, writer, limits))
+    return CSource(text, facts.names.renamed(source), _sizes(steps, writer, limits))
 
 
 def _check_fits(step: dict[str, Any]) -> None:

@@ -8,17 +8,22 @@ from typing import Any
 
 from spquant_search.data.description import describe
 from spquant_search.data.frame_rules import frame_rules
+from spquant_search.deploy.c_names import CNames
 from spquant_search.space.schema import SpaceFile
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeviceFacts:
-    """The names of the classes by number, and the way to a sample's frames; empty where they are not known."""
+    """The names of the classes by number, and the way to a sample's frames; empty where they are not known.
+
+    And the names that the network itself has in C.
+    """
 
     classes: tuple[str, ...] = ()
     frame_figures: dict[str, Any] = field(default_factory=dict)
     frame_sentences: tuple[str, ...] = ()
     same_frame: bool = False  # in every time step
+    names: CNames = field(default_factory=CNames)
     fewer_steps: str = ""  # how the time steps come from those of the search, where the network takes fewer
 
     def manifest(self) -> dict[str, Any]:

@@ -71,7 +71,7 @@ class Export:
     unchecked: str | None  # why the C library was not run
 
 
-def export(  # noqa: PLR0913 - options by name
+def export(
     network: nn.Module,
     shape: InputShape,
     frames: NDArray[np.uint8],
@@ -80,11 +80,10 @@ def export(  # noqa: PLR0913 - options by name
     about: dict[str, Any],
     facts: DeviceFacts | None = None,
     labels: Sequence[int] = (),
-    names: CNames | None = None,
 ) -> Export:
     """Export a network in the precision that it has now; ``about`` goes into the manifest as it is.
 
-    ``facts``: what a device's program must know beside the network; ``names``: those that it has in C.
+    ``facts``: what a device's program must know beside the network, and the names that it has in C.
 
     ``frames`` [sample, time or 1, channel, row, column] are those of the test vectors, ``labels`` their classes where
     they have any. They are run in PyTorch, in numpy and, where there is a C compiler, in C, and must give the same
@@ -95,11 +94,12 @@ def export(  # noqa: PLR0913 - options by name
         TooLarge: the C library cannot hold it.
         Differs: PyTorch, numpy and C do not agree, or the C library does not compile.
     """
-    facts, names = facts or DeviceFacts(), names or CNames()
+    facts = facts or DeviceFacts()
+    names = facts.names
     form = integer_network(network, shape, time_steps=time_steps)
     description, weights = manifest_and_weights(form)
     model = Model.of(description, weights)
-    c = c_source(model, weights, facts, names)
+    c = c_source(model, weights, facts)
     outputs = model.run(frames)
     _check_against_pytorch(network, frames, description["network"], outputs)
     files = {
@@ -108,7 +108,7 @@ def export(  # noqa: PLR0913 - options by name
         REFERENCE_FILE: reference_program().encode(),
         names.header: c.header.encode(),
         names.source: c.source.encode(),
-        **firmware_files(names, facts, frames, outputs.logits, labels=labels, about=about),
+        **firmware_files(facts, frames, outputs.logits, labels=labels, about=about),
     }
     unchecked = _check_in_c(files, frames, description["network"], outputs, names)
     return Export(about | facts.manifest() | {"c_library": names.manifest()} | description, files, c, unchecked)

@@ -16,7 +16,6 @@ from spquant_search.deploy.sample import sample_header
 
 
 def firmware_files(
-    names: CNames,
     facts: DeviceFacts,
     frames: NDArray[np.uint8],
     logits: NDArray[np.int64],
@@ -28,6 +27,7 @@ def firmware_files(
 
     ``frames``, ``logits`` and ``labels`` are those of the test vectors.
     """
+    names = facts.names
     name = names.renamed(", spq_class_name(spq_class())") if facts.classes else ""
     folder = {"LIBRARY": names.library, "VERSION": __version__, "SENTENCE": _sentence(about)}
     texts = {

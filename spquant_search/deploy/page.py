@@ -21,15 +21,15 @@ def page(
     about: dict[str, Any],
     c: CSource,
     facts: DeviceFacts,
-    names: CNames,
     *,
     time_steps: int,
     changes: Sequence[str] = (),
 ) -> str:
-    """Write the folder's README.md; ``time_steps`` are the network's, ``names`` those that it has in C.
+    """Write the folder's README.md; ``time_steps`` are the network's.
 
     ``changes``: sentences on what its numbers were in floating point.
     """
+    names = facts.names
     how_often = "the same frame SPQ_TIME_STEPS times" if facts.same_frame else "each of its SPQ_TIME_STEPS frames"
     return names.renamed(_PAGE).format(
         title=markdown_text(f"Trial {about['trial']} of {about['run']}"),

@@ -77,12 +77,11 @@ def verify(
         DamagedArtifact: the folder's files are not those that were written.
     """
     model = Model.load(folder)
-    c_names = CNames.of(model.manifest)
     network = artifact.network(folder / FLOAT_WEIGHTS_FILE, shape)
     form = model.manifest["network"]
     found = Verification(of_test_split=labels is not None)
     with tempfile.TemporaryDirectory() as temporary:
-        library = _library(folder, form, c_names, Path(temporary), found, flags)
+        library = _library(folder, model.manifest, Path(temporary), found, flags)
         names = ["PyTorch", "numpy", *(["C"] if library else [])]
         found.mismatches = {name: 0 for name in names if name != "numpy"}
         found.correct = None if labels is None else dict.fromkeys(names, 0)
@@ -107,19 +106,20 @@ def verify(
             progress(found.samples, len(frames))
         found.synaptic_ops = operations / max(found.samples, 1)
         found.executed_ops = executed / max(found.samples, 1) if library else None
-        found.sizes = list(_sizes(folder, c_names, Path(temporary), found))
+        found.sizes = list(_sizes(folder, CNames.of(model.manifest), Path(temporary), found))
     return found
 
 
 def _library(
-    folder: Path, form: dict[str, Any], names: CNames, work: Path, found: Verification, flags: Sequence[str]
+    folder: Path, manifest: dict[str, Any], work: Path, found: Verification, flags: Sequence[str]
 ) -> CLibrary | None:
     cc = compiler()
     if cc is None:
         found.notes.append("C was not run: there is no C compiler here; install one, or name it in $CC")
         return None
     try:
-        return CLibrary(folder, form, cc=cc, work=work, flags=flags, names=names)
+        names = CNames.of(manifest)
+        return CLibrary(folder, manifest["network"], cc=cc, work=work, flags=flags, names=names)
     except CompilerFailed as error:
         words = refusal(cc, work)
         found.notes.append(f"C was not run: {words or error}")

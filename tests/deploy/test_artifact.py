@@ -204,8 +204,8 @@ def test_a_subnet_is_written_with_the_weights_of_the_supernet(folder, tmp_path):
 def changed_source(monkeypatch: pytest.MonkeyPatch, old: str, new: str) -> None:
     """Have the C library written with another text in one place."""
 
-    def other(model: Model, weights: bytes, *others: Any) -> CSource:
-        written = c_source(model, weights, *others)
+    def other(model: Model, weights: bytes, facts: DeviceFacts) -> CSource:
+        written = c_source(model, weights, facts)
         assert old in written.source
         return replace(written, source=written.source.replace(old, new))
 

@@ -28,7 +28,6 @@ from spquant_search.deploy import export as export_module
 from spquant_search.deploy.artifact import write_artifact
 from spquant_search.deploy.c_header import header
 from spquant_search.deploy.c_library import compiler
-from spquant_search.deploy.c_names import CNames
 from spquant_search.deploy.device_facts import DeviceFacts, device_facts
 from spquant_search.deploy.firmware import firmware_files
 from spquant_search.deploy.names import in_string, without_comment_marks
@@ -151,7 +150,7 @@ def test_names_that_nobody_asks_for_are_not_in_the_program(tmp_path: Path) -> No
 
 def test_classes_without_names_are_numbers() -> None:
     text, frames, logits = header_of(DeviceFacts(), 7), np.zeros((1, 3, 2, 4, 5), np.uint8), np.zeros((1, 7), np.int64)
-    files = firmware_files(CNames(), DeviceFacts(), frames, logits, about={"run": "some", "trial": 1})
+    files = firmware_files(DeviceFacts(), frames, logits, about={"run": "some", "trial": 1})
     programs = {name: files[name].decode() for name in ("main.c", "examples/classify.c")}
     assert "spq_class_name" not in text + "".join(programs.values())
     assert "The classes have no names" in text

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -43,9 +44,8 @@ def made(seed: int, prefix: str, *, facts: DeviceFacts = FACTS, labels: tuple[in
             frames,
             time_steps=TIME,
             about=ABOUT,
-            facts=facts,
+            facts=replace(facts, names=names_with(prefix)),
             labels=labels,
-            names=names_with(prefix),
         )
 
 

@@ -14,6 +14,7 @@ from deploy.networks import ABOUT, TIME, a_network, needs_compiler, written
 from spquant_search.cli.app import app
 from spquant_search.deploy import export as export_module
 from spquant_search.deploy.c_names import names_with
+from spquant_search.deploy.device_facts import DeviceFacts
 from spquant_search.deploy.export import export
 from spquant_search.report.boards import BOARDS
 
@@ -27,7 +28,7 @@ def blocks(language: str) -> list[str]:
 def picked(folder: Path, *, seed: int, prefix: str) -> Path:
     network, shape, frames = a_network("vgg5", seed=seed, size=8, width=1 / 32)
     with mock.patch.object(export_module, "compiler", return_value=None):
-        made = export(network, shape, frames, time_steps=TIME, about=ABOUT, names=names_with(prefix))
+        made = export(network, shape, frames, time_steps=TIME, about=ABOUT, facts=DeviceFacts(names=names_with(prefix)))
     return written(made, folder)
 
 
