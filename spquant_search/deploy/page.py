@@ -47,7 +47,7 @@ def page(
 
 def _sizes_table(about: dict[str, Any], c: CSource, steps: str) -> str:
     tested = about["test_accuracy"] is not None
-    on_device = [("flash", about["flash_bytes"]), ("RAM, the input frame included", about["ram_bytes"])]
+    on_device = [("flash", about["flash_bytes"]), ("RAM with the input frame", about["ram_bytes"])]
     rows = [
         f"| time steps | {steps} |",
         f"| accuracy on the validation split | {_accuracy_cell(about['accuracy'], about['accuracy_samples'])} |",
@@ -120,9 +120,11 @@ _BOARDS = """\
 
 {table}
 
-Of these are counted: flash with code as a compiler makes it for a Cortex-M4, and RAM with the input frame. Not counted
-are the stack, your own program, radio stacks and bootloader. What each function takes of the stack is in `model.su`
-after `arm-none-eabi-gcc -mcpu=cortex-m4 -mthumb -Os -fstack-usage -c model.c`.
+Counted are flash, with code as a compiler makes it for a Cortex-M4, and RAM with the input frame; not counted are the
+stack, your own program, radio stacks and bootloader. Where RAM lies in several pieces, the largest one counts. What
+each function takes of the stack is in the file that ends in `.su` after
+
+    arm-none-eabi-gcc -mcpu=cortex-m4 -mthumb -Os -fstack-usage -c model.c
 
 """
 

@@ -76,7 +76,7 @@ def boards_line(flash_bytes: int, ram_bytes: int) -> str:
     none = [board.name for board in BOARDS if board.name not in room]
     parts = [f"fits {', '.join(room)}"] if room else []
     parts += [f"does not fit {', '.join(none)}"] if none else []
-    return f"{'; '.join(parts)}: without your own program, stack, radio and bootloader"
+    return f"{'; '.join(parts)}, not counting your own program, stack, radio and bootloader"
 
 
 def boards_table(flash_bytes: int, ram_bytes: int) -> str:

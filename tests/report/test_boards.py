@@ -30,9 +30,9 @@ def test_line_and_table_name_every_board_once_and_agree(flash: int, ram: int) ->
 
 def test_the_words() -> None:
     assert boards_line(25_940, 12_938) == (
-        "fits STM32L476RG, STM32F405RG, nRF52840, RP2040 (Raspberry Pi Pico), ESP32-S3 (WROOM-1-N8): without your own "
-        "program, stack, radio and bootloader"
+        "fits STM32L476RG, STM32F405RG, nRF52840, RP2040 (Raspberry Pi Pico), ESP32-S3 (WROOM-1-N8), not counting "
+        "your own program, stack, radio and bootloader"
     )
     assert boards_line(25_940, 200 * KIB).startswith("fits nRF52840, RP2040 (Raspberry Pi Pico), ESP32-S3")
-    assert "; does not fit STM32L476RG, STM32F405RG: without" in boards_line(25_940, 200 * KIB)
+    assert "; does not fit STM32L476RG, STM32F405RG, not counting" in boards_line(25_940, 200 * KIB)
     assert boards_line(9000 * KIB, 1).startswith("does not fit STM32L476RG, ")
