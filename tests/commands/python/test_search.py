@@ -121,9 +121,13 @@ def test_a_member_is_picked_exported_and_verified(run: Run, command: Command) ->
     assert picked.export("by_python") == Path("by_python")
     assert picked.verify().samples == 10
     assert command("pick", run.path, "--max-memory", "64KiB", "--out", "by_command").code == 0
-    names = sorted(file.name for file in Path("by_command").iterdir())
-    assert names == sorted(file.name for file in Path("by_python").iterdir())
-    assert all(Path("by_command", name).read_bytes() == Path("by_python", name).read_bytes() for name in names)
+    by_command, by_python = (
+        {str(file.relative_to(out)): file.read_bytes() for file in Path(out).rglob("*") if file.is_file()}
+        for out in ("by_command", "by_python")
+    )
+    assert by_command == by_python
+    picked.export("prefixed", prefix="wake")
+    assert Path("prefixed", "wake_model.h").is_file()
     assert not picked.module.training
     with pytest.raises(UserError, match="exists already"):
         picked.export("by_python")
