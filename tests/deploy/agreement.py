@@ -15,6 +15,7 @@ from torch import nn
 from spquant_search.deploy import export as module
 from spquant_search.deploy.c_library import CLibrary, compiler
 from spquant_search.deploy.comparison import whole_logits
+from spquant_search.deploy.device_facts import DeviceFacts
 from spquant_search.deploy.export import Export, export
 from spquant_search.deploy.pytorch_run import run_in_pytorch
 from spquant_search.space.shapes import InputShape
@@ -45,10 +46,12 @@ STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic")
 SANITIZED = ("-O0", "-fsanitize=undefined", "-fno-sanitize-recover=undefined")
 
 
-def exported(network: nn.Module, shape: InputShape, frames: NDArray[np.uint8]) -> Export:
+def exported(
+    network: nn.Module, shape: InputShape, frames: NDArray[np.uint8], *, facts: DeviceFacts | None = None
+) -> Export:
     """Export a network without compiling its library, which the test does for itself."""
     with mock.patch.object(module, "compiler", return_value=None):
-        return export(network, shape, frames, time_steps=frames.shape[1], about=ABOUT)
+        return export(network, shape, frames, time_steps=frames.shape[1], about=ABOUT, facts=facts)
 
 
 def assert_runs_clean(made: Export, frames: NDArray[np.uint8], tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from spquant_search.deploy.c_library import ARM_COMPILER
+from spquant_search.deploy.c_names import DEFAULT_PREFIX, CNames
+from spquant_search.deploy.device_facts import DeviceFacts
 from spquant_search.deploy.emulator.emulate import Emulation, emulate
 from spquant_search.deploy.emulator.targets import TARGETS, Target
 from spquant_search.deploy.emulator.tools import QEMU, find_tools
@@ -64,7 +66,7 @@ const int32_t *spq_logits(void) { @logits@ }
 """
 
 
-def small_network() -> Small:
+def small_network(prefix: str = DEFAULT_PREFIX) -> Small:
     """Export a network of two layers with neurons, and give samples of it."""
     generator = np.random.default_rng(4)
     network = nn.Sequential(
@@ -74,7 +76,7 @@ def small_network() -> Small:
     shape = InputShape(channels=1, height=4, width=4, classes=CLASSES, largest=15)
     frames = generator.poisson(1.0, (4, STEPS, 1, 4, 4)).astype(np.uint8)
     lively(network, frames, 15)
-    return exported(network, shape, frames), frames
+    return exported(network, shape, frames, facts=DeviceFacts(names=CNames(prefix))), frames
 
 
 def with_library(made: Export, folder: Path, source: str) -> Path:

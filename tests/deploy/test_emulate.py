@@ -9,10 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 from deploy.agreement import exported
-from deploy.emulated import CLASSES, LAYERS, M4, STEPS, Small, emulated, library, needs_emulator, with_library
+from deploy.emulated import (
+    CLASSES,
+    LAYERS,
+    M4,
+    STEPS,
+    Small,
+    emulated,
+    library,
+    needs_emulator,
+    small_network,
+    with_library,
+)
 from deploy.networks import TIME, a_network, loaded, mixed, written
 from numpy.typing import NDArray
 
+from spquant_search.deploy.c_names import CNames
 from spquant_search.deploy.c_source import c_source
 from spquant_search.deploy.comparison import compare
 from spquant_search.deploy.emulator import emulate as module
@@ -54,6 +66,13 @@ def test_a_sample_of_one_frame_is_shown_it_in_every_step(small: Small, tmp_path:
     found = emulated(written(made, tmp_path / "deployed"), frames[:, :1])
     assert found.holds, (found.failure, found.first)
     assert found.compared["checksums"] == 4 * STEPS * LAYERS
+
+
+@needs_emulator
+def test_a_library_with_a_prefix_is_emulated(tmp_path: Path, plain_neurons: None) -> None:
+    made, frames = small_network("wake")
+    found = emulated(written(made, tmp_path / "deployed"), frames)
+    assert found.holds, (found.failure, found.first)
 
 
 @pytest.mark.slow
@@ -188,7 +207,7 @@ def test_a_program_that_does_not_fit_is_told_what_it_needs_to_the_byte(small: Sm
     def fits(flash: int, ram: int) -> bool:
         target = replace(M4, flash=replace(M4.flash, bytes=flash), ram=replace(M4.ram, bytes=ram))
         try:
-            build(folder, target, find_tools(target), work=tmp_path / f"{flash}-{ram}")
+            build(folder, CNames(), target, find_tools(target), work=tmp_path / f"{flash}-{ram}")
         except UserError:
             return False
         return True

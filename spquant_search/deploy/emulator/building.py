@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 from spquant_search.deploy.c_library import STANDARD, CompilerFailed
+from spquant_search.deploy.c_names import CNames
 from spquant_search.deploy.emulator.targets import Memory, Target
 from spquant_search.deploy.emulator.tools import Tools
 from spquant_search.errors import UserError
@@ -29,8 +30,10 @@ class Program:
     library_ram: int
 
 
-def build(folder: Path, target: Target, tools: Tools, *, work: Path, traced_layers: int | None = None) -> Program:
-    """Compile the library of ``folder`` into a program below the folder ``work``.
+def build(
+    folder: Path, names: CNames, target: Target, tools: Tools, *, work: Path, traced_layers: int | None = None
+) -> Program:
+    """Compile the library of ``folder``, which has such names, into a program below the folder ``work``.
 
     With ``traced_layers`` it is built with SPQ_TRACE, and keeps checksums and instructions of so many layers.
 
@@ -41,13 +44,13 @@ def build(folder: Path, target: Target, tools: Tools, *, work: Path, traced_laye
     work.mkdir(parents=True)
     files = resources.files(__package__)
     for name in _OWN_FILES:
-        (work / name).write_bytes(files.joinpath(name).read_bytes())
+        (work / name).write_text(names.renamed(files.joinpath(name).read_text(encoding="ascii")), encoding="ascii")
     script, library, program = work / _SCRIPT, work / "model.o", work / "program.elf"
     script.write_text(_linker_script(files.joinpath(_SCRIPT).read_text(encoding="ascii"), target), encoding="ascii")
     flags = [*target.flags, *STANDARD, *OPTIMIZED, "-g", f"-I{folder}"]  # -g changes no instruction
     if traced_layers is not None:
-        flags += ["-DSPQ_TRACE", f"-DLAYERS={traced_layers}"]
-    _gcc(tools, [*flags, "-c", str(folder / "model.c"), "-o", str(library)])
+        flags += [names.renamed("-DSPQ_TRACE"), f"-DLAYERS={traced_layers}"]
+    _gcc(tools, [*flags, "-c", str(folder / names.source), "-o", str(library)])
     timer = f"-D{target.timer.kind}={target.timer.address:#x}u"
     sources = [str(work / name) for name in _OWN_FILES if name.endswith(".c")]
     link = ["-nostartfiles", f"-T{script}", "-o", str(program)]

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spquant_search.deploy.c_library import CompilerFailed, packed_spikes
+from spquant_search.deploy.c_names import CNames
 from spquant_search.deploy.comparison import Mismatch
 from spquant_search.deploy.emulator.building import OPTIMIZED, Program, build
 from spquant_search.deploy.emulator.results import Layout, Results
@@ -147,7 +148,8 @@ def _builds(folder: Path, model: Model, emulator: Emulator, *, frame_bytes: int,
     network, builds = model.manifest["network"], []
     for name, traced in (("plain", False), ("traced", True)):
         layout = Layout.of(network, emulator.target, frame_bytes=frame_bytes, traced=traced)
-        program = build(folder, emulator.target, emulator.tools, work=work / name, traced_layers=layout.traced_layers)
+        built = partial(build, folder, CNames.of(model.manifest), emulator.target, emulator.tools)
+        program = built(work=work / name, traced_layers=layout.traced_layers)
         builds.append(_Build(emulator, program, layout))
     plain, traced_build = builds
     return traced_build, plain
