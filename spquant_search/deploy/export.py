@@ -26,8 +26,9 @@ from spquant_search.deploy.comparison import compare, whole_logits
 from spquant_search.deploy.device_facts import DeviceFacts
 from spquant_search.deploy.firmware import firmware_files
 from spquant_search.deploy.integer_form import IntegerNetwork, integer_network
-from spquant_search.deploy.pytorch_run import run_in_pytorch
+from spquant_search.deploy.pytorch_run import open_channels, run_in_pytorch
 from spquant_search.deploy.reference import Model, ModelOutputs
+from spquant_search.deploy.reordering import with_closed_blocks
 from spquant_search.deploy.vectors import vectors_file
 from spquant_search.deploy.weights_file import (
     FORMAT,
@@ -53,6 +54,7 @@ _RULES = {
     "the columns j, j + q, j + 2 q .. from its lowest bits on; code = weight + largest weight, of 1 bit the sign",
     "rows": "convolutions: [kernel row, kernel column, input channel of a group] x output channels; "
     "readout: classes x [row, column, channel]; gates: input x output channels",
+    "order": "channel k of a step that has an order is channel order[k] of the trained network in floating point",
     "numbers": "slope, offset, gate, gain and leak: little-endian two's complement",
 }
 
@@ -80,10 +82,13 @@ def export(
     about: dict[str, Any],
     facts: DeviceFacts | None = None,
     labels: Sequence[int] = (),
+    training: NDArray[np.uint8] | None = None,
 ) -> Export:
     """Export a network in the precision that it has now; ``about`` goes into the manifest as it is.
 
-    ``facts``: what a device's program must know beside the network, and the names that it has in C.
+    ``facts``: what a device's program must know beside the network, and the names that it has in C. ``training``: frames
+    of samples by which channels are put in an order in which gates close whole blocks; without them all stay in that of
+    training.
 
     ``frames`` [sample, time or 1, channel, row, column] are those of the test vectors, ``labels`` their classes where
     they have any. They are run in PyTorch, in numpy and, where there is a C compiler, in C, and must give the same
@@ -96,7 +101,10 @@ def export(
     """
     facts = facts or DeviceFacts()
     names = facts.names
-    form = integer_network(network, shape, time_steps=time_steps)
+    form, gained = integer_network(network, shape, time_steps=time_steps), None
+    if training is not None:
+        opened = open_channels(network, training, largest=shape.largest, time_steps=time_steps)
+        form, gained = with_closed_blocks(form, opened, samples=len(training))
     description, weights = manifest_and_weights(form)
     model = Model.of(description, weights)
     c = c_source(model, weights, facts)
@@ -111,7 +119,8 @@ def export(
         **firmware_files(facts, frames, outputs.logits, labels=labels, about=about),
     }
     unchecked = _check_in_c(files, frames, description["network"], outputs, names)
-    return Export(about | facts.manifest() | {"c_library": names.manifest()} | description, files, c, unchecked)
+    about_c = facts.manifest() | {"c_library": names.manifest()}
+    return Export(about | about_c | description | {"channel_order": gained}, files, c, unchecked)
 
 
 def _check_against_pytorch(

@@ -17,6 +17,7 @@ from spquant_search.runs.random_streams import Purpose, random_generator
 from spquant_search.space.shapes import InputShape
 
 VECTOR_SAMPLES = 8
+ORDER_SAMPLES = 256  # of the training split, by which channels are ordered; its first ones are balanced
 _MEAN_COUNT = 0.5  # of made-up frames
 
 

@@ -45,6 +45,7 @@ class Purpose(IntEnum):
     MADE_UP_SIGNALS = 18  # of a network that is looked at before any training
     USERS_SAMPLES = 19  # what a user's code draws that returns samples, by generators that a process has one of
     SECOND_EXAMPLE = 20  # of a network that is imported
+    CHANNEL_ORDER = 21  # of a network that is picked, of maps that share one
 
 
 def seed_sequence(seed: int, purpose: Purpose, *numbers: int) -> np.random.SeedSequence:
