@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK = 8  # channels
-STARTS = 5
-STALE_PASSES = 12  # over all channels without a gain, after which a start has ended
-MOST_WORDS = 2**28  # of 64 bits that a start looks at, so that a layer of any width takes seconds
+STARTS = 10
+STALE_PASSES = 4  # over all channels without a gain, after which a start has ended
+MOST_WORDS = 2**24  # of 64 bits that a start looks at, so that a layer of any width takes seconds
 
 Order = NDArray[np.intp]  # at each place the channel that comes there
 Opened = NDArray[np.bool_]  # [sample and time step, channel]
