@@ -11,9 +11,6 @@ from spquant_search.commands.loading import bars_on_terminal, load_shown
 from spquant_search.errors import UserError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from spquant_search.data.loading import DataSet
     from spquant_search.deploy.artifact import Artifact
     from spquant_search.deploy.c_names import CNames
@@ -106,7 +103,6 @@ def write_choice(choice: Choice, out: Path, *, note: Note, names: CNames | None 
     time_steps = member.config.time_steps
     facts = device_facts(prepared.space.file, read_facts(choice.folder).classes, time_steps=time_steps)
     facts = facts if names is None else replace(facts, names=names)
-    vectors, training = _samples(choice, facts, note=note)
     artifact = write_artifact(
         choice.folder,
         choice.file,
@@ -116,9 +112,8 @@ def write_choice(choice: Choice, out: Path, *, note: Note, names: CNames | None 
         test_accuracy=summary.test_accuracy.get(member.number),
         test_samples=summary.test_samples,
         shape=prepared.input,
-        vectors=vectors,
+        vectors=_vectors(choice, facts, note=note),
         facts=facts,
-        training=training,
         note=note,
     )
     return artifact, facts.steps_words(time_steps) if facts.fewer_steps else ""
@@ -192,23 +187,20 @@ def _floats_words(prepared: Prepared, member: TrialResult) -> str:
     return f"{floats[first]} in {first}" + (f" and {len(others)} more" if others else "")
 
 
-def _samples(choice: Choice, facts: DeviceFacts, *, note: Note) -> tuple[Vectors, NDArray[np.uint8] | None]:
-    """Return the test vectors at a member's time steps, and the frames of training samples that order its channels.
+def _vectors(choice: Choice, facts: DeviceFacts, *, note: Note) -> Vectors:
+    """Return the test vectors at a member's time steps, made up where the data is absent or its classes are others."""
+    from spquant_search.deploy.vectors import made_up_vectors, vectors_of
 
-    Where the data is absent or its classes are others, the test vectors are made up and channels are not ordered.
-    """
-    from spquant_search.deploy.vectors import ORDER_SAMPLES, first_test_samples, made_up_vectors
-
-    file, config = choice.prepared.space.file, choice.member.config
+    prepared, config = choice.prepared, choice.member.config
+    file = prepared.space.file
     try:
-        data = recordings_of(file, facts.classes)
+        return vectors_of(recordings_of(file, facts.classes), time_steps=config.time_steps)
     except UserError as error:
         is_gated = any(precision.channel_mass < 1.0 for _, precision in config.layers)
-        unordered = ", and channels keep the order of training" if is_gated else ""
+        unordered = ", and channels stay in the order of training" if is_gated else ""
         note(f"the test vectors are made-up frames, not those of the data{unordered}: {error}")
         made = 1 if facts.same_frame else file.most_time_steps
-        return made_up_vectors(choice.prepared.input, frames=made, time_steps=config.time_steps), None
-    return first_test_samples(data, time_steps=config.time_steps), data.train.frames[:ORDER_SAMPLES]
+        return made_up_vectors(prepared.input, frames=made, time_steps=config.time_steps)
 
 
 def recordings_of(file: SpaceFile, classes: Sequence[str]) -> DataSet:

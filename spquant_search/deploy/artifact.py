@@ -15,9 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
-from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 from safetensors.numpy import load_file, save
 from torch import nn
@@ -28,7 +26,6 @@ from spquant_search.deploy.export import Differs, export, sealed
 from spquant_search.deploy.page import PAGE_FILE, page
 from spquant_search.deploy.segments import NoIntegerForm
 from spquant_search.deploy.vectors import Vectors
-from spquant_search.deploy.weights_file import MANIFEST_FILE
 from spquant_search.errors import SpaceError, UserError
 from spquant_search.runs.drafts import draft_folder, remove_leftovers, require_new_folder
 from spquant_search.runs.files import write_bytes
@@ -113,7 +110,6 @@ def write_artifact(  # noqa: PLR0913 - options by name
     shape: InputShape,
     vectors: Vectors,
     facts: DeviceFacts,
-    training: NDArray[np.uint8] | None = None,
     note: Callable[[str], None] = lambda words: None,
     samples: int = 0,
     test_samples: int = 0,
@@ -121,8 +117,7 @@ def write_artifact(  # noqa: PLR0913 - options by name
     """Write a member of a run's front to the new folder ``out``, which appears whole or not at all.
 
     Before anything is written, PyTorch, numpy and C must agree on the test ``vectors``, at the member's time steps.
-    ``facts``: what a device's program must know beside the network. ``training``: frames of training samples, by which
-    channels are ordered, at the search's most time steps. ``note`` is told where C could not be run.
+    ``facts``: what a device's program must know beside the network. ``note`` is told where C could not be run.
     ``samples``, ``test_samples``: on which the accuracies were measured, 0 if unknown.
 
     Raises:
@@ -152,17 +147,7 @@ def write_artifact(  # noqa: PLR0913 - options by name
         weights_sha256=_sha256(weights),
         frame_bytes=shape.frame_bytes,
     )
-    content = _content(
-        artifact,
-        weights,
-        network,
-        model=space.model,
-        shape=shape,
-        vectors=vectors,
-        facts=facts,
-        training=training,
-        note=note,
-    )
+    content = _content(artifact, weights, network, space.model, shape=shape, vectors=vectors, facts=facts, note=note)
     _write_folder(content, out)
     return artifact
 
@@ -220,7 +205,6 @@ def _content(  # noqa: PLR0913 - options by name
     shape: InputShape,
     vectors: Vectors,
     facts: DeviceFacts,
-    training: NDArray[np.uint8] | None,
     note: Callable[[str], None],
 ) -> dict[str, bytes]:
     """Return every file of the folder by its name."""
@@ -234,7 +218,7 @@ def _content(  # noqa: PLR0913 - options by name
             about=about,
             facts=facts,
             labels=vectors.labels,
-            training=training,
+            training=vectors.training,
         )
     except (NoIntegerForm, TooLarge) as error:
         raise UserError(f"trial {artifact.trial} cannot be written in integers: {error}") from None
@@ -247,7 +231,7 @@ def _content(  # noqa: PLR0913 - options by name
     others = {
         CONFIG_FILE: _yaml(artifact).encode(),
         FLOAT_WEIGHTS_FILE: weights,
-        PAGE_FILE: page(about, exported.c, facts, time_steps=artifact.time_steps, changes=changes).encode(),
+        PAGE_FILE: page(about, exported.c, facts, time_steps=steps, changes=changes).encode(),
         **({} if plan is None else {NETWORK_FILE: plan_bytes(plan)}),
     }
     return sealed(exported.manifest, exported.files | others)
@@ -273,12 +257,14 @@ def _about(artifact: Artifact, shape: InputShape, vectors: Vectors) -> dict[str,
 
 
 def _order_words(manifest: dict[str, Any]) -> list[str]:
-    """Say that channels have another order than in training, where they do."""
+    """Say that channels have another order than in training, where they have one."""
     gained = manifest["channel_order"]
     if gained is None:
         return []
-    where = f"`order` of their steps in {MANIFEST_FILE}"
-    return [f"the channels of some layers had another order, from which they are taken by {where}: {gained['words']}"]
+    return [
+        "its channels were in another order: channel k of a step that has an order in manifest.json was channel "
+        f"order[k]; {gained['words']}"
+    ]
 
 
 def _origin(plan: NetworkPlan | None) -> list[str]:

@@ -228,5 +228,4 @@ def _gained(opened: Mapping[str, Opened], orders: Mapping[SharedOrder, Order], s
 
 
 def _blocks(rows: Opened) -> int:
-    count, channels = rows.shape
-    return count * -(-channels // BLOCK)
+    return len(rows) * len(range(0, rows.shape[1], BLOCK))

@@ -1,4 +1,7 @@
-"""The test vectors of an artifact: frames, and the spikes and logits that its network must give for them."""
+"""The test vectors of an artifact: frames, and the spikes and logits that its network must give for them.
+
+With them come the samples by which the network's channels are ordered.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from spquant_search.runs.random_streams import Purpose, random_generator
 from spquant_search.space.shapes import InputShape
 
 VECTOR_SAMPLES = 8
-ORDER_SAMPLES = 256  # of the training split, by which channels are ordered; its first ones are balanced
+ORDER_SAMPLES = 256  # of the training split, whose first samples are balanced
 _MEAN_COUNT = 0.5  # of made-up frames
 
 
@@ -31,6 +34,8 @@ class Vectors:
     frames: NDArray[np.uint8]
     labels: tuple[int, ...] = ()  # empty where the frames are made up
     files: tuple[str, ...] = ()  # paths in the data set, of sets with one file a sample
+    # Of training samples, at the time steps of the search: channels are ordered by what gates open on them.
+    training: NDArray[np.uint8] | None = None
 
     def manifest(self) -> dict[str, Any]:
         """Return the part of the manifest that says whose frames they are."""
@@ -53,13 +58,17 @@ def at_time_steps(frames: NDArray[np.uint8], time_steps: int) -> NDArray[np.uint
     return shown
 
 
-def first_test_samples(data: DataSet, *, time_steps: int) -> Vectors:
-    """Return the test split's first samples at ``time_steps``, a divisor of those of the data's frames."""
+def vectors_of(data: DataSet, *, time_steps: int) -> Vectors:
+    """Return the test split's first samples at ``time_steps``, a divisor of those of the data's frames.
+
+    With them come the first training samples, as they are.
+    """
     first = slice(VECTOR_SAMPLES)
     return Vectors(
         frames=at_time_steps(np.array(data.test.frames[first]), time_steps),
         labels=tuple(data.test.labels[first].tolist()),
         files=tuple(file.name for file in data.test.files[first]),
+        training=data.train.frames[:ORDER_SAMPLES],
     )
 
 

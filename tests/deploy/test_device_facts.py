@@ -31,7 +31,7 @@ from spquant_search.deploy.c_library import compiler
 from spquant_search.deploy.device_facts import DeviceFacts, device_facts
 from spquant_search.deploy.firmware import firmware_files
 from spquant_search.deploy.names import in_string, without_comment_marks
-from spquant_search.deploy.vectors import first_test_samples
+from spquant_search.deploy.vectors import vectors_of
 from spquant_search.runs.folder import RunFolder
 from spquant_search.space.configuration import TIME_STEPS
 from spquant_search.space.reading import parse_space
@@ -203,7 +203,7 @@ def picked(tmp_path: Path, plain_neurons: None, monkeypatch: pytest.MonkeyPatch)
             tmp_path / "picked",
             test_accuracy=None,
             shape=shape,
-            vectors=first_test_samples(loaded, time_steps=steps),
+            vectors=vectors_of(loaded, time_steps=steps),
             facts=device_facts(space, loaded.classes, time_steps=steps),
         )
         return Picked(folder=tmp_path / "picked", data=loaded)
