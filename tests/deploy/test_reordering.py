@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,11 @@ from deploy.test_export import NETWORKS
 from deploy.test_layer_forms import Everything, drawn_network, prepared
 from deploy.test_readouts import READOUTS, ending
 from deploy.test_readouts import SHAPE as ENDING_SHAPE
-from examples import trial
+from examples import config, trial
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from spquant_search.commands import picking
 from spquant_search.deploy import export as export_module
 from spquant_search.deploy import reordering as module
 from spquant_search.deploy import verify as verify_module
@@ -40,6 +42,7 @@ from spquant_search.deploy.reordering import SharedOrder, reordered, shared_orde
 from spquant_search.deploy.vectors import Vectors
 from spquant_search.deploy.verify import verify
 from spquant_search.deploy.weights_file import read_manifest
+from spquant_search.errors import UserError
 from spquant_search.runs.folder import RunFolder
 from spquant_search.snn.convolution import Shortcut
 from spquant_search.snn.layers import configure, searchable_layers
@@ -450,3 +453,19 @@ def test_a_picked_network_says_its_order_and_keeps_its_weights(picked: Path) -> 
     assert f"- {order} order[k]; {words}" in page
     weights = (picked.parent / "run" / "trials" / "0007.safetensors").read_bytes()
     assert (picked / "weights.safetensors").read_bytes() == weights
+
+
+@pytest.mark.parametrize(("mass", "words"), [(0.7, ", and channels stay in the order of training"), (1.0, "")])
+def test_without_data_it_is_said_that_channels_stay(mass: float, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object) -> None:
+        raise UserError("data.root: no such folder")
+
+    monkeypatch.setattr(picking, "recordings_of", gone)
+    space, notes = parse_space(SPACE, source="s.yaml"), list[str]()
+    prepared: Any = SimpleNamespace(
+        space=SimpleNamespace(file=space), input=InputShape(channels=2, height=8, width=8, classes=3)
+    )
+    choice: Any = SimpleNamespace(prepared=prepared, member=trial(7, of=config(mass=mass)))
+    assert picking._vectors(choice, DeviceFacts(), note=notes.append).training is None
+    start = "the test vectors are made-up frames, not those of the data"
+    assert notes == [f"{start}{words}: data.root: no such folder"]
