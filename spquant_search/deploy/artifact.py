@@ -231,7 +231,7 @@ def _content(  # noqa: PLR0913 - options by name
     others = {
         CONFIG_FILE: _yaml(artifact).encode(),
         FLOAT_WEIGHTS_FILE: weights,
-        PAGE_FILE: page(about, exported.c, facts, time_steps=steps, changes=changes).encode(),
+        PAGE_FILE: page(about, exported.c, facts, time_steps=artifact.time_steps, changes=changes).encode(),
         **({} if plan is None else {NETWORK_FILE: plan_bytes(plan)}),
     }
     return sealed(exported.manifest, exported.files | others)

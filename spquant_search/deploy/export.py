@@ -73,7 +73,7 @@ class Export:
     unchecked: str | None  # why the C library was not run
 
 
-def export(
+def export(  # noqa: PLR0913 - options by name
     network: nn.Module,
     shape: InputShape,
     frames: NDArray[np.uint8],
@@ -86,9 +86,9 @@ def export(
 ) -> Export:
     """Export a network in the precision that it has now; ``about`` goes into the manifest as it is.
 
-    ``facts``: what a device's program must know beside the network, and the names that it has in C. ``training``: frames
-    of samples by which channels are put in an order in which gates close whole blocks; without them all stay in that of
-    training.
+    ``facts``: what a device's program must know beside the network, and the names that it has in C. ``training``:
+    frames of samples by which channels are put in an order in which gates close whole blocks; without them all stay in
+    that of training.
 
     ``frames`` [sample, time or 1, channel, row, column] are those of the test vectors, ``labels`` their classes where
     they have any. They are run in PyTorch, in numpy and, where there is a C compiler, in C, and must give the same
