@@ -23,6 +23,7 @@ from spquant_search.runs.random_streams import Purpose, random_generator
 _OF_OUTPUTS = ("slope", "offset", "gate_at_rest")  # a column an output channel
 _OF_LAYERS = ("gain", "leak")  # one number a layer
 _KNOWN_ROLES = {"weights", "gate", *_OF_OUTPUTS, *_OF_LAYERS}
+LEAST_GAIN = 0.01  # of all blocks: what less does is not worth the question which channel is which
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -194,8 +195,8 @@ def with_closed_blocks(
 ) -> tuple[IntegerNetwork, dict[str, Any] | None]:
     """Return a network in orders in which more blocks of its channels are closed, and what the manifest says of it.
 
-    ``opened``: what the gates of its layers opened on so many ``samples``. Where no order gains anything, the network
-    is as it was, and the manifest has None.
+    ``opened``: what the gates of its layers opened on so many ``samples``. Where no order gains a hundredth, the
+    network is as it was, and the manifest has None.
     """
     opened = {step["name"]: opened[step["name"]] for step in form.steps if step.get("gated")}
     orders: dict[SharedOrder, Order] = {}
@@ -206,7 +207,10 @@ def with_closed_blocks(
             order = best_order(rows, shared.cells, random_generator(0, Purpose.CHANNEL_ORDER, number))
             if (order != np.arange(len(order))).any():
                 orders[shared] = order
-    return (reordered(form, orders), _gained(opened, orders, samples)) if orders else (form, None)
+    gained = _gained(opened, orders, samples) if orders else None
+    if gained is None or gained["open"][0] - gained["open"][1] < LEAST_GAIN:
+        return form, None
+    return reordered(form, orders), gained
 
 
 def _gained(opened: Mapping[str, Opened], orders: Mapping[SharedOrder, Order], samples: int) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 ``python tests/end_to_end/record_equal_results.py`` writes ``equal_results.json`` anew. A new record belongs in a commit
 of its own, whose message names what changed the results: a record that comes with other changes proves nothing.
 
-Only what a user sees is read: the tables of the run, what ``front --json`` prints and what ``pick`` writes. Neurons run
+Only what a user sees is read: the tables of the run, what ``front --json`` prints and what ``pick`` writes, its weights
+in the order of channels in which they were trained. Neurons run
 uncompiled, since compiled ones round as the machine's compiler likes; so the record says nothing of compiled ones.
 """
 
@@ -21,6 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from spquant_search.deploy.artifact import FLOAT_WEIGHTS_FILE, read_artifact
+from spquant_search.deploy.export import manifest_and_weights
+from spquant_search.deploy.integer_form import integer_network
+from spquant_search.deploy.weights_file import read_manifest
+from spquant_search.snn.kernels.compile import uncompiled
+from spquant_search.space.shapes import InputShape
 
 Record = dict[str, Any]
 
@@ -48,8 +56,19 @@ def record(place: Path) -> Record:
         "hypervolume": front["hypervolume"],
         "baseline": _member(front["baseline"]),
         "front": [_member(member) for member in front["members"]],
-        "most_accurate_weights_sha256": hashlib.sha256((place / "picked" / "weights.bin").read_bytes()).hexdigest(),
+        "most_accurate_weights_sha256": hashlib.sha256(_weights_as_trained(place / "picked")).hexdigest(),
     }
+
+
+def _weights_as_trained(picked: Path) -> bytes:
+    """Return the weights of a picked network in the order of channels in which they were trained."""
+    artifact = read_artifact(picked)
+    shape = InputShape(**read_manifest(picked)["input"])
+    with uncompiled():
+        form = integer_network(
+            artifact.network(picked / FLOAT_WEIGHTS_FILE, shape), shape, time_steps=artifact.time_steps
+        )
+    return manifest_and_weights(form)[1]
 
 
 def _machine(file: Path) -> Record:
