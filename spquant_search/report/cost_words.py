@@ -23,6 +23,15 @@ NARROW_HEADINGS = {**HEADINGS, "flash_bytes": "flash K", "ram_bytes": "RAM K", "
 }
 
 
+_UNITS = {"bytes": ("KiB", 1024.0), "FLOPs": ("MFLOPs", 1e6), "operations": ("million", 1e6)}
+
+
+def shown_unit(name: str) -> tuple[str, float]:
+    """Return the unit that a page shows a cost in, and how much of the cost that is; by the cost's own unit."""
+    unit: str = COSTS[name].unit
+    return _UNITS.get(unit, (unit, 1.0))
+
+
 def and_list(words: Sequence[str]) -> str:
     """Write ``accuracy, memory and operations``."""
     *others, last = words

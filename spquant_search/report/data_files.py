@@ -90,7 +90,7 @@ def _csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], results: Seq
     text = io.StringIO()
     writer = csv.DictWriter(text, [*columns, *addresses], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(_null_for_nan(dict(row)) for row in rows)
+    writer.writerows(null_for_nan(dict(row)) for row in rows)
     return text.getvalue()
 
 
@@ -111,7 +111,7 @@ def front_document(summary: RunSummary, *, trained_only: bool = False) -> dict[s
         "baseline": None if baseline is None else _member(summary, baseline),
         "members": [_member(summary, member) for member in shown_members(summary, trained_only=trained_only)],
     }
-    clean: dict[str, Any] = _null_for_nan(document)
+    clean: dict[str, Any] = null_for_nan(document)
     return clean
 
 
@@ -159,12 +159,12 @@ def _member(summary: RunSummary, member: TrialResult) -> dict[str, Any]:
     )
 
 
-def _null_for_nan(value: Any) -> Any:
+def null_for_nan(value: Any) -> Any:
     """Replace every number that JSON cannot write by None."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {key: _null_for_nan(item) for key, item in value.items()}
+        return {key: null_for_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_null_for_nan(item) for item in value]
+        return [null_for_nan(item) for item in value]
     return value

@@ -37,18 +37,19 @@ def report_markdown(summary: RunSummary) -> str:
 def _opening(summary: RunSummary) -> str:
     return f"""# {one_line(summary.run)}: how few bits and operations
 
-{_searched_sentence(summary)}
+{searched_sentence(summary)}
 Data: {one_line(summary.data)}.
 {classes_sentence(summary.classes)}
 
-{_accuracy_sentence(summary)}
-{_test_sentence(summary)}
+{accuracy_sentence(summary)}
+{test_sentence(summary)}
 
 ![the front of accuracy and {COSTS[summary.costs[0]].words}, among the trials that left a network](front.png)
 """
 
 
-def _searched_sentence(summary: RunSummary) -> str:
+def searched_sentence(summary: RunSummary) -> str:
+    """Say what had choices."""
     if not summary.has_choices:
         return f"Nothing was searched: `{summary.source}` gives every layer of {summary.network} one choice."
     words = []
@@ -60,7 +61,8 @@ def _searched_sentence(summary: RunSummary) -> str:
     return f"Searched: {listed} of {summary.network}, as `{summary.source}` allows."
 
 
-def _accuracy_sentence(summary: RunSummary) -> str:
+def accuracy_sentence(summary: RunSummary) -> str:
+    """Say what accuracies are of, and what they were measured on."""
     kinds = {trial.outcome for trial in summary.results if trial.outcome.has_weights}
     words = {
         Outcome.COMPLETE: "of the last epoch of the network that was kept",
@@ -72,7 +74,8 @@ def _accuracy_sentence(summary: RunSummary) -> str:
     return f"{what} on {validation_words(summary, measured)}."
 
 
-def _test_sentence(summary: RunSummary) -> str:
+def test_sentence(summary: RunSummary) -> str:
+    """Say how often the test split was used."""
     use = summary.test_use
     if not use.total:
         return "The test split was not used."
