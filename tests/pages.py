@@ -11,15 +11,15 @@ from shapes import convolution, readout
 from spquant_search.costs.memory import cost_report
 from spquant_search.report.page_data import PageSource
 from spquant_search.runs.finals import TestUse
-from spquant_search.runs.results import FineTuning, LayerActivity, Outcome, TrialResult
+from spquant_search.runs.results import FineTuning, LayerActivity, Origin, Outcome, TrialResult
 from spquant_search.runs.sensitivity import Choice, Sensitivity
 from spquant_search.space.configuration import LayerPrecision, NetworkConfig
 
 LAYERS = (
-    convolution("conv1", 2, 24, 34, gate=False),
-    *(convolution(f"conv{place}", 24 * place, 24 * (place + 1), 34 // place) for place in range(2, 8)),
-    convolution("fc1", 192, 128, 1),
-    readout(128, 10),
+    convolution("conv1", 2, 8, 1156, gate=False),
+    *(convolution(f"conv{place}", 4 * place, 4 * (place + 1), 1156 // place**2) for place in range(2, 8)),
+    convolution("fc1", 32, 64, 1),
+    readout(64, 10),
 )
 FLOAT = NetworkConfig(
     time_steps=4,
@@ -98,7 +98,7 @@ def random_page(trials: int, *, seed: int = 0, **changes: object) -> PageSource:
     results = [replace(baseline, **float_bytes, dense_macs=macs, epochs=epochs)]
     results += [random_trial(number, chance) for number in range(1, trials + 1)]
     for number in range(1, min(3, trials + 1)):
-        results[number] = replace(_uniform(results[number], 2 * number), origin="reference")
+        results[number] = replace(_uniform(results[number], 2 * number), origin=Origin.REFERENCE)
     seeds = {"epochs": 9, "seeds": 3, "validation_std": 0.006, "test_std": 0.004, "improved": True}
     for number in range(3, trials + 1, 4):
         mean = results[number].accuracy - 0.004

@@ -37,7 +37,7 @@ function checkbox(words, checked, change) {
   return make("label", { class: "check" }, box, make("span", {}, words));
 }
 
-function table(heads, rows, { caption = null, left = 1 } = {}) {
+function table(heads, rows, { left = 1, kind = null } = {}) {
   const side = (place) => (place < left ? "left" : null);
   const cell = (content, place) =>
     place === 0
@@ -45,9 +45,8 @@ function table(heads, rows, { caption = null, left = 1 } = {}) {
       : make("td", { class: side(place) }, content);
   return make(
     "table",
-    {},
-    caption ? make("caption", {}, caption) : null,
-    make("thead", {}, make("tr", {}, heads.map((head, place) => make("th", { scope: "col", class: side(place) }, head)))),
+    { class: kind },
+    make("thead", {}, make("tr", {}, heads.map((head, place) => (head ? make("th", { scope: "col", class: side(place) }, head) : make("td"))))),
     make("tbody", {}, rows.map((cells) => make("tr", {}, cells.map(cell)))),
   );
 }

@@ -54,7 +54,7 @@ function drawFront() {
   const trials = shownTrials(), cost = costOf(state.along);
   if (!trials.length) return fill("front", make("p", { class: "notice" }, "No trial has left a network yet."));
   const holder = byId("front");
-  const frame = chartFrame(holder, { height: 430, label: `accuracy against ${cost.words}; arrow keys go from trial to trial` });
+  const frame = chartFrame(holder, { height: 540, label: `accuracy against ${cost.words}; arrow keys go from trial to trial` });
   const scales = frontScales(trials, frame, cost);
   drawAxes(frame, scales.across, scales.up);
   frame.drawing.append(make("rect", { class: "beyond", id: "beyond-across" }), make("rect", { class: "beyond", id: "beyond-up" }));
@@ -202,7 +202,7 @@ function place(rectangle, x, y, width, height) {
 function frontLegend(trials, { shade }) {
   const kinds = Object.keys(KINDS).filter((kind) => trials.some((trial) => kindOf(trial) === kind));
   const entries = kinds.map((kind) => {
-    const icon = make("svg", { viewBox: "-10 -10 20 20", class: "icon", "aria-hidden": "true" }, make("path", { class: "shape", d: SHAPES[KINDS[kind].shape](KINDS[kind].size) }));
+    const icon = make("svg", { viewBox: "-10 -10 20 20", class: `icon ${kind}`, "aria-hidden": "true" }, make("path", { class: "shape", d: SHAPES[KINDS[kind].shape](KINDS[kind].size) }));
     return make("span", { class: `entry point ${kind}` }, icon, KINDS[kind].words);
   });
   entries.push(make("span", { class: "entry" }, make("i", { class: "line" }), "best accuracy within the cost"));
@@ -217,7 +217,7 @@ function frontLegend(trials, { shade }) {
 function colourLegend(trials) {
   const cost = costOf(state.colour), values = trials.map((trial) => trial.figures[cost.name]).filter((value) => value > 0 && value < Infinity);
   const ends = [Math.min(...values), Math.max(...values)].map((value) => costNumber(cost, value));
-  return make("span", { class: "entry" }, `${cost.words}, ${cost.unit}:`, ends[0], make("i", { class: "gradient" }), ends[1]);
+  return make("span", { class: "entry" }, make("span", {}, `${cost.words}, ${cost.unit}:`), make("span", {}, ends[0]), make("i", { class: "gradient" }), make("span", {}, ends[1]));
 }
 
 // What a trial is, for the tip: its figures, and every layer in words.

@@ -80,7 +80,7 @@ function operationBars(trial, flops, sops) {
     const dense = run.shapes.length ? (run.shapes[layer].dense_flops * trial.time_steps) / 1e6 : effective;
     return [active, effective - active, Math.max(0, dense - effective)];
   });
-  const words = ["at inputs that are not zero", "at zeros", "saved by gates and masks"];
+  const words = ["at non-zero inputs", "at zeros", "saved by gates and masks"];
   const used = words.map((_, part) => part).filter((part) => rows.some((row) => row[part] > 0));
   return barTable("MFLOPs", used.map((part) => words[part]), rows.map((row) => used.map((part) => row[part])));
 }
@@ -93,7 +93,7 @@ function barTable(unit, parts, rows) {
     make("span", { class: "stack", title: row.map((value, part) => `${digits(value)} ${unit} ${parts[part]}`).join("; ") }, row.map((value, part) => make("i", { class: `part-${part}`, style: `width:${((100 * value) / most).toFixed(2)}%` }))),
     ...row.map(digits),
   ]);
-  return make("div", {}, make("h3", {}, unit), legend, make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `${unit} of every layer` }, table(["layer", "", ...parts], body, { left: 2 })));
+  return make("div", {}, make("h3", {}, unit), legend, make("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": `${unit} of every layer` }, table(["layer", "", ...parts], body, { left: 2, kind: "parts" })));
 }
 
 // ---------------------------------------------------------------- side by side
@@ -118,6 +118,6 @@ function drawBeside() {
   rows.push(["time steps", ...pair.map((trial) => String(trial.time_steps))]);
   rows.push(...run.layers.map((name, layer) => [name, ...pair.map((trial) => layerWords(trial, layer))]));
   const drawn = table(["", ...pair.map(trialName)], rows, { left: 3 });
-  rows.forEach((row, place) => drawn.tBodies[0].rows[place].classList.toggle("differs", row[1] !== row[2]));
+  rows.forEach((row, place) => drawn.tBodies[0].rows[place].classList.toggle("same", row[1] === row[2]));
   fill("beside", drawn);
 }

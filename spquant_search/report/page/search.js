@@ -83,7 +83,7 @@ function endedList(early) {
   const rows = early.map((trial) => [String(trial.number), String(trial.curve.at(-1)?.[0] ?? 0), percent(trial.accuracy), trial.ended]);
   const drawn = table(["trial", "epochs", "accuracy, %", "how it ended"], rows, { left: 1 });
   for (const row of drawn.rows) row.cells[3].className = "left";
-  return make("details", {}, make("summary", {}, `${count(early.length, "trial")} that left no network, with the reasons`), make("div", { class: "scroll tall", tabindex: 0, role: "region", "aria-label": "trials that left no network" }, drawn));
+  return make("details", {}, make("summary", {}, `${count(early.length, "trial")} that left no network, with the reasons`), make("div", { class: "scroll tall", tabindex: 0, role: "group", "aria-label": "trials that left no network" }, drawn));
 }
 
 // ---------------------------------------------------------------- time
@@ -105,7 +105,7 @@ function timeBars() {
 function durationTable(words, spent) {
   const rows = [...spent].sort((one, other) => other[1] - one[1]), most = Math.max(...rows.map(([, seconds]) => seconds), 1e-9);
   const body = rows.map(([name, seconds]) => [name, make("span", { class: "stack" }, make("i", { class: "part-0", style: `width:${((100 * seconds) / most).toFixed(2)}%` })), duration(seconds)]);
-  return table([words, "", "h:min:s"], body, { left: 2 });
+  return table([words, "", "h:min:s"], body, { left: 2, kind: "spent" });
 }
 
 // ---------------------------------------------------------------- sensitivity
@@ -138,5 +138,5 @@ function sensitivityMap({ parameter, choices: listed }, most) {
   });
   const heads = make("tr", {}, make("th", { scope: "col", class: "left" }, "layer"), ordered.map(([, words]) => make("th", { scope: "col" }, words)));
   const words = parameter === "weight_bits" ? "weights" : "membranes";
-  return titled(words, make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `sensitivity of ${words}` }, make("table", { class: "map" }, make("thead", {}, heads), make("tbody", {}, body))));
+  return titled(words, make("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": `sensitivity of ${words}` }, make("table", { class: "map" }, make("thead", {}, heads), make("tbody", {}, body))));
 }
