@@ -38,7 +38,8 @@ def show_reports(folder: RunFolder, console: Console, *, advises: bool = True) -
 
     summary = write_all_reports(folder)
     show_table(shown_front(summary, folder, console), console)
-    console.print(f"Written to {folder.path}: front.png, front.csv, front.json, results.csv, report.md", markup=False)
+    names = "report.html, front.png, front.csv, front.json, results.csv, report.md"
+    console.print(f"Written to {folder.path}: {names}", markup=False, soft_wrap=True)
     if not advises:
         return
     advice = pick_advice(summary, out=_free_folder())

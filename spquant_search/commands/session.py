@@ -60,7 +60,9 @@ def open_session(
     """
     from spquant_search.profile import PROCESS
     from spquant_search.report.live import watcher as watcher_for
+    from spquant_search.report.live_page import LivePage
     from spquant_search.runs.opening import changed_constraints, check_run, exclusive, open_run
+    from spquant_search.runs.records import write_layers
     from spquant_search.training.demand import require_memory
 
     prepared, file = hired.prepared, hired.prepared.space.file
@@ -71,7 +73,7 @@ def open_session(
     show_needs(known_needs(prepared, folder.path, trials=trials), console, device=hired.config.device)
     for line in hired.lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    watcher = watcher_for(console)
+    watcher = LivePage(watcher_for(console), folder)
     try:
         with PROCESS.on("data"):
             recordings = load_shown(file, watcher.stage)
@@ -85,6 +87,7 @@ def open_session(
         if constraints:
             watcher.warning(f"the run goes on with other constraints, which choose its front anew: {constraints}")
         with exclusive(folder, shared=shared, note=watcher.warning), count_seconds(folder, started):
+            write_layers(folder, prepared.shapes)
             yield Session(trainer_config=hired.config, watcher=watcher, facts=facts, samples=_sample_counts(recordings))
     except KeyboardInterrupt:
         watcher.close()

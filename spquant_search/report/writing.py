@@ -5,16 +5,22 @@ Each is written beside its place and then moved there, so that a reader, or a cr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from spquant_search.report.data_files import write_front_csv, write_front_json, write_results_csv
 from spquant_search.report.front_figure import write_front_figure
+from spquant_search.report.page import write_page
+from spquant_search.report.page_data import PageSource
 from spquant_search.report.run_report import write_report
 from spquant_search.report.run_summary import RunSummary
 from spquant_search.report.sensitivity_report import write_sensitivity_figure
 from spquant_search.runs.folder import RunFolder
-from spquant_search.runs.records import read_facts, read_frozen_space, read_sensitivity
+from spquant_search.runs.records import read_facts, read_frozen_space, read_layers, read_profile, read_sensitivity
 from spquant_search.runs.sensitivity import Sensitivity
+from spquant_search.space.shapes import LayerShape
+
+PAGE = "report.html"
 
 
 def write_reports(summary: RunSummary, folder: Path) -> None:
@@ -24,6 +30,21 @@ def write_reports(summary: RunSummary, folder: Path) -> None:
     write_front_json(summary, folder / "front.json")
     write_front_figure(summary, folder / "front.png")
     write_report(summary, folder / "report.md")
+
+
+def write_run_page(
+    folder: RunFolder, summary: RunSummary, *, shapes: Sequence[LayerShape] = (), is_running: bool = False
+) -> None:
+    """Write report.html into a run's folder; ``shapes``: of the network's layers, where the run did not keep them."""
+    source = PageSource(
+        summary=summary,
+        space=read_frozen_space(folder),
+        shapes=read_layers(folder) or tuple(shapes),
+        sensitivity=read_sensitivity(folder),
+        profile=read_profile(folder) if folder.profile_file.is_file() else {},
+        is_running=is_running,
+    )
+    write_page(source, folder.path / PAGE)
 
 
 def write_sensitivity_picture(folder: RunFolder) -> Sensitivity | None:

@@ -149,6 +149,11 @@ def network_file(folder: RunFolder) -> Path:
     return folder.path / "network.json"
 
 
+def layers_file(folder: RunFolder) -> Path:
+    """Return the file of the shapes of a network's layers."""
+    return folder.path / "layers.json"
+
+
 def weights_draft(folder: RunFolder, number: int, coordinator: str) -> Path:
     """Return where a coordinator's trainer writes a trial's weights while another may have taken the trial over."""
     return folder.path / "trials" / f".{number:04d}.{coordinator}.draft"

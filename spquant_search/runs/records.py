@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from spquant_search.errors import UserError
 from spquant_search.runs.absent import absent_run
 from spquant_search.runs.documents import read_document, write_document
-from spquant_search.runs.folder import LAYOUT, RunFolder
+from spquant_search.runs.folder import LAYOUT, RunFolder, layers_file
 from spquant_search.runs.locks import locked_for_a_while
 from spquant_search.runs.results import TrialResult
 from spquant_search.runs.sensitivity import Sensitivity
 from spquant_search.runs.trainers import Trainers
 from spquant_search.space.reading import read_space
 from spquant_search.space.schema import SpaceFile
+from spquant_search.space.shapes import LayerShape
 
 SECONDS_TO_COUNT = 60.0  # at most, until another process has added its seconds to a run's
 
@@ -108,6 +109,17 @@ def read_frozen_space(folder: RunFolder) -> SpaceFile:
 
 def read_environment(folder: RunFolder) -> dict[str, str]:
     return read_document(folder.environment_file, dict[str, str])
+
+
+def read_layers(folder: RunFolder) -> tuple[LayerShape, ...]:
+    """Return the shapes of the network's layers; empty in a run that was begun before they were kept."""
+    file = layers_file(folder)
+    return read_document(file, tuple[LayerShape, ...]) if file.is_file() else ()
+
+
+def write_layers(folder: RunFolder, shapes: Sequence[LayerShape]) -> None:
+    """Keep the shapes of the network's layers, so that no report needs the network itself."""
+    write_document(layers_file(folder), tuple(shapes))
 
 
 def read_profile(folder: RunFolder) -> dict[str, dict[str, float]]:
