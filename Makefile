@@ -2,7 +2,8 @@
 # make test     install, then ruff, mypy, the import contract and all tests but the slow ones
 # make stress   searches that are killed 200 times at random moments
 # make test-postgres   searches that share a PostgreSQL server, which is installed where it is missing (Debian)
-# make test-slow   the tests that take longer: README's commands, stress, with 4 kills, and PostgreSQL among them
+# make browser   Chromium, with which tests open report.html, where it is missing (Debian)
+# make test-slow   the tests that take longer: README's commands, stress, with 4 kills, PostgreSQL and Chromium among them
 # make test-long   the same tests with more tries
 # make emulator   QEMU for Arm and gcc for Cortex-M, which are installed where they are missing (Debian)
 # make lint     only the checks that run nothing: style, types, imports, lengths
@@ -18,7 +19,7 @@ KILLS := 200
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup setup-dev search test test-slow test-long test-postgres postgres emulator lint bench stress gpu
+.PHONY: setup setup-dev search test test-slow test-long test-postgres postgres emulator browser lint bench stress gpu
 
 setup: .venv/installed
 setup-dev: .venv/installed-dev
@@ -62,10 +63,10 @@ test-postgres: setup-dev postgres
 	SPQUANT_LONG=1 $(BIN)/python -m pytest -m postgres
 
 # Both kinds of long test mostly wait, for moments to kill at and for locks to run out: three at a time.
-test-slow: setup-dev postgres
+test-slow: setup-dev postgres browser
 	SPQUANT_KILLS=4 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal -m 'slow or postgres'
 
-test-long: setup-dev postgres
+test-long: setup-dev postgres browser
 	SPQUANT_LONG=1 SPQUANT_KILLS=$(KILLS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal -m 'slow or postgres'
 
 postgres:
@@ -77,3 +78,7 @@ emulator:
 		test -f "$$(arm-none-eabi-gcc -print-file-name=libc.a)" || \
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
 			qemu-system-arm gcc-arm-none-eabi libnewlib-arm-none-eabi >/dev/null; }
+
+browser:
+	command -v chromium >/dev/null || \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium >/dev/null; }

@@ -21,6 +21,8 @@ LAYERS = (
     convolution("fc1", 32, 64, 1),
     readout(64, 10),
 )
+# Ends elements, attributes, strings and comments where it is not escaped.
+HOSTILE = "</script><img src=x onerror=alert(1)> \"quoted\" 'too' & {{script}} \u2028\u2029 <!--<script> `${1}` \\"
 FLOAT = NetworkConfig(
     time_steps=4,
     layers=tuple((shape.name, LayerPrecision(membrane_levels=0 if shape.has_neurons else None)) for shape in LAYERS),
@@ -163,4 +165,27 @@ def _sensitivity(chance: random.Random) -> Sensitivity:
         memory_bytes=80_000,
         samples=2000,
         choices=tuple(choices),
+    )
+
+
+def hostile_page() -> PageSource:
+    """A page of a run in which every text is hostile."""
+    results = [replace(result, reason=HOSTILE) for result in random_page(5).summary.results]
+    for place, result in enumerate(results):
+        layers = tuple((f"{name}{HOSTILE}", layer) for name, layer in result.config.layers)
+        results[place] = replace(result, config=replace(result.config, layers=layers), layers=())
+    return PageSource(
+        summary=example_run(
+            results=tuple(results),
+            run=HOSTILE,
+            argument=HOSTILE,
+            network=HOSTILE,
+            data=HOSTILE,
+            source=HOSTILE,
+            command=HOSTILE,
+            classes=(HOSTILE, "2"),
+            environment={HOSTILE: HOSTILE},
+            no_integer_form=HOSTILE,
+        ),
+        profile={HOSTILE: {HOSTILE: 1.0}},
     )

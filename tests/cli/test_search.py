@@ -43,6 +43,7 @@ def test_a_search_leaves_every_file_and_nothing_else(finished):
     assert {path.name for path in run.iterdir()} == {
         *("space.yaml", "environment.json", "run.json", "study.journal", "study.lock", "lock", "trials", "tests.json"),
         *("profile.json", "supernet.safetensors", "results.csv", "front.csv", "front.json", "front.png", "report.md"),
+        *("report.html", "layers.json"),
     }
     trials = [f"{result.number:04d}" for result in read_results(RunFolder(path=run))]
     assert {path.name for path in (run / "trials").iterdir()} == {
@@ -276,7 +277,7 @@ def test_the_float_preset_is_the_baseline(tmp_path):
     assert only.origin == "baseline"
 
 
-REPORTS = ("front.png", "front.csv", "front.json", "results.csv", "report.md")
+REPORTS = ("front.png", "front.csv", "front.json", "results.csv", "report.md", "report.html")
 
 
 def test_ctrl_c_writes_the_reports_of_what_there_is(finished, command, tmp_path, monkeypatch):

@@ -7,7 +7,8 @@ function make(tag, attributes = {}, ...children) {
   const element = SVG_TAGS.has(tag) ? document.createElementNS(SVG, tag) : document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (value !== null && value !== undefined && value !== false) element.setAttribute(name, value === true ? "" : value);
+    else if (value !== null && value !== undefined && value !== false)
+      element.setAttribute(name, value === true ? "" : value);
   }
   element.append(...children.flat().filter((child) => child !== null && child !== undefined));
   return element;
@@ -46,8 +47,20 @@ function table(heads, rows, { left = 1, kind = null } = {}) {
   return make(
     "table",
     { class: kind },
-    make("thead", {}, make("tr", {}, heads.map((head, place) => (head ? make("th", { scope: "col", class: side(place) }, head) : make("td"))))),
-    make("tbody", {}, rows.map((cells) => make("tr", {}, cells.map(cell)))),
+    make(
+      "thead",
+      {},
+      make(
+        "tr",
+        {},
+        heads.map((head, place) => (head ? make("th", { scope: "col", class: side(place) }, head) : make("td"))),
+      ),
+    ),
+    make(
+      "tbody",
+      {},
+      rows.map((cells) => make("tr", {}, cells.map(cell))),
+    ),
   );
 }
 
@@ -63,7 +76,8 @@ function linearScale(low, high, from, to) {
 }
 
 function logTicks(low, high) {
-  const spread = high / low, steps = spread > 300 ? [1] : spread > 6 ? [1, 2, 5] : [1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9];
+  const spread = high / low,
+    steps = spread > 300 ? [1] : spread > 6 ? [1, 2, 5] : [1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9];
   const ticks = [];
   for (let decade = Math.floor(Math.log10(low)); decade <= Math.ceil(Math.log10(high)); decade++) {
     ticks.push(...steps.map((step) => Number(`${step}e${decade}`)).filter((tick) => tick >= low && tick <= high));
@@ -72,7 +86,8 @@ function logTicks(low, high) {
 }
 
 function linearTicks(low, high, wanted = 6) {
-  const raw = (high - low || 1) / wanted, size = 10 ** Math.floor(Math.log10(raw));
+  const raw = (high - low || 1) / wanted,
+    size = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 5, 10].map((part) => part * size).find((candidate) => candidate >= raw);
   const ticks = [];
   for (let place = Math.ceil(low / step); place * step <= high + 1e-9 * step; place++) ticks.push(place * step);
@@ -96,7 +111,8 @@ function drawAxes({ drawing, edges, width, height }, across, up) {
   // Labels that would touch are left out.
   let last = -Infinity;
   for (const tick of across.ticks) {
-    const x = across.scale(tick), words = tickText(tick);
+    const x = across.scale(tick),
+      words = tickText(tick);
     ticks.append(make("line", { x1: x, x2: x, y1: edges.top, y2: edges.bottom }));
     if (x - last < 7 * words.length + 8) continue;
     ticks.append(make("text", { x, y: edges.bottom + 16, "text-anchor": "middle" }, words));
@@ -115,7 +131,8 @@ function drawAxes({ drawing, edges, width, height }, across, up) {
 // ---------------------------------------------------------------- what is shown where the pointer or the focus is
 
 function showTip(content, target) {
-  const tip = byId("tip"), box = target.getBoundingClientRect();
+  const tip = byId("tip"),
+    box = target.getBoundingClientRect();
   tip.replaceChildren(...content);
   tip.hidden = false;
   const beside = box.right + 14 + tip.offsetWidth < document.documentElement.clientWidth;

@@ -2,13 +2,13 @@
 
 const run = readRun();
 const state = {
-  budget: {},  // bounds by name
-  byHand: null,  // the trial that was clicked
-  chosen: null,  // what budgets or a hand chose
-  isNearest: false,  // nothing fits
-  other: null,  // beside the chosen one
-  along: run.costs.find((cost) => cost.is_objective)?.name ?? run.costs[0].name,
-  colour: run.costs.filter((cost) => cost.is_objective)[1]?.name ?? "",
+  budget: {}, // bounds by name
+  byHand: null, // the trial that was clicked
+  chosen: null, // what budgets or a hand chose
+  isNearest: false, // nothing fits
+  other: null, // beside the chosen one
+  along: run.objectives[0],
+  colour: run.objectives[1] ?? "",
   others: true,
   bars: true,
   volumeBy: "trials",
@@ -19,17 +19,10 @@ const view = { front: null, redraw: [] };
 
 function readRun() {
   const found = JSON.parse(byId("document").textContent);
-  for (const trial of found.trials) {
-    trial.figures = { accuracy: trial.accuracy ?? NaN };
-    // null is what is not measured yet, or what a network that keeps floats does not have.
-    found.costs.forEach((cost, place) => (trial.figures[cost.name] = trial.costs[place] ?? (cost.of_floats ? NaN : Infinity)));
-  }
-  const first = found.costs.find((cost) => cost.is_objective)?.name;
+  for (const trial of found.trials) trial.figures = figuresOf(trial, found.costs);
+  found.objectives = objectivesOf(found.costs);
   found.byNumber = new Map(found.trials.map((trial) => [trial.number, trial]));
-  // In Python's order, which decides between equals: by the objectives, then by number.
-  const names = found.costs.filter((cost) => cost.is_objective).map((cost) => cost.name);
-  const compare = (one, other) => names.map((name) => one.figures[name] - other.figures[name]).find((difference) => difference) ?? one.number - other.number;
-  found.front = found.trials.filter((trial) => trial.on_front).sort(compare);
+  found.front = frontOf(found.trials, found.objectives);
   return found;
 }
 
@@ -56,19 +49,33 @@ function drawHead() {
   fill("run-name", run.run);
   fill("subject", `${run.network} on ${run.data}`);
   const tried = run.trials.length - (run.baseline === null ? 0 : 1);
-  const facts = [["trials", grouped(tried, 0)], ["on the front", grouped(run.front.length, 0)]];
+  const facts = [
+    ["trials", grouped(tried, 0)],
+    ["on the front", grouped(run.front.length, 0)],
+  ];
   const best = Math.max(...run.front.map((trial) => trial.accuracy));
   if (isNumber(best)) facts.push(["most accurate", `${percent(best)} %`]);
   const baseline = trialOf(run.baseline);
   if (baseline) facts.push(["float baseline", `${percent(baseline.accuracy)} %`]);
-  fill("facts", facts.map(([name, words]) => make("div", {}, make("dt", {}, name), make("dd", {}, words))));
-  const notes = [...run.sentences, run.running ? "The search was working on it when this was written: reload the page to see more." : ""];
+  fill(
+    "facts",
+    facts.map(([name, words]) => make("div", {}, make("dt", {}, name), make("dd", {}, words))),
+  );
+  const notes = [
+    ...run.sentences,
+    run.running ? "The search was working on it when this was written: reload the page to see more." : "",
+  ];
   byId("facts").after(make("p", { class: "small" }, notes.filter(Boolean).join(" ")));
 }
 
 function drawData() {
   const numbered = run.classes.map((name, label) => (name === String(label) ? name : `${label} ${name}`));
-  fill("data", make("p", {}, `${run.data}.`), make("p", {}, `${count(run.classes.length, "class").replace("classs", "classes")}: ${numbered.join(", ")}.`), make("p", {}, `Networks see ${run.steps.map(String).join(" or ")} time steps.`));
+  fill(
+    "data",
+    make("p", {}, `${run.data}.`),
+    make("p", {}, `${count(run.classes.length, "class").replace("classs", "classes")}: ${numbered.join(", ")}.`),
+    make("p", {}, `Networks see ${run.steps.map(String).join(" or ")} time steps.`),
+  );
 }
 
 function drawAll() {

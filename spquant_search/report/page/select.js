@@ -3,6 +3,26 @@
 // A member has `figures`, by name: "accuracy" and costs. A budget bounds them: the accuracy from below, costs from
 // above. Infinity: a network that keeps floats has no such cost, and fits no bound of it. NaN: not measured, fits all.
 
+function figuresOf(trial, costs) {
+  const missing = (cost) => (cost.of_floats ? NaN : Infinity);
+  return {
+    accuracy: trial.accuracy ?? NaN,
+    ...Object.fromEntries(costs.map((cost, place) => [cost.name, trial.costs[place] ?? missing(cost)])),
+  };
+}
+
+function objectivesOf(costs) {
+  return costs.filter((cost) => cost.is_objective).map((cost) => cost.name);
+}
+
+// The members of the front in the order of its table, by the objectives and then by number: of equals the first wins.
+function frontOf(trials, objectives) {
+  const compare = (one, other) =>
+    objectives.map((name) => one.figures[name] - other.figures[name]).find((difference) => difference) ??
+    one.number - other.number;
+  return trials.filter((trial) => trial.on_front).sort(compare);
+}
+
 function excess(member, budget) {
   const found = {};
   for (const [name, bound] of Object.entries(budget)) {

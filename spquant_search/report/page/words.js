@@ -2,6 +2,7 @@
 
 const DASH = "-";
 const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
+const hasLogarithm = (value) => isNumber(value) && value > 0;
 
 function percent(fraction) {
   return isNumber(fraction) ? (100 * fraction).toFixed(1) : DASH;
@@ -27,7 +28,8 @@ function costText(cost, value) {
 }
 
 function duration(seconds) {
-  const total = Math.round(seconds), two = (value) => String(value).padStart(2, "0");
+  const total = Math.round(seconds),
+    two = (value) => String(value).padStart(2, "0");
   const [hours, minutes] = [Math.floor(total / 3600), Math.floor(total / 60) % 60];
   return hours ? `${hours}:${two(minutes)}:${two(total % 60)}` : `${minutes}:${two(total % 60)}`;
 }
