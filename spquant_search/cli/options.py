@@ -16,6 +16,12 @@ RunArgument = Annotated[
     str,
     typer.Argument(metavar="RUN", help="A run's name below runs/, or its path.", autocompletion=complete_run),
 ]
+RunsArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="RUN...", help="Runs' names below runs/, or their paths.", autocompletion=complete_run, show_default=False
+    ),
+]
 SpaceOption = Annotated[
     Path,
     typer.Option(

@@ -32,8 +32,11 @@ def shown_front(summary: RunSummary, folder: RunFolder, console: Console, *, tra
     return narrow if fits(narrow, console) else table
 
 
-def show_reports(folder: RunFolder, console: Console, *, advises: bool = True) -> None:
-    """Write the files that people and scripts read, and show the front; ``advises``: with a command that picks."""
+def show_reports(folder: RunFolder, console: Console, *, advises: bool = True) -> RunSummary:
+    """Write the files that people and scripts read, and show the front; ``advises``: with a command that picks.
+
+    Returns what they were made from.
+    """
     from spquant_search.report.pick_advice import pick_advice, why_nothing_is_pickable
 
     summary = write_all_reports(folder)
@@ -41,13 +44,14 @@ def show_reports(folder: RunFolder, console: Console, *, advises: bool = True) -
     names = "report.html, front.png, front.csv, front.json, results.csv, report.md"
     console.print(f"Written to {folder.path}: {names}", markup=False, soft_wrap=True)
     if not advises:
-        return
+        return summary
     advice = pick_advice(summary, out=_free_folder())
     if advice is None:
         words = f"Nothing can be picked: {why_nothing_is_pickable(summary)}."
     else:
         words = f"Pick from it: {advice.within_cost}"
     console.print(words, markup=False, soft_wrap=True)
+    return summary
 
 
 def _free_folder() -> str:

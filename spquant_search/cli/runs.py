@@ -16,6 +16,7 @@ from spquant_search.cli.options import (
     DeviceOption,
     JsonOption,
     RunArgument,
+    RunsArgument,
     RunOption,
     SeedOption,
     SetOption,
@@ -44,20 +45,23 @@ if TYPE_CHECKING:
 
 
 def front(
-    run: RunArgument,
+    runs: RunsArgument,
     trained: Annotated[
         bool, typer.Option("--trained", help="Only members that were trained at their own configuration.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the Pareto front of a run, finished or not."""
+    """Show the Pareto front of a run, finished or not; of several runs on the same data their joint front."""
     from rich.console import Console
 
     from spquant_search.report.data_files import front_document
     from spquant_search.report.run_summary import summarize_run
     from spquant_search.runs.folder import find_run
 
-    folder = find_run(run)
+    if len(runs) > 1:
+        _show_joint_front(runs, trained=trained, as_json=as_json)
+        return
+    folder = find_run(runs[0])
     summary = summarize_run(folder)
     if as_json:
         typer.echo(json.dumps(front_document(summary, trained_only=trained), indent=1))
@@ -66,13 +70,42 @@ def front(
         show_table(shown_front(summary, folder, console, trained_only=trained), console)
 
 
-def report(run: RunArgument) -> None:
-    """Write a run's tables, figure and report again."""
+def _show_joint_front(runs: list[str], *, trained: bool, as_json: bool) -> None:
     from rich.console import Console
 
+    from spquant_search.report.joint_front import joint_document, joint_table
+    from spquant_search.report.run_summary import summarize_run
     from spquant_search.runs.folder import find_run
 
-    show_reports(find_run(run), Console())
+    if trained:
+        raise UserError("--trained is for the front of one run; give one RUN, or omit it")
+    folders = [find_run(run) for run in runs]
+    if len({folder.path.absolute() for folder in folders}) < len(folders):
+        raise UserError(f"{' '.join(runs)}: names a run twice; give each once")
+    summaries = [summarize_run(folder) for folder in folders]
+    if as_json:
+        typer.echo(json.dumps(joint_document(summaries), indent=1))
+    else:
+        show_table(joint_table(summaries), Console())
+
+
+def report(
+    run: RunArgument,
+    figures: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the page's figures there, too, as PNG and SVG.")
+    ] = None,
+) -> None:
+    """Write a run's page, tables, figure and report again."""
+    from rich.console import Console
+
+    from spquant_search.commands.reports import write_run_figures
+    from spquant_search.runs.folder import find_run
+
+    folder, console = find_run(run), Console()
+    summary = show_reports(folder, console)
+    if figures is not None:
+        names = write_run_figures(folder, summary, figures)
+        console.print(f"Written to {figures}: {', '.join(names)}", markup=False, soft_wrap=True)
 
 
 def finalize(

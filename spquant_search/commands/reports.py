@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spquant_search.errors import UserError
@@ -27,6 +28,16 @@ def write_all_reports(folder: RunFolder) -> RunSummary:
         write_sensitivity_picture(folder)
         write_run_page(folder, summary, shapes=_unkept_shapes(folder))
     return summary
+
+
+def write_run_figures(folder: RunFolder, summary: RunSummary, out: Path) -> tuple[str, ...]:
+    """Write the page's figures as PNG and SVG into the folder ``out``, and return the names of the files."""
+    from spquant_search.report.run_figures import write_figures
+    from spquant_search.report.writing import page_source
+    from spquant_search.runs.files import as_user_error
+
+    with as_user_error(out):
+        return write_figures(page_source(folder, summary, shapes=_unkept_shapes(folder)), out)
 
 
 def _unkept_shapes(folder: RunFolder) -> Sequence[LayerShape]:

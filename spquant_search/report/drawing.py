@@ -25,6 +25,17 @@ def write_png(figure: Figure, path: Path) -> None:
     write_bytes(path, drawn.getvalue())
 
 
+def write_svg(figure: Figure, path: Path) -> None:
+    """Save a drawing as SVG at ``path``, whole or not at all; equal drawings give equal files."""
+    from matplotlib import rc_context
+
+    drawn = io.BytesIO()
+    # Matplotlib would name parts of the drawing at random, and write the time and its version into the file.
+    with rc_context({"svg.hashsalt": "spquant-search"}):
+        figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
+    write_bytes(path, drawn.getvalue())
+
+
 def plain_text(text: str, *, wrap: int | None = None) -> str:
     """Escape text so that matplotlib draws it as it is, in lines of at most ``wrap`` characters."""
     # Matplotlib would set text between two dollar signs as a formula.

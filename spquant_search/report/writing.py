@@ -6,6 +6,7 @@ Each is written beside its place and then moved there, so that a reader, or a cr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from spquant_search.report.data_files import write_front_csv, write_front_json, write_results_csv
@@ -35,16 +36,20 @@ def write_reports(summary: RunSummary, folder: Path) -> None:
 def write_run_page(
     folder: RunFolder, summary: RunSummary, *, shapes: Sequence[LayerShape] = (), is_running: bool = False
 ) -> None:
-    """Write report.html into a run's folder; ``shapes``: of the network's layers, where the run did not keep them."""
-    source = PageSource(
+    """Write report.html into a run's folder; ``shapes``: as :func:`page_source`."""
+    source = page_source(folder, summary, shapes=shapes)
+    write_page(replace(source, is_running=is_running), folder.path / PAGE)
+
+
+def page_source(folder: RunFolder, summary: RunSummary, *, shapes: Sequence[LayerShape] = ()) -> PageSource:
+    """Read what a page shows beside the summary; ``shapes``: of the layers, where the run did not keep them."""
+    return PageSource(
         summary=summary,
         space=read_frozen_space(folder),
         shapes=read_layers(folder) or tuple(shapes),
         sensitivity=read_sensitivity(folder),
         profile=read_profile(folder) if folder.profile_file.is_file() else {},
-        is_running=is_running,
     )
-    write_page(source, folder.path / PAGE)
 
 
 def write_sensitivity_picture(folder: RunFolder) -> Sensitivity | None:
