@@ -18,9 +18,7 @@ RunArgument = Annotated[
 ]
 RunsArgument = Annotated[
     list[str],
-    typer.Argument(
-        metavar="RUN...", help="Runs' names below runs/, or their paths.", autocompletion=complete_run, show_default=False
-    ),
+    typer.Argument(metavar="RUN...", help="Runs' names below runs/, or their paths.", autocompletion=complete_run),
 ]
 SpaceOption = Annotated[
     Path,

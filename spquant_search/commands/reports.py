@@ -76,8 +76,8 @@ def report_interrupted(folder: RunFolder, console: Console) -> None:
     run, can_pick = run_words(summary), pick_advice(summary) is not None
     commands = f"`spquant-search front {run}`" + (f" and `spquant-search pick {run} --out DIR`" if can_pick else "")
     console.print(
-        f"What there is by now is in {folder.path}: report.html, front.png, front.csv, front.json, results.csv, report.md; "
-        f"{commands} {'work' if can_pick else 'works'} on it now.",
+        f"What there is by now is in {folder.path}: report.html, front.png, front.csv, front.json, results.csv, "
+        f"report.md; {commands} {'work' if can_pick else 'works'} on it now.",
         markup=False,
         soft_wrap=True,
     )

@@ -61,8 +61,7 @@ def open_session(
     from spquant_search.profile import PROCESS
     from spquant_search.report.live import watcher as watcher_for
     from spquant_search.report.live_page import LivePage
-    from spquant_search.runs.opening import changed_constraints, check_run, exclusive, open_run
-    from spquant_search.runs.records import write_layers
+    from spquant_search.runs.opening import changed_constraints, check_run, exclusive
     from spquant_search.training.demand import require_memory
 
     prepared, file = hired.prepared, hired.prepared.space.file
@@ -83,11 +82,10 @@ def open_session(
         require_memory(prepared, samples=len(recordings.train.labels))
         facts = _run_facts(hired, recordings, command)
         constraints = changed_constraints(folder, file)
-        open_run(folder, file, facts, shared=shared, weights=weights, network=network)
+        _open_run(prepared, folder, facts, shared=shared, weights=weights, network=network)
         if constraints:
             watcher.warning(f"the run goes on with other constraints, which choose its front anew: {constraints}")
         with exclusive(folder, shared=shared, note=watcher.warning), count_seconds(folder, started):
-            write_layers(folder, prepared.shapes)
             yield Session(trainer_config=hired.config, watcher=watcher, facts=facts, samples=_sample_counts(recordings))
     except KeyboardInterrupt:
         watcher.close()
@@ -96,6 +94,25 @@ def open_session(
         raise
     finally:
         watcher.close()
+
+
+def _open_run(
+    prepared: Prepared,
+    folder: RunFolder,
+    facts: RunFacts,
+    *,
+    shared: bool,
+    weights: bytes | None,
+    network: bytes | None,
+) -> None:
+    """Open a run, which keeps the shapes of its network's layers for reports."""
+    from spquant_search.runs.files import as_user_error
+    from spquant_search.runs.opening import open_run
+    from spquant_search.runs.records import write_layers
+
+    open_run(folder, prepared.space.file, facts, shared=shared, weights=weights, network=network)
+    with as_user_error(folder.path):
+        write_layers(folder, prepared.shapes)
 
 
 def network_of(prepared: Prepared, folder: RunFolder) -> bytes | None:

@@ -72,8 +72,8 @@ def _require_comparable(summaries: Sequence[RunSummary]) -> None:
         differing = [f"{what} ({one!r}, {two!r})" for what, (one, two) in pairs.items() if one != two]
         if differing:
             raise UserError(
-                f"{first.run} and {other.run}: these runs have no joint front, as they differ in {and_list(differing)}; "
-                "give runs on the same data with the same objectives"
+                f"{first.run} and {other.run}: these runs have no joint front, as they differ in {and_list(differing)}"
+                "; give runs on the same data with the same objectives"
             )
 
 

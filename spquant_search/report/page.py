@@ -18,7 +18,17 @@ from spquant_search.runs.files import write_text
 
 _PARTS = Path(__file__).parent / "page"
 # In their order: each uses those before it alone.
-SCRIPTS = ("select.js", "words.js", "drawing.js", "front.js", "budgets.js", "layers.js", "search.js", "table.js", "page.js")
+SCRIPTS = (
+    "select.js",
+    "words.js",
+    "drawing.js",
+    "front.js",
+    "budgets.js",
+    "layers.js",
+    "search.js",
+    "table.js",
+    "page.js",
+)
 
 
 def write_page(source: PageSource, path: Path) -> None:

@@ -27,6 +27,7 @@ BYTE_PARTS = {
     "other_bytes": "scales, offsets, gate predictors",
 }
 _CELL_INCHES = 0.26
+_LONGEST_NAME = 21  # characters
 
 Document = dict[str, Any]
 
@@ -70,6 +71,11 @@ def _figure(width: float, height: float) -> tuple[Figure, Any]:
     return figure, axes
 
 
+def _names(layers: Sequence[str]) -> list[str]:
+    """Write the names of layers along an axis, the middle of long ones left out."""
+    return [plain_text(name if len(name) <= _LONGEST_NAME else f"{name[:9]}...{name[-9:]}") for name in layers]
+
+
 def _titled(axes: Axes, title: str) -> None:
     axes.set_title(plain_text(title, wrap=90), loc="left", color=INK, fontsize=10)
 
@@ -98,7 +104,7 @@ def draw_layers(document: Document) -> Figure | None:
     for axes, (words, cells) in zip(np.ravel(figure.subplots(1, len(maps), sharey=True)), maps, strict=True):
         _draw_cells(axes, cells)
         _titled(axes, words)
-        axes.set_xticks(range(layers), [plain_text(name) for name in document["layers"]], rotation=90)
+        axes.set_xticks(range(layers), _names(document["layers"]), rotation=90)
         numbers = [f"{trial['number']}: {100 * trial['accuracy']:.1f} %" for trial in members]
         axes.set_yticks(range(len(members)), numbers)
         axes.tick_params(length=0, labelcolor=INK, labelsize=7.5)
@@ -158,7 +164,9 @@ def draw_operations(source: PageSource, document: Document) -> Figure | None:
     if trial is None or "flops" not in trial["layers"]:
         return None
     effective = [(value or 0.0) / 1e6 for value in trial["layers"]["flops"]]
-    active = [min(2 * (value or 0.0) / 1e6, most) for value, most in zip(trial["layers"]["sops"], effective, strict=True)]
+    active = [
+        min(2 * (value or 0.0) / 1e6, most) for value, most in zip(trial["layers"]["sops"], effective, strict=True)
+    ]
     parts = {
         "at non-zero inputs": active,
         "at zeros": [most - part for part, most in zip(active, effective, strict=True)],
@@ -173,7 +181,7 @@ def _bars(layers: Sequence[str], parts: dict[str, list[float]], title: str) -> F
         if any(values):
             axes.barh(range(len(layers)), values, left=begins, color=colour, label=words, height=0.7)
             begins += values
-    axes.set_yticks(range(len(layers)), [plain_text(name) for name in layers])
+    axes.set_yticks(range(len(layers)), _names(layers))
     axes.invert_yaxis()
     axes.legend(fontsize=8.5, frameon=False, loc="best")
     _titled(axes, title)

@@ -53,7 +53,7 @@ def test_a_page_is_written_after_trials_but_not_after_each(tmp_path, shown):
     assert not file.exists()  # a search of seconds needs none
     finish(page, clock)
     first = file.read_text()
-    assert "\"running\":true" in first
+    assert '"running":true' in first
     write_result(folder, trial(1))
     finish(page, clock, after=1.0)
     assert file.read_text() == first

@@ -197,7 +197,10 @@ def random_front(chance: random.Random) -> RunSummary:
     """A few trials, many of them equal in some figure, some with floats, some not measured in all costs."""
     results = []
     for number in range(chance.randint(2, 9)):
-        accuracy, kib = chance.choice([0.5, 0.6, 0.7, chance.random()]), chance.choice([10, 20, 1 + 50 * chance.random()])
+        accuracy, kib = (
+            chance.choice([0.5, 0.6, 0.7, chance.random()]),
+            chance.choice([10, 20, 1 + 50 * chance.random()]),
+        )
         of = config(chance.choice(["844", "444", "840", "000"]), chance.choice(["3 16", "0 3"]))
         made = trial(number, accuracy, kib, chance.choice([10, 20, 50 * chance.random() + 1]), of=of)
         last = replace(made.epochs[-1], energy_uj=chance.choice([None, made.energy_uj, chance.random()]))
@@ -212,7 +215,9 @@ def random_budget(summary: RunSummary, chance: random.Random) -> selection.Budge
         known = [value for result in summary.results if (value := getattr(result, name)) is not None and value == value]
         if known and chance.random() < 0.35:
             near = chance.choice(known)
-            bounds[selection.bound_field(name)] = chance.choice([near, near * (1 + 1e-15), near * chance.random(), near * 2])
+            bounds[selection.bound_field(name)] = chance.choice(
+                [near, near * (1 + 1e-15), near * chance.random(), near * 2]
+            )
     return selection.Budget(**bounds)
 
 

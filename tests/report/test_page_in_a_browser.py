@@ -292,5 +292,7 @@ def test_a_page_prints(opened, source):
     page = opened(source).page
     assert page.pdf(format="A4").startswith(b"%PDF")
     page.emulate_media(media="print")
-    cut = "[...document.querySelectorAll('.scroll')].filter(each => getComputedStyle(each).overflow !== 'visible').length"
+    cut = (
+        "[...document.querySelectorAll('.scroll')].filter(each => getComputedStyle(each).overflow !== 'visible').length"
+    )
     assert page.evaluate(cut) == 0

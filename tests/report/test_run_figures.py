@@ -15,7 +15,7 @@ ALL = ("front", "layers", "bytes", "operations", "volume", "curves", "sensitivit
 
 
 def test_every_figure_is_a_png_and_an_svg(tmp_path):
-    names = write_figures(random_page(25), tmp_path / "figures")
+    names = write_figures(random_page(6), tmp_path / "figures")
     assert names == tuple(f"{name}.{ending}" for name in ALL for ending in ("png", "svg"))
     for name in names:
         content = (tmp_path / "figures" / name).read_bytes()
@@ -25,6 +25,7 @@ def test_every_figure_is_a_png_and_an_svg(tmp_path):
             assert ET.fromstring(content).tag.endswith("svg")
 
 
+@pytest.mark.slow
 def test_equal_results_give_equal_figures(tmp_path):
     for place in ("one", "two"):
         write_figures(random_page(6), tmp_path / place)
