@@ -59,8 +59,6 @@ def open_session(
     ``shared``: the study lies in a database. What so many ``trials`` take of disks and memory is printed first.
     """
     from spquant_search.profile import PROCESS
-    from spquant_search.report.live import watcher as watcher_for
-    from spquant_search.report.live_page import LivePage
     from spquant_search.runs.opening import changed_constraints, check_run, exclusive
     from spquant_search.training.demand import require_memory
 
@@ -72,7 +70,7 @@ def open_session(
     show_needs(known_needs(prepared, folder.path, trials=trials), console, device=hired.config.device)
     for line in hired.lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    watcher = LivePage(watcher_for(console), folder)
+    watcher = _watcher(console, folder)
     try:
         with PROCESS.on("data"):
             recordings = load_shown(file, watcher.stage)
@@ -80,9 +78,9 @@ def open_session(
             if note not in prepared.remarks:  # which are told below
                 watcher.warning(note)
         require_memory(prepared, samples=len(recordings.train.labels))
-        facts = _run_facts(hired, recordings, command)
         constraints = changed_constraints(folder, file)
-        _open_run(prepared, folder, facts, shared=shared, weights=weights, network=network)
+        facts = _run_facts(hired, recordings, command)
+        _open_run(hired, folder, facts, shared=shared, weights=weights, network=network)
         if constraints:
             watcher.warning(f"the run goes on with other constraints, which choose its front anew: {constraints}")
         with exclusive(folder, shared=shared, note=watcher.warning), count_seconds(folder, started):
@@ -96,23 +94,25 @@ def open_session(
         watcher.close()
 
 
+def _watcher(console: Console, folder: RunFolder) -> Watcher:
+    """Return the view of a search, which writes its page now and then."""
+    from spquant_search.report.live import watcher
+    from spquant_search.report.live_page import LivePage
+
+    return LivePage(watcher(console), folder)
+
+
 def _open_run(
-    prepared: Prepared,
-    folder: RunFolder,
-    facts: RunFacts,
-    *,
-    shared: bool,
-    weights: bytes | None,
-    network: bytes | None,
+    hired: Hired, folder: RunFolder, facts: RunFacts, *, shared: bool, weights: bytes | None, network: bytes | None
 ) -> None:
     """Open a run, which keeps the shapes of its network's layers for reports."""
     from spquant_search.runs.files import as_user_error
     from spquant_search.runs.opening import open_run
     from spquant_search.runs.records import write_layers
 
-    open_run(folder, prepared.space.file, facts, shared=shared, weights=weights, network=network)
+    open_run(folder, hired.prepared.space.file, facts, shared=shared, weights=weights, network=network)
     with as_user_error(folder.path):
-        write_layers(folder, prepared.shapes)
+        write_layers(folder, hired.prepared.shapes)
 
 
 def network_of(prepared: Prepared, folder: RunFolder) -> bytes | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spquant_search.costs.memory import FLOPS_PER_MAC
 from spquant_search.report.drawing import INK, SOFT, plain_text, write_png, write_svg
 from spquant_search.report.front_figure import draw_front
 from spquant_search.report.page_data import PageSource, page_document
@@ -164,9 +165,8 @@ def draw_operations(source: PageSource, document: Document) -> Figure | None:
     if trial is None or "flops" not in trial["layers"]:
         return None
     effective = [(value or 0.0) / 1e6 for value in trial["layers"]["flops"]]
-    active = [
-        min(2 * (value or 0.0) / 1e6, most) for value, most in zip(trial["layers"]["sops"], effective, strict=True)
-    ]
+    pairs = zip(trial["layers"]["sops"], effective, strict=True)
+    active = [min(FLOPS_PER_MAC * (value or 0.0) / 1e6, most) for value, most in pairs]
     parts = {
         "at non-zero inputs": active,
         "at zeros": [most - part for part, most in zip(active, effective, strict=True)],
@@ -206,7 +206,7 @@ def draw_volume(document: Document) -> Figure | None:
 
 
 def draw_curves(document: Document) -> Figure | None:
-    """Draw the accuracy of every trained trial by epoch, those that were stopped dashed; None where none was trained."""
+    """Draw the accuracy of every trained trial by epoch, stopped ones dashed; None where none was trained."""
     trained = [trial for trial in document["trials"] if len(trial["curve"]) > 1]
     if not trained:
         return None

@@ -186,7 +186,8 @@ const chosen = cases.map(({ document, budgets }) => {
   const objectives = objectivesOf(document.costs);
   for (const trial of document.trials) trial.figures = figuresOf(trial, document.costs);
   const members = frontOf(document.trials, objectives).filter((member) => member.pickable);
-  return budgets.map((budget) => [pickMember(members, objectives, budget)?.number ?? null, nearestMember(members, budget)?.number ?? null]);
+  const number = (member) => member?.number ?? null;
+  return budgets.map((budget) => [pickMember(members, objectives, budget), nearestMember(members, budget)].map(number));
 });
 console.log(JSON.stringify(chosen));
 """
