@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -101,12 +101,12 @@ def page_document(source: PageSource) -> dict[str, Any]:
         "confidence": CONFIDENCE,
         "pick": f"spquant-search pick {run_words(summary)}",
         "unpickable": "" if summary.pickable else why_nothing_is_pickable(summary),
-        "costs": [asdict(_cost(name, summary)) for name in COSTS],
+        "costs": [_as_dict(_cost(name, summary)) for name in COSTS],
         "layers": [name for name, _ in summary.results[0].config.layers] if summary.results else [],
         "steps": list(summary.time_steps),
         "budget": summary.budget.as_dict(),
         "baseline": None if summary.baseline is None else summary.baseline.number,
-        "trials": [asdict(trial) for trial in _trials(source)],
+        "trials": [_as_dict(trial) for trial in _trials(source)],
         "volume": [list(point) for point in volume_history(summary)],
         "shapes": [_shape(shape) for shape in source.shapes],
         "sensitivity": None if source.sensitivity is None else _sensitivity(source.sensitivity),
@@ -115,6 +115,11 @@ def page_document(source: PageSource) -> dict[str, Any]:
     }
     clean: dict[str, Any] = null_for_nan(document)
     return clean
+
+
+def _as_dict(value: PageCost | PageTrial) -> dict[str, Any]:
+    """Return the fields by name; not by ``asdict``, which copies all that they hold."""
+    return {each.name: getattr(value, each.name) for each in fields(value)}
 
 
 def page_json(document: Mapping[str, Any]) -> str:
@@ -141,7 +146,10 @@ def volume_history(summary: RunSummary) -> Iterator[tuple[int, float, float]]:
         if result.number not in fitting:
             continue
         points = np.vstack([kept, pareto.objectives([result], summary.costs)])
-        kept = points[pareto.non_dominated(points)]
+        stays = pareto.non_dominated(points)
+        kept = points[stays]
+        if not stays[-1]:  # another one dominates it: the volume is what it was
+            continue
         volume = pareto.hypervolume(kept, point)
         if volume > highest:
             yield result.number, round(seconds, 3), volume
