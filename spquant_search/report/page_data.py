@@ -43,6 +43,12 @@ class PageSource:
     profile: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     is_running: bool = False  # written by a search that goes on
 
+    @property
+    def layers(self) -> tuple[LayerShape, ...]:
+        """The shapes, if they are of the network that was searched: a user may have changed it since."""
+        searched = {tuple(name for name, _ in result.config.layers) for result in self.summary.results}
+        return self.shapes if searched == {tuple(shape.name for shape in self.shapes)} else ()
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PageCost:
@@ -108,7 +114,7 @@ def page_document(source: PageSource) -> dict[str, Any]:
         "baseline": None if summary.baseline is None else summary.baseline.number,
         "trials": [_as_dict(trial) for trial in _trials(source)],
         "volume": [list(point) for point in volume_history(summary)],
-        "shapes": [_shape(shape) for shape in source.shapes],
+        "shapes": [_shape(shape) for shape in source.layers],
         "sensitivity": None if source.sensitivity is None else _sensitivity(source.sensitivity),
         "profile": {process: dict(seconds) for process, seconds in source.profile.items()},
         "made": _made(source),
@@ -175,20 +181,20 @@ def _cost(name: str, summary: RunSummary) -> PageCost:
 
 def _marks(source: PageSource) -> dict[NetworkConfig, str]:
     """Name the configurations that a space tries as presets."""
-    if source.space is None or not source.shapes:
+    if source.space is None or not source.layers:
         return {}
     presets = [reference for reference in source.space.search.references if "preset" in reference]
     names = {}
     for reference in presets:
         alone = replace(source.space, search=replace(source.space.search, references=(reference,)))
         with suppress(SpaceError):  # of a space that the run's own version understood otherwise
-            (config,) = bind(alone, source.shapes, source=source.summary.source).references
+            (config,) = bind(alone, source.layers, source=source.summary.source).references
             names[config] = f"preset {reference['preset']}" + (", changed" if len(reference) > 1 else "")
     return names
 
 
 def _trials(source: PageSource) -> Iterator[PageTrial]:
-    summary, marks = source.summary, _marks(source)
+    summary, shapes, marks = source.summary, source.layers, _marks(source)
     front = {member.number for member in summary.front}
     pickable = {member.number for member in summary.pickable}
     compared = {result.number for result in summary.compared}
@@ -218,7 +224,7 @@ def _trials(source: PageSource) -> Iterator[PageTrial]:
             costs=tuple(getattr(result, name) for name in COSTS),
             parts=(result.weight_bytes, result.membrane_bytes, result.overhead_bytes),
             time_steps=result.config.time_steps,
-            layers=_layers(result, source.shapes),
+            layers=_layers(result, shapes),
             curve=tuple((epoch.epoch, epoch.accuracy) for epoch in result.epochs),
             seconds=result.seconds,
             seed=result.seed,

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
-from examples import trial
+from examples import config, trial
 from rich.console import Console
 from searches import unfinished_run
+from small_run import FACTS, a_space
 
 from spquant_search.cli.reports import shown_front
+from spquant_search.commands.reports import report_interrupted
 from spquant_search.report.run_summary import summarize_run
-from spquant_search.runs.records import read_results
+from spquant_search.runs.folder import RunFolder
+from spquant_search.runs.opening import open_run
+from spquant_search.runs.records import read_results, write_result
 from spquant_search.runs.results import Outcome
 from spquant_search.runs.selection import front
 from spquant_search.space.objectives import DEFAULT_COSTS
@@ -114,3 +119,54 @@ def test_the_trained_members_alone(run_folder, command):
     document = json.loads(command("front", "tiny", "--trained", "--json").out)
     assert [member["number"] for member in document["members"]] == trained
     assert all(member["trained"] for member in document["members"])
+
+
+# ---------------------------------------------------------------- several runs, and the page's files
+
+
+@pytest.fixture
+def two_runs(tmp_path):
+    """Two unfinished runs of one space, of which the second has a smaller network that is less accurate."""
+    baseline = trial(0, 0.9, 100, 50, origin="baseline", of=config("000", "0 0"))
+    unfinished_run(tmp_path / "one", baseline, trial(1, 0.85, 20, 25))
+    unfinished_run(tmp_path / "two", baseline, trial(1, 0.8, 10, 12), trial(2, 0.7, 30, 30))
+    return tmp_path
+
+
+def test_several_runs_have_a_joint_front(two_runs, command):
+    one, two = two_runs / "one", two_runs / "two"
+    table = command("front", one, two)
+    assert (table.code, table.err) == (0, "")
+    assert "the joint front of one and two" in " ".join(table.out.split())
+    document = json.loads(command("front", one, two, "--json").out)
+    found = [(member["run"], member["number"]) for member in document["members"]]
+    assert found == [(str(two), 1), (str(one), 1), (str(one), 0), (str(two), 0)]
+    assert len(document["baselines"]) == 2
+
+
+def test_a_joint_front_is_of_different_runs_and_of_all_members(two_runs, command):
+    one, two = two_runs / "one", two_runs / "two"
+    for words, said in ((("front", one, one), "names a run twice"), (("front", one, two, "--trained"), "--trained is")):
+        answer = command(*words)
+        assert answer.code == 2
+        assert said in answer.err
+
+
+def test_report_writes_the_figures_where_it_is_told(two_runs, command):
+    answer = command("report", two_runs / "one", "--figures", two_runs / "figures")
+    assert answer.code == 0
+    names = {path.name for path in (two_runs / "figures").iterdir()}
+    assert {"front.png", "front.svg", "layers.svg"} <= names
+    assert all(name in answer.out for name in names)
+    assert "</html>" in (two_runs / "one" / "report.html").read_text()
+
+
+def test_an_interrupted_run_has_a_page_before_it_has_a_front(tmp_path, capsys):
+    folder = RunFolder(path=tmp_path / "young")
+    facts = replace(FACTS, dearest={"flash_bytes": 9e4})
+    open_run(folder, a_space("search.objectives=[accuracy, flash_bytes]"), facts)
+    write_result(folder, trial(0, 0.9, 100, 50, origin="baseline", of=config("000", "0 0")))
+    report_interrupted(folder, Console())
+    assert capsys.readouterr().out == ""
+    assert (folder.path / "report.html").is_file()
+    assert not (folder.path / "report.md").exists()

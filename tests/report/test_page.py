@@ -91,6 +91,14 @@ def test_bytes_of_layers_add_up(source):
             assert len(columns[0]) == len(LAYERS)
 
 
+def test_shapes_of_another_network_are_left_out(source):
+    """Those of a network of the user's, who has changed it since the search."""
+    changed = replace(source, shapes=(*LAYERS[:-1], replace(LAYERS[-1], name="other")))
+    document = page_document(changed)
+    assert document["shapes"] == []
+    assert not any("weight_bytes" in trial_["layers"] for trial_ in document["trials"])
+
+
 def test_presets_and_references_are_called_by_their_names():
     text = """\
 data: {name: fashion-events}
