@@ -20,6 +20,7 @@ from spquant_search.space.shipped import shipped_spaces
 SEARCH_WORDS = ("search", "run", "start", "train")  # searching is what the program does without a command
 
 
+RUNS = ("RUN", "RUN...")  # arguments that name a run, or several
 DASHES = ("\u2013", "\u2014", "\u2212")  # as texts have them, instead of two hyphens
 
 
@@ -244,7 +245,7 @@ def _begins_with_option(word: str, name: str) -> bool:
 
 
 def _takes_run(command: Any) -> bool:
-    return command is not None and any(option.metavar == "RUN" for option in command.params)
+    return command is not None and any(option.metavar in RUNS for option in command.params)
 
 
 def _space_for_a_run(words: Sequence[str], at: int | None, line: Line) -> UserError:
@@ -280,7 +281,7 @@ def _missing(param: Any, words: Sequence[str], line: Line) -> UserError:
         name = param.opts[0]
         listed = space_files_here() if name == "--space" else ""
         return UsageFault(f"{line.word}: {name} is missing.{listed} For example:", *words, name, example_of(name))
-    if param.metavar == "RUN":
+    if param.metavar in RUNS:
         names = places.run_names()
         here = places.RUNS.absolute()
         listed = f"Runs in {here}: {first_of(names, places.MOST_NAMED)}." if names else f"There are no runs in {here}."

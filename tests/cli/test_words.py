@@ -104,8 +104,8 @@ SUGGESTED = [
     # one thing where another is expected
     ("front --space my.yaml", "front my"),
     ("front --run digits", "front digits"),
-    ("front digits shoes", "front digits"),
-    ("front digits report", "front digits"),
+    ("report digits shoes", "report digits"),
+    ("report digits front", "report digits"),
     ("cost digits", "cost --space runs/digits/space.yaml"),
     ("cost --space runs/digits", "cost --space runs/digits/space.yaml"),
     ("cost --space digits", "cost --space runs/digits/space.yaml"),
