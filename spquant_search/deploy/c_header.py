@@ -102,8 +102,8 @@ int spq_class(void);
 /* With SPQ_COUNT defined: the synaptic operations of computed neurons since the program started. */
 extern uint64_t spq_synaptic_ops;
 
-/* With SPQ_TRACE defined: called with the spikes of each layer, [row][column], channels in whole bytes. The comments in
- * model.c have the layers' numbers. */
+/* With SPQ_TRACE defined: called with the spikes of each layer, [row][column], channels in whole bytes, the
+ * first one in the highest bit. The comments in model.c have the layers' numbers. */
 extern void (*spq_trace)(int layer, const uint8_t *spikes, uint32_t bytes);
 
 #ifdef __cplusplus

@@ -19,12 +19,12 @@ from spquant_search.deploy.c_names import CNames
 
 STANDARD = ("-std=c99",)
 QUICK = ("-O1",)  # to compile, for a few samples
-FAST = ("-O3", "-march=native", "-DSPQ_FAST")  # flags of macros are written with the default prefix
+FAST = ("-O3", "-march=native")
 SMALL = ("-Os", "-fno-pie")  # position-independent code would keep tables of addresses in RAM
 CORTEX_M4 = ("-mcpu=cortex-m4", "-mthumb")
 ARM_COMPILER = "arm-none-eabi-gcc"
 _MOST_LINES = 12  # of what a compiler says
-_FAST_FALLBACK = ("-O3", "-DSPQ_FAST")  # for compilers that know no -march=native
+_FAST_FALLBACK = ("-O3",)  # for compilers that know no -march=native
 
 # Runs samples one after another and keeps the spikes of all layers and time steps in the order of computation.
 _HARNESS = """\
@@ -172,7 +172,7 @@ class CLibrary:
             if not keep_spikes:
                 break
             packed = spikes[:, :, begin : begin + size].reshape(samples, self._time_steps, height, width, -1)
-            bits = np.unpackbits(packed, axis=4, count=channels, bitorder="little")
+            bits = np.unpackbits(packed, axis=4, count=channels, bitorder="big")
             by_layer[step["name"]] = bits.astype(bool)
             begin += size
         return COutputs(logits.astype(np.int64), by_layer, self._operations.value - before)
@@ -180,7 +180,7 @@ class CLibrary:
 
 def packed_spikes(spikes: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Return spikes [sample, time, row, column, channel] as a library's trace gives them, channels in whole bytes."""
-    return np.packbits(spikes, axis=4, bitorder="little")
+    return np.packbits(spikes, axis=4, bitorder="big")
 
 
 @dataclass(frozen=True, slots=True)

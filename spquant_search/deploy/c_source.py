@@ -1,14 +1,15 @@
 """Write a network in integers as a C99 library: ``model.h`` and ``model.c``.
 
-``engine.c`` beside this file holds the arithmetic and has marked gaps. Here they are filled with the tables of one
-network (:mod:`spquant_search.deploy.c_tables`), the types that its sums and potentials need, and the two functions that
-run it. Parts of the engine that a network does not need are cut out.
+The files in ``engine/`` beside this one hold the arithmetic and have marked gaps. Here they are put together and filled
+with the tables of one network (:mod:`spquant_search.deploy.c_tables`), the types that its sums and potentials need, and
+the two functions that run it. Parts of the engine that a network does not need are left out.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -22,6 +23,7 @@ from spquant_search.costs.engine_limits import (
     sum_excess,
     window_excess,
 )
+from spquant_search.costs.fast_path import FastNeeds, needs_of_fast, together
 from spquant_search.costs.memory import membrane_bits
 from spquant_search.deploy.c_header import header
 from spquant_search.deploy.c_tables import (
@@ -34,6 +36,8 @@ from spquant_search.deploy.c_tables import (
     terms_of,
 )
 from spquant_search.deploy.device_facts import DeviceFacts
+from spquant_search.deploy.fast_layers import Paths, paths_of
+from spquant_search.deploy.fast_writer import fast_sizes, membranes_at_rest
 from spquant_search.deploy.reference import Model
 
 _NOTICE = "/* Written by spquant-search pick; manifest.json says from which run. MIT licence. */"
@@ -65,18 +69,27 @@ class CSource:
 class _Limits:
     """The widest types and largest arrays that any layer of a network needs."""
 
-    inputs: int  # channels that a step reads
-    channels: int  # channels that a step gives
+    inputs: int  # channels of the maps that are read value by value
+    channels: int  # channels of a layer on the plain path
+    opened: int  # channels of any layer
     heads: int
     classes: int
     potential_bits: int
     sum_bits: int
 
 
-def c_source(model: Model, weights: bytes, facts: DeviceFacts | None = None) -> CSource:
+def c_source(
+    model: Model,
+    weights: bytes,
+    facts: DeviceFacts | None = None,
+    *,
+    paths: Paths | None = None,
+    engine: str | None = None,
+) -> CSource:
     """Write the library of a network; the same network always gives the same text.
 
-    ``facts``: what ``model.h`` says of frames and classes, and the names of files, functions and macros.
+    ``facts``: what ``model.h`` says of frames and classes, and the names of files, functions and macros. ``paths``: of
+    the layers, if not those that are found; ``engine``: its text, if not this package's, to compare one with another.
 
     Raises:
         TooLarge: a layer has more than 65,535 channels, rows or columns, or sums leave 32 bits; and other sizes that
@@ -85,8 +98,10 @@ def c_source(model: Model, weights: bytes, facts: DeviceFacts | None = None) -> 
     steps, facts = model.steps, facts or DeviceFacts()
     for step in steps:
         _check_fits(step)
-    writer = TableWriter(model, weights)
-    limits = _limits(steps, writer)
+    paths = paths_of(model) if paths is None else paths
+    writer = TableWriter(model, weights, paths)
+    limits = _limits(steps, writer, paths)
+    fast = together(map(needs_of_fast, paths.fast.values()))
     channels, height, width = steps[0]["shape"]
     text = header(
         time_steps=model.manifest["network"]["time_steps"],
@@ -96,14 +111,16 @@ def c_source(model: Model, weights: bytes, facts: DeviceFacts | None = None) -> 
         facts=facts,
     )
     arrays = [*_shared_arrays(steps, writer, limits), *_accumulators(steps[-1])]
-    declarations = "\n".join([*_types(limits), *arrays, "", *writer.declarations])
+    sizes = fast_sizes(fast, paths.fraction)
+    declarations = "\n".join([*_types(limits), *sizes, "", *arrays, "", *writer.declarations])
     source = (
-        _engine(steps)
+        _engine(steps, paths, fast, engine)
         .replace("/*@NOTICE@*/", _NOTICE)
         .replace("/*@TABLES@*/", declarations)
-        .replace("/*@STEPS@*/", _network_functions(steps, writer.calls))
+        .replace("/*@FIRES@*/", writer.fast.cases())
+        .replace("/*@STEPS@*/", _network_functions(steps, writer.calls, paths))
     )
-    return CSource(text, facts.names.renamed(source), _sizes(steps, writer, limits))
+    return CSource(text, facts.names.renamed(source), _sizes(steps, writer, limits, paths))
 
 
 def _check_fits(step: dict[str, Any]) -> None:
@@ -127,15 +144,18 @@ def _window_excess(name: str, step: dict[str, Any]) -> str | None:
     return window_excess(name, ((rows, down, above, below), (columns, right, before, after)))
 
 
-def _limits(steps: Sequence[dict[str, Any]], writer: TableWriter) -> _Limits:
-    potential_bits = max(step["potential_bits"] for step in _firing(steps))
+def _limits(steps: Sequence[dict[str, Any]], writer: TableWriter, paths: Paths) -> _Limits:
+    plain = [step for step in steps if step["name"] not in paths.fast]
+    potential_bits = max((step["potential_bits"] for step in _firing(plain)), default=0)
+    sums = [_largest_sum(step) for step in plain if step["kind"] in ("convolution", "shortcut")]
     return _Limits(
-        inputs=max(writer.output_shape(name)[0] for step in steps for name in step["inputs"]),
-        channels=max(step["out_channels"] for step in steps if "out_channels" in step),
+        inputs=max(writer.output_shape(name)[0] for step in plain for name in step["inputs"]),
+        channels=max((step["out_channels"] for step in plain if "out_channels" in step), default=0),
+        opened=max(step["out_channels"] for step in steps if "out_channels" in step),
         heads=max([step["heads"] for step in steps if "heads" in step], default=0),
         classes=steps[-1]["classes"],
         potential_bits=32 if potential_bits <= 32 else 64,
-        sum_bits=sum_bits(max(_largest_sum(step) for step in steps if step["kind"] in ("convolution", "shortcut"))),
+        sum_bits=sum_bits(max(sums, default=0)),
     )
 
 
@@ -159,25 +179,28 @@ def _averages(steps: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [step for step in steps if step["kind"] == "average"]
 
 
-def _sizes(steps: Sequence[dict[str, Any]], writer: TableWriter, limits: _Limits) -> Sizes:
+def _sizes(steps: Sequence[dict[str, Any]], writer: TableWriter, limits: _Limits, paths: Paths) -> Sizes:
+    plain = [step for step in steps if step["name"] not in paths.fast]
+    layers = list(paths.fast.values())
+    fast = together(map(needs_of_fast, layers))
     scratch = scratch_bytes(
         inputs=limits.inputs,
         channels=limits.channels,
         by_channel=channel_bytes(
-            sum_bits=limits.sum_bits,
+            sum_bits=limits.sum_bits if any(step["kind"] == "convolution" for step in plain) else None,
             potential_bits=limits.potential_bits,
-            stores=any(_stores(step) for step in steps),
+            stores=any(_stores(step) for step in plain),
         ),
         classes=limits.classes,
         heads=limits.heads,
-        gated=_is_gated(steps),
-        potential_bytes=limits.potential_bits // 8 if "max-before" in pools_of_currents(steps) else 0,
+        gated=_is_gated(plain),
+        potential_bytes=limits.potential_bits // 8 if "max-before" in pools_of_currents(plain) else 0,
     )
-    scratch += 4 * limits.classes * _has_membrane(steps[-1])
+    scratch += 4 * limits.classes * _has_membrane(steps[-1]) + limits.opened + fast.ram_bytes(limits.opened)
     return Sizes(
         weights=writer.weight_bytes,
         overhead=writer.overhead_bytes,
-        membrane=sum(membrane_bytes(step) for step in _firing(steps)),
+        membrane=sum(map(membrane_bytes, _firing(plain))) + 4 * sum(layer.membrane_words for layer in layers),
         maps=writer.map_bytes + sum(4 * step["shape"][0] for step in _averages(steps)),
         scratch=scratch,
         potential_bits=limits.potential_bits,
@@ -195,6 +218,7 @@ def _types(limits: _Limits) -> list[str]:
         f"typedef uint{limits.sum_bits}_t spq_sum;",
         f"#define SPQ_MOST_INPUTS {limits.inputs}",
         f"#define SPQ_MOST_CHANNELS {limits.channels}",
+        f"#define SPQ_MOST_OPENED {limits.opened}",
         f"#define SPQ_MOST_HEADS {limits.heads}",
         "",
     ]
@@ -204,7 +228,7 @@ def _shared_arrays(steps: Sequence[dict[str, Any]], writer: TableWriter, limits:
     return [
         "static const uint8_t *input;",
         f"static int32_t logits[{limits.classes}];",
-        f"static uint8_t maps[{max(writer.map_bytes, 1)}];",
+        f"static uint8_t maps[{writer.map_bytes + 3}]; /* strings of bits are read by fours of bytes */",
         *(f"static uint32_t {step['identifier']}_words[{step['shape'][0]}];" for step in _averages(steps)),
     ]
 
@@ -226,46 +250,98 @@ def _has_membrane(last: dict[str, Any]) -> bool:
     return last["kind"] == "readout" and last["membrane"] is not None
 
 
-def _engine(steps: Sequence[dict[str, Any]]) -> str:
-    """Return the engine's text without the parts that these steps do not need."""
-    text = resources.files("spquant_search.deploy").joinpath("engine.c").read_text(encoding="utf-8")
-    kinds, pools, firing = {step["kind"] for step in steps}, pools_of_currents(steps), _firing(steps)
-    of_kinds = ("attention", "sum", "average", "pool", "readout", "count")
-    parts = {kind.upper(): kind in kinds for kind in of_kinds} | {
-        "REST": any(_codes_straddle_bytes(step) for step in filter(_stores, steps)),
-        "GATES": _is_gated(steps),
+def _engine(steps: Sequence[dict[str, Any]], paths: Paths, fast: FastNeeds, engine: str | None) -> str:
+    """Return the engine's text without the files and parts that these steps do not need."""
+    plain = [step for step in steps if step["name"] not in paths.fast]
+    kinds, pools, firing = {step["kind"] for step in plain}, pools_of_currents(plain), _firing(plain)
+    parts: dict[str, int] = {
+        kind.upper(): kind in kinds for kind in ("attention", "sum", "average", "pool", "readout", "count")
+    }
+    parts |= {
+        "PLAIN": "convolution" in kinds,
+        "NEURONS": bool(firing),
+        "REST": any(_codes_straddle_bytes(step) for step in filter(_stores, plain)),
+        "GATES": _is_gated(plain),
         "POOLS_CURRENTS": bool(pools),
         "SUMS_UP": "before" in pools,
         "TAKES_LARGEST": "max-before" in pools,
         "SUBTRACTS": any(map(subtracts, firing)),
         "AT_THRESHOLD": any(map(at_threshold, firing)),
         "MEMBRANE": _has_membrane(steps[-1]),
+        "FAST": fast.fast,
+        "FIRST": fast.counts_4 | fast.counts_8,
+        "FIRST_BYTES": fast.counts_8,
+        "LISTS": fast.listing,
+        "CONVOLUTIONS": fast.listing,
+        "SUMS_2X2": fast.sums_2x2,
+        "SLICES": fast.slices,
+        "LANES": fast.lanes,
+        "PAIRS": fast.pairs,
+        "BLOCKS": fast.lanes | fast.pairs,
+        "COMPACT": fast.puts_together,
+        "FAST_GATES": fast.gates,
+        "ONCE": fast.once | fast.once_wide,
+        "TWO_BITS": fast.two_bits | fast.two_bits_wide,
+        "WORDS": fast.words_4 | fast.words_4_wide | fast.words_8 | fast.words_8_wide,
+        "ANY": fast.any_neurons,
+        "STORES": fast.stores,
     }
-    for part, keep in parts.items():
-        text = _without(text, part, keep=keep)
-    return text
+    files = (_text(name) for name, part in _FILES.items() if part is None or parts[part])
+    return _kept("".join(files) if engine is None else engine, parts)
 
 
-def _without(template: str, part: str, *, keep: bool) -> str:
-    """Remove the marks of one optional part, and the part itself unless it is kept; what follows ELSE is the other."""
-    done, begin, rest = template.partition(f"/*@{part}@*/\n")
-    if not begin:
-        raise AssertionError(f"engine.c has no part {part}")
-    while begin:
-        inner, end, after = rest.partition("/*@END@*/\n")
-        if not end:
-            raise AssertionError(f"engine.c has no end of its part {part}")
-        with_it, _, without_it = inner.partition("/*@ELSE@*/\n")
-        before, begin, rest = after.partition(f"/*@{part}@*/\n")
-        done = done.rstrip(" ") + (with_it if keep else without_it).rstrip(" ") + before
-    return done
+_FILES = {  # in their order, each with the part that it belongs to
+    "head": None,
+    "memory": None,
+    "maps": None,
+    "weights": None,
+    "plain_sums": "PLAIN",
+    "plain_neurons": "NEURONS",
+    "plain_convolution": "PLAIN",
+    "fast_events": "FAST",
+    "fast_slices": "SLICES",
+    "fast_lanes": "LANES",
+    "fast_pairs": "PAIRS",
+    "fast_neurons": "FAST",
+    "fast_gates": "FAST_GATES",
+    "fast_layers": "FAST",
+    "other_steps": None,
+    "network": None,
+}
 
 
-def _network_functions(steps: Sequence[dict[str, Any]], calls: Sequence[str]) -> str:
+def _text(name: str) -> str:
+    return resources.files("spquant_search.deploy").joinpath("engine", f"{name}.c").read_text(encoding="utf-8")
+
+
+def _kept(text: str, parts: Mapping[str, int]) -> str:
+    """Remove the marks of optional parts, and the parts that are not kept; they may lie in each other.
+
+    What stands between ELSE and END is there where the part is not.
+    """
+    lines: list[str] = []
+    kept = [True]
+    for line in text.splitlines():
+        mark = re.fullmatch(r"/\*@(\w+)@\*/", line.strip())
+        name = mark[1] if mark else ""
+        if name == "END":
+            kept.pop()
+        elif name == "ELSE":
+            kept[-1] = not kept[-1]
+        elif name in parts:
+            kept.append(bool(parts[name]))
+        elif all(kept):
+            lines.append(line)
+    assert kept == [True], "every part of the engine has an end"
+    return "\n".join(lines) + "\n"
+
+
+def _network_functions(steps: Sequence[dict[str, Any]], calls: Sequence[str], paths: Paths) -> str:
     """Write ``spq_reset`` and ``spq_step``."""
     lines = ["void spq_reset(void)", "{"]
     for step in filter(_stores, steps):
-        lines += _membranes_at_rest(step)
+        fast = paths.fast.get(step["name"])
+        lines += _membranes_at_rest(step) if fast is None else membranes_at_rest(step, fast)
     lines += _logits_at_rest(steps[-1])
     lines += ["}", ""]
     lines += ["void spq_step(const uint8_t *frame)", "{", "    input = frame;"]

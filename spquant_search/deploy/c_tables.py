@@ -12,6 +12,8 @@ from typing import Any
 
 from spquant_search.costs.device import KeptMap, place_maps, spike_map_bytes
 from spquant_search.costs.memory import membrane_bits
+from spquant_search.deploy.fast_layers import Paths
+from spquant_search.deploy.fast_writer import FastWriter
 from spquant_search.deploy.names import in_comment
 from spquant_search.deploy.reference import GAIN_BITS, Model, output_size
 
@@ -32,19 +34,22 @@ class TableWriter:
         TooLarge: the sums of a gate leave 32 bits.
     """
 
-    def __init__(self, model: Model, weights: bytes) -> None:
+    def __init__(self, model: Model, weights: bytes, paths: Paths) -> None:
         self._steps = model.steps
+        self._paths, self.fast = paths, FastWriter(paths)
         self._by_name = {step["name"]: step for step in self._steps}
         self._arrays = model.arrays
         self._packed = {
             (segment["layer"], segment["role"]): weights[segment["offset"] : segment["offset"] + segment["bytes"]]
             for segment in model.manifest["segments"]
         }
-        self._pools = pools_of_currents(self._steps)
+        plain = [step for step in self._steps if step["name"] not in paths.fast]
+        self._pools = pools_of_currents(plain)
         firing = [step for step in self._steps if "neuron" in step]
         self._numbers = {step["name"]: number for number, step in enumerate(firing)}
         # The engine has fields for them where a layer needs them.
-        self._subtracts, self._at_threshold = any(map(subtracts, firing)), any(map(at_threshold, firing))
+        plainly = [step for step in firing if step in plain]
+        self._subtracts, self._at_threshold = any(map(subtracts, plainly)), any(map(at_threshold, plainly))
         self._places, self.map_bytes = place_maps([_kept_map(step) for step in self._steps])
         self._tables: set[str] = set()
         self.declarations: list[str] = []
@@ -52,6 +57,8 @@ class TableWriter:
         self.weight_bytes = self.overhead_bytes = 0
         for step in self._steps:
             self._write_step(step)
+        self.weight_bytes += self.fast.weight_bytes
+        self.overhead_bytes += self.fast.overhead_bytes
 
     def _write_step(self, step: dict[str, Any]) -> None:
         kind, name = step["kind"], step["identifier"]
@@ -60,7 +67,8 @@ class TableWriter:
             return
         self.declarations.append(_heading(step, self._number(step)))
         if kind == "convolution":
-            self._write_convolution(step)
+            write = self._write_fast if step["name"] in self._paths.fast else self._write_convolution
+            write(step)
         elif kind == "attention":
             self._write_attention(step)
         elif kind == "shortcut":
@@ -117,6 +125,16 @@ class TableWriter:
         self._declare("spq_layer", name, _initializer(fields))
         self.calls.append(f"convolution(&{name});")
 
+    def _write_fast(self, step: dict[str, Any]) -> None:
+        is_first = self._paths.fast[step["name"]].form.reads == "counts"
+        read = 0 if is_first else self._places[step["inputs"][0]]
+        name, number = step["name"], self._number(step)
+        assert number is not None
+        self._check_gate(step)
+        arrays = self._arrays[name]
+        self.declarations += self.fast.write(step, arrays, number=number, read=read, written=self._places[name])
+        self.calls.append(f"{'first_layer' if is_first else 'fast_convolution'}(&{step['identifier']});")
+
     def _write_attention(self, step: dict[str, Any]) -> None:
         name = step["identifier"]
         maps = [self._map(source) for source in step["inputs"]]
@@ -130,11 +148,13 @@ class TableWriter:
         if not step["gated"]:
             return "0", "0"
         name = step["name"]
-        tables = self._table(name, "gate", "int8_t"), self._table(name, "gate_at_rest", "uint8_t")
+        self._check_gate(step)
+        return self._table(name, "gate", "int8_t"), self._table(name, "gate_at_rest", "uint8_t")
+
+    def _check_gate(self, step: dict[str, Any]) -> None:
         channels, height, width = step["in_shape"]
-        if channels * height * width * step["largest"] * 127 >= 2**31:
-            raise TooLarge(f"{name}: the sums of its gate leave 32 bits")
-        return tables
+        if step["gated"] and channels * height * width * step["largest"] * 127 >= 2**31:
+            raise TooLarge(f"{step['name']}: the sums of its gate leave 32 bits")
 
     def _residual(self, step: dict[str, Any]) -> tuple[str, str, int]:
         """Write where a layer's residual current comes from.

@@ -24,6 +24,7 @@ from spquant_search.deploy.c_names import CNames
 from spquant_search.deploy.c_source import CSource, c_source
 from spquant_search.deploy.comparison import compare, whole_logits
 from spquant_search.deploy.device_facts import DeviceFacts
+from spquant_search.deploy.fast_layers import paths_of
 from spquant_search.deploy.firmware import firmware_files
 from spquant_search.deploy.integer_form import IntegerNetwork, integer_network
 from spquant_search.deploy.pytorch_run import open_channels, run_in_pytorch
@@ -119,7 +120,7 @@ def export(  # noqa: PLR0913 - options by name
         **firmware_files(facts, frames, outputs.logits, labels=labels, about=about),
     }
     unchecked = _check_in_c(files, frames, description["network"], outputs, names)
-    about_c = facts.manifest() | {"c_library": names.manifest()}
+    about_c = facts.manifest() | {"c_library": names.manifest(), "paths": paths_of(model).described()}
     return Export(about | about_c | description | {"channel_order": gained}, files, c, unchecked)
 
 

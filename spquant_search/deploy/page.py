@@ -180,7 +180,7 @@ compares every logit, and says how long a sample takes. Several picked networks 
 with a `--prefix` of its own.
 
     cc -std=c99 -Os -c model.c                 # for a device
-    cc -std=c99 -O3 -DSPQ_FAST -c model.c      # larger and faster
+    cc -std=c99 -O3 -c model.c                 # larger and faster
     cc -std=c99 -DSPQ_COUNT -c model.c         # counts synaptic operations
 
 ## The test vectors

@@ -9,6 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from spquant_search.costs.memory import FLOPS_PER_MAC
+from spquant_search.deploy.names import readable
 from spquant_search.report.numbers import percent
 from spquant_search.report.step_words import steps_words
 
@@ -38,6 +39,7 @@ def verification_lines(found: Verification, artifact: Artifact) -> Iterator[Rend
     if found.executed_ops is not None:
         ops += f"; executed in C: {found.executed_ops:,.0f}"
     yield f"{ops}; the front's effective MACs: {artifact.effective_macs:,.0f} ({FLOPS_PER_MAC} FLOPs each)"
+    yield from _paths(found)
     for note in found.notes:
         yield f"note: {note}"
 
@@ -45,6 +47,20 @@ def verification_lines(found: Verification, artifact: Artifact) -> Iterator[Rend
 def _steps_words(artifact: Artifact) -> str:
     steps, most = artifact.time_steps, artifact.most_time_steps
     return "" if steps == most else f", in {steps_words(steps)} of the search's {most}"
+
+
+def _paths(found: Verification) -> Iterator[str]:
+    """Say how many convolutions take the engine's fast path, and why the others do not."""
+    if not found.paths:
+        return
+    plain: dict[str, list[str]] = {}
+    for name, path in found.paths.items():
+        if path["path"] == "plain":
+            plain.setdefault(path["because"], []).append(readable(name))
+    fast = len(found.paths) - sum(map(len, plain.values()))
+    yield f"{fast} of {len(found.paths)} convolutions take the C engine's fast path"
+    for reason, names in plain.items():
+        yield f"  the plain path: {', '.join(names)}: {reason}"
 
 
 def _sizes(found: Verification, artifact: Artifact) -> Table:
@@ -87,5 +103,6 @@ def verification_dict(found: Verification, artifact: Artifact) -> dict[str, Any]
         "sizes": [
             {"compiler": size.compiler, "text": size.text, "data": size.data, "bss": size.bss} for size in found.sizes
         ],
+        "paths": found.paths,
         "notes": found.notes,
     }

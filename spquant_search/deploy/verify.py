@@ -47,6 +47,7 @@ class Verification:
     sizes: list[ObjectSize] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     compiles: bool = True  # also where no compiler works
+    paths: dict[str, dict[str, str]] = field(default_factory=dict)  # of layers in C, as the manifest has them
 
     @property
     def holds(self) -> bool:
@@ -79,7 +80,7 @@ def verify(
     model = Model.load(folder)
     network = artifact.network(folder / FLOAT_WEIGHTS_FILE, shape)
     form = model.manifest["network"]
-    found = Verification(of_test_split=labels is not None)
+    found = Verification(of_test_split=labels is not None, paths=model.manifest.get("paths", {}))
     with tempfile.TemporaryDirectory() as temporary:
         library = _library(folder, model.manifest, Path(temporary), found, flags)
         names = ["PyTorch", "numpy", *(["C"] if library else [])]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spquant_search.costs.device import Architecture, Needs, engine_bytes, needs_of
+from spquant_search.costs.device import Architecture, Needs, engine_bytes, flash_of, membranes_of, needs_of
 from spquant_search.costs.memory import FLOPS_PER_MAC, LayerCost, cost_report
 from spquant_search.driver.grey_box.bounds import (
     KnownCost,
@@ -95,30 +95,29 @@ def _over_all_steps(space: SearchSpace, of_a_step: Callable[[Grid], OfRows], gri
 
 def _on_device(space: SearchSpace, shapes: Sequence[LayerShape], architecture: Architecture) -> KnownCosts:
     """Return flash and RAM, infinite where a layer keeps floating-point numbers."""
-    engines = {
-        needs: engine_bytes(architecture, shapes, Needs(False, *needs))
-        for needs in itertools.product((False, True), repeat=len(Needs._fields) - 1)
-    }
 
-    def cost(part: int, numbers: Callable[[LayerCost], int]) -> KnownCost:
-        engine = np.array([sizes[part] for sizes in engines.values()], float).reshape([2] * (len(Needs._fields) - 1))
-        of_layers = _totals(space, shapes, lambda _place, layer: (numbers(layer), *needs_of(architecture, layer)))
+    def cost(part: int, numbers: Callable[[Architecture, LayerCost], int]) -> KnownCost:
+        def figures(_place: int, layer: LayerCost) -> Sequence[float]:
+            return (numbers(architecture, layer), *needs_of(architecture, layer).numbers)
+
+        of_layers = _totals(space, shapes, figures, summed=1)
 
         def most(grid: Grid) -> OfRows:
             totals = of_layers(grid)
 
             def of_rows(rows: Rows) -> NDArray[np.float64]:
-                own, floats, *needs = totals(rows).T
-                size = own + engine[tuple((need > 0).astype(int) for need in needs)]
-                return np.where(floats > 0, np.inf, size)
+                own, *largest = totals(rows).T
+                needs = Needs.of_numbers([column.astype(np.int64) for column in largest])
+                size = own + engine_bytes(architecture, shapes, needs)[part]
+                return np.where(needs.floats > 0, np.inf, size)
 
             return of_rows
 
         return KnownCost(most=most)
 
     return {
-        "flash_bytes": cost(0, lambda layer: layer.weight_bytes + layer.overhead_bytes),
-        "ram_bytes": cost(1, lambda layer: layer.membrane_bytes),
+        "flash_bytes": cost(0, flash_of),
+        "ram_bytes": cost(1, membranes_of),
     }
 
 
@@ -134,8 +133,13 @@ def _steps_of_rows(grid: Grid, space: SearchSpace) -> Callable[[Rows], Rows]:
 # ---------------------------------------------------------------- sums over layers
 
 
-def _totals(space: SearchSpace, shapes: Sequence[LayerShape], figures: Figures) -> Callable[[Grid], OfRows]:
-    """Return sums over layers as functions of rows of a grid: of every figure, a column."""
+def _totals(
+    space: SearchSpace, shapes: Sequence[LayerShape], figures: Figures, *, summed: int | None = None
+) -> Callable[[Grid], OfRows]:
+    """Return sums over layers as functions of rows of a grid: of every figure, a column.
+
+    With ``summed`` so many figures are summed; of the others it is the largest of any layer.
+    """
     layers = list(zip(space.layers, shapes, strict=True))
     # With a single time step no potential is stored, so that levels cost nothing.
     tables = {
@@ -154,7 +158,7 @@ def _totals(space: SearchSpace, shapes: Sequence[LayerShape], figures: Figures) 
 
         def of_rows(rows: Rows) -> NDArray[np.float64]:
             found = {
-                stores: np.asarray(np.sum([one(rows) for one in ones], axis=0), float)
+                stores: _together(np.array([one(rows) for one in ones], float), summed)
                 for stores, ones in of_layers.items()
             }
             if len(found) == 1:
@@ -164,6 +168,12 @@ def _totals(space: SearchSpace, shapes: Sequence[LayerShape], figures: Figures) 
         return of_rows
 
     return of_grid
+
+
+def _together(of_layers: NDArray[np.float64], summed: int | None) -> NDArray[np.float64]:
+    """Put the figures [layer, row, figure] of all layers together."""
+    sums: NDArray[np.float64] = of_layers[..., :summed].sum(axis=0)
+    return sums if summed is None else np.concatenate([sums, of_layers[..., summed:].max(axis=0)], axis=1)
 
 
 def _table(

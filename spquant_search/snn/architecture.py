@@ -6,11 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 
 from spquant_search.costs.device import Architecture, KeptMap, place_maps, spike_map_bytes
+from spquant_search.costs.fast_path import Form, Reads
 from spquant_search.snn.attention import SpikingSelfAttention
 from spquant_search.snn.layers import SearchableLayer
 from spquant_search.snn.pools import Pool, needs_a_step, pool_step_name
 from spquant_search.snn.spiking_convolution import SpikingConv2d
 from spquant_search.snn.tracing import Step
+from spquant_search.snn.window import Span, Window
 from spquant_search.space.shapes import LayerShape
 
 
@@ -34,6 +36,9 @@ def describe_architecture(
         if pool is not None:
             pooled[step.name] = pool_step_name(step.name)
             kept.append(KeptMap(pooled[step.name], (step.name,), _map_bytes(step)))
+    forms = {
+        step.name: _form(step, steps, layers) for step in steps if isinstance(layers.get(step.name), SpikingConv2d)
+    }
     averages = [step for step in steps if step.operation == "average"]
     running = [layers[step.name] for step in steps if step.operation == "layer"]
     return Architecture(
@@ -41,7 +46,9 @@ def describe_architecture(
         average_bytes=sum(4 * step.shape[1] for step in averages),
         sums=sum(step.operation == "sum" for step in steps),
         averages=len(averages),
-        inputs=max(unflattened(steps, number).shape[1] for step in steps for number in step.inputs),
+        inputs=max(
+            unflattened(steps, number).shape[1] for step in steps if step.name not in forms for number in step.inputs
+        ),
         heads=max((layer.heads for layer in running if isinstance(layer, SpikingSelfAttention)), default=0),
         classes=steps[-1].shape[-1],
         frame_bytes=math.prod(steps[0].shape[1:]),
@@ -52,7 +59,49 @@ def describe_architecture(
             isinstance(layer, SpikingConv2d) and layer.pool is not None and layer.pool.kind == "max-before"
             for layer in running
         ),
+        forms=forms,
     )
+
+
+def _form(step: Step, steps: Sequence[Step], layers: Mapping[str, SearchableLayer]) -> Form:
+    """Return what the engine's fast path asks of a convolution."""
+    layer, source = layers[step.name], steps[step.inputs[0]]
+    assert isinstance(layer, SpikingConv2d)
+    window = layer.kernel
+    channels, height, width = unflattened(steps, step.inputs[0]).shape[1:]
+    if source.operation == "flatten":  # the kernel is the map
+        window = Window(Span(height), Span(width))
+    size = (height, width)
+    if source.operation != "flatten":
+        size = layer.current_size(height, width)
+    pool = None if layer.pool is None or needs_a_step(layer.pool) else layer.pool
+    described = None
+    if pool is not None:
+        described = pool.kind, pool.window.sizes, pool.window.strides, pool.window.padding
+    return Form(
+        kernel=window.sizes,
+        stride=window.strides,
+        padding=window.padding,
+        groups=layer.groups,
+        pool=described,
+        in_shape=(channels, height, width),
+        out_channels=layer.out_channels,
+        positions=size,
+        reads=_reads(source, layers.get(source.name)),
+        largest=source.largest or 0,
+        has_residual=len(step.inputs) > 1,
+    )
+
+
+def _reads(source: Step, layer: SearchableLayer | None) -> Reads:
+    """Return what a step gives."""
+    if source.operation == "input":
+        return "counts"
+    if source.operation == "pool" or pool_behind(layer) is not None:
+        return "spikes" if source.largest == 1 else "values"
+    pool = layer.pool if isinstance(layer, SpikingConv2d) else None
+    fires = isinstance(layer, SpikingConv2d | SpikingSelfAttention)
+    return "spikes" if fires and (pool is None or pool.is_before) else "values"
 
 
 def unflattened(steps: Sequence[Step], number: int) -> Step:

@@ -58,6 +58,12 @@ class NeuronForm:
         return rounded_leak(self.leak)
 
     @property
+    def halves(self) -> bool:
+        """True where a potential is halved from step to step, and a spike needs more than 1 and leaves 0."""
+        leaks = self.rounded_leak == 0.5 and not self.learn_leak
+        return leaks and not self.subtracts and not self.spike_at_threshold
+
+    @property
     def returns_to_rest(self) -> bool:
         """True where a potential below 0 always comes back to 0 without current, whatever the grid.
 

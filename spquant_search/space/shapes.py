@@ -28,6 +28,7 @@ class LayerShape:
     unpooled: int = 0  # positions of outputs that lie in memory before they are pooled; none where one kernel does both
     learns_leak: bool = False
     returns_to_rest: bool = True  # without current, whatever the grid; see NeuronForm
+    halves: bool = True  # its neurons, where they are of the usual form: see NeuronForm
     own_form: NeuronForm | None = None  # of its neurons, where a space's is not taken
     sums_membranes: bool = False  # of a readout: its logits are the membranes of all time steps
 

@@ -97,6 +97,7 @@ def _with_neurons(layer: LayerShape, neuron: NeuronSpace) -> LayerShape:
         learns_threshold=neuron.learn_threshold,
         learns_leak=form.learn_leak,
         returns_to_rest=form.returns_to_rest,
+        halves=form.halves and not neuron.lowest_level,
     )
 
 

@@ -136,7 +136,7 @@ def test_an_object_file_holds_the_bytes_that_were_promised(deployed: Export, tmp
             continue
         found = object_size(folder, cc=str(tool[0]), work=tmp_path, flags=tool[1])
         own = sizes.weights + sizes.overhead
-        assert own <= found.flash <= own + 10_000, "the engine's code is a few kilobytes"
+        assert own <= found.flash <= own + 15_000, "the code of a network that needs all of the engine"
         ram = sizes.membrane + sizes.maps + sizes.scratch
         assert ram <= found.ram <= ram + 300, "alignment"
         assert found.data == 0

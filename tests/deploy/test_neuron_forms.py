@@ -193,12 +193,13 @@ def test_a_faulty_engine_is_seen(fault: str, tmp_path: Path, plain_neurons: None
 def test_an_engine_has_fields_of_forms_where_a_layer_has_them(plain_neurons: None) -> None:
     def source(space: NeuronSpace) -> str:
         network, frames = of_forms([None] * 5, 1, space)
-        return exported(network, SHAPE, frames).files["model.c"].decode()
+        text = exported(network, SHAPE, frames).files["model.c"].decode()
+        return text[text.index("uint8_t *spikes;\n") : text.index("} spq_neurons;")]
 
     plain = source(NeuronSpace())
     assert "subtract" not in plain
     assert "at_threshold" not in plain
-    assert "subtracted" in source(NeuronSpace(reset="subtract"))
+    assert "subtracts" in source(NeuronSpace(reset="subtract"))
     assert "at_threshold" in source(NeuronSpace(spike_at_threshold=True))
 
 

@@ -72,9 +72,11 @@ def test_membranes_cost_no_bytes_and_no_energy(preset: Preset) -> None:
         assert found is not None
         with_membranes = several.footprint(of_three_steps)
         assert with_membranes is not None
-        # Besides the membranes, a code of two bytes for each channel of the widest layer.
+        # Besides the membranes: on the engine's fast path they take whole words; on the plain one come a code of two
+        # bytes for each channel of the widest layer.
         channels = max(shape.out_channels for shape in prepared.shapes if shape.kind != "readout")
-        assert with_membranes.ram - found.ram == of_three_steps.membrane_bytes + 2 * channels
+        beside = with_membranes.ram - found.ram - of_three_steps.membrane_bytes
+        assert 0 <= beside <= 2 * channels + 32 * len(prepared.shapes)
 
 
 def test_what_has_no_effect_is_said_and_nothing_where_all_has() -> None:
