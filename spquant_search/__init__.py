@@ -14,7 +14,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__version__ = "0.6.0"
+__version__ = "0.7.0"
 __all__ = ["Picked", "Run", "from_torch", "load_space", "open_run", "search"]
 
 # Type checkers read __init__.pyi: an import here, for types alone too, would tie every room to the interface.
