@@ -21,6 +21,7 @@ from spquant_search.deploy.export import Export
 from spquant_search.deploy.fast_layers import paths_of
 from spquant_search.snn.layers import configure
 from spquant_search.snn.readout import Readout
+from spquant_search.snn.spikes import Spikes, added
 from spquant_search.snn.spiking_convolution import SpikingConv2d
 from spquant_search.space.schema import NeuronSpace
 from spquant_search.space.shapes import InputShape
@@ -127,6 +128,37 @@ def test_every_spike_and_operation_is_that_of_numpy(name: str, tmp_path: Path, p
 def test_all_kinds_keep_to_their_memory(name: str, tmp_path: Path, plain_neurons: None) -> None:
     export, frames, _ = made(name)
     assert_runs_clean(export, frames[4:], tmp_path)
+
+
+class Fork(nn.Module):
+    """Two layers that read the frame, in weights that the engine stores in different ways."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = SpikingConv2d(2, 8, can_gate=False), SpikingConv2d(2, 8, can_gate=False)
+        self.readout = Readout(8, 7 * 6, 3)
+
+    def forward(self, frames: Spikes) -> torch.Tensor:
+        logits: torch.Tensor = self.readout(added(self.one(frames), self.other(frames)))
+        return logits
+
+
+@needs_compiler
+def test_layers_of_different_bits_read_the_same_frame(tmp_path: Path, plain_neurons: None) -> None:
+    generator = np.random.default_rng(6)
+    network, frames = Fork(), generator.poisson(0.7, (4, 3, 2, 7, 6)).astype(np.uint8)
+    config = drawn_config(network, generator, only(2, levels=USUAL))
+    bits = {"one": 8, "other": 2, "readout": 2}
+    layers = tuple((name, replace(one, weight_bits=bits[name])) for name, one in config.layers)
+    configure(network, replace(config, layers=layers), NeuronSpace())
+    lively(network, frames, 15)
+    export = exported(network, InputShape(channels=2, height=7, width=6, classes=3, largest=15), frames)
+    assert [path.get("sums") for path in export.manifest["paths"].values()] == ["counts-8", "counts-4"]
+    expected, folder = loaded(export).run(frames), written(export, tmp_path / "deployed")
+    found = CLibrary(folder, export.manifest["network"], cc=str(compiler()), work=tmp_path).run(frames)
+    for layer, fired in expected.spikes.items():
+        np.testing.assert_array_equal(found.spikes[layer], fired, err_msg=layer)
+    np.testing.assert_array_equal(found.logits, expected.logits)
 
 
 def test_the_cases_take_every_part_of_the_fast_path(plain_neurons: None) -> None:

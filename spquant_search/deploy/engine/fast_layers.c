@@ -162,7 +162,7 @@ static SPQ_INLINE void sums_of_counts(const spq_fast *l, uint32_t seen, int32_t 
     }
 }
 
-/* The first layer, a convolution of 3x3 on counts of up to three channels. What is not zero under the kernel is one
+/* A layer that reads the frame, a convolution of 3x3 on counts of up to three channels. What is not zero under the kernel is one
  * word, put together from those of its three columns: from the lowest bit on, column by column, row by row. */
 static SPQ_ALONE void first_layer(const spq_fast *l)
 {
@@ -200,10 +200,13 @@ static SPQ_ALONE void first_layer(const spq_fast *l)
                 SPQ_COUNT_POSITION(l, (row - 1u) * l->width + x, found);
             }
 #endif
-            /*@FIRST_BYTES@*/
-            sums_of_counts(l, seen << (32u - 9u * inputs), corner, places, sum, 1);
-            /*@ELSE@*/
-            sums_of_counts(l, seen << (32u - 9u * inputs), corner, places, sum, 0);
+            /*@COUNTS_8@*/
+            if (l->kind == SPQ_COUNTS_8)
+                sums_of_counts(l, seen << (32u - 9u * inputs), corner, places, sum, 1);
+            /*@END@*/
+            /*@COUNTS_4@*/
+            if (l->kind == SPQ_COUNTS_4)
+                sums_of_counts(l, seen << (32u - 9u * inputs), corner, places, sum, 0);
             /*@END@*/
             sum += l->channels / 2u;
             if (sum == end) {
