@@ -56,7 +56,8 @@ def test_any_changed_byte_is_noticed(
     deployed: Export, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     folder = written(deployed, tmp_path_factory.mktemp("changed") / "deployed")
-    file = folder / data.draw(st.sampled_from(sorted(path.name for path in folder.iterdir())))
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    file = folder / data.draw(st.sampled_from(names))
     content = bytearray(file.read_bytes())
     place = data.draw(st.integers(0, len(content) - 1))
     content[place] ^= data.draw(st.integers(1, 255))
