@@ -1,6 +1,6 @@
 """Write the tables of one network for the engine in C, and the calls that run its steps.
 
-Every step of the network becomes static tables (weights, slopes, offsets, gates), a structure of ``engine.c`` that
+Every step of the network becomes static tables (weights, slopes, offsets, gates), a structure of the engine that
 points to them, and one call. A map of spikes has its place in one array that all maps share.
 """
 
